@@ -1,0 +1,49 @@
+PYTHON ?= python3
+BIN := .venv/bin
+SEED ?=
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test lint bench chaos lock clean
+
+help:
+	@echo "make demo   three campaigns on an embedded Kafka and Redis, one worker killed in the middle"
+	@echo "make test   lint, types, import rules and every test"
+	@echo "make lint   the first three of those alone"
+	@echo "make bench  speed and memory, as ratios measured in one run"
+	@echo "make chaos  random kills over a campaign (SEED=..., KILLS=..., RECIPIENTS=...)"
+	@echo "make lock   renew the pinned versions in requirements*.txt"
+
+# Made once, and again when the pins change; pip checks each file against its hash.
+.venv/ready: requirements-dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else "streamer needs Python 3.11 or newer, %s is %d.%d: make PYTHON=/path/to/python3.11" % (sys.executable, *v))'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: .venv/ready
+	@$(BIN)/streamer demo
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest
+
+bench: .venv/ready
+	$(BIN)/python -m bench
+
+chaos: .venv/ready
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(RECIPIENTS),--recipients $(RECIPIENTS))
+
+lock: .venv/ready
+	$(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/python -m pip install --quiet uv
+	.venv/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.txt
+	.venv/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra stack --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,16 @@
+"""The commands, one file a group: each parses, calls and shows."""
+
+import typer
+
+app = typer.Typer(
+    name="streamer",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Sends email campaigns from Kafka through Resend: no recipient twice, none lost.",
+)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
