@@ -1,0 +1,53 @@
+"""The names of all keys in Redis.
+
+The braces are a cluster hash tag: all keys of one organization live in one slot, so that a
+script may touch them together; an account's keys live in another.
+"""
+
+
+def suppressed(organization: str) -> str:
+    """Set of normalised addresses; other services may write it directly."""
+    return f"{{{organization}}}:suppressed"
+
+
+def campaign(organization: str, campaign_id: str) -> str:
+    """Hash: `definition` (JSON), `version` (of the definition), `state`, times."""
+    return f"{{{organization}}}:campaign:{campaign_id}"
+
+
+def campaigns(organization: str) -> str:
+    """Set of the ids of the organization's defined campaigns."""
+    return f"{{{organization}}}:campaigns"
+
+
+ORGANIZATIONS = "streamer:organizations"
+"""Set of the organizations that have defined campaigns."""
+
+
+def claims_prefix(organization: str) -> str:
+    """What the scripts append `CAMPAIGN:BUCKET` to; see `ledger.claims`."""
+    return f"{{{organization}}}:claims:"
+
+
+def batch(organization: str, batch_id: str) -> str:
+    """Hash: `body` until resolved, then `result`; `pinned_at`, `account`, `count`."""
+    return f"{{{organization}}}:batch:{batch_id}"
+
+
+EPOCH = "streamer:epoch"
+"""The ledger's epoch: a random name that it was given when it was first used."""
+
+
+def organization_epoch(organization: str) -> str:
+    """The epoch again, in the organization's slot."""
+    return f"{{{organization}}}:epoch"
+
+
+def account_epoch(account: str) -> str:
+    """The epoch again, in the account's slot."""
+    return f"{{account:{account}}}:epoch"
+
+
+def account_limiter(account: str) -> str:
+    """The shared rate limit's state."""
+    return f"{{account:{account}}}:limiter"

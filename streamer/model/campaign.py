@@ -1,0 +1,102 @@
+"""A campaign: its content, its definition and its state."""
+
+import re
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@-]{1,128}$")]
+"""An organization's, a campaign's or a recipient's id."""
+
+
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
+
+
+def _only_text(value: object) -> object:
+    """RFC 3339 is text; without this a number would pass as seconds since 1970."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE_TIME.match(value)):
+        return value
+    raise ValueError("must be a date and time in RFC 3339 with an offset")
+
+
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_only_text)]
+"""An instant: RFC 3339 with an offset."""
+
+
+class CampaignState(StrEnum):
+    """What is done with a campaign's recipients."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    COMPLETED = "completed"
+
+
+class Model(BaseModel):
+    """Base of what is read from outside: immutable, unknown fields ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class Tag(Model):
+    """A tag that Resend shows and hands back in its webhooks."""
+
+    name: str
+    value: str
+
+
+class ResendTemplate(Model):
+    """A template that is kept at Resend, and the variables that every recipient shares."""
+
+    id: str
+    variables: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Message(Model):
+    """What a campaign sends: templates in Jinja's language, or a template kept at Resend.
+
+    The fields carry Resend's names; `html`, `text`, `subject` and the values of `headers` and
+    `reply_to` are templates.
+    """
+
+    from_: Annotated[str, Field(alias="from", min_length=1)]
+    subject: str | None = None
+    html: str | None = None
+    text: str | None = None
+    template: ResendTemplate | None = None
+    reply_to: str | list[str] | None = None
+    headers: dict[str, str] | None = None
+    tags: list[Tag] | None = None
+    topic_id: str | None = None
+    scheduled_at: str | None = None
+    expected_recipients: Annotated[int, Field(ge=0)] | None = None
+    expires_at: Timestamp | None = None
+
+    @model_validator(mode="after")
+    def _has_content(self) -> Self:
+        if self.template is not None:
+            if self.html is not None or self.text is not None:
+                raise ValueError("template excludes html and text")
+        elif self.html is None and self.text is None:
+            raise ValueError("at least one of html, text and template is required")
+        elif self.subject is None:
+            raise ValueError("subject is required")
+        return self
+
+
+class Definition(Message):
+    """A campaign as it is created: its ids and its message."""
+
+    organization_id: Id
+    campaign_id: Id

@@ -1,0 +1,53 @@
+"""The recipient event: the value of an input record."""
+
+from pydantic import Field, JsonValue, ValidationError
+
+from streamer.model.campaign import Id, Message, Model, Timestamp
+from streamer.model.reasons import DeadReason
+
+
+class RecipientEvent(Model):
+    """One recipient of one campaign. `email` is as given, perhaps no valid address."""
+
+    organization_id: Id
+    campaign_id: Id
+    recipient_id: Id
+    email: str
+    name: str | None = None
+    variables: dict[str, JsonValue] = Field(default_factory=dict)
+    expires_at: Timestamp | None = None
+    message: Message | None = None
+
+
+class DeadEventError(ValueError):
+    """The value is no recipient event; `reason` and the message say why."""
+
+    def __init__(self, reason: DeadReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def parse(value: bytes | None) -> RecipientEvent:
+    """Read the value of an input record.
+
+    Raises:
+        DeadEventError: `undecodable` for what is empty, not UTF-8 or not JSON; `invalid_event`
+            for JSON that is no recipient event, naming each field at fault.
+    """
+    if not value:
+        raise DeadEventError(DeadReason.UNDECODABLE, "the record has no value")
+    try:
+        return RecipientEvent.model_validate_json(value)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def _explain(error: ValidationError) -> DeadEventError:
+    # The input itself is left out: the detail goes to headers and logs, and may be personal data.
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    if problems[0]["type"] == "json_invalid":
+        return DeadEventError(DeadReason.UNDECODABLE, problems[0]["msg"])
+    detail = "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'event'}: {problem['msg']}" for problem in problems
+    )
+    return DeadEventError(DeadReason.INVALID_EVENT, detail)
