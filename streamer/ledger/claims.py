@@ -1,0 +1,217 @@
+"""Claims and pinned batches: who was mailed, with which bytes, and what came of it.
+
+A claim says which batch carries an address of a campaign. Claims lie in hashes of a few hundred
+fields, which Redis keeps in its compact form: a bucket for each value of the first 13 bits of
+the address' hash. One script pins: it claims all members of a batch and keeps the request's
+exact bytes, or writes nothing. From then on nothing else may ever be sent to them.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple, cast
+
+import orjson
+import zstandard
+
+from streamer.ledger import keys
+from streamer.ledger.connection import Client
+from streamer.ledger.epoch import Epoch
+from streamer.ledger.scripts import Argument, GuardedScript
+from streamer.model.record import Record
+
+BUCKETS = 8192
+_ID_BYTES = 12
+_COMPRESSION_LEVEL = 1
+
+
+class Claim(NamedTuple):
+    """Whose an address is: a record's, as an item of a batch."""
+
+    batch_id: str
+    item: int
+    coordinates: str
+
+    def is_of(self, record: Record) -> bool:
+        """Whether this very record made the claim, perhaps before a crash."""
+        return self.coordinates == str(record.coordinates)
+
+
+class ItemResult(NamedTuple):
+    """What came of one mail of a batch: `sent` with Resend's id, or a reason with its detail."""
+
+    word: str
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What came of a batch, once and for all; one item for each of its mails."""
+
+    attempts: int
+    items: list[ItemResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """The pin was made, at this time of Redis' clock (milliseconds)."""
+
+    pinned_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Nothing was pinned: these members, by their indexes, are suppressed or claimed already."""
+
+    suppressed: frozenset[int]
+    claims: Mapping[int, Claim]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """A batch as it is kept: with its mails until it is resolved, then with its result."""
+
+    mails: list[bytes] | None
+    result: BatchResult | None
+    account: str
+    age_ms: int
+
+
+class Claims:
+    """The claims and batches of all organizations."""
+
+    def __init__(self, client: Client, epoch: Epoch, ttl_s: int) -> None:
+        self._client = client
+        self._ttl_s = ttl_s
+        self._pin = GuardedScript(client, epoch, "pin")
+        self._load = GuardedScript(client, epoch, "load")
+        self._resolve = GuardedScript(client, epoch, "resolve")
+
+    def find(self, organization: str, records: Sequence[Record]) -> list[Claim | None]:
+        """Look up who claimed the records' addresses, in one round trip."""
+        pipeline = self._client.pipeline(transaction=False)
+        prefix = keys.claims_prefix(organization)
+        for record in records:
+            field = _field(_address(record))
+            pipeline.hget(f"{prefix}{record.known_event.campaign_id}:{_bucket(field)}", field)
+        return [None if value is None else _read_claim(value) for value in pipeline.execute()]
+
+    def pin(
+        self,
+        organization: str,
+        batch_id: str,
+        account: str,
+        records: Sequence[Record],
+        mails: Sequence[bytes],
+    ) -> Pinned | Conflict:
+        """Claim the records' addresses and keep the mails, all or nothing, not one suppressed.
+
+        After an error of Redis the pin may have been made or not: pin again, under the same
+        batch id, and find out by the conflicts.
+        """
+        addresses = [_address(record) for record in records]
+        members = "".join(
+            f"{record.known_event.campaign_id}\t{address}\t{record.coordinates}\n"
+            for record, address in zip(records, addresses, strict=True)
+        )
+        args: list[Argument] = [
+            keys.claims_prefix(organization),
+            bytes.fromhex(batch_id),
+            members,
+            b"".join(map(_field, addresses)),
+            _pack(mails),
+            account,
+            self._ttl_s,
+        ]
+        reply = self._pin(
+            keys.organization_epoch(organization),
+            [keys.suppressed(organization), keys.batch(organization, batch_id)],
+            args,
+        )
+        if reply[0] == b"pinned":
+            return Pinned(cast(int, reply[1]))
+        flat = cast(list[object], reply[2])
+        claims = {
+            cast(int, index): _read_claim(cast(bytes, value))
+            for index, value in zip(flat[::2], flat[1::2], strict=True)
+        }
+        return Conflict(frozenset(cast(list[int], reply[1])), claims)
+
+    def load(self, organization: str, batch_id: str) -> StoredBatch | None:
+        """Read a batch; None if the ledger does not have it."""
+        reply = self._load(
+            keys.organization_epoch(organization), [keys.batch(organization, batch_id)], []
+        )
+        _, body, result, account, pinned_at, now = cast(
+            tuple[bytes, bytes | None, bytes | None, bytes | None, bytes | None, int], reply
+        )
+        if account is None or pinned_at is None:
+            return None
+        return StoredBatch(
+            mails=None if body is None else _unpack(body),
+            result=None if result is None else _read_result(result),
+            account=account.decode(),
+            age_ms=now - int(pinned_at),
+        )
+
+    def resolve(self, organization: str, batch_id: str, result: BatchResult) -> BatchResult | None:
+        """Store the result unless there is one, and return what is stored; the first writer wins.
+
+        None if the ledger does not have the batch.
+        """
+        reply = self._resolve(
+            keys.organization_epoch(organization),
+            [keys.batch(organization, batch_id)],
+            [_write_result(result), self._ttl_s],
+        )
+        return None if reply[0] == b"lost" else _read_result(cast(bytes, reply[1]))
+
+
+def request_body(mails: Sequence[bytes]) -> bytes:
+    """The bytes of a call to Resend's batch endpoint: a JSON array of the mails."""
+    return b"[" + b",".join(mails) + b"]"
+
+
+def _address(record: Record) -> str:
+    if record.address is None:
+        raise AssertionError(f"the record at {record.coordinates} has no valid address")
+    return record.address
+
+
+def _field(address: str) -> bytes:
+    return blake2b(address.encode(), digest_size=_ID_BYTES).digest()
+
+
+def _bucket(field: bytes) -> int:
+    return (field[0] * 256 + field[1]) % BUCKETS
+
+
+def _read_claim(value: bytes) -> Claim:
+    return Claim(value[:_ID_BYTES].hex(), value[_ID_BYTES], value[_ID_BYTES + 1 :].decode())
+
+
+def _pack(mails: Sequence[bytes]) -> bytes:
+    # With the lengths, each mail's exact bytes can be had again, also to send fewer of them.
+    lengths = struct.pack(f"<H{len(mails)}I", len(mails), *map(len, mails))
+    return zstandard.compress(lengths + b"".join(mails), _COMPRESSION_LEVEL)
+
+
+def _unpack(body: bytes) -> list[bytes]:
+    plain = zstandard.decompress(body)
+    (count,) = struct.unpack_from("<H", plain)
+    start = 2 + 4 * count
+    mails = []
+    for length in struct.unpack_from(f"<{count}I", plain, 2):
+        mails.append(plain[start : start + length])
+        start += length
+    return mails
+
+
+def _write_result(result: BatchResult) -> bytes:
+    return zstandard.compress(orjson.dumps([result.attempts, result.items]), _COMPRESSION_LEVEL)
+
+
+def _read_result(stored: bytes) -> BatchResult:
+    attempts, items = orjson.loads(zstandard.decompress(stored))
+    return BatchResult(attempts, [ItemResult(word, text) for word, text in items])

@@ -1,0 +1,84 @@
+"""The ledger's epoch: how a ledger that was lost is told from one that is new.
+
+A ledger that forgot its claims would let every recipient be mailed again. So the ledger has a
+random name, its epoch, kept in Redis and, out of Redis' reach, in the metadata of the offset
+commits. Each hash slot that the scripts use carries a copy, which they check.
+"""
+
+import secrets
+from collections.abc import Iterable
+
+from streamer.ledger import keys
+from streamer.ledger.connection import Client
+
+
+class LedgerLostError(RuntimeError):
+    """Redis does not hold the claims that it should: nothing may be sent any more."""
+
+
+class Epoch:
+    """The epoch that this worker relies on."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self.name = name
+        self._client = client
+
+    @classmethod
+    def establish(cls, client: Client, committed: Iterable[str]) -> "Epoch":
+        """Find the ledger's epoch, or give it one if it is new.
+
+        Args:
+            committed: the epochs in the metadata of the group's committed offsets.
+
+        Raises:
+            LedgerLostError: offsets were committed under another epoch than Redis holds.
+        """
+        known = set(committed)
+        found = _read(client)
+        if found is None and not known:
+            client.set(keys.EPOCH, secrets.token_hex(8), nx=True)
+            found = _read(client)
+        if found is None or known - {found}:
+            raise _lost(found, known)
+        return cls(client, found)
+
+    def verify(self, committed: Iterable[str] = ()) -> None:
+        """Check Redis, and what further offsets' metadata says.
+
+        Raises:
+            LedgerLostError: one of them names another epoch, or Redis none.
+        """
+        found = _read(self._client)
+        if found != self.name or set(committed) - {self.name}:
+            raise _lost(found, {self.name, *committed})
+
+    def spread(self, slot_key: str) -> None:
+        """Write the epoch to a slot that a script found without it.
+
+        A slot that never had one holds no claims; one that lost it did so together with
+        `keys.EPOCH`, which is why that is checked first.
+
+        Raises:
+            LedgerLostError: see `verify`, or the slot has another epoch.
+        """
+        self.verify()
+        self._client.set(slot_key, self.name, nx=True)
+        found = self._client.get(slot_key)
+        if found != self.name.encode():
+            raise _lost(found.decode() if isinstance(found, bytes) else None, {self.name})
+
+
+def _read(client: Client) -> str | None:
+    found = client.get(keys.EPOCH)
+    return found.decode() if isinstance(found, bytes) else None
+
+
+def _lost(found: str | None, known: set[str]) -> LedgerLostError:
+    names = ", ".join(sorted(known))
+    return LedgerLostError(
+        f"the ledger in Redis was lost or replaced: its epoch is {found or 'missing'}, the "
+        f"committed offsets were written under {names}. Nothing is sent. Restore Redis from its "
+        f"append-only file or a replica, then start again. Only if you accept that recipients "
+        f"whose mail was sent but not yet committed may get it twice: "
+        f"SET {keys.EPOCH} to the epoch of the offsets."
+    )

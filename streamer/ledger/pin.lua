@@ -1,0 +1,50 @@
+-- Claim every member and keep the batch's bytes, or, if one may not be mailed, write nothing.
+-- KEYS: epoch of the slot, suppression set, batch
+-- ARGV: epoch, claims prefix, batch id (12 bytes), members, claim fields (12 bytes each),
+--       body, account, time to live in seconds
+-- members: one line each: campaign TAB address TAB coordinates
+-- Answers {'pinned', milliseconds}, {'conflict', {suppressed indexes}, {index, claim, ...}},
+-- or {'epoch'}. The claims' keys are of the slot of KEYS, as the prefix carries the hash tag.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return {'epoch'}
+end
+
+local claim_keys, values, addresses = {}, {}, {}
+local count = 0
+for campaign, address, coordinates in string.gmatch(ARGV[4], '([^\t]*)\t([^\t]*)\t([^\n]*)\n') do
+  local high, low = string.byte(ARGV[5], count * 12 + 1, count * 12 + 2)
+  local bucket = (high * 256 + low) % 8192
+  claim_keys[count + 1] = ARGV[2] .. campaign .. ':' .. bucket
+  values[count + 1] = ARGV[3] .. string.char(count) .. coordinates
+  addresses[count + 1] = address
+  count = count + 1
+end
+
+local suppressed, conflicts = {}, {}
+for i, is_member in ipairs(redis.call('SMISMEMBER', KEYS[2], unpack(addresses))) do
+  if is_member == 1 then
+    suppressed[#suppressed + 1] = i - 1
+  end
+end
+local fields = {}
+for i = 1, count do
+  fields[i] = string.sub(ARGV[5], i * 12 - 11, i * 12)
+  local claim = redis.call('HGET', claim_keys[i], fields[i])
+  if claim then
+    conflicts[#conflicts + 1] = i - 1
+    conflicts[#conflicts + 1] = claim
+  end
+end
+if #suppressed > 0 or #conflicts > 0 then
+  return {'conflict', suppressed, conflicts}
+end
+
+for i = 1, count do
+  redis.call('HSET', claim_keys[i], fields[i], values[i])
+  redis.call('EXPIRE', claim_keys[i], ARGV[8])
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSET', KEYS[3], 'body', ARGV[6], 'account', ARGV[7], 'pinned_at', now)
+redis.call('EXPIRE', KEYS[3], ARGV[8])
+return {'pinned', now}

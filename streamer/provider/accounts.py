@@ -1,0 +1,90 @@
+"""The accounts at Resend: whose mail goes through which, with which key, how fast."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Lock
+
+from streamer.settings import Account
+
+
+class NoKeyError(RuntimeError):
+    """An account's key is not where the settings say; the message says where that is."""
+
+
+class Accounts:
+    """The accounts of the settings.
+
+    Raises:
+        ValueError: two accounts name one organization, or two serve every organization.
+    """
+
+    def __init__(self, accounts: Mapping[str, Account]) -> None:
+        self._accounts = dict(accounts)
+        self._of_organization: dict[str, str] = {}
+        self._fallback: str | None = None
+        self._files = _KeyFiles()
+        for name, account in self._accounts.items():
+            if account.organizations is None:
+                if self._fallback is not None:
+                    raise ValueError(
+                        f"accounts {self._fallback} and {name} both serve every organization: "
+                        f"give one of them `organizations`"
+                    )
+                self._fallback = name
+            for organization in account.organizations or ():
+                other = self._of_organization.setdefault(organization, name)
+                if other != name:
+                    raise ValueError(
+                        f"organization {organization} is in the accounts {other} and {name}"
+                    )
+
+    def names(self) -> list[str]:
+        """The accounts' names."""
+        return list(self._accounts)
+
+    def of(self, organization: str) -> str | None:
+        """The account of an organization; None if no account serves it."""
+        return self._of_organization.get(organization, self._fallback)
+
+    def requests_per_second(self, account: str) -> float:
+        """The ceiling of the account's rate; 0 leaves it to what Resend's headers say."""
+        return self._accounts[account].requests_per_second
+
+    def key(self, account: str) -> str:
+        """The account's API key as it is now.
+
+        Raises:
+            NoKeyError: the variable or the file is missing or empty.
+        """
+        settings = self._accounts.get(account)
+        if settings is None:
+            raise NoKeyError(f"the settings have no account {account} any more")
+        if settings.api_key_env is not None:
+            key, place = os.environ.get(settings.api_key_env, ""), f"${settings.api_key_env}"
+        else:
+            path = settings.api_key_file or Path()
+            key, place = self._files.read(path), str(path)
+        if not key.strip():
+            raise NoKeyError(f"account {account}: there is no API key in {place}")
+        return key.strip()
+
+
+class _KeyFiles:
+    """Key files, read again when they change: a rotation needs no restart."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, tuple[tuple[int, int], str]] = {}
+        self._lock = Lock()
+
+    def read(self, path: Path) -> str:
+        try:
+            stat = path.stat()
+            stamp = (stat.st_mtime_ns, stat.st_ino)
+            with self._lock:
+                known = self._read.get(path)
+                if known is None or known[0] != stamp:
+                    known = self._read[path] = (stamp, path.read_text(encoding="utf-8"))
+                return known[1]
+        except (OSError, UnicodeDecodeError):
+            return ""

@@ -1,0 +1,140 @@
+"""Calls to Resend through its SDK, with the exact bytes that were pinned.
+
+The SDK keeps the key, the URL and the HTTP client in module globals, so threads that set them
+would send each other's keys. Here one HTTP client, set once, takes what belongs to a call from
+a context variable, which each thread has to itself. It also keeps connections open.
+"""
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import resend
+import urllib3
+from resend.exceptions import ResendError
+from resend.http_client import HTTPClient
+
+from streamer.settings import DEFAULT_API_URL
+
+
+@dataclass(slots=True)
+class _Call:
+    """What one call needs beside what the SDK passes on, and what it found."""
+
+    key: str
+    body: bytes | None
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+_call: ContextVar[_Call] = ContextVar("call")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from Resend.
+
+    Attributes:
+        status: the HTTP status; None if no answer arrived whole.
+        name: the error's name, as `validation_error`; empty for a success.
+        message: the error's words.
+        data: the decoded body of a success.
+        headers: the answer's headers, their names in lower case.
+    """
+
+    status: int | None
+    name: str
+    message: str
+    data: Mapping[str, object]
+    headers: Mapping[str, str]
+
+
+class ResendClient:
+    """Resend's API for all accounts; its methods may be called from any thread.
+
+    There is one in a process, as the SDK's globals are.
+
+    Args:
+        api_url: where the API is.
+        timeout_s: how long one call may take.
+        connections: calls at a time for which connections are kept open.
+    """
+
+    def __init__(self, api_url: str, timeout_s: float, connections: int) -> None:
+        resend.api_url = api_url or DEFAULT_API_URL
+        resend.api_key = "set for each call"
+        resend.default_http_client = _PooledClient(timeout_s, connections)
+
+    def send_batch(self, key: str, idempotency_key: str, body: bytes) -> Answer:
+        """POST a batch, in permissive mode: one bad recipient does not refuse the others."""
+        call = _Call(key, body)
+        token = _call.set(call)
+        try:
+            response = resend.Batch.send(
+                [], {"idempotency_key": idempotency_key, "batch_validation": "permissive"}
+            )
+            return _answer(call, "", "", response)
+        except ResendError as error:
+            return _answer(call, str(error.error_type), str(error.message), {})
+        finally:
+            _call.reset(token)
+
+    def check_key(self, key: str) -> Answer:
+        """List the account's domains: a call that changes nothing, to see what the key is worth."""
+        call = _Call(key, None)
+        token = _call.set(call)
+        try:
+            return _answer(call, "", "", resend.Domains.list())
+        except ResendError as error:
+            return _answer(call, str(error.error_type), str(error.message), {})
+        finally:
+            _call.reset(token)
+
+
+def _answer(call: _Call, name: str, message: str, data: Mapping[str, object]) -> Answer:
+    headers = {key.lower(): value for key, value in call.headers.items()}
+    return Answer(call.status, name, message, data, headers)
+
+
+class _PooledClient(HTTPClient):
+    """The SDK's transport, over connections that stay open."""
+
+    def __init__(self, timeout_s: float, connections: int) -> None:
+        # A call is repeated by whoever knows its idempotency key, and nothing is redirected.
+        self._pool = urllib3.PoolManager(
+            maxsize=connections,
+            timeout=urllib3.Timeout(total=timeout_s),
+            retries=False,
+        )
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        json: dict[str, object] | list[object] | None = None,
+        files: dict[str, Any] | None = None,  # the SDK's own signature; never used here
+        data: dict[str, str] | None = None,
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        """Send the call of this thread's context.
+
+        Raises:
+            urllib3.exceptions.HTTPError: no answer arrived whole. The SDK makes a ResendError
+                of it.
+        """
+        del json, files, data  # what is sent is what was pinned, to the byte
+        call = _call.get()
+        response = self._pool.request(
+            method.upper(),
+            url,
+            body=call.body,
+            headers={
+                **headers,
+                "Authorization": f"Bearer {call.key}",
+                "Content-Type": "application/json",
+            },
+        )
+        call.status = response.status
+        call.headers = response.headers
+        return response.data, response.status, response.headers
