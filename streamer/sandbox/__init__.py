@@ -1,0 +1,50 @@
+"""A stand-in for Resend, for trials, tests and measurements. It sends nothing to anyone.
+
+    with SandboxProcess(limit=10, latency_ms=60) as sandbox:
+        ...                                     # RESEND_API_URL = sandbox.url, key re_sandbox
+        sandbox.order(Faults(error_after_percent=20))
+        sandbox.order(Faults(outage="unavailable"), account="default")
+        sandbox.calm()
+        assert sandbox.stats().accepted_twice == 0
+
+The contents, by what you want to do:
+
+- start one: `SandboxProcess` (a process of its own, for tests and the bench), `Sandbox` (inside
+  an event loop), `serve` (the command line); with `AccountSpec`, `Rules`, `Config`, `Clock`
+- make trouble: `Faults`, one field each
+- ask what happened: `Stats`, `Acceptance`, `Call`, `Repeat`
+- failures of its own: `SandboxError`, `UnknownAccountError`
+
+Over HTTP it answers `POST /emails/batch`, `GET /domains` and `GET /api-keys` as Resend does, and
+beside that, without a key: `GET /` and `GET /mails/ID` (pages), `GET /stats`,
+`GET /_sandbox/acceptances|calls|repeats` (JSON lines), and
+`POST /_sandbox/faults|limit|advance|calm|expire|reset` (JSON, in force when it answers).
+"""
+
+from streamer.sandbox.clock import Clock
+from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config, Rules
+from streamer.sandbox.control import UnknownAccountError
+from streamer.sandbox.faults import Faults
+from streamer.sandbox.process import SandboxError, SandboxProcess
+from streamer.sandbox.server import Sandbox, serve
+from streamer.sandbox.tally import Acceptance, AccountStats, Call, Repeat, Stats
+
+__all__ = [
+    "DEFAULT_KEY",
+    "DEFAULT_LIMIT",
+    "Acceptance",
+    "AccountSpec",
+    "AccountStats",
+    "Call",
+    "Clock",
+    "Config",
+    "Faults",
+    "Repeat",
+    "Rules",
+    "Sandbox",
+    "SandboxError",
+    "SandboxProcess",
+    "Stats",
+    "UnknownAccountError",
+    "serve",
+]

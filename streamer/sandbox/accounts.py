@@ -1,0 +1,96 @@
+"""Accounts: API keys, the rate window and the quotas they share."""
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from streamer.sandbox.config import AccountSpec
+
+
+@dataclass(slots=True, frozen=True)
+class Reading:
+    """What one request found in the window."""
+
+    granted: bool
+    limit: int
+    remaining: int
+    reset_s: int
+
+
+class Window:
+    """A fixed window of one second, opened by the first request after the last one closed."""
+
+    def __init__(self) -> None:
+        self._opened = -math.inf
+        self._used = 0
+
+    def take(self, limit: int, now: float) -> Reading:
+        """Count one request at `now` (monotonic seconds)."""
+        if now - self._opened >= 1.0:
+            self._opened, self._used = now, 0
+        reset_s = max(1, math.ceil(self._opened + 1.0 - now))
+        if self._used >= limit:
+            return Reading(False, limit, 0, reset_s)
+        self._used += 1
+        return Reading(True, limit, limit - self._used, reset_s)
+
+
+class Account:
+    """One team at Resend."""
+
+    def __init__(self, spec: AccountSpec) -> None:
+        self.name = spec.name
+        self.limit = spec.limit
+        self.daily_quota = spec.daily_quota
+        self.monthly_quota = spec.monthly_quota
+        self.window = Window()
+        self._day = self._month = (0, 0, 0)
+        self._daily_used = self._monthly_used = 0
+
+    def used(self, wall: float) -> tuple[int, int]:
+        """Recipients of this UTC day and of this month."""
+        today = time.gmtime(wall)
+        day = (today.tm_year, today.tm_mon, today.tm_mday)
+        if day != self._day:
+            self._day, self._daily_used = day, 0
+        month = (today.tm_year, today.tm_mon, 0)
+        if month != self._month:
+            self._month, self._monthly_used = month, 0
+        return self._daily_used, self._monthly_used
+
+    def use(self, recipients: int, wall: float) -> None:
+        """Count recipients against both quotas."""
+        self.used(wall)
+        self._daily_used += recipients
+        self._monthly_used += recipients
+
+    def reset(self) -> None:
+        """Forget what was used; the limit stays as it was last set."""
+        self.window = Window()
+        self._daily_used = self._monthly_used = 0
+
+
+class Accounts:
+    """All accounts, found by API key or by name."""
+
+    def __init__(self, specs: Iterable[AccountSpec]) -> None:
+        self._by_name: dict[str, Account] = {}
+        self._by_key: dict[str, Account] = {}
+        for spec in specs:
+            if spec.name in self._by_name:
+                raise ValueError(f"two accounts are called {spec.name!r}")
+            account = self._by_name[spec.name] = Account(spec)
+            for key in spec.keys:
+                if key in self._by_key:
+                    raise ValueError(f"the key of {spec.name!r} belongs to two accounts")
+                self._by_key[key] = account
+
+    def of_key(self, key: str) -> Account | None:
+        return self._by_key.get(key)
+
+    def named(self, name: str) -> Account | None:
+        return self._by_name.get(name)
+
+    def all(self) -> list[Account]:
+        return list(self._by_name.values())

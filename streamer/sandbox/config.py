@@ -1,0 +1,66 @@
+"""What a sandbox is started with."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from streamer.sandbox.faults import Faults
+
+DEFAULT_KEY = "re_sandbox"
+DEFAULT_LIMIT = 10
+
+
+class AccountSpec(BaseModel):
+    """One team at Resend: its keys share one rate limit and the quotas."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    keys: tuple[str, ...] = Field(min_length=1)
+    limit: int | None = Field(default=DEFAULT_LIMIT, ge=1)
+    """Requests a second. None: unthrottled, and no `ratelimit-*` header is sent."""
+    daily_quota: int | None = Field(default=None, ge=0)
+    """Recipients a day, as on the free plan. None: no such quota and no such header."""
+    monthly_quota: int | None = Field(default=None, ge=0)
+    """Recipients a month. None: unlimited; the header tells what is used all the same."""
+
+
+class Rules(BaseModel):
+    """What nobody established about the real Resend: each can be played either way."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    remember_errors: bool = False
+    """Whether 4xx and 5xx answers are remembered for an idempotency key."""
+    empty_permissive_status: Literal[200, 422] = 200
+    """The answer to a permissive batch without one valid item."""
+    too_many_items_status: Literal[400, 413, 422] = 422
+    """The answer to more than 100 items."""
+    max_body_bytes: int | None = None
+    """Above it: 413. None: no limit."""
+    validation_mode_in_fingerprint: bool = False
+    """Whether the same key and body under another validation mode is another payload."""
+    key_scope: Literal["account", "api_key"] = "account"
+    """Whether two API keys of an account share their idempotency keys."""
+    key_memory_s: float = 86_400.0
+    """How long an idempotency key is remembered."""
+
+
+class Config(BaseModel):
+    """Everything a sandbox needs to start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    port: int = 0
+    """0: any free port."""
+    accounts: tuple[AccountSpec, ...] = (AccountSpec(name="default", keys=(DEFAULT_KEY,)),)
+    faults: Faults = Faults()
+    rules: Rules = Rules()
+    seed: int = 0
+    """Of the dice behind every fault given in percent."""
+    count_addresses: bool = True
+    """Whether acceptances are counted per address: some 150 bytes each."""
+    keep_acceptances: bool = True
+    """Whether each acceptance is kept, for a judge to read. A long bench switches it off."""
+    keep_mails: int = Field(default=1000, ge=0)
+    """How many of the latest mails are kept whole, for the preview."""

@@ -1,0 +1,83 @@
+"""What the server remembers about idempotency keys."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Finding(Enum):
+    """What a key is known for, when there is no answer to give again."""
+
+    NEW = auto()
+    RUNNING = auto()
+    OTHER_PAYLOAD = auto()
+
+
+@dataclass(slots=True, frozen=True)
+class Stored:
+    """An answer as it was first given."""
+
+    status: int
+    body: bytes
+
+
+Scope = tuple[str, str]
+"""(account or API key, idempotency key)."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    fingerprint: bytes
+    since: float
+    answer: Stored | None = None
+
+
+class Memory:
+    """Answers by key, for `lasts_s` seconds of the wall clock that callers pass in."""
+
+    def __init__(self, lasts_s: float) -> None:
+        self._lasts_s = lasts_s
+        self._entries: dict[Scope, _Entry] = {}
+
+    def begin(self, scope: Scope, fingerprint: bytes, now: float) -> Finding | Stored:
+        """Look a key up. `NEW` enters it as running: `settle` or `forget` must follow."""
+        self._drop_old(now)
+        entry = self._entries.get(scope)
+        if entry is not None and entry.answer is not None and self._is_old(entry, now):
+            entry = None
+        if entry is None:
+            # Deleted first, so that the order of the dict stays the order of age.
+            self._entries.pop(scope, None)
+            self._entries[scope] = _Entry(fingerprint, now)
+            return Finding.NEW
+        if entry.fingerprint != fingerprint:
+            return Finding.OTHER_PAYLOAD
+        return Finding.RUNNING if entry.answer is None else entry.answer
+
+    def settle(self, scope: Scope, answer: Stored) -> None:
+        """Remember the answer of a key that was running."""
+        entry = self._entries.get(scope)
+        if entry is not None:
+            entry.answer = answer
+
+    def forget(self, scope: Scope) -> None:
+        """As if the key had never been used."""
+        self._entries.pop(scope, None)
+
+    def expire(self) -> None:
+        """Forget every key but those still running."""
+        self._entries = {s: e for s, e in self._entries.items() if e.answer is None}
+
+    def clear(self) -> None:
+        """Forget every key."""
+        self._entries.clear()
+
+    def _is_old(self, entry: _Entry, now: float) -> bool:
+        return now - entry.since >= self._lasts_s
+
+    def _drop_old(self, now: float) -> None:
+        """Drop from the old end, so that a long run does not keep every answer for ever."""
+        while self._entries:
+            scope, entry = next(iter(self._entries.items()))
+            if entry.answer is None or not self._is_old(entry, now):
+                return
+            del self._entries[scope]

@@ -1,0 +1,198 @@
+"""The sandbox as a process of its own: killing workers does not harm what it counted."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import urllib3
+from pydantic import BaseModel, TypeAdapter
+
+from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config, Rules
+from streamer.sandbox.control import AdvanceOrder, FaultOrder, LimitOrder
+from streamer.sandbox.faults import Faults
+from streamer.sandbox.tally import Acceptance, Call, Repeat, Stats
+
+_Row = TypeVar("_Row", Acceptance, Call, Repeat)
+_ACCEPTANCE = TypeAdapter(Acceptance)
+_CALL = TypeAdapter(Call)
+_REPEAT = TypeAdapter(Repeat)
+_PATIENCE_S = 30.0
+_GRACE_S = 5.0
+
+
+class SandboxError(RuntimeError):
+    """The sandbox did not start, or refused an order."""
+
+
+class SandboxProcess:
+    """`with SandboxProcess(limit=10, latency_ms=60) as sandbox:` on a free port.
+
+    An order is in force when its method returns. The child ends with the `with` block, and when
+    this process dies, however that happens. May be used from several threads.
+
+    `limit` and `latency_ms` are short for the one default account (key `re_sandbox`) and for
+    `faults`; `limit` says nothing about `accounts` that are given.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: int | None = DEFAULT_LIMIT,
+        latency_ms: float = 0,
+        accounts: Sequence[AccountSpec] = (),
+        faults: Faults | None = None,
+        rules: Rules | None = None,
+        port: int = 0,
+        seed: int = 0,
+        count_addresses: bool = True,
+        keep_acceptances: bool = True,
+        keep_mails: int = 1000,
+    ) -> None:
+        given = faults if faults is not None else Faults()
+        if latency_ms:
+            given = given.model_copy(update={"latency_ms": latency_ms})
+        self.config = Config(
+            port=port,
+            accounts=tuple(accounts)
+            or (AccountSpec(name="default", keys=(DEFAULT_KEY,), limit=limit),),
+            faults=given,
+            rules=rules if rules is not None else Rules(),
+            seed=seed,
+            count_addresses=count_addresses,
+            keep_acceptances=keep_acceptances,
+            keep_mails=keep_mails,
+        )
+        self._child: subprocess.Popen[bytes] | None = None
+        self._url = ""
+        self._http = urllib3.PoolManager(
+            maxsize=4, retries=False, timeout=urllib3.Timeout(_PATIENCE_S)
+        )
+
+    def start(self) -> None:
+        """Start the child; returns when it listens."""
+        # A session of its own: Ctrl-C at the terminal is for the parent, which then closes stdin.
+        child = self._child = subprocess.Popen(
+            [sys.executable, "-m", "streamer.sandbox"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            child.stdin.write(self.config.model_dump_json().encode() + b"\n")
+            child.stdin.flush()
+        except BrokenPipeError:
+            pass
+        self._url = child.stdout.readline().decode().strip()
+        if not self._url:
+            self.stop()
+            raise SandboxError("the sandbox did not start: its stderr says why")
+
+    def stop(self) -> None:
+        """End the child. What it counted is gone."""
+        child, self._child = self._child, None
+        self._http.clear()
+        if child is None:
+            return
+        child.terminate()
+        try:
+            child.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where it listens: what `RESEND_API_URL` should be."""
+        if self._child is None:
+            raise SandboxError("the sandbox is not running")
+        return self._url
+
+    @property
+    def pid(self) -> int:
+        """Of the child, for measurements."""
+        if self._child is None:
+            raise SandboxError("the sandbox is not running")
+        return self._child.pid
+
+    # Orders.
+
+    def order(self, faults: Faults, account: str | None = None) -> None:
+        """Change the faults given in `faults`, for one account or for all; the others stay."""
+        self._post(
+            "faults",
+            FaultOrder.model_construct(
+                faults=faults,
+                account=account,
+            ),
+        )
+
+    def calm(self) -> None:
+        """No fault any more."""
+        self._post("calm")
+
+    def set_limit(self, limit: int | None, account: str | None = None) -> None:
+        """Change the requests a second; None: unthrottled."""
+        self._post("limit", LimitOrder(limit=limit, account=account))
+
+    def advance(self, seconds: float) -> None:
+        """Put the server's wall clock forward: idempotency keys age, quotas renew."""
+        self._post("advance", AdvanceOrder(seconds=seconds))
+
+    def expire_keys(self) -> None:
+        """Forget every idempotency key whose call is over."""
+        self._post("expire")
+
+    def reset(self) -> None:
+        """Forget mails, counts, idempotency keys and quotas. Faults and limits stay."""
+        self._post("reset")
+
+    # Questions.
+
+    def stats(self) -> Stats:
+        """Numbers since the last reset."""
+        return Stats.model_validate_json(self._call("GET", "/stats"))
+
+    def acceptances(self) -> list[Acceptance]:
+        """Every address of every mail accepted, in order. Needs `keep_acceptances`."""
+        return self._rows("acceptances", _ACCEPTANCE)
+
+    def calls(self) -> list[Call]:
+        """Every call that is over, in the order they ended."""
+        return self._rows("calls", _CALL)
+
+    def repeats(self) -> list[Repeat]:
+        """Whoever got a campaign more than once. Needs `count_addresses`."""
+        return self._rows("repeats", _REPEAT)
+
+    def _rows(self, what: str, adapter: TypeAdapter[_Row]) -> list[_Row]:
+        lines = self._call("GET", f"/_sandbox/{what}").splitlines()
+        return [adapter.validate_json(line) for line in lines]
+
+    def _post(self, what: str, order: BaseModel | None = None) -> None:
+        body = b"" if order is None else order.model_dump_json(exclude_unset=True).encode()
+        self._call("POST", f"/_sandbox/{what}", body)
+
+    def _call(self, method: str, path: str, body: bytes = b"") -> bytes:
+        answer = self._http.request(method, self.url + path, body=body)
+        if answer.status != 200:
+            raise SandboxError(f"{method} {path}: {answer.status} {answer.data.decode()}")
+        return answer.data
