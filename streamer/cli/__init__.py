@@ -2,6 +2,8 @@
 
 import typer
 
+from streamer.cli import sandbox
+
 app = typer.Typer(
     name="streamer",
     no_args_is_help=True,
@@ -9,6 +11,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Sends email campaigns from Kafka through Resend: no recipient twice, none lost.",
 )
+
+app.command("sandbox")(sandbox.sandbox)
 
 
 def main() -> None:

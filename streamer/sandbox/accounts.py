@@ -78,13 +78,8 @@ class Accounts:
         self._by_name: dict[str, Account] = {}
         self._by_key: dict[str, Account] = {}
         for spec in specs:
-            if spec.name in self._by_name:
-                raise ValueError(f"two accounts are called {spec.name!r}")
             account = self._by_name[spec.name] = Account(spec)
-            for key in spec.keys:
-                if key in self._by_key:
-                    raise ValueError(f"the key of {spec.name!r} belongs to two accounts")
-                self._by_key[key] = account
+            self._by_key.update(dict.fromkeys(spec.keys, account))
 
     def of_key(self, key: str) -> Account | None:
         return self._by_key.get(key)

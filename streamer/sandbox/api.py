@@ -52,7 +52,7 @@ class Api:
         self._wake()
 
     def calm(self) -> None:
-        """No fault any more."""
+        """Back to the faults it was started with."""
         self.faults.calm()
         self._wake()
 

@@ -1,8 +1,8 @@
 """What a sandbox is started with."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from streamer.sandbox.faults import Faults
 
@@ -64,3 +64,13 @@ class Config(BaseModel):
     """Whether each acceptance is kept, for a judge to read. A long bench switches it off."""
     keep_mails: int = Field(default=1000, ge=0)
     """How many of the latest mails are kept whole, for the preview."""
+
+    @model_validator(mode="after")
+    def _no_two_alike(self) -> Self:
+        names = [account.name for account in self.accounts]
+        keys = [key for account in self.accounts for key in account.keys]
+        if len(set(names)) < len(names):
+            raise ValueError("two accounts have the same name")
+        if len(set(keys)) < len(keys):
+            raise ValueError("two accounts have the same key")
+        return self

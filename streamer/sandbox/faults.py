@@ -68,7 +68,7 @@ class FaultBook:
     """The faults in force: those for all accounts, and under them what one account was given."""
 
     def __init__(self, base: Faults) -> None:
-        self._base = base
+        self._start = self._base = base
         self._given: dict[str, dict[str, object]] = {}
 
     def of(self, account: str | None) -> Faults:
@@ -89,8 +89,8 @@ class FaultBook:
             self._given.setdefault(account, {}).update(changes)
 
     def calm(self) -> None:
-        """No fault any more, for anyone."""
-        self._base = Faults()
+        """Back to the faults it was started with, for everyone."""
+        self._base = self._start
         self._given.clear()
 
 

@@ -139,14 +139,11 @@ class SandboxProcess:
         """Change the faults given in `faults`, for one account or for all; the others stay."""
         self._post(
             "faults",
-            FaultOrder.model_construct(
-                faults=faults,
-                account=account,
-            ),
+            FaultOrder(faults=faults, account=account),
         )
 
     def calm(self) -> None:
-        """No fault any more."""
+        """Back to the faults it was started with (none, or a latency)."""
         self._post("calm")
 
     def set_limit(self, limit: int | None, account: str | None = None) -> None:

@@ -84,7 +84,7 @@ class Sandbox:
         self._control.order(faults, account)
 
     def calm(self) -> None:
-        """No fault any more."""
+        """Back to the faults it was started with (none, or a latency)."""
         self._api.calm()
 
     def set_limit(self, limit: int | None, account: str | None = None) -> None:

@@ -1,0 +1,90 @@
+"""`streamer sandbox`: a stand-in for Resend, for trials."""
+
+import json
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from streamer.sandbox import DEFAULT_KEY, AccountSpec, Config, Faults, serve
+
+
+def sandbox(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8025,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Requests a second of an account. 0: unthrottled.")
+    ] = 10,
+    latency_ms: Annotated[float, typer.Option(min=0, help="Time a call takes.")] = 60,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=KEY[:LIMIT]",
+            help=f"An account beside the default one, whose key is {DEFAULT_KEY}; "
+            "the same name again gives it another key.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Say where it listens as one line of JSON.")
+    ] = False,
+) -> None:
+    """Run a stand-in for Resend on this machine. It sends nothing; a browser shows the mails."""
+    try:
+        config = Config(
+            port=port,
+            accounts=_accounts(key or [], limit or None),
+            faults=Faults(latency_ms=latency_ms),
+            # For a judge, not for a trial: a trial may go on for days.
+            keep_acceptances=False,
+        )
+    except ValidationError as error:
+        words = "; ".join(problem["msg"] for problem in error.errors())
+        raise typer.BadParameter(words, param_hint="--key") from None
+
+    def announce(url: str) -> None:
+        typer.echo(_as_json(url, config) if as_json else _as_text(url, config))
+
+    try:
+        serve(config, announce)
+    except OSError as error:
+        typer.echo(f"streamer sandbox: cannot listen on port {port}: {error.strerror}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _accounts(options: list[str], limit: int | None) -> tuple[AccountSpec, ...]:
+    found = {"default": AccountSpec(name="default", keys=(DEFAULT_KEY,), limit=limit)}
+    for option in options:
+        name, _, rest = option.partition("=")
+        key, colon, own_limit = rest.partition(":")
+        if not name or not key or (colon and not (own_limit.isascii() and own_limit.isdigit())):
+            raise typer.BadParameter(f"{option!r} is not NAME=KEY[:LIMIT]", param_hint="--key")
+        spec = found.get(name) or AccountSpec(name=name, keys=(key,), limit=limit)
+        keys = (*(each for each in spec.keys if each != key), key)
+        changes: dict[str, object] = {"keys": keys}
+        if colon:
+            changes["limit"] = int(own_limit) or None
+        found[name] = spec.model_copy(update=changes)
+    return tuple(found.values())
+
+
+def _as_json(url: str, config: Config) -> str:
+    return json.dumps(
+        {
+            "url": url,
+            "accounts": {
+                account.name: {"keys": account.keys, "limit": account.limit}
+                for account in config.accounts
+            },
+        }
+    )
+
+
+def _as_text(url: str, config: Config) -> str:
+    lines = [f"A stand-in for Resend listens on {url} (open it in a browser). Try it with", ""]
+    for account in config.accounts:
+        rate = "unthrottled" if account.limit is None else f"{account.limit} requests a second"
+        lines.extend(
+            f"  RESEND_API_URL={url} RESEND_API_KEY={key}  # {account.name}, {rate}"
+            for key in account.keys
+        )
+    lines.extend(["", "It sends nothing to anyone. Ctrl-C ends it."])
+    return "\n".join(lines)
