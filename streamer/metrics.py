@@ -1,5 +1,7 @@
 """Every metric, once, with its help. No address and no recipient id is ever a label."""
 
+from contextlib import suppress
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _LATENCIES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -72,3 +74,9 @@ REVOKE_DRAIN = Histogram(
     "Time spent in finishing what was in flight before partitions were given up.",
     buckets=_LATENCIES,
 )
+
+
+def forget_lag(topic: str, partition: int) -> None:
+    """Show no lag any more of a partition that another worker has now."""
+    with suppress(KeyError):
+        LAG.remove(topic, str(partition))

@@ -20,6 +20,8 @@ class PartitionWindow:
     def __init__(self, start: int | None) -> None:
         self._records: deque[Record] = deque()
         self._next = start
+        self.bytes = 0
+        """Of the values as they were read."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -35,6 +37,7 @@ class PartitionWindow:
         if self._next is not None and offset < self._next:
             return False
         self._records.append(record)
+        self.bytes += record.size
         self._next = offset + 1
         return True
 
@@ -50,7 +53,7 @@ class PartitionWindow:
     def advance(self, count: int) -> None:
         """Let go of the first records, which are committed."""
         for _ in range(count):
-            self._records.popleft()
+            self.bytes -= self._records.popleft().size
 
     def undecided(self) -> Iterator[Record]:
         """The records without an ending."""

@@ -20,6 +20,7 @@ from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.scripts import Argument, GuardedScript
 from streamer.model.record import Record
+from streamer.model.result import BatchResult, ItemResult
 
 BUCKETS = 8192
 _ID_BYTES = 12
@@ -36,21 +37,6 @@ class Claim(NamedTuple):
     def is_of(self, record: Record) -> bool:
         """Whether this very record made the claim, perhaps before a crash."""
         return self.coordinates == str(record.coordinates)
-
-
-class ItemResult(NamedTuple):
-    """What came of one mail of a batch: `sent` with Resend's id, or a reason with its detail."""
-
-    word: str
-    text: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class BatchResult:
-    """What came of a batch, once and for all; one item for each of its mails."""
-
-    attempts: int
-    items: list[ItemResult]
 
 
 @dataclass(frozen=True, slots=True)

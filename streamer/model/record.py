@@ -8,7 +8,7 @@ from typing import NamedTuple
 from streamer.model.event import RecipientEvent
 from streamer.model.reasons import DeadReason, Reason, Status
 
-Headers = list[tuple[str, bytes | None]]
+Headers = list[tuple[str, str | bytes | None]]
 
 
 class Coordinates(NamedTuple):
@@ -72,6 +72,7 @@ class Record:
         "event",
         "headers",
         "key",
+        "size",
         "value",
     )
 
@@ -87,6 +88,7 @@ class Record:
         self.key = key
         self.value = value
         self.headers = headers
+        self.size = len(value or b"")
         self.admitted_at = admitted_at
         self.event: RecipientEvent | None = None
         self.address: str | None = None
@@ -96,6 +98,8 @@ class Record:
     def end(self, ending: Outcome | DeadLetter, now: float) -> None:
         """Decide the record; `now` is wall-clock time, in seconds since 1970."""
         self.decided_at = now
+        if isinstance(ending, Outcome):
+            self.value = self.headers = None  # only a dead letter carries them on
         self.ending = ending
 
     @property

@@ -7,8 +7,8 @@ decided here so that no mail is sent twice and none is lost.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from streamer.ledger.claims import ItemResult
-from streamer.model.reasons import Reason, Status
+from streamer.model.reasons import Reason
+from streamer.model.result import ItemResult
 from streamer.provider.client import Answer
 
 ACCEPTED = "accepted"
@@ -141,13 +141,13 @@ def _read_items(answer: Answer, count: int) -> Taken | Again:
     items = []
     for index in range(count):
         if index in refused:
-            items.append(ItemResult(Reason.REJECTED.value, refused[index]))
+            items.append(ItemResult.of(Reason.REJECTED, refused[index]))
             continue
         entry = next(ids)
         email_id = entry.get("id") if isinstance(entry, dict) else None
         if not isinstance(email_id, str) or not email_id:
             return unreadable
-        items.append(ItemResult(Status.SENT.value, email_id))
+        items.append(ItemResult.sent(email_id))
     return Taken(items)
 
 

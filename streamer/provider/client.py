@@ -5,14 +5,14 @@ would send each other's keys. Here one HTTP client, set once, takes what belongs
 a context variable, which each thread has to itself. It also keeps connections open.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 import resend
 import urllib3
-from resend.exceptions import ResendError
+from resend.exceptions import NoContentError, ResendError
 from resend.http_client import HTTPClient
 
 from streamer.settings import DEFAULT_API_URL
@@ -68,33 +68,31 @@ class ResendClient:
 
     def send_batch(self, key: str, idempotency_key: str, body: bytes) -> Answer:
         """POST a batch, in permissive mode: one bad recipient does not refuse the others."""
-        call = _Call(key, body)
-        token = _call.set(call)
-        try:
-            response = resend.Batch.send(
-                [], {"idempotency_key": idempotency_key, "batch_validation": "permissive"}
-            )
-            return _answer(call, "", "", response)
-        except ResendError as error:
-            return _answer(call, str(error.error_type), str(error.message), {})
-        finally:
-            _call.reset(token)
+        options: resend.Batch.SendOptions = {
+            "idempotency_key": idempotency_key,
+            "batch_validation": "permissive",
+        }
+        return _perform(_Call(key, body), lambda: resend.Batch.send([], options))
 
     def check_key(self, key: str) -> Answer:
         """List the account's domains: a call that changes nothing, to see what the key is worth."""
-        call = _Call(key, None)
-        token = _call.set(call)
-        try:
-            return _answer(call, "", "", resend.Domains.list())
-        except ResendError as error:
-            return _answer(call, str(error.error_type), str(error.message), {})
-        finally:
-            _call.reset(token)
+        return _perform(_Call(key, None), resend.Domains.list)
 
 
-def _answer(call: _Call, name: str, message: str, data: Mapping[str, object]) -> Answer:
+def _perform(call: _Call, method: Callable[[], object]) -> Answer:
+    name = message = ""
+    data: object = None
+    token = _call.set(call)
+    try:
+        data = method()
+    except ResendError as error:
+        name, message = str(error.error_type), str(error.message)
+    except NoContentError:
+        pass  # JSON's null: a success without data
+    finally:
+        _call.reset(token)
     headers = {key.lower(): value for key, value in call.headers.items()}
-    return Answer(call.status, name, message, data, headers)
+    return Answer(call.status, name, message, data if isinstance(data, dict) else {}, headers)
 
 
 class _PooledClient(HTTPClient):

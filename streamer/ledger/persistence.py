@@ -1,0 +1,60 @@
+"""Whether Redis keeps what it acknowledged."""
+
+import logging
+from typing import cast
+
+from redis import RedisCluster
+from redis.exceptions import ResponseError
+
+from streamer.ledger.connection import Client
+
+logger = logging.getLogger(__name__)
+
+
+class UnsafeRedisError(RuntimeError):
+    """Redis may drop claims at will; the message says what to set."""
+
+
+def eviction_policy(client: Client) -> str | None:
+    """`maxmemory-policy`; None where the server does not let us ask."""
+    info = cast(dict[str, object], _info(client, "memory"))
+    policy = info.get("maxmemory_policy")
+    return str(policy) if policy is not None else None
+
+
+def is_durable(client: Client) -> bool:
+    """Whether the server has an append-only file or a replica."""
+    persistence = _info(client, "persistence")
+    replication = _info(client, "replication")
+    return bool(persistence.get("aof_enabled")) or bool(replication.get("connected_slaves"))
+
+
+def check_persistence(client: Client) -> None:
+    """Check what the promises rest on.
+
+    Raises:
+        UnsafeRedisError: it evicts keys when memory is short: claims would be forgotten.
+        redis.exceptions.RedisError: Redis cannot be used.
+    """
+    policy = eviction_policy(client)
+    if policy not in (None, "noeviction"):
+        raise UnsafeRedisError(
+            f"Redis has maxmemory-policy {policy}: it would forget who was mailed. "
+            f"Set it: CONFIG SET maxmemory-policy noeviction, and in redis.conf"
+        )
+    if not is_durable(client):
+        logger.warning(
+            "Redis has neither an append-only file nor a replica: if it restarts, the workers "
+            "halt. Set it: CONFIG SET appendonly yes, and in redis.conf"
+        )
+
+
+def _info(client: Client, section: str) -> dict[str, object]:
+    try:
+        answer = client.info(section)
+    except ResponseError:  # not allowed on some hosted servers
+        return {}
+    if isinstance(client, RedisCluster) and "redis_version" not in answer:
+        nodes = [node for node in answer.values() if isinstance(node, dict)]
+        return nodes[0] if nodes else {}
+    return cast(dict[str, object], answer)

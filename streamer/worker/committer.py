@@ -1,0 +1,202 @@
+"""The committing side: outcomes, dead letters and offsets, in one Kafka transaction."""
+
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from confluent_kafka import KafkaException, Producer, TopicPartition
+
+from streamer import metrics
+from streamer.flow.window import PartitionWindow
+from streamer.model.reasons import DeadReason
+from streamer.model.record import DeadLetter, Headers, Record
+from streamer.model.wire import dead_letter_headers, outcome_value
+from streamer.settings import Settings
+from streamer.worker import kafka
+
+logger = logging.getLogger(__name__)
+
+Partition = tuple[str, int]
+Prefixes = dict[Partition, tuple[PartitionWindow, list[Record]]]
+
+_MOST_RECORDS = 5_000
+_CALL_TIMEOUT_S = 5.0
+# The generation of a group's metadata, behind its format's name; negative before the group was
+# joined. The broker would accept offsets of such metadata from anybody, fenced or not.
+_GENERATION = slice(7, 11)
+
+
+class Committer:
+    """Commits what is done. Owned by the thread that owns the consumer.
+
+    The records of a transaction leave their windows when it is committed. When one is aborted
+    they stay, and the next transaction writes the same again.
+
+    Args:
+        group_metadata: gives the consumer's group metadata as it is now.
+        epoch: of the ledger, kept in the metadata of the offsets.
+        checkpoint: called at named points; tests of crashes kill the process there.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        group_metadata: Callable[[], object],
+        epoch: str,
+        checkpoint: Callable[[str], None],
+    ) -> None:
+        self._topics = settings.topics
+        self._group_metadata = group_metadata
+        self._epoch = epoch
+        self._checkpoint = checkpoint
+        self._producer = Producer(kafka.producer_config(settings))
+        self._unfinished: Prefixes | None = None
+        self._aborting = False
+
+    def start(self) -> None:
+        """Fence whoever had this worker's transactional id before.
+
+        Raises:
+            KafkaException: the brokers cannot be reached, or do not allow it.
+        """
+        self._producer.init_transactions(30.0)
+
+    def commit(self, windows: Mapping[Partition, PartitionWindow]) -> bool:
+        """Commit the done prefixes of the windows; False if that has to be tried again.
+
+        Raises:
+            KafkaException: this producer was fenced, or is beyond repair: the process must end.
+        """
+        started = time.perf_counter()
+        try:
+            if self._aborting:
+                self._abort()
+            if self._unfinished is None:
+                prefixes = _done(windows)
+                if not prefixes:
+                    return True
+                metadata = self._group_metadata()
+                if _generation(metadata) < 0:
+                    return False
+                self._write(prefixes, metadata)
+            self._finish()
+        except KafkaException as exception:
+            self._recover(exception)
+            return False
+        metrics.COMMIT.observe(time.perf_counter() - started)
+        return True
+
+    def close(self) -> None:
+        """Give up a transaction that is under way."""
+        if self._aborting:
+            try:
+                self._abort()
+            except KafkaException as exception:
+                logger.warning("abort failed", extra={"error": str(exception.args[0])})
+
+    def _write(self, prefixes: Prefixes, metadata: object) -> None:
+        self._checkpoint("before_transaction")
+        self._producer.begin_transaction()
+        self._aborting = True  # should anything fail before the transaction is complete
+        for _, records in prefixes.values():
+            for record in records:
+                self._produce(record)
+        offsets = [
+            TopicPartition(topic, partition, records[-1].coordinates.offset + 1, self._epoch)
+            for (topic, partition), (_, records) in prefixes.items()
+        ]
+        self._producer.send_offsets_to_transaction(offsets, metadata, _CALL_TIMEOUT_S)
+        self._checkpoint("inside_transaction")
+        self._aborting = False
+        self._unfinished = prefixes
+
+    def _finish(self) -> None:
+        if self._unfinished is None:
+            return
+        # When it times out nobody knows how it ended, so it must be called again: an abort
+        # instead would be refused for ever if the commit had begun.
+        self._producer.commit_transaction(_CALL_TIMEOUT_S)
+        outcomes: Counter[tuple[str, str]] = Counter()
+        dead_letters: Counter[DeadReason] = Counter()
+        for window, records in self._unfinished.values():
+            window.advance(len(records))
+            for record in records:
+                ending = record.ending
+                if isinstance(ending, DeadLetter):
+                    dead_letters[ending.reason] += 1
+                elif ending is not None:
+                    outcomes[ending.status, ending.reason or ""] += 1
+        self._unfinished = None
+        for (status, reason), count in outcomes.items():
+            metrics.OUTCOMES.labels(status, reason).inc(count)
+        for dead_reason, count in dead_letters.items():
+            metrics.DEAD_LETTERS.labels(dead_reason).inc(count)
+
+    def _produce(self, record: Record) -> None:
+        ending = record.ending
+        if isinstance(ending, DeadLetter):
+            self._enqueue(
+                self._topics.dead_letters,
+                record.value,
+                record.key,
+                dead_letter_headers(record, ending),
+            )
+        elif ending is not None:
+            self._enqueue(self._topics.outcomes, outcome_value(record, ending), record.key, None)
+
+    def _enqueue(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Headers | None,
+    ) -> None:
+        while True:
+            try:
+                if headers is None:
+                    self._producer.produce(topic, value, key)
+                else:
+                    self._producer.produce(topic, value, key, headers=headers)
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                return
+
+    def _recover(self, exception: KafkaException) -> None:
+        error = exception.args[0]
+        if error.fatal():
+            raise exception
+        if error.txn_requires_abort():
+            self._unfinished = None
+            self._aborting = True
+        elif self._unfinished is not None and not error.retriable():
+            raise exception
+        logger.warning(
+            "a transaction did not succeed, it will be tried again",
+            extra={"error": error.str(), "code": error.name(), "abort": self._aborting},
+        )
+
+    def _abort(self) -> None:
+        self._producer.abort_transaction(_CALL_TIMEOUT_S)
+        self._aborting = False
+
+
+def _done(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
+    prefixes: Prefixes = {}
+    room = _MOST_RECORDS
+    for key, window in windows.items():
+        records = window.done_prefix(room)
+        if records:
+            prefixes[key] = (window, records)
+            room -= len(records)
+        if room == 0:
+            break
+    return prefixes
+
+
+def _generation(metadata: object) -> int:
+    if not isinstance(metadata, bytes) or len(metadata) < _GENERATION.stop:
+        return -1
+    return int.from_bytes(metadata[_GENERATION], sys.byteorder, signed=True)

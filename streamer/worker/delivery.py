@@ -1,0 +1,378 @@
+"""A batch's life: fill, pin, send, resolve; and adopting one that was pinned before."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from functools import partial
+from threading import Lock
+
+from streamer import metrics
+from streamer.flow.batcher import Batcher
+from streamer.ledger.claims import Claim, Claims, Conflict, Pinned
+from streamer.ledger.connection import Client
+from streamer.ledger.probe import Probe, probe
+from streamer.mail.compose import Composer, RenderError, TooLargeError
+from streamer.model.campaign import CampaignState, Message
+from streamer.model.reasons import DeadReason, Reason
+from streamer.model.record import DeadLetter, Outcome, Record
+from streamer.model.result import BatchResult
+from streamer.provider.accounts import Accounts
+from streamer.settings import Settings
+from streamer.worker.batch import Batch, BatchState
+from streamer.worker.definitions import Definitions
+from streamer.worker.sending import Sender
+from streamer.worker.waiting import Waiting
+
+Checkpoint = Callable[[str], None]
+"""Called at named points of a batch's life; tests of crashes kill the process there."""
+
+_NO_ACCOUNT_WAIT_S = 5.0
+
+
+class Delivery:
+    """Takes batches of queued records to their endings. `run` is called on many threads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        claims: Claims,
+        composer: Composer,
+        accounts: Accounts,
+        sender: Sender,
+        batcher: Batcher,
+        waiting: Waiting,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._claims = claims
+        self._composer = composer
+        self._accounts = accounts
+        self._sender = sender
+        self._batcher = batcher
+        self._waiting = waiting
+        self._checkpoint = checkpoint
+        self._definitions = Definitions(client)
+        self._underway = _Underway()
+
+    def run(self, organization: str, records: list[Record]) -> None:
+        """Fill one batch with records of the organization and see it through.
+
+        Args:
+            records: as many as fit, taken from the queue; more are taken for those who drop out.
+
+        Raises:
+            StoppedError: the worker stops; what is not decided stays undecided.
+            LedgerLostError: the ledger forgot: nothing may be sent.
+        """
+        account = self._account(organization)
+        batch = Batch(organization, self._settings.batch.size, self._settings.batch.max_bytes)
+        work = _Work(batch)
+        self._screen(work, records)
+        self._fill(work)
+        if self._may_still_fill(work):
+            self._batcher.put_back(organization, batch.records + work.twins)
+            batch.records.clear()
+            work.twins.clear()
+        if batch.records:
+            # The slot comes first: what is pinned, with suppression checked in that act, is
+            # handed over at once and not after a wait.
+            self._sender.take_slot(account)
+            pinned = self._pin(work, account)
+            if pinned:
+                self._deliver_pinned(work, account)
+        self._batcher.put_back(organization, work.twins)
+        for batch_id, claimed in work.adoptions.items():
+            self._adopt(organization, batch_id, claimed)
+
+    def oldest_pin(self) -> float | None:
+        """When the oldest batch that is pinned and not resolved was taken up; monotonic clock."""
+        return self._underway.oldest()
+
+    def _account(self, organization: str) -> str:
+        while (account := self._accounts.of(organization)) is None:
+            metrics.ACCOUNT_HELD.labels("none", "no_account").set(1)
+            self._waiting.sleep(_NO_ACCOUNT_WAIT_S)
+        return account
+
+    # Filling
+
+    def _fill(self, work: "_Work") -> None:
+        """Fill the batch after filtering: who drops out is replaced while others wait."""
+        batch = work.batch
+        while batch.room:
+            records = self._batcher.take(batch.organization, batch.room)
+            if not records:
+                return
+            self._screen(work, records)
+
+    def _may_still_fill(self, work: "_Work") -> bool:
+        records = work.batch.records
+        now = time.monotonic()
+        return bool(
+            records
+            and work.batch.room
+            and not any(self._batcher.overdue(record, now) for record in records)
+        )
+
+    def _screen(self, work: "_Work", records: list[Record]) -> None:
+        """Render the mails of those who may get one; end the others, if nothing was pinned."""
+        found = self._probe(work.batch.organization, records)
+        now = datetime.now(UTC)
+        endings: list[tuple[Record, Outcome | DeadLetter]] = []
+        for position, record in enumerate(records):
+            if work.batch.holds(record):
+                work.twins.append(record)
+                continue
+            try:
+                message = self._message(record, found, now, found.suppressed[position])
+                mail = self._composer.compose(record.known_event, _address(record), message)
+            except _NotMailed as reason:
+                endings.append((record, reason.ending))
+            except RenderError as error:
+                endings.append((record, Outcome.of(Reason.RENDER_ERROR, str(error))))
+            except TooLargeError as error:
+                endings.append((record, Outcome.of(Reason.TOO_LARGE, str(error))))
+            else:
+                if not work.batch.add(record, mail):
+                    self._batcher.put_back(work.batch.organization, records[position:])
+                    break
+        self._end_unless_pinned(work, endings)
+
+    def _probe(self, organization: str, records: list[Record]) -> Probe:
+        addresses = [_address(record) for record in records]
+        campaign_ids = {record.known_event.campaign_id for record in records}
+        with metrics.SUPPRESSION_CHECK.time():
+            return self._waiting.for_redis(
+                partial(probe, self._client, organization, addresses, campaign_ids)
+            )
+
+    def _message(self, record: Record, found: Probe, now: datetime, is_suppressed: bool) -> Message:
+        """What to send to the record's recipient.
+
+        Raises:
+            _NotMailed: nothing, for a reason; the first of the order of decisions.
+        """
+        event = record.known_event
+        campaign = found.campaigns[event.campaign_id]
+        message = event.message or self._waiting.for_redis(
+            partial(
+                self._definitions.message,
+                event.organization_id,
+                event.campaign_id,
+                campaign.version,
+            )
+        )
+        if message is None:
+            detail = (
+                f"campaign {event.organization_id}/{event.campaign_id} has no definition, "
+                f"and the event no message"
+            )
+            raise _NotMailed(DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, detail))
+        if campaign.state is CampaignState.CANCELLED:
+            raise _NotMailed(Outcome.of(Reason.CANCELLED))
+        for expires_at in (event.expires_at, message.expires_at):
+            if expires_at is not None and expires_at <= now:
+                raise _NotMailed(Outcome.of(Reason.EXPIRED, f"at {expires_at.isoformat()}"))
+        if is_suppressed:
+            raise _NotMailed(Outcome.of(Reason.SUPPRESSED))
+        return message
+
+    def _end_unless_pinned(
+        self, work: "_Work", endings: list[tuple[Record, Outcome | DeadLetter]]
+    ) -> None:
+        """End records that would not be mailed now, unless they were pinned before a crash."""
+        if not endings:
+            return
+        claims = self._waiting.for_redis(
+            partial(self._claims.find, work.batch.organization, [record for record, _ in endings])
+        )
+        now = time.time()
+        for (record, ending), claim in zip(endings, claims, strict=True):
+            if claim is None:
+                record.end(ending, now)
+            else:
+                work.claimed(record, claim, now)
+
+    # Pinning
+
+    def _pin(self, work: "_Work", account: str) -> bool:
+        """Pin the batch, without those who turn out to be suppressed or claimed.
+
+        False if nobody is left.
+        """
+        batch = work.batch
+        while batch.records:
+            self._checkpoint("before_pin")
+            with metrics.PIN.time():
+                answer = self._waiting.for_redis(
+                    partial(
+                        self._claims.pin,
+                        batch.organization,
+                        batch.id,
+                        account,
+                        batch.records,
+                        batch.mails,
+                    )
+                )
+            if isinstance(answer, Pinned):
+                self._checkpoint("after_pin")
+                batch.state = BatchState.PINNED
+                return True
+            self._drop_conflicts(work, answer)
+            self._fill(work)
+        return False
+
+    def _drop_conflicts(self, work: "_Work", conflict: Conflict) -> None:
+        items = conflict.suppressed | conflict.claims.keys()
+        now = time.time()
+        for item in items:
+            record = work.batch.records[item]
+            claim = conflict.claims.get(item)
+            if claim is None:
+                record.end(Outcome.of(Reason.SUPPRESSED), now)
+            else:
+                work.claimed(record, claim, now)
+        work.batch.remove(items)
+
+    # Delivering
+
+    def _deliver_pinned(self, work: "_Work", account: str) -> None:
+        batch = work.batch
+        now = time.time()
+        # Their address is claimed now, by a record that is mailed.
+        twins = [twin for twin in work.twins if batch.holds(twin)]
+        work.twins = [twin for twin in work.twins if not batch.holds(twin)]
+        for twin in twins:
+            twin.end(Outcome.of(Reason.DUPLICATE), now)
+        batch.state = BatchState.SENDING
+        result = self._underway.once(
+            batch.id,
+            partial(
+                self._send_and_resolve,
+                batch.organization,
+                batch.id,
+                account,
+                batch.mails,
+                self._settings.delivery.safe_window_s,
+                slot_taken=True,
+            ),
+        )
+        batch.state = BatchState.RESOLVED
+        _end_all(list(zip(batch.records, range(len(batch.records)), strict=True)), batch.id, result)
+
+    def _adopt(self, organization: str, batch_id: str, claimed: list[tuple[Record, int]]) -> None:
+        """End records by the batch that carried them before this worker had them."""
+        result = self._underway.once(batch_id, partial(self._finish, organization, batch_id))
+        _end_all(claimed, batch_id, result)
+
+    def _finish(self, organization: str, batch_id: str) -> BatchResult | None:
+        stored = self._waiting.for_redis(partial(self._claims.load, organization, batch_id))
+        if stored is None:
+            return None
+        if stored.result is not None or stored.mails is None:
+            return stored.result
+        seconds_left = self._settings.delivery.safe_window_s - stored.age_ms / 1000
+        return self._send_and_resolve(
+            organization, batch_id, stored.account, stored.mails, seconds_left, slot_taken=False
+        )
+
+    def _send_and_resolve(
+        self,
+        organization: str,
+        batch_id: str,
+        account: str,
+        mails: Sequence[bytes],
+        seconds_left: float,
+        slot_taken: bool,
+    ) -> BatchResult | None:
+        result = self._sender.send(account, batch_id, mails, seconds_left, slot_taken)
+        self._checkpoint("after_post")
+        return self._waiting.for_redis(
+            partial(self._claims.resolve, organization, batch_id, result)
+        )
+
+
+class _NotMailed(Exception):  # noqa: N818 - no error, a decision
+    """The record is not mailed; `ending` says why."""
+
+    def __init__(self, ending: Outcome | DeadLetter) -> None:
+        super().__init__(ending)
+        self.ending = ending
+
+
+class _Work:
+    """A batch, and who turned up beside it while it was filled.
+
+    Attributes:
+        twins: records of an address and campaign that the batch has a mail for already.
+        adoptions: records that were pinned before, by the batch that carried them.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.twins: list[Record] = []
+        self.adoptions: defaultdict[str, list[tuple[Record, int]]] = defaultdict(list)
+
+    def claimed(self, record: Record, claim: Claim, now: float) -> None:
+        """Take a record whose address is claimed: by itself, or by another."""
+        if claim.is_of(record):
+            self.adoptions[claim.batch_id].append((record, claim.item))
+        else:
+            record.end(Outcome.of(Reason.DUPLICATE, f"of {claim.coordinates}"), now)
+
+
+class _Underway:
+    """The batches that are being delivered, so that this process delivers none twice at a time."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._results: dict[str, Future[BatchResult | None]] = {}
+        self._since: dict[str, float] = {}
+
+    def once(self, batch_id: str, deliver: Callable[[], BatchResult | None]) -> BatchResult | None:
+        """Deliver the batch, or wait for the thread that is at it."""
+        with self._lock:
+            other = self._results.get(batch_id)
+            if other is None:
+                mine: Future[BatchResult | None] = Future()
+                self._results[batch_id] = mine
+                self._since[batch_id] = time.monotonic()
+        if other is not None:
+            return other.result()
+        try:
+            result = deliver()
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        else:
+            mine.set_result(result)
+            return result
+        finally:
+            with self._lock:
+                del self._results[batch_id], self._since[batch_id]
+
+    def oldest(self) -> float | None:
+        with self._lock:
+            return min(self._since.values(), default=None)
+
+
+def _address(record: Record) -> str:
+    if record.address is None:
+        raise AssertionError(f"the record at {record.coordinates} has no valid address")
+    return record.address
+
+
+def _end_all(
+    claimed: Sequence[tuple[Record, int]], batch_id: str, result: BatchResult | None
+) -> None:
+    now = time.time()
+    for record, item in claimed:
+        if result is None:
+            detail = f"batch {batch_id} is claimed, but the ledger does not have it"
+            record.end(Outcome.of(Reason.LEDGER_LOST, detail), now)
+        else:
+            record.end(result.outcome(item, batch_id), now)

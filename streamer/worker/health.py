@@ -1,0 +1,62 @@
+"""A worker's port: `/metrics`, `/healthz`, `/readyz`."""
+
+import logging
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+logger = logging.getLogger(__name__)
+
+Check = Callable[[], bool]
+
+
+class HealthServer:
+    """Answers on its own thread, named `health`, which owns nothing else.
+
+    Args:
+        healthy: whether the worker's loop ticks.
+        ready: whether the worker is a member of its group.
+
+    Raises:
+        OSError: the port is taken.
+    """
+
+    def __init__(self, port: int, healthy: Check, ready: Check) -> None:
+        checks = {"/healthz": healthy, "/readyz": ready}
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = self.path.partition("?")[0]
+                if path == "/metrics":
+                    self._answer(200, generate_latest(), CONTENT_TYPE_LATEST)
+                elif path in checks:
+                    good = checks[path]()
+                    self._answer(200 if good else 503, b"ok\n" if good else b"not yet\n")
+                else:
+                    self._answer(404, b"/metrics, /healthz, /readyz\n")
+
+            def _answer(self, status: int, body: bytes, kind: str = "text/plain") -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                logger.debug(format, *args)
+
+        self._server = ThreadingHTTPServer(("", port), Handler)
+        self._server.daemon_threads = True
+        Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._server.server_address[1]
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()

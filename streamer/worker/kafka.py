@@ -1,0 +1,62 @@
+"""How a worker speaks to Kafka: the properties of its consumer and its producer."""
+
+from streamer.settings import Settings
+
+Properties = dict[str, str | int | float | bool]
+
+TRANSACTION_TIMEOUT_MS = 10_000
+"""The next owner of a partition waits for an open transaction's end before it reads offsets."""
+
+
+def consumer_config(settings: Settings) -> Properties:
+    """Properties of the consumer; the operator's own come last."""
+    properties: Properties = {
+        "bootstrap.servers": settings.kafka.bootstrap_servers,
+        "client.id": settings.worker.id,
+        "group.id": settings.kafka.group_id,
+        "group.protocol": settings.kafka.group_protocol,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+        # A backlog is read ahead into memory: as far as this, not librdkafka's 64 MB.
+        "queued.max.messages.kbytes": 16_384,
+        "max.poll.interval.ms": 60_000,
+    }
+    if settings.kafka.group_protocol == "classic":
+        properties |= {
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": 10_000,
+            "heartbeat.interval.ms": 2_000,
+        }
+    return properties | settings.kafka.properties
+
+
+def producer_config(settings: Settings) -> Properties:
+    """Properties of the transactional producer; the operator's own come last.
+
+    Its transactional id is the worker's: whoever takes the worker's place fences it.
+    """
+    return {
+        "bootstrap.servers": settings.kafka.bootstrap_servers,
+        "client.id": settings.worker.id,
+        "transactional.id": f"{settings.kafka.group_id}.{settings.worker.id}",
+        "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        "compression.type": "lz4",
+        "linger.ms": 5,
+        # A dead letter carries its record's value untouched, and headers on top.
+        "message.max.bytes": 10_000_000,
+        **_shared(settings.kafka.properties),
+    }
+
+
+_CONSUMER_ONLY = ("group.", "session.", "heartbeat.", "max.poll.", "partition.assignment.")
+
+
+def _shared(properties: Properties) -> Properties:
+    """The operator's properties, less those that only a consumer knows."""
+    return {
+        name: value
+        for name, value in properties.items()
+        if not name.startswith(_CONSUMER_ONLY) and name not in ("auto.offset.reset",)
+    }

@@ -1,0 +1,261 @@
+"""A worker's whole story: poll, admit, batch, deliver, commit; a rebalance; and the end.
+
+The thread that calls `run` owns the consumer and the producer. It admits records to the windows
+of their partitions and queues them for batches; the sender threads take batches to their ends;
+and what is done, as far as no undone record lies before it, is committed here.
+"""
+
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+
+from streamer import metrics
+from streamer.flow.batcher import Batcher
+from streamer.ledger.claims import Claims
+from streamer.ledger.connection import UNREACHABLE, connect
+from streamer.ledger.epoch import Epoch
+from streamer.ledger.limiter import Limiter
+from streamer.mail.compose import Composer
+from streamer.model.address import InvalidAddressError, normalise
+from streamer.model.event import DeadEventError, parse
+from streamer.model.reasons import Reason
+from streamer.model.record import DeadLetter, Outcome, Record
+from streamer.provider.accounts import Accounts
+from streamer.provider.client import ResendClient
+from streamer.settings import Settings
+from streamer.worker.committer import Committer
+from streamer.worker.delivery import Checkpoint, Delivery
+from streamer.worker.sending import Sender
+from streamer.worker.source import Source, Windows
+from streamer.worker.waiting import StoppedError, Waiting
+
+logger = logging.getLogger(__name__)
+
+_COMMIT_EVERY_S = 0.2
+_COMMIT_AT_RECORDS = 2_000
+_MEASURE_EVERY_S = 1.0
+_POLL_RECORDS = 500
+_POLL_S = 0.02
+_FULL_WAIT_S = 0.5
+_REVOKE_DRAIN_S = 1.0
+_REVOKE_COMMIT_S = 3.0
+
+
+def no_checkpoint(name: str) -> None:
+    """Production has none."""
+
+
+class Pipeline:
+    """One worker, from its first poll to its last commit.
+
+    Args:
+        checkpoint: called at named points; tests of crashes kill the process there.
+    """
+
+    def __init__(
+        self, settings: Settings, composer: Composer, checkpoint: Checkpoint = no_checkpoint
+    ) -> None:
+        self._settings = settings
+        self._stopping = Event()
+        self._waiting = Waiting()
+        self._most_held = 10 * settings.batch.size * settings.batch.max_in_flight
+        self._most_bytes = 4 * settings.batch.max_bytes
+        self._batcher = Batcher(settings.batch.size, settings.batch.linger_ms / 1000)
+        self._deliveries: set[Future[None]] = set()
+        self._full_since: float | None = None
+        self._redis = connect(settings.redis, settings.batch.max_in_flight + 4)
+        self._source = Source(settings, self._verify_epochs, self._finish_revoked)
+        # Nothing is trusted, or sent, before the ledger is known to be the one of the offsets.
+        committed = self._source.committed_epochs()
+        self._epoch = self._waiting.for_redis(lambda: Epoch.establish(self._redis, committed))
+        accounts = Accounts(settings.accounts)
+        senders = settings.batch.max_in_flight
+        self._delivery = Delivery(
+            settings,
+            self._redis,
+            Claims(self._redis, self._epoch, settings.delivery.claims_ttl_s),
+            composer,
+            accounts,
+            Sender(
+                accounts,
+                ResendClient(settings.api_url, settings.delivery.timeout_s, senders),
+                Limiter(self._redis, self._epoch),
+                self._waiting,
+            ),
+            self._batcher,
+            self._waiting,
+            checkpoint,
+        )
+        self._committer = Committer(
+            settings, self._source.group_metadata, self._epoch.name, checkpoint
+        )
+        self._senders = ThreadPoolExecutor(senders, thread_name_prefix="sender")
+        self._next_commit = self._next_measure = 0.0
+        self.last_tick = time.monotonic()
+
+    def stop(self) -> None:
+        """Ask for the end; callable from any thread and from a signal handler."""
+        self._stopping.set()
+
+    @property
+    def joined(self) -> bool:
+        """Whether the worker is a member of its group."""
+        return self._source.joined
+
+    def run(self) -> None:
+        """Work until `stop` is called, then finish in good order.
+
+        Raises:
+            LedgerLostError: the ledger forgot: nothing is sent any more.
+            KafkaException: this worker was fenced by another with its id, or Kafka is lost.
+            SourceError: the input cannot be read.
+        """
+        try:
+            self._committer.start()
+            self._source.start()
+            while not self._stopping.is_set():
+                self._tick()
+            self._drain()
+        finally:
+            self._waiting.stop()
+            self._senders.shutdown(wait=False, cancel_futures=True)
+            self._source.close()
+            self._committer.close()
+
+    def _tick(self) -> None:
+        now = self.last_tick = time.monotonic()
+        if self._has_room(now):
+            self._admit(self._source.poll(_POLL_RECORDS, _POLL_S))
+        self._start_deliveries(time.monotonic())
+        self._commit_if_due(time.monotonic())
+        if now >= self._next_measure:
+            self._next_measure = now + _MEASURE_EVERY_S
+            self._measure(now)
+
+    # Admitting
+
+    def _admit(self, records: list[Record]) -> None:
+        """Parse records; queue those that are recipients, end those that cannot be."""
+        queued = []
+        for record in records:
+            try:
+                record.event = parse(record.value)
+                record.address = normalise(record.event.email)
+            except DeadEventError as error:
+                record.end(DeadLetter(error.reason, str(error)), time.time())
+            except InvalidAddressError as error:
+                record.end(Outcome.of(Reason.INVALID_ADDRESS, str(error)), time.time())
+            else:
+                if record.event.message is not None:
+                    record.value = record.headers = None  # it can be no dead letter any more
+                queued.append(record)
+        self._batcher.add(queued)
+
+    def _has_room(self, now: float) -> bool:
+        """Whether more may be taken; memory is bounded by what the windows hold.
+
+        A short fullness is waited out: a pause would throw away what was read ahead. A long one
+        pauses the partitions and goes on polling, so that the group does not give us up.
+        """
+        held = sum(map(len, self._source.windows.values()))
+        held_bytes = sum(window.bytes for window in self._source.windows.values())
+        if held < self._most_held and held_bytes < self._most_bytes:
+            self._full_since = None
+            if held <= self._most_held // 2 and held_bytes <= self._most_bytes // 2:
+                self._source.resume()
+            return True
+        if self._full_since is None:
+            self._full_since = now
+        if now - self._full_since > _FULL_WAIT_S:
+            self._source.pause()
+            return True
+        time.sleep(_POLL_S / 4)
+        return False
+
+    # Delivering
+
+    def _start_deliveries(self, now: float) -> None:
+        """Give batches to idle senders, and notice how the others ended."""
+        for delivery in [delivery for delivery in self._deliveries if delivery.done()]:
+            self._deliveries.remove(delivery)
+            error = delivery.exception()
+            if error is not None and not isinstance(error, StoppedError):
+                raise error
+        while len(self._deliveries) < self._settings.batch.max_in_flight:
+            organization = self._batcher.ready(now)
+            if organization is None:
+                return
+            records = self._batcher.take(organization, self._settings.batch.size)
+            self._deliveries.add(self._senders.submit(self._delivery.run, organization, records))
+
+    # Committing
+
+    def _commit_if_due(self, now: float) -> None:
+        if now < self._next_commit and not self._much_is_done():
+            return
+        self._committer.commit(self._source.windows)
+        self._next_commit = time.monotonic() + _COMMIT_EVERY_S
+
+    def _much_is_done(self) -> bool:
+        """Whether memory is better freed now than at the next due time."""
+        held = sum(map(len, self._source.windows.values()))
+        in_flight = (len(self._deliveries) + 1) * self._settings.batch.size
+        return held - in_flight - len(self._batcher) > _COMMIT_AT_RECORDS
+
+    # Rebalances
+
+    def _verify_epochs(self, committed: set[str]) -> None:
+        self._waiting.for_redis(lambda: self._epoch.verify(committed))
+
+    def _finish_revoked(self, windows: Windows) -> None:
+        """Before partitions go: drop what was not begun, finish and commit what is in flight."""
+        undone = [record for window in windows.values() for record in window.undecided()]
+        self._batcher.discard(undone)
+        with metrics.REVOKE_DRAIN.time():
+            until = time.monotonic() + _REVOKE_DRAIN_S
+            while time.monotonic() < until and any(r.ending is None for r in undone):
+                time.sleep(0.005)
+        self._commit_until(windows, time.monotonic() + _REVOKE_COMMIT_S)
+
+    def _commit_until(self, windows: Windows, until: float) -> None:
+        """Commit all that is done; what does not succeed in time is left to the next owner."""
+        while any(window.done_prefix(1) for window in windows.values()):
+            if not self._committer.commit(windows) and time.monotonic() >= until:
+                logger.warning("done records were not committed in time, their next owner will")
+                return
+
+    # The end
+
+    def _drain(self) -> None:
+        """Finish or hand over what is in flight, and commit."""
+        logger.info("stopping: no more records are taken")
+        until = time.monotonic() + self._settings.worker.shutdown_timeout_s
+        self._source.pause()
+        self._batcher.clear()
+        while self._deliveries and time.monotonic() < until:
+            self.last_tick = time.monotonic()
+            self._source.poll(_POLL_RECORDS, _POLL_S)
+            self._start_deliveries(self.last_tick)
+            self._batcher.clear()
+            self._commit_if_due(time.monotonic())
+        if self._deliveries:
+            logger.warning(
+                "batches are still in flight, they are left to the next owner",
+                extra={"batches": len(self._deliveries)},
+            )
+        self._waiting.stop()
+        self._commit_until(self._source.windows, time.monotonic() + _REVOKE_COMMIT_S)
+
+    # Watching
+
+    def _measure(self, now: float) -> None:
+        windows = self._source.windows.values()
+        metrics.IN_FLIGHT.set(sum(map(len, windows)))
+        oldest = self._delivery.oldest_pin()
+        metrics.OLDEST_BATCH_AGE.set(0 if oldest is None else now - oldest)
+        self._source.measure_lag()
+        try:
+            self._epoch.verify()
+        except UNREACHABLE:
+            logger.debug("the ledger's epoch could not be checked")

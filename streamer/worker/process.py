@@ -1,0 +1,140 @@
+"""One worker as a process: its settings, its signals, its end and its exit code."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from types import FrameType
+
+import redis
+from confluent_kafka import KafkaException
+
+from streamer import logs
+from streamer.ledger.connection import UNREACHABLE, connect
+from streamer.ledger.epoch import LedgerLostError
+from streamer.ledger.persistence import UnsafeRedisError, check_persistence
+from streamer.mail.compose import Composer
+from streamer.mail.templates import Templates
+from streamer.mail.unsubscribe import UnsubscribeLinks
+from streamer.settings import Settings, SettingsError
+from streamer.worker.delivery import Checkpoint
+from streamer.worker.health import HealthServer
+from streamer.worker.pipeline import Pipeline, no_checkpoint
+from streamer.worker.source import SourceError
+
+logger = logging.getLogger(__name__)
+
+DONE, FAILED, WRONG_USE = 0, 1, 2
+
+_TICK_LIMIT_S = 30.0
+_CLOSE_GRACE_S = 20.0
+
+
+def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_checkpoint) -> int:
+    """Be worker `number` until SIGTERM or SIGINT; returns the exit code.
+
+    0 when all was finished or handed over, 1 when the worker could not go on, 2 for settings
+    that cannot be used. Why stands in the log.
+    """
+    settings = _numbered(settings, number)
+    logs.configure(settings.log, settings.worker.id)
+    try:
+        composer = make_composer(settings)
+        client = connect(settings.redis)
+        check_persistence(client)
+        client.close()
+        pipeline = Pipeline(settings, composer, checkpoint)
+        health = _serve_health(settings, pipeline)
+    except (SettingsError, UnsafeRedisError) as error:
+        logger.critical("the worker does not start", extra={"cause": str(error)})
+        return WRONG_USE
+    except (*UNREACHABLE, LedgerLostError, SourceError, KafkaException, OSError) as error:
+        logger.critical("the worker does not start", extra={"cause": str(error)})
+        return FAILED
+    _stop_on_signals(pipeline, settings.worker.shutdown_timeout_s)
+    try:
+        pipeline.run()
+    except (LedgerLostError, SourceError, KafkaException, redis.RedisError) as error:
+        logger.critical("the worker cannot go on", extra={"cause": str(error)})
+        return FAILED
+    finally:
+        if health is not None:
+            health.close()
+    logger.info("stopped")
+    return DONE
+
+
+def make_composer(settings: Settings) -> Composer:
+    """The composer of the settings.
+
+    Raises:
+        SettingsError: no unsubscribe links can be made, and they are required.
+    """
+    unsubscribe = settings.unsubscribe
+    links = None
+    if unsubscribe.base_url and unsubscribe.secrets:
+        try:
+            links = UnsubscribeLinks(unsubscribe.base_url, unsubscribe.secrets)
+        except ValueError as error:
+            raise SettingsError(f"unsubscribe: {error}") from None
+    elif unsubscribe.required:
+        raise SettingsError(
+            "every mail needs one-click unsubscribe headers: set unsubscribe.base_url and "
+            "unsubscribe.secret, or unsubscribe.required = false to send without them"
+        )
+    return Composer(Templates(), links, settings.mail.max_bytes)
+
+
+def _numbered(settings: Settings, number: int) -> Settings:
+    worker = settings.worker.model_copy(update={"id": f"{settings.worker.id}-{number}"})
+    port = settings.metrics.port + number if settings.metrics.port else 0
+    metrics = settings.metrics.model_copy(update={"port": port})
+    return settings.model_copy(update={"worker": worker, "metrics": metrics})
+
+
+def _serve_health(settings: Settings, pipeline: Pipeline) -> HealthServer | None:
+    if settings.metrics.port == 0:
+        return None
+    try:
+        return HealthServer(
+            settings.metrics.port,
+            healthy=lambda: time.monotonic() - pipeline.last_tick < _TICK_LIMIT_S,
+            ready=lambda: pipeline.joined,
+        )
+    except OSError as error:
+        raise SettingsError(
+            f"metrics.port: port {settings.metrics.port} cannot be listened on ({error.strerror})"
+            f"; choose another, or 0 for none"
+        ) from None
+
+
+def _stop_on_signals(pipeline: Pipeline, shutdown_timeout_s: float) -> None:
+    """Stop in good order on SIGTERM and SIGINT, and when the supervisor is gone."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        del frame
+        logger.info("signal received", extra={"signal": signal.Signals(signum).name})
+        _begin_stop(pipeline, shutdown_timeout_s)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            logger.warning("the supervisor is gone")
+            _begin_stop(pipeline, shutdown_timeout_s)
+
+        threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def _begin_stop(pipeline: Pipeline, shutdown_timeout_s: float) -> None:
+    pipeline.stop()
+    # A consumer's close can hang for ever (librdkafka); what is not committed is adopted.
+    timer = threading.Timer(shutdown_timeout_s + _CLOSE_GRACE_S, os._exit, (FAILED,))
+    timer.daemon = True
+    timer.name = "last-resort"
+    timer.start()

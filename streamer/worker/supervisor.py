@@ -1,0 +1,131 @@
+"""Several workers on one machine: each a process and a member of the group of its own."""
+
+import logging
+import multiprocessing
+import signal
+import time
+from collections import deque
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import FrameType
+
+from streamer import logs
+from streamer.settings import load
+from streamer.worker.process import DONE, FAILED, WRONG_USE, run_worker
+
+logger = logging.getLogger(__name__)
+
+_RESTART_BASE_S = 1.0
+_RESTART_CAP_S = 30.0
+_GIVE_UP_DEATHS = 5
+_GIVE_UP_WITHIN_S = 120.0
+_KILL_GRACE_S = 30.0
+
+
+class Supervisor:
+    """Keeps N workers running; restarts one that dies, and gives up when one keeps dying.
+
+    Args:
+        config: the settings file; each worker reads the settings anew when it starts.
+        count: of workers.
+    """
+
+    def __init__(self, config: Path | None, count: int) -> None:
+        self._config = config
+        self._settings = load(config)
+        self._slots = [_Slot(number) for number in range(count)]
+        self._stopping = False
+
+    def run(self) -> int:
+        """Supervise until SIGTERM or SIGINT; returns the exit code."""
+        logs.configure(self._settings.log, f"{self._settings.worker.id}-supervisor")
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        code = DONE
+        try:
+            while not self._stopping and code == DONE:
+                code = self._look_after(time.monotonic())
+                alive = [slot.process.sentinel for slot in self._slots if slot.process]
+                wait(alive, timeout=0.2)
+        finally:
+            worst = self._stop_all()
+        return code or worst
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        self._stopping = True
+
+    def _look_after(self, now: float) -> int:
+        for slot in self._slots:
+            code = slot.reap(now)
+            if code == WRONG_USE:
+                logger.critical("a worker refused its settings", extra={"worker": slot.number})
+                return WRONG_USE
+            if slot.keeps_dying(now):
+                logger.critical(
+                    "a worker keeps dying, giving up; its log says why",
+                    extra={"worker": slot.number, "deaths": _GIVE_UP_DEATHS},
+                )
+                return FAILED
+            if slot.process is None and now >= slot.start_at:
+                slot.start(self._config)
+        return DONE
+
+    def _stop_all(self) -> int:
+        until = time.monotonic() + self._settings.worker.shutdown_timeout_s + _KILL_GRACE_S
+        for slot in self._slots:
+            if slot.process is not None:
+                slot.process.terminate()
+        worst = DONE
+        for slot in self._slots:
+            if slot.process is None:
+                continue
+            slot.process.join(max(0.0, until - time.monotonic()))
+            if slot.process.exitcode is None:
+                slot.process.kill()
+                slot.process.join()
+            if slot.process.exitcode != DONE:
+                worst = FAILED
+        return worst
+
+
+class _Slot:
+    """The place of one worker, whoever fills it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: SpawnProcess | None = None
+        self.start_at = 0.0
+        self._deaths: deque[float] = deque(maxlen=_GIVE_UP_DEATHS)
+
+    def start(self, config: Path | None) -> None:
+        # Spawned, not forked: librdkafka's threads do not live through a fork.
+        self.process = multiprocessing.get_context("spawn").Process(
+            target=_be_worker, args=(config, self.number), name=f"worker-{self.number}"
+        )
+        self.process.start()
+        logger.info("worker started", extra={"worker": self.number, "pid": self.process.pid})
+
+    def reap(self, now: float) -> int | None:
+        """Notice a death, and plan the next start; returns the exit code."""
+        if self.process is None or self.process.exitcode is None:
+            return None
+        code = self.process.exitcode
+        self.process = None
+        self._deaths.append(now)
+        recent = sum(now - death < _GIVE_UP_WITHIN_S for death in self._deaths)
+        pause = min(_RESTART_CAP_S, _RESTART_BASE_S * 2.0 ** (recent - 1))
+        self.start_at = now + pause
+        logger.error(
+            "a worker died, it is started again",
+            extra={"worker": self.number, "exit_code": code, "in_seconds": pause},
+        )
+        return code
+
+    def keeps_dying(self, now: float) -> bool:
+        return len(self._deaths) == _GIVE_UP_DEATHS and now - self._deaths[0] < _GIVE_UP_WITHIN_S
+
+
+def _be_worker(config: Path | None, number: int) -> None:
+    raise SystemExit(run_worker(load(config), number))
