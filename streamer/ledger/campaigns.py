@@ -1,25 +1,38 @@
-"""Campaigns: their definitions and states, in Redis."""
+"""The defined campaigns: what each sends, and its state."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import cast
+from typing import NamedTuple, cast
+
+import orjson
+from pydantic import ValidationError
 
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
+from streamer.ledger.scripts import read
 from streamer.model.campaign import CampaignState, Definition, Message
 
 PROBE_FIELDS = ("state", "version")
+"""What `read_probe` takes the values of: fields of the hash `keys.campaign(…)`."""
 
 
-class CampaignExistsError(ValueError):
-    """The campaign has another definition already; the message names the fields that differ."""
+class CampaignExistsError(RuntimeError):
+    """The campaign is defined already, and not like this; the message says what differs."""
 
 
-@dataclass(frozen=True, slots=True)
-class CampaignProbe:
-    """What a worker asks of a campaign for each batch. Both None: it has no definition."""
+class UnreadableDefinitionError(RuntimeError):
+    """What stands in the ledger is no definition that this version can read."""
+
+
+class CampaignProbe(NamedTuple):
+    """What a worker asks about a campaign before each batch.
+
+    Attributes:
+        state: None if nobody defined it or set its state.
+        version: changes if and only if the definition does; None if there is none.
+    """
 
     state: CampaignState | None
     version: str | None
@@ -27,7 +40,7 @@ class CampaignProbe:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """A campaign as it is kept."""
+    """A defined campaign."""
 
     definition: Definition
     version: str
@@ -35,82 +48,117 @@ class Campaign:
     created_at: datetime
 
 
-def read_probe(values: Sequence[bytes | None]) -> CampaignProbe:
-    """Read the values of PROBE_FIELDS."""
-    state, version = values
-    return CampaignProbe(
-        None if state is None else CampaignState(state.decode()),
-        None if version is None else version.decode(),
-    )
-
-
 def create(client: Client, definition: Definition) -> bool:
-    """Create a campaign; False if it was there already, with an equal definition.
+    """Define a campaign, all or nothing; returns False if it was there, equal to this.
+
+    A definition is never replaced: of a campaign that runs, some recipients would have got one
+    mail and some another.
 
     Raises:
-        CampaignExistsError: it was there with a different one. Mails may have been made from
-            that, so it is not replaced.
+        CampaignExistsError: it is defined otherwise.
+        UnreadableDefinitionError: it is defined, but not so that it can be compared.
     """
-    body = definition.model_dump_json(by_alias=True, exclude_none=True).encode()
-    version = blake2b(body, digest_size=8).hexdigest()
     organization, campaign_id = definition.organization_id, definition.campaign_id
     key = keys.campaign(organization, campaign_id)
-    pipeline = client.pipeline(transaction=True)
-    pipeline.hsetnx(key, "definition", body)
-    pipeline.hsetnx(key, "version", version)
-    pipeline.hsetnx(key, "state", CampaignState.ACTIVE.value)
-    pipeline.hsetnx(key, "created_at", datetime.now(UTC).isoformat())
-    created = bool(pipeline.execute()[0])
-    if not created:
-        existing = load(client, organization, campaign_id)
-        if existing is not None and existing.version != version:
+    written = _write(definition)
+    version = blake2b(written, digest_size=8).hexdigest()
+    script = client.register_script(read("create_campaign"))
+    existing = script(keys=[key], args=[written, version, datetime.now(UTC).isoformat()])
+    if existing is not None:
+        found = _read(key, existing)
+        if differences := _differences(found, definition):
             raise CampaignExistsError(
-                f"campaign {organization}/{campaign_id} exists with another definition; "
-                f"different: {', '.join(_differences(existing.definition, definition))}"
+                f"campaign {organization}/{campaign_id} is defined already, with another "
+                f"{', '.join(differences)}; a definition cannot be changed: "
+                f"choose another campaign id"
             )
-    # The indices are of other slots; they come last and are written again by a repetition.
+    # After the hash, also when that was there: whoever wrote it may have been cut off here.
     client.sadd(keys.campaigns(organization), campaign_id)
     client.sadd(keys.ORGANIZATIONS, organization)
-    return created
+    return existing is None
 
 
 def load(client: Client, organization: str, campaign_id: str) -> Campaign | None:
-    """Read a campaign; None if it has no definition."""
-    fields = cast(dict[bytes, bytes], client.hgetall(keys.campaign(organization, campaign_id)))
-    if b"definition" not in fields:
+    """Read a campaign; None if it is not defined.
+
+    Raises:
+        UnreadableDefinitionError: it cannot be read.
+    """
+    key = keys.campaign(organization, campaign_id)
+    fields = ("definition", *PROBE_FIELDS, "created_at")
+    values = cast(list[bytes | None], client.hmget(key, fields))
+    stored, state, version, created_at = values
+    if stored is None or version is None:
         return None
     return Campaign(
-        Definition.model_validate_json(fields[b"definition"]),
-        fields[b"version"].decode(),
-        CampaignState(fields[b"state"].decode()),
-        datetime.fromisoformat(fields[b"created_at"].decode()),
+        definition=_read(key, stored),
+        version=version.decode(),
+        state=_state(state) or CampaignState.ACTIVE,
+        created_at=datetime.fromisoformat((created_at or b"1970-01-01T00:00:00+00:00").decode()),
     )
 
 
 def load_message(client: Client, organization: str, campaign_id: str) -> tuple[str, Message] | None:
-    """Read a campaign's content and its version; None if it has no definition."""
-    values = cast(
-        list[bytes | None],
-        client.hmget(keys.campaign(organization, campaign_id), ["version", "definition"]),
-    )
-    version, definition = values
-    if version is None or definition is None:
+    """The version of a campaign's definition and its message; None if it is not defined.
+
+    Raises:
+        UnreadableDefinitionError: it cannot be read.
+    """
+    key = keys.campaign(organization, campaign_id)
+    stored, version = cast(list[bytes | None], client.hmget(key, ("definition", "version")))
+    if stored is None or version is None:
         return None
-    return version.decode(), Message.model_validate_json(definition)
+    return version.decode(), _read(key, stored)
+
+
+def read_probe(values: Sequence[bytes | None]) -> CampaignProbe:
+    """Read the values of `PROBE_FIELDS`, as HMGET answers them."""
+    state, version = values
+    return CampaignProbe(_state(state), None if version is None else version.decode())
 
 
 def ids(client: Client, organization: str) -> list[str]:
     """The ids of the organization's defined campaigns, sorted."""
-    members = cast(set[bytes], client.smembers(keys.campaigns(organization)))
-    return sorted(member.decode() for member in members)
+    return _sorted(cast(set[bytes], client.smembers(keys.campaigns(organization))))
 
 
 def organizations(client: Client) -> list[str]:
     """The organizations that have defined campaigns, sorted."""
-    members = cast(set[bytes], client.smembers(keys.ORGANIZATIONS))
+    return _sorted(cast(set[bytes], client.smembers(keys.ORGANIZATIONS)))
+
+
+def _sorted(members: Iterable[bytes]) -> list[str]:
     return sorted(member.decode() for member in members)
 
 
-def _differences(one: Definition, other: Definition) -> list[str]:
-    ours, theirs = one.model_dump(by_alias=True), other.model_dump(by_alias=True)
-    return sorted(name for name in ours if ours[name] != theirs[name])
+def _state(value: bytes | None) -> CampaignState | None:
+    if value is None:
+        return None
+    try:
+        return CampaignState(value.decode())
+    except ValueError:
+        # A newer version's state, or a mistake: nothing is sent, and nothing is lost.
+        return CampaignState.PAUSED
+
+
+def _write(definition: Definition) -> bytes:
+    # Sorted, so that equal definitions are equal bytes and have one version.
+    content = definition.model_dump(mode="json", by_alias=True)
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+
+
+def _read(key: str, stored: bytes) -> Definition:
+    try:
+        return Definition.model_validate_json(stored)
+    except ValidationError as error:
+        raise UnreadableDefinitionError(
+            f"the definition at {key} cannot be read: {error}"
+        ) from None
+
+
+def _differences(found: Definition, wanted: Definition) -> list[str]:
+    return [
+        field.alias or name
+        for name, field in Definition.model_fields.items()
+        if getattr(found, name) != getattr(wanted, name)
+    ]
