@@ -17,7 +17,7 @@ class UnsafeRedisError(RuntimeError):
 
 def eviction_policy(client: Client) -> str | None:
     """`maxmemory-policy`; None where the server does not let us ask."""
-    info = cast(dict[str, object], _info(client, "memory"))
+    info = _info(client, "memory")
     policy = info.get("maxmemory_policy")
     return str(policy) if policy is not None else None
 

@@ -35,7 +35,9 @@ class Definitions:
             if known is not None and known[0] == version:
                 self._known.move_to_end(key)
                 return known[1]
-        loaded = campaigns.load_message(self._client, organization, campaign_id)
+        loaded: tuple[str, Message] | None = campaigns.load_message(
+            self._client, organization, campaign_id
+        )
         if loaded is None:
             return None
         with self._lock:

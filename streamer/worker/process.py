@@ -84,7 +84,7 @@ def make_composer(settings: Settings) -> Composer:
             "every mail needs one-click unsubscribe headers: set unsubscribe.base_url and "
             "unsubscribe.secret, or unsubscribe.required = false to send without them"
         )
-    return Composer(Templates(), links, settings.mail.max_bytes)
+    return Composer(Templates(settings.mail.max_bytes), links, settings.mail.max_bytes)
 
 
 def _numbered(settings: Settings, number: int) -> Settings:

@@ -1,0 +1,91 @@
+"""One-click unsubscribe links: a signed token for an organization, a campaign and an address.
+
+RFC 8058 asks that the link identifies the recipient and the list and is hard to forge.
+"""
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+VERSION = b"1"
+_MAC_BYTES = 32
+_LEAST_SECRET = 16
+_SEPARATOR = b"\0"  # in none of the three fields
+
+
+class InvalidTokenError(ValueError):
+    """The token was not made here, or was altered."""
+
+
+class UnsubscribeClaim(NamedTuple):
+    """Who wants no more mail, and from whom; the address is in its normalised form."""
+
+    organization_id: str
+    campaign_id: str
+    address: str
+
+
+class UnsubscribeLinks:
+    """Makes and verifies the links.
+
+    Args:
+        base_url: the token becomes its last path segment, or follows it if it ends with `=`.
+        secrets: the first signs, all verify: put a new one in front to rotate.
+
+    Raises:
+        ValueError: the URL is not https (http is for this machine and `.test` alone), or a
+            secret is shorter than 16 bytes.
+    """
+
+    def __init__(self, base_url: str, secrets: Sequence[bytes]) -> None:
+        parts = urlsplit(base_url)
+        host = parts.hostname or ""
+        local = host in ("localhost", "127.0.0.1") or host.endswith(".test")
+        if not host or not (parts.scheme == "https" or (parts.scheme == "http" and local)):
+            raise ValueError(
+                f"base_url must be an https URL, for example https://example.com/u, "
+                f"not {base_url!r}"
+            )
+        if not secrets or any(len(secret) < _LEAST_SECRET for secret in secrets):
+            raise ValueError(f"each secret must have at least {_LEAST_SECRET} bytes")
+        self._base = base_url if base_url.endswith(("/", "=")) else f"{base_url}/"
+        self._secrets = tuple(secrets)
+
+    def url(self, organization_id: str, campaign_id: str, address: str) -> str:
+        """The link for one recipient."""
+        return f"{self._base}{self.sign(organization_id, campaign_id, address)}"
+
+    def sign(self, organization_id: str, campaign_id: str, address: str) -> str:
+        """The token: version, 32 bytes of HMAC-SHA256, fields; in URL-safe base64."""
+        fields = f"{organization_id}\0{campaign_id}\0{address}".encode()
+        mac = hmac.digest(self._secrets[0], VERSION + fields, "sha256")
+        return f"1.{urlsafe_b64encode(mac + fields).rstrip(b'=').decode()}"
+
+    def verify(self, token: str) -> UnsubscribeClaim:
+        """Read a token.
+
+        Raises:
+            InvalidTokenError: it is malformed, or no secret signed it.
+        """
+        version, _, text = token.partition(".")
+        if version != VERSION.decode() or not text.isascii():
+            raise InvalidTokenError("the token is of no known version")
+        try:
+            raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except Base64Error:
+            raise InvalidTokenError("the token is not base64") from None
+        mac, fields = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
+        # Base64 has several spellings of the same bytes; only the one made here is valid.
+        if urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
+            raise InvalidTokenError("the token is not in its own form")
+        signed = [
+            hmac.compare_digest(mac, hmac.digest(secret, VERSION + fields, "sha256"))
+            for secret in self._secrets
+        ]
+        if not any(signed):
+            raise InvalidTokenError("the token's signature is wrong")
+        organization_id, campaign_id, address = fields.split(_SEPARATOR)
+        return UnsubscribeClaim(organization_id.decode(), campaign_id.decode(), address.decode())
