@@ -1,0 +1,117 @@
+"""Apache Kafka on this machine: KRaft, one node in both roles."""
+
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from streamer.stack import artifacts
+from streamer.stack.errors import StackError
+from streamer.stack.server import Server, free_port
+
+_SETTINGS = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={folder}/data
+auto.create.topics.enable=false
+message.max.bytes=10485760
+replica.fetch.max.bytes=10485760
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+group.consumer.min.session.timeout.ms=1000
+group.consumer.min.heartbeat.interval.ms=200
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+"""
+
+_LOGGING = """\
+Configuration:
+  Appenders:
+    Console:
+      name: STDOUT
+      PatternLayout:
+        pattern: "%d{ISO8601} %p %m (%c)%n"
+  Loggers:
+    Root:
+      level: WARN
+      AppenderRef:
+        - ref: STDOUT
+"""
+
+
+class Kafka(Server):
+    """A broker. Its data survives a restart, and a kill."""
+
+    name = "kafka"
+
+    @property
+    def address(self) -> str:
+        """`bootstrap_servers`, under the name that all servers share."""
+        return self.bootstrap_servers
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """For a client's `bootstrap.servers`."""
+        return f"127.0.0.1:{self.port}"
+
+    def command(self) -> list[str]:
+        """Write the settings, format the folder if it is new, and say how to start."""
+        java = str(artifacts.java())
+        jars = artifacts.kafka_jars()
+        settings = self.folder / "server.properties"
+        settings.write_text(
+            _SETTINGS.format(port=self.port, controller=free_port(), folder=self.folder)
+        )
+        logging = self.folder / "log4j2.yaml"
+        logging.write_text(_LOGGING)
+        run = [
+            java,
+            "-Xmx512m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:-UsePerfData",
+            "--enable-native-access=ALL-UNNAMED",
+            "--sun-misc-unsafe-memory-access=allow",
+            f"-Dlog4j2.configurationFile={logging}",
+            "-cp",
+            f"{jars}/*",
+        ]
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format([*run, "kafka.tools.StorageTool"], settings)
+        return [*run, "kafka.Kafka", str(settings)]
+
+    def answers(self) -> bool:
+        """Whether it gives its metadata, itself a live broker in it."""
+        client = AdminClient(
+            {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "socket.timeout.ms": 2000}
+        )
+        try:
+            return bool(client.list_topics(timeout=2.0).brokers)
+        except KafkaException:
+            return False
+
+    def _format(self, tool: list[str], settings: Path) -> None:
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "A")
+        done = subprocess.run(
+            [*tool, "format", "-t", cluster, "-c", str(settings)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise StackError(f"Kafka's folder cannot be prepared: {done.stdout}{done.stderr}")
