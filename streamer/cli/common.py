@@ -1,0 +1,168 @@
+"""What the commands share: options, output, and errors that end as one line and an exit code."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NamedTuple, NoReturn
+from urllib.parse import urlsplit
+
+import orjson
+import typer
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from pydantic import TypeAdapter, ValidationError
+from redis.exceptions import RedisError
+
+from streamer.ledger.connection import UNREACHABLE, Client, connect
+from streamer.model.campaign import Id
+from streamer.settings import Settings, SettingsError, load
+from streamer.worker.kafka import Properties, producer_config
+
+FAILED, WRONG_USE = 1, 2
+
+_ID: TypeAdapter[str] = TypeAdapter(Id)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+
+
+class CampaignName(NamedTuple):
+    """A campaign as it is named on the command line."""
+
+    organization: str
+    campaign_id: str
+
+    def __str__(self) -> str:
+        return f"{self.organization}/{self.campaign_id}"
+
+
+def parse_campaign(text: str) -> CampaignName:
+    """Read ORGANIZATION/CAMPAIGN."""
+    organization, slash, campaign_id = text.partition("/")
+    if not slash:
+        raise typer.BadParameter(f"{text!r} is not ORGANIZATION/CAMPAIGN")
+    return CampaignName(parse_id(organization), parse_id(campaign_id))
+
+
+def parse_id(text: str) -> str:
+    """Read the id of an organization or a campaign."""
+    try:
+        return _ID.validate_python(text)
+    except ValidationError:
+        raise typer.BadParameter(
+            f"{text!r} is no id: those are 1 to 128 characters of A-Za-z0-9._:@-"
+        ) from None
+
+
+CampaignArgument = Annotated[
+    CampaignName,
+    typer.Argument(metavar="CAMPAIGN", parser=parse_campaign, help="ORGANIZATION/CAMPAIGN."),
+]
+OrganizationArgument = Annotated[
+    str, typer.Argument(metavar="ORGANIZATION", parser=parse_id, help="The organization's id.")
+]
+
+
+def fail(message: str, code: int = FAILED) -> NoReturn:
+    """Say what went wrong and end the command."""
+    warn(message)
+    raise typer.Exit(code)
+
+
+def warn(message: str) -> None:
+    """Say something that does not belong to the answer."""
+    typer.echo(message, err=True)
+
+
+def read_settings(config: Path | None) -> Settings:
+    """The settings; the command ends with 2 if they cannot be used."""
+    try:
+        return load(config)
+    except SettingsError as error:
+        fail(f"settings: {error}", WRONG_USE)
+
+
+def show_json(value: object) -> None:
+    """Print an answer in JSON."""
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns as wide as they need: they may be piped on, so nothing is cut."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
+
+
+@contextmanager
+def redis_client(settings: Settings) -> Iterator[Client]:
+    """A client of Redis; the command ends with 1 if Redis cannot be used."""
+    client: Client | None = None
+    try:
+        client = connect(settings.redis)
+        yield client
+    except (RedisError, ValueError) as error:
+        fail(redis_failure(settings, error))
+    finally:
+        if client is not None:
+            client.close()
+
+
+def redis_failure(settings: Settings, error: Exception) -> str:
+    """What to say when Redis cannot be used."""
+    text = f"Redis at {redis_address(settings.redis.url)}: {error}"
+    if isinstance(error, UNREACHABLE):
+        text += "; is it running, and is redis.url right?"
+    return text
+
+
+def redis_address(url: str) -> str:
+    """The address in a URL of Redis, without its password."""
+    parts = urlsplit(url)
+    return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+
+
+class KafkaTrouble:
+    """Keeps the last error that a Kafka client met in the background, to say why it failed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._address = settings.kafka.bootstrap_servers
+        self._last: str | None = None
+
+    def note(self, error: KafkaError) -> None:
+        """Take an error, as librdkafka's `error_cb` does."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # the others say why
+            self._last = error.str().partition(" (after")[0]
+
+    def describe(self, error: KafkaError) -> str:
+        """What to say when Kafka cannot be used."""
+        text = f"Kafka at {self._address}: {error.str()}"
+        if self._last is not None:
+            text += f" ({self._last})"
+        if error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
+            text += "; is it running, and is kafka.bootstrap_servers right?"
+        return text
+
+
+def client_config(settings: Settings) -> Properties:
+    """Properties of an admin client, or of a producer without transactions."""
+    properties = producer_config(settings)
+    del properties["transactional.id"], properties["transaction.timeout.ms"]
+    return properties | {"client.id": "streamer-cli", "log_level": 0}
+
+
+@contextmanager
+def kafka_admin(settings: Settings) -> Iterator[AdminClient]:
+    """An admin client of Kafka; the command ends with 1 if Kafka cannot be used."""
+    trouble = KafkaTrouble(settings)
+    admin: AdminClient | None = None
+    try:
+        admin = AdminClient(client_config(settings), error_cb=trouble.note)
+        yield admin
+    except KafkaException as error:
+        if admin is not None:
+            admin.poll(0)  # hands `trouble` what it met
+        fail(trouble.describe(error.args[0]))

@@ -1,0 +1,282 @@
+"""The five topics: the shape that they need, and creating them."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
+    AdminClient,
+    ClusterMetadata,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+    TopicMetadata,
+)
+
+from streamer.settings import SettingsError, Topics
+
+DEFAULT_PARTITIONS = 8
+MOST_REPLICAS = 3
+
+_DAY_MS = 86_400_000
+_TIMEOUT_S = 10.0
+_FOREVER = "-1"
+
+_ROOM = 1_048_576
+"""Bytes by which an ending may be larger than its record: a dead letter's headers go on top."""
+
+_MAX_RECORD_BYTES = 1_048_588  # Kafka's own default
+
+_DELETE = {"cleanup.policy": "delete", "retention.bytes": _FOREVER}
+# A parked or ended record is never refused for its size, so these take more than comes in.
+_ENDING = {**_DELETE, "max.message.bytes": str(_MAX_RECORD_BYTES + _ROOM)}
+
+_CONFIGS: dict[str, dict[str, str]] = {
+    # Longer than any outage, weekend and holiday included.
+    "recipients": {
+        **_DELETE,
+        "retention.ms": str(14 * _DAY_MS),
+        "max.message.bytes": str(_MAX_RECORD_BYTES),
+    },
+    # The record of who was mailed and who was not, and why.
+    "outcomes": {**_ENDING, "retention.ms": str(365 * _DAY_MS)},
+    # Somebody has to look at them and replay them.
+    "dead_letters": {**_ENDING, "retention.ms": str(90 * _DAY_MS)},
+    # A record waits here as long as its campaign is paused, which has no end of its own.
+    "parked": {**_ENDING, "retention.ms": _FOREVER},
+    # One summary a campaign, for ever.
+    "results": {"cleanup.policy": "compact", "max.message.bytes": str(_MAX_RECORD_BYTES)},
+}
+"""The configuration of each topic, by its setting's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The shape that a topic is created with; an existing one must not fall short of it."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """In what an existing topic falls short, and what to do about it."""
+
+    what: str
+    found: str
+    wanted: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.what} is {self.found}, should be {self.wanted}"
+
+
+@dataclass(slots=True)
+class TopicReport:
+    """What was found about one topic, or done."""
+
+    name: str
+    created: bool = False
+    missing: bool = False
+    differences: list[Difference] = field(default_factory=list)
+
+
+def ensure(
+    admin: AdminClient,
+    topics: Topics,
+    partitions: int = DEFAULT_PARTITIONS,
+    replication: int | None = None,
+) -> list[TopicReport]:
+    """Create the topics that are missing, and compare the others; returns a report for each.
+
+    An existing topic is never changed. It is fine if it has more partitions or keeps its
+    records longer than would be chosen here.
+
+    Args:
+        replication: None for 3, or as many brokers as there are.
+
+    Raises:
+        SettingsError: two settings name one topic.
+        KafkaException: Kafka cannot be reached, or refuses.
+    """
+    metadata = _metadata(admin)
+    replicas = replication or min(MOST_REPLICAS, len(metadata.brokers))
+    wanted = wanted_topics(topics, partitions, replicas)
+    missing = [each for each in wanted if each.name not in metadata.topics]
+    created = _create(admin, missing)
+    _await(admin, created)
+    reports = {name: TopicReport(name, created=True) for name in created}
+    for report in _compare(admin, [each for each in wanted if each.name not in created]):
+        # How much is copied is a choice of the operator's, unless they say here what they want.
+        if replication is None:
+            report.differences = [d for d in report.differences if d.what != "replication"]
+        reports[report.name] = report
+    return [reports[each.name] for each in wanted]
+
+
+def inspect(admin: AdminClient, topics: Topics) -> list[TopicReport]:
+    """Compare the topics, whatever their partitions and replicas, with what they need.
+
+    Raises:
+        SettingsError: two settings name one topic.
+        KafkaException: Kafka cannot be reached.
+    """
+    return _compare(admin, wanted_topics(topics, 1, 1))
+
+
+def wanted_topics(topics: Topics, partitions: int, replication: int) -> list[Wanted]:
+    """The shape of each topic.
+
+    Raises:
+        SettingsError: two settings name one topic.
+    """
+    names: dict[str, str] = {
+        setting: str(getattr(topics, setting)) for setting in Topics.model_fields
+    }
+    for setting, name in names.items():
+        for other, other_name in names.items():
+            if other != setting and other_name == name:
+                raise SettingsError(f"topics.{setting} and topics.{other} are both {name}")
+    # With three copies, two must have a record before it counts: one broker may be lost.
+    copies = "2" if replication >= MOST_REPLICAS else "1"
+    return [
+        Wanted(name, partitions, replication, {**_CONFIGS[setting], "min.insync.replicas": copies})
+        for setting, name in names.items()
+    ]
+
+
+def _metadata(admin: AdminClient) -> ClusterMetadata:
+    return admin.list_topics(timeout=_TIMEOUT_S)
+
+
+def _create(admin: AdminClient, wanted: list[Wanted]) -> set[str]:
+    """Create topics; returns the names of those that did not appear meanwhile."""
+    if not wanted:
+        return set()
+    new = [
+        NewTopic(each.name, each.partitions, each.replication, config=each.config)
+        for each in wanted
+    ]
+    created = set()
+    for name, future in admin.create_topics(new, request_timeout=_TIMEOUT_S).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+        else:
+            created.add(name)
+    return created
+
+
+def _await(admin: AdminClient, names: set[str]) -> None:
+    """Wait until every created topic can be written to: brokers learn of it a little later."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while not all(_is_led(_metadata(admin).topics.get(name)) for name in names):
+        if time.monotonic() > deadline:
+            raise KafkaException(
+                KafkaError(KafkaError.LEADER_NOT_AVAILABLE, "the new topics have no leader yet")
+            )
+        time.sleep(0.05)
+
+
+def _is_led(topic: TopicMetadata | None) -> bool:
+    if topic is None or topic.error is not None or not topic.partitions:
+        return False
+    return all(partition.leader >= 0 for partition in topic.partitions.values())
+
+
+def _compare(admin: AdminClient, wanted: list[Wanted]) -> list[TopicReport]:
+    found = _metadata(admin).topics
+    existing = [each for each in wanted if each.name in found]
+    configs = _configs(admin, [each.name for each in existing])
+    reports = []
+    for each in wanted:
+        topic = found.get(each.name)
+        if topic is None:
+            reports.append(TopicReport(each.name, missing=True))
+            continue
+        replication = min((len(p.replicas) for p in topic.partitions.values()), default=0)
+        differences = [
+            *_shape_differences(each, len(topic.partitions), replication),
+            *_config_differences(each, configs[each.name], replication),
+        ]
+        reports.append(TopicReport(each.name, differences=differences))
+    return reports
+
+
+def _configs(admin: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    """The configuration of each topic; empty where we are not allowed to see it."""
+    if not names:
+        return {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    configs: dict[str, dict[str, str]] = {}
+    for resource, future in admin.describe_configs(resources, request_timeout=_TIMEOUT_S).items():
+        try:
+            entries = future.result()
+        except KafkaException as error:
+            if error.args[0].code() not in (
+                KafkaError.TOPIC_AUTHORIZATION_FAILED,
+                KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+            ):
+                raise
+            entries = {}
+        configs[resource.name] = {
+            entry.name: entry.value for entry in entries.values() if entry.value is not None
+        }
+    return configs
+
+
+def _shape_differences(wanted: Wanted, partitions: int, replication: int) -> Iterable[Difference]:
+    if partitions < wanted.partitions:
+        yield Difference(
+            "partitions",
+            str(partitions),
+            f"{wanted.partitions} or more",
+            f"kafka-topics --alter --topic {wanted.name} --partitions {wanted.partitions}",
+        )
+    if replication < wanted.replication:
+        yield Difference(
+            "replication",
+            str(replication),
+            f"{wanted.replication} or more",
+            f"kafka-reassign-partitions for {wanted.name}, to {wanted.replication} brokers",
+        )
+
+
+def _config_differences(
+    wanted: Wanted, found: dict[str, str], replication: int
+) -> Iterable[Difference]:
+    for name, value in wanted.config.items():
+        actual = found.get(name)
+        if actual is None:
+            continue
+        if name == "min.insync.replicas" and int(actual) > replication:
+            at_most = max(1, replication - 1)
+            yield _config_difference(wanted.name, name, actual, str(at_most), f"at most {at_most}")
+        elif not _suffices(name, actual, value):
+            words = value if name == "cleanup.policy" else f"{_words(value)} or more"
+            yield _config_difference(wanted.name, name, actual, value, words)
+
+
+def _config_difference(topic: str, name: str, found: str, value: str, words: str) -> Difference:
+    mend = (
+        f"kafka-configs --alter --entity-type topics --entity-name {topic} "
+        f"--add-config {name}={value}"
+    )
+    return Difference(name, _words(found), words, mend)
+
+
+def _words(value: str) -> str:
+    return "-1 (unlimited)" if value == _FOREVER else value
+
+
+def _suffices(name: str, actual: str, wanted: str) -> bool:
+    if name == "cleanup.policy":
+        return actual == wanted
+    if name.startswith("retention."):
+        return actual == _FOREVER or (wanted != _FOREVER and int(actual) >= int(wanted))
+    return int(actual) >= int(wanted)
