@@ -2,7 +2,7 @@
 
 import typer
 
-from streamer.cli import sandbox, topics
+from streamer.cli import campaign, run, sandbox, topics
 
 app = typer.Typer(
     name="streamer",
@@ -12,8 +12,9 @@ app = typer.Typer(
     help="Sends email campaigns from Kafka through Resend: no recipient twice, none lost.",
 )
 
-app.command("run")(run)
+app.command("run")(run.run)
 app.command("sandbox")(sandbox.sandbox)
+app.add_typer(campaign.app, name="campaign")
 app.add_typer(topics.app, name="topics")
 
 

@@ -36,6 +36,8 @@ class Batcher:
 
     def put_back(self, organization: str, records: Collection[Record]) -> None:
         """Queue records that were taken and not used in front of the others."""
+        if not records:
+            return
         with self._lock:
             self._queues.setdefault(organization, deque()).extendleft(reversed(list(records)))
 

@@ -195,7 +195,9 @@ def _unpack(body: bytes) -> list[bytes]:
 
 
 def _write_result(result: BatchResult) -> bytes:
-    return zstandard.compress(orjson.dumps([result.attempts, result.items]), _COMPRESSION_LEVEL)
+    return zstandard.compress(
+        orjson.dumps([result.attempts, [tuple(item) for item in result.items]]), _COMPRESSION_LEVEL
+    )
 
 
 def _read_result(stored: bytes) -> BatchResult:
