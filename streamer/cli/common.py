@@ -100,15 +100,18 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 @contextmanager
 def redis_client(settings: Settings) -> Iterator[Client]:
     """A client of Redis; the command ends with 1 if Redis cannot be used."""
-    client: Client | None = None
     try:
         client = connect(settings.redis)
+    except ValueError as error:
+        fail(f"settings: redis.url: {error}", WRONG_USE)
+    except RedisError as error:
+        fail(redis_failure(settings, error))
+    try:
         yield client
-    except (RedisError, ValueError) as error:
+    except RedisError as error:
         fail(redis_failure(settings, error))
     finally:
-        if client is not None:
-            client.close()
+        client.close()
 
 
 def redis_failure(settings: Settings, error: Exception) -> str:

@@ -1,0 +1,220 @@
+"""`streamer campaign`: what is sent to a campaign's recipients."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import indent
+from typing import Annotated
+
+import orjson
+import typer
+from pydantic import JsonValue
+
+from streamer.cli import definitions
+from streamer.cli.common import (
+    WRONG_USE,
+    CampaignArgument,
+    CampaignName,
+    ConfigOption,
+    JsonOption,
+    fail,
+    parse_campaign,
+    parse_id,
+    read_settings,
+    redis_client,
+    show_json,
+    show_table,
+    warn,
+)
+from streamer.cli.definitions import BadDefinitionError
+from streamer.ledger import campaigns
+from streamer.ledger.campaigns import (
+    Campaign,
+    CampaignExistsError,
+    UnreadableDefinitionError,
+)
+from streamer.ledger.connection import Client
+from streamer.model.campaign import Definition
+
+app = typer.Typer(no_args_is_help=True, help="What is sent to a campaign's recipients.")
+
+Fields = dict[str, JsonValue]
+
+
+@app.command()
+def create(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|CAMPAIGN",
+            help="The definition as JSON with both ids (-: standard input); "
+            "or ORGANIZATION/CAMPAIGN, and the content by the options.",
+        ),
+    ],
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Sender, as 'Acme <news@acme.test>'.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="Subject (a template).")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Template of the HTML body.")
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Template of the text body.")
+    ] = None,
+    reply_to: Annotated[
+        list[str] | None, typer.Option(help="Address for replies; may be given again.")
+    ] = None,
+    expected_recipients: Annotated[
+        int | None, typer.Option(min=0, help="How many recipients there will be.")
+    ] = None,
+    expires_at: Annotated[
+        str | None, typer.Option(help="Send to nobody from then on (RFC 3339 with an offset).")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Define a campaign. The same definition again changes nothing, another one is refused."""
+    settings = read_settings(config)
+    fields: Fields = {
+        "from": from_,
+        "subject": subject,
+        "reply_to": [*reply_to] if reply_to else None,
+        "expected_recipients": expected_recipients,
+        "expires_at": expires_at,
+    }
+    given: Fields = {name: value for name, value in fields.items() if value is not None}
+    if not given and html is None and text is None:
+        definition = _from_file(Path(source))
+    else:
+        definition = _from_options(parse_campaign(source), given, html, text)
+    name = CampaignName(definition.organization_id, definition.campaign_id)
+    with redis_client(settings) as client:
+        try:
+            created = campaigns.create(client, definition)
+        except (CampaignExistsError, UnreadableDefinitionError) as error:
+            fail(str(error))
+        if as_json:
+            show_json({"created": created, **_as_json(_load(client, name))})
+        else:
+            typer.echo(f"{name}: {'created' if created else 'there already, the same'}")
+
+
+@app.command()
+def show(
+    campaign: CampaignArgument, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Show a campaign's definition and state."""
+    settings = read_settings(config)
+    with redis_client(settings) as client:
+        found = _load(client, campaign)
+    if as_json:
+        show_json(_as_json(found))
+        return
+    typer.echo(f"campaign: {campaign}")
+    typer.echo(f"state: {found.state}")
+    typer.echo(f"created_at: {found.created_at.isoformat()}")
+    for field, value in _content(found.definition).items():
+        typer.echo(f"{field}:{_as_text(value)}")
+
+
+@app.command("list")
+def list_(
+    organization: Annotated[
+        str | None,
+        typer.Argument(metavar="[ORGANIZATION]", parser=parse_id, help="Of this one only."),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the campaigns that are defined."""
+    settings = read_settings(config)
+    with redis_client(settings) as client:
+        found = list(_all(client, organization))
+    if as_json:
+        show_json([_as_json(campaign) for campaign in found])
+        return
+    rows = [
+        (
+            f"{campaign.definition.organization_id}/{campaign.definition.campaign_id}",
+            str(campaign.state),
+            campaign.created_at.isoformat(timespec="seconds"),
+            campaign.definition.subject or "",
+        )
+        for campaign in found
+    ]
+    show_table(("CAMPAIGN", "STATE", "CREATED", "SUBJECT"), rows)
+
+
+def _from_file(path: Path) -> Definition:
+    try:
+        return definitions.from_json(definitions.read_text(path))
+    except BadDefinitionError as error:
+        fail(f"not defined: {error}")
+
+
+def _from_options(
+    name: CampaignName, given: Fields, html: Path | None, text: Path | None
+) -> Definition:
+    fields: Fields = {
+        "organization_id": name.organization,
+        "campaign_id": name.campaign_id,
+        **given,
+    }
+    try:
+        for field, path in (("html", html), ("text", text)):
+            if path is not None:
+                fields[field] = definitions.read_text(path)
+        return definitions.from_fields(fields)
+    except BadDefinitionError as error:
+        fail(f"not defined: {error}", WRONG_USE)
+
+
+def _load(client: Client, name: CampaignName) -> Campaign:
+    try:
+        found = campaigns.load(client, *name)
+    except UnreadableDefinitionError as error:
+        fail(str(error))
+    if found is None:
+        fail(f"campaign {name} is not defined; define it with: streamer campaign create")
+    return found
+
+
+def _all(client: Client, organization: str | None) -> Iterator[Campaign]:
+    for each in [organization] if organization else campaigns.organizations(client):
+        for campaign_id in campaigns.ids(client, each):
+            try:
+                found = campaigns.load(client, each, campaign_id)
+            except UnreadableDefinitionError as error:
+                warn(str(error))  # the others can still be listed
+                continue
+            if found is not None:
+                yield found
+
+
+def _as_json(campaign: Campaign) -> dict[str, JsonValue]:
+    definition = campaign.definition
+    return {
+        "organization_id": definition.organization_id,
+        "campaign_id": definition.campaign_id,
+        "state": campaign.state.value,
+        "version": campaign.version,
+        "created_at": campaign.created_at.isoformat(),
+        "definition": definition.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+
+
+def _content(definition: Definition) -> dict[str, JsonValue]:
+    content: dict[str, JsonValue] = definition.model_dump(
+        mode="json",
+        by_alias=True,
+        exclude_none=True,
+        exclude={"organization_id", "campaign_id"},
+    )
+    return content
+
+
+def _as_text(value: JsonValue) -> str:
+    if not isinstance(value, str):
+        return f" {orjson.dumps(value).decode()}"
+    if "\n" not in value:
+        return f" {value}"
+    return "\n" + indent(value.rstrip("\n"), "    ")

@@ -1,0 +1,99 @@
+"""Reading a campaign's definition from a file or from options, strictly."""
+
+import sys
+from pathlib import Path
+
+from pydantic import ConfigDict, JsonValue, ValidationError
+
+from streamer.mail.templates import RenderError, Templates
+from streamer.model.campaign import Definition, Message
+from streamer.settings import Mail
+
+
+class BadDefinitionError(ValueError):
+    """It is no definition that could be sent; the message names each fault."""
+
+
+class _Strict(Definition):
+    """A misspelt field would be a mail without what it says, so here it is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, or of standard input for `-`.
+
+    Raises:
+        BadDefinitionError: there is no such file, or it is not UTF-8.
+    """
+    try:
+        data = sys.stdin.buffer.read() if path == Path("-") else path.read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise BadDefinitionError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise BadDefinitionError(f"{path}: not UTF-8 ({error})") from None
+
+
+def from_json(text: str) -> Definition:
+    """Read a definition that is one JSON object with both ids.
+
+    Raises:
+        BadDefinitionError: it is none.
+    """
+    try:
+        strict = _Strict.model_validate_json(text)
+    except ValidationError as error:
+        raise _explain(error) from None
+    return _checked(strict)
+
+
+def from_fields(fields: dict[str, JsonValue]) -> Definition:
+    """Make a definition of its fields.
+
+    Raises:
+        BadDefinitionError: they make none.
+    """
+    try:
+        strict = _Strict.model_validate(fields)
+    except ValidationError as error:
+        raise _explain(error) from None
+    return _checked(strict)
+
+
+def _checked(strict: _Strict) -> Definition:
+    templates = Templates(Mail().max_bytes)
+    faults = []
+    for field, source in _sources(strict):
+        try:
+            templates.check(source)
+        except RenderError as error:
+            faults.append(f"{field}: {error}")
+    if faults:
+        raise BadDefinitionError("; ".join(faults))
+    return Definition.model_validate(strict.model_dump(by_alias=True))
+
+
+def _sources(message: Message) -> list[tuple[str, str]]:
+    """The templates of a message, each with its field's name."""
+    single = {"subject": message.subject, "html": message.html, "text": message.text}
+    found = [(field, source) for field, source in single.items() if source is not None]
+    found.extend((f"headers.{name}", value) for name, value in (message.headers or {}).items())
+    replies = message.reply_to if isinstance(message.reply_to, list) else [message.reply_to]
+    found.extend(("reply_to", address) for address in replies if address is not None)
+    return found
+
+
+def _explain(error: ValidationError) -> BadDefinitionError:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    words = (
+        f"{'.'.join(map(str, problem['loc'])) or 'definition'}: {_words(problem['type'], problem['msg'])}"
+        for problem in problems
+    )
+    return BadDefinitionError("; ".join(words))
+
+
+def _words(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "there is no such field"
+    return message.removeprefix("Value error, ")
