@@ -44,6 +44,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._head = bytearray(_MAX_HEAD)
         self._filled = 0
+        self._deaf = False
         self._body: bytearray | None = None
         self._body_filled = 0
         self._pending: tuple[str, str, dict[str, str]] | None = None
@@ -70,11 +71,15 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._writable.set()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        if self._deaf:
+            return memoryview(self._head)
         if self._body is not None:
             return memoryview(self._body)[self._body_filled :]
         return memoryview(self._head)[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._deaf:
+            return
         if self._body is not None:
             self._body_filled += nbytes
             self._finish_body()
@@ -135,9 +140,12 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._task.add_done_callback(self._served)
 
     def _refuse(self, status: int) -> None:
+        # What the caller still sends is read and dropped: closing with bytes unread would reset
+        # the connection, and the caller might never see the answer.
+        self._deaf = True
         if self._transport is not None:
             self._transport.write(head_of(status, 0, JSON, {"connection": "close"}))
-            self._transport.close()
+            self._transport.write_eof()
 
     # Answering.
 

@@ -159,7 +159,10 @@ class SandboxProcess:
         self._post("expire")
 
     def reset(self) -> None:
-        """Forget mails, counts, idempotency keys and quotas. Faults and limits stay."""
+        """Forget mails, counts, idempotency keys and quotas. Faults and limits stay.
+
+        A call that is still in flight counts afterwards.
+        """
         self._post("reset")
 
     # Questions.

@@ -100,7 +100,10 @@ class Sandbox:
         self._api.memory.expire()
 
     def reset(self) -> None:
-        """Forget mails, counts, idempotency keys and quotas. Faults and limits stay."""
+        """Forget mails, counts, idempotency keys and quotas. Faults and limits stay.
+
+        A call that is still in flight counts afterwards.
+        """
         self._control.reset()
 
     # Questions.

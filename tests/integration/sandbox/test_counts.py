@@ -1,0 +1,120 @@
+"""What the sandbox counts and shows."""
+
+import time
+
+import orjson
+
+from streamer.sandbox import Faults, Repeat, SandboxProcess
+from tests.integration.sandbox.client import Client, mail
+
+EVIL = '<script>alert("x")</script>'
+
+
+def _tags(organization: str, campaign: str) -> list[dict[str, str]]:
+    return [
+        {"name": "organization", "value": organization},
+        {"name": "campaign", "value": campaign},
+    ]
+
+
+def test_an_address_counts_once_for_each_campaign(client: Client, sandbox: SandboxProcess) -> None:
+    client.send([mail("Ann <Ann@Example.com>", tags=_tags("acme", "spring")), mail(tags=None)])
+    client.send([mail(tags=_tags("acme", "autumn")), mail(tags=_tags("other", "spring"))])
+    assert sandbox.stats().accepted_twice == 0
+    client.send([mail(tags=_tags("acme", "spring"))])
+    client.send([mail(tags=_tags("acme", "spring"))])
+    assert sandbox.stats().accepted_twice == 1
+    assert sandbox.repeats() == [Repeat("acme", "spring", "ann@example.com", 3)]
+
+
+def test_an_acceptance_tells_all(client: Client, sandbox: SandboxProcess) -> None:
+    before, wall_before = time.monotonic(), time.time()
+    ids = client.send([mail()], key="k").ids
+    (acceptance,) = sandbox.acceptances()
+    assert acceptance[:6] == ("acme", "spring", "ann@example.com", ids[0], "k", "default")
+    assert before <= acceptance.monotonic <= time.monotonic()
+    assert wall_before <= acceptance.wall
+    (call,) = sandbox.calls()
+    assert (call.account, call.status, call.name, call.mails) == ("default", 200, "", 1)
+    assert before <= call.arrived <= acceptance.monotonic
+
+
+def test_many_acceptances_are_streamed(client: Client, sandbox: SandboxProcess) -> None:
+    for batch in range(30):
+        client.send([mail(f"user{batch}-{i}@example.com") for i in range(100)])
+    assert len({a.email_id for a in sandbox.acceptances()}) == 3000
+
+
+def test_stats(client: Client, sandbox: SandboxProcess) -> None:
+    client.send([mail(), mail("b@example.com")])
+    client.send([mail("c@example.com")])
+    client.send([mail("bad")])
+    stats = orjson.loads(client.call("GET", "/stats").raw)
+    assert stats["accepted"] == 3
+    assert stats["calls"] == 3
+    assert stats["fill"] == 1.5
+    assert stats["per_second"] > 0
+    assert stats["answers"] == {"200": 2, "422:validation_error": 1}
+    assert stats["accounts"]["default"]["accepted"] == 3
+
+
+def test_reset_forgets_all_but_faults(client: Client, sandbox: SandboxProcess) -> None:
+    client.send([mail()], key="k")
+    sandbox.order(Faults(error_after_percent=100))
+    sandbox.reset()
+    assert client.send([mail(), mail()], key="k").status == 500
+    stats = sandbox.stats()
+    assert (stats.accepted, stats.calls) == (2, 1)
+    assert len(sandbox.acceptances()) == 2
+
+
+def test_totals_alone() -> None:
+    with SandboxProcess(
+        limit=None, count_addresses=False, keep_acceptances=False, keep_mails=2
+    ) as sandbox:
+        client = Client(sandbox.url)
+        ids = client.send([mail()] * 3).ids
+        stats = sandbox.stats()
+        assert (stats.accepted, stats.accepted_twice) == (3, 0)
+        assert client.call("GET", "/_sandbox/acceptances").error == (409, "not_kept")
+        assert [client.call("GET", f"/mails/{i}").status for i in ids] == [404, 200, 200]
+
+
+def test_the_list_shows_nothing_unescaped(client: Client, sandbox: SandboxProcess) -> None:
+    (email_id,) = client.send([mail("a@x.test")]).ids
+    (evil_id,) = client.send([mail(subject=EVIL)]).ids
+    reply = client.call("GET", "/")
+    page = reply.raw.decode()
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert page.index(evil_id) < page.index(email_id)
+    assert f'href="/mails/{email_id}"' in page
+
+
+def test_a_mail_is_shown_behind_fences(client: Client, sandbox: SandboxProcess) -> None:
+    html = f'"></iframe>{EVIL}<img src="https://track.test/p.gif" onerror="alert(1)"><p>Hi'
+    headers = {"List-Unsubscribe": "<https://u.test/1>", EVIL: EVIL}
+    odd = {"topic_id": EVIL}
+    (email_id,) = client.send(
+        [mail(subject=EVIL, html=html, text=f"</pre>{EVIL}", headers=headers, **odd)]
+    ).ids
+    reply = client.call("GET", f"/mails/{email_id}")
+    page = reply.raw.decode()
+    assert "<script" not in page
+    assert "<img" not in page
+    assert page.count("</iframe>") == page.count("</pre>") == 1
+    assert '<iframe sandbox="" title="The mail" srcdoc="&quot;&gt;&lt;/iframe&gt;' in page
+    assert "List-Unsubscribe" in page
+    assert "&lt;https://u.test/1&gt;" in page
+    policy = reply.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none';")
+    assert "script" not in policy
+    assert "http" not in policy
+    assert reply.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_mail_that_is_not_there(client: Client) -> None:
+    reply = client.call("GET", f"/mails/{EVIL}")
+    assert reply.status == 404
+    assert "<script" not in reply.raw.decode()

@@ -1,0 +1,167 @@
+"""The process, the wire and the command."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import pytest
+
+from streamer.sandbox import AccountSpec, Config, Faults, Sandbox, SandboxError, SandboxProcess
+from tests.integration.sandbox.client import Client, mail, wait_until
+
+PARENT = """
+import sys
+from streamer.sandbox import SandboxProcess
+sandbox = SandboxProcess()
+sandbox.start()
+print(sandbox.url, flush=True)
+sys.stdin.read()
+"""
+
+
+def _listens(url: str) -> bool:
+    address = urlsplit(url)
+    with socket.socket() as probe:
+        return probe.connect_ex((address.hostname, address.port)) == 0
+
+
+def test_the_child_ends_with_its_parent() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        url = parent.stdout.readline().strip()
+        assert _listens(url)
+        parent.kill()
+    wait_until(lambda: not _listens(url))
+
+
+def test_the_child_ends_with_its_block() -> None:
+    with SandboxProcess() as sandbox:
+        url = sandbox.url
+        assert _listens(url)
+    assert not _listens(url)
+    with pytest.raises(SandboxError):
+        sandbox.stats()
+
+
+def test_a_port_that_is_taken(sandbox: SandboxProcess) -> None:
+    port = urlsplit(sandbox.url).port
+    assert port is not None
+    with pytest.raises(SandboxError):
+        SandboxProcess(port=port).start()
+
+
+def test_two_accounts_do_not_share_a_key() -> None:
+    spec = AccountSpec(name="a", keys=("re_1",))
+    with pytest.raises(ValueError, match="same key"):
+        Config(accounts=(spec, spec.model_copy(update={"name": "b"})))
+
+
+def test_inside_an_event_loop() -> None:
+    async def run() -> None:
+        async with Sandbox(Config(faults=Faults(jitter_ms=1))) as sandbox:
+            client = Client(sandbox.url)
+            reply = await asyncio.to_thread(client.send, [mail()], key="k")
+            assert reply.status == 200
+            sandbox.order(Faults(outage="unavailable"))
+            reply = await asyncio.to_thread(client.send, [mail()], key="k")
+            assert reply.status == 503
+            assert sandbox.stats().accepted == len(sandbox.acceptances()) == 1
+            assert len(sandbox.calls()) == 2
+
+    asyncio.run(run())
+
+
+def _talk(sandbox: SandboxProcess, *parts: bytes) -> bytes:
+    """Send raw bytes, close that side, read all."""
+    address = urlsplit(sandbox.url)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as wire:
+        for part in parts:
+            wire.sendall(part)
+        answer = b""
+        while piece := wire.recv(65536):
+            answer += piece
+    return answer
+
+
+HEAD = b"Host: x\r\nUser-Agent: x\r\nAuthorization: Bearer re_sandbox\r\n"
+
+
+def test_two_requests_in_one_breath(sandbox: SandboxProcess) -> None:
+    body = json.dumps([mail()]).encode()
+    first = b"POST /emails/batch HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n%b" % (
+        HEAD,
+        len(body),
+        body,
+    )
+    last = b"GET /domains HTTP/1.1\r\n" + HEAD + b"Connection: close\r\n\r\n"
+    answer = _talk(sandbox, first + last)
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert sandbox.stats().accepted == 1
+
+
+def test_a_request_in_pieces(sandbox: SandboxProcess) -> None:
+    body = json.dumps([mail()]).encode()
+    head = b"POST /emails/batch HTTP/1.1\r\n%bConnection: close\r\nContent-Length: %d\r\n\r\n" % (
+        HEAD,
+        len(body),
+    )
+    whole = head + body
+    answer = _talk(sandbox, *(whole[i : i + 7] for i in range(0, len(whole), 7)))
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_expect_is_answered(sandbox: SandboxProcess) -> None:
+    head = b"POST /emails/batch HTTP/1.1\r\n%bConnection: close\r\n" % HEAD
+    answer = _talk(sandbox, head + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n[]")
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 422 ")
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (b"POST /emails/batch HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"411"),
+        (b"POST /emails/batch HTTP/1.1\r\nContent-Length: many\r\n\r\n", b"400"),
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 300_000, b"431"),
+    ],
+)
+def test_what_is_not_understood_is_refused(
+    sandbox: SandboxProcess, request_head: bytes, status: bytes
+) -> None:
+    assert _talk(sandbox, request_head).startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_runs_until_a_signal(number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "streamer", "sandbox", "--port", "0", "--json"]
+    with subprocess.Popen(
+        [*command, "--limit", "0", "--latency-ms", "0", "--key", "acme=re_acme:7"],
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            told = json.loads(process.stdout.readline())
+            assert told["accounts"] == {
+                "default": {"keys": ["re_sandbox"], "limit": None},
+                "acme": {"keys": ["re_acme"], "limit": 7},
+            }
+            reply = Client(told["url"], "re_acme").send([mail()])
+            assert (reply.status, reply.headers["ratelimit-limit"]) == (200, "7")
+            process.send_signal(number)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("option", ["acme", "=re_acme", "acme=", "acme=re_a:x", "a=re_sandbox"])
+def test_the_command_refuses_a_key_it_cannot_read(option: str) -> None:
+    command = [sys.executable, "-m", "streamer", "sandbox", "--key", option]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "--key" in done.stderr
