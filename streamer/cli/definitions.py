@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from pydantic import ConfigDict, JsonValue, ValidationError
+from pydantic_core import ErrorDetails
 
 from streamer.mail.templates import RenderError, Templates
 from streamer.model.campaign import Definition, Message
@@ -86,14 +87,11 @@ def _sources(message: Message) -> list[tuple[str, str]]:
 
 def _explain(error: ValidationError) -> BadDefinitionError:
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    words = (
-        f"{'.'.join(map(str, problem['loc'])) or 'definition'}: {_words(problem['type'], problem['msg'])}"
-        for problem in problems
-    )
-    return BadDefinitionError("; ".join(words))
+    return BadDefinitionError("; ".join(map(_fault, problems)))
 
 
-def _words(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "there is no such field"
-    return message.removeprefix("Value error, ")
+def _fault(problem: ErrorDetails) -> str:
+    field = ".".join(map(str, problem["loc"])) or "definition"
+    if problem["type"] == "extra_forbidden":
+        return f"{field}: there is no such field"
+    return f"{field}: {problem['msg'].removeprefix('Value error, ')}"

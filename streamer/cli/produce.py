@@ -1,0 +1,294 @@
+"""`streamer produce`: from a file of recipients to Kafka."""
+
+import signal
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+from confluent_kafka import KafkaException
+
+from streamer.cli.common import (
+    FAILED,
+    WRONG_USE,
+    CampaignArgument,
+    CampaignName,
+    ConfigOption,
+    JsonOption,
+    KafkaTrouble,
+    fail,
+    read_settings,
+    redis_client,
+    show_json,
+    warn,
+)
+from streamer.cli.meter import meter
+from streamer.cli.producing import DeliveryStoppedError, NoTopicError, RecipientsWriter
+from streamer.cli.rows import BadFileError, BadRow, Format, Lines, Row, Rows, read_rows
+from streamer.ledger import campaigns
+from streamer.model.campaign import CampaignState
+from streamer.settings import Settings
+
+_MOST_SHOWN = 20
+_SHOW_EVERY = 1000
+_SUFFIXES = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
+_STOP = "stop"
+
+_STATE_WARNINGS = {
+    CampaignState.PAUSED: "it is paused: its recipients wait until it is resumed",
+    CampaignState.CANCELLED: "it is cancelled: its recipients will be skipped",
+}
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was read."""
+
+    good: int = 0
+    invalid_addresses: int = 0
+    bad: int = 0
+    shown: list[BadRow] = field(default_factory=list)
+
+    def add(self, row: Row | BadRow) -> None:
+        if isinstance(row, Row):
+            self.good += 1
+            self.invalid_addresses += not row.is_valid_address
+            return
+        self.bad += 1
+        if len(self.shown) < _MOST_SHOWN:
+            self.shown.append(row)
+
+    def warn_of_bad(self) -> None:
+        for row in self.shown:
+            warn(f"line {row.line}: {row.reason}")
+        if self.bad > len(self.shown):
+            warn(f"and {self.bad - len(self.shown):,} more")
+
+
+class _BadRowError(Exception):
+    """A bad row, and it was not asked to set those aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """The file and how to read it."""
+
+    stream: BinaryIO
+    form: Format
+    size: int | None
+    """None for what can be read only once."""
+    campaign: CampaignName
+    is_defined: bool
+
+    def open(self) -> tuple[Lines, Rows]:
+        if self.size is not None:
+            self.stream.seek(0)
+        lines = Lines(self.stream)
+        return lines, read_rows(lines, self.form, self.campaign, is_defined=self.is_defined)
+
+
+def produce(
+    campaign: CampaignArgument,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV or JSON lines; -: standard input.")
+    ],
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="By default judged by FILE's suffix."),
+    ] = None,
+    bad_rows: Annotated[
+        str,
+        typer.Option(
+            metavar="stop|FILE",
+            help="stop: produce nothing if there is a bad row (from standard input: stop there). "
+            "FILE: write the bad rows there, as they stand, and go on.",
+        ),
+    ] = _STOP,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write recipients to Kafka, one event for each row.
+
+    CSV has a header row. Column `email` is required; `recipient_id`, `name` and `expires_at`
+    may be there, and each further column is a variable of the templates. JSON lines are
+    events, with or without the ids. Without a `recipient_id` one is derived from the address.
+    To repeat it is safe: nobody is mailed twice.
+    """
+    settings = read_settings(config)
+    form = form or _SUFFIXES.get(file.suffix.lower())
+    if form is None:
+        fail(f"of what format is {file}? Give --format csv or jsonl", WRONG_USE)
+    aside = None if bad_rows == _STOP else Path(bad_rows)
+    if aside is not None and _is_same(aside, file):
+        fail("--bad-rows names the file that is read", WRONG_USE)
+    is_defined = _check_campaign(settings, campaign, form)
+    with _interruptible(), ExitStack() as stack:
+        stream, size = _open(file, stack)
+        source = _Input(stream, form, size, campaign, is_defined)
+        try:
+            if aside is None and size is not None:
+                _check(source)
+            _produce(settings, source, aside, as_json=as_json)
+        except BadFileError as error:
+            fail(f"{'standard input' if size is None else file}: {error}")
+
+
+def _check_campaign(settings: Settings, name: CampaignName, form: Format) -> bool:
+    with redis_client(settings) as client:
+        try:
+            found = campaigns.load(client, *name)
+        except campaigns.UnreadableDefinitionError as error:
+            fail(str(error))
+    if found is not None and found.state in _STATE_WARNINGS:
+        warn(f"campaign {name}: {_STATE_WARNINGS[found.state]}")
+    if found is None and form is Format.CSV:
+        fail(
+            f"campaign {name} is not defined, so nothing says what to send; "
+            f"define it with: streamer campaign create"
+        )
+    return found is not None
+
+
+def _open(file: Path, stack: ExitStack) -> tuple[BinaryIO, int | None]:
+    """The file, and its size if it is one that can be read again."""
+    if file == Path("-"):
+        return sys.stdin.buffer, None
+    try:
+        stream = stack.enter_context(file.open("rb"))
+        status = file.stat()
+    except OSError as error:
+        fail(f"{file}: {error.strerror}")
+    return stream, status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _check(source: _Input) -> None:
+    """Read the whole file; the command ends if there is a bad row in it."""
+    lines, rows = source.open()
+    tally = _Tally()
+    try:
+        with meter("checking", source.size) as show:
+            for count, row in enumerate(rows):
+                tally.add(row)
+                if count % _SHOW_EVERY == 0:
+                    show(lines.bytes_read, count)
+    except KeyboardInterrupt:
+        fail("interrupted while checking: nothing was produced")
+    if tally.bad:
+        tally.warn_of_bad()
+        fail(
+            f"{tally.bad:,} bad rows, {tally.good:,} good ones: nothing was produced. "
+            f"Mend them, or set them aside with --bad-rows FILE"
+        )
+
+
+def _produce(settings: Settings, source: _Input, aside: Path | None, *, as_json: bool) -> None:
+    trouble = KafkaTrouble(settings)
+    lines, rows = source.open()
+    try:
+        writer = RecipientsWriter(settings, trouble)
+    except NoTopicError as error:
+        fail(str(error))
+    except KafkaException as error:
+        fail(trouble.describe(error.args[0]))
+    tally = _Tally()
+    stopped: str | None = None
+    try:
+        with meter("producing", source.size) as show, _aside(aside, rows.head) as keep:
+            for count, row in enumerate(rows):
+                tally.add(row)
+                if isinstance(row, Row):
+                    writer.write(row)
+                elif keep is None:
+                    raise _BadRowError
+                else:
+                    keep.write(row.raw if row.raw.endswith(b"\n") else row.raw + b"\n")
+                if count % _SHOW_EVERY == 0:
+                    show(lines.bytes_read, count)
+    except _BadRowError:
+        stopped = f"stopped at line {tally.shown[-1].line}, a bad row"
+    except (DeliveryStoppedError, BadFileError, OSError) as error:
+        stopped = str(error)
+    except KeyboardInterrupt:
+        stopped = "interrupted"
+    writer.finish()
+    _report(source, tally, writer, stopped, rows.unknown, as_json=as_json)
+    if stopped or writer.failures:
+        raise typer.Exit(FAILED)
+
+
+def _report(
+    source: _Input,
+    tally: _Tally,
+    writer: RecipientsWriter,
+    stopped: str | None,
+    unknown: set[str],
+    *,
+    as_json: bool,
+) -> None:
+    tally.warn_of_bad()
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        warn(f"fields that nobody reads (variables stand under `variables`): {names}")
+    if tally.invalid_addresses:
+        warn(f"{tally.invalid_addresses:,} have no valid address: they end as invalid_address")
+    for reason, count in writer.failures.items():
+        warn(f"{count:,} not delivered: {reason}")
+    if stopped:
+        warn(f"{stopped}. To repeat the command is safe: nobody is mailed twice")
+    if as_json:
+        show_json(
+            {
+                "organization_id": source.campaign.organization,
+                "campaign_id": source.campaign.campaign_id,
+                "complete": stopped is None and not writer.failures,
+                "stopped": stopped,
+                "produced": writer.delivered,
+                "failed": sum(writer.failures.values()),
+                "failures": dict(writer.failures),
+                "invalid_addresses": tally.invalid_addresses,
+                "bad_rows": tally.bad,
+                "first_bad_rows": [{"line": row.line, "reason": row.reason} for row in tally.shown],
+            }
+        )
+        return
+    text = f"{source.campaign}: {writer.delivered:,} recipients produced"
+    if tally.bad:
+        text += f", {tally.bad:,} bad rows"
+    typer.echo(text)
+
+
+@contextmanager
+def _aside(path: Path | None, head: bytes) -> Iterator[BinaryIO | None]:
+    """The file for bad rows; it is there afterwards only if it holds any."""
+    if path is None:
+        yield None
+        return
+    try:
+        stream = path.open("wb")
+    except OSError as error:
+        fail(f"{path}: {error.strerror}")
+    try:
+        with stream:
+            stream.write(head)
+            yield stream
+    finally:
+        if path.stat().st_size == len(head):
+            path.unlink()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM, too, ends the command in good order."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

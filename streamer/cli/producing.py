@@ -1,0 +1,114 @@
+"""Writing recipients to Kafka, in bounded memory, and counting what arrived there."""
+
+from collections import Counter
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from streamer.cli.common import KafkaTrouble, client_config
+from streamer.cli.rows import Row
+from streamer.settings import Settings
+from streamer.worker.kafka import Properties
+
+_WAIT_S = 0.2
+_METADATA_S = 10.0
+
+
+class NoTopicError(RuntimeError):
+    """The topic of the recipients does not exist."""
+
+
+class DeliveryStoppedError(RuntimeError):
+    """Kafka takes nothing more: the rows that follow would fail like the last ones."""
+
+
+class RecipientsWriter:
+    """Writes events to the recipients' topic; none twice by a retry of its own.
+
+    Attributes:
+        delivered: how many Kafka has acknowledged.
+        failures: how many it has not, by the reason.
+
+    Args:
+        trouble: is told what the connection meets.
+
+    Raises:
+        NoTopicError: there is nowhere to write to.
+        KafkaException: Kafka cannot be reached.
+    """
+
+    def __init__(self, settings: Settings, trouble: KafkaTrouble) -> None:
+        self.delivered = 0
+        self.failures: Counter[str] = Counter()
+        self._trouble = trouble
+        self._stopped: str | None = None
+        self._topic = settings.topics.recipients
+        defaults: Properties = {
+            # How much waits in memory while Kafka is slower than the file.
+            "queue.buffering.max.kbytes": 32_768,
+            "linger.ms": 20,
+            "delivery.timeout.ms": 60_000,
+        }
+        always: Properties = {"enable.idempotence": True}
+        self._producer = Producer(
+            defaults | client_config(settings) | always, error_cb=trouble.note
+        )
+        self._check_topic()
+
+    def _check_topic(self) -> None:
+        try:
+            # Asked for all topics, as a question for one by its name might create it.
+            found = self._producer.list_topics(timeout=_METADATA_S).topics
+        except KafkaException:
+            self._producer.poll(0)  # hands `trouble` what it met
+            raise
+        if self._topic not in found:
+            raise NoTopicError(
+                f"topic {self._topic} does not exist; create it with: streamer topics create"
+            )
+
+    def write(self, row: Row) -> None:
+        """Hand over an event; waits while too many are on their way.
+
+        Raises:
+            DeliveryStoppedError: see there.
+        """
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic, row.value, row.key.encode(), on_delivery=self._count
+                )
+            except BufferError:
+                self._producer.poll(_WAIT_S)
+            except KafkaException as error:
+                self._fail(error.args[0])
+                break
+            else:
+                break
+            self._raise_if_stopped()
+        self._producer.poll(0)
+        self._raise_if_stopped()
+
+    def finish(self) -> None:
+        """Wait until it is known of every event whether it arrived."""
+        while self._producer.flush(_WAIT_S):
+            pass  # in short waits, so that a signal is heard
+
+    def _count(self, error: KafkaError | None, message: object) -> None:
+        del message
+        if error is None:
+            self.delivered += 1
+        else:
+            self._fail(error)
+
+    def _fail(self, error: KafkaError) -> None:
+        self.failures[error.str()] += 1
+        if error.fatal() or error.code() in (
+            KafkaError._MSG_TIMED_OUT,
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            KafkaError._UNKNOWN_TOPIC,
+        ):
+            self._stopped = self._trouble.describe(error)
+
+    def _raise_if_stopped(self) -> None:
+        if self._stopped is not None:
+            raise DeliveryStoppedError(self._stopped)

@@ -1,0 +1,294 @@
+"""Recipients in a file: each row becomes an event, or a reason why it cannot."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import blake2b
+from typing import BinaryIO, Protocol
+
+import orjson
+
+from streamer.cli.common import CampaignName
+from streamer.model.address import InvalidAddressError, normalise
+from streamer.model.event import DeadEventError, RecipientEvent, parse
+
+_BOM = b"\xef\xbb\xbf"
+_LONGEST_LINE = 16 * 1024 * 1024
+_MOST_NAMES = 20
+_FIELDS = frozenset(RecipientEvent.model_fields)
+
+
+class Format(StrEnum):
+    """How the rows are written."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+class BadFileError(ValueError):
+    """Nothing of the file can be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A recipient: the event's key and value, and whether its address can be mailed."""
+
+    line: int
+    key: str
+    value: bytes
+    is_valid_address: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that is no event, as it stands in the file."""
+
+    line: int
+    reason: str
+    raw: bytes
+
+
+class Lines:
+    """The lines of a file, however long it is; knows the bytes of the record being read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.number = 0
+        self.bytes_read = 0
+        self._stream = stream
+        self._record: list[bytes] = []
+
+    def begin(self) -> None:
+        """A new record begins with the next line."""
+        self._record.clear()
+
+    @property
+    def record(self) -> bytes:
+        """The bytes of the record, as far as it was read."""
+        return b"".join(self._record)
+
+    def __iter__(self) -> "Lines":
+        return self
+
+    def __next__(self) -> str:
+        # What is not UTF-8 becomes surrogates, which no event can carry: that row is bad alone.
+        return self.next_raw().decode("utf-8", "surrogateescape")
+
+    def next_raw(self) -> bytes:
+        """The next line's bytes.
+
+        Raises:
+            StopIteration: there is none.
+            BadFileError: it has no end.
+        """
+        raw = self._stream.readline(_LONGEST_LINE)
+        if not raw:
+            raise StopIteration
+        self.number += 1
+        self.bytes_read += len(raw)
+        if len(raw) == _LONGEST_LINE:
+            raise BadFileError(f"line {self.number} is longer than {_LONGEST_LINE} bytes")
+        if self.number == 1:
+            raw = raw.removeprefix(_BOM)
+        self._record.append(raw)
+        return raw
+
+
+class Rows(Protocol):
+    """The rows of a file of one format.
+
+    Attributes:
+        head: what must stand before rows that are copied to another file.
+        unknown: names of fields that nobody reads, where there are such.
+    """
+
+    head: bytes
+    unknown: set[str]
+
+    def __iter__(self) -> Iterator[Row | BadRow]: ...
+
+
+def read_rows(lines: Lines, form: Format, campaign: CampaignName, *, is_defined: bool) -> Rows:
+    """The rows of a file.
+
+    Args:
+        is_defined: the campaign is; if not, each row must carry its message.
+
+    Raises:
+        BadFileError: it has no header that can be used.
+    """
+    if form is Format.CSV:
+        return _CsvRows(lines, campaign)
+    return _JsonRows(lines, campaign, is_defined=is_defined)
+
+
+class _CsvRows:
+    def __init__(self, lines: Lines, campaign: CampaignName) -> None:
+        self.unknown: set[str] = set()
+        self._lines = lines
+        self._campaign = campaign
+        self._reader = csv.reader(lines, strict=True)
+        try:
+            header = next(self._reader, [])
+        except csv.Error as error:
+            raise BadFileError(f"line 1: {error}") from None
+        self.head = lines.record
+        self._columns = _check_header([name.strip() for name in header])
+
+    def __iter__(self) -> Iterator[Row | BadRow]:
+        while True:
+            self._lines.begin()
+            line = self._lines.number + 1
+            try:
+                cells = next(self._reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                reason = f"{error}; is there a quote that never ends?"
+                yield BadRow(line, reason, self._lines.record)
+                continue
+            if not cells:
+                continue  # an empty line
+            try:
+                yield self._row(line, cells)
+            except _BadError as error:
+                yield BadRow(line, str(error), self._lines.record)
+
+    def _row(self, line: int, cells: list[str]) -> Row:
+        if len(cells) != len(self._columns):
+            raise _BadError(f"{len(cells)} cells, the header has {len(self._columns)}")
+        # Of the event's own fields an empty cell is an absent one; a variable may be empty.
+        variables = dict(zip(self._columns, cells, strict=True))
+        own = {
+            name: cell
+            for name in _FIELDS & variables.keys()
+            if (cell := variables.pop(name).strip())
+        }
+        email = _required_email(own.get("email"))
+        _check_ids(own, self._campaign)
+        address = _normalised(email)
+        event: dict[str, object] = {
+            "organization_id": self._campaign.organization,
+            "campaign_id": self._campaign.campaign_id,
+            "recipient_id": derived_id(email, address),
+            **own,
+            "variables": variables,
+        }
+        try:
+            value = orjson.dumps(event)
+        except orjson.JSONEncodeError:  # only surrogates: all else is text
+            raise _BadError("not UTF-8") from None
+        return Row(line, _validated(value).recipient_id, value, address is not None)
+
+
+class _JsonRows:
+    head = b""
+
+    def __init__(self, lines: Lines, campaign: CampaignName, *, is_defined: bool) -> None:
+        self.unknown: set[str] = set()
+        self._lines = lines
+        self._campaign = campaign
+        self._is_defined = is_defined
+
+    def __iter__(self) -> Iterator[Row | BadRow]:
+        while True:
+            self._lines.begin()
+            try:
+                raw = self._lines.next_raw().strip()
+            except StopIteration:
+                return
+            if not raw:
+                continue
+            line = self._lines.number
+            try:
+                yield self._row(line, raw)
+            except _BadError as error:
+                yield BadRow(line, str(error), self._lines.record)
+
+    def _row(self, line: int, raw: bytes) -> Row:
+        try:
+            event = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise _BadError(f"not JSON: {error}") from None
+        if not isinstance(event, dict):
+            raise _BadError("not a JSON object")
+        email = _required_email(event.get("email"))
+        address = _normalised(email)
+        _check_ids(event, self._campaign)
+        absent = {
+            "organization_id": self._campaign.organization,
+            "campaign_id": self._campaign.campaign_id,
+            "recipient_id": derived_id(email, address),
+        }
+        for name in absent.keys() & event.keys():
+            del absent[name]
+        # What is given is passed on to the letter, also where a number has no place in Python.
+        value = orjson.dumps(absent)[:-1] + b"," + raw[1:] if absent else raw
+        parsed = _validated(value)
+        if parsed.message is None and not self._is_defined:
+            raise _BadError("the campaign is not defined, and the row carries no message")
+        if len(self.unknown) < _MOST_NAMES:
+            self.unknown |= event.keys() - _FIELDS
+        return Row(line, parsed.recipient_id, value, address is not None)
+
+
+class _BadError(ValueError):
+    """The row is no event."""
+
+
+def derived_id(email: str, address: str | None) -> str:
+    """The id of a recipient who was given none: of the same address always the same."""
+    identity = (address or email.strip()).encode(errors="surrogateescape")
+    return blake2b(identity, digest_size=16).hexdigest()
+
+
+def _check_header(columns: list[str]) -> list[str]:
+    if any("\udc80" <= character <= "\udcff" for name in columns for character in name):
+        raise BadFileError("line 1 is not UTF-8")
+    if "email" not in columns:
+        names = ", ".join(map(repr, columns)) or "none"
+        separator = next((s for s in (";", "\t") if s in "".join(columns)), None)
+        hint = f"; cells must be separated by commas, not by {separator!r}" if separator else ""
+        raise BadFileError(f"line 1, the header, has no column 'email'; its columns: {names}{hint}")
+    if "" in columns:
+        raise BadFileError(f"line 1, the header: column {columns.index('') + 1} has no name")
+    if repeated := sorted({name for name in columns if columns.count(name) > 1}):
+        raise BadFileError(f"line 1, the header, has twice: {', '.join(repeated)}")
+    if structured := [name for name in ("variables", "message") if name in columns]:
+        raise BadFileError(
+            f"line 1, the header: {' and '.join(structured)} cannot be a column: "
+            f"each further column is a variable; JSON lines can carry both"
+        )
+    return columns
+
+
+def _required_email(value: object) -> str:
+    if value is None or value == "":
+        raise _BadError("no email")
+    if not isinstance(value, str):
+        raise _BadError("email: not text")
+    if not value.strip():
+        raise _BadError("no email")
+    return value
+
+
+def _normalised(email: str) -> str | None:
+    try:
+        return normalise(email)
+    except InvalidAddressError:
+        return None
+
+
+def _check_ids(event: dict[str, str], campaign: CampaignName) -> None:
+    wanted = {"organization_id": campaign.organization, "campaign_id": campaign.campaign_id}
+    for name, value in wanted.items():
+        if name in event and event[name] != value:
+            raise _BadError(f"{name} is {event[name]!r}, not {value!r}")
+
+
+def _validated(value: bytes) -> RecipientEvent:
+    """Read the event as a worker will."""
+    try:
+        return parse(value)
+    except DeadEventError as error:
+        raise _BadError(str(error)) from None
