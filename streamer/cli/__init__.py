@@ -2,7 +2,7 @@
 
 import typer
 
-from streamer.cli import campaign, produce, run, sandbox, topics
+from streamer.cli import campaign, produce, run, sandbox, suppress, topics
 
 app = typer.Typer(
     name="streamer",
@@ -16,6 +16,7 @@ app.command("produce")(produce.produce)
 app.command("run")(run.run)
 app.command("sandbox")(sandbox.sandbox)
 app.add_typer(campaign.app, name="campaign")
+app.add_typer(suppress.app, name="suppress")
 app.add_typer(topics.app, name="topics")
 
 

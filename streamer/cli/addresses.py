@@ -1,0 +1,109 @@
+"""Email addresses from the command line or a file, in their normalised form."""
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from streamer.cli.common import warn
+from streamer.cli.rows import BadFileError, Lines
+from streamer.model.address import InvalidAddressError, normalise
+
+_MOST_KEPT = 1000
+_COLUMN = "email"
+
+
+@dataclass(frozen=True, slots=True)
+class BadAddress:
+    """What is no address, where it stands, and why it is none."""
+
+    place: str
+    text: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Intake:
+    """Takes addresses on their way; says at once which are bad, and leaves them out.
+
+    Attributes:
+        good: how many were addresses.
+        bad: how many were not.
+        kept: the first of the bad ones.
+    """
+
+    good: int = 0
+    bad: int = 0
+    kept: list[BadAddress] = field(default_factory=list)
+
+    def normalised(self, texts: Iterable[tuple[str, str]]) -> Iterator[str]:
+        """The normalised addresses among `texts`, each of which comes with its place."""
+        for place, text in texts:
+            try:
+                address = normalise(text)
+            except InvalidAddressError as error:
+                self._refuse(BadAddress(place, _printable(text), str(error)))
+            else:
+                self.good += 1
+                yield address
+
+    def _refuse(self, bad: BadAddress) -> None:
+        self.bad += 1
+        if len(self.kept) < _MOST_KEPT:
+            self.kept.append(bad)
+        warn(f"{bad.place}: {bad.text!r} is no address: {bad.reason}")
+
+
+def from_arguments(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Addresses of the command line, with their places."""
+    for number, text in enumerate(texts, 1):
+        yield f"argument {number}", text
+
+
+def from_file(stream: BinaryIO) -> Iterator[tuple[str, str]]:
+    """Addresses of a file, with their places: one a line, or a CSV file's column `email`.
+
+    Raises:
+        BadFileError: a line has no end.
+    """
+    lines = Lines(stream)
+    first = next(lines, None)
+    if first is None:
+        return
+    header = [name.strip() for name in next(csv.reader([first]), [])]
+    if _COLUMN in header:
+        yield from _from_csv(lines, header.index(_COLUMN))
+        return
+    if len(header) > 1:
+        raise BadFileError(
+            f"line 1 has {len(header)} cells and none of them is {_COLUMN!r}: "
+            f"give one address a line, or a CSV file with that column"
+        )
+    yield from _from_line(lines, first)
+    for line in lines:
+        yield from _from_line(lines, line)
+
+
+def _from_line(lines: Lines, text: str) -> Iterator[tuple[str, str]]:
+    lines.begin()  # nobody asks for the record, so it must not grow
+    if text.strip():
+        yield f"line {lines.number}", text.strip()
+
+
+def _from_csv(lines: Lines, column: int) -> Iterator[tuple[str, str]]:
+    reader = csv.reader(lines)
+    while True:
+        lines.begin()
+        place = f"line {lines.number + 1}"
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise BadFileError(f"{place}: {error}") from None
+        if cells:
+            yield place, cells[column].strip() if column < len(cells) else ""
+
+
+def _printable(text: str) -> str:
+    return text.encode(errors="surrogateescape").decode(errors="replace")

@@ -1,0 +1,185 @@
+"""`streamer suppress`: who of an organization's recipients is not mailed."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, BinaryIO, TextIO
+
+import orjson
+import typer
+
+from streamer.cli.addresses import Intake, from_arguments, from_file
+from streamer.cli.common import (
+    FAILED,
+    ConfigOption,
+    JsonOption,
+    OrganizationArgument,
+    fail,
+    read_settings,
+    redis_client,
+    show_json,
+    show_table,
+)
+from streamer.cli.rows import BadFileError
+from streamer.ledger import suppression
+from streamer.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True, help="The addresses of an organization that are not mailed."
+)
+
+Addresses = Annotated[list[str], typer.Argument(metavar="ADDRESS", show_default=False)]
+
+
+@app.command()
+def add(
+    organization: OrganizationArgument,
+    addresses: Addresses,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Suppress addresses: from now on no batch is pinned with them."""
+    _add(read_settings(config), organization, from_arguments(addresses), as_json=as_json)
+
+
+@app.command("import")
+def import_(
+    organization: OrganizationArgument,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="One address a line, or CSV with a column `email`; -: standard input.",
+        ),
+    ],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Suppress the addresses of a file."""
+    settings = read_settings(config)
+    with _open(file) as stream:
+        try:
+            _add(settings, organization, from_file(stream), as_json=as_json)
+        except BadFileError as error:
+            fail(f"{file}: {error}; what stands before was imported, and to repeat it is safe")
+
+
+@app.command()
+def remove(
+    organization: OrganizationArgument,
+    addresses: Addresses,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Suppress addresses no more."""
+    settings = read_settings(config)
+    intake = Intake()
+    with redis_client(settings) as client:
+        normalised = intake.normalised(from_arguments(addresses))
+        removed = suppression.remove(client, organization, normalised)
+    if as_json:
+        show_json({"removed": removed, "absent": intake.good - removed, **_bad(intake)})
+    else:
+        typer.echo(f"{organization}: {removed} removed, {intake.good - removed} were not there")
+    _end(intake)
+
+
+@app.command()
+def check(
+    organization: OrganizationArgument,
+    addresses: Addresses,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say of each address whether it is suppressed."""
+    settings = read_settings(config)
+    intake = Intake()
+    normalised = list(intake.normalised(from_arguments(addresses)))
+    with redis_client(settings) as client:
+        found = suppression.check(client, organization, normalised)
+    pairs = list(zip(normalised, found, strict=True))
+    if as_json:
+        checked = [{"address": address, "suppressed": is_in} for address, is_in in pairs]
+        show_json({"addresses": checked, **_bad(intake)})
+    else:
+        rows = [(address, "yes" if is_in else "no") for address, is_in in pairs]
+        show_table(("ADDRESS", "SUPPRESSED"), rows)
+    _end(intake)
+
+
+@app.command()
+def export(
+    organization: OrganizationArgument,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="By default standard output.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all suppressed addresses, one a line, in no order.
+
+    One that is added or removed meanwhile may be missing, and one may come twice.
+    """
+    settings = read_settings(config)
+    with redis_client(settings) as client:
+        addresses = suppression.export(client, organization)
+        if file is None:
+            _write(sys.stdout, addresses, as_json=as_json)
+            return
+        # Whoever reads FILE finds it whole or not at all.
+        part = file.with_name(f"{file.name}.part")
+        try:
+            with part.open("w", encoding="utf-8") as stream:
+                _write(stream, addresses, as_json=as_json)
+            part.replace(file)
+        except OSError as error:
+            fail(f"{file}: {error.strerror}")
+
+
+def _add(
+    settings: Settings, organization: str, texts: Iterable[tuple[str, str]], *, as_json: bool
+) -> None:
+    intake = Intake()
+    with redis_client(settings) as client:
+        added = suppression.add(client, organization, intake.normalised(texts))
+    if as_json:
+        show_json({"added": added, "present": intake.good - added, **_bad(intake)})
+    else:
+        typer.echo(f"{organization}: {added} added, {intake.good - added} were there already")
+    _end(intake)
+
+
+def _bad(intake: Intake) -> dict[str, object]:
+    return {"bad": intake.bad, "first_bad": [asdict(bad) for bad in intake.kept]}
+
+
+def _end(intake: Intake) -> None:
+    if intake.bad:
+        raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[BinaryIO]:
+    if file == Path("-"):
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = file.open("rb")
+    except OSError as error:
+        fail(f"{file}: {error.strerror}")
+    with stream:
+        yield stream
+
+
+def _write(stream: TextIO, addresses: Iterable[str], *, as_json: bool) -> None:
+    if not as_json:
+        for address in addresses:
+            stream.write(f"{address}\n")
+        return
+    separator = "["
+    for address in addresses:
+        stream.write(f"{separator}\n  {orjson.dumps(address).decode()}")
+        separator = ","
+    stream.write("[]\n" if separator == "[" else "\n]\n")
