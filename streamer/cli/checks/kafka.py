@@ -1,0 +1,75 @@
+"""Whether Kafka can be reached, has the topics, and commits transactions."""
+
+import secrets
+from collections.abc import Iterator
+
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from streamer import topics
+from streamer.cli.checks.finding import Finding, failed, ok, warning
+from streamer.cli.common import KafkaTrouble, client_config
+from streamer.settings import Settings, SettingsError
+from streamer.topics import Difference, TopicReport
+from streamer.worker.kafka import Properties, producer_config
+
+_TIMEOUT_S = 10.0
+_BREAKING = ("cleanup.policy", "min.insync.replicas")
+
+
+def check_kafka(settings: Settings) -> Iterator[Finding]:
+    """Check Kafka. It writes nothing but an aborted transaction, which is empty."""
+    trouble = KafkaTrouble(settings)
+    admin: AdminClient | None = None
+    try:
+        admin = AdminClient(client_config(settings), error_cb=trouble.note)
+        brokers = len(admin.list_topics(timeout=_TIMEOUT_S).brokers)
+        yield ok("kafka", f"{settings.kafka.bootstrap_servers}: brokers: {brokers}")
+        for report in topics.inspect(admin, settings.topics):
+            yield from _topic(report)
+    except SettingsError as error:
+        yield failed("topics", str(error), "give each its own name")
+    except KafkaException as error:
+        if admin is not None:
+            admin.poll(0)  # hands `trouble` what it met
+        yield failed("kafka", trouble.describe(error.args[0]))
+        return
+    yield _transactions(settings, trouble)
+
+
+def _topic(report: TopicReport) -> Iterator[Finding]:
+    subject = f"topic {report.name}"
+    if report.missing:
+        yield failed(subject, "does not exist", "streamer topics create")
+    elif not report.differences:
+        yield ok(subject, "is as it should be")
+    for difference in report.differences:
+        yield _difference(subject, difference)
+
+
+def _difference(subject: str, difference: Difference) -> Finding:
+    judge = failed if difference.what in _BREAKING else warning
+    return judge(subject, str(difference), difference.mend)
+
+
+def _transactions(settings: Settings, trouble: KafkaTrouble) -> Finding:
+    # Its name begins as the workers' do, so that the same permissions are needed.
+    name = f"{settings.kafka.group_id}.doctor-{secrets.token_hex(4)}"
+    own: Properties = {"transactional.id": name, "client.id": "streamer-cli", "log_level": 0}
+    producer: Producer | None = None
+    try:
+        producer = Producer(producer_config(settings) | own, error_cb=trouble.note)
+        producer.init_transactions(_TIMEOUT_S)
+        producer.begin_transaction()
+        producer.abort_transaction(_TIMEOUT_S)
+    except KafkaException as error:
+        if producer is not None:
+            producer.poll(0)
+        return failed(
+            "transactions",
+            trouble.describe(error.args[0]),
+            f"the workers need write permission on transactional ids that begin with "
+            f"{settings.kafka.group_id}, and a broker with few copies needs "
+            f"transaction.state.log.replication.factor set to match",
+        )
+    return ok("transactions", "begin and abort")

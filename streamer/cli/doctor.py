@@ -1,0 +1,45 @@
+"""`streamer doctor`: is everything there that a worker needs?"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import typer
+
+from streamer.cli.checks.finding import Finding, Level
+from streamer.cli.checks.kafka import check_kafka
+from streamer.cli.checks.redis import check_redis
+from streamer.cli.checks.resend import check_resend
+from streamer.cli.checks.settings import check_settings
+from streamer.cli.common import FAILED, ConfigOption, JsonOption, read_settings, show_json
+from streamer.settings import Settings
+
+_COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "red"}
+_WIDTH = max(map(len, Level))
+
+
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check the settings, Kafka, Redis and Resend, and say how to mend what is wrong."""
+    settings = read_settings(config)
+    findings = []
+    for finding in _examine(settings):
+        findings.append(finding)
+        if not as_json:
+            _show(finding)
+    if as_json:
+        show_json([asdict(finding) for finding in findings])
+    if any(finding.level is Level.FAILED for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+def _examine(settings: Settings) -> Iterator[Finding]:
+    yield from check_settings(settings)
+    yield from check_kafka(settings)
+    yield from check_redis(settings)
+    yield from check_resend(settings)
+
+
+def _show(finding: Finding) -> None:
+    word = typer.style(finding.level.ljust(_WIDTH), fg=_COLOURS[finding.level])
+    typer.echo(f"{word}  {finding.subject}: {finding.text}")
+    if finding.mend is not None:
+        typer.echo(f"{'':{_WIDTH}}  -> {finding.mend}")
