@@ -1,0 +1,63 @@
+"""Definitions are read strictly: what is misspelt would be missing in every mail."""
+
+import io
+from pathlib import Path
+
+import orjson
+import pytest
+
+from streamer.cli.definitions import BadDefinitionError, from_json, read_text
+from streamer.model.campaign import Definition
+
+DEFINITION: dict[str, object] = {
+    "organization_id": "acme",
+    "campaign_id": "spring-26",
+    "from": "Acme <news@acme.test>",
+    "subject": "Hello {{ first_name }}",
+    "html": "<p>Hello</p>",
+}
+
+
+def test_a_definition() -> None:
+    found = from_json(orjson.dumps(DEFINITION).decode())
+    assert type(found) is Definition
+    assert found == Definition.model_validate(DEFINITION)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"replyTo": "a@b.cc"}, "replyTo: there is no such field"),
+        ({"attachments": []}, "attachments: there is no such field"),
+        ({"campaign_id": "a b"}, "campaign_id: "),
+        ({"subject": None}, "subject is required"),
+        ({"html": None}, "at least one of html, text and template"),
+        ({"subject": "{{ x"}, "subject: syntax error"),
+        ({"text": "a\n{% if %}"}, "text: syntax error"),
+        ({"headers": {"X-A": "{{"}}, "headers.X-A: syntax error"),
+        ({"reply_to": ["a@b.cc", "{{ x }"]}, "reply_to: syntax error"),
+        ({"expires_at": "2026-12-01T00:00:00"}, "expires_at: "),
+    ],
+)
+def test_each_fault_is_named(change: dict[str, object], words: str) -> None:
+    with pytest.raises(BadDefinitionError) as error:
+        from_json(orjson.dumps(DEFINITION | change).decode())
+    assert words in str(error.value)
+
+
+def test_what_is_no_json() -> None:
+    with pytest.raises(BadDefinitionError):
+        from_json("nope")
+
+
+def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.html"
+    file.write_bytes("\ufeff<p>ü</p>".encode())
+    assert read_text(file) == "<p>ü</p>"
+    file.write_bytes(b"\xff")
+    with pytest.raises(BadDefinitionError, match="not UTF-8"):
+        read_text(file)
+    with pytest.raises(BadDefinitionError, match="No such file"):
+        read_text(tmp_path / "b.html")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"text")))
+    assert read_text(Path("-")) == "text"
