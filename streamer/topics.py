@@ -21,6 +21,7 @@ MOST_REPLICAS = 3
 
 _DAY_MS = 86_400_000
 _TIMEOUT_S = 10.0
+_METADATA_S = 5.0
 _FOREVER = "-1"
 
 _ROOM = 1_048_576
@@ -149,7 +150,7 @@ def wanted_topics(topics: Topics, partitions: int, replication: int) -> list[Wan
 
 
 def _metadata(admin: AdminClient) -> ClusterMetadata:
-    return admin.list_topics(timeout=_TIMEOUT_S)
+    return admin.list_topics(timeout=_METADATA_S)
 
 
 def _create(admin: AdminClient, wanted: list[Wanted]) -> set[str]:

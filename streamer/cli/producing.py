@@ -10,7 +10,7 @@ from streamer.settings import Settings
 from streamer.worker.kafka import Properties
 
 _WAIT_S = 0.2
-_METADATA_S = 10.0
+_METADATA_S = 5.0
 
 
 class NoTopicError(RuntimeError):

@@ -14,6 +14,7 @@ from streamer.topics import Difference, TopicReport
 from streamer.worker.kafka import Properties, producer_config
 
 _TIMEOUT_S = 10.0
+_METADATA_S = 5.0
 _BREAKING = ("cleanup.policy", "min.insync.replicas")
 
 
@@ -23,7 +24,7 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
     admin: AdminClient | None = None
     try:
         admin = AdminClient(client_config(settings), error_cb=trouble.note)
-        brokers = len(admin.list_topics(timeout=_TIMEOUT_S).brokers)
+        brokers = len(admin.list_topics(timeout=_METADATA_S).brokers)
         yield ok("kafka", f"{settings.kafka.bootstrap_servers}: brokers: {brokers}")
         for report in topics.inspect(admin, settings.topics):
             yield from _topic(report)
