@@ -11,7 +11,7 @@ import typer
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from pydantic import TypeAdapter, ValidationError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from streamer.ledger.connection import UNREACHABLE, Client, connect
 from streamer.model.campaign import Id
@@ -19,6 +19,8 @@ from streamer.settings import Settings, SettingsError, load
 from streamer.worker.kafka import Properties, producer_config
 
 FAILED, WRONG_USE = 1, 2
+
+REDIS_ERRORS = (RedisError, RedisClusterException)  # the one is no kind of the other
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 
@@ -104,11 +106,11 @@ def redis_client(settings: Settings) -> Iterator[Client]:
         client = connect(settings.redis)
     except ValueError as error:
         fail(f"settings: redis.url: {error}", WRONG_USE)
-    except RedisError as error:
+    except REDIS_ERRORS as error:
         fail(redis_failure(settings, error))
     try:
         yield client
-    except RedisError as error:
+    except REDIS_ERRORS as error:
         fail(redis_failure(settings, error))
     finally:
         client.close()
@@ -117,8 +119,8 @@ def redis_client(settings: Settings) -> Iterator[Client]:
 def redis_failure(settings: Settings, error: Exception) -> str:
     """What to say when Redis cannot be used."""
     text = f"Redis at {redis_address(settings.redis.url)}: {error}"
-    if isinstance(error, UNREACHABLE):
-        text += "; is it running, and is redis.url right?"
+    if isinstance(error, (*UNREACHABLE, RedisClusterException)):
+        text += "; is it running, and are redis.url and redis.cluster right?"
     return text
 
 

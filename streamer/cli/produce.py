@@ -1,11 +1,8 @@
 """`streamer produce`: from a file of recipients to Kafka."""
 
 import signal
-import stat
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -28,13 +25,12 @@ from streamer.cli.common import (
 )
 from streamer.cli.meter import meter
 from streamer.cli.producing import DeliveryStoppedError, NoTopicError, RecipientsWriter
-from streamer.cli.rows import BadFileError, BadRow, Format, Lines, Row, Rows, read_rows
+from streamer.cli.rows import BadFileError, Format, Row
+from streamer.cli.source import SHOW_EVERY, Source, Tally, check, open_file
 from streamer.ledger import campaigns
 from streamer.model.campaign import CampaignState
 from streamer.settings import Settings
 
-_MOST_SHOWN = 20
-_SHOW_EVERY = 1000
 _SUFFIXES = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
 _STOP = "stop"
 
@@ -44,51 +40,8 @@ _STATE_WARNINGS = {
 }
 
 
-@dataclass(slots=True)
-class _Tally:
-    """What was read."""
-
-    good: int = 0
-    invalid_addresses: int = 0
-    bad: int = 0
-    shown: list[BadRow] = field(default_factory=list)
-
-    def add(self, row: Row | BadRow) -> None:
-        if isinstance(row, Row):
-            self.good += 1
-            self.invalid_addresses += not row.is_valid_address
-            return
-        self.bad += 1
-        if len(self.shown) < _MOST_SHOWN:
-            self.shown.append(row)
-
-    def warn_of_bad(self) -> None:
-        for row in self.shown:
-            warn(f"line {row.line}: {row.reason}")
-        if self.bad > len(self.shown):
-            warn(f"and {self.bad - len(self.shown):,} more")
-
-
 class _BadRowError(Exception):
     """A bad row, and it was not asked to set those aside."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Input:
-    """The file and how to read it."""
-
-    stream: BinaryIO
-    form: Format
-    size: int | None
-    """None for what can be read only once."""
-    campaign: CampaignName
-    is_defined: bool
-
-    def open(self) -> tuple[Lines, Rows]:
-        if self.size is not None:
-            self.stream.seek(0)
-        lines = Lines(self.stream)
-        return lines, read_rows(lines, self.form, self.campaign, is_defined=self.is_defined)
 
 
 def produce(
@@ -127,11 +80,11 @@ def produce(
         fail("--bad-rows names the file that is read", WRONG_USE)
     is_defined = _check_campaign(settings, campaign, form)
     with _interruptible(), ExitStack() as stack:
-        stream, size = _open(file, stack)
-        source = _Input(stream, form, size, campaign, is_defined)
+        stream, size = open_file(file, stack)
+        source = Source(stream, form, size, campaign, is_defined)
         try:
             if aside is None and size is not None:
-                _check(source)
+                check(source)
             _produce(settings, source, aside, as_json=as_json)
         except BadFileError as error:
             fail(f"{'standard input' if size is None else file}: {error}")
@@ -153,43 +106,11 @@ def _check_campaign(settings: Settings, name: CampaignName, form: Format) -> boo
     return found is not None
 
 
-def _open(file: Path, stack: ExitStack) -> tuple[BinaryIO, int | None]:
-    """The file, and its size if it is one that can be read again."""
-    if file == Path("-"):
-        return sys.stdin.buffer, None
-    try:
-        stream = stack.enter_context(file.open("rb"))
-        status = file.stat()
-    except OSError as error:
-        fail(f"{file}: {error.strerror}")
-    return stream, status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
 def _is_same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def _check(source: _Input) -> None:
-    """Read the whole file; the command ends if there is a bad row in it."""
-    lines, rows = source.open()
-    tally = _Tally()
-    try:
-        with meter("checking", source.size) as show:
-            for count, row in enumerate(rows):
-                tally.add(row)
-                if count % _SHOW_EVERY == 0:
-                    show(lines.bytes_read, count)
-    except KeyboardInterrupt:
-        fail("interrupted while checking: nothing was produced")
-    if tally.bad:
-        tally.warn_of_bad()
-        fail(
-            f"{tally.bad:,} bad rows, {tally.good:,} good ones: nothing was produced. "
-            f"Mend them, or set them aside with --bad-rows FILE"
-        )
-
-
-def _produce(settings: Settings, source: _Input, aside: Path | None, *, as_json: bool) -> None:
+def _produce(settings: Settings, source: Source, aside: Path | None, *, as_json: bool) -> None:
     trouble = KafkaTrouble(settings)
     lines, rows = source.open()
     try:
@@ -198,7 +119,7 @@ def _produce(settings: Settings, source: _Input, aside: Path | None, *, as_json:
         fail(str(error))
     except KafkaException as error:
         fail(trouble.describe(error.args[0]))
-    tally = _Tally()
+    tally = Tally()
     stopped: str | None = None
     try:
         with meter("producing", source.size) as show, _aside(aside, rows.head) as keep:
@@ -210,7 +131,7 @@ def _produce(settings: Settings, source: _Input, aside: Path | None, *, as_json:
                     raise _BadRowError
                 else:
                     keep.write(row.raw if row.raw.endswith(b"\n") else row.raw + b"\n")
-                if count % _SHOW_EVERY == 0:
+                if count % SHOW_EVERY == 0:
                     show(lines.bytes_read, count)
     except _BadRowError:
         stopped = f"stopped at line {tally.shown[-1].line}, a bad row"
@@ -225,8 +146,8 @@ def _produce(settings: Settings, source: _Input, aside: Path | None, *, as_json:
 
 
 def _report(
-    source: _Input,
-    tally: _Tally,
+    source: Source,
+    tally: Tally,
     writer: RecipientsWriter,
     stopped: str | None,
     unknown: set[str],

@@ -603,6 +603,12 @@ def test_redis_that_is_not_there(operator: Operator, arguments: Sequence[str]) -
     assert len(failure.stderr.splitlines()) == 1
 
 
+def test_redis_that_is_no_cluster(operator: Operator) -> None:
+    failure = operator.run("campaign", "list", code=1, env={"STREAMER_REDIS__CLUSTER": "true"})
+    assert "redis.cluster" in failure.stderr
+    assert len(failure.stderr.splitlines()) == 1
+
+
 def test_kafka_that_is_not_there(operator: Operator, tmp_path: Path) -> None:
     operator.ready()
     file = tmp_path / "list.csv"

@@ -7,7 +7,7 @@ from typing import cast
 from redis.exceptions import RedisError
 
 from streamer.cli.checks.finding import Finding, clock, failed, ok, warning
-from streamer.cli.common import redis_address, redis_failure
+from streamer.cli.common import REDIS_ERRORS, redis_address, redis_failure
 from streamer.ledger import suppression
 from streamer.ledger.connection import UNREACHABLE, Client, connect
 from streamer.ledger.persistence import eviction_policy, is_durable
@@ -24,7 +24,7 @@ def check_redis(settings: Settings) -> Iterator[Finding]:
     except ValueError as error:
         yield failed("redis", f"redis.url: {error}")
         return
-    except RedisError as error:
+    except REDIS_ERRORS as error:
         yield failed("redis", redis_failure(settings, error))
         return
     try:
@@ -33,7 +33,7 @@ def check_redis(settings: Settings) -> Iterator[Finding]:
         yield from _commands(client)
         yield _eviction(client)
         yield _durability(client)
-    except RedisError as error:
+    except REDIS_ERRORS as error:
         yield failed("redis", redis_failure(settings, error))
     finally:
         client.close()

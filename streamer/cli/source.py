@@ -1,0 +1,99 @@
+"""A file of recipients on its way: opened, read, counted, and checked before it is used."""
+
+import stat
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from streamer.cli.common import CampaignName, fail, warn
+from streamer.cli.meter import meter
+from streamer.cli.rows import BadRow, Format, Lines, Row, Rows, read_rows
+
+SHOW_EVERY = 1000
+"""Rows between two looks at the progress."""
+
+_MOST_SHOWN = 20
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was read: how many rows of each kind, and the first of the bad ones."""
+
+    good: int = 0
+    invalid_addresses: int = 0
+    bad: int = 0
+    shown: list[BadRow] = field(default_factory=list)
+
+    def add(self, row: Row | BadRow) -> None:
+        """Count a row."""
+        if isinstance(row, Row):
+            self.good += 1
+            self.invalid_addresses += not row.is_valid_address
+            return
+        self.bad += 1
+        if len(self.shown) < _MOST_SHOWN:
+            self.shown.append(row)
+
+    def warn_of_bad(self) -> None:
+        """Name the bad rows."""
+        for row in self.shown:
+            warn(f"line {row.line}: {row.reason}")
+        if self.bad > len(self.shown):
+            warn(f"and {self.bad - len(self.shown):,} more")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file and how to read it."""
+
+    stream: BinaryIO
+    form: Format
+    size: int | None
+    """None for what can be read only once."""
+    campaign: CampaignName
+    is_defined: bool
+
+    def open(self) -> tuple[Lines, Rows]:
+        """Read it, from its beginning if that can be had again.
+
+        Raises:
+            BadFileError: it has no header that can be used.
+        """
+        if self.size is not None:
+            self.stream.seek(0)
+        lines = Lines(self.stream)
+        return lines, read_rows(lines, self.form, self.campaign, is_defined=self.is_defined)
+
+
+def open_file(file: Path, stack: ExitStack) -> tuple[BinaryIO, int | None]:
+    """The file, and its size if it is one that can be read again."""
+    if file == Path("-"):
+        return sys.stdin.buffer, None
+    try:
+        stream = stack.enter_context(file.open("rb"))
+        status = file.stat()
+    except OSError as error:
+        fail(f"{file}: {error.strerror}")
+    return stream, status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def check(source: Source) -> None:
+    """Read the whole file; the command ends if there is a bad row in it."""
+    lines, rows = source.open()
+    tally = Tally()
+    try:
+        with meter("checking", source.size) as show:
+            for count, row in enumerate(rows):
+                tally.add(row)
+                if count % SHOW_EVERY == 0:
+                    show(lines.bytes_read, count)
+    except KeyboardInterrupt:
+        fail("interrupted while checking: nothing was produced")
+    if tally.bad:
+        tally.warn_of_bad()
+        fail(
+            f"{tally.bad:,} bad rows, {tally.good:,} good ones: nothing was produced. "
+            f"Mend them, or set them aside with --bad-rows FILE"
+        )
