@@ -1,0 +1,68 @@
+"""A process is a folder's server only if it runs there."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamer.stack import DetachedStack
+from streamer.stack.record import Record, forget
+
+
+def record_of(pid: int) -> Record:
+    return Record(pid=pid, port=1, version="Nothing 1.0")
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs in the folder."""
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def test_written_and_read(tmp_path: Path) -> None:
+    record_of(42).write(tmp_path)
+    assert Record.read(tmp_path) == record_of(42)
+    forget(tmp_path)
+    assert Record.read(tmp_path) is None
+
+
+def test_unreadable_is_none(tmp_path: Path) -> None:
+    record_of(42).write(tmp_path)
+    for file in tmp_path.iterdir():
+        file.write_text('{"pid": ')
+    assert Record.read(tmp_path) is None
+
+
+def test_server_of_the_folder(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    process = record_of(sleeper.pid).process(tmp_path)
+    assert process is not None
+    assert process.pid == sleeper.pid
+
+
+def test_ended(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert record_of(sleeper.pid).process(tmp_path) is None  # nobody has taken its end in yet
+    sleeper.wait()
+    assert record_of(sleeper.pid).process(tmp_path) is None
+
+
+def test_pid_given_to_another(tmp_path: Path) -> None:
+    assert record_of(os.getpid()).process(tmp_path) is None
+
+
+def test_down_spares_a_stranger(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    folder = tmp_path / "kafka"
+    folder.mkdir()
+    record_of(sleeper.pid).write(folder)
+    stack = DetachedStack(tmp_path)
+    assert [service.pid for service in stack.status()] == [None, None]
+    assert stack.down() == []
+    assert sleeper.poll() is None
+    assert Record.read(folder) is None

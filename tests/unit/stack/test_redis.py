@@ -1,0 +1,30 @@
+"""The server's binary: where it is looked for."""
+
+from pathlib import Path
+
+import pytest
+
+from streamer.stack import Redis, StackError
+from streamer.stack import redis as module
+
+
+@pytest.fixture
+def bare_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing is on the path."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+
+@pytest.mark.usefixtures("bare_path")
+@pytest.mark.parametrize("name", ["redis-server", "valkey-server"])
+def test_on_the_path(tmp_path: Path, name: str) -> None:
+    binary = tmp_path / "bin" / name
+    binary.parent.mkdir()
+    binary.touch(0o755)
+    assert Redis(tmp_path).command()[0] == str(binary)
+
+
+@pytest.mark.usefixtures("bare_path")
+def test_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(StackError, match="apt-get install redis-server"):
+        Redis(tmp_path).start()
