@@ -58,7 +58,9 @@ def test_fetched_once(serve: Serve) -> None:
 
 
 def test_exact_versions_are_asked_for(serve: Serve) -> None:
-    (endpoint,) = serve(JARS) or [artifacts._ENDPOINT]
+    asked = serve(JARS)
+    artifacts.kafka_jars()
+    (endpoint,) = asked
     assert all(part.count(":") == 2 for part in endpoint.split("+"))
 
 
