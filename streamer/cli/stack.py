@@ -88,7 +88,7 @@ def status(folder: FolderOption = None, as_json: JsonOption = False) -> None:
     stack = DetachedStack(_folder(folder))
     try:
         services = stack.status()
-    except StackError as error:
+    except (StackError, OSError) as error:
         fail(f"streamer stack: {error}")
     _show(services, stack.folder, as_json)
     _fail_unless_all_serve(services)

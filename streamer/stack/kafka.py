@@ -1,9 +1,9 @@
 """Apache Kafka on this machine: KRaft, one node in both roles."""
 
+import shutil
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
-from pathlib import Path
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -23,7 +23,7 @@ controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs=data
+log.dirs={data}
 auto.create.topics.enable=false
 message.max.bytes=10485760
 replica.fetch.max.bytes=10485760
@@ -82,8 +82,6 @@ class Kafka(Server):
         """Write the settings, format the folder if it is new, and say how to start."""
         java = str(artifacts.java())
         jars = artifacts.kafka_jars()
-        settings = self.folder / "server.properties"
-        settings.write_text(_SETTINGS.format(port=self.port, controller=free_port()))
         logging = self.folder / "log4j2.yaml"
         logging.write_text(_LOGGING)
         run = [
@@ -99,8 +97,8 @@ class Kafka(Server):
             f"{jars}/*",
         ]
         if self._cluster() is None:
-            self._format([*run, "kafka.tools.StorageTool"], settings)
-        return [*run, "kafka.Kafka", settings.name]
+            self._format([*run, "kafka.tools.StorageTool"])
+        return [*run, "kafka.Kafka", self._write_settings("server.properties", "data")]
 
     def serves(self) -> bool:
         """Whether it gives its metadata, itself a live broker in it."""
@@ -123,12 +121,21 @@ class Kafka(Server):
         )
         return properties.get("cluster.id")
 
-    def _format(self, tool: list[str], settings: Path) -> None:
+    def _write_settings(self, name: str, data: str) -> str:
+        text = _SETTINGS.format(port=self.port, controller=free_port(), data=data)
+        (self.folder / name).write_text(text)
+        return name
+
+    def _format(self, tool: list[str]) -> None:
+        # Under another name until it is done: half a format would look like a whole one.
+        draft = self.folder / "data.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        settings = self._write_settings("format.properties", draft.name)
         # Without "-": the tool takes an id that begins with one for an option.
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "A")
         try:
             done = subprocess.run(
-                [*tool, "format", "-t", cluster, "-c", settings.name],
+                [*tool, "format", "-t", cluster, "-c", settings],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -145,3 +152,4 @@ class Kafka(Server):
             raise StackError(
                 f"Kafka's folder {self.folder} cannot be prepared: {done.stdout}{done.stderr}"
             )
+        draft.rename(self.folder / "data")
