@@ -1,46 +1,62 @@
-"""Kafka and Redis for the tests that ask for them."""
+"""What tests share: one Kafka and one Redis a session, and servers of their own to break."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from streamer.sandbox import SandboxProcess
 from streamer.stack import Kafka, Redis, Stack
+from tests.kit.world import World
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """One Kafka and one Redis for all tests: use topics, groups and keys of your own."""
-    with Stack.ephemeral() as running:
-        yield running
+    """Kafka and Redis for all tests that do not harm them."""
+    with Stack.ephemeral() as both:
+        yield both
 
 
 @pytest.fixture
 def make_kafka(tmp_path: Path) -> Iterator[Callable[[], Kafka]]:
-    """Start brokers that a test may kill and restart."""
-    with ExitStack() as cleanup:
-        count = iter(range(100))
+    """Brokers to be killed, each started."""
+    made: list[Kafka] = []
 
-        def make() -> Kafka:
-            kafka = Kafka(tmp_path / f"kafka-{next(count)}")
-            cleanup.callback(kafka.kill)
-            kafka.start()
-            return kafka
+    def make() -> Kafka:
+        made.append(Kafka(tmp_path / f"kafka-{len(made)}"))
+        made[-1].start()
+        return made[-1]
 
-        yield make
+    yield make
+    for kafka in made:
+        kafka.stop()
 
 
 @pytest.fixture
 def make_redis(tmp_path: Path) -> Iterator[Callable[[], Redis]]:
-    """Start servers that a test may kill and restart."""
-    with ExitStack() as cleanup:
-        count = iter(range(100))
+    """Redis servers to be killed, each started."""
+    made: list[Redis] = []
 
-        def make() -> Redis:
-            redis = Redis(tmp_path / f"redis-{next(count)}")
-            cleanup.callback(redis.kill)
-            redis.start()
-            return redis
+    def make() -> Redis:
+        made.append(Redis(tmp_path / f"redis-{len(made)}"))
+        made[-1].start()
+        return made[-1]
 
-        yield make
+    yield make
+    for redis in made:
+        redis.stop()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxProcess]:
+    """A stand-in for Resend, unthrottled."""
+    with SandboxProcess(limit=None) as process:
+        yield process
+
+
+@pytest.fixture
+def world(stack: Stack, sandbox: SandboxProcess, tmp_path: Path) -> Iterator[World]:
+    """A world on the shared servers."""
+    one = World(stack.bootstrap_servers, stack.redis_url, sandbox, tmp_path)
+    yield one
+    one.close()

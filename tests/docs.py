@@ -96,7 +96,7 @@ def metrics_table() -> str:
     for metric in _metrics():
         name = metric._name + ("_total" if metric._type == "counter" else "")
         labels = ", ".join(f"`{label}`" for label in metric._labelnames)
-        rows.append((f"`{name}`", metric._type, labels, metric._documentation))
+        rows.append((f"`{name}`", metric._type or "", labels, metric._documentation))
     return _table(("metric", "type", "labels", "meaning"), rows)
 
 
@@ -149,7 +149,7 @@ def renewed(text: str) -> str:
 
 _REASONS = {
     Reason.SUPPRESSED: "The address is in the organization's suppression set.",
-    Reason.DUPLICATE: "Another record of this campaign has this address; `detail` says which.",
+    Reason.DUPLICATE: "Another record of this campaign has this address already.",
     Reason.CANCELLED: "The campaign was cancelled before the mail was pinned.",
     Reason.EXPIRED: "`expires_at` of the event or of the campaign has passed.",
     Reason.INVALID_ADDRESS: "Not an address that a mail can be sent to; `detail` says why.",

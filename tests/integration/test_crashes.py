@@ -1,0 +1,165 @@
+"""Whatever is killed, and whenever: nobody is mailed twice, nobody is lost, the counts add up."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streamer.ledger import keys
+from streamer.sandbox import Faults, SandboxProcess
+from streamer.stack import Kafka, Redis, Stack
+from tests.kit.world import World, wait_until
+
+RECIPIENTS = 600
+
+
+@pytest.mark.parametrize("nth", [1, 3])
+@pytest.mark.parametrize(
+    "checkpoint",
+    ["before_pin", "after_pin", "after_post", "before_transaction", "inside_transaction"],
+)
+def test_a_worker_is_killed_at(world: World, checkpoint: str, nth: int) -> None:
+    world.produce(world.event(number) for number in range(RECIPIENTS))
+    # Slow enough that there is something left to do at each point.
+    world.sandbox.order(Faults(latency_ms=100))
+    doomed = world.start_worker(0, crash_at=checkpoint, nth=nth, STREAMER_BATCH__SIZE="50")
+    assert doomed.wait() == -signal.SIGKILL
+    with world.worker(0):
+        world.await_endings(RECIPIENTS)
+    world.judge()
+    assert world.words() == {("sent", None): RECIPIENTS}
+
+
+def test_a_worker_is_killed_during_a_post(world: World) -> None:
+    world.produce(world.event(number) for number in range(RECIPIENTS))
+    world.sandbox.order(Faults(hang_s=2))
+    doomed = world.start_worker(0)
+    wait_until(lambda: world.sandbox.stats().accepted >= 300, 30, "batches are accepted")
+    doomed.kill()
+    with world.worker(0):
+        world.await_endings(RECIPIENTS)
+    world.judge()
+    assert world.words() == {("sent", None): RECIPIENTS}
+
+
+def test_a_record_that_was_mailed_before_a_crash_is_sent_though_suppressed_since(
+    world: World,
+) -> None:
+    world.produce(world.event(number) for number in range(50))
+    doomed = world.start_worker(0, crash_at="after_post")
+    assert doomed.wait() == -signal.SIGKILL
+    world.suppress(*(f"user{number}@example.com" for number in range(50)), judged=False)
+    with world.worker(0):
+        world.await_endings(50)
+    world.judge()
+    assert world.words() == {("sent", None): 50}
+
+
+def test_a_zombie_wakes_after_losing_its_partitions(world: World) -> None:
+    world.produce(world.event(number) for number in range(RECIPIENTS))
+    world.sandbox.order(Faults(latency_ms=300))
+    zombie = world.start_worker(0, STREAMER_BATCH__SIZE="50")
+    wait_until(lambda: world.sandbox.stats().accepted >= 100, 30, "it sends")
+    zombie.signal(signal.SIGSTOP)
+    with world.worker(1):
+        world.await_endings(RECIPIENTS)
+        zombie.signal(signal.SIGCONT)
+        world.produce(world.event(number) for number in range(RECIPIENTS, RECIPIENTS + 200))
+        world.await_endings(RECIPIENTS + 200)
+    assert zombie.stop() in (0, 1), zombie.words()
+    world.judge()
+
+
+def test_rebalances_under_load(world: World) -> None:
+    world.produce(world.event(number) for number in range(3000))
+    world.sandbox.order(Faults(latency_ms=100))
+    world.sandbox.set_limit(20)
+    world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
+    with world.worker(0):
+        wait_until(lambda: world.sandbox.stats().accepted >= 300, 30, "the first sends")
+        with world.worker(1):
+            wait_until(lambda: world.sandbox.stats().accepted >= 1000, 30, "both send")
+        world.await_endings(3000)
+    world.judge()
+    assert world.words() == {("sent", None): 3000}
+
+
+def test_redis_is_killed_and_comes_back(
+    stack: Stack, sandbox: SandboxProcess, make_redis: Callable[[], Redis], tmp_path: Path
+) -> None:
+    redis = make_redis()
+    world = World(stack.bootstrap_servers, redis.url, sandbox, tmp_path)
+    try:
+        sandbox.set_limit(20)
+        world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
+        world.produce(world.event(number) for number in range(3000))
+        with world.worker(0):
+            wait_until(lambda: sandbox.stats().accepted >= 300, 30, "it sends")
+            redis.kill()
+            redis.start()
+            world.await_endings(3000)
+        world.judge()
+    finally:
+        world.close()
+
+
+def test_kafka_is_killed_and_comes_back(
+    stack: Stack, sandbox: SandboxProcess, make_kafka: Callable[[], Kafka], tmp_path: Path
+) -> None:
+    kafka = make_kafka()
+    world = World(kafka.bootstrap_servers, stack.redis_url, sandbox, tmp_path)
+    try:
+        sandbox.set_limit(20)
+        world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
+        world.produce(world.event(number) for number in range(2000))
+        first = world.start_worker(0)
+        wait_until(lambda: sandbox.stats().accepted >= 300, 30, "it sends")
+        kafka.kill()
+        kafka.start()
+        # A worker may end by a broker's crash, with a non-zero code: its supervisor restarts it.
+        wait_until(
+            lambda: not first.alive or sandbox.stats().accepted >= 1000, 60, "it goes on or ends"
+        )
+        if first.alive:
+            world.await_endings(2000, 90)
+            assert first.stop() == 0
+        else:
+            with world.worker(0):
+                world.await_endings(2000, 90)
+        world.judge()
+    finally:
+        world.close()
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["under a worker", "between two starts"])
+def test_after_losing_the_ledger_nothing_is_sent(
+    stack: Stack,
+    sandbox: SandboxProcess,
+    make_redis: Callable[[], Redis],
+    tmp_path: Path,
+    running: bool,
+) -> None:
+    redis = make_redis()
+    world = World(stack.bootstrap_servers, redis.url, sandbox, tmp_path)
+    try:
+        sandbox.set_limit(10)
+        world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "10"
+        world.produce(world.event(number) for number in range(5000))
+        worker = world.start_worker(0)
+        wait_until(lambda: len(world.committed()) == 4, 30, "offsets are committed")
+        if not running:
+            assert worker.stop() == 0
+        world.redis.flushall()
+        # What was on its way when the keys went is past calling back.
+        wait_until(lambda: sandbox.stats().in_flight == 0, 10, "no call is under way")
+        accepted = sandbox.stats().accepted
+        if not running:
+            worker = world.start_worker(0)
+        assert worker.wait() == 1
+        assert "lost or replaced" in worker.words()
+        assert world.start_worker(0).wait() == 1
+        assert sandbox.stats().accepted <= accepted + (100 if running else 0)
+        assert world.redis.get(keys.EPOCH) is None
+    finally:
+        world.close()

@@ -1,0 +1,193 @@
+"""The main job: from events on Kafka to mails and outcomes."""
+
+from streamer.ledger import campaigns
+from streamer.model.campaign import Definition
+from streamer.sandbox import Faults
+from tests.kit.world import MESSAGE, World
+
+
+def test_every_record_ends_once_and_nobody_suppressed_is_mailed(world: World) -> None:
+    world.suppress("user3@example.com", "user77@example.com")
+    world.produce(world.event(number) for number in range(250))
+    with world.worker():
+        world.await_endings(250)
+    world.judge()
+    assert world.words() == {("sent", None): 248, ("skipped", "suppressed"): 2}
+    assert world.committed() == {
+        (world.topics.recipients, p): sum(r.coordinates.partition == p for r in world.inputs())
+        for p in range(4)
+    }
+
+
+def test_batches_are_filled_after_filtering(world: World) -> None:
+    world.suppress(*(f"user{number}@example.com" for number in range(0, 400, 4)))
+    world.produce(world.event(number) for number in range(400))
+    with world.worker():
+        world.await_endings(400)
+    world.judge()
+    assert world.sandbox.stats().calls == 3
+
+
+def test_each_reason_is_reached(world: World) -> None:
+    event = world.event
+    world.suppress("user1@example.com")
+    world.sandbox.order(Faults(refused=frozenset({"user2@example.com"})))
+    broken = MESSAGE | {"html": "{{ nobody }}"}
+    endless = MESSAGE | {
+        "html": "{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}"
+    }
+    bare = event(10)
+    del bare["message"]
+    world.produce(
+        [
+            event(0),
+            event(1),
+            event(2),
+            event(3, email="not an address"),
+            event(4, message=broken),
+            event(5, message=endless),
+            event(
+                6,
+                message=MESSAGE | {"subject": "Hi", "html": "{{ big }}" * 2},
+                variables={"big": "x" * 600_000},
+            ),
+            event(7, expires_at="2020-01-01T00:00:00Z"),
+            event(8, email=" USER0@Example.COM "),
+            bare,
+            event(11, organization_id="not allowed!"),
+            None,
+            b"",
+            b"\xff\xfe",
+            b"[1, 2",
+            b"[]",
+        ],
+        partition=0,
+    )
+    with world.worker():
+        world.await_endings(16)
+    world.judge()
+    assert world.words() == {
+        ("sent", None): 1,
+        ("skipped", "suppressed"): 1,
+        ("failed", "rejected"): 1,
+        ("failed", "invalid_address"): 1,
+        ("failed", "render_error"): 1,
+        ("failed", "too_large"): 2,
+        ("skipped", "expired"): 1,
+        ("skipped", "duplicate"): 1,
+        ("dead", "unknown_campaign"): 1,
+        ("dead", "invalid_event"): 2,
+        ("dead", "undecodable"): 4,
+    }
+    by_recipient = {outcome["recipient_id"]: outcome for outcome in world.outcomes()}
+    assert "nobody" in str(by_recipient["r-4"]["detail"])
+    assert by_recipient["r-3"]["email"] == "not an address"
+    assert "Invalid `to` field" in str(by_recipient["r-2"]["detail"])
+
+
+def test_a_dead_letter_keeps_key_value_and_headers(world: World) -> None:
+    world.produce([world.event(1, campaign_id="not allowed!")], partition=2)
+    with world.worker():
+        world.await_endings(1)
+    (letter,) = world.dead_letters()
+    (record,) = world.inputs()
+    assert letter.value() == record.value
+    assert letter.key() == b"r-1"
+    headers = dict(letter.headers() or [])
+    assert headers["streamer-reason"] == b"invalid_event"
+    assert b"campaign_id" in (headers["streamer-detail"] or b"")
+    assert headers["streamer-source-topic"] == world.topics.recipients.encode()
+    assert headers["streamer-source-partition"] == b"2"
+    assert headers["streamer-source-offset"] == b"0"
+
+
+def test_content_comes_from_the_campaign_s_definition(world: World) -> None:
+    campaigns.create(
+        world.redis,
+        Definition.model_validate(
+            {
+                "organization_id": world.organization,
+                "campaign_id": "defined",
+                "from": "Acme <news@acme.test>",
+                "subject": "Hi",
+                "text": "{{ unsubscribe_url }}",
+            }
+        ),
+    )
+    events = [world.event(number, campaign_id="defined") for number in range(3)]
+    for event in events:
+        del event["message"]
+    world.produce(events)
+    with world.worker():
+        world.await_endings(3)
+    world.judge()
+    assert world.words() == {("sent", None): 3}
+
+
+def test_many_records_of_one_address_are_mailed_once(world: World) -> None:
+    world.produce(world.event(number, email="same@example.com") for number in range(300))
+    with world.worker():
+        world.await_endings(300)
+    world.judge()
+    assert world.words() == {("sent", None): 1, ("skipped", "duplicate"): 299}
+
+
+def test_a_batch_closes_before_it_is_too_large(world: World) -> None:
+    message = MESSAGE | {"text": "x" * 20_000}
+    world.produce((world.event(n, message=message) for n in range(20)), partition=0)
+    with world.worker(STREAMER_BATCH__MAX_BYTES="100000"):
+        world.await_endings(20)
+    world.judge()
+    assert world.sandbox.stats().calls == 5
+
+
+def test_one_guilty_recipient_of_a_refused_batch_fails_alone(world: World) -> None:
+    world.sandbox.order(Faults(guilty=frozenset({"user42@example.com"})))
+    world.produce(world.event(number) for number in range(100))
+    with world.worker(STREAMER_BATCH__LINGER_MS="1000"):
+        world.await_endings(100)
+    world.judge()
+    assert world.words() == {("sent", None): 99, ("failed", "rejected"): 1}
+    assert world.sandbox.stats().calls <= 15
+
+
+def test_faults_of_the_way_cost_nobody_a_mail(world: World) -> None:
+    world.sandbox.order(
+        Faults(
+            error_before_percent=10,
+            error_after_percent=10,
+            cut_before_percent=10,
+            cut_after_percent=10,
+            half_body_percent=5,
+        )
+    )
+    world.produce(world.event(number) for number in range(2000))
+    with world.worker():
+        world.await_endings(2000)
+    world.judge()
+    assert world.words() == {("sent", None): 2000}
+
+
+def test_the_limit_is_not_exceeded_by_two_workers(world: World) -> None:
+    world.sandbox.set_limit(10)
+    world.produce(world.event(number) for number in range(3000))
+    world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "10"
+    with world.worker(0), world.worker(1):
+        world.await_endings(3000)
+    world.judge()
+    answers = world.sandbox.stats().answers
+    # A call that opens its connection arrives late, and a second of the sandbox's may then see
+    # one call more than a second of ours had.
+    assert answers.get("429:rate_limit_exceeded", 0) <= 2
+    assert answers["200"] == 30
+
+
+def test_a_second_run_mails_nobody_again(world: World) -> None:
+    world.produce(world.event(number) for number in range(120))
+    with world.worker():
+        world.await_endings(120)
+    world.produce(world.event(number) for number in range(120))
+    with world.worker():
+        world.await_endings(240)
+    world.judge()
+    assert world.words() == {("sent", None): 120, ("skipped", "duplicate"): 120}

@@ -1,0 +1,28 @@
+"""A worker that kills itself: `python -m tests.kit.worker NUMBER [CHECKPOINT NTH]`."""
+
+import itertools
+import os
+import signal
+import sys
+
+from streamer.settings import load
+from streamer.worker.process import run_worker
+
+
+def main() -> int:
+    """Run the worker; at the NTH time that it passes CHECKPOINT it is gone."""
+    number = int(sys.argv[1])
+    if len(sys.argv) == 2:
+        return run_worker(load(), number)
+    fatal, nth = sys.argv[2], int(sys.argv[3])
+    passes = itertools.count(1)
+
+    def checkpoint(name: str) -> None:
+        if name == fatal and next(passes) == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return run_worker(load(), number, checkpoint)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,359 @@
+"""A world of its own for one test: topics, a group, a sandbox, workers that can be killed."""
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import orjson
+import redis
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from streamer import topics
+from streamer.model.record import Coordinates
+from streamer.sandbox import SandboxProcess
+from streamer.settings import Topics
+from streamer.stack import Redis, Stack
+from tests.kit.judge import Ended, Evidence, Input, judge, read_dead_letter, read_outcome
+
+SESSION_TIMEOUT_MS = 3_000
+MESSAGE = {
+    "from": "Acme <news@acme.test>",
+    "subject": "Hello {{ first_name }}",
+    "html": "<p>Hello {{ first_name }}, <a href='{{ unsubscribe_url }}'>no more</a></p>",
+}
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait for a condition, with a deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        time.sleep(0.02)
+
+
+class WorkerProcess:
+    """A worker in a process of its own, which can be killed at named points."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        self.process.terminate()
+        return self.process.wait(60)
+
+    def wait(self, seconds: float = 60) -> int:
+        """Wait for its end; returns the exit code."""
+        return self.process.wait(seconds)
+
+    def words(self) -> str:
+        """Its log."""
+        return self.log.read_text(errors="replace")
+
+
+class World:
+    """Everything that one test needs, under names that no other test uses."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        redis_url: str,
+        sandbox: SandboxProcess,
+        folder: Path,
+        partitions: int = 4,
+    ) -> None:
+        self.name = f"t{secrets.token_hex(4)}"
+        self.organization = f"org-{self.name}"
+        self.sandbox = sandbox
+        self.bootstrap_servers = bootstrap_servers
+        self.redis_url = redis_url
+        self.redis = redis.Redis.from_url(redis_url)
+        self.topics = Topics(
+            recipients=f"{self.name}.recipients",
+            outcomes=f"{self.name}.outcomes",
+            dead_letters=f"{self.name}.dead-letters",
+            parked=f"{self.name}.parked",
+            results=f"{self.name}.results",
+        )
+        self.settings: dict[str, str] = {}
+        self._folder = folder
+        self._workers: list[WorkerProcess] = []
+        self._suppressed: set[tuple[str, str]] = set()
+        topics.ensure(
+            AdminClient({"bootstrap.servers": bootstrap_servers}), self.topics, partitions, 1
+        )
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap_servers, "linger.ms": 10, "log_level": 0}
+        )
+
+    # Giving
+
+    def event(self, number: int, **changes: object) -> dict[str, object]:
+        """A recipient's event; `changes` replace fields."""
+        return {
+            "organization_id": self.organization,
+            "campaign_id": "spring",
+            "recipient_id": f"r-{number}",
+            "email": f"user{number}@example.com",
+            "variables": {"first_name": f"N{number}"},
+            "message": MESSAGE,
+            **changes,
+        }
+
+    def produce(
+        self, values: Iterable[Mapping[str, object] | bytes | None], partition: int | None = None
+    ) -> None:
+        """Write input records."""
+        for value in values:
+            body = value if value is None or isinstance(value, bytes) else orjson.dumps(value)
+            key = value["recipient_id"] if isinstance(value, Mapping) else None
+            while True:
+                try:
+                    self._producer.produce(
+                        self.topics.recipients,
+                        body,
+                        str(key) if key is not None else None,
+                        -1 if partition is None else partition,
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+        self._producer.flush(30)
+
+    def suppress(self, *addresses: str, judged: bool = True) -> None:
+        """Suppress addresses of the organization; `judged`: before anything was consumed."""
+        self.redis.sadd(f"{{{self.organization}}}:suppressed", *addresses)
+        if judged:
+            self._suppressed |= {(self.organization, address) for address in addresses}
+
+    # Working
+
+    def start_worker(
+        self,
+        number: int = 0,
+        crash_at: str | None = None,
+        nth: int = 1,
+        command: tuple[str, ...] | None = None,
+        **settings: str,
+    ) -> WorkerProcess:
+        """Start a worker; `crash_at` a checkpoint it kills itself with SIGKILL."""
+        log = self._folder / f"worker-{number}-{len(self._workers)}.log"
+        arguments = command or (
+            "-m",
+            "tests.kit.worker",
+            str(number),
+            *((crash_at, str(nth)) if crash_at else ()),
+        )
+        environment = {
+            **os.environ,
+            "STREAMER_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "STREAMER_KAFKA__GROUP_ID": self.name,
+            "STREAMER_KAFKA__PROPERTIES": orjson.dumps(
+                {"session.timeout.ms": SESSION_TIMEOUT_MS, "heartbeat.interval.ms": 500}
+            ).decode(),
+            "STREAMER_TOPICS": self.topics.model_dump_json(),
+            "STREAMER_REDIS__URL": self.redis_url,
+            "STREAMER_WORKER__ID": f"{self.name}-w",
+            "STREAMER_METRICS__PORT": "0",
+            "STREAMER_UNSUBSCRIBE__BASE_URL": "https://example.com/u",
+            "STREAMER_UNSUBSCRIBE__SECRET": "a secret for tests alone",
+            "STREAMER_ACCOUNTS__DEFAULT__API_KEY_ENV": "RESEND_API_KEY",
+            "STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND": "1000",
+            "RESEND_API_KEY": "re_sandbox",
+            "RESEND_API_URL": self.sandbox.url,
+            **self.settings,
+            **settings,
+        }
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+        worker = WorkerProcess(process, log)
+        self._workers.append(worker)
+        return worker
+
+    @contextlib.contextmanager
+    def worker(self, number: int = 0, **settings: str) -> Iterator[WorkerProcess]:
+        """A worker for a while; its orderly end is checked."""
+        worker = self.start_worker(number, **settings)
+        yield worker
+        code = worker.stop()
+        assert code == 0, worker.words()
+
+    def close(self) -> None:
+        """End every worker that still runs."""
+        for worker in self._workers:
+            if worker.alive:
+                worker.signal(signal.SIGCONT)
+                worker.kill()
+        self.redis.close()
+
+    # Reading
+
+    def inputs(self) -> list[Input]:
+        """All input records."""
+        return [
+            Input(_coordinates(message), message.value())
+            for message in self._read(self.topics.recipients)
+        ]
+
+    def endings(self) -> list[Ended]:
+        """All committed outcomes and dead letters."""
+        outcomes = [read_outcome(m.value() or b"") for m in self._read(self.topics.outcomes)]
+        dead = [read_dead_letter(_headers(m)) for m in self._read(self.topics.dead_letters)]
+        return outcomes + dead
+
+    def dead_letters(self) -> list[Message]:
+        """All committed dead letters."""
+        return self._read(self.topics.dead_letters)
+
+    def outcomes(self) -> list[dict[str, object]]:
+        """All committed outcomes, decoded."""
+        return [orjson.loads(m.value() or b"") for m in self._read(self.topics.outcomes)]
+
+    def words(self) -> Counter[tuple[str, str | None]]:
+        """How many endings there are of each status and reason."""
+        return Counter((ending.status, ending.reason) for ending in self.endings())
+
+    def await_endings(self, count: int, seconds: float = 60) -> None:
+        """Wait until so many records have ended."""
+        tail = _Tail(self.bootstrap_servers, [self.topics.outcomes, self.topics.dead_letters])
+        try:
+            deadline = time.monotonic() + seconds
+            while tail.count < count:
+                tail.poll()
+                if time.monotonic() > deadline:
+                    logs = "\n".join(worker.words()[-3000:] for worker in self._workers)
+                    raise AssertionError(f"{tail.count} of {count} endings in {seconds} s\n{logs}")
+        finally:
+            tail.close()
+
+    def judge(self, suppressed_too: bool = True) -> None:
+        """Judge what happened."""
+        judge(
+            Evidence(
+                self.inputs(),
+                self.endings(),
+                [a for a in self.sandbox.acceptances() if a.organization == self.organization],
+                self.sandbox.stats(),
+                self.committed(),
+                frozenset(self._suppressed) if suppressed_too else frozenset(),
+            )
+        )
+
+    def committed(self) -> dict[tuple[str, int], int]:
+        """The group's committed offsets."""
+        return {(p.topic, p.partition): p.offset for p in self.committed_offsets() if p.offset >= 0}
+
+    def committed_offsets(self) -> list[TopicPartition]:
+        """The group's committed offsets, with their metadata."""
+        consumer = _consumer(self.bootstrap_servers, self.name)
+        try:
+            partitions = consumer.list_topics(self.topics.recipients, 10).topics[
+                self.topics.recipients
+            ]
+            asked = [TopicPartition(self.topics.recipients, p) for p in partitions.partitions]
+            return consumer.committed(asked, 15)
+        finally:
+            consumer.close()
+
+    def _read(self, topic: str) -> list[Message]:
+        """All committed records of a topic."""
+        consumer = _consumer(self.bootstrap_servers, f"{self.name}-reader")
+        try:
+            partitions = consumer.list_topics(topic, 10).topics[topic].partitions
+            consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+            ended: set[int] = set()
+            messages = []
+            deadline = time.monotonic() + 60
+            while len(ended) < len(partitions):
+                assert time.monotonic() < deadline, f"{topic} cannot be read to its end"
+                for message in consumer.consume(1000, 0.2):
+                    error = message.error()
+                    if error is None:
+                        messages.append(message)
+                    elif error.name() == "_PARTITION_EOF":
+                        ended.add(message.partition() or 0)
+                    elif not error.retriable():
+                        raise KafkaException(error)
+            return messages
+        finally:
+            consumer.close()
+
+
+class _Tail:
+    """Counts the committed records of topics as they come."""
+
+    def __init__(self, bootstrap_servers: str, names: list[str]) -> None:
+        self._consumer = _consumer(bootstrap_servers, "tail")
+        self.count = 0
+        assigned = [
+            TopicPartition(name, partition, 0)
+            for name in names
+            for partition in self._consumer.list_topics(name, 10).topics[name].partitions
+        ]
+        self._consumer.assign(assigned)
+
+    def poll(self) -> None:
+        self.count += sum(m.error() is None for m in self._consumer.consume(1000, 0.1))
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def _consumer(bootstrap_servers: str, group: str) -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "log_level": 0,
+        }
+    )
+
+
+def _coordinates(message: Message) -> Coordinates:
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
+    return Coordinates(topic, partition, offset)
+
+
+def _headers(message: Message) -> list[tuple[str, str | bytes | None]]:
+    headers = message.headers()
+    return list(headers.items()) if isinstance(headers, dict) else headers or []
+
+
+__all__ = ["Redis", "Stack", "WorkerProcess", "World", "wait_until"]
