@@ -1,0 +1,60 @@
+"""`python -m bench`: speed beside a plain loop, or memory over a long backlog."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.report import Report
+from bench.runs import UNTHROTTLED, run_plain_loop, run_worker
+from streamer.sandbox import SandboxProcess
+from streamer.stack import Stack
+
+_RECIPIENTS = 50_000
+_BACKLOG = 200_000
+
+
+def bench(
+    recipients: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"[default: {_RECIPIENTS}, with --memory {_BACKLOG}]"),
+    ] = None,
+    memory: Annotated[bool, typer.Option(help="Only a worker's memory, over a backlog.")] = False,
+    rate: Annotated[
+        int, typer.Option(min=0, help="Calls a second with --memory; 0: as many as it can.")
+    ] = 0,
+    json: Annotated[bool, typer.Option(help="JSON instead of tables.")] = False,
+) -> None:
+    """Measure on this machine's own Kafka, Redis and stand-in for Resend."""
+    with (
+        Stack.ephemeral() as stack,
+        SandboxProcess(
+            limit=rate or None, count_addresses=False, keep_acceptances=False, keep_mails=0
+        ) as sandbox,
+    ):
+        if memory:
+            backlog = recipients or _BACKLOG
+            speed = rate or UNTHROTTLED
+            result = run_worker(
+                stack, sandbox, "backlog", backlog, inline=True, requests_per_second=speed
+            )
+            report = Report([result], None)
+        else:
+            count = recipients or _RECIPIENTS
+            report = Report(
+                [
+                    run_worker(stack, sandbox, "worker-inline", count, inline=True),
+                    run_worker(stack, sandbox, "worker-campaign", count, inline=False),
+                ],
+                run_plain_loop(stack, sandbox, "plain-loop", count),
+            )
+    if json:
+        sys.stdout.buffer.write(report.to_json() + b"\n")
+    else:
+        report.print(Console())
+    raise typer.Exit(0 if report.adds_up else 1)
+
+
+if __name__ == "__main__":
+    typer.run(bench)

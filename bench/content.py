@@ -1,0 +1,88 @@
+"""The mails of the measurements: recipients, a campaign of about 2 KB, and who is suppressed."""
+
+from collections.abc import Iterator
+
+import orjson
+
+from streamer.model.campaign import Definition
+
+ORGANIZATION = "bench"
+SUPPRESSED_EVERY = 100
+"""Every so many recipients one is suppressed: 1 %."""
+
+_PARAGRAPH = (
+    "<p style='margin:0 0 16px;font:16px/1.5 Helvetica,Arial,sans-serif;color:#222'>"
+    "Our spring collection is here, {{ first_name }}, with free delivery to {{ city }} until the "
+    "end of the month and twenty per cent off everything that you looked at last.</p>\n"
+)
+_HTML = (
+    "<!doctype html><html><body style='margin:0;background:#f6f6f6'>\n"
+    "<h1>Hello {{ first_name }}!</h1>\n"
+    + 5
+    * _PARAGRAPH
+    + "{% if points > 0 %}<p>You have {{ points }} points.</p>{% endif %}\n"
+    "<p><a href='https://shop.example/spring?r={{ recipient_id }}'>Have a look</a></p>\n"
+    "<p><a href='{{ unsubscribe_url }}'>No more of these, please</a></p>\n"
+    "</body></html>\n"
+)
+_MESSAGE: dict[str, object] = {
+    "from": "Acme <news@acme.example>",
+    "subject": "{{ first_name }}, spring is here",
+    "html": _HTML,
+}
+
+
+def definition(campaign: str) -> Definition:
+    """The same as a campaign's definition."""
+    return Definition.model_validate(
+        {**_MESSAGE, "organization_id": ORGANIZATION, "campaign_id": campaign}
+    )
+
+
+def address(number: int) -> str:
+    """The address of a recipient."""
+    return f"recipient.{number}@mail-{number % 50}.example"
+
+
+def recipient_id(number: int) -> str:
+    """The id of a recipient."""
+    return f"r-{number}"
+
+
+def number_of(recipient: str) -> int:
+    """The number of the recipient with this id."""
+    return int(recipient.removeprefix("r-"))
+
+
+def suppressed(recipients: int) -> Iterator[str]:
+    """The addresses that get no mail."""
+    return map(address, range(0, recipients, SUPPRESSED_EVERY))
+
+
+def suppressed_count(recipients: int) -> int:
+    """How many there are of them."""
+    return len(range(0, recipients, SUPPRESSED_EVERY))
+
+
+def events(campaign: str, recipients: int, *, inline: bool) -> Iterator[tuple[str, bytes]]:
+    """Keys and values of the input records; `inline` puts the content in each of them."""
+    shared: dict[str, object] = {"organization_id": ORGANIZATION, "campaign_id": campaign}
+    if inline:
+        shared["message"] = _MESSAGE
+    for number in range(recipients):
+        key = recipient_id(number)
+        yield (
+            key,
+            orjson.dumps(
+                {
+                    **shared,
+                    "recipient_id": key,
+                    "email": address(number),
+                    "variables": {
+                        "first_name": f"Robin {number}",
+                        "city": f"Town {number % 1000}",
+                        "points": number % 7,
+                    },
+                }
+            ),
+        )

@@ -1,0 +1,117 @@
+"""A child process whose CPU time and memory are read from outside."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+_SAMPLE_S = 0.2
+_STOP_S = 60.0
+_PROC = Path("/proc")
+
+
+class BenchError(RuntimeError):
+    """A measurement did not come to its end; the message says why."""
+
+
+class MeasuredProcess:
+    """`python ARGUMENTS`, from its start to SIGTERM.
+
+    Args:
+        environment: its whole environment.
+    """
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+        self._watched = psutil.Process(self._process.pid)
+        self._peak = 0
+        self._ended = threading.Event()
+        threading.Thread(target=self._sample, name="rss", daemon=True).start()
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all its threads until now, librdkafka's among them."""
+        times = self._watched.cpu_times()
+        return times.user + times.system
+
+    def peak_rss(self) -> int:
+        """The most bytes of memory that it ever had: the kernel's own mark, where it keeps one."""
+        status = _PROC / str(self._process.pid) / "status"
+        if status.exists():
+            for line in status.read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+        return self._peak
+
+    def await_line(self, wanted: str) -> None:
+        """Wait until it writes this line."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.decode().strip() == wanted:
+                return
+        raise BenchError(f"the process ended with {self._process.wait()} before it was ready")
+
+    def wait_until(self, condition: Callable[[], bool], every_s: float, at_most_s: float) -> None:
+        """Ask again and again while it runs.
+
+        Raises:
+            BenchError: it ended, or time is up.
+        """
+        until = time.monotonic() + at_most_s
+        while not condition():
+            if self._process.poll() is not None:
+                raise BenchError(f"the process ended with {self._process.returncode}")
+            if time.monotonic() > until:
+                raise BenchError(f"nothing moved for {at_most_s:.0f} s")
+            time.sleep(every_s)
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        self._ended.set()
+        self._process.terminate()
+        try:
+            return self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+        finally:
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+
+    def _sample(self) -> None:
+        while not self._ended.wait(_SAMPLE_S):
+            try:
+                self._peak = max(self._peak, self._watched.memory_info().rss)
+            except psutil.NoSuchProcess:
+                return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def bare_environment() -> dict[str, str]:
+    """This process' environment without settings of the project that would change a result."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("STREAMER_", "RESEND_"))
+    }
