@@ -22,7 +22,7 @@ RECIPIENTS = 600
 def test_a_worker_is_killed_at(world: World, checkpoint: str, nth: int) -> None:
     world.produce(world.event(number) for number in range(RECIPIENTS))
     # Slow enough that there is something left to do at each point.
-    world.sandbox.order(Faults(latency_ms=100))
+    world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "10"
     doomed = world.start_worker(0, crash_at=checkpoint, nth=nth, STREAMER_BATCH__SIZE="50")
     assert doomed.wait() == -signal.SIGKILL
     with world.worker(0):

@@ -203,7 +203,8 @@ class World:
     @contextlib.contextmanager
     def worker(self, number: int = 0, **settings: str) -> Iterator[WorkerProcess]:
         """A worker for a while; its orderly end is checked."""
-        worker = self.start_worker(number, **settings)
+        self.settings |= settings
+        worker = self.start_worker(number)
         yield worker
         code = worker.stop()
         assert code == 0, worker.words()
