@@ -1,0 +1,79 @@
+"""Grouping: organizations apart, in order, full or old enough, nobody starved."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.flow.batcher import Batcher
+from streamer.model.event import parse
+from streamer.model.record import Coordinates, Record
+
+
+def _record(organization: str, offset: int, admitted_at: float = 0.0) -> Record:
+    record = Record(Coordinates("t", 0, offset), None, None, None, admitted_at)
+    record.event = parse(
+        f'{{"organization_id":"{organization}","campaign_id":"c","recipient_id":"r","email":"e"}}'.encode()
+    )
+    return record
+
+
+def test_a_batch_is_ready_when_it_is_full() -> None:
+    batcher = Batcher(size=3, linger=10.0)
+    batcher.add([_record("a", 0), _record("b", 1), _record("a", 2)])
+    assert batcher.ready(1.0) is None
+    batcher.add([_record("a", 3)])
+    assert batcher.ready(1.0) == "a"
+
+
+def test_a_batch_is_ready_when_its_oldest_record_has_waited() -> None:
+    batcher = Batcher(size=3, linger=10.0)
+    batcher.add([_record("a", 0, admitted_at=5.0)])
+    assert batcher.ready(14.9) is None
+    assert batcher.ready(15.0) == "a"
+
+
+def test_organizations_take_turns() -> None:
+    batcher = Batcher(size=1, linger=0.0)
+    batcher.add([_record("large", offset) for offset in range(100)])
+    batcher.add([_record("small", 100)])
+    turns = []
+    for _ in range(3):
+        organization = batcher.ready(1.0)
+        assert organization is not None
+        turns.append(organization)
+        batcher.take(organization, 1)
+    assert turns == ["large", "small", "large"]
+
+
+def test_what_is_put_back_comes_first() -> None:
+    batcher = Batcher(size=2, linger=0.0)
+    batcher.add([_record("a", offset) for offset in range(4)])
+    taken = batcher.take("a", 2)
+    batcher.put_back("a", taken)
+    batcher.put_back("a", [])
+    assert [record.coordinates.offset for record in batcher.take("a", 9)] == [0, 1, 2, 3]
+    assert batcher.ready(99.0) is None
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=60), st.integers(1, 7))
+def test_nothing_is_lost_doubled_or_reordered(organizations: list[str], size: int) -> None:
+    batcher = Batcher(size, linger=0.0)
+    records = [_record(name, offset) for offset, name in enumerate(organizations)]
+    batcher.add(records)
+    batches: list[tuple[str, list[Record]]] = []
+    while (organization := batcher.ready(1.0)) is not None:
+        batches.append((organization, batcher.take(organization, size)))
+    assert len(batcher) == 0
+    assert all(len(batch) <= size for _, batch in batches)
+    for name in "abc":
+        taken = [r for organization, batch in batches if organization == name for r in batch]
+        assert taken == [r for r in records if r.known_event.organization_id == name]
+
+
+@given(st.sets(st.integers(0, 30)))
+def test_discarded_records_are_gone_and_only_they(gone: set[int]) -> None:
+    batcher = Batcher(5, linger=0.0)
+    records = [_record("ab"[offset % 2], offset) for offset in range(31)]
+    batcher.add(records)
+    batcher.discard([records[offset] for offset in gone])
+    left = {r.coordinates.offset for name in "ab" for r in batcher.take(name, 99)}
+    assert left == set(range(31)) - gone
