@@ -1,0 +1,40 @@
+"""`make chaos`: a storm whose size and seed are given."""
+
+import random
+import sys
+from typing import Annotated
+
+import typer
+
+from tests.chaos.storm import Plan, run_storm
+
+
+def main(
+    recipients: Annotated[int, typer.Option(min=1)] = 20_000,
+    kills: Annotated[int, typer.Option(min=0, help="kill -9 of workers")] = 30,
+    zombies: Annotated[int, typer.Option(min=0, help="workers frozen past their session")] = 6,
+    redis_kills: Annotated[int, typer.Option(min=0)] = 3,
+    kafka_kills: Annotated[int, typer.Option(min=0)] = 2,
+    workers: Annotated[int, typer.Option(min=1)] = 3,
+    pause: Annotated[float, typer.Option(help="Seconds between two happenings")] = 3.0,
+    seed: Annotated[int | None, typer.Option(help="Repeats a run")] = None,
+) -> None:
+    """Kill at random over a campaign; exit 1 if a promise was broken."""
+    chosen = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    typer.echo(f"seed {chosen}")
+    plan = Plan(recipients, workers, kills, zombies, redis_kills, kafka_kills, chosen, pause)
+    try:
+        report = run_storm(plan, typer.echo)
+    except AssertionError as error:
+        typer.echo(f"BROKEN with seed {chosen}:\n{error}", err=True)
+        sys.exit(1)
+    typer.echo(f"happened: {dict(report.happened)}")
+    typer.echo(f"endings: {dict(report.endings)}")
+    typer.echo(
+        f"accepted {report.accepted} in {report.calls} calls, {report.seconds:.0f} s, "
+        f"nobody twice, nobody lost"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,15 @@
+"""A short storm; `make chaos` raises longer ones."""
+
+import pytest
+
+from tests.chaos.storm import Plan, run_storm
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_a_short_storm_breaks_no_promise() -> None:
+    report = run_storm(
+        Plan(recipients=3_000, workers=2, kills=6, zombies=1, redis_kills=1, kafka_kills=1, seed=7),
+        print,
+    )
+    assert report.happened.total() == 9
