@@ -6,13 +6,14 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import redis
 from confluent_kafka import KafkaException
 
 from streamer import logs
-from streamer.ledger.connection import UNREACHABLE, connect
+from streamer.ledger.connection import connect
 from streamer.ledger.epoch import LedgerLostError
 from streamer.ledger.persistence import UnsafeRedisError, check_persistence
 from streamer.mail.compose import Composer
@@ -40,6 +41,7 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     """
     settings = _numbered(settings, number)
     logs.configure(settings.log, settings.worker.id)
+    stop = _StopRequest(settings.worker.shutdown_timeout_s)
     try:
         composer = make_composer(settings)
         client = connect(settings.redis)
@@ -50,10 +52,10 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     except (SettingsError, UnsafeRedisError) as error:
         logger.critical("the worker does not start", extra={"cause": str(error)})
         return WRONG_USE
-    except (*UNREACHABLE, LedgerLostError, SourceError, KafkaException, OSError) as error:
+    except (redis.RedisError, LedgerLostError, SourceError, KafkaException, OSError) as error:
         logger.critical("the worker does not start", extra={"cause": str(error)})
         return FAILED
-    _stop_on_signals(pipeline, settings.worker.shutdown_timeout_s)
+    stop.reaches(pipeline)
     try:
         pipeline.run()
     except (LedgerLostError, SourceError, KafkaException, redis.RedisError) as error:
@@ -110,31 +112,48 @@ def _serve_health(settings: Settings, pipeline: Pipeline) -> HealthServer | None
         ) from None
 
 
-def _stop_on_signals(pipeline: Pipeline, shutdown_timeout_s: float) -> None:
-    """Stop in good order on SIGTERM and SIGINT, and when the supervisor is gone."""
+class _StopRequest:
+    """SIGTERM, SIGINT, or the supervisor's end: each stops the pipeline in good order.
 
-    def stop(signum: int, frame: FrameType | None) -> None:
+    It listens from the start, also while there is no pipeline yet.
+    """
+
+    def __init__(self, shutdown_timeout_s: float) -> None:
+        self._shutdown_timeout_s = shutdown_timeout_s
+        self._pipeline: Pipeline | None = None
+        self._asked = False
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            threading.Thread(
+                target=self._watch, args=(parent.join,), name="parent-watch", daemon=True
+            ).start()
+
+    def reaches(self, pipeline: Pipeline) -> None:
+        """From now on it stops this pipeline, at once if it came already."""
+        self._pipeline = pipeline
+        if self._asked:
+            pipeline.stop()
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         del frame
         logger.info("signal received", extra={"signal": signal.Signals(signum).name})
-        _begin_stop(pipeline, shutdown_timeout_s)
+        self._ask()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
+    def _watch(self, wait_for_parent: Callable[[], None]) -> None:
+        wait_for_parent()
+        logger.warning("the supervisor is gone")
+        self._ask()
 
-        def watch() -> None:
-            parent.join()
-            logger.warning("the supervisor is gone")
-            _begin_stop(pipeline, shutdown_timeout_s)
-
-        threading.Thread(target=watch, name="parent-watch", daemon=True).start()
-
-
-def _begin_stop(pipeline: Pipeline, shutdown_timeout_s: float) -> None:
-    pipeline.stop()
-    # A consumer's close can hang for ever (librdkafka); what is not committed is adopted.
-    timer = threading.Timer(shutdown_timeout_s + _CLOSE_GRACE_S, os._exit, (FAILED,))
-    timer.daemon = True
-    timer.name = "last-resort"
-    timer.start()
+    def _ask(self) -> None:
+        if self._asked:
+            return
+        self._asked = True
+        if self._pipeline is not None:
+            self._pipeline.stop()
+        # A consumer's close can hang for ever (librdkafka); what is not committed is adopted.
+        timer = threading.Timer(self._shutdown_timeout_s + _CLOSE_GRACE_S, os._exit, (FAILED,))
+        timer.daemon = True
+        timer.name = "last-resort"
+        timer.start()

@@ -78,8 +78,10 @@ def test_rebalances_under_load(world: World) -> None:
     world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
     with world.worker(0):
         wait_until(lambda: world.sandbox.stats().accepted >= 300, 30, "the first sends")
-        with world.worker(1):
-            wait_until(lambda: world.sandbox.stats().accepted >= 1000, 30, "both send")
+        with world.worker(1) as second:
+            wait_until(lambda: "partitions assigned" in second.words(), 30, "the second joins")
+            before = world.sandbox.stats().accepted
+            wait_until(lambda: world.sandbox.stats().accepted >= before + 300, 30, "both send")
         world.await_endings(3000)
     world.judge()
     assert world.words() == {("sent", None): 3000}
