@@ -20,11 +20,16 @@ def bench(
         int | None,
         typer.Option(min=1, help=f"[default: {_RECIPIENTS}, with --memory {_BACKLOG}]"),
     ] = None,
-    memory: Annotated[bool, typer.Option(help="Only a worker's memory, over a backlog.")] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Only a worker's memory, over a backlog.")
+    ] = False,
     rate: Annotated[
         int, typer.Option(min=0, help="Calls a second with --memory; 0: as many as it can.")
     ] = 0,
-    json: Annotated[bool, typer.Option(help="JSON instead of tables.")] = False,
+    flush_each: Annotated[
+        bool, typer.Option("--flush-each", help="Let the loop flush after each outcome.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
 ) -> None:
     """Measure on this machine's own Kafka, Redis and stand-in for Resend."""
     with (
@@ -39,15 +44,19 @@ def bench(
             result = run_worker(
                 stack, sandbox, "backlog", backlog, inline=True, requests_per_second=speed
             )
-            report = Report([result], None)
+            report = Report([result])
         else:
             count = recipients or _RECIPIENTS
+            flushing = ("--flush-each",) if flush_each else ()
             report = Report(
                 [
                     run_worker(stack, sandbox, "worker-inline", count, inline=True),
                     run_worker(stack, sandbox, "worker-campaign", count, inline=False),
                 ],
-                run_plain_loop(stack, sandbox, "plain-loop", count),
+                [
+                    run_plain_loop(stack, sandbox, "plain-loop", count, *flushing),
+                    run_plain_loop(stack, sandbox, "loop-cached", count, "--cached", *flushing),
+                ],
             )
     if json:
         sys.stdout.buffer.write(report.to_json() + b"\n")

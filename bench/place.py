@@ -77,7 +77,7 @@ class Place:
                 "bootstrap.servers": self._stack.bootstrap_servers,
                 "linger.ms": 20,
                 "compression.type": "lz4",
-                "enable.idempotence": True,
+                # Compressed, a fetch brings the worker many times its size: the hard case.
             }
         )
         for key, value in content.events(self.name, self.recipients, inline=self._inline):
@@ -155,6 +155,7 @@ class Place:
                 "group.id": self.name,
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
+                "log_level": 0,  # the stack ends before the last of them does
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
             }

@@ -2,13 +2,17 @@
 
     poll -> SMISMEMBER -> render -> SDK -> produce -> commit
 
-A record at a time from `poll`, batches of 100, the SDK as it comes (its own HTTP client, dicts
-as mails), outcomes from a plain producer, flushed, and then a commit that is waited for. What
-it does not do is what the worker is for: no claims, no pin, no transaction, no rate limit, no
-rebalance in good order. After a crash it mails up to 100 recipients again.
+A record at a time from `poll`, batches of 100, the content rendered as it comes with each
+event, the SDK as it comes (its own HTTP client, dicts as mails), outcomes from a plain producer,
+flushed, and then a commit that is waited for. What it does not do is what the worker is for: no
+claims, no pin, no transaction, no rate limit, no rebalance in good order. After a crash it mails
+up to 100 recipients again.
 
-It reads an event, renders and signs with the project's own code, so that these cost the same on
-both sides. It takes the worker's settings, and ends at SIGTERM.
+It reads events, renders and signs with the same code or library as the worker does. It takes the
+worker's settings, and ends at SIGTERM. Two choices, of which the usual loop makes either:
+
+- `--cached`: keep compiled templates, as the worker does; else each mail compiles its own
+- `--flush-each`: flush after each outcome, not once a batch; it costs far more
 """
 
 import json
@@ -20,6 +24,8 @@ from typing import cast
 
 import resend
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from minijinja import Environment
+from pydantic import JsonValue
 from redis import Redis
 
 from streamer.ledger import keys
@@ -37,9 +43,9 @@ _POLL_S = 0.2
 
 
 class PlainLoop:
-    """One process, one thread."""
+    """One process, one thread. For the arguments see the module."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, cached: bool, flush_each: bool) -> None:
         servers = settings.kafka.bootstrap_servers
         self._topics = settings.topics
         self._consumer = Consumer(
@@ -52,7 +58,11 @@ class PlainLoop:
         )
         self._producer = Producer({"bootstrap.servers": servers, "compression.type": "lz4"})
         self._redis = Redis.from_url(settings.redis.url)
-        self._templates = Templates(settings.mail.max_bytes)
+        self._templates = Templates(settings.mail.max_bytes) if cached else None
+        self._jinja = Environment(
+            undefined_behavior="strict", auto_escape_callback=lambda name: name == "html"
+        )
+        self._flush_each = flush_each
         self._links = UnsubscribeLinks(
             settings.unsubscribe.base_url or "", settings.unsubscribe.secrets
         )
@@ -102,6 +112,8 @@ class PlainLoop:
             self._producer.produce(
                 self._topics.outcomes, _outcome(message, event, email_id), message.key()
             )
+            if self._flush_each:
+                self._producer.flush()
         self._producer.flush()
 
     def _render(self, event: RecipientEvent, address: str) -> resend.Emails.SendParams:
@@ -109,7 +121,7 @@ class PlainLoop:
         if content is None or content.html is None or content.subject is None:
             raise ValueError(f"the event of {event.recipient_id} has no content")
         url = self._links.url(event.organization_id, event.campaign_id, address)
-        variables = {
+        variables: dict[str, JsonValue] = {
             **event.variables,
             "email": address,
             "recipient_id": event.recipient_id,
@@ -120,8 +132,8 @@ class PlainLoop:
         return {
             "from": content.from_,
             "to": [address],
-            "subject": self._templates.render_text(content.subject, variables),
-            "html": self._templates.render_html(content.html, variables),
+            "subject": self._render_one("text", content.subject, variables),
+            "html": self._render_one("html", content.html, variables),
             "headers": {
                 "List-Unsubscribe": f"<{url}>",
                 "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
@@ -131,6 +143,13 @@ class PlainLoop:
                 {"name": "organization", "value": event.organization_id},
             ],
         }
+
+    def _render_one(self, kind: str, source: str, variables: dict[str, JsonValue]) -> str:
+        if self._templates is None:
+            return self._jinja.render_str(source, kind, **variables)
+        if kind == "html":
+            return self._templates.render_html(source, variables)
+        return self._templates.render_text(source, variables)
 
 
 def _outcome(message: Message, event: RecipientEvent, email_id: str | None) -> bytes:
@@ -160,7 +179,8 @@ def _say_ready(consumer: Consumer, partitions: list[TopicPartition]) -> None:
 
 def main() -> int:
     """Run until SIGTERM."""
-    loop = PlainLoop(load())
+    arguments = sys.argv[1:]
+    loop = PlainLoop(load(), cached="--cached" in arguments, flush_each="--flush-each" in arguments)
 
     def stop(signum: int, frame: FrameType | None) -> None:
         del signum, frame

@@ -22,11 +22,11 @@ class Report:
     """All runs of one call.
 
     Attributes:
-        baseline: the plain loop; None in a run for memory.
+        loops: plain loops, the first of which is the measure; none in a run for memory.
     """
 
     workers: Sequence[Result]
-    baseline: Result | None
+    loops: Sequence[Result] = ()
 
     @property
     def adds_up(self) -> bool:
@@ -34,10 +34,10 @@ class Report:
         return all(result.adds_up for result in self._all())
 
     def ratio(self, result: Result) -> float | None:
-        """A run's emails per CPU second, as a multiple of the plain loop's."""
-        if self.baseline is None:
+        """A run's emails per CPU second, as a multiple of the first loop's."""
+        if not self.loops:
             return None
-        return result.emails_per_cpu_second / self.baseline.emails_per_cpu_second
+        return result.emails_per_cpu_second / self.loops[0].emails_per_cpu_second
 
     def to_json(self) -> bytes:
         """Everything, for programs."""
@@ -69,6 +69,7 @@ class Report:
             f"{os.cpu_count()} CPUs, Python {platform.python_version()}"
         )
         console.print(self._costs())
+        self._print_bars(console)
         console.print(self._latencies())
         for result in self._all():
             if not result.adds_up:
@@ -78,10 +79,21 @@ class Report:
                     f"{result.ending.statuses}"
                 )
 
+    def _print_bars(self, console: Console) -> None:
+        first = self.workers[0]
+        ratio = self.ratio(first)
+        if ratio is not None:
+            verdict = "reached" if ratio >= RATIO_BAR else "[yellow]missed[/]"
+            console.print(f"{first.name}: {ratio:.2f} x the loop; {RATIO_BAR} is {verdict}")
+        else:
+            peak = first.peak_rss_bytes / _MB
+            verdict = "kept" if peak <= MEMORY_BAR_MB else "[yellow]exceeded[/]"
+            console.print(f"{first.name}: {peak:.0f} MB at most; {MEMORY_BAR_MB:.0f} is {verdict}")
+
     def _costs(self) -> Table:
-        table = Table(title="What it took", title_justify="left")
-        table.add_column("run")
-        for name in ("emails / CPU s", "x loop", "CPU µs / email", "wall s", "peak MB", "fill"):
+        table = Table(title="Emails, and what they took", title_justify="left")
+        table.add_column("run", no_wrap=True)
+        for name in ("per CPU s", "x loop", "CPU µs each", "wall s", "peak MB", "fill"):
             table.add_column(name, justify="right")
         for result in self._all():
             ratio = self.ratio(result)
@@ -98,7 +110,7 @@ class Report:
 
     def _latencies(self) -> Table:
         table = Table(title="Milliseconds a batch, p50 / p99", title_justify="left")
-        table.add_column("run")
+        table.add_column("run", no_wrap=True)
         for step in STEPS:
             table.add_column(step, justify="right")
         for result in self.workers:
@@ -110,4 +122,4 @@ class Report:
         return table
 
     def _all(self) -> list[Result]:
-        return [*self.workers, *(() if self.baseline is None else (self.baseline,))]
+        return [*self.workers, *self.loops]

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 import urllib3
 
 from bench.measured import BenchError, MeasuredProcess
-from bench.place import PARTITIONS, Ending, Place
+from bench.place import Ending, Place
 from bench.plain_loop import READY
 from bench.quantiles import quantile, read_histograms
 from streamer.sandbox import SandboxProcess
 from streamer.stack import Stack
 from streamer.stack.ports import free_port
-
-__all__ = ["PARTITIONS", "Quantiles", "Result", "run_plain_loop", "run_worker"]
 
 UNTHROTTLED = 1e6
 """Calls a second that nobody reaches."""
@@ -103,12 +101,14 @@ def run_worker(
             return _measure(place, sandbox, process, lambda: _read_steps(f"{url}/metrics"))
 
 
-def run_plain_loop(stack: Stack, sandbox: SandboxProcess, name: str, recipients: int) -> Result:
-    """Let the plain loop empty a backlog with inline content."""
+def run_plain_loop(
+    stack: Stack, sandbox: SandboxProcess, name: str, recipients: int, *options: str
+) -> Result:
+    """Let the plain loop, with options of its own, empty a backlog with inline content."""
     with closing(Place(stack, sandbox, name, recipients, inline=True)) as place:
         place.prepare()
         environment = place.environment(UNTHROTTLED, 0)
-        with MeasuredProcess(["-m", "bench.plain_loop"], environment) as process:
+        with MeasuredProcess(["-m", "bench.plain_loop", *options], environment) as process:
             process.await_line(READY)
             return _measure(place, sandbox, process, dict)
 
