@@ -2,7 +2,7 @@
 
 import typer
 
-from streamer.cli import campaign, doctor, produce, run, sandbox, stack, suppress, topics
+from streamer.cli import campaign, demo, doctor, produce, run, sandbox, stack, suppress, topics
 
 app = typer.Typer(
     name="streamer",
@@ -12,6 +12,7 @@ app = typer.Typer(
     help="Sends email campaigns from Kafka through Resend: no recipient twice, none lost.",
 )
 
+app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("produce")(produce.produce)
 app.command("run")(run.run)

@@ -36,3 +36,18 @@ def connect(settings: RedisSettings, max_connections: int = 64) -> Client:
         socket_connect_timeout=_TIMEOUT_S,
         retry=retry,
     )
+
+
+def warm(client: Client, connections: int) -> None:
+    """Open so many connections ahead, so that the first batches do not wait for them.
+
+    Raises:
+        redis.exceptions.RedisError: Redis cannot be used.
+    """
+    if isinstance(client, RedisCluster):
+        client.ping()
+        return
+    pool = client.connection_pool
+    opened = [pool.get_connection() for _ in range(connections)]
+    for connection in opened:
+        pool.release(connection)

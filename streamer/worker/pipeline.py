@@ -13,7 +13,7 @@ from threading import Event
 from streamer import metrics
 from streamer.flow.batcher import Batcher
 from streamer.ledger.claims import Claims
-from streamer.ledger.connection import UNREACHABLE, connect
+from streamer.ledger.connection import UNREACHABLE, connect, warm
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.limiter import Limiter
 from streamer.mail.compose import Composer
@@ -71,6 +71,7 @@ class Pipeline:
         self._epoch = self._waiting.for_redis(lambda: Epoch.establish(self._redis, committed))
         accounts = Accounts(settings.accounts)
         senders = settings.batch.max_in_flight
+        self._waiting.for_redis(lambda: warm(self._redis, senders))
         self._delivery = Delivery(
             settings,
             self._redis,
