@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -73,10 +74,11 @@ class Workers:
     def kill_one(self) -> bool:
         """`kill -9` one worker; its supervisor will notice."""
         for child in self._supervisor.children():
-            # multiprocessing's own helper is a child too, and is no worker.
-            if "spawn_main" in " ".join(child.cmdline()):
-                child.kill()
-                return True
+            with suppress(psutil.Error):  # one that ended meanwhile
+                # multiprocessing's own helper is a child too, and is no worker.
+                if "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
+                    return True
         return False
 
     def suppression_buckets(self) -> dict[float, float]:
@@ -103,7 +105,7 @@ class Workers:
                 self._process.kill()
                 self._process.wait()
         for process in family:
-            if process.is_running() and process.pid != self._process.pid:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
         self._http.clear()
 

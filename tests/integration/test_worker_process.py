@@ -1,0 +1,172 @@
+"""A worker as a process: how it starts, shows itself, is supervised and stops."""
+
+import signal
+
+import orjson
+import psutil
+import pytest
+import urllib3
+
+from streamer.sandbox import Faults
+from streamer.stack.ports import free_port
+from tests.kit.world import WorkerProcess, World, wait_until
+
+
+def _run(world: World, *arguments: str, **settings: str) -> WorkerProcess:
+    world.settings |= settings
+    return world.start_worker(command=("-m", "streamer", "run", *arguments))
+
+
+def _get(port: int, path: str) -> tuple[int, str]:
+    try:
+        answer = urllib3.request("GET", f"http://127.0.0.1:{port}{path}", retries=False)
+    except urllib3.exceptions.HTTPError:
+        return 0, ""
+    return answer.status, answer.data.decode()
+
+
+def _children(worker: WorkerProcess) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(worker.process.pid).children():
+        try:
+            command = " ".join(child.cmdline())
+        except psutil.Error:  # it ended meanwhile
+            continue
+        if "spawn_main" in command:
+            found.append(child)
+    return found
+
+
+def test_health_readiness_and_metrics(world: World) -> None:
+    port = free_port()
+    worker = _run(world, STREAMER_METRICS__PORT=str(port))
+    wait_until(lambda: _get(port, "/readyz")[0] == 200, 30, "the worker is ready")
+    assert _get(port, "/healthz")[0] == 200
+    assert _get(port, "/nothing")[0] == 404
+    world.produce([world.event(1), world.event(2, email="nobody"), b"?"], partition=0)
+    world.await_endings(3)
+
+    def shows(*lines: str) -> bool:
+        text = _get(port, "/metrics")[1]
+        return all(line in text for line in lines)
+
+    wait_until(
+        lambda: shows(
+            "streamer_records_consumed_total 3.0",
+            'streamer_outcomes_total{reason="",status="sent"} 1.0',
+            'streamer_outcomes_total{reason="invalid_address",status="failed"} 1.0',
+            'streamer_dead_letters_total{reason="undecodable"} 1.0',
+            'streamer_api_requests_total{account="default",result="accepted"} 1.0',
+            "streamer_batch_emails_count 1.0",
+            "streamer_in_flight_emails 0.0",
+            f'streamer_consumer_lag{{partition="0",topic="{world.topics.recipients}"}} 0.0',
+        ),
+        10,
+        "the metrics show what happened",
+    )
+    text = _get(port, "/metrics")[1]
+    assert "example.com" not in text
+    assert "r-1" not in text
+    assert worker.stop() == 0, worker.words()
+
+
+def test_a_worker_without_partitions_is_ready(world: World) -> None:
+    ports = [free_port() for _ in range(5)]
+    workers = [
+        world.start_worker(number, STREAMER_METRICS__PORT=str(port - number))
+        for number, port in enumerate(ports)
+    ]
+    for port in ports:
+        wait_until(lambda: _get(port, "/readyz")[0] == 200, 40, "every worker is ready")  # noqa: B023
+    for worker in workers:
+        worker.signal(signal.SIGTERM)
+    assert [worker.wait() for worker in workers] == [0] * 5
+
+
+def test_a_supervisor_replaces_a_worker_that_is_killed(world: World) -> None:
+    world.produce(world.event(number) for number in range(2000))
+    supervisor = _run(world, "--workers", "2", STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND="5")
+    wait_until(lambda: world.sandbox.stats().accepted > 200, 40, "they send")
+    victim = _children(supervisor)[0]
+    victim.kill()
+    wait_until(
+        lambda: (
+            victim.pid not in {c.pid for c in _children(supervisor)}
+            and len(_children(supervisor)) == 2
+        ),
+        20,
+        "another worker takes its place",
+    )
+    world.await_endings(2000)
+    assert supervisor.stop() == 0, supervisor.words()
+    world.judge()
+
+
+def test_workers_stop_when_their_supervisor_is_gone(world: World) -> None:
+    supervisor = _run(world, "--workers", "2")
+    wait_until(lambda: supervisor.words().count("partitions assigned") >= 2, 40, "both work")
+    children = _children(supervisor)
+    supervisor.kill()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert alive == []
+
+
+def test_a_supervisor_gives_up_on_workers_that_keep_dying(world: World) -> None:
+    supervisor = _run(
+        world, "--workers", "2", STREAMER_TOPICS=orjson.dumps({"recipients": "none"}).decode()
+    )
+    assert supervisor.wait(120) == 1
+    assert "keeps dying" in supervisor.words()
+    assert "streamer topics create" in supervisor.words()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"STREAMER_UNSUBSCRIBE__SECRET": ""}, "unsubscribe"),
+        ({"STREAMER_UNSUBSCRIBE__BASE_URL": "http://example.com"}, "https"),
+        ({"STREAMER_BATCH__SIZE": "0"}, "batch.size"),
+    ],
+)
+def test_settings_that_cannot_be_used(world: World, settings: dict[str, str], words: str) -> None:
+    worker = _run(world, **settings)
+    assert worker.wait() == 2
+    assert words in worker.words()
+    assert "Traceback" not in worker.words()
+
+
+def test_redis_that_evicts_is_refused(world: World) -> None:
+    world.redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        worker = _run(world)
+        assert worker.wait() == 2
+        assert "noeviction" in worker.words()
+    finally:
+        world.redis.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_hands_over_what_is_in_flight(world: World, number: signal.Signals) -> None:
+    world.produce(world.event(n) for n in range(1000))
+    world.sandbox.order(Faults(outage="unavailable"))
+    worker = _run(world, STREAMER_WORKER__SHUTDOWN_TIMEOUT_S="1")
+    wait_until(lambda: world.sandbox.stats().calls >= 8, 30, "it tries")
+    worker.signal(number)
+    assert worker.wait() == 0, worker.words()
+    world.sandbox.calm()
+    with world.worker():
+        world.await_endings(1000)
+    world.judge()
+    assert world.words() == {("sent", None): 1000}
+
+
+def test_logs_have_no_address_and_no_secret(world: World) -> None:
+    world.sandbox.order(Faults(error_before_percent=50, refused=frozenset({"user3@example.com"})))
+    world.produce(world.event(n) for n in range(300))
+    with world.worker(STREAMER_LOG__FORMAT="json") as worker:
+        world.await_endings(300)
+    lines = [orjson.loads(line) for line in worker.words().splitlines() if line[0] == "{"]
+    assert any(line["message"].startswith("Resend did not take") for line in lines)
+    assert "@example.com" not in worker.words()
+    assert "re_sandbox" not in worker.words()
+    assert "a secret for tests" not in worker.words()
