@@ -54,7 +54,7 @@ def _info(client: Client, section: str) -> dict[str, object]:
         answer = client.info(section)
     except ResponseError:  # not allowed on some hosted servers
         return {}
-    if isinstance(client, RedisCluster) and "redis_version" not in answer:
-        nodes = [node for node in answer.values() if isinstance(node, dict)]
-        return nodes[0] if nodes else {}
+    if isinstance(client, RedisCluster):
+        # A cluster of several nodes answers for each; they are set up alike.
+        answer = next((node for node in answer.values() if isinstance(node, dict)), answer)
     return cast(dict[str, object], answer)

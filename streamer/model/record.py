@@ -65,6 +65,7 @@ class Record:
 
     __slots__ = (
         "address",
+        "address_fault",
         "admitted_at",
         "coordinates",
         "decided_at",
@@ -92,6 +93,7 @@ class Record:
         self.admitted_at = admitted_at
         self.event: RecipientEvent | None = None
         self.address: str | None = None
+        self.address_fault: str | None = None
         self.ending: Outcome | DeadLetter | None = None
         self.decided_at = 0.0
 

@@ -10,6 +10,7 @@ from threading import Lock
 
 from streamer import metrics
 from streamer.flow.batcher import Batcher
+from streamer.ledger.campaigns import UnreadableDefinitionError
 from streamer.ledger.claims import Claim, Claims, Conflict, Pinned
 from streamer.ledger.connection import Client
 from streamer.ledger.probe import Probe, probe
@@ -124,7 +125,7 @@ class Delivery:
         now = datetime.now(UTC)
         endings: list[tuple[Record, Outcome | DeadLetter]] = []
         for position, record in enumerate(records):
-            if work.batch.holds(record):
+            if record.address is not None and work.batch.holds(record):
                 work.twins.append(record)
                 continue
             try:
@@ -143,7 +144,7 @@ class Delivery:
         self._end_unless_pinned(work, endings)
 
     def _probe(self, organization: str, records: list[Record]) -> Probe:
-        addresses = [_address(record) for record in records]
+        addresses = [record.address or "" for record in records]
         campaign_ids = {record.known_event.campaign_id for record in records}
         with metrics.SUPPRESSION_CHECK.time():
             return self._waiting.for_redis(
@@ -158,20 +159,25 @@ class Delivery:
         """
         event = record.known_event
         campaign = found.campaigns[event.campaign_id]
-        message = event.message or self._waiting.for_redis(
-            partial(
-                self._definitions.message,
-                event.organization_id,
-                event.campaign_id,
-                campaign.version,
+        try:
+            message = event.message or self._waiting.for_redis(
+                partial(
+                    self._definitions.message,
+                    event.organization_id,
+                    event.campaign_id,
+                    campaign.version,
+                )
             )
-        )
+        except UnreadableDefinitionError as error:
+            raise _NotMailed(DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, str(error))) from None
         if message is None:
             detail = (
                 f"campaign {event.organization_id}/{event.campaign_id} has no definition, "
                 f"and the event no message"
             )
             raise _NotMailed(DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, detail))
+        if record.address is None:
+            raise _NotMailed(Outcome.of(Reason.INVALID_ADDRESS, record.address_fault))
         if campaign.state is CampaignState.CANCELLED:
             raise _NotMailed(Outcome.of(Reason.CANCELLED))
         for expires_at in (event.expires_at, message.expires_at):
@@ -185,6 +191,11 @@ class Delivery:
         self, work: "_Work", endings: list[tuple[Record, Outcome | DeadLetter]]
     ) -> None:
         """End records that would not be mailed now, unless they were pinned before a crash."""
+        now = time.time()
+        for record, ending in endings:
+            if record.address is None:  # nobody can have claimed it
+                record.end(ending, now)
+        endings = [(record, ending) for record, ending in endings if record.address is not None]
         if not endings:
             return
         claims = self._waiting.for_redis(
@@ -192,7 +203,8 @@ class Delivery:
         )
         now = time.time()
         for (record, ending), claim in zip(endings, claims, strict=True):
-            if claim is None:
+            dead = isinstance(ending, DeadLetter)
+            if claim is None or (dead and not claim.is_of(record)):
                 record.end(ending, now)
             else:
                 work.claimed(record, claim, now)

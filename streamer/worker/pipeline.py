@@ -54,7 +54,11 @@ class Pipeline:
     """
 
     def __init__(
-        self, settings: Settings, composer: Composer, checkpoint: Checkpoint = no_checkpoint
+        self,
+        settings: Settings,
+        composer: Composer,
+        accounts: Accounts,
+        checkpoint: Checkpoint = no_checkpoint,
     ) -> None:
         self._settings = settings
         self._stopping = Event()
@@ -69,7 +73,6 @@ class Pipeline:
         # Nothing is trusted, or sent, before the ledger is known to be the one of the offsets.
         committed = self._source.committed_epochs()
         self._epoch = self._waiting.for_redis(lambda: Epoch.establish(self._redis, committed))
-        accounts = Accounts(settings.accounts)
         senders = settings.batch.max_in_flight
         self._waiting.for_redis(lambda: warm(self._redis, senders))
         self._delivery = Delivery(
@@ -115,6 +118,7 @@ class Pipeline:
         try:
             self._committer.start()
             self._source.start()
+            self.last_tick = time.monotonic()
             while not self._stopping.is_set():
                 self._tick()
             self._drain()
@@ -142,15 +146,21 @@ class Pipeline:
         for record in records:
             try:
                 record.event = parse(record.value)
-                record.address = normalise(record.event.email)
             except DeadEventError as error:
                 record.end(DeadLetter(error.reason, str(error)), time.time())
+                continue
+            try:
+                record.address = normalise(record.event.email)
             except InvalidAddressError as error:
-                record.end(Outcome.of(Reason.INVALID_ADDRESS, str(error)), time.time())
-            else:
-                if record.event.message is not None:
-                    record.value = record.headers = None  # it can be no dead letter any more
-                queued.append(record)
+                record.address_fault = str(error)
+            if record.event.message is not None:
+                record.value = record.headers = None  # it can be no dead letter any more
+                if record.address is None:
+                    record.end(
+                        Outcome.of(Reason.INVALID_ADDRESS, record.address_fault), time.time()
+                    )
+                    continue
+            queued.append(record)
         self._batcher.add(queued)
 
     def _has_room(self, now: float) -> bool:

@@ -19,18 +19,23 @@ from streamer.ledger.persistence import UnsafeRedisError, check_persistence
 from streamer.mail.compose import Composer
 from streamer.mail.templates import Templates
 from streamer.mail.unsubscribe import UnsubscribeLinks
+from streamer.provider.accounts import Accounts
 from streamer.settings import Settings, SettingsError
 from streamer.worker.delivery import Checkpoint
 from streamer.worker.health import HealthServer
 from streamer.worker.pipeline import Pipeline, no_checkpoint
 from streamer.worker.source import SourceError
+from streamer.worker.waiting import StoppedError, Waiting
 
 logger = logging.getLogger(__name__)
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
 
+_REDIS = (redis.RedisError, redis.exceptions.RedisClusterException)  # one is no kind of the other
 _TICK_LIMIT_S = 30.0
 _CLOSE_GRACE_S = 20.0
+_CHECK_EVERY_S = 1.0
+_STANDSTILL_CHECKS = 40
 
 
 def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_checkpoint) -> int:
@@ -41,24 +46,28 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     """
     settings = _numbered(settings, number)
     logs.configure(settings.log, settings.worker.id)
-    stop = _StopRequest(settings.worker.shutdown_timeout_s)
+    waiting = Waiting()
+    stop = _StopRequest(settings.worker.shutdown_timeout_s, waiting)
     try:
         composer = make_composer(settings)
         client = connect(settings.redis)
-        check_persistence(client)
+        waiting.for_redis(lambda: check_persistence(client))
         client.close()
-        pipeline = Pipeline(settings, composer, checkpoint)
+        pipeline = Pipeline(settings, composer, make_accounts(settings), checkpoint)
         health = _serve_health(settings, pipeline)
+    except StoppedError:
+        return DONE
     except (SettingsError, UnsafeRedisError) as error:
         logger.critical("the worker does not start", extra={"cause": str(error)})
         return WRONG_USE
-    except (redis.RedisError, LedgerLostError, SourceError, KafkaException, OSError) as error:
+    except (*_REDIS, LedgerLostError, SourceError, KafkaException, OSError) as error:
         logger.critical("the worker does not start", extra={"cause": str(error)})
         return FAILED
     stop.reaches(pipeline)
+    threading.Thread(target=_watch_ticks, args=(pipeline,), name="watchdog", daemon=True).start()
     try:
         pipeline.run()
-    except (LedgerLostError, SourceError, KafkaException, redis.RedisError) as error:
+    except (*_REDIS, LedgerLostError, SourceError, KafkaException) as error:
         logger.critical("the worker cannot go on", extra={"cause": str(error)})
         return FAILED
     finally:
@@ -87,6 +96,34 @@ def make_composer(settings: Settings) -> Composer:
             "unsubscribe.secret, or unsubscribe.required = false to send without them"
         )
     return Composer(Templates(settings.mail.max_bytes), links, settings.mail.max_bytes)
+
+
+def make_accounts(settings: Settings) -> Accounts:
+    """The accounts of the settings.
+
+    Raises:
+        SettingsError: an organization would belong to two of them.
+    """
+    try:
+        return Accounts(settings.accounts)
+    except ValueError as error:
+        raise SettingsError(f"accounts: {error}") from None
+
+
+def _watch_ticks(pipeline: Pipeline) -> None:
+    """End the process when its loop stands still.
+
+    librdkafka has calls that can outlast the time they are given, as after a broker that
+    crashed. Whatever was in flight is adopted, as after any crash. Checks are counted, not
+    seconds: a process that was frozen has to get its chance after it wakes.
+    """
+    seen, still = pipeline.last_tick, 0
+    while still < _STANDSTILL_CHECKS:
+        time.sleep(_CHECK_EVERY_S)
+        still = still + 1 if pipeline.last_tick == seen else 0
+        seen = pipeline.last_tick
+    logger.critical("the worker's loop stands still, the process ends")
+    os._exit(FAILED)
 
 
 def _numbered(settings: Settings, number: int) -> Settings:
@@ -118,8 +155,9 @@ class _StopRequest:
     It listens from the start, also while there is no pipeline yet.
     """
 
-    def __init__(self, shutdown_timeout_s: float) -> None:
+    def __init__(self, shutdown_timeout_s: float, waiting: Waiting) -> None:
         self._shutdown_timeout_s = shutdown_timeout_s
+        self._waiting = waiting
         self._pipeline: Pipeline | None = None
         self._asked = False
         signal.signal(signal.SIGTERM, self._on_signal)
@@ -150,6 +188,7 @@ class _StopRequest:
         if self._asked:
             return
         self._asked = True
+        self._waiting.stop()
         if self._pipeline is not None:
             self._pipeline.stop()
         # A consumer's close can hang for ever (librdkafka); what is not committed is adopted.

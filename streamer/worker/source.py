@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 Partition = tuple[str, int]
 Windows = dict[Partition, PartitionWindow]
 
-_OFFSETS_TIMEOUT_S = 15.0
-_OFFSETS_TRIES = 4
+_OFFSETS_TIMEOUT_S = 10.0
+_OFFSETS_TRIES = 3
 
 
 class SourceError(RuntimeError):
