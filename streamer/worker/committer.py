@@ -23,6 +23,8 @@ Prefixes = dict[Partition, tuple[PartitionWindow, list[Record]]]
 
 _MOST_RECORDS = 5_000
 _CALL_TIMEOUT_S = 5.0
+_START_TIMEOUT_S = 10.0
+_START_TRIES = 3
 # The generation of a group's metadata, behind its format's name; negative before the group was
 # joined. The broker would accept offsets of such metadata from anybody, fenced or not.
 _GENERATION = slice(7, 11)
@@ -61,7 +63,15 @@ class Committer:
         Raises:
             KafkaException: the brokers cannot be reached, or do not allow it.
         """
-        self._producer.init_transactions(30.0)
+        for attempt in range(1, _START_TRIES + 1):
+            try:
+                self._producer.init_transactions(_START_TIMEOUT_S)
+            except KafkaException as exception:
+                # A new or restarted cluster takes its time to have a coordinator.
+                if attempt == _START_TRIES or not exception.args[0].retriable():
+                    raise
+            else:
+                return
 
     def commit(self, windows: Mapping[Partition, PartitionWindow]) -> bool:
         """Commit the done prefixes of the windows; False if that has to be tried again.

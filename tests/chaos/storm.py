@@ -86,7 +86,7 @@ class _Crew:
             if worker.alive:
                 worker.signal(signal.SIGTERM)
         for worker in self.workers:
-            worker.wait(60)
+            worker.wait(90)  # one that stands still in the Kafka client ends itself within 45 s
 
 
 def run_storm(plan: Plan, say: Callable[[str], None]) -> Report:
