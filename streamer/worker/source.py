@@ -19,7 +19,8 @@ Partition = tuple[str, int]
 Windows = dict[Partition, PartitionWindow]
 
 _OFFSETS_TIMEOUT_S = 10.0
-_OFFSETS_TRIES = 3
+_OFFSETS_PATIENCE_S = 20.0
+_OFFSETS_RETRY_S = 0.25
 
 
 class SourceError(RuntimeError):
@@ -184,17 +185,17 @@ class Source:
         if not partitions:
             return []
         bare = [TopicPartition(p.topic, p.partition) for p in partitions]
-        for attempt in range(1, _OFFSETS_TRIES + 1):
+        deadline = time.monotonic() + _OFFSETS_PATIENCE_S
+        while True:
             try:
-                committed = self._consumer.committed(bare, _OFFSETS_TIMEOUT_S)
+                return self._consumer.committed(bare, _OFFSETS_TIMEOUT_S)
             except KafkaException as exception:
-                if attempt == _OFFSETS_TRIES:
+                # A coordinator that moves, or loads, answers so at once, and for a while.
+                if time.monotonic() >= deadline:
                     raise SourceError(
                         f"the committed offsets cannot be read: {exception.args[0].str()}"
                     ) from None
-            else:
-                return committed
-        raise AssertionError("unreachable")
+                time.sleep(_OFFSETS_RETRY_S)
 
     def _report(self, message: Message) -> None:
         error = message.error()
