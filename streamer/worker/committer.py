@@ -6,12 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streamer import metrics
 from streamer.flow.window import PartitionWindow
-from streamer.model.reasons import DeadReason
-from streamer.model.record import DeadLetter, Headers, Record
+from streamer.model.record import DeadLetter, Record
 from streamer.model.wire import dead_letter_headers, outcome_value
 from streamer.settings import Settings
 from streamer.worker import kafka
@@ -110,9 +109,7 @@ class Committer:
         self._checkpoint("before_transaction")
         self._producer.begin_transaction()
         self._aborting = True  # should anything fail before the transaction is complete
-        for _, records in prefixes.values():
-            for record in records:
-                self._produce(record)
+        self._produce([record for _, records in prefixes.values() for record in records])
         offsets = [
             TopicPartition(topic, partition, records[-1].coordinates.offset + 1, self._epoch)
             for (topic, partition), (_, records) in prefixes.items()
@@ -128,51 +125,34 @@ class Committer:
         # When it times out nobody knows how it ended, so it must be called again: an abort
         # instead would be refused for ever if the commit had begun.
         self._producer.commit_transaction(_CALL_TIMEOUT_S)
-        outcomes: Counter[tuple[str, str]] = Counter()
-        dead_letters: Counter[DeadReason] = Counter()
         for window, records in self._unfinished.values():
             window.advance(len(records))
-            for record in records:
-                ending = record.ending
-                if isinstance(ending, DeadLetter):
-                    dead_letters[ending.reason] += 1
-                elif ending is not None:
-                    outcomes[ending.status, ending.reason or ""] += 1
+            _count(records)
         self._unfinished = None
-        for (status, reason), count in outcomes.items():
-            metrics.OUTCOMES.labels(status, reason).inc(count)
-        for dead_reason, count in dead_letters.items():
-            metrics.DEAD_LETTERS.labels(dead_reason).inc(count)
 
-    def _produce(self, record: Record) -> None:
-        ending = record.ending
-        if isinstance(ending, DeadLetter):
-            self._enqueue(
-                self._topics.dead_letters,
-                record.value,
-                record.key,
-                dead_letter_headers(record, ending),
-            )
-        elif ending is not None:
-            self._enqueue(self._topics.outcomes, outcome_value(record, ending), record.key, None)
+    def _produce(self, records: list[Record]) -> None:
+        """Hand the records' endings to the producer.
 
-    def _enqueue(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        headers: Headers | None,
-    ) -> None:
-        while True:
-            try:
-                if headers is None:
-                    self._producer.produce(topic, value, key)
-                else:
-                    self._producer.produce(topic, value, key, headers=headers)
-            except BufferError:
-                self._producer.poll(0.1)
-            else:
-                return
+        Outcomes go in one call: each call lets go of the interpreter's lock, and to have it back
+        from busy senders takes longer than the rest of it.
+        """
+        outcomes: list[dict[str, object]] = []
+        for record in records:
+            ending = record.ending
+            if isinstance(ending, DeadLetter):
+                self._producer.produce(
+                    self._topics.dead_letters,
+                    record.value,
+                    record.key,
+                    headers=dead_letter_headers(record, ending),
+                )
+            elif ending is not None:
+                outcomes.append({"value": outcome_value(record, ending), "key": record.key})
+        self._producer.produce_batch(self._topics.outcomes, outcomes)
+        for outcome in outcomes:
+            error = outcome.get("_error")
+            if isinstance(error, KafkaError):
+                raise KafkaException(error)
 
     def _recover(self, exception: KafkaException) -> None:
         error = exception.args[0]
@@ -204,6 +184,22 @@ def _done(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
         if room == 0:
             break
     return prefixes
+
+
+def _count(records: list[Record]) -> None:
+    """Add committed endings to the metrics."""
+    words = Counter(
+        (True, ending.reason, "")
+        if isinstance(ending, DeadLetter)
+        else (False, ending.status, ending.reason or "")
+        for ending in (record.ending for record in records)
+        if ending is not None
+    )
+    for (dead, word, reason), count in words.items():
+        if dead:
+            metrics.DEAD_LETTERS.labels(word).inc(count)
+        else:
+            metrics.OUTCOMES.labels(word, reason).inc(count)
 
 
 def _generation(metadata: object) -> int:
