@@ -10,6 +10,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from threading import local
 from typing import NamedTuple, cast
 
 import orjson
@@ -19,12 +20,14 @@ from streamer.ledger import keys
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.scripts import Argument, GuardedScript
+from streamer.model.payload import Payload
 from streamer.model.record import Record
 from streamer.model.result import BatchResult, ItemResult
 
 BUCKETS = 8192
 _ID_BYTES = 12
 _COMPRESSION_LEVEL = 1
+_threads = local()  # a compressor may be used by one thread at a time
 
 
 class Claim(NamedTuple):
@@ -58,7 +61,7 @@ class Conflict:
 class StoredBatch:
     """A batch as it is kept: with its mails until it is resolved, then with its result."""
 
-    mails: list[bytes] | None
+    payload: Payload | None
     result: BatchResult | None
     account: str
     age_ms: int
@@ -89,9 +92,9 @@ class Claims:
         batch_id: str,
         account: str,
         records: Sequence[Record],
-        mails: Sequence[bytes],
+        payload: Payload,
     ) -> Pinned | Conflict:
-        """Claim the records' addresses and keep the mails, all or nothing, not one suppressed.
+        """Claim the records' addresses and keep the payload, all or nothing, not one suppressed.
 
         After an error of Redis the pin may have been made or not: pin again, under the same
         batch id, and find out by the conflicts.
@@ -106,7 +109,7 @@ class Claims:
             bytes.fromhex(batch_id),
             members,
             b"".join(map(_field, addresses)),
-            _pack(mails),
+            _pack(payload),
             account,
             self._ttl_s,
         ]
@@ -135,7 +138,7 @@ class Claims:
         if account is None or pinned_at is None:
             return None
         return StoredBatch(
-            mails=None if body is None else _unpack(body),
+            payload=None if body is None else _unpack(body),
             result=None if result is None else _read_result(result),
             account=account.decode(),
             age_ms=now - int(pinned_at),
@@ -152,11 +155,6 @@ class Claims:
             [_write_result(result), self._ttl_s],
         )
         return None if reply[0] == b"lost" else _read_result(cast(bytes, reply[1]))
-
-
-def request_body(mails: Sequence[bytes]) -> bytes:
-    """The bytes of a call to Resend's batch endpoint: a JSON array of the mails."""
-    return b"[" + b",".join(mails) + b"]"
 
 
 def _address(record: Record) -> str:
@@ -177,27 +175,27 @@ def _read_claim(value: bytes) -> Claim:
     return Claim(value[:_ID_BYTES].hex(), value[_ID_BYTES], value[_ID_BYTES + 1 :].decode())
 
 
-def _pack(mails: Sequence[bytes]) -> bytes:
+def _pack(payload: Payload) -> bytes:
     # With the lengths, each mail's exact bytes can be had again, also to send fewer of them.
-    lengths = struct.pack(f"<H{len(mails)}I", len(mails), *map(len, mails))
-    return zstandard.compress(lengths + b"".join(mails), _COMPRESSION_LEVEL)
+    lengths = struct.pack(f"<H{len(payload)}I", len(payload), *payload.lengths)
+    return lengths + _compress(payload.body)
 
 
-def _unpack(body: bytes) -> list[bytes]:
-    plain = zstandard.decompress(body)
-    (count,) = struct.unpack_from("<H", plain)
-    start = 2 + 4 * count
-    mails = []
-    for length in struct.unpack_from(f"<{count}I", plain, 2):
-        mails.append(plain[start : start + length])
-        start += length
-    return mails
+def _unpack(stored: bytes) -> Payload:
+    (count,) = struct.unpack_from("<H", stored)
+    lengths = list(struct.unpack_from(f"<{count}I", stored, 2))
+    return Payload.restored(zstandard.decompress(stored[2 + 4 * count :]), lengths)
+
+
+def _compress(plain: bytes) -> bytes:
+    compressor: zstandard.ZstdCompressor | None = getattr(_threads, "compressor", None)
+    if compressor is None:
+        compressor = _threads.compressor = zstandard.ZstdCompressor(_COMPRESSION_LEVEL)
+    return compressor.compress(plain)
 
 
 def _write_result(result: BatchResult) -> bytes:
-    return zstandard.compress(
-        orjson.dumps([result.attempts, [tuple(item) for item in result.items]]), _COMPRESSION_LEVEL
-    )
+    return _compress(orjson.dumps([result.attempts, [tuple(item) for item in result.items]]))
 
 
 def _read_result(stored: bytes) -> BatchResult:

@@ -3,6 +3,7 @@
 import secrets
 from enum import Enum
 
+from streamer.model.payload import Payload
 from streamer.model.record import Record
 
 
@@ -30,6 +31,8 @@ class Batch:
         self.state = BatchState.FILLING
         self.records: list[Record] = []
         self.mails: list[bytes] = []
+        self.payload = Payload(())
+        """What was pinned, or was tried to."""
         self._size = size
         self._max_bytes = max_bytes
         self._bytes = 2

@@ -16,6 +16,7 @@ from streamer.ledger.connection import Client
 from streamer.ledger.probe import Probe, probe
 from streamer.mail.compose import Composer, RenderError, TooLargeError
 from streamer.model.campaign import CampaignState, Message
+from streamer.model.payload import Payload
 from streamer.model.reasons import DeadReason, Reason
 from streamer.model.record import DeadLetter, Outcome, Record
 from streamer.model.result import BatchResult
@@ -219,6 +220,7 @@ class Delivery:
         batch = work.batch
         while batch.records:
             self._checkpoint("before_pin")
+            batch.payload = Payload(batch.mails)
             with metrics.PIN.time():
                 answer = self._waiting.for_redis(
                     partial(
@@ -227,7 +229,7 @@ class Delivery:
                         batch.id,
                         account,
                         batch.records,
-                        batch.mails,
+                        batch.payload,
                     )
                 )
             if isinstance(answer, Pinned):
@@ -268,7 +270,7 @@ class Delivery:
                 batch.organization,
                 batch.id,
                 account,
-                batch.mails,
+                batch.payload,
                 self._settings.delivery.safe_window_s,
                 slot_taken=True,
             ),
@@ -285,11 +287,11 @@ class Delivery:
         stored = self._waiting.for_redis(partial(self._claims.load, organization, batch_id))
         if stored is None:
             return None
-        if stored.result is not None or stored.mails is None:
+        if stored.result is not None or stored.payload is None:
             return stored.result
         seconds_left = self._settings.delivery.safe_window_s - stored.age_ms / 1000
         return self._send_and_resolve(
-            organization, batch_id, stored.account, stored.mails, seconds_left, slot_taken=False
+            organization, batch_id, stored.account, stored.payload, seconds_left, slot_taken=False
         )
 
     def _send_and_resolve(
@@ -297,11 +299,11 @@ class Delivery:
         organization: str,
         batch_id: str,
         account: str,
-        mails: Sequence[bytes],
+        payload: Payload,
         seconds_left: float,
         slot_taken: bool,
     ) -> BatchResult | None:
-        result = self._sender.send(account, batch_id, mails, seconds_left, slot_taken)
+        result = self._sender.send(account, batch_id, payload, seconds_left, slot_taken)
         self._checkpoint("after_post")
         return self._waiting.for_redis(
             partial(self._claims.resolve, organization, batch_id, result)

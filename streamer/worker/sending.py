@@ -3,13 +3,12 @@
 import logging
 import random
 import time
-from collections.abc import Sequence
 
 from streamer import metrics
 from streamer.flow.rate import allowed_rate
 from streamer.flow.retry import Backoff
-from streamer.ledger.claims import request_body
 from streamer.ledger.limiter import Limiter
+from streamer.model.payload import Payload
 from streamer.model.reasons import Reason
 from streamer.model.result import BatchResult, ItemResult
 from streamer.provider.accounts import Accounts, NoKeyError
@@ -51,7 +50,7 @@ class Sender:
         self,
         account: str,
         batch_id: str,
-        mails: Sequence[bytes],
+        payload: Payload,
         seconds_left: float,
         slot_taken: bool,
     ) -> BatchResult:
@@ -62,24 +61,24 @@ class Sender:
             slot_taken: the caller took the slot for the first call.
         """
         attempt = _Attempt(deadline_clock() + seconds_left, slot_taken)
-        items = self._send(account, batch_id, mails, attempt)
+        items = self._send(account, batch_id, payload, attempt)
         return BatchResult(attempt.count, items)
 
     def _send(
-        self, account: str, key: str, mails: Sequence[bytes], attempt: "_Attempt"
+        self, account: str, key: str, payload: Payload, attempt: "_Attempt"
     ) -> list[ItemResult]:
-        verdict = self._until_definite(account, key, mails, attempt)
+        verdict = self._until_definite(account, key, payload, attempt)
         if isinstance(verdict, Taken):
             return verdict.items
         if isinstance(verdict, Refused):
-            if len(mails) == 1:
+            if len(payload) == 1:
                 return [ItemResult.of(Reason.REJECTED, verdict.detail)]
             # Some mail spoils the others. The halves' keys follow from this one's and their
             # bytes from the pinned ones, so that whoever repeats this after a crash repeats
             # the same calls.
-            half = len(mails) // 2
-            return self._send(account, f"{key}.0", mails[:half], attempt) + self._send(
-                account, f"{key}.1", mails[half:], attempt
+            first, second = payload.halves()
+            return self._send(account, f"{key}.0", first, attempt) + self._send(
+                account, f"{key}.1", second, attempt
             )
         if isinstance(verdict, Conflicting):
             logger.error(
@@ -87,13 +86,12 @@ class Sender:
                 "batch is not known",
                 extra={"account": account, "batch": key},
             )
-            return [ItemResult.of(Reason.IDEMPOTENCY_CONFLICT, verdict.detail)] * len(mails)
-        return [verdict] * len(mails)
+            return [ItemResult.of(Reason.IDEMPOTENCY_CONFLICT, verdict.detail)] * len(payload)
+        return [verdict] * len(payload)
 
     def _until_definite(
-        self, account: str, key: str, mails: Sequence[bytes], attempt: "_Attempt"
+        self, account: str, key: str, payload: Payload, attempt: "_Attempt"
     ) -> Taken | Refused | Conflicting | ItemResult:
-        body = request_body(mails)
         failures = unreadable = 0
         trouble = "no call was made"
         while True:
@@ -106,8 +104,8 @@ class Sender:
                     extra={"account": account, "batch": key, "trouble": trouble},
                 )
                 return ItemResult.of(Reason.WINDOW_CLOSED, f"the last trouble was {trouble}")
-            answer = self._call(account, key, body, len(mails))
-            verdict = judge(answer, len(mails))
+            answer = self._call(account, key, payload)
+            verdict = judge(answer, len(payload))
             throttled = isinstance(verdict, Again) and verdict.why == "rate_limit_exceeded"
             attempt.count += not throttled
             if not isinstance(verdict, Again):
@@ -121,15 +119,15 @@ class Sender:
                 return ItemResult.of(Reason.PROVIDER_ERROR, detail)
             self._back_off(account, key, verdict, failures, answer)
 
-    def _call(self, account: str, key: str, body: bytes, count: int) -> Answer:
+    def _call(self, account: str, key: str, payload: Payload) -> Answer:
         try:
             api_key = self._accounts.key(account)
         except NoKeyError as error:
             return Answer(401, "missing_api_key", str(error), {}, {})
         started = time.perf_counter()
-        answer = self._client.send_batch(api_key, key, body)
+        answer = self._client.send_batch(api_key, key, payload.body)
         metrics.SEND.observe(time.perf_counter() - started)
-        metrics.BATCH_EMAILS.observe(count)
+        metrics.BATCH_EMAILS.observe(len(payload))
         metrics.API_REQUESTS.labels(account, result_label(answer)).inc()
         limit = answer.headers.get("ratelimit-limit", "")
         if limit.isdecimal() and int(limit) > 0:

@@ -1,0 +1,48 @@
+"""The body of a call to Resend's batch endpoint: a JSON array of mails, exact to the byte."""
+
+from collections.abc import Sequence
+
+
+class Payload:
+    """Mails, joined once: each copy of a body of this size costs more than rendering a mail.
+
+    Attributes:
+        body: the JSON array.
+        lengths: of its mails, in bytes, in their order.
+    """
+
+    __slots__ = ("body", "lengths")
+
+    def __init__(self, mails: Sequence[bytes]) -> None:
+        parts = [b"["]
+        for mail in mails:
+            parts += (mail, b",")
+        if mails:
+            parts.pop()
+        parts.append(b"]")
+        self.body = b"".join(parts)
+        self.lengths = [len(mail) for mail in mails]
+
+    @classmethod
+    def restored(cls, body: bytes, lengths: list[int]) -> "Payload":
+        """The payload that had this body and these lengths."""
+        payload = cls.__new__(cls)
+        payload.body, payload.lengths = body, lengths
+        return payload
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def mails(self) -> list[bytes]:
+        """The bytes of each mail."""
+        mails, start = [], 1
+        for length in self.lengths:
+            mails.append(self.body[start : start + length])
+            start += length + 1
+        return mails
+
+    def halves(self) -> tuple["Payload", "Payload"]:
+        """Two payloads of its first and its last mails, always the same two."""
+        mails = self.mails()
+        half = len(mails) // 2
+        return Payload(mails[:half]), Payload(mails[half:])
