@@ -124,7 +124,7 @@ def _prepare(world: World, plan: Plan, dice: random.Random) -> int:
     world.produce([*events, *again, b"not json"])
     # All happenings should find something to disturb.
     expected_s = _happenings(plan) * plan.pause_s
-    rate = max(2.0, plan.recipients / 100 / max(expected_s, 1.0) * 1.3)
+    rate = max(2.0, plan.recipients / 100 / max(expected_s, 1.0) * 2)
     world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = f"{rate:.2f}"
     return len(events) + len(again) + 1
 
@@ -165,7 +165,7 @@ def _rage(
             server.start()
         happened[happening] += 1
         say(f"{sum(happened.values())}/{len(deck)} {happening}, accepted {_accepted(world)}")
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 300
     while not _all_committed(world, records):
         crew.tend()
         assert time.monotonic() < deadline, f"not all ended: {world.words()}"

@@ -282,7 +282,14 @@ class World:
                 self.topics.recipients
             ]
             asked = [TopicPartition(self.topics.recipients, p) for p in partitions.partitions]
-            return consumer.committed(asked, 15)
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    return consumer.committed(asked, 15)
+                except KafkaException:  # a broker that was killed has no coordinator for a while
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.2)
         finally:
             consumer.close()
 
