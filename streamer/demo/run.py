@@ -2,7 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +30,7 @@ from streamer.model.wire import SOURCE_OFFSET, SOURCE_PARTITION
 from streamer.sandbox import SandboxProcess
 from streamer.settings import Redis, Topics
 from streamer.stack import Stack
+from streamer.stack.guard import Guard
 from streamer.worker.kafka import Properties
 
 CALLS_PER_SECOND = 10
@@ -77,6 +79,7 @@ def run_demo(acts: Sequence[Act], audience: Audience) -> list[ActReport]:
     audience.say("starting Kafka and Redis on this machine, and a stand-in for Resend")
     with (
         tempfile.TemporaryDirectory(prefix="streamer-demo-") as folder,
+        _guarded(Path(folder)) as guard,
         Stack.ephemeral() as stack,
         SandboxProcess(limit=CALLS_PER_SECOND, latency_ms=LATENCY_MS) as sandbox,
     ):
@@ -92,7 +95,9 @@ def run_demo(acts: Sequence[Act], audience: Audience) -> list[ActReport]:
                     if workers is not None:
                         workers.stop()
                     audience.say(f"starting {act.workers} worker(s): streamer run")
-                    workers = Workers(stack, sandbox.url, act.workers, Path(folder) / "workers.log")
+                    workers = Workers(
+                        stack, sandbox.url, act.workers, Path(folder) / "workers.log", guard
+                    )
                     if not workers.await_ready(_READY_S, lambda: audience.leaves):
                         if audience.leaves:
                             raise DemoInterruptedError
@@ -103,6 +108,16 @@ def run_demo(acts: Sequence[Act], audience: Audience) -> list[ActReport]:
                 workers.stop()
             stage.close()
         return reports
+
+
+@contextmanager
+def _guarded(folder: Path) -> Iterator[Guard]:
+    """Ends the workers and removes their folder also when this process is killed."""
+    guard = Guard(folder)
+    try:
+        yield guard
+    finally:
+        guard.dismiss()
 
 
 class _Stage:

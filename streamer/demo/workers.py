@@ -1,5 +1,7 @@
 """The demo's workers: started as anybody would, with `streamer run`."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess
@@ -8,12 +10,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
 import urllib3
 
 from streamer.stack import Stack
+from streamer.stack.guard import Guard
 from streamer.stack.ports import free_port, port_is_free
+
+if TYPE_CHECKING:
+    import psutil  # of the extra `stack`, which production has not: all commands import this file
 
 _STOP_S = 40.0
 _BUCKET = "streamer_suppression_check_seconds_bucket"
@@ -25,9 +31,10 @@ class Workers:
     Args:
         count: of workers.
         log: the file that their log goes to.
+        guard: who ends them when this process is killed.
     """
 
-    def __init__(self, stack: Stack, api_url: str, count: int, log: Path) -> None:
+    def __init__(self, stack: Stack, api_url: str, count: int, log: Path, guard: Guard) -> None:
         self.log = log
         self._ports = _free_ports(count)
         environment = os.environ | {
@@ -52,9 +59,12 @@ class Workers:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                start_new_session=True,  # a Ctrl-C is for us: we end them in order
+                process_group=guard.group,  # a Ctrl-C is for us: we end them in order
             )
-        self._supervisor = psutil.Process(self._process.pid)
+        # Its module is there, as the stack was started with the same extra.
+        from psutil import Process
+
+        self._supervisor = Process(self._process.pid)
         self._http = urllib3.PoolManager(retries=False, timeout=2.0)
 
     @property
@@ -73,8 +83,10 @@ class Workers:
 
     def kill_one(self) -> bool:
         """`kill -9` one worker; its supervisor will notice."""
+        from psutil import Error
+
         for child in self._supervisor.children():
-            with suppress(psutil.Error):  # one that ended meanwhile
+            with suppress(Error):  # one that ended meanwhile
                 # multiprocessing's own helper is a child too, and is no worker.
                 if "spawn_main" in " ".join(child.cmdline()):
                     child.kill()
@@ -93,10 +105,11 @@ class Workers:
 
     def stop(self) -> None:
         """End them: in good order, or, if that takes too long, at once."""
-        try:
+        from psutil import NoSuchProcess
+
+        family: list[psutil.Process] = []
+        with suppress(NoSuchProcess):
             family = [self._supervisor, *self._supervisor.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            family = []
         if self.alive:
             self._process.terminate()
             try:
@@ -105,7 +118,7 @@ class Workers:
                 self._process.kill()
                 self._process.wait()
         for process in family:
-            with suppress(psutil.NoSuchProcess):
+            with suppress(NoSuchProcess):
                 process.kill()
         self._http.clear()
 
