@@ -1,11 +1,26 @@
 """The demonstration: three campaigns on a fresh Kafka and Redis, a worker killed in the third.
 
 - `run_demo`: the whole of it, with the acts that are given
-- `ACTS`: the acts of `streamer demo`
-- `ActReport`, `DemoError`, `DemoInterruptedError`: what came of one, or why nothing did
+- `ACTS`: the acts of `streamer demo`; each an `Act`
+- `Audience`: who watches; gets `Progress`. `Screen` is one, `table` shows the end
+- `ActReport`, `DemoError`, `DemoInterruptedError`: what came of it, or why nothing did
 """
 
-from streamer.demo.acts import ACTS, Act, ActReport
-from streamer.demo.run import DemoError, DemoInterruptedError, run_demo
+from streamer.demo.acts import ACTS, Act
+from streamer.demo.audience import Audience, Progress
+from streamer.demo.reports import ActReport
+from streamer.demo.run import run_demo
+from streamer.demo.screen import Screen
+from streamer.demo.stage import DemoError, DemoInterruptedError
 
-__all__ = ["ACTS", "Act", "ActReport", "DemoError", "DemoInterruptedError", "run_demo"]
+__all__ = [
+    "ACTS",
+    "Act",
+    "ActReport",
+    "Audience",
+    "DemoError",
+    "DemoInterruptedError",
+    "Progress",
+    "Screen",
+    "run_demo",
+]

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import urllib3
 
+from streamer.demo.histogram import Buckets, parse
 from streamer.stack import Stack
 from streamer.stack.guard import Guard
 from streamer.stack.ports import free_port, port_is_free
@@ -22,11 +24,12 @@ if TYPE_CHECKING:
     import psutil  # of the extra `stack`, which production has not: all commands import this file
 
 _STOP_S = 40.0
-_BUCKET = "streamer_suppression_check_seconds_bucket"
+_LAST_LINES = 15
+_SUPPRESSION_CHECK = "streamer_suppression_check_seconds"
 
 
 class Workers:
-    """A supervisor and its workers.
+    """A supervisor and its workers; for one worker, there is no supervisor.
 
     Args:
         count: of workers.
@@ -35,27 +38,13 @@ class Workers:
     """
 
     def __init__(self, stack: Stack, api_url: str, count: int, log: Path, guard: Guard) -> None:
-        self.log = log
+        self._log = log
         self._ports = _free_ports(count)
-        environment = os.environ | {
-            "STREAMER_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap_servers,
-            # The one that is killed should be missed soon.
-            "STREAMER_KAFKA__PROPERTIES": json.dumps(
-                {"session.timeout.ms": 4000, "heartbeat.interval.ms": 1000}
-            ),
-            "STREAMER_REDIS__URL": stack.redis_url,
-            "STREAMER_WORKER__ID": f"demo-{count}",
-            "STREAMER_METRICS__PORT": str(self._ports[0]),
-            "STREAMER_UNSUBSCRIBE__BASE_URL": "https://example.com/unsubscribe",
-            "STREAMER_UNSUBSCRIBE__SECRET": "known to every reader of this demo",
-            "RESEND_API_URL": api_url,
-            "RESEND_API_KEY": "re_sandbox",
-        }
-        environment.pop("STREAMER_CONFIG", None)
+        self._checks: dict[tuple[int, float], Buckets] = {}
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "streamer", "run", "--workers", str(count)],
-                env=environment,
+                env=_environment(stack, api_url, count, self._ports[0]),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -69,7 +58,7 @@ class Workers:
 
     @property
     def alive(self) -> bool:
-        """Whether the supervisor runs."""
+        """Whether the process that was started runs."""
         return self._process.poll() is None
 
     def await_ready(self, seconds: float, give_up: Callable[[], bool]) -> bool:
@@ -81,26 +70,29 @@ class Workers:
             time.sleep(0.05)
         return False
 
-    def kill_one(self) -> bool:
-        """`kill -9` one worker; its supervisor will notice."""
+    def kill_one(self) -> int | None:
+        """`kill -9` one worker; its supervisor will notice. Returns its process id."""
         from psutil import Error
 
+        self.suppression_checks()  # the last that will be heard of its own
         for child in self._supervisor.children():
             with suppress(Error):  # one that ended meanwhile
                 # multiprocessing's own helper is a child too, and is no worker.
                 if "spawn_main" in " ".join(child.cmdline()):
                     child.kill()
-                    return True
-        return False
+                    return child.pid
+        return None
 
-    def suppression_buckets(self) -> dict[float, float]:
-        """The suppression check's histogram of all workers: cumulated counts, by upper bound."""
-        total: dict[float, float] = {}
+    def suppression_checks(self) -> Buckets:
+        """How long the suppression checks took so far, of all workers, killed ones included."""
         for port in self._ports:
-            for line in (self._get(port, "/metrics") or "").splitlines():
-                if line.startswith(_BUCKET):
-                    bound = float(line.split('le="')[1].split('"')[0])
-                    total[bound] = total.get(bound, 0.0) + float(line.rsplit(" ", 1)[1])
+            exposition = self._get(port, "/metrics")
+            if exposition is not None:
+                began, buckets = parse(exposition, _SUPPRESSION_CHECK)
+                self._checks[port, began] = buckets
+        total: Buckets = Counter()
+        for buckets in self._checks.values():
+            total.update(buckets)
         return total
 
     def stop(self) -> None:
@@ -124,7 +116,7 @@ class Workers:
 
     def last_words(self) -> str:
         """The end of their log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
 
     def _get(self, port: int, path: str) -> str | None:
         try:
@@ -134,18 +126,27 @@ class Workers:
         return answer.data.decode() if answer.status == 200 else None
 
 
-def quantile(buckets: dict[float, float], share: float) -> float:
-    """A quantile of a histogram, in its unit; a straight line is drawn within a bucket."""
-    total = max(buckets.values(), default=0.0)
-    below, lower = 0.0, 0.0
-    for bound, count in sorted(buckets.items()):
-        if count >= share * total and total:
-            if bound == float("inf"):
-                return lower
-            inside = (share * total - below) / (count - below) if count > below else 1.0
-            return lower + (bound - lower) * inside
-        below, lower = count, bound
-    return 0.0
+def _environment(stack: Stack, api_url: str, count: int, port: int) -> dict[str, str]:
+    """Settings as a user would give them; those of whoever runs the demo are none of its."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(("STREAMER_", "RESEND_"))
+    }
+    return inherited | {
+        "STREAMER_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap_servers,
+        # The one that is killed should be missed soon.
+        "STREAMER_KAFKA__PROPERTIES": json.dumps(
+            {"session.timeout.ms": 4000, "heartbeat.interval.ms": 1000}
+        ),
+        "STREAMER_REDIS__URL": stack.redis_url,
+        "STREAMER_WORKER__ID": f"demo-{count}",
+        "STREAMER_METRICS__PORT": str(port),
+        "STREAMER_UNSUBSCRIBE__BASE_URL": "https://example.com/u",
+        "STREAMER_UNSUBSCRIBE__SECRET": "known to every reader of this demo",
+        "RESEND_API_URL": api_url,
+        "RESEND_API_KEY": "re_sandbox",
+    }
 
 
 def _free_ports(count: int) -> list[int]:

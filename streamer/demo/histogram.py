@@ -1,0 +1,41 @@
+"""Reading a worker's histogram, as Prometheus would."""
+
+import math
+from collections import Counter
+
+from prometheus_client.parser import text_string_to_metric_families
+
+Buckets = Counter[float]
+"""Cumulated counts by upper bound."""
+
+
+def parse(exposition: str, histogram: str) -> tuple[float, Buckets]:
+    """When the process that says this began, and a histogram of its.
+
+    0.0 where the platform does not let it know.
+    """
+    began = 0.0
+    buckets: Buckets = Counter()
+    for family in text_string_to_metric_families(exposition):
+        for sample in family.samples:
+            if sample.name == "process_start_time_seconds":
+                began = sample.value
+            elif sample.name == f"{histogram}_bucket":
+                buckets[float(sample.labels["le"])] += int(sample.value)
+    return began, buckets
+
+
+def quantile(buckets: Buckets, share: float) -> float:
+    """A quantile, in the histogram's unit; 0.0 if nothing was observed.
+
+    A straight line is drawn within a bucket. What lies beyond the last bound counts as it.
+    """
+    rank = share * max(buckets.values(), default=0)
+    below, lower = 0, 0.0
+    for bound, count in sorted(buckets.items()):
+        if count >= rank and count > below:
+            if math.isinf(bound):
+                return lower
+            return lower + (bound - lower) * (rank - below) / (count - below)
+        below, lower = count, bound
+    return 0.0

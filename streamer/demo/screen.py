@@ -1,0 +1,78 @@
+"""The demo on a terminal, or as lines where there is none."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+import rich.progress
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn
+
+from streamer.demo.acts import Act
+from streamer.demo.audience import Progress
+
+_LINE_EVERY_S = 2.0
+
+
+class Screen:
+    """An audience that shows what it sees: a bar for each act, or a line now and then.
+
+    Attributes:
+        signal: the number of the signal that the demo should end for; 0: none came.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.signal = 0
+        self._console = console
+        self._bars = rich.progress.Progress(
+            TextColumn("act {task.fields[name]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[words]}", justify="right"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._bar: TaskID | None = None
+        self._next_line = 0.0
+
+    @property
+    def leaves(self) -> bool:
+        """Whether such a signal came."""
+        return self.signal != 0
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def say(self, words: str) -> None:
+        """Print a line, above the bars if there are any."""
+        self._console.print(words, markup=False, highlight=False)
+
+    def begin(self, act: Act) -> None:
+        """A new bar."""
+        killed = ", one of which will be killed" if act.kill else ""
+        crew = "1 worker" if act.workers == 1 else f"{act.workers} workers"
+        self.say(f"act {act.name}: {act.recipients:,} recipients, {crew}{killed}")
+        self._bar = self._bars.add_task("", total=act.recipients, name=act.name, words="")
+        self._next_line = time.monotonic() + _LINE_EVERY_S
+
+    def see(self, progress: Progress) -> None:
+        """Move the bar, or print a line if it is time for one."""
+        words = (
+            f"{progress.sent:,} sent {progress.skipped:,} skipped {progress.failed:,} failed "
+            f"{progress.calls:,} calls {progress.rate:,.0f}/s"
+        )
+        if self._bar is not None:
+            self._bars.update(self._bar, completed=progress.ended, words=words)
+        over = progress.ended >= progress.act.recipients
+        now = time.monotonic()
+        if not self._console.is_terminal and (over or now >= self._next_line):
+            self._next_line = now + _LINE_EVERY_S
+            self.say(f"act {progress.act.name}: {progress.seconds:4.1f} s  {words}")

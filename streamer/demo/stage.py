@@ -1,0 +1,236 @@
+"""Playing one act, and watching its records end."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Self
+
+import orjson
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from streamer.demo.acts import ORGANIZATION, Act, definition, event, suppressed
+from streamer.demo.audience import Audience, Progress
+from streamer.demo.histogram import Buckets, quantile
+from streamer.demo.reports import ActReport, Endings, Source, report
+from streamer.demo.workers import Workers
+from streamer.ledger import campaigns, suppression
+from streamer.ledger.connection import connect
+from streamer.model.reasons import Status
+from streamer.model.wire import SOURCE_OFFSET, SOURCE_PARTITION
+from streamer.sandbox import SandboxProcess
+from streamer.settings import Redis, Topics
+from streamer.stack import Stack
+from streamer.worker.kafka import Properties
+
+PARTITIONS = 8
+
+_READY_S = 60.0
+_ACT_S = 120.0
+_FLUSH_S = 30.0
+_KILL_AT = 0.4
+_LOOK_S = 0.05
+_LOOK_AT_SANDBOX_S = 0.25
+_SILENCE_S = 1.0
+"""After that long without an ending, and no worker running, there is none to come."""
+
+
+class DemoError(RuntimeError):
+    """The demo could not be played to its end; the message says why."""
+
+
+class DemoInterruptedError(Exception):
+    """Somebody wanted it to end."""
+
+
+@dataclass(slots=True)
+class _Played:
+    """An act, and what is known of it so far."""
+
+    act: Act
+    calls_before: int
+    checks: Buckets = field(default_factory=Buckets)
+    inputs: set[Source] = field(default_factory=set)
+    endings: Endings = field(default_factory=Endings)
+    seconds: float = 0.0
+    killed: int = 0
+    calls_after: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+class Stage:
+    """What the acts are played on: clients of the stack and of the sandbox."""
+
+    def __init__(
+        self, stack: Stack, sandbox: SandboxProcess, names: Topics, audience: Audience
+    ) -> None:
+        self._sandbox = sandbox
+        self._topics = names
+        self._audience = audience
+        self._played: list[_Played] = []
+        self._redis = connect(Redis(url=stack.redis_url))
+        quiet: Properties = {"bootstrap.servers": stack.bootstrap_servers, "log_level": 0}
+        self._producer = Producer({**quiet, "linger.ms": 10})
+        self._consumer = Consumer(
+            {
+                **quiet,
+                "group.id": "streamer-demo",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+            }
+        )
+        self._consumer.assign(
+            [
+                TopicPartition(topic, partition, 0)
+                for topic in (names.outcomes, names.dead_letters)
+                for partition in range(PARTITIONS)
+            ]
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+        self._redis.close()
+
+    def play(self, act: Act, workers: Workers) -> bool:
+        """Produce the act's campaign and watch it until every record has ended.
+
+        Returns whether all did; if not, its report will say so.
+
+        Raises:
+            DemoError: its records cannot be produced.
+            DemoInterruptedError: the audience left.
+        """
+        campaigns.create(self._redis, definition(act))
+        suppression.add(self._redis, ORGANIZATION, suppressed(act))
+        checks_before = workers.suppression_checks()
+        played = _Played(act, calls_before=self._sandbox.stats().calls)
+        self._played.append(played)
+        self._audience.begin(act)
+        started = time.monotonic()
+        self._produce(played)
+        all_ended = self._watch(played, workers, started)
+        if played.killed and not workers.await_ready(_READY_S, lambda: self._audience.leaves):
+            if self._audience.leaves:
+                raise DemoInterruptedError
+            played.problems.append("the worker that was killed was not started again")
+        played.checks = workers.suppression_checks()
+        played.checks.subtract(checks_before)
+        # In flight is nothing any more, unless something is wrong: then it counts with this act.
+        played.calls_after = self._sandbox.stats().calls
+        if not all_ended:
+            state = "are at work" if workers.alive else "have ended"
+            played.problems.append(
+                f"after {played.seconds:.0f} s the workers {state}, and say:\n"
+                f"{workers.last_words()}"
+            )
+        return all_ended
+
+    def reports(self) -> list[ActReport]:
+        """Judge the acts; to be asked for when no worker runs any more."""
+        silent_since = time.monotonic()
+        while time.monotonic() - silent_since < _SILENCE_S:
+            if self._read(self._played[-1]):
+                silent_since = time.monotonic()
+        acceptances = self._sandbox.acceptances()
+        calls = self._sandbox.calls()
+        return [
+            report(
+                each.act,
+                each.endings,
+                each.inputs,
+                [one for one in acceptances if one.campaign == each.act.campaign_id],
+                calls[each.calls_before : each.calls_after],
+                each.seconds,
+                quantile(each.checks, 0.99) * 1000,
+                each.killed,
+                each.problems,
+            )
+            for each in self._played
+        ]
+
+    def _watch(self, played: _Played, workers: Workers, started: float) -> bool:
+        act, endings = played.act, played.endings
+        next_look = 0.0
+        while True:
+            self._read(played)
+            now = time.monotonic()
+            played.seconds = now - started
+            all_ended = endings.sources.keys() >= played.inputs
+            if all_ended or now >= next_look:
+                next_look = now + _LOOK_AT_SANDBOX_S
+                self._audience.see(self._progress(played))
+            if all_ended:
+                return True
+            if self._audience.leaves:
+                raise DemoInterruptedError
+            if act.kill and not played.killed and endings.ended >= act.recipients * _KILL_AT:
+                pid = workers.kill_one()
+                if pid is not None:
+                    played.killed += 1
+                    self._audience.say(
+                        f"act {act.name}: kill -9 {pid}, one of the workers; "
+                        f"the supervisor will start another"
+                    )
+            if not workers.alive or played.seconds > _ACT_S:
+                return False
+
+    def _progress(self, played: _Played) -> Progress:
+        words = played.endings.words
+        return Progress(
+            act=played.act,
+            seconds=played.seconds,
+            ended=played.endings.ended,
+            sent=words[Status.SENT],
+            skipped=words[Status.SKIPPED],
+            failed=words[Status.FAILED],
+            calls=self._sandbox.stats().calls - played.calls_before,
+        )
+
+    def _produce(self, played: _Played) -> None:
+        act = played.act
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                played.inputs.add((message.partition() or 0, message.offset() or 0))
+
+        for number in range(act.recipients):
+            self._producer.produce(
+                self._topics.recipients, event(act, number), f"r-{number}", on_delivery=delivered
+            )
+            self._producer.poll(0)
+        self._producer.flush(_FLUSH_S)
+        if len(played.inputs) != act.recipients:
+            raise DemoError(
+                f"only {len(played.inputs)} of {act.recipients} records could be produced"
+            )
+
+    def _read(self, current: _Played) -> bool:
+        """Count endings that are committed; returns whether there were any.
+
+        One of an earlier act would be one too many of it; an unknown record's counts with the
+        current act.
+        """
+        messages = self._consumer.consume(500, _LOOK_S)
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                raise KafkaException(error)
+            if message.topic() == self._topics.outcomes:
+                outcome = orjson.loads(message.value() or b"")
+                source = (outcome["source"]["partition"], outcome["source"]["offset"])
+                self._endings(source, current).outcome(
+                    source, outcome["status"], outcome["email_id"]
+                )
+            else:
+                headers = dict(message.headers() or [])
+                source = (
+                    int(headers[SOURCE_PARTITION] or b""),
+                    int(headers[SOURCE_OFFSET] or b""),
+                )
+                self._endings(source, current).dead_letter(source)
+        return bool(messages)
+
+    def _endings(self, source: Source, current: _Played) -> Endings:
+        owners = (played for played in self._played if source in played.inputs)
+        return next(owners, current).endings
