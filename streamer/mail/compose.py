@@ -1,7 +1,6 @@
 """From a recipient and a campaign's message to the bytes of one mail in Resend's batch."""
 
 import re
-from collections import OrderedDict
 from threading import Lock
 
 import orjson
@@ -39,7 +38,7 @@ class Composer:
         self._templates = templates
         self._links = links
         self._max_bytes = max_bytes
-        self._prepared: OrderedDict[tuple[object, ...], dict[str, object]] = OrderedDict()
+        self._prepared: dict[tuple[object, ...], dict[str, object]] = {}
         self._lock = Lock()
 
     def compose(self, event: RecipientEvent, address: str, message: Message) -> bytes:
@@ -113,16 +112,13 @@ class Composer:
             repr(message.headers) if message.headers else None,
             repr(message.tags) if message.tags else None,
         )
-        with self._lock:
-            base = self._prepared.get(key)
-            if base is not None:
-                self._prepared.move_to_end(key)
-                return base
-        base = _shared_fields(event, message)
-        with self._lock:
-            self._prepared[key] = base
-            if len(self._prepared) > _MOST_PREPARED:
-                self._prepared.popitem(last=False)
+        base = self._prepared.get(key)
+        if base is None:
+            base = _shared_fields(event, message)
+            with self._lock:
+                if len(self._prepared) >= _MOST_PREPARED:
+                    del self._prepared[next(iter(self._prepared))]
+                self._prepared[key] = base
         return base
 
 

@@ -1,7 +1,6 @@
 """Templates in Jinja's language, compiled once, and bounded in what they may cost."""
 
 import re
-from collections import OrderedDict
 from collections.abc import Mapping
 from threading import local
 
@@ -82,7 +81,7 @@ class Templates:
 
 
 class _Compiler:
-    """One thread's compiled templates: the ones used last, found by their text."""
+    """One thread's compiled templates: the ones compiled last, found by their text."""
 
     def __init__(self, fuel: int) -> None:
         self.environment = Environment(
@@ -92,14 +91,13 @@ class _Compiler:
             debug=False,
         )
         self.environment.remove_global("debug")  # shows all variables
-        self._names: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._names: dict[tuple[str, str], str] = {}
         self._made = 0
 
     def name(self, kind: str, source: str) -> str:
         key = (kind, source)
         name = self._names.get(key)
         if name is not None:
-            self._names.move_to_end(key)
             return name
         self._made += 1
         name = f"{kind}-{self._made}"
@@ -109,7 +107,7 @@ class _Compiler:
             raise RenderError(_first_line(error)) from None
         self._names[key] = name
         if len(self._names) > _MOST_TEMPLATES:
-            _, oldest = self._names.popitem(last=False)
+            oldest = self._names.pop(next(iter(self._names)))
             self.environment.remove_template(oldest)
         return name
 

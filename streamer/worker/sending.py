@@ -3,6 +3,7 @@
 import logging
 import random
 import time
+from threading import Lock
 
 from streamer import metrics
 from streamer.flow.rate import allowed_rate
@@ -35,16 +36,21 @@ class Sender:
         self._waiting = waiting
         self._advertised: dict[str, float] = {}
         self._held: dict[str, set[str]] = {}
+        self._turns: dict[str, Lock] = {}
 
     def take_slot(self, account: str) -> None:
-        """Wait for the account's next send slot."""
+        """Wait for the account's next send slot.
+
+        A worker takes one slot at a time and waits for it before it takes the next: were it
+        killed, that one is lost, and not all that its threads could have queued up for.
+        """
         rate = allowed_rate(
             self._accounts.requests_per_second(account), self._advertised.get(account)
         )
-        wait = self._waiting.for_redis(lambda: self._limiter.take(account, rate))
-        if wait > 0:
-            metrics.THROTTLED.labels(account).inc(wait)
-            self._waiting.sleep(wait)
+        asked = time.monotonic()
+        with self._turns.setdefault(account, Lock()):
+            self._waiting.sleep(self._waiting.for_redis(lambda: self._limiter.take(account, rate)))
+        metrics.THROTTLED.labels(account).inc(time.monotonic() - asked)
 
     def send(
         self,
