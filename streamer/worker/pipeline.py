@@ -63,7 +63,7 @@ class Pipeline:
         self._settings = settings
         self._stopping = Event()
         self._waiting = Waiting()
-        self._most_held = 4 * settings.batch.size * settings.batch.max_in_flight
+        self._most_held = 3 * settings.batch.size * settings.batch.max_in_flight
         self._most_bytes = 4 * settings.batch.max_bytes
         self._batcher = Batcher(settings.batch.size, settings.batch.linger_ms / 1000)
         self._deliveries: set[Future[None]] = set()
