@@ -1,0 +1,185 @@
+"""What Redis must not forget, and what it is never asked to do twice."""
+
+import secrets
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from streamer.ledger import keys
+from streamer.ledger.claims import Claims, Conflict, Pinned
+from streamer.ledger.connection import Client, connect
+from streamer.ledger.epoch import Epoch, LedgerLostError
+from streamer.ledger.limiter import Limiter
+from streamer.ledger.persistence import is_durable
+from streamer.model.event import parse
+from streamer.model.payload import Payload
+from streamer.model.record import Coordinates, Record
+from streamer.model.result import BatchResult, ItemResult
+from streamer.settings import Redis as RedisSettings
+from streamer.stack import Redis, Stack
+
+_RESULT = BatchResult(2, [ItemResult("sent", "id-0"), ItemResult("rejected", "no")])
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[Client]:
+    one = connect(RedisSettings(url=stack.redis_url))
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def claims(client: Client) -> Claims:
+    return Claims(client, Epoch.establish(client, ()), 90_000)
+
+
+@pytest.fixture
+def organization() -> str:
+    return f"org-{secrets.token_hex(4)}"
+
+
+def _records(organization: str, *offsets: int, campaign: str = "c") -> list[Record]:
+    records = []
+    for offset in offsets:
+        record = Record(Coordinates("topic", 3, offset), None, None, None, 0.0)
+        record.address = f"user{offset % 100}@example.com"
+        record.event = parse(
+            f'{{"organization_id":"{organization}","campaign_id":"{campaign}",'
+            f'"recipient_id":"r","email":"e"}}'.encode()
+        )
+        records.append(record)
+    return records
+
+
+def _payload(count: int = 2) -> Payload:
+    return Payload([b'{"n":%d}' % number for number in range(count)])
+
+
+def test_a_batch_s_way(claims: Claims, organization: str) -> None:
+    records = _records(organization, 1, 2)
+    batch = secrets.token_hex(12)
+    assert claims.find(organization, records) == [None, None]
+    assert isinstance(claims.pin(organization, batch, "main", records, _payload()), Pinned)
+    found = claims.find(organization, records)
+    assert [(claim.batch_id, claim.item) for claim in found if claim] == [(batch, 0), (batch, 1)]
+    assert all(claim and claim.is_of(record) for claim, record in zip(found, records, strict=True))
+    stored = claims.load(organization, batch)
+    assert stored is not None
+    assert stored.payload is not None
+    assert (stored.payload.body, stored.account, stored.result) == (_payload().body, "main", None)
+    assert 0 <= stored.age_ms < 60_000
+
+    assert claims.resolve(organization, batch, _RESULT) == _RESULT
+    late = BatchResult(1, [ItemResult("window_closed", None)] * 2)
+    assert claims.resolve(organization, batch, late) == _RESULT
+    resolved = claims.load(organization, batch)
+    assert resolved is not None
+    assert (resolved.payload, resolved.result) == (None, _RESULT)
+
+
+def test_a_pin_is_all_or_nothing(client: Client, claims: Claims, organization: str) -> None:
+    first, second = secrets.token_hex(12), secrets.token_hex(12)
+    claims.pin(organization, first, "main", _records(organization, 5), _payload(1))
+    client.sadd(keys.suppressed(organization), "user6@example.com")
+    again = _records(organization, 4, 105, 6)  # 105 has the address of 5
+    answer = claims.pin(organization, second, "main", again, _payload(3))
+    assert isinstance(answer, Conflict)
+    assert answer.suppressed == {2}
+    assert answer.claims.keys() == {1}
+    assert answer.claims[1].batch_id == first
+    assert not answer.claims[1].is_of(again[1])
+    assert claims.find(organization, again[:1]) == [None]
+    assert claims.load(organization, second) is None
+
+
+def test_campaigns_do_not_share_claims(claims: Claims, organization: str) -> None:
+    one, other = (_records(organization, 1, campaign=name) for name in ("one", "other"))
+    for records in (one, other):
+        batch = secrets.token_hex(12)
+        assert isinstance(claims.pin(organization, batch, "main", records, _payload(1)), Pinned)
+
+
+def test_of_two_who_pin_at_once_one_wins(claims: Claims, organization: str) -> None:
+    answers: list[Pinned | Conflict] = []
+    together = threading.Barrier(8)
+
+    def pin() -> None:
+        records = _records(organization, *range(50))
+        together.wait()
+        answers.append(
+            claims.pin(organization, secrets.token_hex(12), "main", records, _payload(50))
+        )
+
+    threads = [threading.Thread(target=pin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(isinstance(answer, Pinned) for answer in answers) == 1
+    assert all(len(a.claims) == 50 for a in answers if isinstance(a, Conflict))
+
+
+def test_what_is_not_there_is_said_to_be_lost(claims: Claims, organization: str) -> None:
+    assert claims.load(organization, "ab" * 12) is None
+    assert claims.resolve(organization, "ab" * 12, _RESULT) is None
+
+
+def test_claims_and_batches_end_some_day(client: Client, claims: Claims, organization: str) -> None:
+    batch = secrets.token_hex(12)
+    claims.pin(organization, batch, "main", _records(organization, 1), _payload(1))
+    claims.resolve(organization, batch, BatchResult(1, [ItemResult("sent", "x")]))
+    found = [key.decode() for key in client.scan_iter(f"{{{organization}}}:*")]
+    lasting = keys.organization_epoch(organization)
+    assert lasting in found
+    assert len(found) == 3
+    assert all(0 < client.ttl(key) <= 90_000 for key in found if key != lasting)
+
+
+def test_an_epoch_that_was_lost_is_noticed(make_redis_client: Client, organization: str) -> None:
+    client = make_redis_client
+    epoch = Epoch.establish(client, ())
+    assert Epoch.establish(client, {epoch.name}).name == epoch.name
+    claims = Claims(client, epoch, 90_000)
+    claims.pin(organization, secrets.token_hex(12), "a", _records(organization, 1), _payload(1))
+    client.flushall()
+    for use in (
+        epoch.verify,
+        lambda: claims.pin(
+            organization, secrets.token_hex(12), "a", _records(organization, 1), _payload(1)
+        ),
+        lambda: claims.load(organization, "ab" * 12),
+        lambda: claims.resolve(organization, "ab" * 12, _RESULT),
+        lambda: Limiter(client, epoch).take("a", 10.0),
+        lambda: Epoch.establish(client, {epoch.name}),
+    ):
+        with pytest.raises(LedgerLostError):
+            use()
+    other = Epoch.establish(client, ())
+    with pytest.raises(LedgerLostError, match=epoch.name):
+        other.verify({epoch.name})
+
+
+@pytest.fixture
+def make_redis_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    redis = Redis(tmp_path_factory.mktemp("redis") / "r")
+    redis.start()
+    one = connect(RedisSettings(url=redis.url))
+    yield one
+    one.close()
+    redis.stop()
+
+
+def test_the_stack_s_redis_is_durable(client: Client) -> None:
+    assert is_durable(client)
+
+
+def test_slots_are_evenly_spaced_whoever_takes_them(client: Client, organization: str) -> None:
+    limiter = Limiter(client, Epoch.establish(client, ()))
+    waits = [limiter.take(organization, 10.0) for _ in range(20)]
+    assert waits[0] == 0
+    # Each wait is shorter by what the takes before it took, and never longer than the spacing.
+    assert all(wait <= 0.1016 * number for number, wait in enumerate(waits))
+    assert waits[-1] > 0.1016 * 19 - 2
+    limiter.pause(organization, 30.0)
+    assert 29 < limiter.take(organization, 10.0) <= 30
