@@ -13,6 +13,7 @@ UNREACHABLE = (
     exceptions.TimeoutError,
     exceptions.BusyLoadingError,
     exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,  # it refuses writes: `noeviction`
 )
 """Redis cannot be used right now. Whether the last command was carried out is not known."""
 

@@ -106,6 +106,25 @@ def test_redis_is_killed_and_comes_back(
         world.close()
 
 
+def test_redis_is_full_for_a_while(
+    stack: Stack, sandbox: SandboxProcess, make_redis: Callable[[], Redis], tmp_path: Path
+) -> None:
+    redis = make_redis()
+    world = World(stack.bootstrap_servers, redis.url, sandbox, tmp_path)
+    try:
+        world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
+        world.produce(world.event(number) for number in range(1500))
+        with world.worker(0) as worker:
+            wait_until(lambda: sandbox.stats().accepted >= 300, 30, "it sends")
+            world.redis.config_set("maxmemory", 1)
+            wait_until(lambda: "Redis cannot be used" in worker.words(), 30, "it waits")
+            world.redis.config_set("maxmemory", 0)
+            world.await_endings(1500)
+        world.judge()
+    finally:
+        world.close()
+
+
 def test_kafka_is_killed_and_comes_back(
     stack: Stack, sandbox: SandboxProcess, make_kafka: Callable[[], Kafka], tmp_path: Path
 ) -> None:
