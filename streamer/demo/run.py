@@ -1,8 +1,10 @@
 """Running the acts, one after the other, on a stack that is gone afterwards."""
 
+import os
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
@@ -111,4 +113,7 @@ def _guarded(folder: Path) -> Iterator[Guard]:
     try:
         yield guard
     finally:
+        # Also workers whose supervisor did not live to end them.
+        with suppress(ProcessLookupError):
+            os.killpg(guard.group, signal.SIGKILL)
         guard.dismiss()
