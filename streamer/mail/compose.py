@@ -1,19 +1,20 @@
 """From a recipient and a campaign's message to the bytes of one mail in Resend's batch."""
 
 import re
+from dataclasses import dataclass
 from threading import Lock
 
 import orjson
-from pydantic import JsonValue
 
-from streamer.mail.templates import RenderError, Templates, TooLargeError
+from streamer.mail.templates import RenderError, Templates, TooLargeError, Variables
 from streamer.mail.unsubscribe import UnsubscribeLinks
+from streamer.mail.values import OutOfRangeError, readable
 from streamer.model.campaign import Message
 from streamer.model.event import RecipientEvent
 
 __all__ = ["Composer", "RenderError", "TooLargeError"]
 
-_MOST_PREPARED = 1024
+_MOST_PREPARED = 256
 _TAG_LENGTH = 256
 
 # Whatever some reader takes for the end of a line: CR, LF, VT, FF, NEL, LS, PS.
@@ -38,37 +39,52 @@ class Composer:
         self._templates = templates
         self._links = links
         self._max_bytes = max_bytes
-        self._prepared: dict[tuple[object, ...], dict[str, object]] = {}
+        self._prepared: dict[tuple[object, ...], _Shared] = {}
         self._lock = Lock()
 
     def compose(self, event: RecipientEvent, address: str, message: Message) -> bytes:
         """The JSON of one mail to the normalised address.
 
+        A template kept at Resend gets its own variables, over them the recipient's, over them
+        `unsubscribe_url`.
+
         Raises:
             RenderError: the content cannot be made for this recipient.
             TooLargeError: it would have more than `max_bytes`.
         """
-        mail = self._base(event, message).copy()
+        shared = self._shared(event, message)
+        mail = shared.fields.copy()
         mail["to"] = [address]
-        variables = dict(event.variables)
-        variables |= {
-            "email": address,
-            "recipient_id": event.recipient_id,
-            "campaign_id": event.campaign_id,
-            "organization_id": event.organization_id,
-        }
+        try:
+            variables = readable(event.variables)
+        except OutOfRangeError as error:
+            raise RenderError(str(error)) from None
+        variables["email"] = address
+        variables["recipient_id"] = event.recipient_id
+        variables["campaign_id"] = event.campaign_id
+        variables["organization_id"] = event.organization_id
         if event.name is not None:
             variables["name"] = event.name
+        url = None
         if self._links is not None:
             url = self._links.url(event.organization_id, event.campaign_id, address)
             variables["unsubscribe_url"] = url
-            headers = mail.get("headers")
-            mail["headers"] = {
-                **(headers if isinstance(headers, dict) else {}),
-                "List-Unsubscribe": f"<{url}>",
-                "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+        headers = shared.headers.copy()
+        for name, template in shared.header_templates:
+            headers[name] = clean_line(self._templates.render_text(template, variables))
+        if url is not None:
+            headers["List-Unsubscribe"] = f"<{url}>"
+            headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+        if headers:
+            mail["headers"] = headers
+        if message.template is not None:
+            mail["template"] = {
+                "id": message.template.id,
+                "variables": message.template.variables
+                | event.variables
+                | ({} if url is None else {"unsubscribe_url": url}),
             }
-        self._render_into(mail, message, event, variables)
+        self._render_into(mail, message, variables)
         try:
             body = orjson.dumps(mail)
         except orjson.JSONEncodeError as error:  # a lone surrogate, a number beyond 64 bits
@@ -77,49 +93,48 @@ class Composer:
             raise TooLargeError(f"{len(body)} bytes, {self._max_bytes} are allowed")
         return body
 
-    def _render_into(
-        self,
-        mail: dict[str, object],
-        message: Message,
-        event: RecipientEvent,
-        variables: dict[str, JsonValue],
-    ) -> None:
+    def _render_into(self, mail: dict[str, object], message: Message, variables: Variables) -> None:
+        """Render the content; what is too large already is not joined by more."""
         if message.subject is not None:
-            subject = self._templates.render_text(message.subject, variables)
-            mail["subject"] = clean_line(subject)
-        if message.template is not None:
-            of_recipient = dict(event.variables)
-            if "unsubscribe_url" in variables:
-                of_recipient["unsubscribe_url"] = variables["unsubscribe_url"]
-            mail["template"] = {
-                "id": message.template.id,
-                "variables": {**message.template.variables, **of_recipient},
-            }
+            mail["subject"] = clean_line(self._templates.render_text(message.subject, variables))
+        length = 0
         if message.html is not None:
-            mail["html"] = self._templates.render_html(message.html, variables)
-        if message.text is not None:
+            mail["html"] = html = self._templates.render_html(message.html, variables)
+            length = len(html)
+        if message.text is not None and length <= self._max_bytes:
             mail["text"] = self._templates.render_text(message.text, variables)
 
-    def _base(self, event: RecipientEvent, message: Message) -> dict[str, object]:
+    def _shared(self, event: RecipientEvent, message: Message) -> "_Shared":
         """What the mails of a campaign share; made once for each content."""
+        reply_to, headers, tags = message.reply_to, message.headers, message.tags
+        # By content: each event with a message of its own has a new object, equal to the last.
         key = (
             event.organization_id,
             event.campaign_id,
             message.from_,
             message.topic_id,
             message.scheduled_at,
-            message.reply_to if isinstance(message.reply_to, str) else repr(message.reply_to),
-            repr(message.headers) if message.headers else None,
-            repr(message.tags) if message.tags else None,
+            tuple(reply_to) if isinstance(reply_to, list) else reply_to,
+            tuple(headers.items()) if headers else None,
+            tuple([(tag.name, tag.value) for tag in tags]) if tags else None,
         )
-        base = self._prepared.get(key)
-        if base is None:
-            base = _shared_fields(event, message)
+        shared = self._prepared.get(key)
+        if shared is None:
+            shared = _share(event, message)
             with self._lock:
                 if len(self._prepared) >= _MOST_PREPARED:
                     del self._prepared[next(iter(self._prepared))]
-                self._prepared[key] = base
-        return base
+                self._prepared[key] = shared
+        return shared
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the mails of a campaign have in common. Each copies it."""
+
+    fields: dict[str, object]
+    headers: dict[str, str]
+    header_templates: list[tuple[str, str]]
 
 
 def clean_line(text: str) -> str:
@@ -129,29 +144,33 @@ def clean_line(text: str) -> str:
     return _CONTROLS.sub("", _LINE_BREAKS.sub(" ", text))
 
 
-def _shared_fields(event: RecipientEvent, message: Message) -> dict[str, object]:
-    base: dict[str, object] = {"from": _no_controls("from", message.from_)}
+def _share(event: RecipientEvent, message: Message) -> _Shared:
+    fields: dict[str, object] = {"from": _no_controls("from", message.from_)}
     if message.reply_to is not None:
         given = [message.reply_to] if isinstance(message.reply_to, str) else message.reply_to
-        base["reply_to"] = [_no_controls("reply_to", address) for address in given]
-    if message.headers:
-        base["headers"] = {
-            _header_name(name): clean_line(value)
-            for name, value in message.headers.items()
-            if name.lower() not in _OURS
-        }
-    tags = {tag.name: tag.value for tag in message.tags or ()}
-    # Ours win: by them the campaign's mails are told apart in Resend's webhooks.
-    tags |= {"campaign": event.campaign_id, "organization": event.organization_id}
-    base["tags"] = [
-        {"name": name, "value": _NOT_IN_TAGS.sub("_", value)[:_TAG_LENGTH]}
-        for name, value in tags.items()
-    ]
+        fields["reply_to"] = [_no_controls("reply_to", address) for address in given]
     if message.topic_id is not None:
-        base["topic_id"] = message.topic_id
+        fields["topic_id"] = message.topic_id
     if message.scheduled_at is not None:
-        base["scheduled_at"] = message.scheduled_at
-    return base
+        fields["scheduled_at"] = message.scheduled_at
+    # Ours win: by them the campaign's mails are told apart in Resend's webhooks.
+    tags = {_tag(tag.name): _tag(tag.value) for tag in message.tags or ()}
+    tags |= {"campaign": _tag(event.campaign_id), "organization": _tag(event.organization_id)}
+    fields["tags"] = [{"name": name, "value": value} for name, value in tags.items()]
+    headers: dict[str, str] = {}
+    header_templates = []
+    for name, value in (message.headers or {}).items():
+        if _header_name(name).lower() in _OURS:
+            continue
+        if "{" in value:
+            header_templates.append((name, value))
+        else:
+            headers[name] = clean_line(value)
+    return _Shared(fields, headers, header_templates)
+
+
+def _tag(text: str) -> str:
+    return _NOT_IN_TAGS.sub("_", text)[:_TAG_LENGTH]
 
 
 def _no_controls(field: str, value: str) -> str:

@@ -5,11 +5,20 @@ from collections.abc import Mapping
 from threading import local
 
 from minijinja import Environment, TemplateError
-from pydantic import JsonValue
 
-Variables = Mapping[str, JsonValue]
+from streamer.mail.language import RefusedError, check
+from streamer.mail.values import Object, Value
+
+Variables = Mapping[str, Value]
+"""What `streamer.mail.values.readable` makes of a recipient's variables."""
 
 _MOST_TEMPLATES = 512
+_MOST_COMPILED = 16_000_000
+# The engine escapes what is inserted in templates of such names.
+_HTML, _TEXT = ".html", ".txt"
+# They make lists of lists, of which the engine does not count what they come to in print.
+_REFUSED_FILTERS = ("batch", "chain", "groupby", "pprint", "slice", "zip")
+_REFUSED_GLOBALS = ("debug", "dict")  # the first shows all variables
 _MOST_CULPRITS = 8
 _LEAST_FUEL = 100_000
 
@@ -25,14 +34,17 @@ class TooLargeError(ValueError):
 class Templates:
     """Renders templates; may be called from any thread, each of which compiles for itself.
 
-    What a template may do is bounded: it sees plain JSON values only, loads no other template,
-    and runs on fuel, which each step and each stretch of output burns.
+    What a template may do is bounded: it sees plain values only, uses the part of the language
+    that `streamer.mail.language` lets pass, and runs on fuel, which each step and each stretch
+    of text burns.
 
     Args:
-        max_bytes: of a mail; output far beyond it is cut off while it grows.
+        max_bytes: of a mail; a longer template is not compiled, and output far beyond it is cut
+            off while it grows.
     """
 
     def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._fuel = max(_LEAST_FUEL, max_bytes // 4)
         self._threads = local()
 
@@ -41,21 +53,25 @@ class Templates:
 
         Raises:
             RenderError: bad syntax, an undefined variable (named), or a failing expression.
-            TooLargeError: it ran out of fuel.
+            TooLargeError: the template is longer than a mail, or it ran out of fuel.
         """
-        return self._render("html", source, variables)
+        return self._render(_HTML, source, variables)
 
     def render_text(self, source: str, variables: Variables) -> str:
         """Render; what is inserted stays as it is. Raises as `render_html` does."""
-        return self._render("text", source, variables)
+        return self._render(_TEXT, source, variables)
 
     def check(self, source: str) -> None:
         """Compile only.
 
         Raises:
-            RenderError: bad syntax, with its line.
+            RenderError: bad syntax, or what a mail may not use, with its line; or it is longer
+                than a mail.
         """
-        self._compiler().name("text", source)
+        try:
+            self._compiler().name(_TEXT, source)
+        except TooLargeError as error:
+            raise RenderError(str(error)) from None
 
     def _render(self, kind: str, source: str, variables: Variables) -> str:
         compiler = self._compiler()
@@ -72,43 +88,57 @@ class Templates:
             raise RenderError(_first_line(error)) from None
         except (TypeError, ValueError, OverflowError) as error:  # a value that has no place there
             raise RenderError(str(error)) from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # the engine's own, and no Exception
+                raise
+            del self._threads.compiler
+            raise RenderError("the template engine failed on this template") from None
 
     def _compiler(self) -> "_Compiler":
         compiler: _Compiler | None = getattr(self._threads, "compiler", None)
         if compiler is None:
-            compiler = self._threads.compiler = _Compiler(self._fuel)
+            compiler = self._threads.compiler = _Compiler(self._max_bytes, self._fuel)
         return compiler
 
 
 class _Compiler:
     """One thread's compiled templates: the ones compiled last, found by their text."""
 
-    def __init__(self, fuel: int) -> None:
-        self.environment = Environment(
-            undefined_behavior="strict",
-            fuel=fuel,
-            auto_escape_callback=lambda name: name.startswith("html"),
-            debug=False,
-        )
-        self.environment.remove_global("debug")  # shows all variables
+    def __init__(self, max_bytes: int, fuel: int) -> None:
+        self.environment = Environment(undefined_behavior="strict", fuel=fuel, debug=False)
+        for name in _REFUSED_GLOBALS:
+            self.environment.remove_global(name)
+        for name in _REFUSED_FILTERS:
+            self.environment.remove_filter(name)
+        self._max_bytes = max_bytes
         self._names: dict[tuple[str, str], str] = {}
         self._made = 0
+        self._size = 0
 
     def name(self, kind: str, source: str) -> str:
         key = (kind, source)
         name = self._names.get(key)
         if name is not None:
             return name
+        if len(source) > self._max_bytes:
+            raise TooLargeError(f"the template alone has more than {self._max_bytes} bytes")
         self._made += 1
-        name = f"{kind}-{self._made}"
+        name = f"{self._made}{kind}"
         try:
+            check(source)
             self.environment.add_template(name, source)
+        except RefusedError as error:
+            raise RenderError(str(error)) from None
         except TemplateError as error:
             raise RenderError(_first_line(error)) from None
         self._names[key] = name
-        if len(self._names) > _MOST_TEMPLATES:
-            oldest = self._names.pop(next(iter(self._names)))
-            self.environment.remove_template(oldest)
+        self._size += len(source)
+        while len(self._names) > _MOST_TEMPLATES or (
+            self._size > _MOST_COMPILED and len(self._names) > 1
+        ):
+            oldest = next(iter(self._names))
+            self._size -= len(oldest[1])
+            self.environment.remove_template(self._names.pop(oldest))
         return name
 
     def explain_undefined(self, name: str, variables: Variables, error: TemplateError) -> str:
@@ -133,9 +163,9 @@ class _Compiler:
 
 
 def _resolves(path: str, variables: Variables) -> bool:
-    value: JsonValue = dict(variables)
+    value: Value | Variables = variables
     for part in path.split("."):
-        if not isinstance(value, dict) or part not in value:
+        if not isinstance(value, Object | Mapping) or part not in value:
             return False
         value = value[part]
     return True
@@ -143,19 +173,21 @@ def _resolves(path: str, variables: Variables) -> bool:
 
 def _with(variables: Variables, paths: list[str]) -> Variables:
     """The variables, and an empty text at each of the paths."""
-    result: dict[str, JsonValue] = dict(variables)
+    result = dict(variables)
     for path in paths:
-        *parents, last = path.split(".")
-        target = result
-        for parent in parents:
-            inner = target.get(parent)
-            copied: dict[str, JsonValue] = dict(inner) if isinstance(inner, dict) else {}
-            target[parent] = copied
-            target = copied
-        target.setdefault(last, "")
+        first, *rest = path.split(".")
+        result[first] = _grown(result.get(first), rest)
     return result
+
+
+def _grown(value: Value, path: list[str]) -> Value:
+    if not path:
+        return "" if value is None else value
+    inner = dict(value.items()) if isinstance(value, Object) else {}
+    inner[path[0]] = _grown(inner.get(path[0]), path[1:])
+    return Object(inner)
 
 
 def _first_line(error: TemplateError) -> str:
     """The message without the excerpt, and with `line N` for the name that nobody knows."""
-    return re.sub(r"\(in (?:html|text)-\d+:(\d+)\)", r"(line \1)", str(error).partition("\n")[0])
+    return re.sub(r"\(in \d+\.(?:html|txt):(\d+)\)", r"(line \1)", str(error).partition("\n")[0])

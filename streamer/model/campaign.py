@@ -66,8 +66,8 @@ class ResendTemplate(Model):
 class Message(Model):
     """What a campaign sends: templates in Jinja's language, or a template kept at Resend.
 
-    The fields carry Resend's names. `html`, `text` and `subject` are templates, the others are
-    taken as they are.
+    The fields carry Resend's names. `html`, `text`, `subject` and the values of `headers` are
+    templates, the others are taken as they are.
     """
 
     from_: Annotated[str, Field(alias="from", min_length=1)]
