@@ -7,7 +7,7 @@ from threading import local
 from minijinja import Environment, TemplateError
 
 from streamer.mail.language import RefusedError, check
-from streamer.mail.values import Object, Value
+from streamer.mail.values import Object, Value, with_value
 
 Variables = Mapping[str, Value]
 """What `streamer.mail.values.readable` makes of a recipient's variables."""
@@ -16,8 +16,8 @@ _MOST_TEMPLATES = 512
 _MOST_COMPILED = 16_000_000
 # The engine escapes what is inserted in templates of such names.
 _HTML, _TEXT = ".html", ".txt"
-# They make lists of lists, of which the engine does not count what they come to in print.
-_REFUSED_FILTERS = ("batch", "chain", "groupby", "pprint", "slice", "zip")
+# Of what they make, lists in lists and blanks, the engine does not count the size.
+_REFUSED_FILTERS = ("batch", "chain", "groupby", "pprint", "slice", "wordwrap", "zip")
 _REFUSED_GLOBALS = ("debug", "dict")  # the first shows all variables
 _MOST_CULPRITS = 8
 _LEAST_FUEL = 100_000
@@ -86,7 +86,8 @@ class Templates:
             if error.kind == "UndefinedError":
                 raise RenderError(compiler.explain_undefined(name, variables, error)) from None
             raise RenderError(_first_line(error)) from None
-        except (TypeError, ValueError, OverflowError) as error:  # a value that has no place there
+        except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+            # A value, or a method of one, that has no place there.
             raise RenderError(str(error)) from None
         except BaseException as error:
             if type(error).__name__ != "PanicException":  # the engine's own, and no Exception
@@ -183,9 +184,8 @@ def _with(variables: Variables, paths: list[str]) -> Variables:
 def _grown(value: Value, path: list[str]) -> Value:
     if not path:
         return "" if value is None else value
-    inner = dict(value.items()) if isinstance(value, Object) else {}
-    inner[path[0]] = _grown(inner.get(path[0]), path[1:])
-    return Object(inner)
+    owner = value if isinstance(value, Object) else Object({})
+    return with_value(owner, path[0], _grown(owner.get(path[0]), path[1:]))
 
 
 def _first_line(error: TemplateError) -> str:

@@ -1,11 +1,11 @@
 """A recipient's variables as a template may see them: to be read, and nothing else."""
 
-from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, TypeAlias
 
 from pydantic import JsonValue
 
-Value: TypeAlias = "str | int | float | bool | tuple[Value, ...] | Object | None"
+Value: TypeAlias = "str | int | float | bool | tuple[Value, ...] | Array | Object | None"
 """A JSON value that cannot be changed."""
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
@@ -15,13 +15,42 @@ class OutOfRangeError(ValueError):
     """A whole number has no place in 64 bits: the engine would write it as a fraction."""
 
 
-class Object:
-    """A JSON object. A dict would let a template change it, or put it into itself."""
+class Array:
+    """A JSON array, or what an object lists.
+
+    A tuple would do, if the engine did not copy it each time that it looks at it. The methods of
+    a sequence are left out: their work would not be counted.
+    """
 
     __slots__ = ("_values",)
 
+    def __init__(self, values: tuple["Value", ...]) -> None:
+        self._values = values
+
+    def __getitem__(self, index: int) -> "Value":
+        return self._values[index]
+
+    def __iter__(self) -> Iterator["Value"]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(list(self._values))
+
+
+Sequence.register(Array)  # by which the engine knows it for one
+
+
+class Object:
+    """A JSON object. A dict would let a template change it, or put it into itself."""
+
+    __slots__ = ("_lists", "_values")
+
     def __init__(self, values: dict[str, Value]) -> None:
         self._values = values
+        self._lists: dict[str, Array] = {}  # made once, however often a loop asks
 
     def __getitem__(self, key: str) -> Value:
         return self._values[key]
@@ -32,30 +61,41 @@ class Object:
     def __len__(self) -> int:
         return len(self._values)
 
-    def __str__(self) -> str:
-        return str(self._values)
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return repr(self._values)
 
     def get(self, key: str, default: Value = None) -> Value:
         """The value of a key, or the default."""
         return self._values.get(key, default)
 
-    def keys(self) -> tuple[str, ...]:
+    def keys(self) -> Array:
         """All keys."""
-        return tuple(self._values)
+        return self._list("keys")
 
-    def values(self) -> tuple[Value, ...]:
+    def values(self) -> Array:
         """All values."""
-        return tuple(self._values.values())
+        return self._list("values")
 
-    def items(self) -> tuple[tuple[str, Value], ...]:
+    def items(self) -> Array:
         """All keys with their values."""
-        return tuple(self._values.items())
+        return self._list("items")
+
+    def _list(self, which: Literal["keys", "values", "items"]) -> Array:
+        if which not in self._lists:
+            self._lists[which] = Array(tuple(getattr(self._values, which)()))
+        return self._lists[which]
+
+
+def with_value(values: Object, key: str, value: Value) -> Object:
+    """The object with another value of this key."""
+    return Object({name: values[name] for name in values} | {key: value})
 
 
 def readable(variables: Mapping[str, JsonValue]) -> dict[str, Value]:
-    """The variables, lists as tuples and objects as `Object`.
+    """The variables, lists as `Array` and objects as `Object`.
 
     Raises:
         OutOfRangeError: a whole number of more than 64 bits; the message names its variable.
@@ -76,7 +116,7 @@ def _readable(value: JsonValue) -> Value:
     if isinstance(value, dict):
         return Object({key: _readable(inner) for key, inner in value.items()})
     if isinstance(value, list):
-        return tuple(map(_readable, value))
+        return Array(tuple(map(_readable, value)))
     if isinstance(value, int) and not _LEAST <= value <= _MOST:
         raise OutOfRangeError("the number is too large")
     return value
