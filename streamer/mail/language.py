@@ -45,6 +45,8 @@ _START = re.compile(r"\{([{%#])[-+]?")
 _BLANK = r"[ \t\n\f\r]*"
 _RAW = re.compile(rf"{_BLANK}raw{_BLANK}[-+]?%\}}")
 _END_OF_RAW = re.compile(rf"\{{%[-+]?{_BLANK}endraw{_BLANK}[-+]?%\}}")
+_END_OF_STATEMENT = re.compile(rf"{_BLANK}[-+]?%\}}")
+_END_OF_OUTPUT = re.compile(rf"{_BLANK}[-+]?\}}\}}")
 _TOKEN = re.compile(
     r"""[ \t\n\f\r]*
     (?:(?P<text>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
@@ -122,7 +124,7 @@ def _tags(source: str) -> Iterator[_Tag]:
 
 def _read(source: str, start: int, position: int, is_statement: bool) -> tuple[_Tag, int]:
     tag = _Tag(start, is_statement, [], [])
-    end = re.compile(rf"{_BLANK}[-+]?{'%' if is_statement else chr(125)}\}}")
+    end = _END_OF_STATEMENT if is_statement else _END_OF_OUTPUT
     depth = 0
     while token := _TOKEN.match(source, position):
         if depth == 0 and (closed := end.match(source, position)):

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from threading import local
 
 from minijinja import Environment, TemplateError
+from pydantic import JsonValue
 
 from streamer.mail.language import RefusedError, check
-from streamer.mail.values import Object, Value, with_value
+from streamer.mail.values import Value
 
-Variables = Mapping[str, Value]
-"""What `streamer.mail.values.readable` makes of a recipient's variables."""
+Variables = Mapping[str, JsonValue | Value]
+"""By name. With a template that others wrote, only what `streamer.mail.values.readable` made."""
 
 _MOST_TEMPLATES = 512
 _MOST_COMPILED = 16_000_000
@@ -19,12 +20,16 @@ _HTML, _TEXT = ".html", ".txt"
 # Of what they make, lists in lists and blanks, the engine does not count the size.
 _REFUSED_FILTERS = ("batch", "chain", "groupby", "pprint", "slice", "wordwrap", "zip")
 _REFUSED_GLOBALS = ("debug", "dict")  # the first shows all variables
-_MOST_CULPRITS = 8
+_PLACE = re.compile(r" \(in \d+\.(?:html|txt):\d+\)\Z")
 _LEAST_FUEL = 100_000
+_LONGEST_DETAIL = 500
 
 
 class RenderError(ValueError):
     """A template cannot be rendered for this recipient; the message says why and where."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail[:_LONGEST_DETAIL])  # it may quote a name as long as the template
 
 
 class TooLargeError(ValueError):
@@ -84,8 +89,8 @@ class Templates:
                     "the template was stopped: it makes too much, or loops"
                 ) from None
             if error.kind == "UndefinedError":
-                raise RenderError(compiler.explain_undefined(name, variables, error)) from None
-            raise RenderError(_first_line(error)) from None
+                raise RenderError(_name_undefined(error, source)) from None
+            raise RenderError(_explain(error)) from None
         except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
             # A value, or a method of one, that has no place there.
             raise RenderError(str(error)) from None
@@ -106,7 +111,8 @@ class _Compiler:
     """One thread's compiled templates: the ones compiled last, found by their text."""
 
     def __init__(self, max_bytes: int, fuel: int) -> None:
-        self.environment = Environment(undefined_behavior="strict", fuel=fuel, debug=False)
+        # With debug an error names what is undefined; it costs nothing until there is one.
+        self.environment = Environment(undefined_behavior="strict", fuel=fuel, debug=True)
         for name in _REFUSED_GLOBALS:
             self.environment.remove_global(name)
         for name in _REFUSED_FILTERS:
@@ -131,7 +137,7 @@ class _Compiler:
         except RefusedError as error:
             raise RenderError(str(error)) from None
         except TemplateError as error:
-            raise RenderError(_first_line(error)) from None
+            raise RenderError(_explain(error)) from None
         self._names[key] = name
         self._size += len(source)
         while len(self._names) > _MOST_TEMPLATES or (
@@ -142,52 +148,23 @@ class _Compiler:
             self.environment.remove_template(self._names.pop(oldest))
         return name
 
-    def explain_undefined(self, name: str, variables: Variables, error: TemplateError) -> str:
-        """Name what is undefined: what fails while all other absent names have a value."""
-        paths = self.environment.undeclared_variables_in_template(name, nested=True)
-        absent = sorted(path for path in paths if not _resolves(path, variables))
-        culprits = [
-            path
-            for path in absent[:_MOST_CULPRITS]
-            if self._is_undefined(name, _with(variables, [p for p in absent if p != path]))
-        ]
-        names = ", ".join(culprits or absent[:1] or ["an expression"])
-        line = re.search(r":(\d+)\)", str(error))
-        return f"undefined variable: {names}" + (f" (line {line[1]})" if line else "")
 
-    def _is_undefined(self, name: str, variables: Variables) -> bool:
-        try:
-            self.environment.render_template(name, **variables)
-        except TemplateError as error:
-            return error.kind == "UndefinedError"
-        return False
+def _name_undefined(error: TemplateError, source: str) -> str:
+    """The undefined variable, with the attributes that were wanted of it."""
+    found = re.match(r"`(.+)` is undefined", error.detail or "")
+    name = found[1] if found else "an expression"
+    if error.range is not None:
+        start, end = error.range
+        wanted = source.encode()[start:end].decode()
+        if re.fullmatch(rf"{re.escape(name)}(?:\.\w+)+", wanted):
+            name = wanted
+    return f"undefined variable: {name}{_place(error)}"
 
 
-def _resolves(path: str, variables: Variables) -> bool:
-    value: Value | Variables = variables
-    for part in path.split("."):
-        if not isinstance(value, Object | Mapping) or part not in value:
-            return False
-        value = value[part]
-    return True
+def _explain(error: TemplateError) -> str:
+    # The error's whole text has an excerpt of the source, and all variables.
+    return f"{_PLACE.sub('', error.message)}{_place(error)}"
 
 
-def _with(variables: Variables, paths: list[str]) -> Variables:
-    """The variables, and an empty text at each of the paths."""
-    result = dict(variables)
-    for path in paths:
-        first, *rest = path.split(".")
-        result[first] = _grown(result.get(first), rest)
-    return result
-
-
-def _grown(value: Value, path: list[str]) -> Value:
-    if not path:
-        return "" if value is None else value
-    owner = value if isinstance(value, Object) else Object({})
-    return with_value(owner, path[0], _grown(owner.get(path[0]), path[1:]))
-
-
-def _first_line(error: TemplateError) -> str:
-    """The message without the excerpt, and with `line N` for the name that nobody knows."""
-    return re.sub(r"\(in \d+\.(?:html|txt):(\d+)\)", r"(line \1)", str(error).partition("\n")[0])
+def _place(error: TemplateError) -> str:
+    return "" if error.line is None else f" (line {error.line})"

@@ -89,11 +89,6 @@ class Object:
         return self._lists[which]
 
 
-def with_value(values: Object, key: str, value: Value) -> Object:
-    """The object with another value of this key."""
-    return Object({name: values[name] for name in values} | {key: value})
-
-
 def readable(variables: Mapping[str, JsonValue]) -> dict[str, Value]:
     """The variables, lists as `Array` and objects as `Object`.
 

@@ -1,10 +1,12 @@
 """Settings: the environment over the file over the defaults, and clear words about mistakes."""
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from streamer.settings import SettingsError, load
+from streamer.settings import Account, SettingsError, load
 
 
 def test_the_environment_is_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +52,87 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="nowhere"):
         load(tmp_path / "nowhere.toml")
+
+
+_DEFAULTS = {
+    "kafka.bootstrap_servers": "localhost:9092",
+    "kafka.group_id": "streamer",
+    "kafka.group_protocol": "classic",
+    "kafka.properties": {},
+    "topics.recipients": "campaign.recipients",
+    "topics.outcomes": "campaign.outcomes",
+    "topics.dead_letters": "campaign.dead-letters",
+    "topics.parked": "campaign.parked",
+    "topics.results": "campaign.results",
+    "redis.url": "redis://localhost:6379/0",
+    "redis.cluster": False,
+    "batch.size": 100,
+    "batch.linger_ms": 200,
+    "batch.max_in_flight": 8,
+    "batch.max_bytes": 8_000_000,
+    "mail.max_bytes": 1_000_000,
+    "delivery.safe_window_s": 82_800,
+    "delivery.set_aside_s": 20,
+    "delivery.give_up_s": 3600,
+    "delivery.hold_probe_s": 30,
+    "delivery.timeout_s": 30,
+    "worker.id": socket.gethostname(),
+    "worker.shutdown_timeout_s": 25,
+    "metrics.port": 9464,
+    "unsubscribe.base_url": None,
+    "unsubscribe.secret": None,
+    "unsubscribe.required": True,
+}
+
+
+@pytest.mark.parametrize(("name", "default"), _DEFAULTS.items(), ids=_DEFAULTS)
+def test_the_defaults(name: str, default: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    _clear(monkeypatch)
+    section, _, setting = name.partition(".")
+    assert load().model_dump()[section][setting] == default
+
+
+def test_the_default_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    _clear(monkeypatch)
+    assert load().accounts == {"default": Account(api_key_env="RESEND_API_KEY")}
+    assert load().accounts["default"].organizations is None
+    assert load().accounts["default"].requests_per_second == 10
+    assert load().api_url == "https://api.resend.com"
+    monkeypatch.setenv("RESEND_API_URL", "http://localhost:8025/")
+    assert load().api_url == "http://localhost:8025"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("STREAMER_BATCH__SIZE", "x", "batch.size: .*STREAMER_BATCH__SIZE"),
+        ("STREAMER_BATCH__SISE", "1", "batch.sise"),
+        ("STREAMER_METRICS__PORT", "-1", "metrics.port"),
+        ("STREAMER_KAFKA__GROUP_PROTOCOL", "new", "kafka.group_protocol: .*'classic'"),
+        ("STREAMER_KAFKA", "{", "environment.*kafka"),
+        ("STREAMER_ACCOUNTS", '{"a": {"api_key_env": "A", "api_key_file": "b"}}', "one of"),
+    ],
+)
+def test_a_mistake_in_the_environment_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    _clear(monkeypatch)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=words):
+        load()
+
+
+def test_one_secret_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    _clear(monkeypatch)
+    assert load().unsubscribe.secrets == ()
+    monkeypatch.setenv("STREAMER_UNSUBSCRIBE__SECRET", "a secret as plain text")
+    assert load().unsubscribe.secrets == (b"a secret as plain text",)
+
+
+def _clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in os.environ:
+        if variable.startswith(("STREAMER_", "RESEND_API_URL")):
+            monkeypatch.delenv(variable)
 
 
 def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import tracemalloc
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -103,6 +104,10 @@ def test_a_template_kept_at_resend() -> None:
         ("{% if nobody %}{% endif %}", "nobody"),
         ("{{ name|default('x') }} {{ nobody }}", "undefined variable: nobody"),
         ("{{ known.deeper }}", r"known\.deeper"),
+        ("{{ known['deeper'] }}", r"known\['deeper'\]"),
+        ("{{ 'x' ~ nobody }}", "undefined variable: nobody"),
+        ("{{ nobody + 1 }}", "`nobody` is undefined"),
+        ("{{ name }}", "undefined variable: name"),
     ],
 )
 def test_an_undefined_variable_is_named(template: str, named: str) -> None:
@@ -138,6 +143,12 @@ def test_what_a_template_may_not_do(template: str) -> None:
         "{% for i in range(40) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
         "{% for i in range(9999) %}{{ big }}{% endfor %}",
         "{{ big }}" * 11,
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% set a = items|length %}"
+        "{% endfor %}{% endfor %}",
+        "{{ items|join(items) }}",
+        "{% for x in items %}{% if x in items|sort %}{% endif %}{% endfor %}",
+        "{{ '%100000000d'|format(1) }}",
+        "{{ 'x'|indent(100000000) }}",
         "x" * (_MAX + 1),
     ],
 )
@@ -145,7 +156,10 @@ def test_a_mail_that_is_too_large_is_not_made_to_its_end(template: str) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(TooLargeError):
-            _compose({"html": template}, {"big": "y" * 100_000})
+            _compose(
+                {"html": template},
+                {"big": "y" * 100_000, "items": [f"item {i}" for i in range(20_000)]},
+            )
         assert tracemalloc.get_traced_memory()[1] < 40 * _MAX
     finally:
         tracemalloc.stop()
@@ -169,6 +183,133 @@ def test_no_line_break_gets_into_a_header(text: str) -> None:
     for line in (mail["subject"], mail["from"], *mail["headers"].values()):
         assert len(line.splitlines()) <= 1
         assert all(ord(letter) >= 32 for letter in line)
+
+
+@given(st.text(), st.sampled_from(["from", "reply_to"]))
+def test_no_control_character_gets_into_an_address(text: str, field: str) -> None:
+    breaks = any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text)
+    if breaks:
+        with pytest.raises(RenderError, match=f"{field} has a control character"):
+            _compose({"text": "x", field: f"A {text}"})
+        return
+    mail = _compose({"text": "x", field: f"A {text}"})
+    given_back = mail[field] if field == "from" else mail[field][0]
+    assert given_back == f"A {text}"
+
+
+def test_the_values_of_headers_are_templates() -> None:
+    mail = _compose(
+        {"text": "x", "headers": {"X-Name": "{{ v }} {{ email }}", "X-Plain": "a\r\nb"}},
+        {"v": "Ann\r\nBcc: evil@example.com"},
+    )
+    assert mail["headers"]["X-Name"] == "Ann Bcc: evil@example.com ann@example.com"
+    assert mail["headers"]["X-Plain"] == "a b"
+    with pytest.raises(RenderError, match="nobody"):
+        _compose({"text": "x", "headers": {"X-Name": "{{ nobody }}"}})
+
+
+@pytest.mark.parametrize("name", ["List-Unsubscribe", "list-unsubscribe-POST"])
+def test_no_header_stands_in_for_ours(name: str) -> None:
+    mail = _compose({"text": "x", "headers": {name: "{{ nobody }}"}})
+    assert set(mail["headers"]) == {"List-Unsubscribe", "List-Unsubscribe-Post"}
+    assert "headers" not in _compose({"text": "x", "headers": {name: "x"}}, links=None)
+
+
+def test_tags_have_the_characters_and_the_length_that_resend_allows() -> None:
+    mail = _compose(
+        {
+            "text": "x",
+            "tags": [{"name": "a b", "value": "é\n" + "x" * 300}, {"name": "a.b", "value": "2"}],
+        },
+        organization_id="o.1",
+    )
+    tags = {tag["name"]: tag["value"] for tag in mail["tags"]}
+    assert tags == {"a_b": "2", "campaign": "spring_26", "organization": "o_1"}
+    long = _compose({"text": "x", "tags": [{"name": "a", "value": "x" * 300}]})["tags"]
+    assert long[0] == {"name": "a", "value": "x" * 256}
+
+
+def test_what_is_taken_as_it_is() -> None:
+    fields = {"topic_id": "t", "scheduled_at": "in 1 hour", "from": "{{ x }} <a@b.test>"}
+    mail = _compose({"text": "x", "reply_to": ["a@b.test", "c@d.test"], **fields})
+    assert {field: mail[field] for field in fields} == fields
+    assert mail["reply_to"] == ["a@b.test", "c@d.test"]
+    assert not {"expires_at", "expected_recipients", "html", "template"} & set(mail)
+
+
+def test_the_fixed_variables_win() -> None:
+    fixed = ["email", "recipient_id", "campaign_id", "organization_id", "name"]
+    text = " ".join(f"{{{{ {variable} }}}}" for variable in fixed)
+    mail = _compose({"text": text}, dict.fromkeys([*fixed, "unsubscribe_url"], "no"), name="Ann")
+    assert mail["text"] == "ann@example.com r-1 spring:26 acme Ann"
+    mail = _compose({"text": "{{ unsubscribe_url }}"}, {"unsubscribe_url": "no"})
+    assert f"<{mail['text']}>" == mail["headers"]["List-Unsubscribe"]
+
+
+def test_no_name_is_no_variable() -> None:
+    assert _compose({"text": "{{ name|default('there') }}"})["text"] == "there"
+
+
+def test_equal_messages_of_different_campaigns_are_kept_apart() -> None:
+    composer = Composer(Templates(_MAX), _LINKS, _MAX)
+    seen = []
+    for campaign in ("c1", "c2", "c1"):
+        fields = {"organization_id": "o", "campaign_id": campaign, "recipient_id": "r"}
+        event = RecipientEvent.model_validate({**fields, "email": "a@b.test"})
+        message = Message.model_validate({"from": "a@b.test", "subject": "s", "text": "t"})
+        mail = orjson.loads(composer.compose(event, "a@b.test", message))
+        seen.append(mail["tags"][0]["value"])
+    assert seen == ["c1", "c2", "c1"]
+
+
+def test_the_limit_is_one_of_bytes() -> None:
+    def size_of(text: str, limit: int) -> int:
+        event = RecipientEvent.model_validate(
+            {"organization_id": "o", "campaign_id": "c", "recipient_id": "r", "email": "a@b.test"}
+        )
+        message = Message.model_validate({"from": "a@b.test", "subject": "s", "text": text})
+        return len(Composer(Templates(limit), _LINKS, limit).compose(event, "a@b.test", message))
+
+    size = size_of("é" * 1000, _MAX)
+    assert size_of("é" * 1000, size) == size
+    with pytest.raises(TooLargeError, match=f"{size} bytes, {size - 1} are allowed"):
+        size_of("é" * 1000, size - 1)
+
+
+def test_a_detail_is_short() -> None:
+    with pytest.raises(RenderError) as caught:
+        _compose({"text": "{{ " + "x" * 10_000 + " }}"})
+    assert len(str(caught.value)) <= 500
+
+
+def test_a_panic_of_the_engine_is_a_render_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):
+        """As the engine's: not an Exception."""
+
+    def panics(*_: object, **__: object) -> str:
+        raise PanicException
+
+    templates = Templates(_MAX)
+    assert templates.render_text("a", {}) == "a"
+    with monkeypatch.context() as patched:
+        patched.setattr("minijinja.Environment.render_template", panics, raising=False)
+        with pytest.raises(RenderError, match="engine"):
+            templates.render_text("a", {})
+    assert templates.render_text("a", {}) == "a"
+
+
+def test_old_templates_make_room() -> None:
+    templates = Templates(_MAX)
+    for number in range(1500):
+        assert templates.render_text(f"{number} {{{{ x }}}}", {"x": "y"}) == f"{number} y"
+    big = "x" * 900_000
+    tracemalloc.start()
+    try:
+        for number in range(40):
+            assert templates.render_text(f"{number}{big}", {}).startswith(str(number))
+        assert tracemalloc.get_traced_memory()[0] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_line_breaks_in_a_subject_become_one_space() -> None:

@@ -1,5 +1,7 @@
 """Tokens: what was signed comes back, and nothing else is taken."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +48,18 @@ def test_secrets_rotate() -> None:
     assert _links(_NEW, _OLD).sign("a", "b", "c@d.test") == _links(_NEW).sign("a", "b", "c@d.test")
     with pytest.raises(InvalidTokenError):
         _links(_NEW).verify(token)
+
+
+def test_a_token_is_safe_in_a_url() -> None:
+    token = _links(_NEW).sign("o" * 128, "c" * 128, "a" * 64 + "@example.com")
+    assert re.fullmatch(r"1\.[A-Za-z0-9_-]+", token)
+
+
+def test_a_token_of_another_version_is_refused() -> None:
+    token = _links(_NEW).sign("acme", "spring", "ann@example.com")
+    for other in (f"2{token[1:]}", token[2:], f"1.{token}", f"{token}=", f" {token}", ""):
+        with pytest.raises(InvalidTokenError):
+            _links(_NEW).verify(other)
 
 
 def test_fields_cannot_be_shifted() -> None:

@@ -37,7 +37,9 @@ def test_read(value: bytes) -> None:
     assert parse(value).organization_id == "acme"
 
 
-@pytest.mark.parametrize("value", [None, b"", b"\xff", b"{", b"nothing", b"[" * 10_000, b"{}x"])
+@pytest.mark.parametrize(
+    "value", [None, b"", b"\xff", b"{", b"nothing", b"[" * 10_000, b"{}x", b'{"email":"\\ud800"}']
+)
 def test_undecodable(value: bytes | None) -> None:
     with pytest.raises(DeadEventError) as caught:
         parse(value)
