@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from threading import local
+from typing import TypeAlias
 
 from minijinja import Environment, TemplateError
 from pydantic import JsonValue
@@ -10,7 +11,7 @@ from pydantic import JsonValue
 from streamer.mail.language import RefusedError, check
 from streamer.mail.values import Value
 
-Variables = Mapping[str, JsonValue | Value]
+Variables: TypeAlias = "Mapping[str, JsonValue | Value]"
 """By name. With a template that others wrote, only what `streamer.mail.values.readable` made."""
 
 _MOST_TEMPLATES = 512
