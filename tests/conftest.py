@@ -55,8 +55,24 @@ def sandbox() -> Iterator[SandboxProcess]:
 
 
 @pytest.fixture
-def world(stack: Stack, sandbox: SandboxProcess, tmp_path: Path) -> Iterator[World]:
+def make_world(
+    stack: Stack, sandbox: SandboxProcess, tmp_path: Path
+) -> Iterator[Callable[..., World]]:
+    """Worlds on the shared servers, or on one that may be harmed instead of its like."""
+    made: list[World] = []
+
+    def make(kafka: Kafka | None = None, redis: Redis | None = None) -> World:
+        servers = stack.bootstrap_servers if kafka is None else kafka.bootstrap_servers
+        url = stack.redis_url if redis is None else redis.url
+        made.append(World(servers, url, sandbox, tmp_path))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.close()
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
     """A world on the shared servers."""
-    one = World(stack.bootstrap_servers, stack.redis_url, sandbox, tmp_path)
-    yield one
-    one.close()
+    return make_world()

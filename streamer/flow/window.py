@@ -6,6 +6,9 @@ from itertools import islice, takewhile
 
 from streamer.model.record import Record
 
+Partition = tuple[str, int]
+"""A topic and the number of its partition."""
+
 
 class PartitionWindow:
     """The records of one partition between its committed offset and the last one admitted.

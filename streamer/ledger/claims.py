@@ -44,9 +44,7 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """The pin was made, at this time of Redis' clock (milliseconds)."""
-
-    pinned_at: int
+    """The pin was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ class Claims:
         pipeline = self._client.pipeline(transaction=False)
         prefix = keys.claims_prefix(organization)
         for record in records:
-            field = _field(_address(record))
+            field = _field(record.known_address)
             pipeline.hget(f"{prefix}{record.known_event.campaign_id}:{_bucket(field)}", field)
         return [None if value is None else _read_claim(value) for value in pipeline.execute()]
 
@@ -99,7 +97,7 @@ class Claims:
         After an error of Redis the pin may have been made or not: pin again, under the same
         batch id, and find out by the conflicts.
         """
-        addresses = [_address(record) for record in records]
+        addresses = [record.known_address for record in records]
         members = "".join(
             f"{record.known_event.campaign_id}\t{address}\t{record.coordinates}\n"
             for record, address in zip(records, addresses, strict=True)
@@ -119,7 +117,7 @@ class Claims:
             args,
         )
         if reply[0] == b"pinned":
-            return Pinned(cast(int, reply[1]))
+            return Pinned()
         flat = cast(list[object], reply[2])
         claims = {
             cast(int, index): _read_claim(cast(bytes, value))
@@ -155,12 +153,6 @@ class Claims:
             [_write_result(result), self._ttl_s],
         )
         return None if reply[0] == b"lost" else _read_result(cast(bytes, reply[1]))
-
-
-def _address(record: Record) -> str:
-    if record.address is None:
-        raise AssertionError(f"the record at {record.coordinates} has no valid address")
-    return record.address
 
 
 def _field(address: str) -> bytes:

@@ -3,7 +3,7 @@
 -- ARGV: epoch, claims prefix, batch id (12 bytes), members, claim fields (12 bytes each),
 --       body, account, time to live in seconds
 -- members: one line each: campaign TAB address TAB coordinates
--- Answers {'pinned', milliseconds}, {'conflict', {suppressed indexes}, {index, claim, ...}},
+-- Answers {'pinned'}, {'conflict', {suppressed indexes}, {index, claim, ...}},
 -- or {'epoch'}. The claims' keys are of the slot of KEYS, as the prefix carries the hash tag.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {'epoch'}
@@ -47,4 +47,4 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HSET', KEYS[3], 'body', ARGV[6], 'account', ARGV[7], 'pinned_at', now)
 redis.call('EXPIRE', KEYS[3], ARGV[8])
-return {'pinned', now}
+return {'pinned'}

@@ -110,3 +110,10 @@ class Record:
         if self.event is None:
             raise AssertionError(f"the record at {self.coordinates} was never parsed")
         return self.event
+
+    @property
+    def known_address(self) -> str:
+        """The normalised address of a record that has a valid one."""
+        if self.address is None:
+            raise AssertionError(f"the record at {self.coordinates} has no valid address")
+        return self.address

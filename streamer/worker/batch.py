@@ -36,7 +36,7 @@ class Batch:
         self._size = size
         self._max_bytes = max_bytes
         self._bytes = 2
-        self._recipients: set[tuple[str, str | None]] = set()
+        self._holders: dict[tuple[str, str | None], Record] = {}
         self._closed = False
 
     @property
@@ -44,9 +44,9 @@ class Batch:
         """How many more mails it takes; 0 also when the next one would be too many bytes."""
         return 0 if self._closed else self._size - len(self.records)
 
-    def holds(self, record: Record) -> bool:
-        """Whether it has a mail for the record's address of the same campaign already."""
-        return _recipient(record) in self._recipients
+    def holder(self, record: Record) -> Record | None:
+        """The member with the record's address and campaign; None if there is none."""
+        return self._holders.get(_recipient(record))
 
     def add(self, record: Record, mail: bytes) -> bool:
         """Add a mail; False, and the batch is closed, if its bytes have no place any more."""
@@ -54,21 +54,20 @@ class Batch:
             self._closed = True
             return False
         self._bytes += len(mail) + 1
-        self._recipients.add(_recipient(record))
+        self._holders[_recipient(record)] = record
         self.records.append(record)
         self.mails.append(mail)
         return True
 
-    def remove(self, items: frozenset[int]) -> list[Record]:
-        """Take members out, by their indexes, and return their records."""
-        removed = [self.records[item] for item in sorted(items)]
+    def remove(self, items: frozenset[int]) -> None:
+        """Take members out, by their indexes."""
         kept = [item for item in range(len(self.records)) if item not in items]
         self._bytes -= sum(len(self.mails[item]) + 1 for item in items)
-        self._recipients.difference_update(map(_recipient, removed))
+        for item in items:
+            del self._holders[_recipient(self.records[item])]
         self.records = [self.records[item] for item in kept]
         self.mails = [self.mails[item] for item in kept]
         self._closed = False
-        return removed
 
 
 def _recipient(record: Record) -> tuple[str, str | None]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streamer import metrics
-from streamer.flow.window import PartitionWindow
+from streamer.flow.window import Partition, PartitionWindow
 from streamer.model.record import DeadLetter, Record
 from streamer.model.wire import dead_letter_headers, outcome_value
 from streamer.settings import Settings
@@ -17,7 +17,6 @@ from streamer.worker import kafka
 
 logger = logging.getLogger(__name__)
 
-Partition = tuple[str, int]
 Prefixes = dict[Partition, tuple[PartitionWindow, list[Record]]]
 
 _MOST_RECORDS = 5_000

@@ -1,5 +1,6 @@
 """A batch's life: fill, pin, send, resolve; and adopting one that was pinned before."""
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -27,10 +28,12 @@ from streamer.worker.definitions import Definitions
 from streamer.worker.sending import Sender
 from streamer.worker.waiting import Waiting
 
+logger = logging.getLogger(__name__)
+
 Checkpoint = Callable[[str], None]
 """Called at named points of a batch's life; tests of crashes kill the process there."""
 
-_NO_ACCOUNT_WAIT_S = 5.0
+_NO_ACCOUNT_WAIT_S = 60.0
 
 
 class Delivery:
@@ -72,7 +75,7 @@ class Delivery:
         """
         account = self._account(organization)
         batch = Batch(organization, self._settings.batch.size, self._settings.batch.max_bytes)
-        work = _Work(batch)
+        work = Work(batch)
         self._screen(work, records)
         self._fill(work)
         if self._may_still_fill(work):
@@ -96,13 +99,18 @@ class Delivery:
 
     def _account(self, organization: str) -> str:
         while (account := self._accounts.of(organization)) is None:
+            logger.error(
+                "no account serves the organization, its records wait: name it in the "
+                "`organizations` of one, and restart",
+                extra={"organization": organization},
+            )
             metrics.ACCOUNT_HELD.labels("none", "no_account").set(1)
             self._waiting.sleep(_NO_ACCOUNT_WAIT_S)
         return account
 
     # Filling
 
-    def _fill(self, work: "_Work") -> None:
+    def _fill(self, work: "Work") -> None:
         """Fill the batch after filtering: who drops out is replaced while others wait."""
         batch = work.batch
         while batch.room:
@@ -111,7 +119,7 @@ class Delivery:
                 return
             self._screen(work, records)
 
-    def _may_still_fill(self, work: "_Work") -> bool:
+    def _may_still_fill(self, work: "Work") -> bool:
         records = work.batch.records
         now = time.monotonic()
         return bool(
@@ -120,18 +128,18 @@ class Delivery:
             and not any(self._batcher.overdue(record, now) for record in records)
         )
 
-    def _screen(self, work: "_Work", records: list[Record]) -> None:
+    def _screen(self, work: "Work", records: list[Record]) -> None:
         """Render the mails of those who may get one; end the others, if nothing was pinned."""
         found = self._probe(work.batch.organization, records)
         now = datetime.now(UTC)
         endings: list[tuple[Record, Outcome | DeadLetter]] = []
         for position, record in enumerate(records):
-            if record.address is not None and work.batch.holds(record):
+            if record.address is not None and work.batch.holder(record) is not None:
                 work.twins.append(record)
                 continue
             try:
                 message = self._message(record, found, now, found.suppressed[position])
-                mail = self._composer.compose(record.known_event, _address(record), message)
+                mail = self._composer.compose(record.known_event, record.known_address, message)
             except _NotMailed as reason:
                 endings.append((record, reason.ending))
             except RenderError as error:
@@ -189,7 +197,7 @@ class Delivery:
         return message
 
     def _end_unless_pinned(
-        self, work: "_Work", endings: list[tuple[Record, Outcome | DeadLetter]]
+        self, work: "Work", endings: list[tuple[Record, Outcome | DeadLetter]]
     ) -> None:
         """End records that would not be mailed now, unless they were pinned before a crash."""
         now = time.time()
@@ -212,7 +220,7 @@ class Delivery:
 
     # Pinning
 
-    def _pin(self, work: "_Work", account: str) -> bool:
+    def _pin(self, work: "Work", account: str) -> bool:
         """Pin the batch, without those who turn out to be suppressed or claimed.
 
         False if nobody is left.
@@ -240,7 +248,7 @@ class Delivery:
             self._fill(work)
         return False
 
-    def _drop_conflicts(self, work: "_Work", conflict: Conflict) -> None:
+    def _drop_conflicts(self, work: "Work", conflict: Conflict) -> None:
         items = conflict.suppressed | conflict.claims.keys()
         now = time.time()
         for item in items:
@@ -254,14 +262,9 @@ class Delivery:
 
     # Delivering
 
-    def _deliver_pinned(self, work: "_Work", account: str) -> None:
+    def _deliver_pinned(self, work: "Work", account: str) -> None:
         batch = work.batch
-        now = time.time()
-        # Their address is claimed now, by a record that is mailed.
-        twins = [twin for twin in work.twins if batch.holds(twin)]
-        work.twins = [twin for twin in work.twins if not batch.holds(twin)]
-        for twin in twins:
-            twin.end(Outcome.of(Reason.DUPLICATE), now)
+        work.end_twins(time.time())
         batch.state = BatchState.SENDING
         result = self._underway.once(
             batch.id,
@@ -318,7 +321,7 @@ class _NotMailed(Exception):  # noqa: N818 - no error, a decision
         self.ending = ending
 
 
-class _Work:
+class Work:
     """A batch, and who turned up beside it while it was filled.
 
     Attributes:
@@ -337,6 +340,22 @@ class _Work:
             self.adoptions[claim.batch_id].append((record, claim.item))
         else:
             record.end(Outcome.of(Reason.DUPLICATE, f"of {claim.coordinates}"), now)
+
+    def end_twins(self, now: float) -> None:
+        """Once the batch is pinned, take those whose address is claimed by that, as `claimed`.
+
+        A twin may be the very record that is a member, read again after its partition went and
+        came back: then the batch is its own, and no duplicate.
+        """
+        twins, self.twins = self.twins, []
+        items = {id(record): item for item, record in enumerate(self.batch.records)}
+        for twin in twins:
+            holder = self.batch.holder(twin)
+            if holder is None:
+                self.twins.append(twin)
+            else:
+                claim = Claim(self.batch.id, items[id(holder)], str(holder.coordinates))
+                self.claimed(twin, claim, now)
 
 
 class _Underway:
@@ -372,12 +391,6 @@ class _Underway:
     def oldest(self) -> float | None:
         with self._lock:
             return min(self._since.values(), default=None)
-
-
-def _address(record: Record) -> str:
-    if record.address is None:
-        raise AssertionError(f"the record at {record.coordinates} has no valid address")
-    return record.address
 
 
 def _end_all(

@@ -36,6 +36,7 @@ class Sender:
         self._waiting = waiting
         self._advertised: dict[str, float] = {}
         self._held: dict[str, set[str]] = {}
+        self._held_lock = Lock()
         self._turns: dict[str, Lock] = {}
 
     def take_slot(self, account: str) -> None:
@@ -144,8 +145,9 @@ class Sender:
         self, account: str, key: str, verdict: Again, failures: int, answer: Answer
     ) -> None:
         if verdict.held:
-            self._held.setdefault(account, set()).add(verdict.why)
-            metrics.ACCOUNT_HELD.labels(account, verdict.why).set(1)
+            with self._held_lock:
+                self._held.setdefault(account, set()).add(verdict.why)
+                metrics.ACCOUNT_HELD.labels(account, verdict.why).set(1)
         logger.log(
             logging.ERROR if verdict.held and failures == 1 else logging.WARNING,
             "Resend did not take the batch, it will be sent again",
@@ -165,8 +167,11 @@ class Sender:
         self._waiting.sleep(backoff.delay(failures, random.random, verdict.after_s))
 
     def _released(self, account: str) -> None:
-        for reason in self._held.pop(account, ()):
-            metrics.ACCOUNT_HELD.labels(account, reason).set(0)
+        with self._held_lock:
+            ended = self._held.pop(account, set())
+            for reason in ended:
+                metrics.ACCOUNT_HELD.labels(account, reason).set(0)
+        for reason in ended:
             logger.info("the account works again", extra={"account": account, "reason": reason})
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streamer import metrics
-from streamer.flow.window import PartitionWindow
+from streamer.flow.window import Partition, PartitionWindow
 from streamer.ledger.epoch import LedgerLostError
 from streamer.model.record import Coordinates, Record
 from streamer.settings import Settings
@@ -15,7 +15,6 @@ from streamer.worker import kafka
 
 logger = logging.getLogger(__name__)
 
-Partition = tuple[str, int]
 Windows = dict[Partition, PartitionWindow]
 
 _OFFSETS_TIMEOUT_S = 10.0

@@ -85,7 +85,8 @@ class Supervisor:
             if slot.process.exitcode is None:
                 slot.process.kill()
                 slot.process.join()
-            if slot.process.exitcode != DONE:
+            # One that was told before it could listen had nothing in flight.
+            if slot.process.exitcode not in (DONE, -signal.SIGTERM):
                 worst = FAILED
         return worst
 

@@ -2,13 +2,12 @@
 
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from streamer.ledger import keys
 from streamer.sandbox import Faults, SandboxProcess
-from streamer.stack import Kafka, Redis, Stack
+from streamer.stack import Kafka, Redis
 from tests.kit.world import World, wait_until
 
 RECIPIENTS = 600
@@ -88,93 +87,80 @@ def test_rebalances_under_load(world: World) -> None:
 
 
 def test_redis_is_killed_and_comes_back(
-    stack: Stack, sandbox: SandboxProcess, make_redis: Callable[[], Redis], tmp_path: Path
+    sandbox: SandboxProcess, make_redis: Callable[[], Redis], make_world: Callable[..., World]
 ) -> None:
     redis = make_redis()
-    world = World(stack.bootstrap_servers, redis.url, sandbox, tmp_path)
-    try:
-        sandbox.set_limit(20)
-        world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
-        world.produce(world.event(number) for number in range(3000))
-        with world.worker(0):
-            wait_until(lambda: sandbox.stats().accepted >= 300, 30, "it sends")
-            redis.kill()
-            redis.start()
-            world.await_endings(3000)
-        world.judge()
-    finally:
-        world.close()
+    world = make_world(redis=redis)
+    sandbox.set_limit(20)
+    world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
+    world.produce(world.event(number) for number in range(3000))
+    with world.worker(0):
+        wait_until(lambda: sandbox.stats().accepted >= 300, 30, "it sends")
+        redis.kill()
+        redis.start()
+        world.await_endings(3000)
+    world.judge()
 
 
 def test_redis_is_full_for_a_while(
-    stack: Stack, sandbox: SandboxProcess, make_redis: Callable[[], Redis], tmp_path: Path
+    sandbox: SandboxProcess, make_redis: Callable[[], Redis], make_world: Callable[..., World]
 ) -> None:
     redis = make_redis()
-    world = World(stack.bootstrap_servers, redis.url, sandbox, tmp_path)
-    try:
-        world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
-        world.produce(world.event(number) for number in range(1500))
-        with world.worker(0) as worker:
-            wait_until(lambda: sandbox.stats().accepted >= 300, 30, "it sends")
-            world.redis.config_set("maxmemory", 1)
-            wait_until(lambda: "Redis cannot be used" in worker.words(), 30, "it waits")
-            world.redis.config_set("maxmemory", 0)
-            world.await_endings(1500)
-        world.judge()
-    finally:
-        world.close()
+    world = make_world(redis=redis)
+    world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
+    world.produce(world.event(number) for number in range(1500))
+    with world.worker(0) as worker:
+        wait_until(lambda: sandbox.stats().accepted >= 300, 30, "it sends")
+        world.redis.config_set("maxmemory", 1)
+        wait_until(lambda: "Redis cannot be used" in worker.words(), 30, "it waits")
+        world.redis.config_set("maxmemory", 0)
+        world.await_endings(1500)
+    world.judge()
 
 
 def test_kafka_is_killed_and_comes_back(
-    stack: Stack, sandbox: SandboxProcess, make_kafka: Callable[[], Kafka], tmp_path: Path
+    sandbox: SandboxProcess, make_kafka: Callable[[], Kafka], make_world: Callable[..., World]
 ) -> None:
     kafka = make_kafka()
-    world = World(kafka.bootstrap_servers, stack.redis_url, sandbox, tmp_path)
-    try:
-        sandbox.set_limit(20)
-        world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
-        world.produce(world.event(number) for number in range(2000))
-        supervisor = world.start_worker(command=("-m", "streamer", "run", "--workers", "2"))
-        wait_until(lambda: sandbox.stats().accepted >= 300, 60, "it sends")
-        kafka.kill()
-        kafka.start()
-        # By a broker's crash a worker may be fenced, or stand still in the Kafka client until
-        # its watchdog ends it: the supervisor starts another.
-        world.await_endings(2000, 120)
-        assert supervisor.stop() in (0, 1), supervisor.words()
-        world.judge()
-    finally:
-        world.close()
+    world = make_world(kafka=kafka)
+    sandbox.set_limit(20)
+    world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
+    world.produce(world.event(number) for number in range(2000))
+    supervisor = world.start_worker(command=("-m", "streamer", "run", "--workers", "2"))
+    wait_until(lambda: sandbox.stats().accepted >= 300, 60, "it sends")
+    kafka.kill()
+    kafka.start()
+    # By a broker's crash a worker may be fenced, or stand still in the Kafka client until
+    # its watchdog ends it: the supervisor starts another.
+    world.await_endings(2000, 120)
+    assert supervisor.stop() in (0, 1), supervisor.words()
+    world.judge()
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["under a worker", "between two starts"])
 def test_after_losing_the_ledger_nothing_is_sent(
-    stack: Stack,
     sandbox: SandboxProcess,
     make_redis: Callable[[], Redis],
-    tmp_path: Path,
+    make_world: Callable[..., World],
     running: bool,
 ) -> None:
     redis = make_redis()
-    world = World(stack.bootstrap_servers, redis.url, sandbox, tmp_path)
-    try:
-        sandbox.set_limit(10)
-        world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "10"
-        world.produce(world.event(number) for number in range(5000))
+    world = make_world(redis=redis)
+    sandbox.set_limit(10)
+    world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "10"
+    world.produce(world.event(number) for number in range(5000))
+    worker = world.start_worker(0)
+    wait_until(lambda: len(world.committed()) == 4, 30, "offsets are committed")
+    if not running:
+        assert worker.stop() == 0
+    world.redis.flushall()
+    # What was on its way when the keys went is past calling back.
+    wait_until(lambda: sandbox.stats().in_flight == 0, 10, "no call is under way")
+    accepted = sandbox.stats().accepted
+    if not running:
         worker = world.start_worker(0)
-        wait_until(lambda: len(world.committed()) == 4, 30, "offsets are committed")
-        if not running:
-            assert worker.stop() == 0
-        world.redis.flushall()
-        # What was on its way when the keys went is past calling back.
-        wait_until(lambda: sandbox.stats().in_flight == 0, 10, "no call is under way")
-        accepted = sandbox.stats().accepted
-        if not running:
-            worker = world.start_worker(0)
-        assert worker.wait() == 1
-        assert "lost or replaced" in worker.words()
-        assert world.start_worker(0).wait() == 1
-        assert sandbox.stats().accepted <= accepted + (100 if running else 0)
-        assert world.redis.get(keys.EPOCH) is None
-    finally:
-        world.close()
+    assert worker.wait() == 1
+    assert "lost or replaced" in worker.words()
+    assert world.start_worker(0).wait() == 1
+    assert sandbox.stats().accepted <= accepted + (100 if running else 0)
+    assert world.redis.get(keys.EPOCH) is None
