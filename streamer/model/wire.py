@@ -10,6 +10,10 @@ from streamer.model.record import Coordinates, DeadLetter, Headers, Outcome, Rec
 SOURCE_TOPIC = "streamer-source-topic"
 SOURCE_PARTITION = "streamer-source-partition"
 SOURCE_OFFSET = "streamer-source-offset"
+PARKED_FOR = "streamer-parked-for"
+"""Of a parked record: what it waits for, as `account default` or `campaign acme/spring-26`."""
+PARKED_UNTIL = "streamer-parked-until"
+"""Of a parked record: when it is tried again at the latest, in ms since 1970, decimal text."""
 REASON = "streamer-reason"
 DETAIL = "streamer-detail"
 

@@ -12,7 +12,7 @@ from streamer import metrics
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.model.record import DeadLetter, Record
 from streamer.model.wire import dead_letter_headers, outcome_value
-from streamer.settings import Settings
+from streamer.settings import Settings, Topics
 from streamer.worker import kafka
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,28 @@ _START_TRIES = 3
 _GENERATION = slice(7, 11)
 
 
+def fencing_producer(settings: Settings) -> Producer:
+    """A transactional producer that has fenced whoever had this worker's id before.
+
+    A transaction that the other left open is ended by that. Until then the group's offsets
+    cannot be read, so this comes before reading them.
+
+    Raises:
+        KafkaException: the brokers cannot be reached, or do not allow it.
+    """
+    producer = Producer(kafka.producer_config(settings))
+    for attempt in range(1, _START_TRIES + 1):
+        try:
+            producer.init_transactions(_START_TIMEOUT_S)
+        except KafkaException as exception:
+            # A new or restarted cluster takes its time to have a coordinator.
+            if attempt == _START_TRIES or not exception.args[0].retriable():
+                raise
+        else:
+            break
+    return producer
+
+
 class Committer:
     """Commits what is done. Owned by the thread that owns the consumer.
 
@@ -35,6 +57,7 @@ class Committer:
     they stay, and the next transaction writes the same again.
 
     Args:
+        producer: as of `fencing_producer`.
         group_metadata: gives the consumer's group metadata as it is now.
         epoch: of the ledger, kept in the metadata of the offsets.
         checkpoint: called at named points; tests of crashes kill the process there.
@@ -42,34 +65,21 @@ class Committer:
 
     def __init__(
         self,
-        settings: Settings,
+        producer: Producer,
+        topics: Topics,
         group_metadata: Callable[[], object],
         epoch: str,
         checkpoint: Callable[[str], None],
     ) -> None:
-        self._topics = settings.topics
+        self._producer = producer
+        self._topics = topics
         self._group_metadata = group_metadata
         self._epoch = epoch
         self._checkpoint = checkpoint
-        self._producer = Producer(kafka.producer_config(settings))
         self._unfinished: Prefixes | None = None
         self._aborting = False
-
-    def start(self) -> None:
-        """Fence whoever had this worker's transactional id before.
-
-        Raises:
-            KafkaException: the brokers cannot be reached, or do not allow it.
-        """
-        for attempt in range(1, _START_TRIES + 1):
-            try:
-                self._producer.init_transactions(_START_TIMEOUT_S)
-            except KafkaException as exception:
-                # A new or restarted cluster takes its time to have a coordinator.
-                if attempt == _START_TRIES or not exception.args[0].retriable():
-                    raise
-            else:
-                return
+        self.busy = False
+        """Whether a call is under way; each has a time limit, which librdkafka may forget."""
 
     def commit(self, windows: Mapping[Partition, PartitionWindow]) -> bool:
         """Commit the done prefixes of the windows; False if that has to be tried again.
@@ -78,6 +88,7 @@ class Committer:
             KafkaException: this producer was fenced, or is beyond repair: the process must end.
         """
         started = time.perf_counter()
+        self.busy = True
         try:
             if self._aborting:
                 self._abort()
@@ -93,6 +104,8 @@ class Committer:
         except KafkaException as exception:
             self._recover(exception)
             return False
+        finally:
+            self.busy = False
         metrics.COMMIT.observe(time.perf_counter() - started)
         return True
 

@@ -24,7 +24,7 @@ from streamer.model.record import DeadLetter, Outcome, Record
 from streamer.provider.accounts import Accounts
 from streamer.provider.client import ResendClient
 from streamer.settings import Settings
-from streamer.worker.committer import Committer
+from streamer.worker.committer import Committer, fencing_producer
 from streamer.worker.delivery import Checkpoint, Delivery
 from streamer.worker.sending import Sender
 from streamer.worker.source import Source, Windows
@@ -70,6 +70,7 @@ class Pipeline:
         self._full_since: float | None = None
         self._redis = connect(settings.redis, settings.batch.max_in_flight + 4)
         self._source = Source(settings, self._verify_epochs, self._finish_revoked)
+        producer = fencing_producer(settings)
         # Nothing is trusted, or sent, before the ledger is known to be the one of the offsets.
         committed = self._source.committed_epochs()
         self._epoch = self._waiting.for_redis(lambda: Epoch.establish(self._redis, committed))
@@ -92,7 +93,7 @@ class Pipeline:
             checkpoint,
         )
         self._committer = Committer(
-            settings, self._source.group_metadata, self._epoch.name, checkpoint
+            producer, settings.topics, self._source.group_metadata, self._epoch.name, checkpoint
         )
         self._senders = ThreadPoolExecutor(senders, thread_name_prefix="sender")
         self._next_commit = self._next_measure = 0.0
@@ -101,6 +102,11 @@ class Pipeline:
     def stop(self) -> None:
         """Ask for the end; callable from any thread and from a signal handler."""
         self._stopping.set()
+
+    @property
+    def committing(self) -> bool:
+        """Whether the loop is at a transaction."""
+        return self._committer.busy
 
     @property
     def joined(self) -> bool:
@@ -116,7 +122,6 @@ class Pipeline:
             SourceError: the input cannot be read.
         """
         try:
-            self._committer.start()
             self._source.start()
             self.last_tick = time.monotonic()
             while not self._stopping.is_set():

@@ -40,6 +40,7 @@ _TICK_LIMIT_S = 30.0
 _CLOSE_GRACE_S = 20.0
 _CHECK_EVERY_S = 1.0
 _STANDSTILL_CHECKS = 40
+_COMMIT_CHECKS = 15
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
@@ -136,12 +137,12 @@ def _tune_garbage_collection() -> None:
 def _watch_ticks(pipeline: Pipeline) -> None:
     """End the process when its loop stands still.
 
-    librdkafka has calls that can outlast the time they are given, as after a broker that
-    crashed. Whatever was in flight is adopted, as after any crash. Checks are counted, not
-    seconds: a process that was frozen has to get its chance after it wakes.
+    librdkafka has calls of a transaction that can outlast the few seconds they are given, as
+    after a broker that crashed. Whatever was in flight is adopted, as after any crash. Checks
+    are counted, not seconds: a process that was frozen has to get its chance after it wakes.
     """
     seen, still = pipeline.last_tick, 0
-    while still < _STANDSTILL_CHECKS:
+    while still < (_COMMIT_CHECKS if pipeline.committing else _STANDSTILL_CHECKS):
         time.sleep(_CHECK_EVERY_S)
         still = still + 1 if pipeline.last_tick == seen else 0
         seen = pipeline.last_tick

@@ -18,7 +18,9 @@ logger = logging.getLogger(__name__)
 Windows = dict[Partition, PartitionWindow]
 
 _OFFSETS_TIMEOUT_S = 10.0
-_OFFSETS_PATIENCE_S = 20.0
+# An open transaction of a worker that died holds its offsets back: for its time limit, and until
+# the broker looks for such, each 10 s. It has to be less than the watchdog's.
+_OFFSETS_PATIENCE_S = 25.0
 _OFFSETS_RETRY_S = 0.25
 
 

@@ -132,7 +132,7 @@ def test_kafka_is_killed_and_comes_back(
     kafka.start()
     # By a broker's crash a worker may be fenced, or stand still in the Kafka client until
     # its watchdog ends it: the supervisor starts another.
-    world.await_endings(2000, 120)
+    world.await_endings(2000, 180)
     assert supervisor.stop() in (0, 1), supervisor.words()
     world.judge()
 
