@@ -61,10 +61,14 @@ def make_world(
     """Worlds on the shared servers, or on one that may be harmed instead of its like."""
     made: list[World] = []
 
-    def make(kafka: Kafka | None = None, redis: Redis | None = None) -> World:
+    def make(
+        kafka: Kafka | None = None,
+        redis: Redis | None = None,
+        stand_in: SandboxProcess | None = None,
+    ) -> World:
         servers = stack.bootstrap_servers if kafka is None else kafka.bootstrap_servers
         url = stack.redis_url if redis is None else redis.url
-        made.append(World(servers, url, sandbox, tmp_path))
+        made.append(World(servers, url, stand_in or sandbox, tmp_path))
         return made[-1]
 
     yield make

@@ -2,7 +2,18 @@
 
 import typer
 
-from streamer.cli import campaign, demo, doctor, produce, run, sandbox, stack, suppress, topics
+from streamer.cli import (
+    account,
+    campaign,
+    demo,
+    doctor,
+    produce,
+    run,
+    sandbox,
+    stack,
+    suppress,
+    topics,
+)
 
 app = typer.Typer(
     name="streamer",
@@ -17,6 +28,7 @@ app.command("doctor")(doctor.doctor)
 app.command("produce")(produce.produce)
 app.command("run")(run.run)
 app.command("sandbox")(sandbox.sandbox)
+app.add_typer(account.app, name="account")
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(stack.app, name="stack")
 app.add_typer(suppress.app, name="suppress")

@@ -1,6 +1,6 @@
 """`streamer campaign`: what is sent to a campaign's recipients."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import indent
 from typing import Annotated
@@ -33,7 +33,7 @@ from streamer.ledger.campaigns import (
     UnreadableDefinitionError,
 )
 from streamer.ledger.connection import Client
-from streamer.model.campaign import Definition
+from streamer.model.campaign import CampaignState, Definition
 
 app = typer.Typer(no_args_is_help=True, help="What is sent to a campaign's recipients.")
 
@@ -69,6 +69,10 @@ def create(
     expires_at: Annotated[
         str | None, typer.Option(help="Send to nobody from then on (RFC 3339 with an offset).")
     ] = None,
+    start_at: Annotated[
+        str | None,
+        typer.Option(help="Send to nobody before then (RFC 3339 with an offset)."),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,6 +84,7 @@ def create(
         "reply_to": [*reply_to] if reply_to else None,
         "expected_recipients": expected_recipients,
         "expires_at": expires_at,
+        "start_at": start_at,
     }
     given: Fields = {name: value for name, value in fields.items() if value is not None}
     if not given and html is None and text is None:
@@ -142,6 +147,55 @@ def list_(
         for campaign in found
     ]
     show_table(("CAMPAIGN", "STATE", "CREATED", "SUBJECT"), rows)
+
+
+@app.command()
+def pause(
+    campaign: CampaignArgument, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Send no more of a campaign for now. What is handed over already is finished."""
+    _change(campaign, config, CampaignState.PAUSED, campaigns.pause, as_json=as_json)
+
+
+@app.command()
+def resume(
+    campaign: CampaignArgument, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Go on with a paused campaign, or start one before its time. Nobody gets it twice."""
+    _change(campaign, config, CampaignState.ACTIVE, campaigns.resume, as_json=as_json)
+
+
+@app.command()
+def cancel(
+    campaign: CampaignArgument, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Never send the rest of a campaign: its recipients end as skipped, reason cancelled."""
+    _change(campaign, config, CampaignState.CANCELLED, campaigns.cancel, as_json=as_json)
+
+
+def _change(
+    campaign: CampaignName,
+    config: Path | None,
+    wanted: CampaignState,
+    change: Callable[[Client, str, str], CampaignState],
+    *,
+    as_json: bool,
+) -> None:
+    settings = read_settings(config)
+    with redis_client(settings) as client:
+        state = change(client, *campaign)
+    if as_json:
+        show_json(
+            {
+                "organization_id": campaign.organization,
+                "campaign_id": campaign.campaign_id,
+                "state": state.value,
+            }
+        )
+    elif state is wanted:
+        typer.echo(f"{campaign}: {state}")
+    if state is not wanted:
+        fail(f"{campaign} is {state}, and stays that")
 
 
 def _from_file(path: Path) -> Definition:

@@ -1,5 +1,6 @@
 """The defined campaigns: what each sends, and its state."""
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,8 +15,15 @@ from streamer.ledger.connection import Client
 from streamer.ledger.scripts import read
 from streamer.model.campaign import CampaignState, Definition, Message
 
-PROBE_FIELDS = ("state", "version")
+PROBE_FIELDS = ("state", "version", "start_at")
 """What `read_probe` takes the values of: fields of the hash `keys.campaign(…)`."""
+
+
+_ACTIVE, _PAUSED, _CANCELLED = (
+    CampaignState.ACTIVE,
+    CampaignState.PAUSED,
+    CampaignState.CANCELLED,
+)
 
 
 class CampaignExistsError(RuntimeError):
@@ -30,7 +38,7 @@ class CampaignProbe(NamedTuple):
     """What a worker asks about a campaign before each batch.
 
     Attributes:
-        state: None if nobody defined it or set its state.
+        state: None if nobody defined it or set its state; paused also before its `start_at`.
         version: changes if and only if the definition does; None if there is none.
     """
 
@@ -63,7 +71,8 @@ def create(client: Client, definition: Definition) -> bool:
     written = _write(definition)
     version = blake2b(written, digest_size=8).hexdigest()
     script = client.register_script(read("create_campaign"))
-    existing = script(keys=[key], args=[written, version, datetime.now(UTC).isoformat()])
+    start_at = "" if definition.start_at is None else _timestamp(definition.start_at)
+    existing = script(keys=[key], args=[written, version, datetime.now(UTC).isoformat(), start_at])
     if existing is not None:
         found = _read(key, existing)
         if differences := _differences(found, definition):
@@ -87,13 +96,13 @@ def load(client: Client, organization: str, campaign_id: str) -> Campaign | None
     key = keys.campaign(organization, campaign_id)
     fields = ("definition", *PROBE_FIELDS, "created_at")
     values = cast(list[bytes | None], client.hmget(key, fields))
-    stored, state, version, created_at = values
+    stored, state, version, start_at, created_at = values
     if stored is None or version is None:
         return None
     return Campaign(
         definition=_read(key, stored),
         version=version.decode(),
-        state=_state(state) or CampaignState.ACTIVE,
+        state=_state(state, start_at) or CampaignState.ACTIVE,
         created_at=datetime.fromisoformat((created_at or b"1970-01-01T00:00:00+00:00").decode()),
     )
 
@@ -113,15 +122,47 @@ def load_message(client: Client, organization: str, campaign_id: str) -> tuple[s
 
 def state(client: Client, organization: str, campaign_id: str) -> CampaignState | None:
     """The campaign's state; None if nobody defined it or set its state."""
-    return _state(
-        cast(bytes | None, client.hget(keys.campaign(organization, campaign_id), "state"))
-    )
+    fields = ("state", "start_at")
+    key = keys.campaign(organization, campaign_id)
+    return _state(*cast(list[bytes | None], client.hmget(key, fields)))
+
+
+def pause(client: Client, organization: str, campaign_id: str) -> CampaignState:
+    """Send no more of a campaign for now; returns the state that it has then.
+
+    What is pinned already is finished. One that is cancelled or completed stays that.
+    """
+    return _change(client, organization, campaign_id, _PAUSED, (_ACTIVE, _PAUSED))
+
+
+def resume(client: Client, organization: str, campaign_id: str) -> CampaignState:
+    """Go on with a paused campaign, or start one before its time; returns the state it has then.
+
+    One that is cancelled or completed stays that.
+    """
+    return _change(client, organization, campaign_id, _ACTIVE, (_ACTIVE, _PAUSED))
+
+
+def cancel(client: Client, organization: str, campaign_id: str) -> CampaignState:
+    """Never send the rest of a campaign; returns the state that it has then.
+
+    One that is completed stays that.
+    """
+    return _change(client, organization, campaign_id, _CANCELLED, (_ACTIVE, _PAUSED, _CANCELLED))
+
+
+def _change(
+    client: Client, organization: str, campaign_id: str, to: str, allowed: Sequence[str]
+) -> CampaignState:
+    script = client.register_script(read("change_state"))
+    reply = script(keys=[keys.campaign(organization, campaign_id)], args=[to, *allowed])
+    return _state(cast(bytes, reply), None) or _PAUSED
 
 
 def read_probe(values: Sequence[bytes | None]) -> CampaignProbe:
     """Read the values of `PROBE_FIELDS`, as HMGET answers them."""
-    state, version = values
-    return CampaignProbe(_state(state), None if version is None else version.decode())
+    state, version, start_at = values
+    return CampaignProbe(_state(state, start_at), None if version is None else version.decode())
 
 
 def ids(client: Client, organization: str) -> list[str]:
@@ -138,11 +179,17 @@ def _sorted(members: Iterable[bytes]) -> list[str]:
     return sorted(member.decode() for member in members)
 
 
-def _state(value: bytes | None) -> CampaignState | None:
+def _timestamp(moment: datetime) -> str:
+    return str(round(moment.timestamp()))
+
+
+def _state(value: bytes | None, start_at: bytes | None) -> CampaignState | None:
     if value is None:
         return None
     try:
-        return CampaignState(value.decode())
+        found = CampaignState(value.decode())
+        early = start_at is not None and time.time() < int(start_at)
+        return _PAUSED if early and found is _ACTIVE else found
     except ValueError:
         # A newer version's state, or a mistake: nothing is sent, and nothing is lost.
         return CampaignState.PAUSED

@@ -1,12 +1,15 @@
 -- Define a campaign, all or nothing; the first definition stays.
 -- KEYS: campaign
--- ARGV: definition, version, created_at
+-- ARGV: definition, version, created_at, start_at (seconds since 1970) or ''
 -- Answers the definition that was there, or false if this one was written.
 local existing = redis.call('HGET', KEYS[1], 'definition')
 if existing then
   return existing
 end
 redis.call('HSET', KEYS[1], 'definition', ARGV[1], 'version', ARGV[2], 'created_at', ARGV[3])
+if ARGV[4] ~= '' then
+  redis.call('HSET', KEYS[1], 'start_at', ARGV[4])
+end
 -- It may have been paused or cancelled before it was defined.
 redis.call('HSETNX', KEYS[1], 'state', 'active')
 return false

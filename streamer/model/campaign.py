@@ -96,7 +96,9 @@ class Message(Model):
 
 
 class Definition(Message):
-    """A campaign as it is created: its ids and its message."""
+    """A campaign as it is created: its ids, its message, and when it starts."""
+
+    start_at: Timestamp | None = None
 
     organization_id: Id
     campaign_id: Id

@@ -76,11 +76,12 @@ class Pipeline:
         self._most_queued = 2 * settings.batch.size * settings.batch.max_in_flight
         self._most_bytes = 4 * settings.batch.max_bytes
         self._batcher = Batcher(settings.batch.size, settings.batch.linger_ms / 1000)
-        self._deliveries: dict[Future[None], str | None] = {}
-        """Batches under way, with their accounts."""
+        self._deliveries: dict[Future[None], str] = {}
+        """Batches under way, with their organizations."""
         self._full_since: float | None = None
-        # One more for each further account: none is kept waiting by another's batches.
-        senders = settings.batch.max_in_flight + len(accounts.names()) - 1
+        # One more for each account: none is kept waiting by another's batches, nor the last
+        # sender of all by a batch in trouble.
+        senders = settings.batch.max_in_flight + len(accounts.names())
         self._redis = connect(settings.redis, senders + 8)
         self._source = Source(settings, self._verify_epochs, self._finish_revoked)
         producer = fencing_producer(settings)
@@ -238,20 +239,25 @@ class Pipeline:
                 return
             records = self._batcher.take(organization, self._settings.batch.size)
             delivery = self._senders.submit(self._delivery.run, organization, records)
-            self._deliveries[delivery] = self._accounts.of(organization)
+            self._deliveries[delivery] = organization
 
     def _is_passed_over(self, organization: str) -> bool:
-        """Whether its account has as many batches under way as it may have, or one of its own is
-        in trouble. The last free senders are for accounts that have no batch under way."""
+        """Whether as many batches are under way as may be: of its account, of all accounts, or of
+        an organization that is in trouble, which leaves room to others and to what it has else.
+
+        The last free senders are for accounts that have no batch under way.
+        """
+        most = self._settings.batch.max_in_flight
         account = self._accounts.of(organization)
-        under_way = Counter(self._deliveries.values())
+        under_way = Counter(map(self._accounts.of, self._deliveries.values()))
         mine = under_way.pop(account, 0)
         reserved = max(0, len(self._accounts.names()) - 1 - len(under_way)) if mine else 0
-        return (
-            mine >= self._settings.batch.max_in_flight
-            or len(self._deliveries) + reserved >= self._most_deliveries
-            or self._sender.in_trouble(organization)
-        )
+        if self._sender.in_trouble(organization):
+            own = sum(organization == other for other in self._deliveries.values())
+            if own >= max(2, most // 2):
+                return True
+            most += 1
+        return mine >= most or len(self._deliveries) + reserved >= self._most_deliveries
 
     # Committing
 

@@ -43,6 +43,8 @@ class Evidence(NamedTuple):
     """The group's offsets, by topic and partition."""
     suppressed: frozenset[tuple[str, str]] = frozenset()
     """(organization, address) suppressed before the first record was consumed, for good."""
+    parked: Sequence[Coordinates] = ()
+    """Of the records that wait in the parked topic now."""
 
 
 def judge(evidence: Evidence) -> None:
@@ -62,9 +64,14 @@ def _violations(evidence: Evidence) -> Iterable[str]:
     if doubled:
         yield f"2. more than one ending: {len(doubled)}, as {doubled[:3]}"
     inputs = {record.coordinates for record in evidence.inputs}
-    missing = inputs - endings.keys()
+    missing = inputs - endings.keys() - {*evidence.parked}
     if missing:
         yield f"2. no ending: {len(missing)}, as {sorted(missing)[:3]}"
+    waiting = Counter(evidence.parked)
+    if any(count > 1 for count in waiting.values()):
+        yield f"2. parked more than once: {waiting.most_common(3)}"
+    if ended_too := waiting.keys() & endings.keys():
+        yield f"2. parked, and ended: {len(ended_too)}, as {sorted(ended_too)[:3]}"
     unknown = endings.keys() - inputs
     if unknown:
         yield f"2. an ending of no input: {len(unknown)}, as {sorted(unknown)[:3]}"
@@ -108,7 +115,11 @@ def _violations(evidence: Evidence) -> Iterable[str]:
     for record in evidence.inputs:
         topic, partition, offset = record.coordinates
         below = offset < evidence.committed.get((topic, partition), 0)
-        if below and offset not in ended.get((topic, partition), ()):
+        if (
+            below
+            and record.coordinates not in waiting
+            and offset not in ended.get((topic, partition), ())
+        ):
             yield f"6. committed past {record.coordinates}, which has no ending"
             break
 
@@ -163,4 +174,4 @@ def read_dead_letter(headers: Iterable[tuple[str, str | bytes | None]]) -> Ended
         int(words["streamer-source-partition"]),
         int(words["streamer-source-offset"]),
     )
-    return Ended(source, "", "", "", "dead", words["streamer-reason"], None, None)
+    return Ended(source, "", "", "", "dead", words.get("streamer-reason"), None, None)

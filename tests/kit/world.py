@@ -17,7 +17,9 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPa
 from confluent_kafka.admin import AdminClient
 
 from streamer import topics
+from streamer.ledger import keys
 from streamer.model.record import Coordinates
+from streamer.model.wire import SOURCE_TOPIC
 from streamer.sandbox import SandboxProcess
 from streamer.settings import Topics
 from streamer.stack import Redis, Stack
@@ -91,6 +93,8 @@ class World:
         self.bootstrap_servers = bootstrap_servers
         self.redis_url = redis_url
         self.redis = redis.Redis.from_url(redis_url)
+        # What other tests left of the account that they share.
+        self.redis.delete(keys.account_health("default"), keys.account_holds("default"))
         self.topics = Topics(
             recipients=f"{self.name}.recipients",
             outcomes=f"{self.name}.outcomes",
@@ -220,10 +224,21 @@ class World:
     # Reading
 
     def inputs(self) -> list[Input]:
-        """All input records."""
+        """All input records, without those that were parked and came back."""
         return [
             Input(_coordinates(message), message.value())
             for message in self._read(self.topics.recipients)
+            if not any(name == SOURCE_TOPIC for name, _ in _headers(message))
+        ]
+
+    def parked(self) -> list[Coordinates]:
+        """Where the records that are parked now stood first."""
+        committed = self.committed_offsets(f"{self.name}.relay", self.topics.parked)
+        gone = {p.partition: p.offset for p in committed if p.offset >= 0}
+        return [
+            read_dead_letter(_headers(message)).source
+            for message in self._read(self.topics.parked)
+            if (message.offset() or 0) >= gone.get(message.partition() or 0, 0)
         ]
 
     def endings(self) -> list[Ended]:
@@ -267,6 +282,7 @@ class World:
                 self.sandbox.stats(),
                 self.committed(),
                 frozenset(self._suppressed) if suppressed_too else frozenset(),
+                self.parked(),
             )
         )
 
@@ -274,14 +290,15 @@ class World:
         """The group's committed offsets."""
         return {(p.topic, p.partition): p.offset for p in self.committed_offsets() if p.offset >= 0}
 
-    def committed_offsets(self) -> list[TopicPartition]:
-        """The group's committed offsets, with their metadata."""
-        consumer = _consumer(self.bootstrap_servers, self.name)
+    def committed_offsets(
+        self, group: str | None = None, topic: str | None = None
+    ) -> list[TopicPartition]:
+        """The committed offsets of a group, by default the workers', with their metadata."""
+        consumer = _consumer(self.bootstrap_servers, group or self.name)
+        topic = topic or self.topics.recipients
         try:
-            partitions = consumer.list_topics(self.topics.recipients, 10).topics[
-                self.topics.recipients
-            ]
-            asked = [TopicPartition(self.topics.recipients, p) for p in partitions.partitions]
+            partitions = consumer.list_topics(topic, 10).topics[topic]
+            asked = [TopicPartition(topic, p) for p in partitions.partitions]
             deadline = time.monotonic() + 30
             while True:
                 try:

@@ -1,0 +1,264 @@
+"""Trouble that is nobody's fault: held accounts and domains, paused campaigns, and the way back."""
+
+import time
+from collections.abc import Callable
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from streamer.cli import app
+from streamer.ledger.holds import By, Hold, Holds
+from streamer.sandbox import AccountSpec, Faults, SandboxProcess
+from tests.kit.world import World, wait_until
+
+PROBE_S = "1"
+
+
+def _parked(world: World, count: int) -> Callable[[], bool]:
+    return lambda: len(world.parked()) == count
+
+
+def _holds(world: World, account: str = "default") -> dict[str | None, Hold]:
+    return Holds(world.redis).read([account])[account].holds
+
+
+@pytest.fixture
+def own_world(make_redis: Callable[..., object], make_world: Callable[..., World]) -> World:
+    """A world whose accounts no other test shares."""
+    world = make_world(redis=make_redis())
+    world.settings["STREAMER_DELIVERY__HOLD_PROBE_S"] = PROBE_S
+    return world
+
+
+@pytest.mark.parametrize(
+    ("faults", "reason"),
+    [
+        (Faults(quota="daily"), "daily_quota_exceeded"),
+        (Faults(quota="monthly"), "monthly_quota_exceeded"),
+        (Faults(refuse_key="invalid_api_key"), "invalid_api_key"),
+        (Faults(refuse_key="suspended_api_key"), "suspended_api_key"),
+        (Faults(refuse_key="restricted_api_key"), "restricted_api_key"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_account_is_held_and_comes_back_by_itself(
+    own_world: World, sandbox: SandboxProcess, faults: Faults, reason: str
+) -> None:
+    sandbox.order(faults)
+    own_world.produce(own_world.event(number) for number in range(250))
+    with own_world.worker():
+        wait_until(_parked(own_world, 250), 30, "all are parked")
+        assert {hold.reason for hold in _holds(own_world).values()} == {reason}
+        assert own_world.endings() == []
+        sandbox.calm()
+        own_world.await_endings(250, 30)
+        wait_until(lambda: not _holds(own_world), 10, "the hold is over")
+    assert own_world.words() == {("sent", None): 250}
+    assert own_world.parked() == []
+    own_world.judge()
+
+
+def test_only_the_domain_that_is_not_verified_is_held(
+    own_world: World, sandbox: SandboxProcess
+) -> None:
+    sandbox.order(Faults(unverified_domains=frozenset({"new.test"})))
+    other = {"from": "new@new.test", "subject": "s", "text": "t {{ unsubscribe_url }}"}
+    own_world.produce(
+        own_world.event(n, **({"message": other, "campaign_id": "new"} if n % 2 else {}))
+        for n in range(200)
+    )
+    with own_world.worker():
+        own_world.await_endings(100, 30)
+        wait_until(_parked(own_world, 100), 20, "the others are parked")
+        assert set(_holds(own_world)) == {"new.test"}
+        sandbox.calm()
+        own_world.await_endings(200, 30)
+    own_world.judge()
+
+
+def test_an_operator_s_hold_ends_only_by_the_operator(own_world: World) -> None:
+    runner = CliRunner(env={"STREAMER_REDIS__URL": own_world.redis_url})
+
+    def account(*arguments: str) -> str:
+        result = runner.invoke(app, ["account", *arguments])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    account("hold", "default", "--why", "a test")
+    own_world.produce(own_world.event(number) for number in range(100))
+    with own_world.worker():
+        wait_until(_parked(own_world, 100), 30, "all are parked")
+        listed = orjson.loads(account("list", "--json"))
+        assert [hold["detail"] for hold in listed[0]["holds"]] == ["a test"]
+        assert listed[0]["holds"][0]["by"] == By.OPERATOR
+        assert "a test" in account("list")
+        time.sleep(2 * float(PROBE_S))  # what must not happen has no condition to wait for
+        assert own_world.sandbox.stats().calls == 0
+        assert "released" in account("release", "default")
+        own_world.await_endings(100, 20)
+    assert "was not held" in account("release", "default")
+    own_world.judge()
+
+
+def test_release_tests_a_hold_at_once(own_world: World, sandbox: SandboxProcess) -> None:
+    own_world.settings["STREAMER_DELIVERY__HOLD_PROBE_S"] = "3600"
+    runner = CliRunner(env={"STREAMER_REDIS__URL": own_world.redis_url})
+    sandbox.order(Faults(quota="monthly"))
+    own_world.produce(own_world.event(number) for number in range(100))
+    with own_world.worker():
+        wait_until(_parked(own_world, 100), 30, "all are parked")
+        calls = sandbox.stats().calls
+        answer = runner.invoke(app, ["account", "release", "default", "--json"])
+        assert orjson.loads(answer.output)["release"] == "due"
+        wait_until(lambda: sandbox.stats().calls == calls + 1, 10, "one call tests it")
+        assert _holds(own_world)
+        sandbox.calm()
+        runner.invoke(app, ["account", "release", "default"])
+        own_world.await_endings(100, 20)
+    own_world.judge()
+
+
+def test_a_held_account_does_not_hold_up_another(
+    make_world: Callable[..., World],
+) -> None:
+    specs = [AccountSpec(name=name, keys=(f"re_{name}",)) for name in ("one", "two")]
+    with SandboxProcess(limit=None, accounts=specs) as sandbox:
+        world = make_world(stand_in=sandbox)
+        two = f"other-{world.name}"
+        world.settings |= {
+            "STREAMER_DELIVERY__HOLD_PROBE_S": PROBE_S,
+            # Beside the account `default`.
+            "STREAMER_ACCOUNTS": orjson.dumps(
+                {
+                    f"two-{world.name}": {
+                        "api_key_env": "KEY_TWO",
+                        "organizations": [two],
+                        "requests_per_second": 1000,
+                    }
+                }
+            ).decode(),
+            "RESEND_API_KEY": "re_one",
+            "KEY_TWO": "re_two",
+        }
+        sandbox.order(Faults(refuse_key="suspended_api_key"), account="one")
+        world.produce(
+            world.event(n, **({"organization_id": two} if n % 2 else {})) for n in range(400)
+        )
+        with world.worker():
+            world.await_endings(200, 30)
+            wait_until(_parked(world, 200), 20, "the others are parked")
+            sandbox.calm()
+            world.await_endings(400, 30)
+        assert world.words() == {("sent", None): 400}
+
+
+def test_the_safe_window_starts_anew_if_all_calls_were_refused(
+    own_world: World, sandbox: SandboxProcess
+) -> None:
+    own_world.settings["STREAMER_DELIVERY__SAFE_WINDOW_S"] = "4"
+    sandbox.order(Faults(quota="daily"))
+    own_world.produce(own_world.event(number) for number in range(100))
+    with own_world.worker():
+        wait_until(_parked(own_world, 100), 30, "all are parked")
+        time.sleep(5)  # longer than the safe window
+        sandbox.calm()
+        own_world.await_endings(100, 20)
+    assert own_world.words() == {("sent", None): 100}
+    own_world.judge()
+
+
+def test_the_safe_window_goes_on_if_a_call_may_have_been_taken(
+    own_world: World, sandbox: SandboxProcess
+) -> None:
+    own_world.settings["STREAMER_DELIVERY__SAFE_WINDOW_S"] = "6"
+    sandbox.order(Faults(outage="unavailable"))
+    own_world.produce(own_world.event(number) for number in range(100))
+    with own_world.worker():
+        wait_until(lambda: sandbox.stats().calls >= 1, 20, "one call failed")
+        sandbox.calm()
+        sandbox.order(Faults(quota="daily"))
+        wait_until(_parked(own_world, 100), 30, "all are parked")
+        time.sleep(6)
+        sandbox.calm()
+        own_world.await_endings(100, 20)
+    assert own_world.words() == {("indeterminate", "window_closed"): 100}
+
+
+def test_a_paused_campaign_waits_and_others_go_on(world: World) -> None:
+    runner = CliRunner(env={"STREAMER_REDIS__URL": world.redis_url})
+
+    def campaign(verb: str) -> None:
+        result = runner.invoke(app, ["campaign", verb, f"{world.organization}/spring"])
+        assert result.exit_code == 0, result.output
+
+    campaign("pause")
+    campaign("pause")
+    world.produce(
+        world.event(n, **({"campaign_id": "summer"} if n % 2 else {})) for n in range(200)
+    )
+    with world.worker():
+        world.await_endings(100, 30)
+        wait_until(_parked(world, 100), 20, "the paused ones are parked")
+        campaign("resume")
+        world.await_endings(200, 30)
+        campaign("pause")
+        world.produce(world.event(n) for n in range(200, 250))
+        wait_until(_parked(world, 50), 20, "more are parked")
+        campaign("cancel")
+        world.await_endings(250, 30)
+        again = runner.invoke(app, ["campaign", "resume", f"{world.organization}/spring"])
+        assert again.exit_code == 1
+        assert "cancelled" in again.output
+    assert world.words() == {("sent", None): 200, ("skipped", "cancelled"): 50}
+    assert world.parked() == []
+    world.judge()
+
+
+def test_a_batch_that_fails_alone_is_set_aside_and_given_up(
+    own_world: World, sandbox: SandboxProcess
+) -> None:
+    own_world.settings |= {
+        "STREAMER_DELIVERY__SET_ASIDE_S": "2",
+        "STREAMER_DELIVERY__GIVE_UP_S": "6",
+        "STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND": "20",
+        "STREAMER_BATCH__SIZE": "10",
+    }
+    sandbox.order(Faults(poison=frozenset({"user5@example.com"})))
+    own_world.produce(own_world.event(number) for number in range(1000))
+    with own_world.worker():
+        wait_until(lambda: own_world.parked(), 30, "the batch is set aside")
+        own_world.await_endings(990, 60)
+        # It is given up only while others go through.
+        numbers = iter(range(1000, 5000))
+
+        def given_up() -> bool:
+            own_world.produce(own_world.event(next(numbers)) for _ in range(20))
+            return own_world.words()["indeterminate", "provider_error"] > 0
+
+        wait_until(given_up, 60, "the batch is given up")
+        own_world.await_endings(next(numbers), 30)
+    words = own_world.words()
+    assert words["indeterminate", "provider_error"] == 10
+    assert words["sent", None] == sum(words.values()) - 10
+    own_world.judge()
+
+
+def test_an_outage_gives_nobody_up_and_burns_few_calls(
+    own_world: World, sandbox: SandboxProcess
+) -> None:
+    own_world.settings |= {
+        "STREAMER_DELIVERY__SET_ASIDE_S": "1",
+        "STREAMER_DELIVERY__GIVE_UP_S": "2",
+    }
+    own_world.produce(own_world.event(number) for number in range(2000))
+    sandbox.order(Faults(outage="unavailable"))
+    with own_world.worker():
+        wait_until(lambda: sandbox.stats().calls >= 5, 20, "calls fail")
+        before = sandbox.stats().calls
+        time.sleep(6)  # longer than a batch alone would be given
+        assert sandbox.stats().calls - before < 30
+        sandbox.calm()
+        own_world.await_endings(2000, 30)
+    assert own_world.words() == {("sent", None): 2000}
+    own_world.judge()
