@@ -22,6 +22,7 @@ _HTML, _TEXT = ".html", ".txt"
 _REFUSED_FILTERS = ("batch", "chain", "groupby", "pprint", "slice", "wordwrap", "zip")
 _REFUSED_GLOBALS = ("debug", "dict")  # the first shows all variables
 _PLACE = re.compile(r" \(in \d+\.(?:html|txt):\d+\)\Z")
+_UNDEFINED_OPERAND = re.compile(r"\(`([^`]+)` is undefined\)")
 _LEAST_FUEL = 100_000
 _LONGEST_DETAIL = 500
 
@@ -31,6 +32,18 @@ class RenderError(ValueError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail[:_LONGEST_DETAIL])  # it may quote a name as long as the template
+
+
+class UndefinedError(RenderError):
+    """The template uses a variable that is not there.
+
+    Attributes:
+        name: the variable, with the attributes that were wanted of it.
+    """
+
+    def __init__(self, detail: str, name: str) -> None:
+        super().__init__(detail)
+        self.name = name
 
 
 class TooLargeError(ValueError):
@@ -58,7 +71,8 @@ class Templates:
         """Render; what is inserted is escaped.
 
         Raises:
-            RenderError: bad syntax, an undefined variable (named), or a failing expression.
+            RenderError: bad syntax, an undefined variable (an `UndefinedError` then), or a
+                failing expression.
             TooLargeError: the template is longer than a mail, or it ran out of fuel.
         """
         return self._render(_HTML, source, variables)
@@ -90,7 +104,11 @@ class Templates:
                     "the template was stopped: it makes too much, or loops"
                 ) from None
             if error.kind == "UndefinedError":
-                raise RenderError(_name_undefined(error, source)) from None
+                name = _name_undefined(error, source)
+                detail = f"undefined variable: {name}{_place(error)}"
+                raise UndefinedError(detail, name) from None
+            if operand := _UNDEFINED_OPERAND.search(error.message):
+                raise UndefinedError(_explain(error), operand[1]) from None
             raise RenderError(_explain(error)) from None
         except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
             # A value, or a method of one, that has no place there.
@@ -159,7 +177,7 @@ def _name_undefined(error: TemplateError, source: str) -> str:
         wanted = source.encode()[start:end].decode()
         if re.fullmatch(rf"{re.escape(name)}(?:\.\w+)+", wanted):
             name = wanted
-    return f"undefined variable: {name}{_place(error)}"
+    return name
 
 
 def _explain(error: TemplateError) -> str:
