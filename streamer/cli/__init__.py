@@ -2,7 +2,19 @@
 
 import typer
 
-from streamer.cli import campaign, demo, doctor, produce, run, sandbox, stack, suppress, topics
+from streamer.cli import (
+    campaign,
+    demo,
+    doctor,
+    preview,
+    produce,
+    run,
+    sandbox,
+    stack,
+    suppress,
+    topics,
+    trial,
+)
 
 app = typer.Typer(
     name="streamer",
@@ -17,6 +29,8 @@ app.command("doctor")(doctor.doctor)
 app.command("produce")(produce.produce)
 app.command("run")(run.run)
 app.command("sandbox")(sandbox.sandbox)
+campaign.app.command("preview")(preview.preview)
+campaign.app.command("test")(trial.trial)
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(stack.app, name="stack")
 app.add_typer(suppress.app, name="suppress")
