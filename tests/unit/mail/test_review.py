@@ -213,7 +213,7 @@ def _undefined(
         ),
         ("{{ known.a }} {{ known.b }} {{ known['c'] }} {{ z }}", ["known.b", "known['c']", "z"]),
         ("{% if a %}{{ b }}{% endif %}{{ c }}", ["a", "b", "c"]),
-        ("{% for item in offers %}{{ item }}{% endfor %}{{ b }}", ["offers", "b"]),
+        ("{% for item in items %}{{ item }}{% endfor %}{{ b }}", ["items", "b"]),
         ("{{ price + 1 }} {{ b }}", ["price", "b"]),
         ("{{ price|float * 2 }} {{ b }}", ["price", "b"]),
         ("{{ a[0] }} {{ b }}", ["a", "b"]),
