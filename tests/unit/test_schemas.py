@@ -207,7 +207,7 @@ def test_history_is_read_from_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_command_compares(
     breaks: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    old = schemas.files() | ({"gone.json": "{}"} if breaks else {})
+    old = schemas.present() | ({"gone.json": "{}"} if breaks else {})
     monkeypatch.setattr(schemas, "at", lambda reference: old)
     monkeypatch.setattr(sys, "argv", ["schemas", "--compatible-with", "HEAD"])
     assert schemas.main() == breaks
