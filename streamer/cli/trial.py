@@ -124,14 +124,7 @@ def trial(
         tried = [Tried(each, Fate.SUPPRESSED, detail=_SUPPRESSED) for each in sorted(refused)]
         if allowed := [each for each in addresses if each not in refused]:
             payload = _payload(specimen, composer, allowed, settings)
-            try:
-                key = accounts.key(account)
-                _await_slot(client, account, accounts.requests_per_second(account))
-            except (NoKeyError, LedgerLostError) as error:
-                fail(f"nothing was sent: {error}")
-            resend = ResendClient(settings.api_url, settings.delivery.timeout_s, connections=1)
-            answer = resend.send_batch(key, f"test-{secrets.token_hex(16)}", payload.body)
-            tried += read_answer(answer, allowed)
+            tried += read_answer(_send(settings, client, accounts, account, payload), allowed)
     if as_json:
         show_json(_as_json(campaign, account, tried))
     else:
@@ -199,6 +192,19 @@ def _payload(
             f"{settings.batch.max_bytes:,}; give fewer addresses"
         )
     return payload
+
+
+def _send(
+    settings: Settings, client: Client, accounts: Accounts, account: str, payload: Payload
+) -> Answer:
+    """One call, under a key that nothing else has."""
+    try:
+        key = accounts.key(account)
+        _await_slot(client, account, accounts.requests_per_second(account))
+    except (NoKeyError, LedgerLostError) as error:
+        fail(f"nothing was sent: {error}")
+    resend = ResendClient(settings.api_url, settings.delivery.timeout_s, connections=1)
+    return resend.send_batch(key, f"test-{secrets.token_hex(16)}", payload.body)
 
 
 def _await_slot(client: Client, account: str, requests_per_second: float) -> None:

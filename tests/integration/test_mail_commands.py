@@ -1,6 +1,7 @@
 """`campaign preview` and `campaign test` against a real Redis and the sandbox."""
 
 import secrets
+import tempfile
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -230,7 +231,7 @@ def test_the_html_is_opened(desk: Desk, tmp_path: Path, monkeypatch: pytest.Monk
         return len(opened) == 1
 
     monkeypatch.setattr(webbrowser, "open", open_)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     desk.define()
     desk.run("preview", "--vars", VARS, "--output", tmp_path, "--open")
     assert opened == [(tmp_path / "mail.html").as_uri()]
