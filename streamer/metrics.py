@@ -44,6 +44,14 @@ THROTTLED = Counter(
     "Time that batches waited for the account's rate limit.",
     ["account"],
 )
+PARKED = Counter(
+    "streamer_parked_total",
+    "Records moved to the parked topic, by the kind of what they wait for.",
+    ["kind"],
+)
+RETURNED = Counter(
+    "streamer_returned_total", "Records that this worker brought back from the parked topic."
+)
 COMMIT = Histogram(
     "streamer_commit_seconds",
     "One Kafka transaction: outcomes, dead letters and offsets.",
@@ -56,6 +64,10 @@ LAG = Gauge(
     "streamer_consumer_lag",
     "Records of an assigned partition that are not yet committed.",
     ["topic", "partition"],
+)
+BLOCKED = Gauge(
+    "streamer_blocked_records",
+    "Records that are decided and wait for an older one of their partition to be.",
 )
 OLDEST_BATCH_AGE = Gauge(
     "streamer_oldest_batch_age_seconds",

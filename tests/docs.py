@@ -5,7 +5,6 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
@@ -13,7 +12,15 @@ from pydantic import BaseModel, SecretStr
 
 from streamer import metrics, settings
 from streamer.model.reasons import Reason
-from streamer.provider.answers import Again, Conflicting, Refused, Taken, judge, result_label
+from streamer.provider.answers import (
+    Conflicting,
+    OnHold,
+    Refused,
+    Taken,
+    Throttled,
+    judge,
+    result_label,
+)
 from streamer.provider.client import Answer
 from streamer.settings import Account, Settings
 
@@ -199,17 +206,14 @@ def _consequence(answer: Answer) -> str:
         return "The batch is halved until the mail at fault is alone: that one is `rejected`"
     if isinstance(verdict, Conflicting):
         return "`indeterminate`, `idempotency_conflict`; nothing is sent again"
-    return _repetition(verdict, answer)
-
-
-def _repetition(verdict: Again, answer: Answer) -> str:
-    if verdict.held:
-        return "The account is held; the same bytes again, until it works"
+    if isinstance(verdict, Throttled):
+        return "All workers pause this account for `retry-after`; then the same bytes again"
+    if isinstance(verdict, OnHold):
+        held = "The sender's domain" if verdict.of_sender else "The account"
+        return f"{held} is held, nobody is failed: see [Holds](#holds)"
     if answer.status is None:
         return "The same bytes again; Resend tells by the key whether it has them"
-    if verdict.why == "rate_limit_exceeded":
-        return "All workers pause this account for `retry-after`; then the same bytes again"
-    return "The same bytes again, after a wait that grows"
+    return "The same bytes again, after a wait"
 
 
 def _settings() -> Iterator[tuple[str, str, str]]:
@@ -228,19 +232,7 @@ def _section(
     for field in model.model_fields:
         full = f"{name}.{field}"
         meaning = _MEANINGS.get(full) or docstrings.get(field, "")
-        if name == "delivery" and not _is_read(field):
-            meaning += " Not in effect yet."
         yield full, _default(getattr(values, field)), meaning
-
-
-@cache
-def _is_read(field: str) -> bool:
-    """Whether anything that delivers asks for the setting."""
-    return any(
-        re.search(rf"\.{field}\b", path.read_text(encoding="utf-8"))
-        for room in ("worker", "ledger", "provider", "flow")
-        for path in (ROOT / "streamer" / room).glob("*.py")
-    )
 
 
 def _docstrings(class_name: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Groups of records that become batches: one organization's, full or old enough."""
 
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from threading import Lock
 
 from streamer.model.record import Record
@@ -23,6 +23,7 @@ class Batcher:
         self._linger = linger
         self._queues: OrderedDict[str, deque[Record]] = OrderedDict()
         self._lock = Lock()
+        self._bytes = 0
 
     def add(self, records: Iterable[Record]) -> None:
         """Queue records behind those of their organizations."""
@@ -33,6 +34,7 @@ class Batcher:
                 if queue is None:
                     queue = self._queues[organization] = deque()
                 queue.append(record)
+                self._bytes += record.size
 
     def put_back(self, organization: str, records: Collection[Record]) -> None:
         """Queue records that were taken and not used in front of the others."""
@@ -40,12 +42,19 @@ class Batcher:
             return
         with self._lock:
             self._queues.setdefault(organization, deque()).extendleft(reversed(list(records)))
+            self._bytes += sum(record.size for record in records)
 
-    def ready(self, now: float) -> str | None:
-        """The next organization that can fill a batch, or whose oldest record waited enough."""
+    def ready(self, now: float, passed_over: Callable[[str], bool]) -> str | None:
+        """The next organization that can fill a batch, or whose oldest record waited enough.
+
+        Args:
+            passed_over: whether it is not an organization's turn, whatever it has.
+        """
         with self._lock:
             for organization, queue in self._queues.items():
-                if len(queue) >= self._size or self.overdue(queue[0], now):
+                if len(queue) < self._size and not self.overdue(queue[0], now):
+                    continue
+                if not passed_over(organization):
                     self._queues.move_to_end(organization)
                     return organization
         return None
@@ -61,6 +70,7 @@ class Batcher:
             if queue is None:
                 return []
             taken = [queue.popleft() for _ in range(min(count, len(queue)))]
+            self._bytes -= sum(record.size for record in taken)
             if not queue:
                 del self._queues[organization]
             return taken
@@ -71,6 +81,7 @@ class Batcher:
         with self._lock:
             for organization, queue in list(self._queues.items()):
                 kept = deque(record for record in queue if id(record) not in gone)
+                self._bytes -= sum(record.size for record in queue if id(record) in gone)
                 if kept:
                     self._queues[organization] = kept
                 else:
@@ -80,6 +91,12 @@ class Batcher:
         """Forget all."""
         with self._lock:
             self._queues.clear()
+            self._bytes = 0
+
+    @property
+    def bytes(self) -> int:
+        """Of the queued records' values as they were read."""
+        return self._bytes
 
     def __len__(self) -> int:
         with self._lock:

@@ -23,8 +23,6 @@ class PartitionWindow:
     def __init__(self, start: int | None) -> None:
         self._records: deque[Record] = deque()
         self._next = start
-        self.bytes = 0
-        """Of the values as they were read."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -32,15 +30,14 @@ class PartitionWindow:
     @property
     def position(self) -> int | None:
         """The offset to commit if nothing of the window were done: its first record's."""
-        return self._records[0].coordinates.offset if self._records else self._next
+        return self._records[0].offset if self._records else self._next
 
     def admit(self, record: Record) -> bool:
         """Take a record in; False for one that was admitted before, or committed."""
-        offset = record.coordinates.offset
+        offset = record.offset
         if self._next is not None and offset < self._next:
             return False
         self._records.append(record)
-        self.bytes += record.size
         self._next = offset + 1
         return True
 
@@ -56,7 +53,7 @@ class PartitionWindow:
     def advance(self, count: int) -> None:
         """Let go of the first records, which are committed."""
         for _ in range(count):
-            self.bytes -= self._records.popleft().size
+            self._records.popleft()
 
     def undecided(self) -> Iterator[Record]:
         """The records without an ending."""

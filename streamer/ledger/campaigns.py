@@ -111,6 +111,13 @@ def load_message(client: Client, organization: str, campaign_id: str) -> tuple[s
     return version.decode(), _read(key, stored)
 
 
+def state(client: Client, organization: str, campaign_id: str) -> CampaignState | None:
+    """The campaign's state; None if nobody defined it or set its state."""
+    return _state(
+        cast(bytes | None, client.hget(keys.campaign(organization, campaign_id), "state"))
+    )
+
+
 def read_probe(values: Sequence[bytes | None]) -> CampaignProbe:
     """Read the values of `PROBE_FIELDS`, as HMGET answers them."""
     state, version = values

@@ -19,7 +19,7 @@ import zstandard
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
-from streamer.ledger.scripts import Argument, GuardedScript
+from streamer.ledger.scripts import Argument, GuardedScript, Reply
 from streamer.model.payload import Payload
 from streamer.model.record import Record
 from streamer.model.result import BatchResult, ItemResult
@@ -62,7 +62,9 @@ class StoredBatch:
     payload: Payload | None
     result: BatchResult | None
     account: str
-    age_ms: int
+    sender: str
+    """The sender's domain."""
+    age_s: float
 
 
 class Claims:
@@ -73,6 +75,8 @@ class Claims:
         self._ttl_s = ttl_s
         self._pin = GuardedScript(client, epoch, "pin")
         self._load = GuardedScript(client, epoch, "load")
+        self._adopt = GuardedScript(client, epoch, "adopt")
+        self._lay_down = GuardedScript(client, epoch, "lay_down")
         self._resolve = GuardedScript(client, epoch, "resolve")
 
     def find(self, organization: str, records: Sequence[Record]) -> list[Claim | None]:
@@ -80,7 +84,7 @@ class Claims:
         pipeline = self._client.pipeline(transaction=False)
         prefix = keys.claims_prefix(organization)
         for record in records:
-            field = _field(record.known_address)
+            field = _field(record.known_address, record.attempt)
             pipeline.hget(f"{prefix}{record.known_event.campaign_id}:{_bucket(field)}", field)
         return [None if value is None else _read_claim(value) for value in pipeline.execute()]
 
@@ -89,6 +93,7 @@ class Claims:
         organization: str,
         batch_id: str,
         account: str,
+        sender: str,
         records: Sequence[Record],
         payload: Payload,
     ) -> Pinned | Conflict:
@@ -106,10 +111,14 @@ class Claims:
             keys.claims_prefix(organization),
             bytes.fromhex(batch_id),
             members,
-            b"".join(map(_field, addresses)),
+            b"".join(
+                _field(address, record.attempt)
+                for record, address in zip(records, addresses, strict=True)
+            ),
             _pack(payload),
             account,
             self._ttl_s,
+            sender,
         ]
         reply = self._pin(
             keys.organization_epoch(organization),
@@ -130,17 +139,35 @@ class Claims:
         reply = self._load(
             keys.organization_epoch(organization), [keys.batch(organization, batch_id)], []
         )
-        _, body, result, account, pinned_at, now = cast(
-            tuple[bytes, bytes | None, bytes | None, bytes | None, bytes | None, int], reply
+        return _read_batch(reply)
+
+    def adopt(self, organization: str, batch_id: str, owner: str) -> StoredBatch | None:
+        """Take a batch over, to send it again; None if the ledger does not have it.
+
+        Its age starts anew if it was laid down.
+
+        Args:
+            owner: a name that no other adoption has.
+        """
+        reply = self._adopt(
+            keys.organization_epoch(organization), [keys.batch(organization, batch_id)], [owner]
         )
-        if account is None or pinned_at is None:
-            return None
-        return StoredBatch(
-            payload=None if body is None else _unpack(body),
-            result=None if result is None else _read_result(result),
-            account=account.decode(),
-            age_ms=now - int(pinned_at),
+        return _read_batch(reply)
+
+    def lay_down(self, organization: str, batch_id: str, owner: str) -> bool:
+        """Lay a batch down, all of whose calls by this owner were refused for certain.
+
+        True if nobody else can have sent it: whoever adopts it has a safe window of its own.
+
+        Args:
+            owner: as it was adopted; empty for who pinned it.
+        """
+        reply = self._lay_down(
+            keys.organization_epoch(organization),
+            [keys.batch(organization, batch_id)],
+            [owner, self._ttl_s],
         )
+        return reply[0] == b"clean"
 
     def resolve(self, organization: str, batch_id: str, result: BatchResult) -> BatchResult | None:
         """Store the result unless there is one, and return what is stored; the first writer wins.
@@ -155,8 +182,10 @@ class Claims:
         return None if reply[0] == b"lost" else _read_result(cast(bytes, reply[1]))
 
 
-def _field(address: str) -> bytes:
-    return blake2b(address.encode(), digest_size=_ID_BYTES).digest()
+def _field(address: str, attempt: int) -> bytes:
+    # A retry claims for itself; who was sent is not retried.
+    name = address if attempt == 0 else f"{address}\t{attempt}"
+    return blake2b(name.encode(), digest_size=_ID_BYTES).digest()
 
 
 def _bucket(field: bytes) -> int:
@@ -165,6 +194,21 @@ def _bucket(field: bytes) -> int:
 
 def _read_claim(value: bytes) -> Claim:
     return Claim(value[:_ID_BYTES].hex(), value[_ID_BYTES], value[_ID_BYTES + 1 :].decode())
+
+
+def _read_batch(reply: Reply) -> StoredBatch | None:
+    _, body, result, account, sender, age_ms = cast(
+        tuple[bytes, bytes | None, bytes | None, bytes | None, bytes | None, int], reply
+    )
+    if account is None:
+        return None
+    return StoredBatch(
+        payload=None if body is None else _unpack(body),
+        result=None if result is None else _read_result(result),
+        account=account.decode(),
+        sender=(sender or b"").decode(),
+        age_s=age_ms / 1000,
+    )
 
 
 def _pack(payload: Payload) -> bytes:

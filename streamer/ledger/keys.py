@@ -51,3 +51,24 @@ def account_epoch(account: str) -> str:
 def account_limiter(account: str) -> str:
     """The shared rate limit's state."""
     return f"{{account:{account}}}:limiter"
+
+
+def account_health(account: str) -> str:
+    """Hash: how its calls go: `failures` in a row, `successes`, and the `limit` that the
+    provider's answers name; while the circuit is open `pause` and `probe_at`."""
+    return f"{{account:{account}}}:health"
+
+
+def account_holds(account: str) -> str:
+    """Hash: holds, as JSON, by the sender's domain, or `*` for the whole account."""
+    return f"{{account:{account}}}:holds"
+
+
+def account_probes(account: str) -> str:
+    """Hash: by the fields of the holds, when each is tested next, in ms since 1970."""
+    return f"{{account:{account}}}:probes"
+
+
+def hold_batches(account: str, field: str) -> str:
+    """List: the pinned batches that a hold came upon; one of them tests it."""
+    return f"{{account:{account}}}:held:{field}"

@@ -1,7 +1,9 @@
-"""The rate limit of an account, shared by all workers through Redis."""
+"""The rate limit and the circuit of an account, shared by all workers through Redis."""
 
+from dataclasses import dataclass
 from typing import cast
 
+from streamer.flow.verdicts import circuit_pause_s
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
@@ -11,22 +13,118 @@ _PACE = 0.985
 """The share of the limit that is used. The provider counts in seconds that do not start with
 ours: at exactly its rate, any jitter would put one call too many into some of them."""
 
+_PAUSES_US = [round(circuit_pause_s(failures) * 1_000_000) for failures in range(1, 16)]
+"""By how many calls failed in a row; the last one is the longest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A send slot, taken for good.
+
+    Attributes:
+        wait_s: until it begins.
+        failures: calls of the account in a row that failed.
+        successes: calls of the account that were counted as successes, ever.
+    """
+
+    wait_s: float
+    failures: int
+    successes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """No slot: the account's circuit is open. Ask again after `wait_s`."""
+
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """No slot: the account is held, or `domain` of the sender within it."""
+
+    domain: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the account's calls go.
+
+    Attributes:
+        failures: in a row, by all workers.
+        successes: as in `Slot`.
+        failing_s: since the first of the failures.
+    """
+
+    failures: int
+    successes: int
+    failing_s: float
+
 
 class Limiter:
     """Hands out send slots, evenly spaced by Redis' clock, to whoever asks."""
 
     def __init__(self, client: Client, epoch: Epoch) -> None:
+        self._client = client
         self._take = GuardedScript(client, epoch, "take_slot")
         self._pause = client.register_script(read("pause_slots"))
+        self._failure = client.register_script(read("count_failure"))
+        self._success = client.register_script(read("count_success"))
 
-    def take(self, account: str, requests_per_second: float) -> float:
-        """Take the next free slot; returns the seconds until it begins. It is taken for good."""
+    def take(
+        self,
+        account: str,
+        requests_per_second: float,
+        domain: str = "",
+        successes: int = 0,
+        despite_hold: bool = False,
+    ) -> Slot | Open | Held:
+        """Take the next free slot.
+
+        Args:
+            domain: of the sender, which may be held within the account.
+            successes: calls of this worker that succeeded since it last said so.
+            despite_hold: to test whether a hold is over.
+        """
         interval_us = max(1, round(1_000_000 / (requests_per_second * _PACE)))
-        reply = self._take(
-            keys.account_epoch(account), [keys.account_limiter(account)], [interval_us]
+        word, *numbers = self._take(
+            keys.account_epoch(account),
+            [
+                keys.account_limiter(account),
+                keys.account_health(account),
+                keys.account_holds(account),
+            ],
+            [interval_us, successes, domain or "*", int(despite_hold)],
         )
-        return cast(int, reply[1]) / 1_000_000
+        if word == b"held":
+            field = cast(bytes, numbers[0]).decode()
+            return Held(None if field == "*" else field)
+        wait_s = cast(int, numbers[0]) / 1_000_000
+        if word == b"open":
+            return Open(wait_s)
+        return Slot(wait_s, cast(int, numbers[1]), cast(int, numbers[2]))
 
     def pause(self, account: str, seconds: float) -> None:
         """Let no slot of the account that is taken from now on begin within so many seconds."""
         self._pause(keys=[keys.account_limiter(account)], args=[round(seconds * 1_000_000)])
+
+    def failed(self, account: str) -> Health:
+        """Count a call whose fate is not known; it may open the circuit."""
+        failures, successes, failing_ms = cast(
+            tuple[int, int, int],
+            self._failure(keys=[keys.account_health(account)], args=_PAUSES_US),
+        )
+        return Health(failures, successes, failing_ms / 1000)
+
+    def successes(self, account: str) -> int:
+        """Calls of the account that were counted as successes, ever."""
+        value = cast(bytes | None, self._client.hget(keys.account_health(account), "successes"))
+        return int(value or 0)
+
+    def succeeded(self, account: str) -> None:
+        """Count a call that was answered after others had failed; it closes the circuit."""
+        self._success(keys=[keys.account_health(account)])
+
+    def learn(self, account: str, advertised: int) -> None:
+        """Let all workers know the limit that the provider's answers name, a second."""
+        self._client.hset(keys.account_health(account), "limit", str(advertised))

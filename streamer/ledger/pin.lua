@@ -1,7 +1,7 @@
 -- Claim every member and keep the batch's bytes, or, if one may not be mailed, write nothing.
 -- KEYS: epoch of the slot, suppression set, batch
 -- ARGV: epoch, claims prefix, batch id (12 bytes), members, claim fields (12 bytes each),
---       body, account, time to live in seconds
+--       body, account, time to live in seconds, sender's domain
 -- members: one line each: campaign TAB address TAB coordinates
 -- Answers {'pinned'}, {'conflict', {suppressed indexes}, {index, claim, ...}},
 -- or {'epoch'}. The claims' keys are of the slot of KEYS, as the prefix carries the hash tag.
@@ -45,6 +45,6 @@ for i = 1, count do
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSET', KEYS[3], 'body', ARGV[6], 'account', ARGV[7], 'pinned_at', now)
+redis.call('HSET', KEYS[3], 'body', ARGV[6], 'account', ARGV[7], 'sender', ARGV[9], 'pinned_at', now)
 redis.call('EXPIRE', KEYS[3], ARGV[8])
 return {'pinned'}

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from email.utils import parseaddr
 from functools import lru_cache
 
 import idna
@@ -37,6 +38,12 @@ def normalise(text: str) -> str:
     if len(address) <= MAX_LENGTH and "--" not in address and _PLAIN.match(address):
         return address
     return _normalise_fully(text)
+
+
+@lru_cache(maxsize=1024)
+def sender_domain(sender: str) -> str:
+    """The domain of a `from` field, in lower case; empty if it has none."""
+    return parseaddr(sender)[1].rpartition("@")[2].lower()
 
 
 def _normalise_fully(text: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from streamer.model.event import RecipientEvent
+from streamer.model.parking import Scope
 from streamer.model.reasons import DeadReason, Reason, Status
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -56,23 +57,59 @@ class DeadLetter:
     detail: str
 
 
+@dataclass(slots=True, frozen=True)
+class Parked:
+    """No ending for good: the record is set aside, and comes back.
+
+    Attributes:
+        scope: what it waits for.
+        until_ms: when it comes back at the latest, in ms since 1970; None if that is open.
+    """
+
+    scope: Scope
+    until_ms: int | None = None
+
+
+Ending = Outcome | DeadLetter | Parked
+
+
+class Recipient(NamedTuple):
+    """What an outcome says of its record's event; the address is as given."""
+
+    organization_id: str
+    campaign_id: str
+    recipient_id: str
+    email: str
+
+
 class Record:
-    """One input record.
+    """One input record, or the copy of one that was parked and came back.
 
     `ending` is None until it is decided; whoever decides sets it once. A plain attribute is
     enough between threads: the committing thread only ever looks whether it is there.
+
+    Args:
+        coordinates: where it stood first.
+        admitted_at: when it was taken in, on the clock of the batcher.
+        offset: where it was read, if that is not where it stood first.
+        partition: likewise.
+        attempt: 0, or the number of the retry that it was produced for.
     """
 
     __slots__ = (
         "address",
         "address_fault",
         "admitted_at",
+        "attempt",
         "coordinates",
         "decided_at",
         "ending",
         "event",
         "headers",
         "key",
+        "offset",
+        "partition",
+        "recipient",
         "size",
         "value",
     )
@@ -84,24 +121,36 @@ class Record:
         value: bytes | None,
         headers: Headers | None,
         admitted_at: float,
+        offset: int | None = None,
+        partition: int | None = None,
+        attempt: int = 0,
     ) -> None:
         self.coordinates = coordinates
+        self.offset = coordinates.offset if offset is None else offset
+        self.partition = coordinates.partition if partition is None else partition
+        self.attempt = attempt
         self.key = key
         self.value = value
         self.headers = headers
         self.size = len(value or b"")
         self.admitted_at = admitted_at
         self.event: RecipientEvent | None = None
+        self.recipient: Recipient | None = None
         self.address: str | None = None
         self.address_fault: str | None = None
-        self.ending: Outcome | DeadLetter | None = None
+        self.ending: Ending | None = None
         self.decided_at = 0.0
 
-    def end(self, ending: Outcome | DeadLetter, now: float) -> None:
+    def end(self, ending: Ending, now: float) -> None:
         """Decide the record; `now` is wall-clock time, in seconds since 1970."""
         self.decided_at = now
-        if isinstance(ending, Outcome):
-            self.value = self.headers = None  # only a dead letter carries them on
+        event = self.event
+        if isinstance(ending, Outcome) and event is not None:
+            # It may wait long for an older one of its partition: it keeps what an outcome needs.
+            self.recipient = Recipient(
+                event.organization_id, event.campaign_id, event.recipient_id, event.email
+            )
+            self.event = self.value = self.headers = None
         self.ending = ending
 
     @property

@@ -5,29 +5,34 @@ from functools import lru_cache
 
 import orjson
 
-from streamer.model.record import Coordinates, DeadLetter, Headers, Outcome, Record
+from streamer.model.record import Coordinates, DeadLetter, Headers, Outcome, Parked, Record
 
 SOURCE_TOPIC = "streamer-source-topic"
 SOURCE_PARTITION = "streamer-source-partition"
 SOURCE_OFFSET = "streamer-source-offset"
+ATTEMPT = "streamer-attempt"
+"""Of a record that retries one which failed: the number of the retry, decimal text."""
 PARKED_FOR = "streamer-parked-for"
 """Of a parked record: what it waits for, as `account default` or `campaign acme/spring-26`."""
 PARKED_UNTIL = "streamer-parked-until"
 """Of a parked record: when it is tried again at the latest, in ms since 1970, decimal text."""
 REASON = "streamer-reason"
 DETAIL = "streamer-detail"
+_OURS = {SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, PARKED_FOR, PARKED_UNTIL}
 
 
 def outcome_value(record: Record, outcome: Outcome) -> bytes:
     """The outcome's JSON. The address is the normalised one, or as given if it is invalid."""
-    event = record.known_event
+    if record.recipient is None:
+        raise AssertionError(f"the record at {record.coordinates} has no outcome")
+    organization_id, campaign_id, recipient_id, email = record.recipient
     topic, partition, offset = record.coordinates
     return orjson.dumps(
         {
-            "organization_id": event.organization_id,
-            "campaign_id": event.campaign_id,
-            "recipient_id": event.recipient_id,
-            "email": record.address if record.address is not None else event.email,
+            "organization_id": organization_id,
+            "campaign_id": campaign_id,
+            "recipient_id": recipient_id,
+            "email": record.address if record.address is not None else email,
             "status": outcome.status,
             "reason": outcome.reason,
             "detail": outcome.detail,
@@ -48,6 +53,49 @@ def dead_letter_headers(record: Record, dead_letter: DeadLetter) -> Headers:
         (DETAIL, dead_letter.detail.encode()),
         *source_headers(record.coordinates),
     ]
+
+
+def parked_headers(record: Record, parked: Parked) -> Headers:
+    """The record's own headers, then where it first stood and what it waits for."""
+    headers = [
+        *(record.headers or ()),
+        *source_headers(record.coordinates),
+        (PARKED_FOR, str(parked.scope).encode()),
+    ]
+    if parked.until_ms is not None:
+        headers.append((PARKED_UNTIL, str(parked.until_ms).encode()))
+    return headers
+
+
+def split_headers(headers: Headers | None) -> tuple[Headers | None, dict[str, str]]:
+    """Split a record's headers into its own, and those that say where it first stood and what
+    it waited for, by name."""
+    if not headers:
+        return None, {}
+    ours = {
+        name: value.decode(errors="replace")
+        for name, value in headers
+        if name in _OURS and isinstance(value, bytes)
+    }
+    return [header for header in headers if header[0] not in _OURS] or None, ours
+
+
+def coordinates_of(words: dict[str, str], topic: str) -> Coordinates | None:
+    """Where a record of the topic first stood, by its headers; None if they do not say."""
+    if words.get(SOURCE_TOPIC) != topic:
+        return None
+    try:
+        return Coordinates(topic, int(words[SOURCE_PARTITION]), int(words[SOURCE_OFFSET]))
+    except (KeyError, ValueError):
+        return None
+
+
+def attempt_of(headers: Headers | None) -> int:
+    """The number of the retry that a record was produced for; 0 if for none."""
+    for name, value in headers or ():
+        if name == ATTEMPT and isinstance(value, bytes) and value.isdigit():
+            return min(int(value), 1_000_000)
+    return 0
 
 
 def source_headers(coordinates: Coordinates) -> Headers:

@@ -14,6 +14,7 @@ from streamer.provider.client import Answer
 ACCEPTED = "accepted"
 NO_ANSWER = "no_answer"
 UNREADABLE = "unreadable"
+DOMAIN_NOT_VERIFIED = "domain_not_verified"
 
 _BUSY = {"concurrent_idempotent_requests", "resource_locked"}
 _QUOTAS = {"daily_quota_exceeded", "monthly_quota_exceeded"}
@@ -53,19 +54,41 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The same bytes must be sent again, under the same key.
+    """It may have been taken or not: the same bytes must be sent again, under the same key.
 
     Attributes:
         why: the name of the trouble.
         after_s: what `retry-after` asked for.
-        held: it is the account's trouble and lasts: a quota, a refused key.
+        failing: it may be the provider that fails, for everybody.
         unreadable: Resend took it but said so in a way that cannot be understood.
     """
 
     why: str
     after_s: float = 0.0
-    held: bool = False
+    failing: bool = False
     unreadable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """Nothing was taken: the account was called too fast, and must not be for `after_s`."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class OnHold:
+    """Nothing was taken, and nothing will be for a while, for a trouble of the account's.
+
+    Attributes:
+        why: the name of the trouble: a quota, a refused key, a wrong URL.
+        detail: Resend's words.
+        of_sender: it concerns the sender's domain alone.
+    """
+
+    why: str
+    detail: str
+    of_sender: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +105,32 @@ class Conflicting:
     detail: str
 
 
-Verdict = Taken | Again | Refused | Conflicting
+Verdict = Taken | Again | Throttled | OnHold | Refused | Conflicting
 
 
 def judge(answer: Answer, count: int) -> Verdict:
     """Say what an answer to a batch of `count` mails means."""
     status, name = answer.status, answer.name
     if status is None:
-        return Again(NO_ANSWER)
+        return Again(NO_ANSWER, failing=True)
     if status < 300:
         return _read_items(answer, count)
     if name == "invalid_idempotent_request":
         return Conflicting(answer.message)
     why = name if name in _KNOWN else f"http_{status}"
+    if status == 403 and name == "validation_error":
+        return OnHold(DOMAIN_NOT_VERIFIED, answer.message, of_sender=True)
     if name in _QUOTAS or name in _KEYS or status in (401, 403):
-        return Again(why, held=True)
+        return OnHold(why, answer.message)
     if name in _OUR_DEFECTS or status in (404, 405) or status < 400:
-        return Again(why, held=True)
+        return OnHold(why, answer.message)
+    after_s = _retry_after(answer.headers)
     if status == 429:
-        return Again(why, after_s=_retry_after(answer.headers))
-    if name in _BUSY or status in (408, 409, 425) or status >= 500:
-        return Again(why, after_s=_retry_after(answer.headers))
+        return Throttled(after_s)
+    if name in _BUSY or status == 409:
+        return Again(why, after_s)
+    if status in (408, 425) or status >= 500:
+        return Again(why, after_s, failing=True)
     return Refused(answer.message)
 
 

@@ -27,6 +27,8 @@ class Batch:
 
     def __init__(self, organization: str, size: int, max_bytes: int) -> None:
         self.organization = organization
+        self.sender = ""
+        """The domain that its mails come from: one alone, as it may be held alone."""
         self.id = secrets.token_hex(12)
         self.state = BatchState.FILLING
         self.records: list[Record] = []
@@ -58,6 +60,12 @@ class Batch:
         self.records.append(record)
         self.mails.append(mail)
         return True
+
+    def empty(self) -> list[Record]:
+        """Take all members out, and return their records."""
+        records = self.records
+        self.remove(frozenset(range(len(records))))
+        return records
 
     def remove(self, items: frozenset[int]) -> None:
         """Take members out, by their indexes."""

@@ -1,4 +1,4 @@
-"""The committing side: outcomes, dead letters and offsets, in one Kafka transaction."""
+"""The committing side: outcomes, dead letters, parked records and offsets, in one transaction."""
 
 import logging
 import sys
@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from prometheus_client import Counter as PrometheusCounter
 
 from streamer import metrics
 from streamer.flow.window import Partition, PartitionWindow
-from streamer.model.record import DeadLetter, Record
-from streamer.model.wire import dead_letter_headers, outcome_value
+from streamer.model.record import DeadLetter, Ending, Outcome, Parked, Record
+from streamer.model.wire import dead_letter_headers, outcome_value, parked_headers
 from streamer.settings import Settings, Topics
 from streamer.worker import kafka
 
@@ -60,6 +61,7 @@ class Committer:
         producer: as of `fencing_producer`.
         group_metadata: gives the consumer's group metadata as it is now.
         epoch: of the ledger, kept in the metadata of the offsets.
+        parked_partitions: how many the parked topic has.
         checkpoint: called at named points; tests of crashes kill the process there.
     """
 
@@ -69,8 +71,10 @@ class Committer:
         topics: Topics,
         group_metadata: Callable[[], object],
         epoch: str,
+        parked_partitions: int,
         checkpoint: Callable[[str], None],
     ) -> None:
+        self._parked_partitions = parked_partitions
         self._producer = producer
         self._topics = topics
         self._group_metadata = group_metadata
@@ -123,7 +127,7 @@ class Committer:
         self._aborting = True  # should anything fail before the transaction is complete
         self._produce([record for _, records in prefixes.values() for record in records])
         offsets = [
-            TopicPartition(topic, partition, records[-1].coordinates.offset + 1, self._epoch)
+            TopicPartition(topic, partition, records[-1].offset + 1, self._epoch)
             for (topic, partition), (_, records) in prefixes.items()
         ]
         self._producer.send_offsets_to_transaction(offsets, metadata, _CALL_TIMEOUT_S)
@@ -157,6 +161,15 @@ class Committer:
                     record.value,
                     record.key,
                     headers=dead_letter_headers(record, ending),
+                )
+            elif isinstance(ending, Parked):
+                # The records of a partition stay in their order.
+                self._producer.produce(
+                    self._topics.parked,
+                    record.value,
+                    record.key,
+                    partition=record.partition % self._parked_partitions,
+                    headers=parked_headers(record, ending),
                 )
             elif ending is not None:
                 outcomes.append({"value": outcome_value(record, ending), "key": record.key})
@@ -200,18 +213,20 @@ def _done(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
 
 def _count(records: list[Record]) -> None:
     """Add committed endings to the metrics."""
-    words = Counter(
-        (True, ending.reason, "")
-        if isinstance(ending, DeadLetter)
-        else (False, ending.status, ending.reason or "")
-        for ending in (record.ending for record in records)
-        if ending is not None
-    )
-    for (dead, word, reason), count in words.items():
-        if dead:
-            metrics.DEAD_LETTERS.labels(word).inc(count)
-        else:
-            metrics.OUTCOMES.labels(word, reason).inc(count)
+    for counter, count in Counter(_counter(record.ending) for record in records).items():
+        if counter is not None:
+            metric, *labels = counter
+            metric.labels(*labels).inc(count)
+
+
+def _counter(ending: Ending | None) -> tuple[PrometheusCounter, *tuple[str, ...]] | None:
+    if isinstance(ending, Outcome):
+        return metrics.OUTCOMES, ending.status, ending.reason or ""
+    if isinstance(ending, DeadLetter):
+        return metrics.DEAD_LETTERS, ending.reason
+    if isinstance(ending, Parked):
+        return metrics.PARKED, ending.scope.kind
+    return None
 
 
 def _generation(metadata: object) -> int:

@@ -1,6 +1,7 @@
 """A batch's life: fill, pin, send, resolve; and adopting one that was pinned before."""
 
 import logging
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -14,18 +15,23 @@ from streamer.flow.batcher import Batcher
 from streamer.ledger.campaigns import UnreadableDefinitionError
 from streamer.ledger.claims import Claim, Claims, Conflict, Pinned
 from streamer.ledger.connection import Client
+from streamer.ledger.holds import BatchRef
+from streamer.ledger.limiter import Held, Slot
 from streamer.ledger.probe import Probe, probe
 from streamer.mail.compose import Composer, RenderError, TooLargeError
+from streamer.model.address import sender_domain
 from streamer.model.campaign import CampaignState, Message
+from streamer.model.parking import ORGANIZATION, Scope
 from streamer.model.payload import Payload
 from streamer.model.reasons import DeadReason, Reason
-from streamer.model.record import DeadLetter, Outcome, Record
+from streamer.model.record import DeadLetter, Ending, Outcome, Parked, Record
 from streamer.model.result import BatchResult
 from streamer.provider.accounts import Accounts
 from streamer.settings import Settings
 from streamer.worker.batch import Batch, BatchState
 from streamer.worker.definitions import Definitions
-from streamer.worker.sending import Sender
+from streamer.worker.holding import Holding
+from streamer.worker.sending import LaidDown, Sendable, Sender
 from streamer.worker.waiting import Waiting
 
 logger = logging.getLogger(__name__)
@@ -33,7 +39,8 @@ logger = logging.getLogger(__name__)
 Checkpoint = Callable[[str], None]
 """Called at named points of a batch's life; tests of crashes kill the process there."""
 
-_NO_ACCOUNT_WAIT_S = 60.0
+_STALE_S = 0.5
+_MOST_OTHERS = 3
 
 
 class Delivery:
@@ -47,6 +54,7 @@ class Delivery:
         composer: Composer,
         accounts: Accounts,
         sender: Sender,
+        holding: Holding,
         batcher: Batcher,
         waiting: Waiting,
         checkpoint: Checkpoint,
@@ -57,6 +65,8 @@ class Delivery:
         self._composer = composer
         self._accounts = accounts
         self._sender = sender
+        self._holding = holding
+        self._without_account: set[str] = set()
         self._batcher = batcher
         self._waiting = waiting
         self._checkpoint = checkpoint
@@ -73,23 +83,17 @@ class Delivery:
             StoppedError: the worker stops; what is not decided stays undecided.
             LedgerLostError: the ledger forgot: nothing may be sent.
         """
-        account = self._account(organization)
         batch = Batch(organization, self._settings.batch.size, self._settings.batch.max_bytes)
         work = Work(batch)
         self._screen(work, records)
         self._fill(work)
         if self._may_still_fill(work):
-            self._batcher.put_back(organization, batch.records + work.twins)
-            batch.records.clear()
+            self._batcher.put_back(organization, batch.empty() + work.twins + work.others)
             work.twins.clear()
+            work.others.clear()
         if batch.records:
-            # The slot comes first: what is pinned, with suppression checked in that act, is
-            # handed over at once and not after a wait.
-            self._sender.take_slot(account)
-            pinned = self._pin(work, account)
-            if pinned:
-                self._deliver_pinned(work, account)
-        self._batcher.put_back(organization, work.twins)
+            self._deliver(work)
+        self._batcher.put_back(organization, work.twins + work.others)
         for batch_id, claimed in work.adoptions.items():
             self._adopt(organization, batch_id, claimed)
 
@@ -97,23 +101,12 @@ class Delivery:
         """When the oldest batch that is pinned and not resolved was taken up; monotonic clock."""
         return self._underway.oldest()
 
-    def _account(self, organization: str) -> str:
-        while (account := self._accounts.of(organization)) is None:
-            logger.error(
-                "no account serves the organization, its records wait: name it in the "
-                "`organizations` of one, and restart",
-                extra={"organization": organization},
-            )
-            metrics.ACCOUNT_HELD.labels("none", "no_account").set(1)
-            self._waiting.sleep(_NO_ACCOUNT_WAIT_S)
-        return account
-
     # Filling
 
     def _fill(self, work: "Work") -> None:
         """Fill the batch after filtering: who drops out is replaced while others wait."""
         batch = work.batch
-        while batch.room:
+        while batch.room and len(work.others) < _MOST_OTHERS * self._settings.batch.size:
             records = self._batcher.take(batch.organization, batch.room)
             if not records:
                 return
@@ -132,13 +125,18 @@ class Delivery:
         """Render the mails of those who may get one; end the others, if nothing was pinned."""
         found = self._probe(work.batch.organization, records)
         now = datetime.now(UTC)
-        endings: list[tuple[Record, Outcome | DeadLetter]] = []
+        endings: list[tuple[Record, Ending]] = []
         for position, record in enumerate(records):
             if record.address is not None and work.batch.holder(record) is not None:
                 work.twins.append(record)
                 continue
             try:
                 message = self._message(record, found, now, found.suppressed[position])
+                sender = sender_domain(message.from_)
+                if work.batch.records and sender != work.batch.sender:
+                    work.others.append(record)
+                    continue
+                work.batch.sender = sender
                 mail = self._composer.compose(record.known_event, record.known_address, message)
             except _NotMailed as reason:
                 endings.append((record, reason.ending))
@@ -192,13 +190,33 @@ class Delivery:
         for expires_at in (event.expires_at, message.expires_at):
             if expires_at is not None and expires_at <= now:
                 raise _NotMailed(Outcome.of(Reason.EXPIRED, f"at {expires_at.isoformat()}"))
+        scope = self._waits_for(record, campaign.state, message)
+        if scope is not None:
+            raise _NotMailed(Parked(scope))
         if is_suppressed:
             raise _NotMailed(Outcome.of(Reason.SUPPRESSED))
         return message
 
-    def _end_unless_pinned(
-        self, work: "Work", endings: list[tuple[Record, Outcome | DeadLetter]]
-    ) -> None:
+    def _waits_for(
+        self, record: Record, state: CampaignState | None, message: Message
+    ) -> Scope | None:
+        event = record.known_event
+        if state is CampaignState.PAUSED:
+            return Scope.of_campaign(event.organization_id, event.campaign_id)
+        account = self._accounts.of(event.organization_id)
+        if account is None:
+            if event.organization_id not in self._without_account:
+                self._without_account.add(event.organization_id)
+                logger.error(
+                    "no account serves the organization, its records are parked: name it in the "
+                    "`organizations` of one, and restart",
+                    extra={"organization": event.organization_id},
+                )
+                metrics.ACCOUNT_HELD.labels("none", "no_account").set(1)
+            return Scope(ORGANIZATION, event.organization_id)
+        return self._holding.scope_of(account, sender_domain(message.from_))
+
+    def _end_unless_pinned(self, work: "Work", endings: list[tuple[Record, Ending]]) -> None:
         """End records that would not be mailed now, unless they were pinned before a crash."""
         now = time.time()
         for record, ending in endings:
@@ -220,6 +238,26 @@ class Delivery:
 
     # Pinning
 
+    def _deliver(self, work: "Work") -> None:
+        """Pin the batch and see it through, or park it."""
+        batch = work.batch
+        account = self._accounts.of(batch.organization)
+        if account is None:
+            raise AssertionError(f"records of {batch.organization} are parked, not batched")
+        asked = time.monotonic()
+        # The slot comes first: what is pinned, with suppression checked in that act, is handed
+        # over at once and not after a wait.
+        slot = self._sender.take_slot(account, batch.sender)
+        if isinstance(slot, Held):
+            parked = Parked(Scope.of_hold(account, slot.domain))
+            self._end_unless_pinned(work, [(record, parked) for record in batch.empty()])
+            return
+        if time.monotonic() - asked > _STALE_S:
+            # Campaigns were paused meanwhile, or have expired.
+            self._screen(work, batch.empty())
+        if self._pin(work, account):
+            self._deliver_pinned(work, account, slot)
+
     def _pin(self, work: "Work", account: str) -> bool:
         """Pin the batch, without those who turn out to be suppressed or claimed.
 
@@ -236,6 +274,7 @@ class Delivery:
                         batch.organization,
                         batch.id,
                         account,
+                        batch.sender,
                         batch.records,
                         batch.payload,
                     )
@@ -250,73 +289,66 @@ class Delivery:
 
     def _drop_conflicts(self, work: "Work", conflict: Conflict) -> None:
         items = conflict.suppressed | conflict.claims.keys()
+        records = work.batch.records
+        work.batch.remove(items)
         now = time.time()
         for item in items:
-            record = work.batch.records[item]
+            record = records[item]
             claim = conflict.claims.get(item)
             if claim is None:
                 record.end(Outcome.of(Reason.SUPPRESSED), now)
             else:
                 work.claimed(record, claim, now)
-        work.batch.remove(items)
 
     # Delivering
 
-    def _deliver_pinned(self, work: "Work", account: str) -> None:
+    def _deliver_pinned(self, work: "Work", account: str, slot: Slot) -> None:
         batch = work.batch
         work.end_twins(time.time())
         batch.state = BatchState.SENDING
+        ref = BatchRef(batch.organization, batch.id)
+        sendable = Sendable(ref, account, batch.sender, batch.payload, 0.0)
         result = self._underway.once(
-            batch.id,
-            partial(
-                self._send_and_resolve,
-                batch.organization,
-                batch.id,
-                account,
-                batch.payload,
-                self._settings.delivery.safe_window_s,
-                slot_taken=True,
-            ),
+            batch.id, partial(self._send_and_resolve, sendable, owner="", slot=slot)
         )
         batch.state = BatchState.RESOLVED
         _end_all(list(zip(batch.records, range(len(batch.records)), strict=True)), batch.id, result)
 
     def _adopt(self, organization: str, batch_id: str, claimed: list[tuple[Record, int]]) -> None:
         """End records by the batch that carried them before this worker had them."""
-        result = self._underway.once(batch_id, partial(self._finish, organization, batch_id))
+        ref = BatchRef(organization, batch_id)
+        result = self._underway.once(batch_id, partial(self._finish, ref))
         _end_all(claimed, batch_id, result)
 
-    def _finish(self, organization: str, batch_id: str) -> BatchResult | None:
-        stored = self._waiting.for_redis(partial(self._claims.load, organization, batch_id))
-        if stored is None:
-            return None
-        if stored.result is not None or stored.payload is None:
-            return stored.result
-        seconds_left = self._settings.delivery.safe_window_s - stored.age_ms / 1000
-        return self._send_and_resolve(
-            organization, batch_id, stored.account, stored.payload, seconds_left, slot_taken=False
-        )
+    def _finish(self, ref: BatchRef) -> BatchResult | Parked | None:
+        stored = self._waiting.for_redis(partial(self._claims.load, *ref))
+        if stored is not None and stored.payload is not None:
+            scope = self._holding.scope_of(stored.account, stored.sender)
+            if scope is not None:  # nobody is the batch's owner meanwhile
+                return Parked(scope)
+            owner = secrets.token_hex(8)
+            stored = self._waiting.for_redis(partial(self._claims.adopt, *ref, owner))
+            if stored is not None and stored.payload is not None:
+                batch = Sendable(ref, stored.account, stored.sender, stored.payload, stored.age_s)
+                return self._send_and_resolve(batch, owner, slot=None)
+        return None if stored is None else stored.result
 
     def _send_and_resolve(
-        self,
-        organization: str,
-        batch_id: str,
-        account: str,
-        payload: Payload,
-        seconds_left: float,
-        slot_taken: bool,
-    ) -> BatchResult | None:
-        result = self._sender.send(account, batch_id, payload, seconds_left, slot_taken)
+        self, batch: Sendable, owner: str, slot: Slot | None
+    ) -> BatchResult | Parked | None:
+        result = self._sender.send(batch, slot)
         self._checkpoint("after_post")
-        return self._waiting.for_redis(
-            partial(self._claims.resolve, organization, batch_id, result)
-        )
+        if isinstance(result, LaidDown):
+            if result.untouched:
+                self._waiting.for_redis(partial(self._claims.lay_down, *batch.ref, owner))
+            return result.parked
+        return self._waiting.for_redis(partial(self._claims.resolve, *batch.ref, result))
 
 
 class _NotMailed(Exception):  # noqa: N818 - no error, a decision
     """The record is not mailed; `ending` says why."""
 
-    def __init__(self, ending: Outcome | DeadLetter) -> None:
+    def __init__(self, ending: Ending) -> None:
         super().__init__(ending)
         self.ending = ending
 
@@ -326,12 +358,14 @@ class Work:
 
     Attributes:
         twins: records of an address and campaign that the batch has a mail for already.
+        others: records whose mails come from another sender's domain.
         adoptions: records that were pinned before, by the batch that carried them.
     """
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.twins: list[Record] = []
+        self.others: list[Record] = []
         self.adoptions: defaultdict[str, list[tuple[Record, int]]] = defaultdict(list)
 
     def claimed(self, record: Record, claim: Claim, now: float) -> None:
@@ -363,15 +397,17 @@ class _Underway:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._results: dict[str, Future[BatchResult | None]] = {}
+        self._results: dict[str, Future[BatchResult | Parked | None]] = {}
         self._since: dict[str, float] = {}
 
-    def once(self, batch_id: str, deliver: Callable[[], BatchResult | None]) -> BatchResult | None:
+    def once(
+        self, batch_id: str, deliver: Callable[[], BatchResult | Parked | None]
+    ) -> BatchResult | Parked | None:
         """Deliver the batch, or wait for the thread that is at it."""
         with self._lock:
             other = self._results.get(batch_id)
             if other is None:
-                mine: Future[BatchResult | None] = Future()
+                mine: Future[BatchResult | Parked | None] = Future()
                 self._results[batch_id] = mine
                 self._since[batch_id] = time.monotonic()
         if other is not None:
@@ -394,12 +430,14 @@ class _Underway:
 
 
 def _end_all(
-    claimed: Sequence[tuple[Record, int]], batch_id: str, result: BatchResult | None
+    claimed: Sequence[tuple[Record, int]], batch_id: str, result: BatchResult | Parked | None
 ) -> None:
     now = time.time()
     for record, item in claimed:
         if result is None:
             detail = f"batch {batch_id} is claimed, but the ledger does not have it"
             record.end(Outcome.of(Reason.LEDGER_LOST, detail), now)
+        elif isinstance(result, Parked):
+            record.end(result, now)
         else:
             record.end(result.outcome(item, batch_id), now)

@@ -7,6 +7,7 @@ and what is done, as far as no undone record lies before it, is committed here.
 
 import logging
 import time
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 
@@ -15,6 +16,7 @@ from streamer.flow.batcher import Batcher
 from streamer.ledger.claims import Claims
 from streamer.ledger.connection import UNREACHABLE, connect, warm
 from streamer.ledger.epoch import Epoch
+from streamer.ledger.holds import Holds
 from streamer.ledger.limiter import Limiter
 from streamer.mail.compose import Composer
 from streamer.model.address import InvalidAddressError, normalise
@@ -26,6 +28,10 @@ from streamer.provider.client import ResendClient
 from streamer.settings import Settings
 from streamer.worker.committer import Committer, fencing_producer
 from streamer.worker.delivery import Checkpoint, Delivery
+from streamer.worker.holding import Holding
+from streamer.worker.probing import Prober
+from streamer.worker.relay import Relay
+from streamer.worker.scopes import Scopes
 from streamer.worker.sending import Sender
 from streamer.worker.source import Source, Windows
 from streamer.worker.waiting import StoppedError, Waiting
@@ -38,8 +44,11 @@ _MEASURE_EVERY_S = 1.0
 _POLL_RECORDS = 500
 _POLL_S = 0.02
 _FULL_WAIT_S = 0.5
+_HALF = 0.5
 _REVOKE_DRAIN_S = 1.0
 _REVOKE_COMMIT_S = 3.0
+_RELAY_END_S = 5.0
+_MOST_DECIDED = 50_000
 
 
 def no_checkpoint(name: str) -> None:
@@ -63,38 +72,59 @@ class Pipeline:
         self._settings = settings
         self._stopping = Event()
         self._waiting = Waiting()
-        self._most_held = 3 * settings.batch.size * settings.batch.max_in_flight
+        self._accounts = accounts
+        self._most_queued = 2 * settings.batch.size * settings.batch.max_in_flight
         self._most_bytes = 4 * settings.batch.max_bytes
         self._batcher = Batcher(settings.batch.size, settings.batch.linger_ms / 1000)
-        self._deliveries: set[Future[None]] = set()
+        self._deliveries: dict[Future[None], str | None] = {}
+        """Batches under way, with their accounts."""
         self._full_since: float | None = None
-        self._redis = connect(settings.redis, settings.batch.max_in_flight + 4)
+        # One more for each further account: none is kept waiting by another's batches.
+        senders = settings.batch.max_in_flight + len(accounts.names()) - 1
+        self._redis = connect(settings.redis, senders + 8)
         self._source = Source(settings, self._verify_epochs, self._finish_revoked)
         producer = fencing_producer(settings)
         # Nothing is trusted, or sent, before the ledger is known to be the one of the offsets.
         committed = self._source.committed_epochs()
         self._epoch = self._waiting.for_redis(lambda: Epoch.establish(self._redis, committed))
-        senders = settings.batch.max_in_flight
         self._waiting.for_redis(lambda: warm(self._redis, senders))
+        claims = Claims(self._redis, self._epoch, settings.delivery.claims_ttl_s)
+        limiter = Limiter(self._redis, self._epoch)
+        probe_s = settings.delivery.hold_probe_s
+        holding = Holding(Holds(self._redis), limiter, accounts, probe_s)
+        self._waiting.for_redis(holding.refresh)
+        self._sender = Sender(
+            settings.delivery,
+            accounts,
+            ResendClient(settings.api_url, settings.delivery.timeout_s, senders),
+            limiter,
+            holding,
+            self._waiting,
+        )
         self._delivery = Delivery(
             settings,
             self._redis,
-            Claims(self._redis, self._epoch, settings.delivery.claims_ttl_s),
+            claims,
             composer,
             accounts,
-            Sender(
-                accounts,
-                ResendClient(settings.api_url, settings.delivery.timeout_s, senders),
-                Limiter(self._redis, self._epoch),
-                self._waiting,
-            ),
+            self._sender,
+            holding,
             self._batcher,
             self._waiting,
             checkpoint,
         )
         self._committer = Committer(
-            producer, settings.topics, self._source.group_metadata, self._epoch.name, checkpoint
+            producer,
+            settings.topics,
+            self._source.group_metadata,
+            self._epoch.name,
+            self._source.partitions_of(settings.topics.parked),
+            checkpoint,
         )
+        self._prober = Prober(holding, self._sender, claims, self._waiting)
+        scopes = Scopes(self._redis, accounts, holding)
+        self._relay = Relay(settings, self._redis, scopes, self._waiting)
+        self._most_deliveries = senders
         self._senders = ThreadPoolExecutor(senders, thread_name_prefix="sender")
         self._next_commit = self._next_measure = 0.0
         self.last_tick = time.monotonic()
@@ -123,6 +153,8 @@ class Pipeline:
         """
         try:
             self._source.start()
+            self._prober.start()
+            self._relay.start()
             self.last_tick = time.monotonic()
             while not self._stopping.is_set():
                 self._tick()
@@ -132,6 +164,7 @@ class Pipeline:
             self._senders.shutdown(wait=False, cancel_futures=True)
             self._source.close()
             self._committer.close()
+            self._relay.join(_RELAY_END_S)
 
     def _tick(self) -> None:
         now = self.last_tick = time.monotonic()
@@ -158,27 +191,28 @@ class Pipeline:
                 record.address = normalise(record.event.email)
             except InvalidAddressError as error:
                 record.address_fault = str(error)
-            if record.event.message is not None:
-                record.value = record.headers = None  # it can be no dead letter any more
-                if record.address is None:
-                    record.end(
-                        Outcome.of(Reason.INVALID_ADDRESS, record.address_fault), time.time()
-                    )
-                    continue
+            if record.event.message is not None and record.address is None:
+                record.end(Outcome.of(Reason.INVALID_ADDRESS, record.address_fault), time.time())
+                continue
             queued.append(record)
         self._batcher.add(queued)
 
     def _has_room(self, now: float) -> bool:
-        """Whether more may be taken; memory is bounded by what the windows hold.
+        """Whether more may be taken; memory is bounded by what waits for a batch.
 
-        A short fullness is waited out: a pause would throw away what was read ahead. A long one
-        pauses the partitions and goes on polling, so that the group does not give us up.
+        Records that are decided, behind one that is not, are small, and may be many: else one
+        batch that is stuck would soon stop all. A short fullness is waited out: a pause would
+        throw away what was read ahead. A long one pauses the partitions and goes on polling, so
+        that the group does not give us up.
         """
-        held = sum(map(len, self._source.windows.values()))
-        held_bytes = sum(window.bytes for window in self._source.windows.values())
-        if held < self._most_held and held_bytes < self._most_bytes:
+        full = max(
+            len(self._batcher) / self._most_queued,
+            self._batcher.bytes / self._most_bytes,
+            sum(map(len, self._source.windows.values())) / _MOST_DECIDED,
+        )
+        if full < 1:
             self._full_since = None
-            if held <= self._most_held // 2 and held_bytes <= self._most_bytes // 2:
+            if full <= _HALF:
                 self._source.resume()
             return True
         if self._full_since is None:
@@ -194,16 +228,30 @@ class Pipeline:
     def _start_deliveries(self, now: float) -> None:
         """Give batches to idle senders, and notice how the others ended."""
         for delivery in [delivery for delivery in self._deliveries if delivery.done()]:
-            self._deliveries.remove(delivery)
+            del self._deliveries[delivery]
             error = delivery.exception()
             if error is not None and not isinstance(error, StoppedError):
                 raise error
-        while len(self._deliveries) < self._settings.batch.max_in_flight:
-            organization = self._batcher.ready(now)
+        while True:
+            organization = self._batcher.ready(now, self._is_passed_over)
             if organization is None:
                 return
             records = self._batcher.take(organization, self._settings.batch.size)
-            self._deliveries.add(self._senders.submit(self._delivery.run, organization, records))
+            delivery = self._senders.submit(self._delivery.run, organization, records)
+            self._deliveries[delivery] = self._accounts.of(organization)
+
+    def _is_passed_over(self, organization: str) -> bool:
+        """Whether its account has as many batches under way as it may have, or one of its own is
+        in trouble. The last free senders are for accounts that have no batch under way."""
+        account = self._accounts.of(organization)
+        under_way = Counter(self._deliveries.values())
+        mine = under_way.pop(account, 0)
+        reserved = max(0, len(self._accounts.names()) - 1 - len(under_way)) if mine else 0
+        return (
+            mine >= self._settings.batch.max_in_flight
+            or len(self._deliveries) + reserved >= self._most_deliveries
+            or self._sender.in_trouble(organization)
+        )
 
     # Committing
 
@@ -266,8 +314,10 @@ class Pipeline:
     # Watching
 
     def _measure(self, now: float) -> None:
-        windows = self._source.windows.values()
-        metrics.IN_FLIGHT.set(sum(map(len, windows)))
+        held = sum(map(len, self._source.windows.values()))
+        metrics.IN_FLIGHT.set(held)
+        in_flight = len(self._deliveries) * self._settings.batch.size
+        metrics.BLOCKED.set(max(0, held - len(self._batcher) - in_flight))
         oldest = self._delivery.oldest_pin()
         metrics.OLDEST_BATCH_AGE.set(0 if oldest is None else now - oldest)
         self._source.measure_lag()

@@ -3,78 +3,166 @@
 import logging
 import random
 import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from threading import Lock
+from typing import NamedTuple
 
 from streamer import metrics
+from streamer.flow import verdicts
 from streamer.flow.rate import allowed_rate
 from streamer.flow.retry import Backoff
-from streamer.ledger.limiter import Limiter
+from streamer.flow.verdicts import Trouble
+from streamer.ledger.holds import BatchRef, By, Hold
+from streamer.ledger.limiter import Held, Limiter, Open, Slot
+from streamer.model.parking import Scope
 from streamer.model.payload import Payload
 from streamer.model.reasons import Reason
+from streamer.model.record import Parked
 from streamer.model.result import BatchResult, ItemResult
 from streamer.provider.accounts import Accounts, NoKeyError
-from streamer.provider.answers import Again, Conflicting, Refused, Taken, judge, result_label
+from streamer.provider.answers import (
+    Again,
+    Conflicting,
+    OnHold,
+    Refused,
+    Taken,
+    Throttled,
+    Verdict,
+    judge,
+    result_label,
+)
 from streamer.provider.client import Answer, ResendClient
+from streamer.settings import Delivery
+from streamer.worker.holding import Holding
 from streamer.worker.waiting import Waiting, deadline_clock
 
 logger = logging.getLogger(__name__)
 
-_TROUBLE = Backoff(base_s=0.5, cap_s=30.0)
-_HELD = Backoff(base_s=2.0, cap_s=60.0)
+# What grows while a provider is down is the distance of the account's calls: see its circuit.
+_TROUBLE = Backoff(base_s=0.5, cap_s=3.0)
+_BLIND_PAUSE_S = 0.1
+_ASK_AGAIN_S = 1.0
 _READINGS = 3
+_OUTAGE = "outage"
+
+
+class LaidDown(NamedTuple):
+    """A batch that waits, with its members, for what `parked` says.
+
+    Attributes:
+        untouched: every call for it was refused for certain: Resend has nothing of it.
+    """
+
+    parked: Parked
+    untouched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sendable:
+    """A pinned batch.
+
+    Attributes:
+        sender: the domain that its mails come from.
+        age_s: since it was pinned.
+    """
+
+    ref: BatchRef
+    account: str
+    sender: str
+    payload: Payload
+    age_s: float
 
 
 class Sender:
     """Sends batches through the accounts, at their shared rates."""
 
     def __init__(
-        self, accounts: Accounts, client: ResendClient, limiter: Limiter, waiting: Waiting
+        self,
+        settings: Delivery,
+        accounts: Accounts,
+        client: ResendClient,
+        limiter: Limiter,
+        holding: Holding,
+        waiting: Waiting,
     ) -> None:
+        self._settings = settings
         self._accounts = accounts
         self._client = client
         self._limiter = limiter
+        self._holding = holding
         self._waiting = waiting
-        self._advertised: dict[str, float] = {}
-        self._held: dict[str, set[str]] = {}
-        self._held_lock = Lock()
+        self._lock = Lock()
         self._turns: dict[str, Lock] = {}
+        self._successes: Counter[str] = Counter()
+        self._troubled: Counter[str] = Counter()
 
-    def take_slot(self, account: str) -> None:
-        """Wait for the account's next send slot.
+    def in_trouble(self, organization: str) -> bool:
+        """Whether a batch of the organization keeps failing: more of it may fail like that."""
+        return self._troubled[organization] > 0
+
+    def take_slot(self, account: str, sender: str, despite_hold: bool = False) -> Slot | Held:
+        """Wait for the account's next send slot, or learn that it is held.
 
         A worker takes one slot at a time and waits for it before it takes the next: were it
         killed, that one is lost, and not all that its threads could have queued up for.
         """
-        rate = allowed_rate(
-            self._accounts.requests_per_second(account), self._advertised.get(account)
-        )
         asked = time.monotonic()
         with self._turns.setdefault(account, Lock()):
-            self._waiting.sleep(self._waiting.for_redis(lambda: self._limiter.take(account, rate)))
+            while True:
+                rate = allowed_rate(
+                    self._accounts.requests_per_second(account), self._holding.limit(account)
+                )
+                with self._lock:
+                    successes = self._successes.pop(account, 0)
+                take = partial(self._limiter.take, account, rate, sender, successes, despite_hold)
+                slot = self._waiting.for_redis(take)
+                if isinstance(slot, Open):
+                    self._waiting.sleep(min(slot.wait_s, _ASK_AGAIN_S))
+                    continue
+                if isinstance(slot, Slot):
+                    self._waiting.sleep(slot.wait_s)
+                break
         metrics.THROTTLED.labels(account).inc(time.monotonic() - asked)
+        return slot
 
-    def send(
-        self,
-        account: str,
-        batch_id: str,
-        payload: Payload,
-        seconds_left: float,
-        slot_taken: bool,
-    ) -> BatchResult:
+    def send(self, batch: Sendable, slot: Slot | None = None) -> BatchResult | LaidDown:
         """Send a pinned batch, and return what came of each of its mails.
 
-        Args:
-            seconds_left: of the safe window; the batch is `window_closed` when it has passed.
-            slot_taken: the caller took the slot for the first call.
-        """
-        attempt = _Attempt(deadline_clock() + seconds_left, slot_taken)
-        items = self._send(account, batch_id, payload, attempt)
-        return BatchResult(attempt.count, items)
+        The batch is `window_closed` when it becomes older than the safe window.
 
-    def _send(
-        self, account: str, key: str, payload: Payload, attempt: "_Attempt"
-    ) -> list[ItemResult]:
-        verdict = self._until_definite(account, key, payload, attempt)
+        Args:
+            slot: for the first call, if the caller took one.
+        """
+        course = _Course(batch, deadline_clock() + self._settings.safe_window_s, slot)
+        try:
+            items = self._send(batch.ref.batch_id, batch.payload, course)
+        except _LayDown as laid_down:
+            return LaidDown(laid_down.parked, not course.unsure)
+        finally:
+            if course.troubled:
+                self._troubled[batch.ref.organization] -= 1
+        return BatchResult(course.attempts, items)
+
+    def test_hold(self, batch: Sendable) -> BatchResult | Verdict | None:
+        """Make the one call that tests a hold.
+
+        Returns the batch's result if it has one now, None if its safe window closed before the
+        call, or what the answer means.
+        """
+        if batch.age_s >= self._settings.safe_window_s:
+            return None
+        self.take_slot(batch.account, batch.sender, despite_hold=True)
+        answer = self._call(batch.account, batch.ref.batch_id, batch.payload)
+        verdict = judge(answer, len(batch.payload))
+        if isinstance(verdict, Taken):
+            return BatchResult(1, verdict.items)
+        return verdict
+
+    def _send(self, key: str, payload: Payload, course: "_Course") -> list[ItemResult]:
+        verdict = self._until_definite(key, payload, course)
         if isinstance(verdict, Taken):
             return verdict.items
         if isinstance(verdict, Refused):
@@ -84,47 +172,62 @@ class Sender:
             # bytes from the pinned ones, so that whoever repeats this after a crash repeats
             # the same calls.
             first, second = payload.halves()
-            return self._send(account, f"{key}.0", first, attempt) + self._send(
-                account, f"{key}.1", second, attempt
-            )
+            return self._send(f"{key}.0", first, course) + self._send(f"{key}.1", second, course)
         if isinstance(verdict, Conflicting):
             logger.error(
                 "Resend has another payload under this idempotency key: what became of the "
                 "batch is not known",
-                extra={"account": account, "batch": key},
+                extra={"account": course.batch.account, "batch": key},
             )
             return [ItemResult.of(Reason.IDEMPOTENCY_CONFLICT, verdict.detail)] * len(payload)
         return [verdict] * len(payload)
 
     def _until_definite(
-        self, account: str, key: str, payload: Payload, attempt: "_Attempt"
+        self, key: str, payload: Payload, course: "_Course"
     ) -> Taken | Refused | Conflicting | ItemResult:
+        account = course.batch.account
         failures = unreadable = 0
-        trouble = "no call was made"
         while True:
-            if not attempt.slot_taken:
-                self.take_slot(account)
-            attempt.slot_taken = False
-            if deadline_clock() >= attempt.deadline:
+            self._await_slot(course)
+            if deadline_clock() >= course.deadline:
                 logger.error(
                     "the safe window closed on a batch whose fate is not known",
-                    extra={"account": account, "batch": key, "trouble": trouble},
+                    extra={"account": account, "batch": key, "trouble": course.trouble},
                 )
-                return ItemResult.of(Reason.WINDOW_CLOSED, f"the last trouble was {trouble}")
+                detail = f"the last trouble was {course.trouble}"
+                return ItemResult.of(Reason.WINDOW_CLOSED, detail)
             answer = self._call(account, key, payload)
             verdict = judge(answer, len(payload))
-            throttled = isinstance(verdict, Again) and verdict.why == "rate_limit_exceeded"
-            attempt.count += not throttled
-            if not isinstance(verdict, Again):
-                self._released(account)
+            course.attempts += not isinstance(verdict, Throttled)
+            if isinstance(verdict, Throttled):
+                course.trouble = "rate_limit_exceeded"
+                pause = max(verdict.after_s, _BLIND_PAUSE_S)
+                self._waiting.for_redis(partial(self._limiter.pause, account, pause))
+            elif isinstance(verdict, OnHold):
+                self._hold(course, verdict)
+            elif isinstance(verdict, Again):
+                failures += 1
+                unreadable += verdict.unreadable
+                if unreadable == _READINGS:
+                    detail = "Resend took the batch, but its answer cannot be understood"
+                    return ItemResult.of(Reason.PROVIDER_ERROR, detail)
+                given_up = self._in_trouble(key, verdict, failures, answer, course)
+                if given_up is not None:
+                    return given_up
+                self._waiting.sleep(_TROUBLE.delay(failures, random.random, verdict.after_s))
+            else:
+                course.unsure |= isinstance(verdict, Taken)
+                self._got_through(account, course)
                 return verdict
-            failures += 1
-            trouble = verdict.why
-            unreadable += verdict.unreadable
-            if unreadable == _READINGS:
-                detail = "Resend took the batch, but its answer cannot be understood"
-                return ItemResult.of(Reason.PROVIDER_ERROR, detail)
-            self._back_off(account, key, verdict, failures, answer)
+
+    def _await_slot(self, course: "_Course") -> None:
+        if course.slot is None:
+            slot = self.take_slot(course.batch.account, course.batch.sender)
+            if isinstance(slot, Held):
+                raise _LayDown(Parked(Scope.of_hold(course.batch.account, slot.domain)))
+            course.slot = slot
+        course.failures_before = course.slot.failures
+        course.slot = None
 
     def _call(self, account: str, key: str, payload: Payload) -> Answer:
         try:
@@ -138,21 +241,46 @@ class Sender:
         metrics.API_REQUESTS.labels(account, result_label(answer)).inc()
         limit = answer.headers.get("ratelimit-limit", "")
         if limit.isdecimal() and int(limit) > 0:
-            self._advertised[account] = float(limit)
+            self._holding.learn_limit(account, int(limit))
         return answer
 
-    def _back_off(
-        self, account: str, key: str, verdict: Again, failures: int, answer: Answer
-    ) -> None:
-        if verdict.held:
-            with self._held_lock:
-                self._held.setdefault(account, set()).add(verdict.why)
-                metrics.ACCOUNT_HELD.labels(account, verdict.why).set(1)
-        logger.log(
-            logging.ERROR if verdict.held and failures == 1 else logging.WARNING,
+    def _got_through(self, account: str, course: "_Course") -> None:
+        if course.failures_before or course.failed:
+            self._waiting.for_redis(lambda: self._limiter.succeeded(account))
+        else:
+            with self._lock:
+                self._successes[account] += 1
+
+    def _hold(self, course: "_Course", verdict: OnHold) -> None:
+        """Hold the account, or the sender's domain, and lay the batch down."""
+        batch = course.batch
+        domain = batch.sender if verdict.of_sender else None
+        now = datetime.now(UTC)
+        hold = Hold(
+            by=By.ANSWER,
+            reason=verdict.why,
+            detail=verdict.detail,
+            since=now,
+            until=verdicts.hold_until(verdict.why, now),
+        )
+        self._waiting.for_redis(lambda: self._holding.put(batch.account, domain, hold, batch.ref))
+        raise _LayDown(Parked(Scope.of_hold(batch.account, domain)))
+
+    def _in_trouble(
+        self, key: str, verdict: Again, failures: int, answer: Answer, course: "_Course"
+    ) -> ItemResult | None:
+        """Decide what a failure means: the outcome of a batch that is given up, or None to go on.
+
+        Raises:
+            _LayDown: the batch is set aside, or its account is.
+        """
+        batch = course.batch
+        course.unsure = True
+        course.trouble = verdict.why
+        logger.warning(
             "Resend did not take the batch, it will be sent again",
             extra={
-                "account": account,
+                "account": batch.account,
                 "batch": key,
                 "error": verdict.why,
                 "status": answer.status,
@@ -160,25 +288,70 @@ class Sender:
                 "failures": failures,
             },
         )
-        if verdict.why == "rate_limit_exceeded":
-            pause = max(verdict.after_s, 0.1)
-            self._waiting.for_redis(lambda: self._limiter.pause(account, pause))
-        backoff = _HELD if verdict.held else _TROUBLE
-        self._waiting.sleep(backoff.delay(failures, random.random, verdict.after_s))
+        if verdict.failing:
+            course.failed = True
+            health = self._waiting.for_redis(lambda: self._limiter.failed(batch.account))
+            outage = health.failures >= verdicts.OUTAGE_FAILURES
+            others_wait = len(self._accounts.names()) > 1
+            if outage and others_wait and health.failing_s >= self._settings.set_aside_s:
+                # Elsewhere it may be fine; what waits here must not hold that up.
+                self._hold(course, OnHold(_OUTAGE, f"{verdict.why}: {answer.message}"))
+            successes = health.successes
+        else:
+            successes = self._waiting.for_redis(lambda: self._limiter.successes(batch.account))
+        now = time.monotonic()
+        if course.first_failure is None:
+            course.first_failure = (now, successes)
+        elif not course.troubled:
+            course.troubled = True
+            self._troubled[batch.ref.organization] += 1
+        since, successes_then = course.first_failure
+        age_s = course.age_s(now)
+        trouble = Trouble(now - since, age_s, successes - successes_then)
+        if trouble.gives_up(self._settings.give_up_s):
+            return ItemResult.of(Reason.PROVIDER_ERROR, f"{verdict.why}: {answer.message}")
+        if trouble.sets_aside(self._settings.set_aside_s):
+            wait_s = verdicts.next_try_s(
+                age_s, self._settings.set_aside_s, self._settings.give_up_s
+            )
+            logger.error(
+                "a batch keeps failing while others go through, it is set aside",
+                extra={"account": batch.account, "batch": key, "seconds": round(wait_s)},
+            )
+            until_ms = round((time.time() + wait_s) * 1000)
+            raise _LayDown(Parked(Scope.of_batch(*batch.ref), until_ms))
+        return None
 
-    def _released(self, account: str) -> None:
-        with self._held_lock:
-            ended = self._held.pop(account, set())
-            for reason in ended:
-                metrics.ACCOUNT_HELD.labels(account, reason).set(0)
-        for reason in ended:
-            logger.info("the account works again", extra={"account": account, "reason": reason})
+
+class _LayDown(Exception):  # noqa: N818 - no error, a decision
+    """The batch waits, with its members."""
+
+    def __init__(self, parked: Parked) -> None:
+        super().__init__(parked)
+        self.parked = parked
 
 
-class _Attempt:
-    """What the calls for one batch share."""
+class _Course:
+    """What the calls for one batch share.
 
-    def __init__(self, deadline: float, slot_taken: bool) -> None:
-        self.deadline = deadline
-        self.slot_taken = slot_taken
-        self.count = 0
+    Attributes:
+        unsure: Resend may have taken something of it.
+        first_failure: when, and how many successes the account had then.
+        failures_before: calls of the account in a row that had failed when the slot was taken.
+    """
+
+    def __init__(self, batch: Sendable, window_from: float, slot: Slot | None) -> None:
+        self.batch = batch
+        self.deadline = window_from - batch.age_s
+        self.slot = slot
+        self.attempts = 0
+        self.unsure = False
+        self.failed = False
+        self.troubled = False
+        self.trouble = "no call was made"
+        self.first_failure: tuple[float, int] | None = None
+        self.failures_before = 0
+        self._started = time.monotonic()
+
+    def age_s(self, now: float) -> float:
+        return self.batch.age_s + now - self._started

@@ -3,13 +3,18 @@
 import logging
 import time
 from collections.abc import Callable
+from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
+    TopicMetadata,
+)
 
 from streamer import metrics
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.ledger.epoch import LedgerLostError
 from streamer.model.record import Coordinates, Record
+from streamer.model.wire import attempt_of, coordinates_of, split_headers
 from streamer.settings import Settings
 from streamer.worker import kafka
 
@@ -58,8 +63,20 @@ class Source:
         Raises:
             SourceError: Kafka does not answer, or there is no such topic.
         """
+        topic = self._metadata(self._topic)
+        return _epochs(self._committed([TopicPartition(self._topic, p) for p in topic.partitions]))
+
+    def partitions_of(self, topic: str) -> int:
+        """How many partitions a topic has.
+
+        Raises:
+            SourceError: Kafka does not answer, or there is no such topic.
+        """
+        return len(self._metadata(topic).partitions)
+
+    def _metadata(self, name: str) -> TopicMetadata:
         try:
-            topic = self._consumer.list_topics(self._topic, 15.0).topics[self._topic]
+            topic = self._consumer.list_topics(name, 15.0).topics[name]
         except KafkaException as exception:
             raise SourceError(
                 f"Kafka does not answer: {exception.args[0].str()}; "
@@ -67,9 +84,9 @@ class Source:
             ) from None
         if topic.error is not None:
             raise SourceError(
-                f"topic {self._topic}: {topic.error.str()}; create it: streamer topics create"
+                f"topic {name}: {topic.error.str()}; create it: streamer topics create"
             )
-        return _epochs(self._committed([TopicPartition(self._topic, p) for p in topic.partitions]))
+        return cast(TopicMetadata, topic)
 
     def start(self) -> None:
         """Join the group."""
@@ -106,7 +123,7 @@ class Source:
                 self._report(message)
                 continue
             record = _record(message, now)
-            window = self.windows.get(record.coordinates[:2])
+            window = self.windows.get((self._topic, record.partition))
             # Without a window it is what arrived late of a partition that was given up.
             if window is not None and window.admit(record):
                 records.append(record)
@@ -216,12 +233,19 @@ def _record(message: Message, now: float) -> Record:
     if topic is None or partition is None or offset is None:
         raise AssertionError("a consumed message has coordinates")
     headers = message.headers()
+    coordinates = Coordinates(topic, partition, offset)
+    if not headers:
+        return Record(coordinates, message.key(), message.value(), None, now)
+    own, words = split_headers(list(headers.items()) if isinstance(headers, dict) else headers)
     return Record(
-        Coordinates(topic, partition, offset),
+        coordinates_of(words, topic) or coordinates,
         message.key(),
         message.value(),
-        list(headers.items()) if isinstance(headers, dict) else headers,
+        own,
         now,
+        offset,
+        partition,
+        attempt_of(own),
     )
 
 

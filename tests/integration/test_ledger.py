@@ -10,7 +10,7 @@ from streamer.ledger import keys
 from streamer.ledger.claims import Claims, Conflict, Pinned
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch, LedgerLostError
-from streamer.ledger.limiter import Limiter
+from streamer.ledger.limiter import Held, Limiter, Open, Slot
 from streamer.ledger.persistence import is_durable
 from streamer.model.event import parse
 from streamer.model.payload import Payload
@@ -60,15 +60,18 @@ def test_a_batch_s_way(claims: Claims, organization: str) -> None:
     records = _records(organization, 1, 2)
     batch = secrets.token_hex(12)
     assert claims.find(organization, records) == [None, None]
-    assert isinstance(claims.pin(organization, batch, "main", records, _payload()), Pinned)
+    assert isinstance(
+        claims.pin(organization, batch, "main", "a.test", records, _payload()), Pinned
+    )
     found = claims.find(organization, records)
     assert [(claim.batch_id, claim.item) for claim in found if claim] == [(batch, 0), (batch, 1)]
     assert all(claim and claim.is_of(record) for claim, record in zip(found, records, strict=True))
     stored = claims.load(organization, batch)
     assert stored is not None
     assert stored.payload is not None
-    assert (stored.payload.body, stored.account, stored.result) == (_payload().body, "main", None)
-    assert 0 <= stored.age_ms < 60_000
+    assert (stored.payload.body, stored.result) == (_payload().body, None)
+    assert (stored.account, stored.sender) == ("main", "a.test")
+    assert 0 <= stored.age_s < 60
 
     assert claims.resolve(organization, batch, _RESULT) == _RESULT
     late = BatchResult(1, [ItemResult("window_closed", None)] * 2)
@@ -80,10 +83,10 @@ def test_a_batch_s_way(claims: Claims, organization: str) -> None:
 
 def test_a_pin_is_all_or_nothing(client: Client, claims: Claims, organization: str) -> None:
     first, second = secrets.token_hex(12), secrets.token_hex(12)
-    claims.pin(organization, first, "main", _records(organization, 5), _payload(1))
+    claims.pin(organization, first, "main", "a.test", _records(organization, 5), _payload(1))
     client.sadd(keys.suppressed(organization), "user6@example.com")
     again = _records(organization, 4, 105, 6)  # 105 has the address of 5
-    answer = claims.pin(organization, second, "main", again, _payload(3))
+    answer = claims.pin(organization, second, "main", "a.test", again, _payload(3))
     assert isinstance(answer, Conflict)
     assert answer.suppressed == {2}
     assert answer.claims.keys() == {1}
@@ -97,7 +100,9 @@ def test_campaigns_do_not_share_claims(claims: Claims, organization: str) -> Non
     one, other = (_records(organization, 1, campaign=name) for name in ("one", "other"))
     for records in (one, other):
         batch = secrets.token_hex(12)
-        assert isinstance(claims.pin(organization, batch, "main", records, _payload(1)), Pinned)
+        assert isinstance(
+            claims.pin(organization, batch, "main", "a.test", records, _payload(1)), Pinned
+        )
 
 
 def test_of_two_who_pin_at_once_one_wins(claims: Claims, organization: str) -> None:
@@ -108,7 +113,7 @@ def test_of_two_who_pin_at_once_one_wins(claims: Claims, organization: str) -> N
         records = _records(organization, *range(50))
         together.wait()
         answers.append(
-            claims.pin(organization, secrets.token_hex(12), "main", records, _payload(50))
+            claims.pin(organization, secrets.token_hex(12), "main", "a.test", records, _payload(50))
         )
 
     threads = [threading.Thread(target=pin) for _ in range(8)]
@@ -127,7 +132,7 @@ def test_what_is_not_there_is_said_to_be_lost(claims: Claims, organization: str)
 
 def test_claims_and_batches_end_some_day(client: Client, claims: Claims, organization: str) -> None:
     batch = secrets.token_hex(12)
-    claims.pin(organization, batch, "main", _records(organization, 1), _payload(1))
+    claims.pin(organization, batch, "main", "a.test", _records(organization, 1), _payload(1))
     claims.resolve(organization, batch, BatchResult(1, [ItemResult("sent", "x")]))
     found = [key.decode() for key in client.scan_iter(f"{{{organization}}}:*")]
     lasting = keys.organization_epoch(organization)
@@ -141,12 +146,19 @@ def test_an_epoch_that_was_lost_is_noticed(make_redis_client: Client, organizati
     epoch = Epoch.establish(client, ())
     assert Epoch.establish(client, {epoch.name}).name == epoch.name
     claims = Claims(client, epoch, 90_000)
-    claims.pin(organization, secrets.token_hex(12), "a", _records(organization, 1), _payload(1))
+    claims.pin(
+        organization, secrets.token_hex(12), "a", "a.test", _records(organization, 1), _payload(1)
+    )
     client.flushall()
     for use in (
         epoch.verify,
         lambda: claims.pin(
-            organization, secrets.token_hex(12), "a", _records(organization, 1), _payload(1)
+            organization,
+            secrets.token_hex(12),
+            "a",
+            "a.test",
+            _records(organization, 1),
+            _payload(1),
         ),
         lambda: claims.load(organization, "ab" * 12),
         lambda: claims.resolve(organization, "ab" * 12, _RESULT),
@@ -176,10 +188,15 @@ def test_the_stack_s_redis_is_durable(client: Client) -> None:
 
 def test_slots_are_evenly_spaced_whoever_takes_them(client: Client, organization: str) -> None:
     limiter = Limiter(client, Epoch.establish(client, ()))
-    waits = [limiter.take(organization, 10.0) for _ in range(20)]
+    waits = [_wait(limiter.take(organization, 10.0)) for _ in range(20)]
     assert waits[0] == 0
     # Each wait is shorter by what the takes before it took, and never longer than the spacing.
     assert all(wait <= 0.1016 * number for number, wait in enumerate(waits))
     assert waits[-1] > 0.1016 * 19 - 2
     limiter.pause(organization, 30.0)
-    assert 29 < limiter.take(organization, 10.0) <= 30
+    assert 29 < _wait(limiter.take(organization, 10.0)) <= 30
+
+
+def _wait(slot: Slot | Open | Held) -> float:
+    assert isinstance(slot, Slot)
+    return slot.wait_s

@@ -16,19 +16,32 @@ def _record(organization: str, offset: int, admitted_at: float = 0.0) -> Record:
     return record
 
 
+def nobody(organization: str) -> bool:
+    """Nobody is passed over."""
+    del organization
+    return False
+
+
+def test_one_that_is_passed_over_keeps_nobody_waiting() -> None:
+    batcher = Batcher(size=1, linger=10.0)
+    batcher.add([_record("a", 0), _record("b", 1)])
+    assert batcher.ready(1.0, lambda organization: organization == "a") == "b"
+    assert batcher.ready(1.0, lambda organization: True) is None
+
+
 def test_a_batch_is_ready_when_it_is_full() -> None:
     batcher = Batcher(size=3, linger=10.0)
     batcher.add([_record("a", 0), _record("b", 1), _record("a", 2)])
-    assert batcher.ready(1.0) is None
+    assert batcher.ready(1.0, nobody) is None
     batcher.add([_record("a", 3)])
-    assert batcher.ready(1.0) == "a"
+    assert batcher.ready(1.0, nobody) == "a"
 
 
 def test_a_batch_is_ready_when_its_oldest_record_has_waited() -> None:
     batcher = Batcher(size=3, linger=10.0)
     batcher.add([_record("a", 0, admitted_at=5.0)])
-    assert batcher.ready(14.9) is None
-    assert batcher.ready(15.0) == "a"
+    assert batcher.ready(14.9, nobody) is None
+    assert batcher.ready(15.0, nobody) == "a"
 
 
 def test_organizations_take_turns() -> None:
@@ -37,7 +50,7 @@ def test_organizations_take_turns() -> None:
     batcher.add([_record("small", 100)])
     turns = []
     for _ in range(3):
-        organization = batcher.ready(1.0)
+        organization = batcher.ready(1.0, nobody)
         assert organization is not None
         turns.append(organization)
         batcher.take(organization, 1)
@@ -51,7 +64,7 @@ def test_what_is_put_back_comes_first() -> None:
     batcher.put_back("a", taken)
     batcher.put_back("a", [])
     assert [record.coordinates.offset for record in batcher.take("a", 9)] == [0, 1, 2, 3]
-    assert batcher.ready(99.0) is None
+    assert batcher.ready(99.0, nobody) is None
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.integers(1, 7))
@@ -60,7 +73,7 @@ def test_nothing_is_lost_doubled_or_reordered(organizations: list[str], size: in
     records = [_record(name, offset) for offset, name in enumerate(organizations)]
     batcher.add(records)
     batches: list[tuple[str, list[Record]]] = []
-    while (organization := batcher.ready(1.0)) is not None:
+    while (organization := batcher.ready(1.0, nobody)) is not None:
         batches.append((organization, batcher.take(organization, size)))
     assert len(batcher) == 0
     assert all(len(batch) <= size for _, batch in batches)

@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.model.result import ItemResult
-from streamer.provider.answers import Again, Conflicting, Refused, Taken, judge, result_label
+from streamer.provider.answers import (
+    Again,
+    Conflicting,
+    OnHold,
+    Refused,
+    Taken,
+    Throttled,
+    judge,
+    result_label,
+)
 from streamer.provider.client import Answer
 
 
@@ -16,34 +25,34 @@ def _answer(status: int | None, name: str = "", **headers: str) -> Answer:
 @pytest.mark.parametrize(
     ("status", "name", "verdict"),
     [
-        (429, "rate_limit_exceeded", Again("rate_limit_exceeded")),
-        (500, "application_error", Again("application_error")),
-        (503, "service_unavailable", Again("service_unavailable")),
-        (502, "application_error", Again("application_error")),
-        (None, "HttpClientError", Again("no_answer")),
+        (429, "rate_limit_exceeded", Throttled(0.0)),
+        (500, "application_error", Again("application_error", failing=True)),
+        (503, "service_unavailable", Again("service_unavailable", failing=True)),
+        (502, "application_error", Again("application_error", failing=True)),
+        (None, "HttpClientError", Again("no_answer", failing=True)),
         (409, "concurrent_idempotent_requests", Again("concurrent_idempotent_requests")),
         (409, "resource_locked", Again("resource_locked")),
         (409, "invalid_idempotent_request", Conflicting("words")),
-        (429, "daily_quota_exceeded", Again("daily_quota_exceeded", held=True)),
-        (429, "monthly_quota_exceeded", Again("monthly_quota_exceeded", held=True)),
-        (403, "validation_error", Again("validation_error", held=True)),
-        (401, "missing_api_key", Again("missing_api_key", held=True)),
-        (403, "invalid_api_key", Again("invalid_api_key", held=True)),
-        (401, "restricted_api_key", Again("restricted_api_key", held=True)),
-        (403, "suspended_api_key", Again("suspended_api_key", held=True)),
-        (403, "invalid_permission", Again("invalid_permission", held=True)),
+        (429, "daily_quota_exceeded", OnHold("daily_quota_exceeded", "words")),
+        (429, "monthly_quota_exceeded", OnHold("monthly_quota_exceeded", "words")),
+        (403, "validation_error", OnHold("domain_not_verified", "words", of_sender=True)),
+        (401, "missing_api_key", OnHold("missing_api_key", "words")),
+        (403, "invalid_api_key", OnHold("invalid_api_key", "words")),
+        (401, "restricted_api_key", OnHold("restricted_api_key", "words")),
+        (403, "suspended_api_key", OnHold("suspended_api_key", "words")),
+        (403, "invalid_permission", OnHold("invalid_permission", "words")),
         (422, "missing_required_field", Refused("words")),
         (422, "invalid_parameter", Refused("words")),
         (422, "invalid_attachment", Refused("words")),
         (422, "validation_error", Refused("words")),
         (400, "validation_error", Refused("words")),
         (413, "application_error", Refused("words")),
-        (404, "not_found", Again("not_found", held=True)),
-        (405, "method_not_allowed", Again("method_not_allowed", held=True)),
-        (400, "invalid_idempotency_key", Again("invalid_idempotency_key", held=True)),
-        (302, "application_error", Again("application_error", held=True)),
+        (404, "not_found", OnHold("not_found", "words")),
+        (405, "method_not_allowed", OnHold("method_not_allowed", "words")),
+        (400, "invalid_idempotency_key", OnHold("invalid_idempotency_key", "words")),
+        (302, "application_error", OnHold("application_error", "words")),
         (418, "teapot", Refused("words")),
-        (599, "new_error", Again("http_599")),
+        (599, "new_error", Again("http_599", failing=True)),
     ],
 )
 def test_an_error(status: int | None, name: str, verdict: object) -> None:
@@ -56,7 +65,7 @@ def test_an_error(status: int | None, name: str, verdict: object) -> None:
 )
 def test_retry_after(header: str, seconds: float) -> None:
     verdict = judge(_answer(429, "rate_limit_exceeded", retry_after=header), 1)
-    assert verdict == Again("rate_limit_exceeded", after_s=seconds)
+    assert verdict == Throttled(seconds)
 
 
 @given(st.data(), st.integers(1, 100))

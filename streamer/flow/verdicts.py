@@ -1,0 +1,64 @@
+"""Is it the provider, or is it the batch? Pure; what is judged are counts and times.
+
+When every call fails it is an outage: nothing is given up, one call at a time tests whether it
+is over. When one batch fails while others of its account go through, it is that batch.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+OUTAGE_FAILURES = 5
+"""Calls of an account in a row, of all workers, that must fail before its circuit opens."""
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+_OTHERS = 3
+
+
+def circuit_pause_s(failures: int) -> float:
+    """Seconds between calls of an account that failed so often in a row; 0: no restriction."""
+    if failures < OUTAGE_FAILURES:
+        return 0.0
+    return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(failures - OUTAGE_FAILURES, 64))
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is known of a batch that keeps failing.
+
+    Attributes:
+        lasting_s: since its first failure in this delivery.
+        age_s: since it was pinned.
+        others_taken: calls of the account, by any worker, that succeeded since that failure.
+    """
+
+    lasting_s: float
+    age_s: float
+    others_taken: int
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is the batch's own: others of its account went through meanwhile."""
+        return self.others_taken >= _OTHERS
+
+    def gives_up(self, give_up_s: float) -> bool:
+        """Whether the batch ends as `provider_error`."""
+        return self.is_alone and self.age_s >= give_up_s
+
+    def sets_aside(self, set_aside_s: float) -> bool:
+        """Whether the batch has to let others pass."""
+        return self.is_alone and self.lasting_s >= set_aside_s
+
+
+def next_try_s(age_s: float, set_aside_s: float, give_up_s: float) -> float:
+    """Seconds until a batch that is set aside is tried again: its age, so that the distance
+    doubles, but no later than when it may be given up."""
+    wait = max(age_s, set_aside_s)
+    return max(min(wait, give_up_s - age_s), set_aside_s)
+
+
+def hold_until(reason: str, now: datetime) -> datetime | None:
+    """When trouble of that name ends by itself: Resend's daily quota at 00:00 UTC."""
+    if reason != "daily_quota_exceeded":
+        return None
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return today + timedelta(days=1)

@@ -1,0 +1,16 @@
+-- Give one caller the turn to test a hold.
+-- KEYS: holds, probes, batches of the hold
+-- ARGV: field, ms until the next test
+-- Answers the batch to test it with, '' if there is none, or false if it is not due, not there,
+-- or an operator's.
+local existing = redis.call('HGET', KEYS[1], ARGV[1])
+if not existing or cjson.decode(existing)['by'] == 'operator' then
+  return false
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if now < tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or 0) then
+  return false
+end
+redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f', now + ARGV[2]))
+return redis.call('LMOVE', KEYS[3], KEYS[3], 'LEFT', 'RIGHT') or ''

@@ -1,0 +1,152 @@
+"""What this worker knows of its accounts' holds and limits, and testing whether a hold is over."""
+
+import logging
+from threading import Lock
+
+from streamer import metrics
+from streamer.ledger.connection import UNREACHABLE
+from streamer.ledger.holds import AccountState, BatchRef, By, Hold, Holds, Release
+from streamer.ledger.limiter import Limiter
+from streamer.model.parking import Scope
+from streamer.provider.accounts import Accounts
+
+logger = logging.getLogger(__name__)
+
+_NOTHING = AccountState({}, None, 0)
+
+
+class Holding:
+    """The accounts' states as they were half a second ago; may be asked from any thread.
+
+    A send slot is not given to a held account, whatever this knows; this is for the records
+    that need not be rendered, and to show.
+    """
+
+    def __init__(self, holds: Holds, limiter: Limiter, accounts: Accounts, probe_s: float) -> None:
+        self._holds = holds
+        self._limiter = limiter
+        self._probe_s = probe_s
+        self._lock = Lock()
+        self._states: dict[str, AccountState] = dict.fromkeys(accounts.names(), _NOTHING)
+        self._shown: set[tuple[str, str]] = set()
+
+    def scope_of(self, account: str, domain: str) -> Scope | None:
+        """What the mails of a sender's domain wait for at an account; None if for nothing."""
+        holds = self._state(account).holds
+        if None in holds:
+            return Scope.of_hold(account, None)
+        return Scope.of_hold(account, domain) if domain in holds else None
+
+    def limit(self, account: str) -> int | None:
+        """Calls a second that the provider's answers named last; None if they did not."""
+        return self._state(account).limit
+
+    def learn_limit(self, account: str, limit: int) -> None:
+        """An answer named this limit."""
+        state = self._state(account)
+        if state.limit == limit:
+            return
+        self._set(account, state._replace(limit=limit))
+        try:
+            self._limiter.learn(account, limit)
+        except UNREACHABLE:
+            self._set(account, state)  # the next answer says it again
+
+    def put(self, account: str, domain: str | None, hold: Hold, batch: BatchRef) -> None:
+        """Hold an account, or a sender's domain, after an answer to the batch.
+
+        Raises:
+            redis.exceptions.RedisError: Redis cannot be used.
+        """
+        probe_s = self._probe_s
+        if hold.until is not None:
+            probe_s = min(probe_s, (hold.until - hold.since).total_seconds())
+        is_new = self._holds.put(account, domain, hold, probe_s, batch)
+        state = self._state(account)
+        self._set(account, state._replace(holds={domain: hold, **state.holds}))
+        if is_new:
+            logger.error(
+                "the account is held: its records wait, nobody is failed for it",
+                extra={
+                    "account": account,
+                    "domain": domain or "all",
+                    "reason": hold.reason,
+                    "words": hold.detail,
+                    "until": hold.until.isoformat() if hold.until else "unknown",
+                },
+            )
+
+    def refresh(self) -> None:
+        """Read the ledger again, and show what is held.
+
+        Raises:
+            redis.exceptions.RedisError: Redis cannot be used.
+        """
+        with self._lock:
+            names = list(self._states)
+        states = self._holds.read(names)
+        with self._lock:
+            self._states.update(states)
+        for account, state in states.items():
+            for domain, hold in state.holds.items():
+                key = (account, hold.reason)
+                if key not in self._shown:
+                    self._shown.add(key)
+                    metrics.ACCOUNT_HELD.labels(*key).set(1)
+                    logger.info(
+                        "held", extra={"account": account, "domain": domain or "all",
+                                       "reason": hold.reason},
+                    )  # fmt: skip
+        now_held = {(a, h.reason) for a, state in states.items() for h in state.holds.values()}
+        for account, reason in self._shown - now_held:
+            metrics.ACCOUNT_HELD.labels(account, reason).set(0)
+            logger.info("the hold is over", extra={"account": account, "reason": reason})
+        self._shown &= now_held
+
+    def due(self) -> list[tuple[str, str | None, BatchRef | None]]:
+        """The holds that this worker has to test now, each with a batch, if there is one.
+
+        Raises:
+            redis.exceptions.RedisError: Redis cannot be used.
+        """
+        found = []
+        for account, state in self._snapshot().items():
+            for domain, hold in state.holds.items():
+                if hold.by is By.OPERATOR:
+                    continue
+                turn = self._holds.due(account, domain, self._probe_s)
+                if turn is not None:
+                    found.append((account, domain, turn.batch))
+        return found
+
+    def over(self, account: str, domain: str | None) -> None:
+        """A hold was tested, and is over.
+
+        Raises:
+            redis.exceptions.RedisError: Redis cannot be used.
+        """
+        if self._holds.release(account, domain, By.ANSWER) is not Release.NONE:
+            state = self._state(account)
+            left = {field: hold for field, hold in state.holds.items() if field != domain}
+            self._set(account, state._replace(holds=left))
+
+    def forget(self, account: str, domain: str | None, batch: BatchRef) -> None:
+        """Test a hold with this batch no more.
+
+        Raises:
+            redis.exceptions.RedisError: Redis cannot be used.
+        """
+        self._holds.forget(account, domain, batch)
+
+    def _state(self, account: str) -> AccountState:
+        with self._lock:
+            # An account that the settings do not have any more can still be a batch's.
+            return self._states.setdefault(account, _NOTHING)
+
+    def _set(self, account: str, state: AccountState) -> None:
+        with self._lock:
+            self._states[account] = state
+
+    def _snapshot(self) -> dict[str, AccountState]:
+        with self._lock:
+            return dict(self._states)
