@@ -36,7 +36,7 @@ from streamer.flow.rate import allowed_rate
 from streamer.ledger import keys, suppression
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch, LedgerLostError
-from streamer.ledger.limiter import Limiter
+from streamer.ledger.limiter import Limiter, Open, Slot
 from streamer.mail.compose import Composer, RenderError, TooLargeError
 from streamer.mail.review import read_mail
 from streamer.model.address import InvalidAddressError, normalise
@@ -158,9 +158,7 @@ def read_answer(answer: Answer, addresses: Sequence[str]) -> list[Tried]:
         ]
     said = f"{answer.name or 'no answer that can be read'}: {answer.message}".removesuffix(": ")
     # Whoever did not say that they refused may have taken it; under a new key it would go again.
-    is_open = isinstance(verdict, Again) and (
-        answer.status is None or answer.status < 300 or answer.status >= 500
-    )
+    is_open = isinstance(verdict, Again)
     if is_open:
         said = f"it may have been sent: {said}"
     fate = Fate.UNKNOWN if is_open else Fate.REFUSED
@@ -211,7 +209,8 @@ def _await_slot(client: Client, account: str, requests_per_second: float) -> Non
     """Wait for a send slot of the account's rate, which is shared with its workers.
 
     The limiter needs the ledger's epoch. A ledger without one has no workers to share with, and
-    what gives it one are their offsets: none is made up here, and no slot is needed.
+    what gives it one are their offsets: none is made up here, and no slot is needed. A hold is
+    passed over: whoever tests wants to see whether its cause is gone.
 
     Raises:
         LedgerLostError: the account's part of the ledger has another epoch.
@@ -220,10 +219,17 @@ def _await_slot(client: Client, account: str, requests_per_second: float) -> Non
     if not isinstance(found, bytes):
         return
     limiter = Limiter(client, Epoch(client, found.decode()))
-    wait_s = limiter.take(account, allowed_rate(requests_per_second, None))
-    if wait_s > _LONG_WAIT_S:
-        warn(f"account {account}: the next send slot is in {wait_s:.0f} s")
-    time.sleep(wait_s)
+    rate = allowed_rate(requests_per_second, None)
+    slot = limiter.take(account, rate, despite_hold=True)
+    if isinstance(slot, Open):
+        fail(
+            f"nothing was sent: the calls of account {account} keep failing; "
+            f"the next is due in {slot.wait_s:.0f} s, try again then"
+        )
+    if isinstance(slot, Slot):
+        if slot.wait_s > _LONG_WAIT_S:
+            warn(f"account {account}: the next send slot is in {slot.wait_s:.0f} s")
+        time.sleep(slot.wait_s)
 
 
 def _as_json(campaign: CampaignName, account: str, tried: Sequence[Tried]) -> dict[str, object]:

@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 from streamer.cli import app
 from streamer.ledger import campaigns, keys, suppression
 from streamer.ledger.connection import Client, connect
+from streamer.ledger.epoch import Epoch
+from streamer.ledger.limiter import Limiter
 from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.model.campaign import Definition
 from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
@@ -286,6 +288,25 @@ def test_with_a_ledger_that_is_not_its_own_nothing_is_sent(desk: Desk) -> None:
     failure = desk.run("test", "--vars", VARS, "--to", "ann@example.com", code=1)
     assert "nothing was sent: the ledger" in failure.stderr
     assert desk.sandbox.stats().calls == 0
+
+
+def test_while_calls_keep_failing_none_is_made(desk: Desk) -> None:
+    desk.define()
+    desk.client.set(keys.EPOCH, "e1")
+    limiter = Limiter(desk.client, Epoch(desk.client, "e1"))
+    for _ in range(15):
+        limiter.failed("default")
+    failure = desk.run("test", "--vars", VARS, "--to", "ann@example.com", code=1)
+    assert "the calls of account default keep failing" in failure.stderr
+    assert desk.sandbox.stats().calls == 0
+
+
+def test_a_test_mail_shows_whether_a_hold_is_over(desk: Desk) -> None:
+    desk.define()
+    desk.client.set(keys.EPOCH, "e1")
+    desk.client.hset(keys.account_holds("default"), "*", "daily_quota_exceeded")
+    desk.run("test", "--vars", VARS, "--to", "ann@example.com")
+    assert desk.sandbox.stats().accepted == 1
 
 
 def test_a_suppressed_address_is_refused(desk: Desk) -> None:
