@@ -7,12 +7,14 @@ from streamer.cli import (
     campaign,
     demo,
     doctor,
+    preview,
     produce,
     run,
     sandbox,
     stack,
     suppress,
     topics,
+    trial,
 )
 
 app = typer.Typer(
@@ -29,6 +31,8 @@ app.command("produce")(produce.produce)
 app.command("run")(run.run)
 app.command("sandbox")(sandbox.sandbox)
 app.add_typer(account.app, name="account")
+campaign.app.command("preview")(preview.preview)
+campaign.app.command("test")(trial.trial)
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(stack.app, name="stack")
 app.add_typer(suppress.app, name="suppress")

@@ -1,7 +1,7 @@
 """Templates in Jinja's language, compiled once, and bounded in what they may cost."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from threading import local
 from typing import TypeAlias
 
@@ -21,7 +21,13 @@ _HTML, _TEXT = ".html", ".txt"
 # Of what they make, lists in lists and blanks, the engine does not count the size.
 _REFUSED_FILTERS = ("batch", "chain", "groupby", "pprint", "slice", "wordwrap", "zip")
 _REFUSED_GLOBALS = ("debug", "dict")  # the first shows all variables
+# The engine looks for a variable among the methods of the dict that holds them, too: what is
+# called like one and was not given would be that method, and could change what was given.
+_METHODS = [name for name in dir(dict) if not name.startswith("_")]
+_MENTION = re.compile(rf"\b(?:{'|'.join(_METHODS)})\b")
+_ABSENT = "(...)."  # how the engine names what a literal does not have
 _PLACE = re.compile(r" \(in \d+\.(?:html|txt):\d+\)\Z")
+_UNDEFINED_OPERAND = re.compile(r"\(`([^`]+)` is undefined\)")
 _LEAST_FUEL = 100_000
 _LONGEST_DETAIL = 500
 
@@ -31,6 +37,18 @@ class RenderError(ValueError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail[:_LONGEST_DETAIL])  # it may quote a name as long as the template
+
+
+class UndefinedError(RenderError):
+    """The template uses a variable that is not there.
+
+    Attributes:
+        name: the variable, with the attributes that were wanted of it.
+    """
+
+    def __init__(self, detail: str, name: str) -> None:
+        super().__init__(detail)
+        self.name = name
 
 
 class TooLargeError(ValueError):
@@ -58,7 +76,8 @@ class Templates:
         """Render; what is inserted is escaped.
 
         Raises:
-            RenderError: bad syntax, an undefined variable (named), or a failing expression.
+            RenderError: bad syntax, an undefined variable (an `UndefinedError` then), or a
+                failing expression.
             TooLargeError: the template is longer than a mail, or it ran out of fuel.
         """
         return self._render(_HTML, source, variables)
@@ -75,13 +94,13 @@ class Templates:
                 than a mail.
         """
         try:
-            self._compiler().name(_TEXT, source)
+            self._compiler().name(_TEXT, source, {})
         except TooLargeError as error:
             raise RenderError(str(error)) from None
 
     def _render(self, kind: str, source: str, variables: Variables) -> str:
         compiler = self._compiler()
-        name = compiler.name(kind, source)
+        name, prelude = compiler.name(kind, source, variables)
         try:
             return compiler.environment.render_template(name, **variables)
         except TemplateError as error:
@@ -90,7 +109,11 @@ class Templates:
                     "the template was stopped: it makes too much, or loops"
                 ) from None
             if error.kind == "UndefinedError":
-                raise RenderError(_name_undefined(error, source)) from None
+                name = _name_undefined(error, prelude + source)
+                detail = f"undefined variable: {name}{_place(error)}"
+                raise UndefinedError(detail, name) from None
+            if operand := _UNDEFINED_OPERAND.search(error.message):
+                raise UndefinedError(_explain(error), operand[1].removeprefix(_ABSENT)) from None
             raise RenderError(_explain(error)) from None
         except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
             # A value, or a method of one, that has no place there.
@@ -119,52 +142,67 @@ class _Compiler:
         for name in _REFUSED_FILTERS:
             self.environment.remove_filter(name)
         self._max_bytes = max_bytes
-        self._names: dict[tuple[str, str], str] = {}
+        self._names: dict[tuple[str, str, str], str] = {}
+        self._mentions: dict[str, list[str]] = {}
         self._made = 0
         self._size = 0
 
-    def name(self, kind: str, source: str) -> str:
-        key = (kind, source)
+    def name(self, kind: str, source: str, variables: Variables) -> tuple[str, str]:
+        """The name of the compiled template, and what stands before its source."""
+        mentions = self._mentions.get(source)
+        if mentions is None:
+            mentions = sorted(set(_MENTION.findall(source)))
+        absent = [name for name in mentions if name not in variables]
+        prelude = _undefine(absent) if absent else ""
+        key = (kind, prelude, source)
         name = self._names.get(key)
         if name is not None:
-            return name
+            self._mentions[source] = mentions
+            return name, prelude
         if len(source) > self._max_bytes:
             raise TooLargeError(f"the template alone has more than {self._max_bytes} bytes")
         self._made += 1
         name = f"{self._made}{kind}"
         try:
             check(source)
-            self.environment.add_template(name, source)
+            self.environment.add_template(name, prelude + source)
         except RefusedError as error:
             raise RenderError(str(error)) from None
         except TemplateError as error:
             raise RenderError(_explain(error)) from None
         self._names[key] = name
+        self._mentions[source] = mentions
         self._size += len(source)
         while len(self._names) > _MOST_TEMPLATES or (
             self._size > _MOST_COMPILED and len(self._names) > 1
         ):
             oldest = next(iter(self._names))
-            self._size -= len(oldest[1])
+            self._size -= len(oldest[2])
+            self._mentions.pop(oldest[2], None)
             self.environment.remove_template(self._names.pop(oldest))
-        return name
+        return name, prelude
+
+
+def _undefine(names: Iterable[str]) -> str:
+    """Statements, on the line of what follows, that make names undefined."""
+    return "".join(f"{{% set {name} = {{}}.{name} %}}" for name in names)
 
 
 def _name_undefined(error: TemplateError, source: str) -> str:
     """The undefined variable, with the attributes that were wanted of it."""
     found = re.match(r"`(.+)` is undefined", error.detail or "")
-    name = found[1] if found else "an expression"
+    name = found[1].removeprefix(_ABSENT) if found else "an expression"
     if error.range is not None:
         start, end = error.range
         wanted = source.encode()[start:end].decode()
         if re.fullmatch(rf"{re.escape(name)}(?:\.\w+)+", wanted):
             name = wanted
-    return f"undefined variable: {name}{_place(error)}"
+    return name
 
 
 def _explain(error: TemplateError) -> str:
     # The error's whole text has an excerpt of the source, and all variables.
-    return f"{_PLACE.sub('', error.message)}{_place(error)}"
+    return f"{_PLACE.sub('', error.message).replace(f'`{_ABSENT}', '`')}{_place(error)}"
 
 
 def _place(error: TemplateError) -> str:

@@ -96,6 +96,20 @@ def test_a_template_kept_at_resend() -> None:
     }
 
 
+def test_variables_may_be_called_like_a_dicts_methods() -> None:
+    source = "{{ items|join }} {{ get }} {{ pop|default('-') }} {{ o.keys()|join }} to get a copy"
+    given: dict[str, object] = {"items": [1, 2], "get": "g", "o": {"k": 1}}
+    assert _compose({"text": source}, given)["text"] == "12 g - k to get a copy"
+    loop = "{% for values in items %}{{ values }}{% endfor %}"
+    assert _compose({"text": loop}, given)["text"] == "12"
+
+
+def test_no_template_makes_its_variables_grow() -> None:
+    source = "{% for i in range(9) %}{% do update(a=a + a) %}{% endfor %}{{ a|length }}"
+    with pytest.raises(RenderError, match="`update` is undefined"):
+        _compose({"text": source}, {"a": [1]})
+
+
 @pytest.mark.parametrize(
     ("template", "named"),
     [
@@ -107,6 +121,12 @@ def test_a_template_kept_at_resend() -> None:
         ("{{ known['deeper'] }}", r"known\['deeper'\]"),
         ("{{ 'x' ~ nobody }}", "undefined variable: nobody"),
         ("{{ nobody + 1 }}", "`nobody` is undefined"),
+        ("\n{{ items }}", r"undefined variable: items \(line 2\)"),
+        ("{{ copy }}", "undefined variable: copy"),
+        ("{{ keys.deeper }}", r"undefined variable: keys\.deeper"),
+        ("{{ values + 1 }}", "`values` is undefined"),
+        ("{{ get('email') }}", "`get` is undefined"),
+        ("{% set x = update %}{{ x(email='x') }}", "`update` is undefined"),
         ("{{ name }}", "undefined variable: name"),
     ],
 )

@@ -1,0 +1,193 @@
+"""`streamer campaign preview`: a campaign's mail as one recipient would get it."""
+
+import tempfile
+import webbrowser
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from textwrap import indent
+from typing import Annotated
+
+import typer
+from pydantic import JsonValue
+
+from streamer.cli.common import (
+    FAILED,
+    CampaignArgument,
+    ConfigOption,
+    JsonOption,
+    fail,
+    read_settings,
+    redis_client,
+    show_json,
+    warn,
+)
+from streamer.cli.specimen import (
+    RecipientOption,
+    Specimen,
+    VarsOption,
+    composer_of,
+    load_specimen,
+)
+from streamer.mail.compose import Composer, RenderError, TooLargeError
+from streamer.mail.review import Mail, Remark, find_links, headers, part, read_mail, review
+from streamer.model.address import InvalidAddressError, normalise
+from streamer.model.reasons import Reason
+
+_MOST_LINES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """What came of rendering: a mail, or why there is none; and what is to be said."""
+
+    body: bytes | None
+    error: str | None
+    remarks: list[Remark]
+
+    @property
+    def mail(self) -> Mail | None:
+        return None if self.body is None else read_mail(self.body)
+
+
+def preview(
+    campaign: CampaignArgument,
+    recipient: RecipientOption = None,
+    variables: VarsOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write mail.html, mail.txt and mail.json (as for Resend) there."
+        ),
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the HTML in a browser.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Render a campaign's mail for one recipient, as a worker would. Nothing is sent.
+
+    Without --recipient and --vars it is rendered for a sample recipient.
+    """
+    settings = read_settings(config)
+    composer = composer_of(settings)
+    with redis_client(settings) as client:
+        specimen = load_specimen(client, campaign, recipient, variables)
+    rendered = _render(specimen, composer)
+    mail = rendered.mail
+    if as_json:
+        show_json(_as_json(specimen, rendered))
+    elif mail is not None:
+        _show(specimen, mail)
+    if rendered.body is not None and mail is not None:
+        if output is not None:
+            _write(output, rendered.body, mail)
+        if open_:
+            _open(output, mail)
+    if not as_json:
+        _show_remarks(rendered.remarks)
+    if rendered.error is not None:
+        fail(f"it cannot be rendered for {specimen.event.email}: {rendered.error}", FAILED)
+
+
+def _render(specimen: Specimen, composer: Composer) -> _Rendered:
+    try:
+        address = normalise(specimen.event.email)
+    except InvalidAddressError as error:
+        return _Rendered(None, f"{Reason.INVALID_ADDRESS}: {error}", [])
+    try:
+        body = specimen.compose(composer, address)
+    except RenderError as error:
+        remarks = specimen.explain(error, composer, address)
+        return _Rendered(None, f"{Reason.RENDER_ERROR}: {error}", remarks)
+    except TooLargeError as error:
+        return _Rendered(None, f"{Reason.TOO_LARGE}: {error}", [])
+    return _Rendered(body, None, review(read_mail(body)))
+
+
+def _as_json(specimen: Specimen, rendered: _Rendered) -> dict[str, object]:
+    event = specimen.event
+    return {
+        "organization_id": event.organization_id,
+        "campaign_id": event.campaign_id,
+        "recipient": event.model_dump(mode="json", exclude={"message"}),
+        "rendered": rendered.error is None,
+        "error": rendered.error,
+        "bytes": None if rendered.body is None else len(rendered.body),
+        "mail": rendered.mail,
+        "warnings": [asdict(remark) for remark in rendered.remarks],
+    }
+
+
+def _show(specimen: Specimen, mail: Mail) -> None:
+    event = specimen.event
+    typer.echo(f"campaign: {event.organization_id}/{event.campaign_id}")
+    typer.echo(f"recipient: {event.recipient_id}")
+    for field in ("from", "to", "reply_to", "topic_id", "scheduled_at"):
+        if field in mail:
+            typer.echo(f"{field}: {_words(mail[field])}")
+    for name, value in headers(mail).items():
+        typer.echo(f"{name}: {value}")
+    for field in ("tags", "template"):
+        if field in mail:
+            typer.echo(f"{field}: {_words(mail[field])}")
+    if (subject := part(mail, "subject")) is not None:
+        typer.echo(f"subject: {subject}")
+    if (text := part(mail, "text")) is not None:
+        typer.echo(f"text:\n{_indented(text)}")
+    if (html := part(mail, "html")) is not None:
+        typer.echo(f"html: {_summary(html)}")
+        if html.count("\n") < _MOST_LINES:
+            typer.echo(_indented(html))
+    if "template" in mail:
+        typer.echo("its content is kept at Resend: only Resend can render it")
+
+
+def _words(value: JsonValue) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    if isinstance(value, dict) and value.keys() == {"name", "value"}:
+        return f"{value['name']}={value['value']}"
+    return str(value)
+
+
+def _indented(text: str) -> str:
+    return indent(text.rstrip("\n"), "    ")
+
+
+def _summary(html: str) -> str:
+    size, lines, links = len(html.encode()), html.count("\n") + 1, len(find_links(html))
+    return f"{size:,} bytes, lines: {lines}, links: {links}"
+
+
+def _show_remarks(remarks: list[Remark]) -> None:
+    for remark in remarks:
+        word = typer.style("warning", fg="yellow")
+        typer.echo(f"{word}: {remark.text}: {remark.mend}")
+
+
+def _write(folder: Path, body: bytes, mail: Mail) -> None:
+    """Write the parts. A part that the mail has not is no longer there afterwards."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "mail.json").write_bytes(body)
+        for field, name in (("html", "mail.html"), ("text", "mail.txt")):
+            content = part(mail, field)
+            if content is None:
+                (folder / name).unlink(missing_ok=True)
+            else:
+                (folder / name).write_text(content, encoding="utf-8", newline="")
+    except OSError as error:
+        fail(f"{folder}: {error.strerror}")
+
+
+def _open(output: Path | None, mail: Mail) -> None:
+    html = part(mail, "html")
+    if html is None:
+        warn("there is no HTML to open")
+        return
+    if output is None:
+        # It must outlive the command, as the browser reads it later.
+        output = Path(tempfile.mkdtemp(prefix="streamer-preview-"))
+        (output / "mail.html").write_text(html, encoding="utf-8", newline="")
+    page = (output / "mail.html").absolute()
+    if not webbrowser.open(page.as_uri()):
+        warn(f"no browser could be opened; the HTML is in {page}")

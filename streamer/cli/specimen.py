@@ -1,0 +1,151 @@
+"""A mail to be looked at or tried: a campaign's message, and one recipient to render it for."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import orjson
+import typer
+from pydantic import JsonValue
+
+from streamer.cli.common import WRONG_USE, CampaignName, fail, warn
+from streamer.cli.rows import BadFileError, BadRow, Format, Lines, Row, read_rows
+from streamer.cli.source import open_file
+from streamer.ledger import campaigns
+from streamer.ledger.campaigns import UnreadableDefinitionError
+from streamer.ledger.connection import Client
+from streamer.mail.compose import Composer
+from streamer.mail.review import Remark, remarks_on_undefined, undefined_variables
+from streamer.mail.templates import UndefinedError
+from streamer.model.campaign import Message
+from streamer.model.event import RecipientEvent, parse
+from streamer.settings import Settings, SettingsError
+from streamer.worker.process import make_composer
+
+RecipientOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipient",
+        metavar="FILE",
+        help="Render for this recipient: JSON with an event's fields, or the first row of CSV "
+        "or JSON lines.",
+    ),
+]
+VarsOption = Annotated[
+    str | None,
+    typer.Option("--vars", metavar="JSON", help="Render for a sample with these variables."),
+]
+
+_SUFFIXES = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
+_SAMPLE_EMAIL, _SAMPLE_NAME = "recipient@example.com", "Ann Example"
+
+
+@dataclass(frozen=True, slots=True)
+class Specimen:
+    """What a worker would be given for one recipient."""
+
+    event: RecipientEvent
+    message: Message
+
+    def compose(self, composer: Composer, address: str) -> bytes:
+        """The mail to an address. Raises as `Composer.compose` does."""
+        return composer.compose(self.event, address, self.message)
+
+    def explain(self, error: Exception, composer: Composer, address: str) -> list[Remark]:
+        """What can be said of a failure of `compose`: all variables that are undefined."""
+        if not isinstance(error, UndefinedError):
+            return []
+
+        def render(variables: Mapping[str, JsonValue]) -> bytes:
+            event = self.event.model_copy(update={"variables": variables})
+            return composer.compose(event, address, self.message)
+
+        return remarks_on_undefined(undefined_variables(render, self.event.variables))
+
+
+def composer_of(settings: Settings) -> Composer:
+    """The workers' composer; the command ends with 2 where a worker would not start."""
+    try:
+        return make_composer(settings)
+    except SettingsError as error:
+        fail(f"settings: {error}", WRONG_USE)
+
+
+def load_specimen(
+    client: Client, name: CampaignName, file: Path | None, variables: str | None
+) -> Specimen:
+    """The recipient that the options name, and what the campaign would send to them.
+
+    The command ends if there is no such recipient, or nothing says what to send.
+    """
+    if file is not None and variables is not None:
+        fail("give --recipient or --vars, not both", WRONG_USE)
+    given = None if variables is None else _parse_variables(variables)
+    try:
+        found = campaigns.load_message(client, *name)
+    except UnreadableDefinitionError as error:
+        fail(str(error))
+    if file is not None:
+        event = _from_file(file, name, is_defined=found is not None)
+    else:
+        event = _sample(name, given or {})
+    message = event.message or (found[1] if found is not None else None)
+    if message is None:
+        fail(f"campaign {name} is not defined; define it with: streamer campaign create")
+    return Specimen(event, message)
+
+
+def _parse_variables(text: str) -> dict[str, JsonValue]:
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        fail(f"--vars: not JSON: {error}", WRONG_USE)
+    if not isinstance(found, dict):
+        fail('--vars: not a JSON object, as {"first_name": "Ann"}', WRONG_USE)
+    return found
+
+
+def _sample(name: CampaignName, variables: dict[str, JsonValue]) -> RecipientEvent:
+    return RecipientEvent(
+        organization_id=name.organization,
+        campaign_id=name.campaign_id,
+        recipient_id="sample",
+        email=_SAMPLE_EMAIL,
+        name=None if "name" in variables else _SAMPLE_NAME,  # the event's own would win
+        variables=variables,
+    )
+
+
+def _from_file(file: Path, name: CampaignName, *, is_defined: bool) -> RecipientEvent:
+    suffix = file.suffix.lower()
+    form = Format.JSONL if suffix == ".json" else _SUFFIXES.get(suffix)
+    if form is None:
+        fail(f"of what format is {file}? It must end in .json, .jsonl, .ndjson or .csv", WRONG_USE)
+    with ExitStack() as stack:
+        stream, _ = open_file(file, stack)
+        if suffix == ".json":
+            stream = _one_line(file, stream)
+        try:
+            rows = read_rows(Lines(stream), form, name, is_defined=is_defined)
+            first = next(iter(rows), None)
+        except BadFileError as error:
+            fail(f"{file}: {error}")
+    if isinstance(first, BadRow):
+        fail(f"{file}: line {first.line}: {first.reason}")
+    if not isinstance(first, Row):
+        fail(f"{file}: there is no recipient in it")
+    if rows.unknown:
+        names = ", ".join(sorted(rows.unknown))
+        warn(f"fields that nobody reads (variables stand under `variables`): {names}")
+    return parse(first.value)
+
+
+def _one_line(file: Path, stream: BinaryIO) -> BinaryIO:
+    """A JSON document, which may have many lines, as the one line of JSON lines."""
+    try:
+        return BytesIO(orjson.dumps(orjson.loads(stream.read().removeprefix(b"\xef\xbb\xbf"))))
+    except (OSError, orjson.JSONDecodeError) as error:
+        fail(f"{file}: not JSON: {error}")

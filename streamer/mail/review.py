@@ -1,0 +1,277 @@
+"""What is worth a second look in a mail before a campaign goes out. Pure."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from html.parser import HTMLParser
+from typing import TypeAlias
+
+import orjson
+from pydantic import JsonValue
+
+from streamer.mail.templates import RenderError, TooLargeError, UndefinedError
+
+Mail: TypeAlias = dict[str, JsonValue]
+"""One mail as Resend takes it, decoded."""
+
+CLIPPED_BYTES = 102 * 1024
+"""Of HTML: what Gmail hides the rest of."""
+
+_SCHEMES = ("https", "mailto", "tel", "sms")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):")
+_PLAIN_HTTP = re.compile(r"\bhttp://[^\s<>\"]+", re.IGNORECASE)
+_AFTER_SENTENCE = ".,;:!?)]}'"
+_STEP = re.compile(r"""\.?([^\W\d]\w*)|\['([^']*)'\]|\["([^"]*)"\]""")
+_STAND_INS: tuple[JsonValue, ...] = ("x", 1, [])
+_MOST_RENDERS = 300
+
+
+class Concern(StrEnum):
+    """What a remark is about."""
+
+    UNDEFINED_VARIABLE = "undefined_variable"
+    EMPTY_SUBJECT = "empty_subject"
+    MISSING_TEXT = "missing_text"
+    CLIPPED_HTML = "clipped_html"
+    INSECURE_LINK = "insecure_link"
+    NO_UNSUBSCRIBE_LINK = "no_unsubscribe_link"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing to look at, and what to do about it."""
+
+    concern: Concern
+    text: str
+    mend: str
+
+
+def read_mail(body: bytes) -> Mail:
+    """Decode what `Composer.compose` made."""
+    mail: Mail = orjson.loads(body)
+    return mail
+
+
+def review(mail: Mail) -> list[Remark]:
+    """What is worth a look in a mail. Of a template that is kept at Resend nothing is known."""
+    if "template" in mail:
+        return []
+    html, text = part(mail, "html"), part(mail, "text")
+    links = find_links(html or "")
+    return [
+        *_check_subject(part(mail, "subject")),
+        *_check_text(text),
+        *_check_size(html),
+        *_check_security(links, text or ""),
+        *_check_unsubscribe(unsubscribe_url(mail), links, text or ""),
+    ]
+
+
+def part(mail: Mail, name: str) -> str | None:
+    """A part of a mail that is text; None if it has no such."""
+    value = mail.get(name)
+    return value if isinstance(value, str) else None
+
+
+def headers(mail: Mail) -> dict[str, str]:
+    """A mail's own headers."""
+    found = mail.get("headers")
+    return {k: str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
+def unsubscribe_url(mail: Mail) -> str | None:
+    """The mail's own unsubscribe link; None if it was made without."""
+    header = headers(mail).get("List-Unsubscribe")
+    return None if header is None else header.removeprefix("<").removesuffix(">")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What an element points to."""
+
+    tag: str
+    url: str
+
+
+def find_links(html: str) -> list[Link]:
+    """All `href`s of the HTML, as a browser reads them; those in comments are none."""
+    parser = _LinkParser()
+    parser.feed(html)
+    parser.close()
+    return parser.links
+
+
+def undefined_variables(
+    render: Callable[[Mapping[str, JsonValue]], object], variables: Mapping[str, JsonValue]
+) -> list[str]:
+    """All variables that a rendering misses, and not only the first.
+
+    A rendering stops at the first, so what it misses is stood in for, until it comes through.
+    What only the other branch of an `if`, or an item of a list that is missing itself, would
+    need cannot be known.
+
+    Args:
+        render: composes the mail with variables; raises as `Composer.compose` does.
+    """
+    names: list[str] = []
+    fills: list[_Fill] = []
+    for _ in range(_MOST_RENDERS):
+        try:
+            render(_filled(variables, fills))
+            break
+        except UndefinedError as error:
+            if error.name not in names:
+                names.append(error.name)
+            path = _path(error.name)
+            if path and all(fill.path != path for fill in fills):
+                fills.append(_Fill(path))
+                continue
+        except (RenderError, TooLargeError):
+            pass
+        if not _next_try(fills):
+            break
+    return names
+
+
+def remarks_on_undefined(names: Sequence[str]) -> list[Remark]:
+    """A remark for each undefined variable."""
+    return [
+        Remark(
+            Concern.UNDEFINED_VARIABLE,
+            f"{name} is undefined",
+            f"give it to every recipient, or write {{{{ {name}|default('…') }}}}",
+        )
+        for name in names
+    ]
+
+
+def _check_subject(subject: str | None) -> Iterator[Remark]:
+    if not (subject or "").strip():
+        yield Remark(Concern.EMPTY_SUBJECT, "the subject is empty", "give the campaign a subject")
+
+
+def _check_text(text: str | None) -> Iterator[Remark]:
+    if not (text or "").strip():
+        yield Remark(
+            Concern.MISSING_TEXT,
+            "there is no text part",
+            "add one (`text`) for readers and filters that want no HTML",
+        )
+
+
+def _check_size(html: str | None) -> Iterator[Remark]:
+    size = len((html or "").encode())
+    if size > CLIPPED_BYTES:
+        yield Remark(
+            Concern.CLIPPED_HTML,
+            f"the HTML has {size:,} bytes: Gmail clips what follows {CLIPPED_BYTES:,}",
+            "make it shorter; styles and comments count, images behind links do not",
+        )
+
+
+def _check_security(links: Sequence[Link], text: str) -> Iterator[Remark]:
+    for url in dict.fromkeys(link.url for link in links if not _is_safe(link.url)):
+        yield Remark(
+            Concern.INSECURE_LINK,
+            f"the HTML links to {url!r} without https",
+            "write the whole address, from https:// on",
+        )
+    plain = (found.rstrip(_AFTER_SENTENCE) for found in _PLAIN_HTTP.findall(text))
+    for url in dict.fromkeys(plain):
+        yield Remark(
+            Concern.INSECURE_LINK,
+            f"the text links to {url!r} without https",
+            "write https:// instead of http://",
+        )
+
+
+def _check_unsubscribe(url: str | None, links: Sequence[Link], text: str) -> Iterator[Remark]:
+    if url is None:
+        yield Remark(
+            Concern.NO_UNSUBSCRIBE_LINK,
+            "the mail has no unsubscribe link, neither in its headers nor in its body",
+            "set unsubscribe.base_url and unsubscribe.secret, and use {{ unsubscribe_url }}",
+        )
+        return
+    in_html = any(link.tag == "a" and link.url == url for link in links)
+    in_text = re.search(rf"{re.escape(url)}(?![\w-])", text)
+    if not (in_html or in_text):
+        yield Remark(
+            Concern.NO_UNSUBSCRIBE_LINK,
+            "no unsubscribe link can be seen in the body",
+            'link to it, as <a href="{{ unsubscribe_url }}">, or write it in the text',
+        )
+
+
+def _is_safe(url: str) -> bool:
+    scheme = _SCHEME.match(url.lower())
+    return url.startswith("#") if scheme is None else scheme[1] in _SCHEMES
+
+
+class _LinkParser(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[Link] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "href":
+                # Browsers take these out, wherever they are.
+                url = re.sub(r"[\t\n\r]", "", value or "").strip()
+                self.links.append(Link(tag, url))
+                break  # of two the first counts
+
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
+        # For `<![something` the library knows a few words and fails on others; to a browser
+        # it is a comment up to the next `>`.
+        return self.parse_bogus_comment(i, report)
+
+
+@dataclass(slots=True)
+class _Fill:
+    """What stands in for a variable that is missing."""
+
+    path: tuple[str, ...]
+    choice: int = 0
+
+
+def _path(name: str) -> tuple[str, ...] | None:
+    """The names to follow, from a variable on; None if there are not only names."""
+    steps, position = [], 0
+    while position < len(name):
+        step = _STEP.match(name, position)
+        if step is None:
+            return None
+        steps.append(step[step.lastindex or 0])
+        position = step.end()
+    return tuple(steps) or None
+
+
+def _filled(variables: Mapping[str, JsonValue], fills: Sequence[_Fill]) -> dict[str, JsonValue]:
+    filled = dict(variables)
+    for fill in fills:
+        _put(filled, fill.path, _STAND_INS[fill.choice])
+    return filled
+
+
+def _put(into: dict[str, JsonValue], path: tuple[str, ...], value: JsonValue) -> None:
+    """Set a value at a path; what lies on the way is copied, not changed."""
+    first, *rest = path
+    if not rest:
+        into[first] = value
+        return
+    found = into.get(first)
+    inner = dict(found) if isinstance(found, dict) else {}
+    _put(inner, tuple(rest), value)
+    into[first] = inner
+
+
+def _next_try(fills: list[_Fill]) -> bool:
+    """Let something else stand in for what was filled last; False if all was tried."""
+    while fills:
+        fills[-1].choice += 1
+        if fills[-1].choice < len(_STAND_INS):
+            return True
+        fills.pop()
+    return False

@@ -1,0 +1,73 @@
+"""Test mails: how they differ from the campaign's, and what an answer says of each address."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.cli.trial import Fate, as_test, read_answer
+from streamer.provider.client import Answer
+
+_ADDRESSES = ["a@example.com", "b@example.com"]
+
+
+def _tag(name: str, value: str) -> dict[str, str]:
+    return {"name": name, "value": value}
+
+
+def _answer(status: int | None, name: str = "", **data: object) -> Answer:
+    return Answer(status, name, "its words" if name else "", data, {})
+
+
+def test_a_test_mail_goes_now_and_is_not_told_for_one_of_the_campaign() -> None:
+    mail = {
+        "to": ["a@example.com"],
+        "scheduled_at": "in 3 days",
+        "tags": [_tag("season", "x"), _tag("test", "y"), _tag("campaign", "c"), _tag("z", "z")],
+    }
+    assert orjson.loads(as_test(orjson.dumps(mail))) == {
+        "to": ["a@example.com"],
+        "tags": [_tag("season", "x"), _tag("test", "c"), _tag("z", "z")],
+    }
+
+
+@given(st.dictionaries(st.sampled_from(["from", "to", "html", "text", "headers"]), st.text()))
+def test_all_else_stays(mail: dict[str, str]) -> None:
+    body = orjson.dumps(mail)
+    assert as_test(body) == body
+
+
+def test_each_address_gets_its_id_or_the_words() -> None:
+    errors = [{"index": 0, "message": "no"}]
+    first, second = read_answer(_answer(200, data=[{"id": "1"}], errors=errors), _ADDRESSES)
+    assert (first.address, first.fate, first.email_id, first.detail) == (
+        "a@example.com",
+        Fate.REFUSED,
+        None,
+        "no",
+    )
+    assert (second.fate, second.email_id, second.detail) == (Fate.SENT, "1", None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "fate"),
+    [
+        (_answer(422, "validation_error"), Fate.REFUSED),
+        (_answer(401, "invalid_api_key"), Fate.REFUSED),
+        (_answer(403, "validation_error"), Fate.REFUSED),
+        (_answer(429, "rate_limit_exceeded"), Fate.REFUSED),
+        (_answer(429, "daily_quota_exceeded"), Fate.REFUSED),
+        (_answer(500, "application_error"), Fate.UNKNOWN),
+        (_answer(503, "service_unavailable"), Fate.UNKNOWN),
+        (_answer(200), Fate.UNKNOWN),
+        (_answer(200, data=[{"id": "1"}]), Fate.UNKNOWN),
+        (_answer(None, "HttpClientError"), Fate.UNKNOWN),
+    ],
+)
+def test_an_answer_to_the_whole_call(answer: Answer, fate: Fate) -> None:
+    tried = read_answer(answer, _ADDRESSES)
+    assert [each.address for each in tried] == _ADDRESSES
+    assert {each.fate for each in tried} == {fate}
+    assert all(each.email_id is None for each in tried)
+    assert all(answer.message in (each.detail or "") for each in tried)
+    assert ("may have been sent" in (tried[0].detail or "")) == (fate is Fate.UNKNOWN)
