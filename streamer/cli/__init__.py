@@ -2,7 +2,21 @@
 
 import typer
 
-from streamer.cli import campaign, demo, doctor, produce, run, sandbox, stack, suppress, topics
+from streamer.cli import (
+    campaign,
+    demo,
+    dlq,
+    doctor,
+    outcomes,
+    produce,
+    retry,
+    run,
+    sandbox,
+    stack,
+    suppress,
+    topics,
+    trace,
+)
 
 app = typer.Typer(
     name="streamer",
@@ -14,10 +28,14 @@ app = typer.Typer(
 
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+app.command("outcomes")(outcomes.outcomes)
 app.command("produce")(produce.produce)
+app.command("retry")(retry.retry)
 app.command("run")(run.run)
 app.command("sandbox")(sandbox.sandbox)
+app.command("trace")(trace.trace)
 app.add_typer(campaign.app, name="campaign")
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(stack.app, name="stack")
 app.add_typer(suppress.app, name="suppress")
 app.add_typer(topics.app, name="topics")
