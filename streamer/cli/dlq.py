@@ -287,9 +287,8 @@ def _show(letter: Letter) -> None:
 
 def _report(result: Replay, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        show_json(
-            asdict(result) | {"dry_run": dry_run, "planned": [asdict(p) for p in result.planned]}
-        )
+        planned = [asdict(each) | {"source": each.source._asdict()} for each in result.planned]
+        show_json(asdict(result) | {"dry_run": dry_run, "planned": planned})
     else:
         if result.planned:
             rows = ((p.place, str(p.source), p.fault or "") for p in result.planned)
