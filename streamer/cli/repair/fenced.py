@@ -22,6 +22,8 @@ CHUNK_BYTES = 4_000_000
 _CALL_TIMEOUT_S = 10.0
 _PATIENCE_S = 60.0
 _RETRY_S = 0.2
+_POLL_S = 0.1
+_TRIES = 3
 
 Checkpoint = Callable[[str], None]
 """Is told each named point that is passed; tests of crashes kill the process there."""
@@ -48,10 +50,6 @@ class Outgoing(NamedTuple):
     def size(self) -> int:
         """About how many bytes it has."""
         return len(self.value or b"") + len(self.key or b"")
-
-
-class _TooLargeError(Exception):
-    """The broker refuses a record of the transaction for its size."""
 
 
 class FencedWriter:
@@ -92,56 +90,67 @@ class FencedWriter:
         Raises:
             WriteError: another command has fenced this one, or Kafka takes nothing.
         """
+        tries = _TRIES
         try:
-            self._transaction(records)
-        except _TooLargeError:
-            if len(records) == 1:
-                return list(records)
-            # The broker refuses what arrives together, so the guilty one is found by halves.
-            half = len(records) // 2
-            return self.write(records[:half]) + self.write(records[half:])
+            while (cause := self._transaction(records)) is not None:
+                if cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                    if len(records) == 1:
+                        return list(records)
+                    # The broker refuses what arrives together: the guilty is found by halves.
+                    half = len(records) // 2
+                    return self.write(records[:half]) + self.write(records[half:])
+                # After an abort librdkafka may number its messages wrongly, once.
+                tries -= 1
+                if not tries:
+                    raise self._explain(cause)
         except KafkaException as exception:
             raise self._explain(exception.args[0]) from None
         return []
 
-    def _transaction(self, records: Sequence[Outgoing]) -> None:
+    def _transaction(self, records: Sequence[Outgoing]) -> KafkaError | None:
+        """Write the records in one transaction; if it was aborted, returns why.
+
+        Raises:
+            KafkaException: this writer was fenced, or nobody knows how the transaction ended.
+        """
         self._failure = None
         self._checkpoint("before_transaction")
         self._producer.begin_transaction()
         try:
-            for record in records:
-                self._producer.produce(
-                    self._topic,
-                    record.value,
-                    record.key,
-                    record.partition,
-                    headers=record.headers,
-                    on_delivery=self._delivered,
-                )
-            self._producer.flush(_PATIENCE_S)
-            if self._failure is not None:
-                raise KafkaException(self._failure)
-            self._checkpoint("inside_transaction")
-            # When it times out nobody knows how it ended, so it is called again.
-            _patiently(self._producer.commit_transaction)
-        except BaseException as error:
-            self._give_up(error)
-            raise
-        self._checkpoint("after_transaction")
+            self._produce(records)
+            if self._failure is None:
+                self._checkpoint("inside_transaction")
+                # When it times out nobody knows how it ended, so it is called again.
+                _patiently(self._producer.commit_transaction)
+        except KafkaException as exception:
+            if exception.args[0].fatal():
+                raise
+            self._failure = exception.args[0]
+        if self._failure is not None:
+            _patiently(self._producer.abort_transaction)
+        else:
+            self._checkpoint("after_transaction")
+        return self._failure
+
+    def _produce(self, records: Sequence[Outgoing]) -> None:
+        """Hand the records over, until all have arrived or one has failed."""
+        for record in records:
+            self._producer.produce(
+                self._topic,
+                record.value,
+                record.key,
+                record.partition,
+                headers=record.headers,
+                on_delivery=self._delivered,
+            )
+        while len(self._producer) and self._failure is None:
+            self._producer.poll(_POLL_S)
 
     def _delivered(self, error: KafkaError | None, message: object) -> None:
         del message
         # Of several the first is the cause: what follows in the partition fails with it.
         if error is not None and self._failure is None:
             self._failure = error
-
-    def _give_up(self, error: BaseException) -> None:
-        cause = error.args[0] if isinstance(error, KafkaException) else None
-        if isinstance(cause, KafkaError) and cause.fatal():
-            return
-        _patiently(self._producer.abort_transaction)
-        if isinstance(cause, KafkaError) and cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-            raise _TooLargeError from None
 
     def _explain(self, error: KafkaError) -> WriteError:
         if error.code() in (

@@ -80,6 +80,7 @@ class Reader:
                 # Read for its throughput: larger fetches than a worker's, and still bounded.
                 "queued.max.messages.kbytes": 16_384,
                 "max.partition.fetch.bytes": 1_048_576,
+                "fetch.wait.max.ms": 50,  # at the end of a topic it is waited for so long
                 # What was aborted never happened, whatever the operator's properties say.
                 "isolation.level": "read_committed",
             },
