@@ -18,14 +18,13 @@ from streamer.cli.common import (
     warn,
 )
 from streamer.cli.repair.again import Retrier, Retry
-from streamer.cli.repair.choice import Choice
+from streamer.cli.repair.choice import Candidate, Choice
 from streamer.cli.repair.fenced import WriteError
 from streamer.cli.repair.reading import topic_reader
 from streamer.cli.repair.shown import stream_table
-from streamer.model.outcome import ReportedOutcome
 from streamer.model.reasons import Reason, Status
 
-_COLUMNS = (("RECIPIENT", 16), ("EMAIL", 28), ("REASON", 20), ("SOURCE", 24), ("DETAIL", 0))
+_COLUMNS = (("RECIPIENT", 16), ("EMAIL", 28), ("REASON", 20), ("SOURCE", 0))
 
 
 class Retriable(StrEnum):
@@ -89,7 +88,7 @@ def retry(
 
 def _report(result: Retry, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        planned = [outcome.model_dump(mode="json") for outcome in result.planned]
+        planned = [_planned(candidate) for candidate in result.planned]
         show_json(asdict(result) | {"dry_run": dry_run, "planned": planned})
     else:
         if result.planned:
@@ -110,11 +109,20 @@ def _report(result: Retry, *, dry_run: bool, as_json: bool) -> None:
         warn(f"{result.unreadable:,} records of the outcomes are none that can be read")
 
 
-def _row(outcome: ReportedOutcome) -> tuple[str, ...]:
+def _planned(candidate: Candidate) -> dict[str, object]:
+    return {
+        "recipient_id": candidate.recipient_id,
+        "email": candidate.email,
+        "status": candidate.status,
+        "reason": candidate.reason,
+        "source": candidate.coordinates._asdict(),
+    }
+
+
+def _row(candidate: Candidate) -> tuple[str, ...]:
     return (
-        outcome.recipient_id,
-        outcome.email,
-        outcome.reason or "",
-        str(outcome.coordinates),
-        outcome.detail or "",
+        candidate.recipient_id,
+        candidate.email,
+        candidate.reason or "",
+        str(candidate.coordinates),
     )

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from streamer.cli.common import CampaignName
-from streamer.cli.repair.choice import Choice
+from streamer.cli.repair.choice import Candidate, Choice
 from streamer.cli.repair.fenced import Checkpoint, FencedWriter, Outgoing, chunked, no_checkpoint
 from streamer.cli.repair.marked import Marked
 from streamer.cli.repair.reading import Reader, Span, Stored
 from streamer.cli.repair.told import Told
 from streamer.model import marks
-from streamer.model.outcome import ReportedOutcome
 from streamer.model.record import Coordinates
 from streamer.settings import Settings
 
@@ -35,7 +34,7 @@ class Retry:
     gone: int = 0
     too_large: int = 0
     unreadable: int = 0
-    planned: list[ReportedOutcome] = field(default_factory=list)
+    planned: list[Candidate] = field(default_factory=list)
 
 
 class Retrier:
@@ -86,27 +85,29 @@ class Retrier:
             self.result.retried += len(chunk) - refused
         self._settle()
 
-    def _select(self) -> dict[Coordinates, ReportedOutcome]:
+    def _select(self) -> dict[Coordinates, Candidate]:
         topic = self._settings.topics.outcomes
         # To the very end: an outcome that is being written may say `sent`.
         spans = self._reader.spans(topic, undecided=True)
         told = Told(self._campaign)
         for _, outcome in told.among(self._reader.read(topic, spans, "outcomes")):
             self._choice.nominate(outcome)
+        self.result.unreadable = told.unreadable
+        if self._choice.is_empty:
+            return {}
         for _, outcome in told.among(self._reader.read(topic, spans, "outcomes again")):
             self._choice.weigh(outcome)
         chosen = {outcome.coordinates: outcome for outcome in self._choice.chosen()}
         self.result.selected = len(chosen)
-        self.result.unreadable = told.unreadable
         return chosen
 
-    def _look_back(self, chosen: dict[Coordinates, ReportedOutcome]) -> Marked:
+    def _look_back(self, chosen: dict[Coordinates, Candidate]) -> Marked:
         marked = Marked.by(marks.RETRY_OF, self._reader, self._topic, chosen)
         self.result.already = len(marked.done)
         return marked
 
     def _due(
-        self, chosen: dict[Coordinates, ReportedOutcome], marked: Marked
+        self, chosen: dict[Coordinates, Candidate], marked: Marked
     ) -> Iterator[tuple[Coordinates, Outgoing]]:
         """The originals that are still there, and the record of each."""
         due = chosen.keys() - marked.done

@@ -2,17 +2,29 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from streamer.model.outcome import ReportedOutcome, same_address
 from streamer.model.reasons import Reason, Status
 from streamer.model.record import Coordinates
 
 
+class Candidate(NamedTuple):
+    """What is kept of an outcome: a campaign may have very many."""
+
+    occurred_at: datetime
+    coordinates: Coordinates
+    recipient_id: str
+    email: str
+    status: Status
+    reason: Reason | None
+
+
 @dataclass(slots=True)
 class _Fate:
     """What is known of one address."""
 
-    last: ReportedOutcome | None = None
+    last: Candidate | None = None
     is_sent: bool = False
 
 
@@ -34,8 +46,13 @@ class Choice:
 
     def nominate(self, outcome: ReportedOutcome) -> None:
         """First: take the address of every outcome that might be chosen."""
-        if self._fits(outcome):
+        if self._fits(outcome.status, outcome.reason):
             self._fates.setdefault(same_address(outcome.email), _Fate())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody was nominated."""
+        return not self._fates
 
     def weigh(self, outcome: ReportedOutcome) -> None:
         """Then: see what else is known of these addresses."""
@@ -43,25 +60,30 @@ class Choice:
         if fate is None or outcome.reason is Reason.DUPLICATE:
             return
         fate.is_sent = fate.is_sent or outcome.status is Status.SENT
-        if fate.last is None or _age(outcome) > _age(fate.last):
-            fate.last = outcome
+        # Where the clock cannot tell, the coordinates do, so that each run chooses alike.
+        if fate.last is None or (outcome.occurred_at, outcome.coordinates) > fate.last[:2]:
+            fate.last = Candidate(
+                outcome.occurred_at,
+                outcome.coordinates,
+                outcome.recipient_id,
+                outcome.email,
+                outcome.status,
+                outcome.reason,
+            )
 
-    def chosen(self) -> list[ReportedOutcome]:
+    def chosen(self) -> list[Candidate]:
         """The outcomes to be bettered, one of an address at most."""
         return [
             fate.last
             for fate in self._fates.values()
-            if fate.last is not None and not fate.is_sent and self._fits(fate.last)
+            if fate.last is not None
+            and not fate.is_sent
+            and self._fits(fate.last.status, fate.last.reason)
         ]
 
-    def _fits(self, outcome: ReportedOutcome) -> bool:
+    def _fits(self, status: Status, reason: Reason | None) -> bool:
         return (
-            outcome.status is self._status
-            and outcome.status is not Status.SENT
-            and (not self._reasons or outcome.reason in self._reasons)
+            status is self._status
+            and status is not Status.SENT
+            and (not self._reasons or reason in self._reasons)
         )
-
-
-def _age(outcome: ReportedOutcome) -> tuple[datetime, Coordinates]:
-    # The coordinates decide where the clock cannot, so that each run chooses alike.
-    return outcome.occurred_at, outcome.coordinates

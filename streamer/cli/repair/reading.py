@@ -78,8 +78,8 @@ class Reader:
                 "log_level": 0,
                 "enable.partition.eof": True,
                 # Read for its throughput: larger fetches than a worker's, and still bounded.
-                "queued.max.messages.kbytes": 16_384,
-                "max.partition.fetch.bytes": 1_048_576,
+                "queued.max.messages.kbytes": 4_096,
+                "max.partition.fetch.bytes": 262_144,
                 "fetch.wait.max.ms": 50,  # at the end of a topic it is waited for so long
                 # What was aborted never happened, whatever the operator's properties say.
                 "isolation.level": "read_committed",
@@ -163,31 +163,28 @@ class Reader:
         assigned = [TopicPartition(topic, span.partition, span.start) for span in left.values()]
         self._consumer.assign(assigned)
         self._consumer.resume(assigned)  # a pause outlives the assignment in librdkafka
-        try:
-            heard = time.monotonic()
-            while left:
-                messages = self._consumer.consume(_AT_A_TIME, _WAIT_S)
-                batch = []
-                for message in messages:
-                    stored = _stored(message)
-                    partition, position = _position(message)
-                    span = left.get(partition)
-                    if span is None:
-                        continue
-                    if stored is not None and stored.coordinates.offset < span.end:
-                        batch.append(stored)
-                    if position < span.end:
-                        left[partition] = span._replace(start=max(span.start, position))
-                    else:
-                        del left[partition]
-                        self._consumer.pause([TopicPartition(topic, partition)])
-                yield batch
-                if messages:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > _PATIENCE_S:
-                    raise _stuck(topic, left)
-        finally:
-            self._consumer.unassign()
+        heard = time.monotonic()
+        while left:
+            messages = self._consumer.consume(_AT_A_TIME, _WAIT_S)
+            batch = []
+            for message in messages:
+                stored = _stored(message)
+                partition, position = _position(message)
+                span = left.get(partition)
+                if span is None:
+                    continue
+                if stored is not None and stored.coordinates.offset < span.end:
+                    batch.append(stored)
+                if position < span.end:
+                    left[partition] = span._replace(start=max(span.start, position))
+                else:
+                    del left[partition]
+                    self._consumer.pause([TopicPartition(topic, partition)])
+            yield batch
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _PATIENCE_S:
+                raise _stuck(topic, left)
 
     def _partitions(self, topic: str) -> list[int]:
         # Asked for all topics, as a question for one by its name might create it.

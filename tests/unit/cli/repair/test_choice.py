@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.cli.repair.choice import Choice
+from streamer.cli.repair.choice import Candidate, Choice
 from streamer.model.outcome import ReportedOutcome, same_address
 from streamer.model.reasons import Reason, Status
 
@@ -44,7 +44,7 @@ def stories(draw: st.DrawFn) -> list[ReportedOutcome]:
 
 def choose(
     outcomes: list[ReportedOutcome], status: Status, reasons: frozenset[Reason]
-) -> list[ReportedOutcome]:
+) -> list[Candidate]:
     choice = Choice(status, reasons)
     for outcome in outcomes:
         choice.nominate(outcome)
