@@ -13,6 +13,7 @@ ATTEMPT = "streamer-attempt"
 """Of an input record: how often its recipient was tried again before, decimal text; absent: 0."""
 
 _OURS = "streamer-"
+_MOST_ATTEMPTS = 1_000_000
 
 
 def words(headers: Iterable[tuple[str, str | bytes | None]]) -> dict[str, str]:
@@ -36,7 +37,7 @@ def source(headers: dict[str, str]) -> Coordinates | None:
 def attempt(headers: dict[str, str]) -> int:
     """Which attempt the record is; 0 for the first, and for what is no number."""
     text = headers.get(ATTEMPT, "")
-    return int(text) if _is_number(text) else 0
+    return min(int(text), _MOST_ATTEMPTS) if _is_number(text) else 0
 
 
 def parse_coordinates(text: str) -> Coordinates | None:

@@ -86,7 +86,7 @@ class Story:
         self._campaign = campaign
         self._who = who
         self._addresses: set[str] = set() if who.address is None else {who.address}
-        self._last_attempt = 0
+        self._attempts = {0}
 
     def gather(self, reader: Reader, settings: Settings) -> None:
         """Read all topics.
@@ -113,7 +113,7 @@ class Story:
                 suppression.check(client, self._campaign.organization, [address])[0],
                 {
                     attempt: holding
-                    for attempt in range(self._last_attempt + 1)
+                    for attempt in sorted(self._attempts)
                     if (holding := claim_reader.find(client, *self._campaign, address, attempt))
                 },
             )
@@ -132,7 +132,7 @@ class Story:
         words = stored.words
         source = marks.source(words)
         attempt = marks.attempt(words)
-        self._last_attempt = max(self._last_attempt, attempt)
+        self._attempts.add(attempt)
         facts: dict[str, JsonValue] = {
             "replay_of": words.get(marks.REPLAY_OF),
             "retry_of": words.get(marks.RETRY_OF),
