@@ -6,14 +6,18 @@ from streamer.cli import (
     account,
     campaign,
     demo,
+    dlq,
     doctor,
+    outcomes,
     preview,
     produce,
+    retry,
     run,
     sandbox,
     stack,
     suppress,
     topics,
+    trace,
     trial,
 )
 
@@ -27,13 +31,17 @@ app = typer.Typer(
 
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+app.command("outcomes")(outcomes.outcomes)
 app.command("produce")(produce.produce)
+app.command("retry")(retry.retry)
 app.command("run")(run.run)
 app.command("sandbox")(sandbox.sandbox)
-app.add_typer(account.app, name="account")
+app.command("trace")(trace.trace)
 campaign.app.command("preview")(preview.preview)
 campaign.app.command("test")(trial.trial)
+app.add_typer(account.app, name="account")
 app.add_typer(campaign.app, name="campaign")
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(stack.app, name="stack")
 app.add_typer(suppress.app, name="suppress")
 app.add_typer(topics.app, name="topics")
