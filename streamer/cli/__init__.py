@@ -2,7 +2,21 @@
 
 import typer
 
-from streamer.cli import campaign, demo, doctor, produce, run, sandbox, stack, suppress, topics
+from streamer.cli import (
+    campaign,
+    close,
+    demo,
+    doctor,
+    produce,
+    progress,
+    project,
+    run,
+    sandbox,
+    stack,
+    suppress,
+    topics,
+    watch,
+)
 
 app = typer.Typer(
     name="streamer",
@@ -15,8 +29,12 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("produce")(produce.produce)
+app.command("progress")(progress.progress)
+app.command("project")(project.project)
 app.command("run")(run.run)
 app.command("sandbox")(sandbox.sandbox)
+app.command("watch")(watch.watch)
+campaign.app.command("close")(close.close)
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(stack.app, name="stack")
 app.add_typer(suppress.app, name="suppress")
