@@ -15,16 +15,18 @@ from hypothesis import strategies as st
 from streamer.progress.fold import CampaignKey, Chunk, Cursor, Place, fold
 from streamer.progress.projection import Projection
 from streamer.progress.store import Positions, StaleGenerationError, Store, Update
-from tests.unit.progress.records import Record, dead_letter, event, outcome
+from tests.unit.progress.records import Record, event, outcome
 
 PLACES = [
     Place(Cursor.RECIPIENTS, "recipients", 0),
     Place(Cursor.OUTCOMES, "outcomes", 0),
     Place(Cursor.OUTCOMES, "outcomes", 1),
-    Place(Cursor.DEAD_LETTERS, "dead", 0),
 ]
-_PROJECTORS = 3
-_CAMPAIGNS = ["spring", "summer", "autumn"]
+_PROJECTORS = 2
+_CAMPAIGNS = ["spring", "autumn"]
+
+
+Written = dict[Place, list[Record]]
 
 
 class What(Enum):
@@ -42,9 +44,6 @@ class Happening(NamedTuple):
     projector: int
     place: int
     most: int
-
-
-Written = dict[Place, list[Record]]
 
 
 class StoreLike(Protocol):
@@ -78,8 +77,6 @@ def _topics(draw: st.DrawFn) -> Written:
 def _record(cursor: Cursor, at: int, campaign: str) -> Record:
     if cursor is Cursor.RECIPIENTS:
         return event(at, campaign)
-    if cursor is Cursor.DEAD_LETTERS:
-        return dead_letter(at, "invalid_event", campaign)
     return outcome(at, "sent", None, campaign, second=at)
 
 
@@ -87,13 +84,25 @@ topics = _topics()
 happenings = st.lists(
     st.builds(
         Happening,
-        st.sampled_from([What.GO_ON] * 12 + [What.CRASH, What.REBUILD]),
+        st.sampled_from([What.GO_ON] * 8 + [What.CRASH, What.REBUILD]),
         st.integers(0, _PROJECTORS - 1),
         st.integers(0, len(PLACES) - 1),
-        st.integers(1, 6),
+        st.integers(1, 4),
     ),
     max_size=60,
 )
+
+_PLACE = PLACES.index(Place(Cursor.OUTCOMES, "outcomes", 0))
+left_behind: tuple[Written, list[Happening]] = (
+    {place: [outcome(at) for at in range(3 if place == PLACES[_PLACE] else 0)] for place in PLACES},
+    [
+        *[Happening(What.GO_ON, 0, _PLACE, 2)] * 3,
+        Happening(What.REBUILD, 0, 0, 0),
+        *[Happening(What.GO_ON, 1, _PLACE, 1)] * 3,
+        *[Happening(What.GO_ON, 0, _PLACE, 1)] * 2,
+    ],
+)
+"""A projector goes on after everything began anew, and another has begun already."""
 
 
 def play(store: StoreLike, written: Written, happened: Sequence[Happening]) -> None:

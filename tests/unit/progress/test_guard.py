@@ -7,7 +7,7 @@ happenings there.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from streamer.progress.fold import CampaignKey, Place
 from streamer.progress.store import Positions, StaleGenerationError, Update
@@ -17,6 +17,7 @@ from tests.unit.progress.happenings import (
     Written,
     counted,
     happenings,
+    left_behind,
     play,
     topics,
 )
@@ -68,6 +69,7 @@ class ModelStore:
 
 
 @settings(max_examples=300, deadline=None)
+@example(*left_behind)
 @given(topics, happenings)
 def test_each_record_counts_once(written: Written, happened: list[Happening]) -> None:
     store = ModelStore()
