@@ -159,6 +159,8 @@ def _produce(
         raise typer.Exit(FAILED)
     if done:
         _expect(settings, source.campaign, tally.good)
+        if not as_json:
+            typer.echo(f"{source.campaign}: {tally.good:,} recipients expected")
 
 
 def _expect(settings: Settings, campaign: CampaignName, rows: int) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Annotated
 
@@ -15,6 +16,10 @@ from streamer.progress.kafka import EARLIEST, OffsetsQuestion, partitions_of
 from streamer.progress.projector import Projector
 from streamer.progress.store import Store
 from streamer.settings import Settings
+from streamer.worker.health import HealthServer
+
+_STEP_LIMIT_S = 60.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def project(
@@ -45,17 +50,18 @@ def project(
     with redis_client(settings) as client:
         if rebuild:
             _drop(Store(client, settings.kafka.group_id))
+    projector = Projector(settings, lambda: warn("caught up with the topics"))
+    server = _serve_metrics(settings, projector)
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     try:
-        Projector(settings, lambda: warn("caught up with the topics")).work(stop)
+        projector.work(stop)
     except ProjectionError as error:
         fail(str(error))
     finally:
+        if server is not None:
+            server.close()
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def _check_topics(settings: Settings, admin: AdminClient, *, rebuild: bool) -> None:
@@ -77,6 +83,25 @@ def _check_topics(settings: Settings, admin: AdminClient, *, rebuild: bool) -> N
             f"more. A campaign of that time shows fewer than it had, and where its recipients are "
             f"gone and its outcomes are not, fewer than 0 in flight"
         )
+
+
+def _serve_metrics(settings: Settings, projector: Projector) -> HealthServer | None:
+    """Serve metrics as a worker does; beside one on the same machine there may be no port."""
+    port = settings.metrics.port
+    if port == 0:
+        return None
+
+    def steps() -> bool:
+        return time.monotonic() - projector.last_step < _STEP_LIMIT_S
+
+    try:
+        return HealthServer(port, healthy=steps, ready=steps)
+    except OSError as error:
+        warn(
+            f"metrics.port: port {port} cannot be listened on ({error.strerror}), so there are "
+            f"no metrics; choose another, or 0 for none"
+        )
+        return None
 
 
 def _drop(store: Store) -> None:

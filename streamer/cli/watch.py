@@ -1,10 +1,11 @@
 """`streamer watch`: campaigns as they go, live."""
 
+import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -45,7 +46,8 @@ from streamer.settings import Settings
 _EVERY_S = 1.0
 _LINES_EVERY_S = 10.0
 _RATE_OVER_S = 30.0
-_MOST_CAMPAIGNS = 20
+_LINES_OF_ONE = 2
+_OTHER_LINES = 5
 _MARKS = {
     CampaignState.ACTIVE: "",
     CampaignState.PAUSED: "paused",
@@ -64,6 +66,9 @@ class View:
     lag: int | None
     held: list[str]
     now: datetime
+
+
+Show = Callable[[View], None]
 
 
 @dataclass(slots=True)
@@ -113,8 +118,7 @@ def held_accounts(client: Client) -> list[str]:
 
 
 def _watch(eyes: "_Eyes", campaign: CampaignName | None) -> None:
-    is_terminal = sys.stdout.isatty()
-    with _screen() if is_terminal else _lines() as show:
+    with _screen() if sys.stdout.isatty() else nullcontext(_Lines()) as show:
         while True:
             view = eyes.look()
             show(view)
@@ -150,10 +154,11 @@ class _Eyes:
         # Those that go on before those that ended, and of each the latest.
         found.sort(key=lambda report: report.counts.last or "", reverse=True)
         found.sort(key=lambda report: report.is_complete)
+        most = max(1, (shutil.get_terminal_size().lines - _OTHER_LINES) // _LINES_OF_ONE)
         return View(
-            reports=found[:_MOST_CAMPAIGNS],
+            reports=found[:most] if sys.stdout.isatty() else found,
             rates=rates,
-            left_out=max(0, len(found) - _MOST_CAMPAIGNS),
+            left_out=max(0, len(found) - most),
             lag=self._lag.measure(),
             held=held_accounts(self._client),
             now=datetime.now(UTC),
@@ -190,33 +195,13 @@ class _Lag:
             return None
 
 
-class _Show:
-    """Shows a view."""
-
-    def __call__(self, view: View) -> None:
-        raise NotImplementedError
-
-
 @contextmanager
-def _screen() -> Iterator["_Screen"]:
-    with Live(console=Console(), auto_refresh=False, transient=False) as live:
-        yield _Screen(live)
+def _screen() -> Iterator[Show]:
+    with Live(console=Console(), auto_refresh=False) as live:
+        yield lambda view: live.update(render(view), refresh=True)
 
 
-class _Screen(_Show):
-    def __init__(self, live: Live) -> None:
-        self._live = live
-
-    def __call__(self, view: View) -> None:
-        self._live.update(render(view), refresh=True)
-
-
-@contextmanager
-def _lines() -> Iterator["_Lines"]:
-    yield _Lines()
-
-
-class _Lines(_Show):
+class _Lines:
     """Prints a campaign when it changed, and not too often."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ than came, and is not answered too early.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 
 from confluent_kafka import KafkaException
@@ -18,14 +18,14 @@ from confluent_kafka.admin import AdminClient
 from streamer.model.campaign import CampaignState
 from streamer.progress.fold import Place
 from streamer.progress.kafka import LATEST, Offsets, OffsetsQuestion
-from streamer.progress.report import Reporter
-from streamer.progress.store import Due, Store
+from streamer.progress.report import Report, Reporter
+from streamer.progress.store import Due, Look, Store
 from streamer.progress.summaries import Summaries
 
 logger = logging.getLogger(__name__)
 
 _EVERY_S = 1.0
-_MOST_PUBLISHED = 500
+_MOST_AT_ONCE = 500
 
 
 class Ends:
@@ -105,52 +105,60 @@ class Judge:
             )
 
     def _judge(self, generation: str) -> None:
-        complete = [due for due in self._due if self._is_complete(due, generation)]
-        for start in range(0, len(complete), _MOST_PUBLISHED):
-            self._publish(complete[start : start + _MOST_PUBLISHED], generation)
+        for start in range(0, len(self._due), _MOST_AT_ONCE):
+            portion = self._due[start : start + _MOST_AT_ONCE]
+            complete, settled = [], []
+            for due, _, report in self._fulfilled(portion, generation):
+                if report is None or report.state is CampaignState.CANCELLED:
+                    settled.append(due)
+                elif report.state is CampaignState.PAUSED:
+                    pass  # it stays due: perhaps it is complete when it is resumed
+                elif self._complete(due, report):
+                    complete.append(due)
+            self._store.settle(dict.fromkeys(settled, ""))
+            self._publish(complete, generation)
 
-    def _is_complete(self, due: Due, generation: str) -> bool:
-        """Judge one; those that are not complete are settled."""
-        (look,) = self._store.look([due.key])
-        report = self._reporter.of(due.key, look, generation)
-        if report is None or not report.counts.fulfils(report.expected):
-            self._store.settle(due)
-            return False
-        if report.state is CampaignState.PAUSED:
-            return False  # complete when it is resumed
-        if report.state is CampaignState.CANCELLED:
-            self._store.settle(due)
-            return False
+    def _fulfilled(
+        self, judged: Sequence[Due], generation: str
+    ) -> Iterator[tuple[Due, Look, Report | None]]:
+        """What is known of campaigns now; no report of one that lacks something."""
+        looks = self._store.look(due.key for due in judged)
+        for due, look in zip(judged, looks, strict=True):
+            report = self._reporter.of(due.key, look, generation)
+            is_fulfilled = report is not None and report.counts.fulfils(report.expected)
+            yield due, look, report if is_fulfilled else None
+
+    def _complete(self, due: Due, report: Report) -> bool:
+        """Whether the campaign is completed now, be it that it was before."""
         state = self._store.complete(due)
         if state == CampaignState.COMPLETED and report.state is CampaignState.ACTIVE:
             logger.info("campaign completed", extra={"campaign": "/".join(due.key)})
         return state == CampaignState.COMPLETED
 
-    def _publish(self, complete: list[Due], generation: str) -> None:
-        if not self._needed(complete, generation):
+    def _publish(self, complete: Sequence[Due], generation: str) -> None:
+        if not self._unpublished(complete, generation):
             return
         self._summaries.open()
-        # Looked at again, and in this order: see there.
-        needed = self._needed(complete, generation)
-        if needed:
-            self._summaries.publish({"/".join(due.key): value for due, value in needed.items()})
-        for due, value in needed.items():
-            self._store.settle(due, _digest(value))
+        # Looked at again, as only what was looked at after the opening may be published.
+        unpublished = self._unpublished(complete, generation)
+        if unpublished:
+            self._summaries.publish({"/".join(d.key): value for d, value in unpublished.items()})
+        self._store.settle({due: _digest(value) for due, value in unpublished.items()})
 
-    def _needed(self, complete: list[Due], generation: str) -> dict[Due, bytes]:
+    def _unpublished(self, complete: Sequence[Due], generation: str) -> dict[Due, bytes]:
         """The summaries that are not published yet; the others are settled."""
-        needed: dict[Due, bytes] = {}
-        looks = self._store.look([due.key for due in complete])
-        for due, look in zip(complete, looks, strict=True):
-            report = self._reporter.of(due.key, look, generation)
-            if report is None or not report.counts.fulfils(report.expected):
+        unpublished: dict[Due, bytes] = {}
+        settled = []
+        for due, look, report in self._fulfilled(complete, generation):
+            if report is None:
                 continue  # it changed since, so it is due again
             value = report.summary()
             if look.summary == _digest(value):
-                self._store.settle(due)
+                settled.append(due)
             else:
-                needed[due] = value
-        return needed
+                unpublished[due] = value
+        self._store.settle(dict.fromkeys(settled, ""))
+        return unpublished
 
 
 def _digest(summary: bytes) -> str:

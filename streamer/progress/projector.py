@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 
 from confluent_kafka import KafkaException
@@ -16,7 +16,7 @@ from streamer.progress.departures import Departures
 from streamer.progress.fold import Cursor, Place
 from streamer.progress.gauges import Gauges
 from streamer.progress.judge import Ends, Judge
-from streamer.progress.kafka import client_config, partitions_of
+from streamer.progress.kafka import EARLIEST, OffsetsQuestion, client_config, partitions_of
 from streamer.progress.lease import Lease
 from streamer.progress.projection import Projection
 from streamer.progress.report import Report, Reporter
@@ -46,6 +46,9 @@ class Projector:
     Args:
         caught_up: is called once, when everything was counted that had been written when this
             started.
+
+    Attributes:
+        last_step: when it last had read the topics and counted, by the monotonic clock.
     """
 
     def __init__(self, settings: Settings, caught_up: Callable[[], None] = _nobody_listens) -> None:
@@ -57,6 +60,7 @@ class Projector:
         self._gauges = Gauges()
         self._summaries = Summaries(settings)
         self._caught_up: Callable[[], None] | None = caught_up
+        self.last_step = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
         """Project whenever this holds the lease, whatever fails: for a thread of a worker.
@@ -115,6 +119,7 @@ class Projector:
                 is_shown = has_lease
                 try:
                     session.step()
+                    self.last_step = time.monotonic()
                 except StaleGenerationError as error:
                     logger.info("counting begins anew", extra={"cause": str(error)})
                     stop.wait(0.2)
@@ -183,9 +188,22 @@ class _Session:
                 extra={"topic": topic},
             )
         places = arrival_places(self._cursors, partitions)
+        self._warn_of_gaps(places)
         self._arrivals.start({place: self._stored.get(place, 0) for place in places})
         left = [place._replace(cursor=Cursor.LEFT) for place in places if _is_parked(place)]
         self._departures.start({place: self._stored.get(place, 0) for place in left})
+
+    def _warn_of_gaps(self, places: Iterable[Place]) -> None:
+        """Say what retention cut before it was counted: nobody can count it any more."""
+        new = {(p.topic, p.partition): p for p in places if p not in self.positions}
+        for partition, beginning in OffsetsQuestion(self.admin, new, EARLIEST).answer().items():
+            position = self._stored.get(new[partition], 0)
+            if 0 < position < beginning:
+                topic, number = partition
+                logger.warning(
+                    "records were deleted before they were counted: the counts fall short",
+                    extra={"topic": topic, "partition": number, "offsets": beginning - position},
+                )
 
     def step(self) -> None:
         """Count what came since; waits a moment if nothing did."""

@@ -16,6 +16,8 @@ from streamer.progress.counts import DEAD, Counts
 from streamer.progress.fold import CampaignKey
 from streamer.progress.store import Look, Store
 
+_MOST_REMEMBERED = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -104,7 +106,7 @@ class Report:
 
 
 class Reporter:
-    """Makes reports; remembers what definitions expect, as a definition never changes."""
+    """Makes reports; remembers what some definitions expect, as a definition never changes."""
 
     def __init__(self, client: Client, store: Store) -> None:
         self._client = client
@@ -132,7 +134,8 @@ class Reporter:
     def of(self, key: CampaignKey, look: Look, generation: str | None) -> Report | None:
         """The report of what was seen; counts of another generation are worth nothing."""
         is_counted = look.generation is not None and look.generation == generation
-        if not is_counted and look.version is None and look.state is None:
+        is_known = any(each is not None for each in (look.version, look.state, look.expected))
+        if not is_counted and not is_known:
             return None
         expected = look.expected
         if expected is None and look.version is not None:
@@ -145,6 +148,8 @@ class Reporter:
             # Of the whole definition this one number: what else stands there may be new to us.
             stored = cast(bytes | None, self._client.hget(keys.campaign(*key), "definition"))
             definition = orjson.loads(stored) if stored else {}
+            if len(self._expectations) >= _MOST_REMEMBERED:
+                self._expectations.clear()
             number = definition.get("expected_recipients")
             known = self._expectations[key] = (version, number if type(number) is int else None)
         return known[1]

@@ -195,13 +195,24 @@ class Store:
         state = self._run("complete", _judged_keys(due.key), [due.key.campaign_id, due.change])
         return cast(bytes, state).decode()
 
-    def settle(self, due: Due, published: str = "") -> None:
-        """A campaign is due no more, unless it changed again.
+    def settle(self, judged: Mapping[Due, str]) -> None:
+        """Campaigns are due no more, unless they changed again; in one round trip.
 
         Args:
-            published: the digest of the summary that was published.
+            judged: for each the digest of the summary that was published, or ''.
         """
-        self._run("settle", _judged_keys(due.key), [due.key.campaign_id, due.change, published])
+        pipeline = self._pipeline()
+        for due, published in judged.items():
+            pipeline.execute_command(
+                "EVAL",
+                _SETTLE,
+                2,
+                *_judged_keys(due.key),
+                due.key.campaign_id,
+                due.change,
+                published,
+            )
+        pipeline.execute()
 
     def drop_older(self, generation: str) -> None:
         """Forget the counts of older generations."""
@@ -253,6 +264,7 @@ def _without_comments(script: str) -> str:
 
 _APPLY = _without_comments(_read("apply"))
 _LOOK = _without_comments(_read("look"))
+_SETTLE = _without_comments(_read("settle"))
 
 
 def _judged_keys(key: CampaignKey) -> list[str]:

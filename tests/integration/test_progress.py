@@ -14,12 +14,14 @@ import orjson
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from hypothesis import HealthCheck, example, given, settings
+from prometheus_client import REGISTRY
 from typer.testing import CliRunner, Result
 
 from streamer.cli import app
 from streamer.ledger.connection import Client, connect
 from streamer.model.wire import PARKED_FOR, REASON, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
-from streamer.progress.fold import CampaignKey
+from streamer.progress.fold import CampaignKey, Cursor, Place
+from streamer.progress.lease import is_projected
 from streamer.progress.projector import Projector
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
@@ -54,6 +56,7 @@ class Office:
             "STREAMER_KAFKA__GROUP_ID": world.name,
             "STREAMER_TOPICS": world.topics.model_dump_json(),
             "STREAMER_REDIS__URL": world.redis_url,
+            "STREAMER_METRICS__PORT": "0",
         }
         self.client: Client = connect(self.settings.redis)
         self.store = Store(self.client, world.name)
@@ -287,6 +290,52 @@ def test_a_campaign_is_closed(office: Office) -> None:
         assert len(lines) == 1
         assert lines[0].startswith(f"{name}: 50 of 50, sent 50")
         assert lines[0].endswith("complete")
+
+
+def test_one_of_many_projects_and_shows_the_counts(office: Office) -> None:
+    world = office.world
+    labels = {"organization": world.organization, "campaign": "spring"}
+
+    def shown(name: str, **more: str) -> float | None:
+        return REGISTRY.get_sample_value(f"streamer_campaign_{name}", {**labels, **more})
+
+    stops = [threading.Event(), threading.Event()]
+    first, second = (
+        threading.Thread(target=Projector(office.settings).run, args=(stop,)) for stop in stops
+    )
+    first.start()
+    wait_until(lambda: is_projected(office.client, world.name), 30, "the first has the lease")
+    second.start()
+    world.produce([world.event(n) for n in range(7)])
+    wait_until(lambda: shown("recipients", status="received") == 7, 30, "it is shown")
+    office.run("campaign", "close", f"{world.organization}/spring", "--expected", "9")
+    wait_until(lambda: shown("expected") == 9, 30, "so is what is expected")
+    stops[0].set()
+    first.join(30)
+    world.produce([world.event(n) for n in range(7, 9)])
+    wait_until(lambda: shown("recipients", status="in_flight") == 9, 30, "the second goes on")
+    stops[1].set()
+    second.join(30)
+    assert not is_projected(office.client, world.name)
+    assert "nobody counts" in office.run("progress", f"{world.organization}/spring").stderr
+
+
+def test_mistakes_are_named(office: Office) -> None:
+    name = f"{office.world.organization}/spring"
+    office.run("progress", name, "--timeout", "3", code=2)
+    assert "is not defined" in office.run("progress", name, code=1).stderr
+    assert "is not defined" in office.run("watch", name, code=1).stderr
+    elsewhere = office.settings.topics.model_copy(update={"parked": "nowhere"})
+    office.environment["STREAMER_TOPICS"] = elsewhere.model_dump_json()
+    assert "do not exist: nowhere" in office.run("project", code=1).stderr
+    office.environment["STREAMER_REDIS__URL"] = "redis://127.0.0.1:1/0"
+    assert "Redis at 127.0.0.1:1" in office.run("progress", name, code=1).stderr
+
+
+def test_a_topic_that_was_created_again_is_noticed(office: Office) -> None:
+    place = Place(Cursor.OUTCOMES, office.world.topics.outcomes, 0)
+    office.store.advance(office.store.open().generation, {place: 10})
+    assert "project --rebuild" in office.run("project", code=1).stderr
 
 
 def test_the_parked_are_those_that_the_relay_did_not_move(office: Office) -> None:
