@@ -29,6 +29,8 @@ from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
 from streamer.settings import Settings
 
+NOBODY_COUNTS = "nobody counts at the moment: start a worker, or streamer project"
+
 _LOOK_EVERY_S = 0.5
 
 
@@ -76,7 +78,7 @@ def find(reporter: Reporter, name: CampaignName) -> Report:
 
 def _warn(settings: Settings, client: Client, report: Report, *, wait: bool) -> None:
     if not is_projected(client, settings.kafka.group_id):
-        warn("nobody counts at the moment: start a worker, or streamer project")
+        warn(NOBODY_COUNTS)
     if wait and report.expected is None:
         warn(
             "nobody said how many recipients it has, so it is not complete before they do: "

@@ -27,7 +27,7 @@ from streamer.cli.common import (
     read_settings,
     redis_client,
 )
-from streamer.cli.progress import find
+from streamer.cli.progress import NOBODY_COUNTS, find
 from streamer.ledger import campaigns
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignState
@@ -39,6 +39,7 @@ from streamer.progress.kafka import (
     OffsetsQuestion,
     partitions_of,
 )
+from streamer.progress.lease import is_projected
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
 from streamer.settings import Settings
@@ -46,6 +47,8 @@ from streamer.settings import Settings
 _EVERY_S = 1.0
 _LINES_EVERY_S = 10.0
 _RATE_OVER_S = 30.0
+_BAR_WIDTH = 18
+_COUNTS_WIDTH = len("1,000,000 of 1,000,000")
 _LINES_OF_ONE = 2
 _OTHER_LINES = 5
 _MARKS = {
@@ -64,6 +67,7 @@ class View:
     rates: dict[CampaignKey, float]
     left_out: int
     lag: int | None
+    is_counted: bool
     held: list[str]
     now: datetime
 
@@ -144,6 +148,7 @@ class _Eyes:
         self._reporter = reporter
         self._campaign = campaign
         self._rates = Rates()
+        self._group = settings.kafka.group_id
         self._lag = _Lag(settings, admin)
 
     def look(self) -> View:
@@ -160,6 +165,7 @@ class _Eyes:
             rates=rates,
             left_out=max(0, len(found) - most),
             lag=self._lag.measure(),
+            is_counted=is_projected(self._client, self._group),
             held=held_accounts(self._client),
             now=datetime.now(UTC),
         )
@@ -245,6 +251,8 @@ def render(view: View) -> RenderableType:
         blocks.append(Text(f"and {view.left_out:,} more", style="dim"))
     lag = "unknown, Kafka does not answer" if view.lag is None else f"{view.lag:,} recipients"
     blocks.append(Text(f"lag: {lag}", style="dim"))
+    if not view.is_counted:
+        blocks.append(Text(NOBODY_COUNTS, style="bold red"))
     blocks += [Text(f"held: {words}", style="bold red") for words in view.held]
     return Group(*blocks)
 
@@ -254,11 +262,11 @@ def _campaign(report: Report, rate: float, now: datetime) -> list[RenderableType
     state = _MARKS[report.state] or (f"{left} left" if left else "")
     head = Table.grid(expand=True, padding=(0, 1))
     head.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    head.add_column(width=18)
-    head.add_column(justify="right", no_wrap=True)
+    head.add_column(width=_BAR_WIDTH)
+    head.add_column(justify="right", no_wrap=True, min_width=_COUNTS_WIDTH)
     head.add_row(
         Text("/".join(report.key), "bold"),
-        ProgressBar(max(1, report.total), report.ended, 18),
+        ProgressBar(max(1, report.total), report.ended, _BAR_WIDTH),
         Text(f"{report.ended:,} of {report.total:,}"),
     )
     counts = [f"{status} {count:,}" for status, count in _statuses(report) if count]

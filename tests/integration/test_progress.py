@@ -5,26 +5,32 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from hypothesis import HealthCheck, example, given, settings
 from prometheus_client import REGISTRY
 from typer.testing import CliRunner, Result
 
 from streamer.cli import app
+from streamer.ledger import keys
 from streamer.ledger.connection import Client, connect
+from streamer.model.campaign import CampaignState
 from streamer.model.wire import PARKED_FOR, REASON, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
-from streamer.progress.fold import CampaignKey, Cursor, Place
+from streamer.progress.fold import CampaignKey, Cursor, Place, Share
+from streamer.progress.judge import Judge
 from streamer.progress.lease import is_projected
 from streamer.progress.projector import Projector
 from streamer.progress.report import Report, Reporter
-from streamer.progress.store import Store
+from streamer.progress.store import Store, Update
+from streamer.progress.summaries import Summaries
 from streamer.settings import Kafka as KafkaSettings
 from streamer.settings import Redis as RedisSettings
 from streamer.settings import Settings
@@ -283,13 +289,72 @@ def test_a_campaign_is_closed(office: Office) -> None:
         world.produce([world.event(n) for n in range(50)])
         wait_until(lambda: office.ended() == 50, 60, "all are counted")
         assert office.progress()["state"] == "active"
+        key = keys.campaign(world.organization, "spring")
+        office.client.hset(key, "state", "paused")
         office.run("campaign", "close", name)
+        wait_until(lambda: is_judged_again(office), 30, "it is judged while it is paused")
+        assert office.progress()["state"] == "paused"
+        assert office.summaries() == []
+        office.client.hset(key, "state", "active")  # resumed
         done = office.progress("--wait", "--timeout", "30")
         assert (done["state"], done["expected"], done["sent"]) == ("completed", 50, 50)
         lines = office.run("watch", name).stdout.splitlines()
         assert len(lines) == 1
         assert lines[0].startswith(f"{name}: 50 of 50, sent 50")
         assert lines[0].endswith("complete")
+
+
+def test_nobody_is_complete_before_everything_written_was_counted(office: Office) -> None:
+    """Another has come that is not counted yet: the counts alone would say that all have ended."""
+    world = office.world
+    key = CampaignKey(world.organization, "spring")
+    places = [Place(Cursor.RECIPIENTS, world.topics.recipients, p) for p in range(4)]
+    world.produce([world.event(0), world.event(1)], partition=0)
+    share = Share(0, 1, {"received": 1, "sent:": 1})
+    generation = office.store.open().generation
+    office.store.apply(generation, [Update(places[0], key, share)])
+    office.store.expect(key, 1)
+    admin = AdminClient({"bootstrap.servers": world.bootstrap_servers})
+    reporter = Reporter(office.client, office.store)
+    judge = Judge(office.store, reporter, Summaries(office.settings), admin)
+    positions = dict.fromkeys(places, 0) | {places[0]: 1}
+
+    def step() -> bool:
+        judge.step(generation, positions, lambda changed: None)
+        report = office.report()
+        return report is not None and report.state is CampaignState.COMPLETED
+
+    deadline = time.monotonic() + 3  # the answer about the ends takes a moment
+    while time.monotonic() < deadline:
+        assert not step()
+        time.sleep(0.02)
+    positions[places[0]] = 2
+    wait_until(step, 10, "it is complete")
+    assert len(office.summaries()) == 1
+
+
+@pytest.mark.parametrize(("fails", "published"), [("before", 1), ("after", 2)])
+def test_a_summary_outlives_failures(
+    office: Office, monkeypatch: pytest.MonkeyPatch, fails: str, published: int
+) -> None:
+    """What failed before is published once; what may have been published is published again."""
+    publish, failed = Summaries.publish, threading.Event()
+
+    def failing(self: Summaries, summaries: Mapping[str, bytes]) -> None:
+        if fails == "after" or failed.is_set():
+            publish(self, summaries)
+        if not failed.is_set():
+            failed.set()
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    monkeypatch.setattr(Summaries, "publish", failing)
+    office.store.expect(CampaignKey(office.world.organization, "spring"), 0)
+    with office.projecting():
+        wait_until(failed.is_set, 30, "it fails")
+        wait_until(lambda: not office.store.due(), 30, "it is published after all")
+    found = office.summaries()
+    assert len(found) == published
+    assert all(each == found[0] for each in found)
 
 
 def test_one_of_many_projects_and_shows_the_counts(office: Office) -> None:
@@ -336,6 +401,14 @@ def test_a_topic_that_was_created_again_is_noticed(office: Office) -> None:
     place = Place(Cursor.OUTCOMES, office.world.topics.outcomes, 0)
     office.store.advance(office.store.open().generation, {place: 10})
     assert "project --rebuild" in office.run("project", code=1).stderr
+
+
+def is_judged_again(office: Office) -> bool:
+    """Whether everything that was due before was judged: of two, the other is settled."""
+    other = CampaignKey(office.world.organization, "other")
+    office.store.expect(other, 1)
+    wait_until(lambda: other not in {due.key for due in office.store.due()}, 30, "it is settled")
+    return True
 
 
 def test_the_parked_are_those_that_the_relay_did_not_move(office: Office) -> None:

@@ -24,7 +24,7 @@ def shown(*reports: Report, lag: int | None = 5, held: tuple[str, ...] = ()) -> 
     console = Console(width=80, record=True, file=None, quiet=True)
     with console.capture() as capture:
         console.quiet = False
-        console.print(render(View([*reports], rates, 3, lag, [*held], NOW)))
+        console.print(render(View([*reports], rates, 3, lag, not held, [*held], NOW)))
     return capture.get().splitlines()
 
 
@@ -47,6 +47,7 @@ def test_eighty_columns_are_enough() -> None:
     assert "and 3 more" in text
     assert "lag: 5 recipients" in text
     assert "held: account default: no answer" in text
+    assert "nobody counts" in text
 
 
 def test_kafka_that_does_not_answer_is_no_lag_of_none() -> None:
