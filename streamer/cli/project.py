@@ -38,7 +38,6 @@ def project(
     Workers do this too, unless `progress.embedded` is false. Several at once count nothing twice.
     """
     settings = read_settings(config)
-    logs.configure(settings.log, f"{settings.worker.id}-project")
     stop = threading.Event()
 
     def on_signal(signum: int, frame: FrameType | None) -> None:
@@ -50,7 +49,8 @@ def project(
     with redis_client(settings) as client:
         if rebuild:
             _drop(Store(client, settings.kafka.group_id))
-    projector = Projector(settings, lambda: warn("caught up with the topics"))
+        projector = Projector(settings, lambda: warn("caught up with the topics"))
+    logs.configure(settings.log, f"{settings.worker.id}-project")
     server = _serve_metrics(settings, projector)
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     try:

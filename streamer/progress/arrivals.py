@@ -11,9 +11,9 @@ from streamer.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_MOST_RECORDS = 10_000
-_MOST_BYTES = 8_000_000
-_PORTION = 1_000
+_MOST_RECORDS = 5_000
+_MOST_BYTES = 4_000_000
+_PORTION = 500
 _WAIT_S = 0.1
 
 

@@ -52,8 +52,8 @@ def consumer_config(settings: Settings) -> Properties:
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
         # What is read ahead lies in a worker's memory; a fetch may expand to several times that.
-        "queued.max.messages.kbytes": 4_096,
-        "max.partition.fetch.bytes": 262_144,
+        "queued.max.messages.kbytes": 2_048,
+        "max.partition.fetch.bytes": 131_072,
         "fetch.queue.backoff.ms": 20,
         **operators,
         "isolation.level": "read_committed",

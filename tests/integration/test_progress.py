@@ -400,7 +400,8 @@ def test_mistakes_are_named(office: Office) -> None:
 def test_a_topic_that_was_created_again_is_noticed(office: Office) -> None:
     place = Place(Cursor.OUTCOMES, office.world.topics.outcomes, 0)
     office.store.advance(office.store.open().generation, {place: 10})
-    assert "project --rebuild" in office.run("project", code=1).stderr
+    assert office.start().wait(30) == 1
+    assert "project --rebuild" in log_of(office, 0)
 
 
 def is_judged_again(office: Office) -> bool:
