@@ -112,6 +112,12 @@ class Account(Section):
         return self
 
 
+class Progress(Section):
+    embedded: bool = True
+    """Whether the workers count the progress of campaigns, one of them at a time; otherwise run
+    `streamer project`."""
+
+
 class Log(Section):
     format: Literal["json", "human"] = "human"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -138,6 +144,7 @@ class Settings(BaseSettings):
     metrics: Metrics = Metrics()
     unsubscribe: Unsubscribe = Unsubscribe()
     accounts: dict[str, Account] = Field(default_factory=_default_accounts, min_length=1)
+    progress: Progress = Progress()
     log: Log = Log()
 
     @property
