@@ -9,10 +9,12 @@ import logging
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from threading import Event
 
 from streamer import metrics
 from streamer.flow.batcher import Batcher
+from streamer.flow.breaker import Breaker
 from streamer.ledger.claims import Claims
 from streamer.ledger.connection import UNREACHABLE, connect, warm
 from streamer.ledger.epoch import Epoch
@@ -26,7 +28,7 @@ from streamer.model.record import DeadLetter, Outcome, Record
 from streamer.provider.accounts import Accounts
 from streamer.provider.client import ResendClient
 from streamer.settings import Settings
-from streamer.worker.committer import Committer, fencing_producer
+from streamer.worker.committer import BreakerError, Committer, fencing_producer
 from streamer.worker.delivery import Checkpoint, Delivery
 from streamer.worker.holding import Holding
 from streamer.worker.probing import Prober
@@ -120,6 +122,7 @@ class Pipeline:
             self._source.group_metadata,
             self._epoch.name,
             self._source.partitions_of(settings.topics.parked),
+            Breaker(settings.breaker.records, settings.breaker.dead_share),
             checkpoint,
         )
         self._prober = Prober(holding, self._sender, claims, self._waiting)
@@ -151,6 +154,7 @@ class Pipeline:
             LedgerLostError: the ledger forgot: nothing is sent any more.
             KafkaException: this worker was fenced by another with its id, or Kafka is lost.
             SourceError: the input cannot be read.
+            BreakerError: most records are dead letters.
         """
         try:
             self._source.start()
@@ -286,7 +290,8 @@ class Pipeline:
             until = time.monotonic() + _REVOKE_DRAIN_S
             while time.monotonic() < until and any(r.ending is None for r in undone):
                 time.sleep(0.005)
-        self._commit_until(windows, time.monotonic() + _REVOKE_COMMIT_S)
+        with suppress(BreakerError):  # the next owner, or the next records, meet it again
+            self._commit_until(windows, time.monotonic() + _REVOKE_COMMIT_S)
 
     def _commit_until(self, windows: Windows, until: float) -> None:
         """Commit all that is done; what does not succeed in time is left to the next owner."""

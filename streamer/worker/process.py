@@ -26,6 +26,7 @@ from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.progress.projector import Projector
 from streamer.provider.accounts import Accounts
 from streamer.settings import Settings, SettingsError
+from streamer.worker.committer import BreakerError
 from streamer.worker.delivery import Checkpoint
 from streamer.worker.health import HealthServer
 from streamer.worker.pipeline import Pipeline, no_checkpoint
@@ -35,6 +36,8 @@ from streamer.worker.waiting import StoppedError, Waiting
 logger = logging.getLogger(__name__)
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
+BROKEN_INPUT = 3
+"""Most records are dead letters. A supervisor starts no other; to users it is 1."""
 
 _REDIS = (redis.RedisError, redis.exceptions.RedisClusterException)  # one is no kind of the other
 _TICK_LIMIT_S = 30.0
@@ -50,7 +53,7 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     """Be worker `number` until SIGTERM or SIGINT; returns the exit code.
 
     0 when all was finished or handed over, 1 when the worker could not go on, 2 for settings
-    that cannot be used. Why stands in the log.
+    that cannot be used, `BROKEN_INPUT`. Why stands in the log.
     """
     settings = _numbered(settings, number)
     logs.configure(settings.log, settings.worker.id)
@@ -78,6 +81,9 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     stop_projecting = _project(settings)
     try:
         pipeline.run()
+    except BreakerError as error:
+        logger.critical("the worker ends itself", extra={"cause": str(error)})
+        return BROKEN_INPUT
     except (*_REDIS, LedgerLostError, SourceError, KafkaException) as error:
         logger.critical("the worker cannot go on", extra={"cause": str(error)})
         return FAILED
