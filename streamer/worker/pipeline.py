@@ -15,6 +15,7 @@ from threading import Event
 from streamer import metrics
 from streamer.flow.batcher import Batcher
 from streamer.flow.breaker import Breaker
+from streamer.ledger import campaigns
 from streamer.ledger.claims import Claims
 from streamer.ledger.connection import UNREACHABLE, connect, warm
 from streamer.ledger.epoch import Epoch
@@ -125,6 +126,7 @@ class Pipeline:
             Breaker(settings.breaker.records, settings.breaker.dead_share),
             checkpoint,
         )
+        self._waiting.for_redis(self._name_organizations_without_account)
         self._prober = Prober(holding, self._sender, claims, self._waiting)
         scopes = Scopes(self._redis, accounts, holding)
         self._relay = Relay(settings, self._redis, scopes, self._waiting)
@@ -132,6 +134,15 @@ class Pipeline:
         self._senders = ThreadPoolExecutor(senders, thread_name_prefix="sender")
         self._next_commit = self._next_measure = 0.0
         self.last_tick = time.monotonic()
+
+    def _name_organizations_without_account(self) -> None:
+        for organization in campaigns.organizations(self._redis):
+            if self._accounts.of(organization) is None:
+                logger.warning(
+                    "no account serves the organization, its records will be parked: name it in "
+                    "the `organizations` of one",
+                    extra={"organization": organization},
+                )
 
     def stop(self) -> None:
         """Ask for the end; callable from any thread and from a signal handler."""
