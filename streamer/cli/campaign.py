@@ -1,6 +1,7 @@
 """`streamer campaign`: what is sent to a campaign's recipients."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import indent
 from typing import Annotated
@@ -34,6 +35,10 @@ from streamer.ledger.campaigns import (
 )
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignState, Definition
+from streamer.model.reasons import Status
+from streamer.progress.fold import CampaignKey
+from streamer.progress.report import Reporter
+from streamer.progress.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="What is sent to a campaign's recipients.")
 
@@ -107,16 +112,23 @@ def create(
 def show(
     campaign: CampaignArgument, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Show a campaign's definition and state."""
+    """Show a campaign's definition, its state, and how far it is."""
     settings = read_settings(config)
     with redis_client(settings) as client:
         found = _load(client, campaign)
+        reporter = Reporter(client, Store(client, settings.kafka.group_id))
+        report = reporter.report(CampaignKey(*campaign))
+    progress = None if report is None else report.as_json(datetime.now(UTC))
     if as_json:
-        show_json(_as_json(found))
+        show_json(_as_json(found) | {"progress": progress})
         return
     typer.echo(f"campaign: {campaign}")
     typer.echo(f"state: {found.state}")
     typer.echo(f"created_at: {found.created_at.isoformat()}")
+    if report is not None and report.counts.received:
+        words = ("received", *Status, "dead", "parked", "in_flight")
+        counts = {str(word): (progress or {})[word] for word in words}
+        typer.echo(f"progress:{_as_text({word: n for word, n in counts.items() if n})}")
     for field, value in _content(found.definition).items():
         typer.echo(f"{field}:{_as_text(value)}")
 
