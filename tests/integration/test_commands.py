@@ -205,6 +205,9 @@ def test_campaign_create_show_and_list(operator: Operator, tmp_path: Path) -> No
     shown = operator.json("campaign", "show", operator.campaign)
     assert isinstance(shown, dict)
     assert shown["state"] == "active"
+    progress = shown.pop("progress")
+    assert isinstance(progress, dict)
+    assert progress["received"] == 0
     again = operator.run("campaign", "create", "-", stdin=orjson.dumps(shown["definition"]))
     assert "the same" in again.stdout
     assert operator.json("campaign", "list", operator.organization) == [shown]
