@@ -94,7 +94,8 @@ class World:
         self.redis_url = redis_url
         self.redis = redis.Redis.from_url(redis_url)
         # What other tests left of the account that they share.
-        self.redis.delete(keys.account_health("default"), keys.account_holds("default"))
+        of_account = (keys.account_health, keys.account_holds, keys.account_answers)
+        self.redis.delete(*(key("default") for key in of_account))
         self.topics = Topics(
             recipients=f"{self.name}.recipients",
             outcomes=f"{self.name}.outcomes",
