@@ -34,7 +34,7 @@ def note(client: Client, account: str, result: str, words: str) -> None:
     Raises:
         redis.exceptions.RedisError: Redis cannot be used.
     """
-    value = f"{round(time.time())} {words[:_MOST_WORDS]}"
+    value = f"{round(time.time() * 1000)} {words[:_MOST_WORDS]}"
     client.hset(keys.account_answers(account), result, value)
 
 
@@ -56,5 +56,5 @@ def read(client: Client, accounts: Iterable[str]) -> dict[str, list[LastAnswer]]
 
 
 def _answer(result: str, value: str) -> LastAnswer:
-    seconds, _, words = value.partition(" ")
-    return LastAnswer(result, words, datetime.fromtimestamp(int(seconds), UTC))
+    ms, _, words = value.partition(" ")
+    return LastAnswer(result, words, datetime.fromtimestamp(int(ms) / 1000, UTC))

@@ -70,7 +70,8 @@ def account_probes(account: str) -> str:
 
 
 def account_answers(account: str) -> str:
-    """Hash: by the name of an answer that was not `accepted`, when it came last, and its words."""
+    """Hash: by the name of an answer that was not `accepted`, when it came last, in ms since 1970,
+    and its words."""
     return f"{{account:{account}}}:answers"
 
 
