@@ -89,6 +89,8 @@ class World:
     ) -> None:
         self.name = f"t{secrets.token_hex(4)}"
         self.organization = f"org-{self.name}"
+        self.organizations = {self.organization}
+        """Whose acceptances are judged."""
         self.sandbox = sandbox
         self.bootstrap_servers = bootstrap_servers
         self.redis_url = redis_url
@@ -279,7 +281,7 @@ class World:
             Evidence(
                 self.inputs(),
                 self.endings(),
-                [a for a in self.sandbox.acceptances() if a.organization == self.organization],
+                [a for a in self.sandbox.acceptances() if a.organization in self.organizations],
                 self.sandbox.stats(),
                 self.committed(),
                 frozenset(self._suppressed) if suppressed_too else frozenset(),
