@@ -9,6 +9,7 @@ import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,7 @@ from tests.kit.world import MESSAGE, World, wait_until
 
 Words = dict[tuple[str, str | None], int]
 
-TIMEOUT_S = "2"
+TIMEOUT_S = "3"
 FEW = 4
 LONG_S = 60.0
 # Of a partition, outcomes are committed in its order: who waits is in one of its own.
@@ -120,9 +121,7 @@ def unreadable(name: str, faults: Faults, *results: str) -> Row:
 def throttled(name: str, faults: Faults) -> Row:
     """Too fast: costs nobody anything."""
     results = frozenset(["rate_limit_exceeded"])
-    return Row(
-        name, faults, Fate.ENDS, results, sent(1), others_go_on=True, others=8, limit=2
-    )  # fmt: skip
+    return Row(name, faults, Fate.ENDS, results, sent(1), others_go_on=True, others=8, limit=2)
 
 
 def guilty(status: int) -> Row:
@@ -178,6 +177,7 @@ ROWS = [
     ),
     # Taken, but nobody can say under which ids.
     unreadable("broken body", Faults(broken_body_percent=100), "unreadable"),
+    # Its results are none: what Resend accepted is `accepted` in metrics.
     unreadable("wrong count of ids", Faults(wrong_ids_percent=100)),
     # The account is held.
     held("daily_quota_exceeded", Faults(quota="daily")),
@@ -425,6 +425,14 @@ def test_while_it_lasts(run: Run, row: Row) -> None:
     # A machine that is very slow may add these to any row.
     slow = {"no_answer", "concurrent_idempotent_requests"}
     assert row.results <= seen.results[row.account] <= row.results | slow
+
+
+def test_only_of_the_daily_quota_the_end_is_known(run: Run) -> None:
+    holds = {name: held.values() for name, held in run.lasting.holds.items()}
+    until = {name: hold.until for name, each in holds.items() for hold in each if hold.until}
+    assert set(until) == {"daily-quota-exceeded"}
+    end = until["daily-quota-exceeded"]
+    assert (end.hour, end.minute, end.second, end.utcoffset()) == (0, 0, 0, timedelta(0))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)

@@ -5,16 +5,26 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
+from redis import exceptions
 from typer.testing import CliRunner
 
 from streamer.cli import app
 from streamer.flow.verdicts import OUTAGE_FAILURES, circuit_pause_s
 from streamer.ledger import answers, campaigns
 from streamer.ledger.epoch import Epoch
-from streamer.ledger.holds import By, Hold, Holds
+from streamer.ledger.holds import BatchRef, By, Hold, Holds
 from streamer.ledger.limiter import Limiter
 from streamer.model.campaign import Definition
+from streamer.model.payload import Payload
+from streamer.model.result import BatchResult
+from streamer.provider.accounts import Accounts
+from streamer.provider.answers import OnHold
+from streamer.provider.client import ResendClient
 from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
+from streamer.settings import Account, Delivery
+from streamer.worker.holding import Holding
+from streamer.worker.sending import Sendable, Sender
+from streamer.worker.waiting import Waiting
 from tests.kit.world import World, wait_until
 
 Findings = Mapping[str, dict[str, str]]
@@ -163,6 +173,30 @@ def test_the_answers_that_a_worker_got(own_world: World, sandbox: SandboxProcess
     assert "You have reached your monthly email sending quota." in text
     assert "account default holds: none" in text
     own_world.judge()
+
+
+def test_an_answer_that_cannot_be_noted_fails_no_call(
+    own_world: World, sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mute(Limiter):
+        def note(self, account: str, result: str, words: str) -> None:
+            noted.append(result)
+            raise exceptions.ConnectionError("Redis is gone")
+
+    noted: list[str] = []
+    monkeypatch.setenv("RESEND_API_KEY", DEFAULT_KEY)
+    mute = Mute(own_world.redis, Epoch.establish(own_world.redis, ()))
+    accounts = Accounts({"default": Account(api_key_env="RESEND_API_KEY")})
+    holding = Holding(Holds(own_world.redis), mute, accounts, 1.0)
+    client = ResendClient(sandbox.url, 10.0, 1)
+    sender = Sender(Delivery(), accounts, client, mute, holding, Waiting())
+    mail = orjson.dumps({"from": "a@acme.test", "to": "b@b.test", "subject": "s", "text": "t"})
+    batch = Sendable(BatchRef("acme", "b1"), "default", "acme.test", Payload([mail]), 0.0)
+    sandbox.order(Faults(quota="monthly"))
+    assert isinstance(sender.test_hold(batch), OnHold)
+    sandbox.calm()
+    assert isinstance(sender.test_hold(batch), BatchResult)
+    assert noted == ["monthly_quota_exceeded"]
 
 
 def test_answers_of_another_day_are_not_shown(own_world: World) -> None:
