@@ -100,6 +100,7 @@ class Place:
             "STREAMER_REDIS__URL": self._stack.redis_url,
             "STREAMER_WORKER__ID": self.name,
             "STREAMER_METRICS__PORT": str(metrics_port),
+            "STREAMER_PROGRESS__EMBEDDED": "false",  # the plain loop counts nothing either
             "STREAMER_UNSUBSCRIBE__BASE_URL": "https://bench.example/u",
             "STREAMER_UNSUBSCRIBE__SECRET": "a secret for measurements alone",
             "STREAMER_ACCOUNTS__DEFAULT__API_KEY_ENV": "RESEND_API_KEY",

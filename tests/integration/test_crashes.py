@@ -118,6 +118,7 @@ def test_redis_is_full_for_a_while(
     world.judge()
 
 
+@pytest.mark.timeout(300)
 def test_kafka_is_killed_and_comes_back(
     sandbox: SandboxProcess, make_kafka: Callable[[], Kafka], make_world: Callable[..., World]
 ) -> None:

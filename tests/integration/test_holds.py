@@ -1,7 +1,9 @@
 """Trouble that is nobody's fault: held accounts and domains, paused campaigns, and the way back."""
 
+import signal
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import orjson
 import pytest
@@ -261,4 +263,58 @@ def test_an_outage_gives_nobody_up_and_burns_few_calls(
         sandbox.calm()
         own_world.await_endings(2000, 30)
     assert own_world.words() == {("sent", None): 2000}
+    own_world.judge()
+
+
+def test_records_of_no_account_wait_until_one_serves_them(own_world: World) -> None:
+    own_world.settings["STREAMER_ACCOUNTS__DEFAULT__ORGANIZATIONS"] = '["somebody-else"]'
+    own_world.produce(own_world.event(number) for number in range(50))
+    with own_world.worker() as worker:
+        wait_until(_parked(own_world, 50), 30, "all are parked")
+        assert "no account serves the organization" in worker.words()
+    del own_world.settings["STREAMER_ACCOUNTS__DEFAULT__ORGANIZATIONS"]
+    with own_world.worker():
+        own_world.await_endings(50, 30)
+    assert own_world.words() == {("sent", None): 50}
+    own_world.judge()
+
+
+def test_records_come_back_in_their_order(own_world: World, sandbox: SandboxProcess) -> None:
+    sandbox.order(Faults(quota="monthly"))
+    own_world.settings["STREAMER_BATCH__SIZE"] = "10"
+    own_world.settings["STREAMER_BATCH__MAX_IN_FLIGHT"] = "1"
+    own_world.produce((own_world.event(number) for number in range(100)), partition=1)
+    with own_world.worker():
+        wait_until(_parked(own_world, 100), 30, "all are parked")
+        own_world.produce((own_world.event(number) for number in range(100, 200)), partition=1)
+        wait_until(_parked(own_world, 200), 30, "the others too")
+        sandbox.calm()
+        own_world.await_endings(200, 30)
+    sent = [acceptance.address for acceptance in sandbox.acceptances()]
+    # The batch that tested the hold went first, and that was the first as well.
+    assert sent == [f"user{number}@example.com" for number in range(200)]
+    own_world.judge()
+
+
+def test_a_worker_that_dies_in_a_pass_loses_and_doubles_nothing(
+    own_world: World, sandbox: SandboxProcess
+) -> None:
+    own_world.settings["STREAMER_DELIVERY__HOLD_PROBE_S"] = "3600"
+    holds = Holds(own_world.redis)
+    hold = Hold(by=By.OPERATOR, reason="operator", detail="", since=datetime.now(UTC))
+    holds.put("default", None, hold)
+    own_world.produce(own_world.event(number) for number in range(6000))
+    workers = [own_world.start_worker(number) for number in range(2)]
+    wait_until(_parked(own_world, 6000), 60, "all are parked")
+    for _ in range(4):
+        holds.release("default", None, By.OPERATOR)
+        wait_until(lambda: len(own_world.parked()) < 6000, 30, "a pass has begun")
+        holds.put("default", None, hold)
+        for number, worker in enumerate(workers):
+            worker.kill()
+            workers[number] = own_world.start_worker(number)
+    holds.release("default", None, By.OPERATOR)
+    own_world.await_endings(6000, 120)
+    for worker in workers:
+        assert worker.stop() in (0, -signal.SIGTERM), worker.words()  # or it was only starting
     own_world.judge()
