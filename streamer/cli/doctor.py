@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import typer
 
+from streamer.cli.checks.accounts import check_accounts
 from streamer.cli.checks.finding import Finding, Level
 from streamer.cli.checks.kafka import check_kafka
 from streamer.cli.checks.redis import check_redis
@@ -18,7 +19,7 @@ _WIDTH = max(map(len, Level))
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check the settings, Kafka, Redis and Resend, and say how to mend what is wrong."""
+    """Check the settings, Kafka, Redis, Resend and how the accounts do, and say how to mend it."""
     settings = read_settings(config)
     findings = []
     for finding in _examine(settings):
@@ -36,6 +37,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield from check_kafka(settings)
     yield from check_redis(settings)
     yield from check_resend(settings)
+    yield from check_accounts(settings)
 
 
 def _show(finding: Finding) -> None:

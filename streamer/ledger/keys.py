@@ -106,6 +106,12 @@ def account_probes(account: str) -> str:
     return f"{{account:{account}}}:probes"
 
 
+def account_answers(account: str) -> str:
+    """Hash: by the name of an answer that was not `accepted`, when it came last, in ms since 1970,
+    and its words."""
+    return f"{{account:{account}}}:answers"
+
+
 def hold_batches(account: str, field: str) -> str:
     """List: the pinned batches that a hold came upon; one of them tests it."""
     return f"{{account:{account}}}:held:{field}"

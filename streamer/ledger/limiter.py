@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from streamer.flow.verdicts import circuit_pause_s
-from streamer.ledger import keys
+from streamer.ledger import answers, keys
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.scripts import GuardedScript, read
@@ -128,3 +128,7 @@ class Limiter:
     def learn(self, account: str, advertised: int) -> None:
         """Let all workers know the limit that the provider's answers name, a second."""
         self._client.hset(keys.account_health(account), "limit", str(advertised))
+
+    def note(self, account: str, result: str, words: str) -> None:
+        """Keep an answer that was not `accepted`, for who asks how the account does."""
+        answers.note(self._client, account, result, words)

@@ -4,6 +4,7 @@ import logging
 import random
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +16,7 @@ from streamer.flow import verdicts
 from streamer.flow.rate import allowed_rate
 from streamer.flow.retry import Backoff
 from streamer.flow.verdicts import Trouble
+from streamer.ledger.connection import UNREACHABLE
 from streamer.ledger.holds import BatchRef, By, Hold
 from streamer.ledger.limiter import Held, Limiter, Open, Slot
 from streamer.model.parking import Scope
@@ -24,6 +26,7 @@ from streamer.model.record import Parked
 from streamer.model.result import BatchResult, ItemResult
 from streamer.provider.accounts import Accounts, NoKeyError
 from streamer.provider.answers import (
+    ACCEPTED,
     Again,
     Conflicting,
     OnHold,
@@ -238,7 +241,11 @@ class Sender:
         answer = self._client.send_batch(api_key, key, payload.body)
         metrics.SEND.observe(time.perf_counter() - started)
         metrics.BATCH_EMAILS.observe(len(payload))
-        metrics.API_REQUESTS.labels(account, result_label(answer)).inc()
+        result = result_label(answer)
+        metrics.API_REQUESTS.labels(account, result).inc()
+        if result != ACCEPTED:
+            with suppress(*UNREACHABLE):  # it is there to be shown, no more
+                self._limiter.note(account, result, answer.message)
         limit = answer.headers.get("ratelimit-limit", "")
         if limit.isdecimal() and int(limit) > 0:
             self._holding.learn_limit(account, int(limit))

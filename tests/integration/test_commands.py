@@ -497,8 +497,11 @@ def findings(
 
 
 @pytest.fixture
-def good(operator: Operator, sandbox: SandboxProcess) -> dict[str, str]:
+def good(operator: Operator, sandbox: SandboxProcess, client: Client) -> dict[str, str]:
     operator.run("topics", "create", "--partitions", "1")
+    # What other tests left of the account that they share.
+    of_account = (keys.account_health, keys.account_holds, keys.account_answers)
+    client.delete(*(key("default") for key in of_account))
     return {
         "RESEND_API_URL": sandbox.url,
         "RESEND_API_KEY": DEFAULT_KEY,

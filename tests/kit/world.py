@@ -89,12 +89,15 @@ class World:
     ) -> None:
         self.name = f"t{secrets.token_hex(4)}"
         self.organization = f"org-{self.name}"
+        self.organizations = {self.organization}
+        """Whose acceptances are judged."""
         self.sandbox = sandbox
         self.bootstrap_servers = bootstrap_servers
         self.redis_url = redis_url
         self.redis = redis.Redis.from_url(redis_url)
         # What other tests left of the account that they share.
-        self.redis.delete(keys.account_health("default"), keys.account_holds("default"))
+        of_account = (keys.account_health, keys.account_holds, keys.account_answers)
+        self.redis.delete(*(key("default") for key in of_account))
         self.topics = Topics(
             recipients=f"{self.name}.recipients",
             outcomes=f"{self.name}.outcomes",
@@ -279,7 +282,7 @@ class World:
             Evidence(
                 self.inputs(),
                 self.endings(),
-                [a for a in self.sandbox.acceptances() if a.organization == self.organization],
+                [a for a in self.sandbox.acceptances() if a.organization in self.organizations],
                 self.sandbox.stats(),
                 self.committed(),
                 frozenset(self._suppressed) if suppressed_too else frozenset(),

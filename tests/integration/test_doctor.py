@@ -1,0 +1,241 @@
+"""What doctor says of the accounts: rates, holds, circuits, last answers, and who has none."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import pytest
+from redis import exceptions
+from typer.testing import CliRunner
+
+from streamer.cli import app
+from streamer.flow.verdicts import OUTAGE_FAILURES, circuit_pause_s
+from streamer.ledger import answers, campaigns
+from streamer.ledger.epoch import Epoch
+from streamer.ledger.holds import BatchRef, By, Hold, Holds
+from streamer.ledger.limiter import Limiter
+from streamer.model.campaign import Definition
+from streamer.model.payload import Payload
+from streamer.model.result import BatchResult
+from streamer.provider.accounts import Accounts
+from streamer.provider.answers import OnHold
+from streamer.provider.client import ResendClient
+from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
+from streamer.settings import Account, Delivery
+from streamer.worker.holding import Holding
+from streamer.worker.sending import Sendable, Sender
+from streamer.worker.waiting import Waiting
+from tests.kit.world import World, wait_until
+
+Findings = Mapping[str, dict[str, str]]
+
+NOWHERE = "127.0.0.1:1"
+SINCE = datetime(2026, 11, 24, 3, 40, tzinfo=UTC)
+
+
+@pytest.fixture
+def own_world(make_redis: Callable[..., object], make_world: Callable[..., World]) -> World:
+    """A world whose accounts no other test shares."""
+    return make_world(redis=make_redis())
+
+
+def doctor(world: World, *options: str, code: int = 0, **changes: str) -> str:
+    """What it says about the world, whose settings may be changed."""
+    environment = {
+        "STREAMER_KAFKA__BOOTSTRAP_SERVERS": world.bootstrap_servers,
+        "STREAMER_TOPICS": world.topics.model_dump_json(),
+        "STREAMER_REDIS__URL": world.redis_url,
+        "STREAMER_UNSUBSCRIBE__BASE_URL": "https://acme.test/u",
+        "STREAMER_UNSUBSCRIBE__SECRET": "hidden-0123456789",
+        "RESEND_API_KEY": DEFAULT_KEY,
+        "RESEND_API_URL": world.sandbox.url,
+        **changes,
+    }
+    result = CliRunner(env=environment).invoke(app, ["doctor", *options])
+    assert result.exit_code == code, result.output
+    assert "hidden" not in result.output
+    return result.stdout
+
+
+def findings(world: World, code: int = 0, **changes: str) -> Findings:
+    return {
+        each["subject"]: each
+        for each in orjson.loads(doctor(world, "--json", code=code, **changes))
+    }
+
+
+def hold(world: World, domain: str | None = None, **fields: object) -> None:
+    given = {"by": By.ANSWER, "detail": "Its words.", "since": SINCE, **fields}
+    Holds(world.redis).put("default", domain, Hold.model_validate(given))
+
+
+def limiter(world: World) -> Limiter:
+    return Limiter(world.redis, Epoch.establish(world.redis, ()))
+
+
+def test_an_account_that_nobody_used_yet(own_world: World) -> None:
+    found = findings(own_world)
+    assert {finding["level"] for finding in found.values()} == {"ok"}
+    assert found["account default holds"]["text"] == "none"
+    assert found["account default rate"]["text"] == (
+        "10 calls a second, of all workers: requests_per_second is 10, "
+        "Resend's answers named none yet"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "named", "result"), [("10", 2, "2"), ("1.5", 2, "1.5"), ("0", 14, "14")]
+)
+def test_the_rate_that_results(own_world: World, ceiling: str, named: int, result: str) -> None:
+    limiter(own_world).learn("default", named)
+    accounts = orjson.dumps(
+        {"default": {"api_key_env": "RESEND_API_KEY", "requests_per_second": float(ceiling)}}
+    ).decode()
+    text = findings(own_world, STREAMER_ACCOUNTS=accounts)["account default rate"]["text"]
+    assert text.startswith(f"{result} calls a second")
+    assert text.endswith(f"Resend's answers named {named}")
+
+
+@pytest.mark.parametrize(
+    ("reason", "level", "mend"),
+    [
+        ("daily_quota_exceeded", "warning", "ends by itself"),
+        ("outage", "warning", "ends by itself"),
+        ("monthly_quota_exceeded", "failed", "larger plan"),
+        ("suspended_api_key", "failed", "put a key"),
+        ("not_found", "failed", "RESEND_API_URL"),
+    ],
+)
+def test_a_hold_and_its_mend(own_world: World, reason: str, level: str, mend: str) -> None:
+    hold(own_world, reason=reason)
+    found = findings(own_world, code=int(level == "failed"))["account default hold"]
+    assert found["level"] == level
+    for words in (reason, "since 2026-11-24T03:40:00+00:00", "Its words."):
+        assert words in found["text"]
+    assert mend in found["mend"]
+    if level == "failed":
+        assert found["mend"].endswith("streamer account release default")
+
+
+def test_until_when(own_world: World) -> None:
+    hold(own_world, reason="daily_quota_exceeded", until=SINCE + timedelta(hours=2))
+    hold(own_world, "new.test", reason="domain_not_verified")
+    hold(own_world, "old.test", by=By.OPERATOR, reason="operator")
+    found = findings(own_world)
+    assert "until 2026-11-24T05:40:00+00:00" in found["account default hold"]["text"]
+    new = found["account default hold of new.test"]
+    assert "until a test call gets through" in new["text"]
+    assert "verify the domain" in new["mend"]
+    assert new["mend"].endswith("streamer account release default --domain new.test")
+    old = found["account default hold of old.test"]
+    assert "until it is released by hand" in old["text"]
+    assert old["mend"] == "streamer account release default --domain old.test"
+    assert {each["level"] for name, each in found.items() if " hold" in name} == {"warning"}
+
+
+def test_the_circuit(own_world: World) -> None:
+    one = limiter(own_world)
+    one.failed("default")
+    closed = findings(own_world)["account default circuit"]
+    assert closed["level"] == "ok"
+    assert "the last 1 calls failed" in closed["text"]
+    for _ in range(OUTAGE_FAILURES):
+        one.failed("default")
+    found = findings(own_world)["account default circuit"]
+    assert found["level"] == "warning"
+    assert f"the last {OUTAGE_FAILURES + 1} calls failed" in found["text"]
+    assert f"every {circuit_pause_s(OUTAGE_FAILURES + 1):g} s" in found["text"]
+    one.succeeded("default")
+    assert findings(own_world)["account default circuit"]["level"] == "ok"
+
+
+def test_the_answers_that_a_worker_got(own_world: World, sandbox: SandboxProcess) -> None:
+    """What a worker was answered is known by name, the latest first; accepted calls leave
+    nothing."""
+    own_world.settings["STREAMER_DELIVERY__HOLD_PROBE_S"] = "1"
+    own_world.produce(own_world.event(number) for number in range(20))
+    with own_world.worker():
+        own_world.await_endings(20, 30)
+        assert answers.read(own_world.redis, ["default"]) == {"default": []}
+        sandbox.order(Faults(outage="unavailable"))
+        own_world.produce(own_world.event(number) for number in range(20, 40))
+        wait_until(lambda: answers.read(own_world.redis, ["default"])["default"], 20, "noted")
+        sandbox.order(Faults(outage="none", quota="monthly"))
+        wait_until(lambda: Holds(own_world.redis).read(["default"])["default"].holds, 20, "held")
+        found = findings(own_world, 1)
+        assert found["account default hold"]["level"] == "failed"
+        sandbox.calm()
+        own_world.await_endings(40, 30)
+    seen = answers.read(own_world.redis, ["default"])["default"]
+    assert [answer.result for answer in seen] == ["monthly_quota_exceeded", "service_unavailable"]
+    text = doctor(own_world)
+    assert "monthly_quota_exceeded at " in text
+    assert "You have reached your monthly email sending quota." in text
+    assert "account default holds: none" in text
+    own_world.judge()
+
+
+def test_an_answer_that_cannot_be_noted_fails_no_call(
+    own_world: World, sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mute(Limiter):
+        def note(self, account: str, result: str, words: str) -> None:
+            noted.append(result)
+            raise exceptions.ConnectionError("Redis is gone")
+
+    noted: list[str] = []
+    monkeypatch.setenv("RESEND_API_KEY", DEFAULT_KEY)
+    mute = Mute(own_world.redis, Epoch.establish(own_world.redis, ()))
+    accounts = Accounts({"default": Account(api_key_env="RESEND_API_KEY")})
+    holding = Holding(Holds(own_world.redis), mute, accounts, 1.0)
+    client = ResendClient(sandbox.url, 10.0, 1)
+    sender = Sender(Delivery(), accounts, client, mute, holding, Waiting())
+    mail = orjson.dumps({"from": "a@acme.test", "to": "b@b.test", "subject": "s", "text": "t"})
+    batch = Sendable(BatchRef("acme", "b1"), "default", "acme.test", Payload([mail]), 0.0)
+    sandbox.order(Faults(quota="monthly"))
+    assert isinstance(sender.test_hold(batch), OnHold)
+    sandbox.calm()
+    assert isinstance(sender.test_hold(batch), BatchResult)
+    assert noted == ["monthly_quota_exceeded"]
+
+
+def test_answers_of_another_day_are_not_shown(own_world: World) -> None:
+    old_ms = round((datetime.now(UTC) - timedelta(days=2)).timestamp() * 1000)
+    yesterday_ms = round((datetime.now(UTC) - timedelta(hours=22)).timestamp() * 1000)
+    answers.note(own_world.redis, "default", "application_error", "It broke.")
+    key = "{account:default}:answers"
+    own_world.redis.hset(key, "service_unavailable", f"{old_ms} Long ago.")
+    own_world.redis.hset(key, "http_418", f"{yesterday_ms} ")
+    found = findings(own_world)["account default answers"]
+    assert found["level"] == "warning"
+    assert "application_error at" in found["text"]
+    assert "(It broke.); http_418 at" in found["text"]
+    assert "Long ago" not in found["text"]
+    own_world.redis.hdel(key, "application_error")
+    assert findings(own_world)["account default answers"]["level"] == "ok"
+
+
+def test_organizations_that_no_account_serves(own_world: World) -> None:
+    fields = {"from": "a@b.cc", "subject": "s", "text": "t"}
+    for number in range(14):
+        campaigns.create(
+            own_world.redis,
+            Definition.model_validate(
+                {"organization_id": f"org-{number:02}", "campaign_id": "c", **fields}
+            ),
+        )
+    assert findings(own_world)["organizations"]["level"] == "ok"
+    served = ["org-00", "org-03"]
+    accounts = {"default": {"api_key_env": "RESEND_API_KEY", "organizations": served}}
+    found = findings(own_world, STREAMER_ACCOUNTS=orjson.dumps(accounts).decode())["organizations"]
+    assert found["level"] == "warning"
+    assert "org-01, org-02, org-04" in found["text"]
+    assert "and 2 more" in found["text"]
+    assert "org-00" not in found["text"]
+    assert "accounts.NAME.organizations" in found["mend"]
+
+
+def test_without_redis_it_says_so_once(own_world: World) -> None:
+    found = findings(own_world, 1, STREAMER_REDIS__URL=f"redis://{NOWHERE}/0")
+    assert found["redis"]["level"] == "failed"
+    assert not any(subject.startswith("account default ") for subject in found)

@@ -1,0 +1,255 @@
+"""An account's slots and its circuit, shared by all workers: the scripts on the real Redis."""
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from streamer.flow.verdicts import OUTAGE_FAILURES, circuit_pause_s
+from streamer.ledger import keys
+from streamer.ledger.connection import Client, connect
+from streamer.ledger.epoch import Epoch, LedgerLostError
+from streamer.ledger.holds import By, Hold, Holds
+from streamer.ledger.limiter import Held, Limiter, Open, Slot
+from streamer.settings import Redis as RedisSettings
+from streamer.stack import Redis, Stack
+
+FAST = 1000.0
+LONG_S = 30.0
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[Client]:
+    one = connect(RedisSettings(url=stack.redis_url))
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def other_client(stack: Stack) -> Iterator[Client]:
+    one = connect(RedisSettings(url=stack.redis_url))
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def limiter(client: Client) -> Limiter:
+    return Limiter(client, Epoch.establish(client, ()))
+
+
+@pytest.fixture
+def other(other_client: Client) -> Limiter:
+    """Another worker's."""
+    return Limiter(other_client, Epoch.establish(other_client, ()))
+
+
+@pytest.fixture
+def account() -> str:
+    return f"account-{secrets.token_hex(4)}"
+
+
+def _hold(by: By = By.ANSWER) -> Hold:
+    return Hold(by=by, reason="a test", detail="", since=datetime.now(UTC))
+
+
+def _pause_s(client: Client, account: str) -> float:
+    """The pause that the scripts keep for the account now; 0 where there is none."""
+    value = client.hget(keys.account_health(account), "pause")
+    return int(value) / 1_000_000 if isinstance(value, bytes) else 0.0
+
+
+def _open(limiter: Limiter, account: str) -> None:
+    """Open the circuit for longer than a slow machine takes for a few commands."""
+    while circuit_pause_s(limiter.failed(account).failures) < LONG_S:
+        pass
+
+
+# The circuit
+
+
+def test_the_script_s_pauses_are_those_of_the_rule(
+    client: Client, limiter: Limiter, account: str
+) -> None:
+    for failures in range(1, 20):
+        health = limiter.failed(account)
+        assert health.failures == failures
+        assert _pause_s(client, account) == pytest.approx(circuit_pause_s(failures))
+    answer = limiter.take(account, FAST)
+    assert isinstance(answer, Open)
+    assert 0 < answer.wait_s <= circuit_pause_s(19)
+
+
+def test_the_circuit_opens_for_all_workers_and_a_success_closes_it_at_once(
+    limiter: Limiter, other: Limiter, account: str
+) -> None:
+    for number in range(1, OUTAGE_FAILURES):
+        each = (limiter, other)[number % 2]
+        assert isinstance(each.take(account, FAST), Slot)
+        assert each.failed(account).failures == number
+    assert isinstance(limiter.take(account, FAST), Slot)
+    _open(limiter, account)
+    assert isinstance(limiter.take(account, FAST), Open)
+    assert isinstance(other.take(account, FAST), Open)
+    assert other.failed(account).failing_s < 60
+    other.succeeded(account)
+    for each in (limiter, other):
+        slot = each.take(account, FAST)
+        assert isinstance(slot, Slot)
+        assert (slot.failures, slot.successes) == (0, 1)
+    assert limiter.successes(account) == 1
+    # It counts from one again.
+    assert limiter.failed(account).failures == 1
+
+
+def test_of_an_open_circuit_there_is_one_slot_a_pause(
+    stack: Stack, limiter: Limiter, account: str
+) -> None:
+    """Of eight workers who ask all the time, one gets a slot when the pause is over."""
+    failures = OUTAGE_FAILURES + 1
+    for _ in range(failures):
+        limiter.failed(account)
+    taken: list[tuple[Slot, int, int]] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        own = connect(RedisSettings(url=stack.redis_url))
+        mine = Limiter(own, Epoch.establish(own, ()))
+        while not over.is_set():
+            before = _now_us(own)
+            answer = mine.take(account, FAST)
+            if isinstance(answer, Slot):
+                taken.append((answer, before, _now_us(own)))
+                if len(taken) >= 2:
+                    over.set()
+        own.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert over.wait(30)
+    for thread in threads:
+        thread.join()
+    first, second, *_ = sorted(taken, key=lambda each: each[1])
+    assert first[0].failures == second[0].failures == failures
+    # By Redis' own clock, and from outside: no less than a whole pause lies between them.
+    assert second[2] - first[1] >= circuit_pause_s(failures) * 1_000_000
+
+
+def _now_us(client: Client) -> int:
+    seconds, micros = client.time()
+    return seconds * 1_000_000 + micros
+
+
+def test_an_account_s_circuit_is_its_own(limiter: Limiter, account: str) -> None:
+    _open(limiter, account)
+    assert isinstance(limiter.take(account, FAST), Open)
+    assert isinstance(limiter.take(f"{account}-2", FAST), Slot)
+
+
+def test_successes_of_a_worker_are_counted_with_its_slots(limiter: Limiter, account: str) -> None:
+    limiter.take(account, FAST, successes=3)
+    limiter.take(account, FAST, successes=4)
+    assert limiter.successes(account) == 7
+    # They were calls that began before: they do not close the circuit.
+    _open(limiter, account)
+    assert isinstance(limiter.take(account, FAST, successes=1), Open)
+    assert limiter.failed(account).successes == 8
+
+
+# Holds
+
+
+@pytest.mark.parametrize("by", list(By))
+def test_a_held_account_gives_no_slot(
+    client: Client, limiter: Limiter, other: Limiter, account: str, by: By
+) -> None:
+    holds = Holds(client)
+    assert holds.put(account, None, _hold(by))
+    assert not holds.put(account, None, _hold(by))
+    for each in (limiter, other):
+        assert each.take(account, FAST, "acme.test") == Held(None)
+        assert isinstance(each.take(account, FAST, "acme.test", despite_hold=True), Slot)
+    holds.release(account, None, By.OPERATOR)
+    assert isinstance(other.take(account, FAST, "acme.test"), Slot)
+
+
+def test_a_held_domain_gives_no_slot_to_its_mails_alone(
+    client: Client, limiter: Limiter, account: str
+) -> None:
+    Holds(client).put(account, "new.test", _hold())
+    assert limiter.take(account, FAST, "new.test") == Held("new.test")
+    assert isinstance(limiter.take(account, FAST, "acme.test"), Slot)
+
+
+def test_a_refusal_takes_no_slot(client: Client, limiter: Limiter, account: str) -> None:
+    holds = Holds(client)
+    holds.put(account, None, _hold())
+    for _ in range(50):
+        limiter.take(account, 1.0)
+    holds.release(account, None, By.ANSWER)
+    slot = limiter.take(account, 1.0)
+    assert isinstance(slot, Slot)
+    assert slot.wait_s == 0
+
+
+# The rate
+
+
+def test_a_pause_holds_all_workers_back_and_never_shortens_one(
+    limiter: Limiter, other: Limiter, account: str
+) -> None:
+    limiter.pause(account, 30.0)
+    other.pause(account, 1.0)
+    slot = other.take(account, FAST)
+    assert isinstance(slot, Slot)
+    assert 25 < slot.wait_s <= 30
+
+
+def test_the_limit_that_answers_name_is_known_to_all(
+    client: Client, limiter: Limiter, other: Limiter, account: str
+) -> None:
+    holds = Holds(client)
+    assert holds.read([account])[account].limit is None
+    limiter.learn(account, 10)
+    assert holds.read([account])[account].limit == 10
+    other.learn(account, 2)
+    limiter.failed(account)
+    limiter.succeeded(account)  # what closes the circuit leaves the limit
+    assert holds.read([account])[account].limit == 2
+
+
+# What was lost
+
+
+@pytest.mark.parametrize("lost", ["everything", "the account's slot and the epoch"])
+def test_without_the_epoch_there_is_no_slot(
+    make_redis: Callable[[], Redis], account: str, lost: str
+) -> None:
+    client = connect(RedisSettings(url=make_redis().url))
+    limiter = Limiter(client, Epoch.establish(client, ()))
+    assert isinstance(limiter.take(account, FAST), Slot)
+    if lost == "everything":
+        client.flushall()
+    else:
+        client.delete(keys.EPOCH, keys.account_epoch(account))
+    with pytest.raises(LedgerLostError):
+        limiter.take(account, FAST)
+    client.close()
+
+
+def test_an_account_that_is_new_to_the_ledger_gets_its_epoch(
+    client: Client, limiter: Limiter, account: str
+) -> None:
+    client.delete(keys.account_epoch(account))
+    assert isinstance(limiter.take(account, FAST), Slot)
+    assert client.get(keys.account_epoch(account)) == client.get(keys.EPOCH)
+
+
+def test_a_slot_of_another_ledger_is_noticed(
+    client: Client, limiter: Limiter, account: str
+) -> None:
+    client.set(keys.account_epoch(account), "another")
+    with pytest.raises(LedgerLostError):
+        limiter.take(account, FAST)
