@@ -12,6 +12,7 @@ from rich.console import Console
 from bench.limiter import limiter
 from bench.report import Report
 from bench.runs import UNTHROTTLED, run_plain_loop, run_worker
+from bench.stuck import stuck
 from streamer.sandbox import SandboxProcess
 from streamer.stack import Stack
 
@@ -20,6 +21,7 @@ _BACKLOG = 200_000
 
 app = typer.Typer(invoke_without_command=True, add_completion=False)
 app.command()(limiter)
+app.command()(stuck)
 
 
 @app.callback()
