@@ -18,6 +18,7 @@ PARTITIONS = 8
 _FLUSH_S = 60.0
 _READ_S = 120.0
 _CALL_S = 15.0
+_ASK_S = 5.0
 
 
 class Ground:
@@ -101,9 +102,12 @@ class Ground:
         }
 
     def members(self) -> int:
-        """How many members of the group have partitions."""
-        described = self._admin.describe_consumer_groups([self.name])[self.name]
-        group = described.result(_CALL_S)
+        """How many members of the group have partitions, as far as Kafka can say so by now."""
+        described = self._admin.describe_consumer_groups([self.name], request_timeout=_ASK_S)
+        try:
+            group = described[self.name].result(2 * _ASK_S)
+        except (KafkaException, TimeoutError):  # its coordinator is not there yet
+            return 0
         return sum(bool(member.assignment.topic_partitions) for member in group.members)
 
     def committed(self) -> int:
