@@ -1,5 +1,6 @@
 """The rate limit and the circuit of an account, shared by all workers through Redis."""
 
+import secrets
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,6 +13,12 @@ from streamer.ledger.scripts import GuardedScript, read
 _PACE = 0.985
 """The share of the limit that is used. The provider counts in seconds that do not start with
 ours: at exactly its rate, any jitter would put one call too many into some of them."""
+
+_TOGETHER = 0.99
+"""The share of the limit that calls come to in any second, those that left late included."""
+
+_NARROW = 100.0
+"""Calls a second; above it one that leaves late is no matter."""
 
 _PAUSES_US = [round(circuit_pause_s(failures) * 1_000_000) for failures in range(1, 16)]
 """By how many calls failed in a row; the last one is the longest."""
@@ -30,6 +37,19 @@ class Slot:
     wait_s: float
     failures: int
     successes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """When a call leaves.
+
+    Attributes:
+        call: its name.
+        wait_s: until then.
+    """
+
+    call: str
+    wait_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +87,7 @@ class Limiter:
     def __init__(self, client: Client, epoch: Epoch) -> None:
         self._client = client
         self._take = GuardedScript(client, epoch, "take_slot")
+        self._depart = client.register_script(read("depart"))
         self._pause = client.register_script(read("pause_slots"))
         self._failure = client.register_script(read("count_failure"))
         self._success = client.register_script(read("count_success"))
@@ -103,6 +124,32 @@ class Limiter:
         if word == b"open":
             return Open(wait_s)
         return Slot(wait_s, cast(int, numbers[1]), cast(int, numbers[2]))
+
+    def depart(self, account: str, requests_per_second: float) -> Departure | None:
+        """Let a call that has a slot leave; None: at once, and it need not be told when it did.
+
+        Slots alone do not keep the limit: a call that leaves long after its slot began comes
+        close to those behind it. If it was the first of a second of the provider's, the last
+        of these would be one too many.
+        """
+        if requests_per_second > _NARROW:
+            return None
+        together = max(1, int(requests_per_second))
+        period_us = round(1_000_000 * together / (requests_per_second * _TOGETHER))
+        call = secrets.token_hex(8)
+        wait_us = self._depart(
+            keys=[keys.account_departures(account)], args=[call, together, period_us]
+        )
+        return Departure(call, cast(int, wait_us) / 1_000_000)
+
+    def departed_late(self, account: str, departure: Departure, seconds: float) -> None:
+        """Let those that come behind a call know that it left so much later."""
+        self._client.zadd(
+            keys.account_departures(account),
+            {departure.call: round(seconds * 1_000_000)},
+            xx=True,
+            incr=True,
+        )
 
     def pause(self, account: str, seconds: float) -> None:
         """Let no slot of the account that is taken from now on begin within so many seconds."""

@@ -4,6 +4,7 @@ import logging
 import random
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +16,7 @@ from streamer.flow import verdicts
 from streamer.flow.rate import allowed_rate
 from streamer.flow.retry import Backoff
 from streamer.flow.verdicts import Trouble
+from streamer.ledger.connection import UNREACHABLE
 from streamer.ledger.holds import BatchRef, By, Hold
 from streamer.ledger.limiter import Held, Limiter, Open, Slot
 from streamer.model.parking import Scope
@@ -45,6 +47,8 @@ logger = logging.getLogger(__name__)
 _TROUBLE = Backoff(base_s=0.5, cap_s=3.0)
 _BLIND_PAUSE_S = 0.1
 _ASK_AGAIN_S = 1.0
+_LATE_S = 0.003
+"""A call that leaves later than that is told to those that come behind it."""
 _READINGS = 3
 _OUTAGE = "outage"
 
@@ -112,11 +116,9 @@ class Sender:
         asked = time.monotonic()
         with self._turns.setdefault(account, Lock()):
             while True:
-                rate = allowed_rate(
-                    self._accounts.requests_per_second(account), self._holding.limit(account)
-                )
                 with self._lock:
                     successes = self._successes.pop(account, 0)
+                rate = self._rate(account)
                 take = partial(self._limiter.take, account, rate, sender, successes, despite_hold)
                 slot = self._waiting.for_redis(take)
                 if isinstance(slot, Open):
@@ -229,14 +231,29 @@ class Sender:
         course.failures_before = course.slot.failures
         course.slot = None
 
+    def _rate(self, account: str) -> float:
+        return allowed_rate(
+            self._accounts.requests_per_second(account), self._holding.limit(account)
+        )
+
     def _call(self, account: str, key: str, payload: Payload) -> Answer:
         try:
             api_key = self._accounts.key(account)
         except NoKeyError as error:
             return Answer(401, "missing_api_key", str(error), {}, {})
+        depart = partial(self._limiter.depart, account, self._rate(account))
+        asked = time.monotonic()
+        departure = self._waiting.for_redis(depart)
+        if departure is not None:
+            self._waiting.sleep(departure.wait_s)
         started = time.perf_counter()
         answer = self._client.send_batch(api_key, key, payload.body)
         metrics.SEND.observe(time.perf_counter() - started)
+        if departure is not None and answer.left_at is not None:
+            late_s = answer.left_at - asked - departure.wait_s
+            if late_s > _LATE_S:
+                with suppress(*UNREACHABLE):  # at worst one call is answered 429
+                    self._limiter.departed_late(account, departure, late_s)
         metrics.BATCH_EMAILS.observe(len(payload))
         metrics.API_REQUESTS.labels(account, result_label(answer)).inc()
         limit = answer.headers.get("ratelimit-limit", "")
