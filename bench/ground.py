@@ -93,6 +93,7 @@ class Ground:
             "STREAMER_REDIS__URL": self.stack.redis_url,
             "STREAMER_WORKER__ID": self.name,
             "STREAMER_METRICS__PORT": str(metrics_port),
+            "STREAMER_PROGRESS__EMBEDDED": "false",
             "STREAMER_UNSUBSCRIBE__BASE_URL": "https://bench.example/u",
             "STREAMER_UNSUBSCRIBE__SECRET": "a secret for measurements alone",
             "STREAMER_ACCOUNTS": orjson.dumps(accounts).decode(),

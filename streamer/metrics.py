@@ -86,6 +86,17 @@ REVOKE_DRAIN = Histogram(
     "Time spent in finishing what was in flight before partitions were given up.",
     buckets=_LATENCIES,
 )
+CAMPAIGN_RECIPIENTS = Gauge(
+    "streamer_campaign_recipients",
+    "Recipients of a campaign by status, received, parked and in_flight among them; "
+    "of the campaigns that changed last, shown by the process that projects.",
+    ["organization", "campaign", "status"],
+)
+CAMPAIGN_EXPECTED = Gauge(
+    "streamer_campaign_expected",
+    "Recipients that a campaign is to have, where that was said.",
+    ["organization", "campaign"],
+)
 
 
 def forget_lag(topic: str, partition: int) -> None:

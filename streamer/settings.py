@@ -74,6 +74,13 @@ class Delivery(Section):
     """How long a claim is kept: longer than upstream may repeat an event."""
 
 
+class Breaker(Section):
+    records: Positive = 1_000
+    """Of so many records that a worker had last,"""
+    dead_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """so large a share may be dead letters: with more the worker ends, before it commits them."""
+
+
 class Worker(Section):
     id: str = Field(default_factory=socket.gethostname)
     """Unique in the group; a supervisor adds each worker's number."""
@@ -112,6 +119,12 @@ class Account(Section):
         return self
 
 
+class Progress(Section):
+    embedded: bool = True
+    """Whether the workers count the progress of campaigns, one of them at a time; otherwise run
+    `streamer project`."""
+
+
 class Log(Section):
     format: Literal["json", "human"] = "human"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -134,10 +147,12 @@ class Settings(BaseSettings):
     batch: Batch = Batch()
     mail: Mail = Mail()
     delivery: Delivery = Delivery()
+    breaker: Breaker = Breaker()
     worker: Worker = Field(default_factory=Worker)
     metrics: Metrics = Metrics()
     unsubscribe: Unsubscribe = Unsubscribe()
     accounts: dict[str, Account] = Field(default_factory=_default_accounts, min_length=1)
+    progress: Progress = Progress()
     log: Log = Log()
 
     @property

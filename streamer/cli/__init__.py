@@ -5,16 +5,24 @@ import typer
 from streamer.cli import (
     account,
     campaign,
+    close,
     demo,
+    dlq,
     doctor,
+    outcomes,
     preview,
     produce,
+    progress,
+    project,
+    retry,
     run,
     sandbox,
     stack,
     suppress,
     topics,
+    trace,
     trial,
+    watch,
 )
 
 app = typer.Typer(
@@ -25,15 +33,24 @@ app = typer.Typer(
     help="Sends email campaigns from Kafka through Resend: no recipient twice, none lost.",
 )
 
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
-app.command("produce")(produce.produce)
-app.command("run")(run.run)
-app.command("sandbox")(sandbox.sandbox)
-app.add_typer(account.app, name="account")
+campaign.app.command("close")(close.close)
 campaign.app.command("preview")(preview.preview)
 campaign.app.command("test")(trial.trial)
+
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.command("outcomes")(outcomes.outcomes)
+app.command("produce")(produce.produce)
+app.command("progress")(progress.progress)
+app.command("project")(project.project)
+app.command("retry")(retry.retry)
+app.command("run")(run.run)
+app.command("sandbox")(sandbox.sandbox)
+app.command("trace")(trace.trace)
+app.command("watch")(watch.watch)
+app.add_typer(account.app, name="account")
 app.add_typer(campaign.app, name="campaign")
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(stack.app, name="stack")
 app.add_typer(suppress.app, name="suppress")
 app.add_typer(topics.app, name="topics")

@@ -29,6 +29,8 @@ from streamer.cli.rows import BadFileError, Format, Row
 from streamer.cli.source import SHOW_EVERY, Source, Tally, check, open_file
 from streamer.ledger import campaigns
 from streamer.model.campaign import CampaignState
+from streamer.progress.fold import CampaignKey
+from streamer.progress.store import Store
 from streamer.settings import Settings
 
 _SUFFIXES = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
@@ -61,6 +63,14 @@ def produce(
             "FILE: write the bad rows there, as they stand, and go on.",
         ),
     ] = _STOP,
+    done: Annotated[
+        bool,
+        typer.Option(
+            "--done",
+            help="These are all, or the last: the campaign expects as many recipients as FILE has "
+            "good rows, and is complete when all that came have ended.",
+        ),
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,7 +95,7 @@ def produce(
         try:
             if aside is None and size is not None:
                 check(source)
-            _produce(settings, source, aside, as_json=as_json)
+            _produce(settings, source, aside, done=done, as_json=as_json)
         except BadFileError as error:
             fail(f"{'standard input' if size is None else file}: {error}")
 
@@ -110,7 +120,9 @@ def _is_same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def _produce(settings: Settings, source: Source, aside: Path | None, *, as_json: bool) -> None:
+def _produce(
+    settings: Settings, source: Source, aside: Path | None, *, done: bool, as_json: bool
+) -> None:
     trouble = KafkaTrouble(settings)
     lines, rows = source.open()
     try:
@@ -142,7 +154,23 @@ def _produce(settings: Settings, source: Source, aside: Path | None, *, as_json:
     writer.finish()
     _report(source, tally, writer, stopped, rows.unknown, as_json=as_json)
     if stopped or writer.failures:
+        if done:
+            warn("the campaign was not told how many to expect, as not all were produced")
         raise typer.Exit(FAILED)
+    if done:
+        _expect(settings, source.campaign, tally.good)
+        if not as_json:
+            typer.echo(f"{source.campaign}: {tally.good:,} recipients expected")
+
+
+def _expect(settings: Settings, campaign: CampaignName, rows: int) -> None:
+    """Say how many recipients the campaign has, now that they are all in the topic.
+
+    The rows, not what was received: if the file was produced before, more will have come, and
+    that is fine, as all that came have to end before the campaign is complete.
+    """
+    with redis_client(settings) as client:
+        Store(client, settings.kafka.group_id).expect(CampaignKey(*campaign), rows)
 
 
 def _report(

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from streamer.cli.common import ConfigOption, read_settings
-from streamer.worker.process import run_worker
+from streamer.worker.process import BROKEN_INPUT, FAILED, run_worker
 from streamer.worker.supervisor import Supervisor
 
 
@@ -16,5 +16,6 @@ def run(
     """Send what arrives on the recipients' topic, until SIGTERM or SIGINT."""
     settings = read_settings(config)
     if workers == 1:
-        raise typer.Exit(run_worker(settings))
+        code = run_worker(settings)
+        raise typer.Exit(FAILED if code == BROKEN_INPUT else code)
     raise typer.Exit(Supervisor(config, workers).run())

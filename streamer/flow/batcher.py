@@ -8,10 +8,11 @@ from streamer.model.record import Record
 
 
 class Batcher:
-    """Admitted records that wait for a batch, by organization, first in first out.
+    """Admitted records that wait for a batch, by organization and campaign.
 
-    Organizations take turns, so that one with a long queue does not keep others waiting. All
-    methods may be called from any thread. Times are seconds of one clock of the caller's.
+    Those of a campaign are first in, first out. Organizations take turns, and so do the campaigns
+    of one: a long queue does not keep others waiting. All methods may be called from any thread.
+    Times are seconds of one clock of the caller's.
 
     Args:
         size: records of a full batch.
@@ -21,19 +22,20 @@ class Batcher:
     def __init__(self, size: int, linger: float) -> None:
         self._size = size
         self._linger = linger
-        self._queues: OrderedDict[str, deque[Record]] = OrderedDict()
+        self._queues: OrderedDict[str, _Queue] = OrderedDict()
         self._lock = Lock()
         self._bytes = 0
 
     def add(self, records: Iterable[Record]) -> None:
-        """Queue records behind those of their organizations."""
+        """Queue records behind those of their campaigns."""
         with self._lock:
             for record in records:
-                organization = record.known_event.organization_id
-                queue = self._queues.get(organization)
+                event = record.known_event
+                queue = self._queues.get(event.organization_id)
                 if queue is None:
-                    queue = self._queues[organization] = deque()
-                queue.append(record)
+                    queue = self._queues[event.organization_id] = _Queue()
+                queue.of(event.campaign_id).append(record)
+                queue.length += 1
                 self._bytes += record.size
 
     def put_back(self, organization: str, records: Collection[Record]) -> None:
@@ -41,8 +43,11 @@ class Batcher:
         if not records:
             return
         with self._lock:
-            self._queues.setdefault(organization, deque()).extendleft(reversed(list(records)))
-            self._bytes += sum(record.size for record in records)
+            queue = self._queues.setdefault(organization, _Queue())
+            for record in reversed(list(records)):
+                queue.of(record.known_event.campaign_id).appendleft(record)
+                self._bytes += record.size
+            queue.length += len(records)
 
     def ready(self, now: float, passed_over: Callable[[str], bool]) -> str | None:
         """The next organization that can fill a batch, or whose oldest record waited enough.
@@ -52,7 +57,9 @@ class Batcher:
         """
         with self._lock:
             for organization, queue in self._queues.items():
-                if len(queue) < self._size and not self.overdue(queue[0], now):
+                if queue.length < self._size and not any(
+                    self.overdue(campaign[0], now) for campaign in queue.campaigns.values()
+                ):
                     continue
                 if not passed_over(organization):
                     self._queues.move_to_end(organization)
@@ -64,14 +71,15 @@ class Batcher:
         return now - record.admitted_at >= self._linger
 
     def take(self, organization: str, count: int) -> list[Record]:
-        """Take up to `count` records of the organization."""
+        """Take up to `count` records of the organization, as many of each campaign as there are
+        places for each."""
         with self._lock:
             queue = self._queues.get(organization)
             if queue is None:
                 return []
-            taken = [queue.popleft() for _ in range(min(count, len(queue)))]
+            taken = queue.take(count)
             self._bytes -= sum(record.size for record in taken)
-            if not queue:
+            if not queue.length:
                 del self._queues[organization]
             return taken
 
@@ -80,12 +88,10 @@ class Batcher:
         gone = set(map(id, unwanted))
         with self._lock:
             for organization, queue in list(self._queues.items()):
-                kept = deque(record for record in queue if id(record) not in gone)
-                self._bytes -= sum(record.size for record in queue if id(record) in gone)
-                if kept:
-                    self._queues[organization] = kept
-                else:
+                queue.keep(lambda record: id(record) not in gone)
+                if not queue.length:
                     del self._queues[organization]
+            self._bytes = sum(queue.bytes() for queue in self._queues.values())
 
     def clear(self) -> None:
         """Forget all."""
@@ -100,4 +106,46 @@ class Batcher:
 
     def __len__(self) -> int:
         with self._lock:
-            return sum(map(len, self._queues.values()))
+            return sum(queue.length for queue in self._queues.values())
+
+
+class _Queue:
+    """One organization's records; the campaign whose turn is next comes first."""
+
+    __slots__ = ("campaigns", "length")
+
+    def __init__(self) -> None:
+        self.campaigns: OrderedDict[str, deque[Record]] = OrderedDict()
+        self.length = 0
+
+    def of(self, campaign: str) -> deque[Record]:
+        records = self.campaigns.get(campaign)
+        if records is None:
+            records = self.campaigns[campaign] = deque()
+        return records
+
+    def take(self, count: int) -> list[Record]:
+        taken: list[Record] = []
+        while self.campaigns and len(taken) < count:
+            share = max(1, (count - len(taken)) // len(self.campaigns))
+            for campaign, records in list(self.campaigns.items()):
+                most = min(share, len(records), count - len(taken))
+                taken += [records.popleft() for _ in range(most)]
+                if not records:
+                    del self.campaigns[campaign]
+                elif most:
+                    self.campaigns.move_to_end(campaign)
+        self.length -= len(taken)
+        return taken
+
+    def keep(self, wanted: Callable[[Record], bool]) -> None:
+        for campaign, records in list(self.campaigns.items()):
+            kept = deque(filter(wanted, records))
+            if kept:
+                self.campaigns[campaign] = kept
+            else:
+                del self.campaigns[campaign]
+        self.length = sum(map(len, self.campaigns.values()))
+
+    def bytes(self) -> int:
+        return sum(record.size for records in self.campaigns.values() for record in records)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 OUTAGE_FAILURES = 5
 """Calls of an account in a row, of all workers, that must fail before its circuit opens."""
 _FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
+_LONGEST_PAUSE_S = 5.0
 _OTHERS = 3
 
 

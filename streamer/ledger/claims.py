@@ -80,13 +80,19 @@ class Claims:
         self._resolve = GuardedScript(client, epoch, "resolve")
 
     def find(self, organization: str, records: Sequence[Record]) -> list[Claim | None]:
-        """Look up who claimed the records' addresses, in one round trip."""
+        """Look up who claimed the records' addresses, in one round trip.
+
+        A claim that a record may take over is none to it.
+        """
         pipeline = self._client.pipeline(transaction=False)
-        prefix = keys.claims_prefix(organization)
         for record in records:
-            field = _field(record.known_address, record.attempt)
-            pipeline.hget(f"{prefix}{record.known_event.campaign_id}:{_bucket(field)}", field)
-        return [None if value is None else _read_claim(value) for value in pipeline.execute()]
+            campaign_id = record.known_event.campaign_id
+            pipeline.hget(*claim_place(organization, campaign_id, record.known_address))
+        claims = [None if value is None else read_claim(value) for value in pipeline.execute()]
+        return [
+            None if claim is not None and claim.batch_id == record.replaces else claim
+            for record, claim in zip(records, claims, strict=True)
+        ]
 
     def pin(
         self,
@@ -104,17 +110,15 @@ class Claims:
         """
         addresses = [record.known_address for record in records]
         members = "".join(
-            f"{record.known_event.campaign_id}\t{address}\t{record.coordinates}\n"
+            f"{record.known_event.campaign_id}\t{address}\t{record.coordinates}"
+            f"\t{record.replaces}\n"
             for record, address in zip(records, addresses, strict=True)
         )
         args: list[Argument] = [
             keys.claims_prefix(organization),
             bytes.fromhex(batch_id),
             members,
-            b"".join(
-                _field(address, record.attempt)
-                for record, address in zip(records, addresses, strict=True)
-            ),
+            b"".join(map(_field, addresses)),
             _pack(payload),
             account,
             self._ttl_s,
@@ -129,7 +133,7 @@ class Claims:
             return Pinned()
         flat = cast(list[object], reply[2])
         claims = {
-            cast(int, index): _read_claim(cast(bytes, value))
+            cast(int, index): read_claim(cast(bytes, value))
             for index, value in zip(flat[::2], flat[1::2], strict=True)
         }
         return Conflict(frozenset(cast(list[int], reply[1])), claims)
@@ -179,20 +183,22 @@ class Claims:
             [keys.batch(organization, batch_id)],
             [_write_result(result), self._ttl_s],
         )
-        return None if reply[0] == b"lost" else _read_result(cast(bytes, reply[1]))
+        return None if reply[0] == b"lost" else read_result(cast(bytes, reply[1]))
 
 
-def _field(address: str, attempt: int) -> bytes:
-    # A retry claims for itself; who was sent is not retried.
-    name = address if attempt == 0 else f"{address}\t{attempt}"
-    return blake2b(name.encode(), digest_size=_ID_BYTES).digest()
+def _field(address: str) -> bytes:
+    return blake2b(address.encode(), digest_size=_ID_BYTES).digest()
 
 
-def _bucket(field: bytes) -> int:
-    return (field[0] * 256 + field[1]) % BUCKETS
+def claim_place(organization: str, campaign_id: str, address: str) -> tuple[str, bytes]:
+    """The key of the hash and the field where an address of a campaign is claimed."""
+    field = _field(address)
+    bucket = (field[0] * 256 + field[1]) % BUCKETS
+    return f"{keys.claims_prefix(organization)}{campaign_id}:{bucket}", field
 
 
-def _read_claim(value: bytes) -> Claim:
+def read_claim(value: bytes) -> Claim:
+    """Read a claim as it is stored."""
     return Claim(value[:_ID_BYTES].hex(), value[_ID_BYTES], value[_ID_BYTES + 1 :].decode())
 
 
@@ -204,7 +210,7 @@ def _read_batch(reply: Reply) -> StoredBatch | None:
         return None
     return StoredBatch(
         payload=None if body is None else _unpack(body),
-        result=None if result is None else _read_result(result),
+        result=None if result is None else read_result(result),
         account=account.decode(),
         sender=(sender or b"").decode(),
         age_s=age_ms / 1000,
@@ -234,6 +240,7 @@ def _write_result(result: BatchResult) -> bytes:
     return _compress(orjson.dumps([result.attempts, [tuple(item) for item in result.items]]))
 
 
-def _read_result(stored: bytes) -> BatchResult:
+def read_result(stored: bytes) -> BatchResult:
+    """Read a batch's result as it is stored."""
     attempts, items = orjson.loads(zstandard.decompress(stored))
     return BatchResult(attempts, [ItemResult(word, text) for word, text in items])

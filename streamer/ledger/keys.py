@@ -11,7 +11,8 @@ def suppressed(organization: str) -> str:
 
 
 def campaign(organization: str, campaign_id: str) -> str:
-    """Hash: `definition` (JSON), `version` (of the definition), `state`, times."""
+    """Hash: `definition` (JSON), `version` (of the definition), `state`, times; `expected`, how
+    many recipients there are; `summary`, the digest of the summary that was published last."""
     return f"{{{organization}}}:campaign:{campaign_id}"
 
 
@@ -22,6 +23,42 @@ def campaigns(organization: str) -> str:
 
 ORGANIZATIONS = "streamer:organizations"
 """Set of the organizations that have defined campaigns."""
+
+
+def progress(organization: str, campaign_id: str) -> str:
+    """Hash: the campaign's counts, and how far each partition is counted; see `progress`."""
+    return f"{{{organization}}}:progress:{campaign_id}"
+
+
+def progress_campaigns(organization: str) -> str:
+    """Set of the ids of the organization's campaigns that have counts."""
+    return f"{{{organization}}}:progress-campaigns"
+
+
+def progress_due(organization: str) -> str:
+    """Hash: the ids of the campaigns to be judged anew, each with a number that no other change
+    has; the field '' is the last number."""
+    return f"{{{organization}}}:progress-due"
+
+
+def progress_positions(group: str) -> str:
+    """Hash: how far the projection of a consumer group has read, and its `generation`."""
+    return f"streamer:progress:{group}:positions"
+
+
+def progress_organizations(group: str) -> str:
+    """Set of the organizations that a group's projection has met."""
+    return f"streamer:progress:{group}:organizations"
+
+
+def relay_lease(group: str) -> str:
+    """Who brings a group's parked records back at the moment."""
+    return f"streamer:relay:{group}:lease"
+
+
+def progress_lease(group: str) -> str:
+    """Who projects for a group at the moment."""
+    return f"streamer:progress:{group}:lease"
 
 
 def claims_prefix(organization: str) -> str:

@@ -1,47 +1,71 @@
-"""A lease: of many workers one does a thing. What it does must be safe should two do it."""
+"""A lease in Redis: of many processes one does a thing.
+
+A lease is no lock: who lost it may go on for a moment. What it is for must be safe if two do it.
+"""
 
 import secrets
 import time
 
 from streamer.ledger.connection import Client
 
-_TTL_S = 10
-_RENEW_S = 2.0
+LEASE_S = 10.0
+_RENEW_EVERY_S = 2.0
+
+_HOLD = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+end
+return 1
+"""
 
 
 class Lease:
-    """This process' claim on a turn."""
+    """This process' part in a lease; one that is not renewed ends.
 
-    def __init__(self, client: Client, name: str) -> None:
+    Args:
+        key: of the lease, as in `ledger.keys`.
+    """
+
+    def __init__(self, client: Client, key: str) -> None:
         self._client = client
-        self._key = f"streamer:lease:{name}"
-        self._me = secrets.token_hex(8)
-        self._renewed = -_TTL_S * 1.0
-        self._mine = False
-        script = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('%s', KEYS[1]%s) or 0"
-        self._extend = client.register_script(script % ("EXPIRE", ", ARGV[2]"))
-        self._drop = client.register_script(script % ("DEL", ""))
+        self._key = key
+        self._name = secrets.token_hex(8)
+        self._hold = client.register_script(_HOLD)
+        self._release = client.register_script(_RELEASE)
+        self._held = False
+        self._ask_at = 0.0
 
-    def renew(self) -> bool:
-        """Take the turn, or keep it; False if another has it. Cheap when called often.
+    def hold(self) -> bool:
+        """Take it if it is free, renew it now and then; returns whether it is held.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
         """
         now = time.monotonic()
-        if self._mine and now - self._renewed < _RENEW_S:
-            return True
-        taken = self._client.set(self._key, self._me, nx=True, ex=_TTL_S)
-        self._mine = bool(taken) or bool(self._extend(keys=[self._key], args=[self._me, _TTL_S]))
-        self._renewed = now
-        return self._mine
+        if now >= self._ask_at:
+            self._held = False  # also if the question fails
+            self._held = bool(self._hold(keys=[self._key], args=[self._name, int(LEASE_S * 1000)]))
+            self._ask_at = now + _RENEW_EVERY_S
+        return self._held
 
-    def give_up(self) -> None:
-        """Let another have the turn at once.
+    def release(self) -> None:
+        """Leave it to others at once.
 
         Raises:
-            redis.exceptions.RedisError: Redis cannot be used; the lease ends by itself.
+            redis.exceptions.RedisError: Redis cannot be used; it ends by itself.
         """
-        if self._mine:
-            self._mine = False
-            self._drop(keys=[self._key], args=[self._me])
+        self._held, self._ask_at = False, 0.0
+        self._release(keys=[self._key], args=[self._name])
+
+
+def is_held(client: Client, key: str) -> bool:
+    """Whether anybody holds the lease."""
+    return bool(client.exists(key))

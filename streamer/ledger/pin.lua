@@ -2,21 +2,30 @@
 -- KEYS: epoch of the slot, suppression set, batch
 -- ARGV: epoch, claims prefix, batch id (12 bytes), members, claim fields (12 bytes each),
 --       body, account, time to live in seconds, sender's domain
--- members: one line each: campaign TAB address TAB coordinates
+-- members: one line each: campaign TAB address TAB coordinates TAB batch id in hex, or nothing,
+--          whose claim it takes over, as that batch failed the recipient
 -- Answers {'pinned'}, {'conflict', {suppressed indexes}, {index, claim, ...}},
 -- or {'epoch'}. The claims' keys are of the slot of KEYS, as the prefix carries the hash tag.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {'epoch'}
 end
 
-local claim_keys, values, addresses = {}, {}, {}
+local function from_hex(text)
+  return (string.gsub(text, '%x%x', function(byte) return string.char(tonumber(byte, 16)) end))
+end
+
+local claim_keys, values, addresses, replaced = {}, {}, {}, {}
 local count = 0
-for campaign, address, coordinates in string.gmatch(ARGV[4], '([^\t]*)\t([^\t]*)\t([^\n]*)\n') do
+local line = '([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\n]*)\n'
+for campaign, address, coordinates, batch in string.gmatch(ARGV[4], line) do
   local high, low = string.byte(ARGV[5], count * 12 + 1, count * 12 + 2)
   local bucket = (high * 256 + low) % 8192
   claim_keys[count + 1] = ARGV[2] .. campaign .. ':' .. bucket
   values[count + 1] = ARGV[3] .. string.char(count) .. coordinates
   addresses[count + 1] = address
+  if batch ~= '' then
+    replaced[count + 1] = batch
+  end
   count = count + 1
 end
 
@@ -30,6 +39,9 @@ local fields = {}
 for i = 1, count do
   fields[i] = string.sub(ARGV[5], i * 12 - 11, i * 12)
   local claim = redis.call('HGET', claim_keys[i], fields[i])
+  if claim and replaced[i] and string.sub(claim, 1, 12) == from_hex(replaced[i]) then
+    claim = false
+  end
   if claim then
     conflicts[#conflicts + 1] = i - 1
     conflicts[#conflicts + 1] = claim

@@ -93,14 +93,13 @@ class Record:
         admitted_at: when it was taken in, on the clock of the batcher.
         offset: where it was read, if that is not where it stood first.
         partition: likewise.
-        attempt: 0, or the number of the retry that it was produced for.
+        replaces: the batch, if any, that failed its recipient: a retry takes its claim over.
     """
 
     __slots__ = (
         "address",
         "address_fault",
         "admitted_at",
-        "attempt",
         "coordinates",
         "decided_at",
         "ending",
@@ -110,6 +109,7 @@ class Record:
         "offset",
         "partition",
         "recipient",
+        "replaces",
         "size",
         "value",
     )
@@ -123,12 +123,12 @@ class Record:
         admitted_at: float,
         offset: int | None = None,
         partition: int | None = None,
-        attempt: int = 0,
+        replaces: str = "",
     ) -> None:
         self.coordinates = coordinates
         self.offset = coordinates.offset if offset is None else offset
         self.partition = coordinates.partition if partition is None else partition
-        self.attempt = attempt
+        self.replaces = replaces
         self.key = key
         self.value = value
         self.headers = headers

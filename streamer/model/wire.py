@@ -1,5 +1,6 @@
 """Endings as they are written to Kafka: an outcome's value, a dead letter's headers."""
 
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -10,14 +11,15 @@ from streamer.model.record import Coordinates, DeadLetter, Headers, Outcome, Par
 SOURCE_TOPIC = "streamer-source-topic"
 SOURCE_PARTITION = "streamer-source-partition"
 SOURCE_OFFSET = "streamer-source-offset"
-ATTEMPT = "streamer-attempt"
-"""Of a record that retries one which failed: the number of the retry, decimal text."""
+REPLACES = "streamer-replaces"
+"""Of a record that retries one which failed: the batch that failed, whose claim it takes over."""
 PARKED_FOR = "streamer-parked-for"
 """Of a parked record: what it waits for, as `account default` or `campaign acme/spring-26`."""
 PARKED_UNTIL = "streamer-parked-until"
 """Of a parked record: when it is tried again at the latest, in ms since 1970, decimal text."""
 REASON = "streamer-reason"
 DETAIL = "streamer-detail"
+_BATCH_ID = re.compile(rb"[0-9a-f]{24}")
 _OURS = {SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, PARKED_FOR, PARKED_UNTIL}
 
 
@@ -90,12 +92,12 @@ def coordinates_of(words: dict[str, str], topic: str) -> Coordinates | None:
         return None
 
 
-def attempt_of(headers: Headers | None) -> int:
-    """The number of the retry that a record was produced for; 0 if for none."""
+def replaced_batch(headers: Headers | None) -> str:
+    """The batch whose claim a retry takes over; empty if there is none."""
     for name, value in headers or ():
-        if name == ATTEMPT and isinstance(value, bytes) and value.isdigit():
-            return min(int(value), 1_000_000)
-    return 0
+        if name == REPLACES and isinstance(value, bytes) and _BATCH_ID.fullmatch(value):
+            return value.decode()
+    return ""
 
 
 def source_headers(coordinates: Coordinates) -> Headers:

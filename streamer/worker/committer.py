@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from prometheus_client import Counter as PrometheusCounter
 
 from streamer import metrics
+from streamer.flow.breaker import Breaker
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.model.record import DeadLetter, Ending, Outcome, Parked, Record
 from streamer.model.wire import dead_letter_headers, outcome_value, parked_headers
@@ -51,6 +52,10 @@ def fencing_producer(settings: Settings) -> Producer:
     return producer
 
 
+class BreakerError(RuntimeError):
+    """Most records are dead letters; the message says what was seen."""
+
+
 class Committer:
     """Commits what is done. Owned by the thread that owns the consumer.
 
@@ -62,6 +67,7 @@ class Committer:
         group_metadata: gives the consumer's group metadata as it is now.
         epoch: of the ledger, kept in the metadata of the offsets.
         parked_partitions: how many the parked topic has.
+        breaker: is asked before each transaction.
         checkpoint: called at named points; tests of crashes kill the process there.
     """
 
@@ -72,9 +78,11 @@ class Committer:
         group_metadata: Callable[[], object],
         epoch: str,
         parked_partitions: int,
+        breaker: Breaker,
         checkpoint: Callable[[str], None],
     ) -> None:
         self._parked_partitions = parked_partitions
+        self._breaker = breaker
         self._producer = producer
         self._topics = topics
         self._group_metadata = group_metadata
@@ -90,6 +98,7 @@ class Committer:
 
         Raises:
             KafkaException: this producer was fenced, or is beyond repair: the process must end.
+            BreakerError: too many of the last records are dead letters; none more is committed.
         """
         started = time.perf_counter()
         self.busy = True
@@ -122,6 +131,7 @@ class Committer:
                 logger.warning("abort failed", extra={"error": str(exception.args[0])})
 
     def _write(self, prefixes: Prefixes, metadata: object) -> None:
+        self._ask_breaker([record for _, records in prefixes.values() for record in records])
         self._checkpoint("before_transaction")
         self._producer.begin_transaction()
         self._aborting = True  # should anything fail before the transaction is complete
@@ -143,8 +153,22 @@ class Committer:
         self._producer.commit_transaction(_CALL_TIMEOUT_S)
         for window, records in self._unfinished.values():
             window.advance(len(records))
+            self._breaker.remember(_are_dead(records))
             _count(records)
         self._unfinished = None
+
+    def _ask_breaker(self, records: list[Record]) -> None:
+        if not self._breaker.trips(_are_dead(records)):
+            return
+        dead = [record for record in records if isinstance(record.ending, DeadLetter)]
+        last = dead[-1]
+        detail = last.ending.detail if isinstance(last.ending, DeadLetter) else ""
+        raise BreakerError(
+            f"most of the last records are dead letters, which is the fault of their producer, or "
+            f"of these settings: the last is {last.coordinates}: {detail}. Nothing of them is "
+            f"committed. Mend the producer; or, if they are to be dead letters, raise "
+            f"breaker.dead_share"
+        )
 
     def _produce(self, records: list[Record]) -> None:
         """Hand the records' endings to the producer.
@@ -209,6 +233,10 @@ def _done(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
         if room == 0:
             break
     return prefixes
+
+
+def _are_dead(records: list[Record]) -> list[bool]:
+    return [isinstance(record.ending, DeadLetter) for record in records]
 
 
 def _count(records: list[Record]) -> None:

@@ -9,10 +9,13 @@ import logging
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from threading import Event
 
 from streamer import metrics
 from streamer.flow.batcher import Batcher
+from streamer.flow.breaker import Breaker
+from streamer.ledger import campaigns
 from streamer.ledger.claims import Claims
 from streamer.ledger.connection import UNREACHABLE, connect, warm
 from streamer.ledger.epoch import Epoch
@@ -26,7 +29,7 @@ from streamer.model.record import DeadLetter, Outcome, Record
 from streamer.provider.accounts import Accounts
 from streamer.provider.client import ResendClient
 from streamer.settings import Settings
-from streamer.worker.committer import Committer, fencing_producer
+from streamer.worker.committer import BreakerError, Committer, fencing_producer
 from streamer.worker.delivery import Checkpoint, Delivery
 from streamer.worker.holding import Holding
 from streamer.worker.probing import Prober
@@ -120,8 +123,10 @@ class Pipeline:
             self._source.group_metadata,
             self._epoch.name,
             self._source.partitions_of(settings.topics.parked),
+            Breaker(settings.breaker.records, settings.breaker.dead_share),
             checkpoint,
         )
+        self._waiting.for_redis(self._name_organizations_without_account)
         self._prober = Prober(holding, self._sender, claims, self._waiting)
         scopes = Scopes(self._redis, accounts, holding)
         self._relay = Relay(settings, self._redis, scopes, self._waiting)
@@ -129,6 +134,15 @@ class Pipeline:
         self._senders = ThreadPoolExecutor(senders, thread_name_prefix="sender")
         self._next_commit = self._next_measure = 0.0
         self.last_tick = time.monotonic()
+
+    def _name_organizations_without_account(self) -> None:
+        for organization in campaigns.organizations(self._redis):
+            if self._accounts.of(organization) is None:
+                logger.warning(
+                    "no account serves the organization, its records will be parked: name it in "
+                    "the `organizations` of one",
+                    extra={"organization": organization},
+                )
 
     def stop(self) -> None:
         """Ask for the end; callable from any thread and from a signal handler."""
@@ -151,6 +165,7 @@ class Pipeline:
             LedgerLostError: the ledger forgot: nothing is sent any more.
             KafkaException: this worker was fenced by another with its id, or Kafka is lost.
             SourceError: the input cannot be read.
+            BreakerError: most records are dead letters.
         """
         try:
             self._source.start()
@@ -286,7 +301,8 @@ class Pipeline:
             until = time.monotonic() + _REVOKE_DRAIN_S
             while time.monotonic() < until and any(r.ending is None for r in undone):
                 time.sleep(0.005)
-        self._commit_until(windows, time.monotonic() + _REVOKE_COMMIT_S)
+        with suppress(BreakerError):  # the next owner, or the next records, meet it again
+            self._commit_until(windows, time.monotonic() + _REVOKE_COMMIT_S)
 
     def _commit_until(self, windows: Windows, until: float) -> None:
         """Commit all that is done; what does not succeed in time is left to the next owner."""

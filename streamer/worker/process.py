@@ -23,8 +23,10 @@ from streamer.ledger.persistence import UnsafeRedisError, check_persistence
 from streamer.mail.compose import Composer
 from streamer.mail.templates import Templates
 from streamer.mail.unsubscribe import UnsubscribeLinks
+from streamer.progress.projector import Projector
 from streamer.provider.accounts import Accounts
 from streamer.settings import Settings, SettingsError
+from streamer.worker.committer import BreakerError
 from streamer.worker.delivery import Checkpoint
 from streamer.worker.health import HealthServer
 from streamer.worker.pipeline import Pipeline, no_checkpoint
@@ -34,10 +36,13 @@ from streamer.worker.waiting import StoppedError, Waiting
 logger = logging.getLogger(__name__)
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
+BROKEN_INPUT = 3
+"""Most records are dead letters. A supervisor starts no other; to users it is 1."""
 
 _REDIS = (redis.RedisError, redis.exceptions.RedisClusterException)  # one is no kind of the other
 _TICK_LIMIT_S = 30.0
 _CLOSE_GRACE_S = 20.0
+_PROJECTOR_END_S = 5.0
 _CHECK_EVERY_S = 1.0
 _STANDSTILL_CHECKS = 40
 _COMMIT_CHECKS = 15
@@ -48,7 +53,7 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     """Be worker `number` until SIGTERM or SIGINT; returns the exit code.
 
     0 when all was finished or handed over, 1 when the worker could not go on, 2 for settings
-    that cannot be used. Why stands in the log.
+    that cannot be used, `BROKEN_INPUT`. Why stands in the log.
     """
     settings = _numbered(settings, number)
     logs.configure(settings.log, settings.worker.id)
@@ -73,16 +78,37 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     stop.reaches(pipeline)
     _tune_garbage_collection()
     threading.Thread(target=_watch_ticks, args=(pipeline,), name="watchdog", daemon=True).start()
+    stop_projecting = _project(settings)
     try:
         pipeline.run()
+    except BreakerError as error:
+        logger.critical("the worker ends itself", extra={"cause": str(error)})
+        return BROKEN_INPUT
     except (*_REDIS, LedgerLostError, SourceError, KafkaException) as error:
         logger.critical("the worker cannot go on", extra={"cause": str(error)})
         return FAILED
     finally:
+        stop_projecting()
         if health is not None:
             health.close()
     logger.info("stopped")
     return DONE
+
+
+def _project(settings: Settings) -> Callable[[], None]:
+    """Count the campaigns' progress beside the work, if that is wanted; returns how to end it."""
+    if not settings.progress.embedded:
+        return lambda: None
+    stop = threading.Event()
+    projector = Projector(settings)
+    thread = threading.Thread(target=projector.run, args=(stop,), name="progress", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        stop.set()
+        thread.join(_PROJECTOR_END_S)
+
+    return end
 
 
 def make_composer(settings: Settings) -> Composer:

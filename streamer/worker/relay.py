@@ -18,6 +18,7 @@ from threading import Thread
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from streamer import metrics
+from streamer.ledger import keys
 from streamer.ledger.connection import UNREACHABLE, Client
 from streamer.ledger.lease import Lease
 from streamer.model.parking import Scope
@@ -57,7 +58,7 @@ class Relay:
         self._settings = settings
         self._scopes = scopes
         self._waiting = waiting
-        self._lease = Lease(client, f"relay:{settings.kafka.group_id}")
+        self._lease = Lease(client, keys.relay_lease(settings.kafka.group_id))
 
         self._thread = Thread(target=self._run, name="relay", daemon=True)
 
@@ -72,12 +73,12 @@ class Relay:
     def _run(self) -> None:
         while True:
             try:
-                if self._lease.renew():
+                if self._lease.hold():
                     self._be_relay()
                 self._waiting.sleep(_AWAIT_TURN_S)
             except StoppedError:
                 with suppress(*UNREACHABLE):  # then it ends by itself
-                    self._lease.give_up()
+                    self._lease.release()
                 return
             except UNREACHABLE as error:
                 logger.debug("no relay without Redis", extra={"error": str(error)})
@@ -91,13 +92,13 @@ class Relay:
         logger.debug("this worker brings parked records back")
         try:
             next_look = 0.0
-            while self._lease.renew():
+            while self._lease.hold():
                 session.look_ahead()
                 if time.monotonic() >= next_look:
                     if session.something_may_return():
                         for _ in session.make_pass():
                             self._waiting.sleep(0)
-                            if not self._lease.renew():
+                            if not self._lease.hold():
                                 return
                     next_look = time.monotonic() + _LOOK_EVERY_S
                 self._waiting.sleep(0)

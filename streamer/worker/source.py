@@ -14,7 +14,7 @@ from streamer import metrics
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.ledger.epoch import LedgerLostError
 from streamer.model.record import Coordinates, Record
-from streamer.model.wire import attempt_of, coordinates_of, split_headers
+from streamer.model.wire import coordinates_of, replaced_batch, split_headers
 from streamer.settings import Settings
 from streamer.worker import kafka
 
@@ -245,7 +245,7 @@ def _record(message: Message, now: float) -> Record:
         now,
         offset,
         partition,
-        attempt_of(own),
+        replaced_batch(own),
     )
 
 

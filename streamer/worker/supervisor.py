@@ -12,7 +12,7 @@ from types import FrameType
 
 from streamer import logs
 from streamer.settings import load
-from streamer.worker.process import DONE, FAILED, WRONG_USE, run_worker
+from streamer.worker.process import BROKEN_INPUT, DONE, FAILED, WRONG_USE, run_worker
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,12 @@ class Supervisor:
             if code == WRONG_USE:
                 logger.critical("a worker refused its settings", extra={"worker": slot.number})
                 return WRONG_USE
+            if code == BROKEN_INPUT:
+                logger.critical(
+                    "a worker met too many dead letters, giving up; its log says what it saw",
+                    extra={"worker": slot.number},
+                )
+                return FAILED
             if slot.keeps_dying(now):
                 logger.critical(
                     "a worker keeps dying, giving up; its log says why",

@@ -170,3 +170,16 @@ def test_logs_have_no_address_and_no_secret(world: World) -> None:
     assert "@example.com" not in worker.words()
     assert "re_sandbox" not in worker.words()
     assert "a secret for tests" not in worker.words()
+
+
+def test_a_worker_that_meets_only_dead_letters_ends_before_it_commits_more(world: World) -> None:
+    world.settings |= {"STREAMER_BREAKER__RECORDS": "20", "STREAMER_BREAKER__DEAD_SHARE": "0.5"}
+    world.produce((b"not json" for _ in range(500)), partition=0)
+    supervisor = world.start_worker(command=("-m", "streamer", "run", "--workers", "2"))
+    assert supervisor.wait(60) == 1
+    assert "most of the last records are dead letters" in supervisor.words()
+    assert len(world.dead_letters()) <= 10
+    world.settings["STREAMER_BREAKER__DEAD_SHARE"] = "1"
+    with world.worker():
+        world.await_endings(500)
+    world.judge()

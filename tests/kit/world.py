@@ -182,6 +182,7 @@ class World:
             "STREAMER_REDIS__URL": self.redis_url,
             "STREAMER_WORKER__ID": f"{self.name}-w",
             "STREAMER_METRICS__PORT": "0",
+            "STREAMER_PROGRESS__EMBEDDED": "false",
             "STREAMER_UNSUBSCRIBE__BASE_URL": "https://example.com/u",
             "STREAMER_UNSUBSCRIBE__SECRET": "a secret for tests alone",
             "STREAMER_ACCOUNTS__DEFAULT__API_KEY_ENV": "RESEND_API_KEY",

@@ -93,8 +93,12 @@ def test_a_command_that_is_not_there_is_noticed() -> None:
 
 
 def test_every_file_that_is_linked_is_there() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", docs.README.read_text(encoding="utf-8"))
-    local = [link for link in links if "://" not in link]
+    text = docs.README.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in headings}
+    assert {link[1:] for link in links if link.startswith("#")} <= anchors
+    local = [link for link in links if "://" not in link and not link.startswith("#")]
     assert local
     assert [link for link in local if not (docs.ROOT / link).exists()] == []
 

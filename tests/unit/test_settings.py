@@ -82,6 +82,7 @@ _DEFAULTS = {
     "unsubscribe.base_url": None,
     "unsubscribe.secret": None,
     "unsubscribe.required": True,
+    "progress.embedded": True,
 }
 
 

@@ -1,5 +1,7 @@
 """Grouping: organizations apart, in order, full or old enough, nobody starved."""
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,10 +10,13 @@ from streamer.model.event import parse
 from streamer.model.record import Coordinates, Record
 
 
-def _record(organization: str, offset: int, admitted_at: float = 0.0) -> Record:
-    record = Record(Coordinates("t", 0, offset), None, None, None, admitted_at)
+def _record(
+    organization: str, offset: int, admitted_at: float = 0.0, campaign: str = "c"
+) -> Record:
+    record = Record(Coordinates("t", 0, offset), None, b"12345", None, admitted_at)
     record.event = parse(
-        f'{{"organization_id":"{organization}","campaign_id":"c","recipient_id":"r","email":"e"}}'.encode()
+        f'{{"organization_id":"{organization}","campaign_id":"{campaign}",'
+        f'"recipient_id":"r","email":"e"}}'.encode()
     )
     return record
 
@@ -65,6 +70,34 @@ def test_what_is_put_back_comes_first() -> None:
     batcher.put_back("a", [])
     assert [record.coordinates.offset for record in batcher.take("a", 9)] == [0, 1, 2, 3]
     assert batcher.ready(99.0, nobody) is None
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=80), st.integers(4, 20))
+def test_campaigns_share_each_batch(campaigns: list[str], size: int) -> None:
+    batcher = Batcher(size, linger=0.0)
+    records = [_record("o", n, campaign=campaign) for n, campaign in enumerate(campaigns)]
+    batcher.add(records)
+    taken: list[Record] = []
+    while left := records[: len(records) - len(taken)]:
+        waiting = Counter(r.known_event.campaign_id for r in records if r not in taken)
+        batch = batcher.take("o", size)
+        assert len(batch) == min(size, len(left))
+        got = Counter(record.known_event.campaign_id for record in batch)
+        for campaign, count in waiting.items():
+            assert got[campaign] >= min(count, size // len(waiting))
+        taken += batch
+        assert batcher.bytes == 5 * len(batcher)
+    for campaign in set(campaigns):
+        assert [r for r in taken if r.known_event.campaign_id == campaign] == [
+            r for r in records if r.known_event.campaign_id == campaign
+        ]
+
+
+def test_more_campaigns_than_places_take_turns() -> None:
+    batcher = Batcher(2, linger=0.0)
+    batcher.add([_record("o", n, campaign="abcde"[n % 5]) for n in range(10)])
+    first = [r.known_event.campaign_id for _ in range(5) for r in batcher.take("o", 1)]
+    assert sorted(first) == list("abcde")
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.integers(1, 7))

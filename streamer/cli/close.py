@@ -1,0 +1,52 @@
+"""`streamer campaign close`: saying how many recipients a campaign has."""
+
+from typing import Annotated
+
+import typer
+
+from streamer.cli.common import (
+    CampaignArgument,
+    ConfigOption,
+    JsonOption,
+    read_settings,
+    redis_client,
+    show_json,
+    warn,
+)
+from streamer.cli.progress import find
+from streamer.progress.report import Reporter
+from streamer.progress.store import Store
+
+
+def close(
+    campaign: CampaignArgument,
+    expected: Annotated[
+        int | None,
+        typer.Option(min=0, help="How many recipients it has. By default as many as were counted."),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say that all recipients of a campaign were written, and how many they are.
+
+    It is complete when so many were received and all have ended. Recipients that come later are
+    sent to all the same, and its summary is published again.
+    """
+    settings = read_settings(config)
+    with redis_client(settings) as client:
+        store = Store(client, settings.kafka.group_id)
+        report = find(Reporter(client, store), campaign)
+        number = report.counts.received if expected is None else expected
+        store.expect(report.key, number)
+    if number < report.counts.received:
+        warn(f"{report.counts.received:,} were received already")
+    if as_json:
+        show_json(
+            {
+                "organization_id": campaign.organization,
+                "campaign_id": campaign.campaign_id,
+                "expected": number,
+            }
+        )
+    else:
+        typer.echo(f"{campaign}: closed, {number:,} recipients expected")

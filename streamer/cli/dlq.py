@@ -1,0 +1,381 @@
+"""`streamer dlq`: dead letters, looked at, replayed, and done with."""
+
+import base64
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated
+
+import orjson
+import typer
+from confluent_kafka import TopicPartition
+
+from streamer.cli.common import (
+    FAILED,
+    WRONG_USE,
+    CampaignName,
+    ConfigOption,
+    JsonOption,
+    fail,
+    kafka_admin,
+    parse_campaign,
+    read_settings,
+    show_json,
+    warn,
+)
+from streamer.cli.repair.fenced import WriteError
+from streamer.cli.repair.letters import Letter, Letters, Wanted, read_letter
+from streamer.cli.repair.patch import BadPatchError, Patch, read_patch
+from streamer.cli.repair.reading import Reader, Span, topic_reader
+from streamer.cli.repair.replay import Replay, Replayer
+from streamer.cli.repair.shown import (
+    label_if_apart,
+    printable,
+    printable_lines,
+    stream_table,
+)
+from streamer.cli.repair.times import as_text, from_milliseconds, milliseconds, parse_time
+from streamer.model.reasons import DeadReason
+from streamer.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True, help="Dead letters: input records that name no usable campaign."
+)
+
+_COLUMNS = (
+    ("PLACE", 10),
+    ("TIME", 24),
+    ("REASON", 16),
+    ("CAMPAIGN", 24),
+    ("SOURCE", 24),
+    ("DETAIL", 0),
+)
+_PLANNED_COLUMNS = (("PLACE", 10), ("SOURCE", 24), ("WILL DIE AGAIN OF", 0))
+
+ReasonOption = Annotated[
+    list[DeadReason] | None,
+    typer.Option("--reason", help="For this reason only; may be given again."),
+]
+CampaignOption = Annotated[
+    CampaignName | None,
+    typer.Option(
+        metavar="ORGANIZATION/CAMPAIGN",
+        parser=parse_campaign,
+        help="Of this campaign only, as far as the value tells.",
+    ),
+]
+SinceOption = Annotated[
+    datetime | None,
+    typer.Option(
+        metavar="TIME",
+        parser=parse_time,
+        help="That died then or later: RFC 3339, or how long ago, as 2h.",
+    ),
+]
+UntilOption = Annotated[
+    datetime | None,
+    typer.Option(metavar="TIME", parser=parse_time, help="That died before then."),
+]
+
+
+@app.command("list")
+def list_(
+    reason: ReasonOption = None,
+    campaign: CampaignOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    config: ConfigOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON lines.")] = False,
+) -> None:
+    """List the dead letters, as they are read. PLACE is what `dlq show` takes."""
+    settings = read_settings(config)
+    wanted = Wanted(frozenset(reason or ()), campaign, since, until)
+    letters = Letters(wanted)
+    topic = settings.topics.dead_letters
+    with topic_reader(settings) as reader:
+        spans = wanted.spans(reader, topic)
+        found = letters.among(reader.read(topic, spans, label_if_apart("dead letters")))
+        if as_json:
+            for letter in found:
+                typer.echo(orjson.dumps(_summary(letter)))
+        else:
+            stream_table(_COLUMNS, map(_row, found))
+    _warn_of_strangers(letters.strangers)
+
+
+@app.command()
+def show(
+    place: Annotated[
+        str, typer.Argument(metavar="PARTITION/OFFSET", help="As `dlq list` shows it.")
+    ],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a dead letter: its headers, why it died, and its value."""
+    settings = read_settings(config)
+    partition, offset = _parse_place(place)
+    topic = settings.topics.dead_letters
+    with topic_reader(settings) as reader:
+        inside = [
+            Span(partition, offset, offset + 1)
+            for span in reader.spans(topic)
+            if span.partition == partition and span.start <= offset < span.end
+        ]
+        stored = next(reader.read(topic, inside), None)
+    if stored is None:
+        fail(f"{topic} has no dead letter at {place}; see: streamer dlq list")
+    letter = read_letter(stored)
+    if letter is None:
+        fail(f"the record at {place} of {topic} is no dead letter: it lacks the headers of one")
+    if as_json:
+        show_json(_whole(letter))
+    else:
+        _show(letter)
+
+
+@app.command()
+def replay(
+    reason: ReasonOption = None,
+    campaign: CampaignOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    fix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|JSON",
+            help="A JSON merge patch (RFC 7396) for each value, as "
+            '\'{"campaign_id": "spring-26"}\'.',
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    may_mail_twice: Annotated[
+        bool,
+        typer.Option(
+            "--may-mail-twice",
+            help="Also those so old that nobody can tell whether they were replayed before.",
+        ),
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write dead letters to the input again, each as a new record.
+
+    To repeat the command is safe, also after a crash: one that was replayed is not replayed
+    again. If its record dies too, that is a dead letter of its own, and may be replayed.
+    """
+    settings = read_settings(config)
+    wanted = Wanted(frozenset(reason or ()), campaign, since, until)
+    patch = _read_fix(fix)
+    with topic_reader(settings) as reader:
+        replayer = Replayer(settings, reader, wanted, patch, may_mail_twice=may_mail_twice)
+        stopped: str | None = None
+        try:
+            if dry_run:
+                replayer.plan()
+            else:
+                replayer.run()
+        except WriteError as error:
+            stopped = str(error)
+    result = replayer.result
+    _report(result, dry_run=dry_run, as_json=as_json)
+    if stopped:
+        fail(stopped)
+    if result.unknown or result.unpatchable or result.too_large:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def purge(
+    until: UntilOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    reason: ReasonOption = None,
+    campaign: CampaignOption = None,
+    since: SinceOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete the dead letters that there are now, or those before a time. For good.
+
+    Kafka deletes from the beginning of a topic only, so there is no other choice among them.
+    """
+    settings = read_settings(config)
+    if reason or campaign or since:
+        fail(
+            "dead letters cannot be deleted by reason, campaign or --since: Kafka deletes from "
+            "the beginning of a topic only. Give --until, or nothing",
+            WRONG_USE,
+        )
+    topic = settings.topics.dead_letters
+    with topic_reader(settings) as reader:
+        spans = _before(reader, topic, until)
+    count = sum(span.end - span.start for span in spans)
+    if count and not yes:
+        _confirm(topic, count, until)
+    if count:
+        _delete(settings, topic, spans)
+    if as_json:
+        ends = {str(span.partition): span.end for span in spans}
+        show_json({"topic": topic, "offsets_deleted": count, "deleted_before": ends})
+    else:
+        typer.echo(f"{topic}: {count:,} offsets deleted")
+
+
+def _summary(letter: Letter) -> dict[str, object]:
+    names = letter.names
+    return {
+        "place": letter.place,
+        "time": _time(letter),
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "organization_id": names.organization,
+        "campaign_id": names.campaign_id,
+        "recipient_id": names.recipient_id,
+        "email": names.email,
+        "source": letter.source._asdict(),
+    }
+
+
+def _whole(letter: Letter) -> dict[str, object]:
+    value = letter.stored.value
+    return {
+        **_summary(letter),
+        "key": _plain(letter.stored.key),
+        "headers": [{"name": n, "value": _plain(v)} for n, v in letter.stored.headers],
+        "value": _plain(value),
+        # What is no text is still to be had to the byte.
+        "value_base64": None if value is None else base64.b64encode(value).decode(),
+    }
+
+
+def _row(letter: Letter) -> tuple[str, ...]:
+    return (
+        letter.place,
+        _time(letter),
+        letter.reason,
+        _campaign(letter),
+        str(letter.source),
+        letter.detail,
+    )
+
+
+def _show(letter: Letter) -> None:
+    stored = letter.stored
+    lines = {
+        "place": letter.place,
+        "time": _time(letter),
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "campaign": _campaign(letter),
+        "source": str(letter.source),
+        "key": "(none)" if stored.key is None else _text(stored.key),
+    }
+    for name, text in lines.items():
+        typer.echo(f"{name}: {printable(text)}")
+    typer.echo("headers:")
+    for name, value in stored.headers:
+        typer.echo(f"  {printable(name)}: {printable(_plain(value) or '')}")
+    typer.echo("value:" if stored.value is not None else "value: (none)")
+    try:
+        text = orjson.dumps(orjson.loads(stored.value or b""), option=orjson.OPT_INDENT_2).decode()
+    except orjson.JSONDecodeError:
+        text = _text(stored.value or b"")
+    typer.echo(printable_lines(text))
+
+
+def _report(result: Replay, *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        planned = [asdict(each) | {"source": each.source._asdict()} for each in result.planned]
+        show_json(asdict(result) | {"dry_run": dry_run, "planned": planned})
+    else:
+        if result.planned:
+            rows = ((p.place, str(p.source), p.fault or "") for p in result.planned)
+            stream_table(_PLANNED_COLUMNS, rows)
+        written = "would be replayed" if dry_run else "replayed"
+        typer.echo(
+            f"{result.selected:,} selected: {result.replayed:,} {written}, "
+            f"{result.already:,} were before"
+        )
+    if result.still_dead:
+        warn(f"{result.still_dead:,} of the replayed are no events still, and will die again")
+    if result.unknown:
+        warn(
+            f"{result.unknown:,} are left out: they are older than what the input topic keeps, so "
+            f"nobody can tell whether they were replayed before. --may-mail-twice takes them too"
+        )
+    if result.unpatchable:
+        warn(f"{result.unpatchable:,} are left out: they are no JSON, so --fix cannot be applied")
+    if result.too_large:
+        warn(f"{result.too_large:,} are refused by Kafka for their size")
+    _warn_of_strangers(result.strangers)
+
+
+def _warn_of_strangers(count: int) -> None:
+    if count:
+        warn(f"{count:,} records of the topic are no dead letters: they lack the headers of one")
+
+
+def _read_fix(fix: str | None) -> Patch | None:
+    if fix is None:
+        return None
+    try:
+        return read_patch(fix)
+    except BadPatchError as error:
+        fail(f"--fix: {error}", WRONG_USE)
+
+
+def _parse_place(text: str) -> tuple[int, int]:
+    partition, slash, offset = text.partition("/")
+    if not (
+        slash
+        and partition.isascii()
+        and partition.isdecimal()
+        and offset.isascii()
+        and offset.isdecimal()
+    ):
+        fail(f"{text!r} is not PARTITION/OFFSET", WRONG_USE)
+    return int(partition), int(offset)
+
+
+def _before(reader: Reader, topic: str, until: datetime | None) -> list[Span]:
+    """What is to be deleted: up to the end that is seen now, or to the first that is too young."""
+    spans = reader.spans(topic)
+    if until is None:
+        return spans
+    younger = reader.since(topic, spans, milliseconds(until))
+    return [span._replace(end=young.start) for span, young in zip(spans, younger, strict=True)]
+
+
+def _confirm(topic: str, count: int, until: datetime | None) -> None:
+    if not sys.stdin.isatty():
+        fail("nothing is deleted without --yes", WRONG_USE)
+    which = "" if until is None else f" before {as_text(until)}"
+    question = f"Delete {count:,} offsets of {topic}{which} for good?"
+    if not typer.confirm(question, err=True):
+        fail("nothing was deleted")
+
+
+def _delete(settings: Settings, topic: str, spans: Iterable[Span]) -> None:
+    ends = [TopicPartition(topic, s.partition, s.end) for s in spans if s.start < s.end]
+    with kafka_admin(settings) as admin:
+        for future in admin.delete_records(ends).values():
+            future.result()
+
+
+def _campaign(letter: Letter) -> str:
+    organization, campaign_id = letter.names[:2]
+    return f"{organization}/{campaign_id}" if organization and campaign_id else "-"
+
+
+def _time(letter: Letter) -> str:
+    return as_text(from_milliseconds(letter.stored.timestamp_ms))
+
+
+def _plain(value: str | bytes | None) -> str | None:
+    return _text(value) if isinstance(value, bytes) else value
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="backslashreplace")

@@ -1,0 +1,131 @@
+"""`streamer progress`: how far a campaign is."""
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from streamer.cli.common import (
+    FAILED,
+    WRONG_USE,
+    CampaignArgument,
+    CampaignName,
+    ConfigOption,
+    JsonOption,
+    fail,
+    read_settings,
+    redis_client,
+    show_json,
+    show_table,
+    warn,
+)
+from streamer.ledger import keys, lease
+from streamer.ledger.connection import Client
+from streamer.model.campaign import CampaignState
+from streamer.model.reasons import Status
+from streamer.progress.fold import CampaignKey
+from streamer.progress.report import Report, Reporter
+from streamer.progress.store import Store
+from streamer.settings import Settings
+
+NOBODY_COUNTS = "nobody counts at the moment: start a worker, or streamer project"
+
+_LOOK_EVERY_S = 0.5
+
+
+def progress(
+    campaign: CampaignArgument,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until the campaign is complete.")
+    ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="S", help="With --wait: fail after so many seconds."),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how far a campaign is.
+
+    Complete is one of which it was said how many recipients it has, when so many were received
+    and all of them have ended.
+    """
+    if timeout is not None and not wait:
+        fail("--timeout is for --wait", WRONG_USE)
+    settings = read_settings(config)
+    with redis_client(settings) as client:
+        reporter = Reporter(client, Store(client, settings.kafka.group_id))
+        report = find(reporter, campaign)
+        _warn(settings, client, report, wait=wait)
+        if wait:
+            report = _wait(reporter, campaign, timeout)
+    if as_json:
+        show_json(report.as_json(datetime.now(UTC)))
+    else:
+        _show(report)
+    if wait and not report.is_complete:
+        raise typer.Exit(FAILED)
+
+
+def find(reporter: Reporter, name: CampaignName) -> Report:
+    """The campaign's report; the command ends with 1 if nobody knows it."""
+    report = reporter.report(CampaignKey(*name))
+    if report is None:
+        fail(f"campaign {name} is not defined, and no record that named it was counted")
+    return report
+
+
+def _warn(settings: Settings, client: Client, report: Report, *, wait: bool) -> None:
+    if not lease.is_held(client, keys.progress_lease(settings.kafka.group_id)):
+        warn(NOBODY_COUNTS)
+    if wait and report.expected is None:
+        warn(
+            "nobody said how many recipients it has, so it is not complete before they do: "
+            "streamer produce --done, or streamer campaign close"
+        )
+
+
+def _wait(reporter: Reporter, campaign: CampaignName, timeout: float | None) -> Report:
+    """Wait for the campaign's end; what it answers is not complete if that took too long."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    try:
+        while True:
+            report = find(reporter, campaign)
+            if report.is_complete:
+                return report
+            if report.state is CampaignState.CANCELLED:
+                warn(f"campaign {campaign} is cancelled: it will not be complete")
+                return report
+            if deadline is not None and time.monotonic() >= deadline:
+                warn(f"campaign {campaign} is not complete after {timeout:g} s")
+                return report
+            time.sleep(_LOOK_EVERY_S)
+    except KeyboardInterrupt:
+        fail("interrupted")
+
+
+def _show(report: Report) -> None:
+    counts, eta = report.counts, report.eta(datetime.now(UTC))
+    typer.echo(f"campaign: {'/'.join(report.key)}")
+    typer.echo(f"state: {report.state}")
+    typer.echo(f"expected: {'nobody said' if report.expected is None else f'{report.expected:,}'}")
+    rows = [("received", f"{counts.received:,}")]
+    for status in (*Status, "dead"):
+        rows.append((str(status), f"{counts.ended(status):,}"))
+        rows += [
+            (f"  {reason}", f"{count:,}")
+            for (word, reason), count in sorted(counts.endings.items())
+            if word == status and reason and count
+        ]
+    rows += [("parked", f"{counts.parked:,}"), ("in flight", f"{counts.in_flight:,}")]
+    width = max(len(count) for _, count in rows)
+    show_table(("STATUS", "RECIPIENTS"), [(status, count.rjust(width)) for status, count in rows])
+    if counts.first is not None:
+        typer.echo(f"started: {counts.first}")
+    if report.is_complete and counts.last is not None:
+        typer.echo(f"finished: {counts.last}")
+    if counts.per_second is not None:
+        typer.echo(f"outcomes a second: {counts.per_second:,.1f}")
+    if eta is not None:
+        typer.echo(f"eta: {eta:%Y-%m-%dT%H:%M:%SZ}")

@@ -1,0 +1,110 @@
+"""`streamer project`: counts the progress of campaigns."""
+
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Annotated
+
+import typer
+from confluent_kafka.admin import AdminClient
+
+from streamer import logs
+from streamer.cli.common import ConfigOption, fail, kafka_admin, read_settings, redis_client, warn
+from streamer.progress.arrivals import ProjectionError
+from streamer.progress.kafka import EARLIEST, OffsetsQuestion, partitions_of
+from streamer.progress.projector import Projector
+from streamer.progress.store import Store
+from streamer.settings import Settings
+from streamer.worker.health import HealthServer
+
+_STEP_LIMIT_S = 60.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def project(
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild",
+            help="Drop the counts first, and count the topics from their beginning. "
+            "What their retention has cut is counted no more.",
+        ),
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Count the progress of campaigns, until SIGTERM or SIGINT.
+
+    Workers do this too, unless `progress.embedded` is false. Several at once count nothing twice.
+    """
+    settings = read_settings(config)
+    stop = threading.Event()
+
+    def on_signal(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        stop.set()
+
+    with kafka_admin(settings) as admin:
+        _check_topics(settings, admin, rebuild=rebuild)
+    with redis_client(settings) as client:
+        if rebuild:
+            _drop(Store(client, settings.kafka.group_id))
+        projector = Projector(settings, lambda: warn("caught up with the topics"))
+    logs.configure(settings.log, f"{settings.worker.id}-project")
+    server = _serve_metrics(settings, projector)
+    previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    try:
+        projector.work(stop)
+    except ProjectionError as error:
+        fail(str(error))
+    finally:
+        if server is not None:
+            server.close()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _check_topics(settings: Settings, admin: AdminClient, *, rebuild: bool) -> None:
+    topics = settings.topics
+    wanted = (topics.recipients, topics.parked, topics.outcomes, topics.dead_letters)
+    found = partitions_of(admin, wanted)
+    if missing := [topic for topic in wanted if topic not in found]:
+        fail(
+            f"topics that do not exist: {', '.join(missing)}; "
+            f"create them with: streamer topics create"
+        )
+    if not rebuild:
+        return
+    places = [(topic, partition) for topic, numbers in found.items() for partition in numbers]
+    beginnings = OffsetsQuestion(admin, places, EARLIEST).answer()
+    if cut := sorted({topic for (topic, _), offset in beginnings.items() if offset > 0}):
+        warn(
+            f"retention has cut the beginning of {', '.join(cut)}: older records are counted no "
+            f"more. A campaign of that time shows fewer than it had, and where its recipients are "
+            f"gone and its outcomes are not, fewer than 0 in flight"
+        )
+
+
+def _serve_metrics(settings: Settings, projector: Projector) -> HealthServer | None:
+    """Serve metrics as a worker does; beside one on the same machine there may be no port."""
+    port = settings.metrics.port
+    if port == 0:
+        return None
+
+    def steps() -> bool:
+        return time.monotonic() - projector.last_step < _STEP_LIMIT_S
+
+    try:
+        return HealthServer(port, healthy=steps, ready=steps)
+    except OSError as error:
+        warn(
+            f"metrics.port: port {port} cannot be listened on ({error.strerror}), so there are "
+            f"no metrics; choose another, or 0 for none"
+        )
+        return None
+
+
+def _drop(store: Store) -> None:
+    generation = store.open(anew=True).generation
+    store.drop_older(generation)
+    warn("the counts are dropped, counting from the beginning of the topics")

@@ -1,0 +1,146 @@
+"""Recipients tried again: fresh records of those whose outcome shall be bettered."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from streamer.cli.common import CampaignName
+from streamer.cli.repair.choice import Candidate, Choice
+from streamer.cli.repair.fenced import Checkpoint, FencedWriter, Outgoing, chunked, no_checkpoint
+from streamer.cli.repair.marked import Marked
+from streamer.cli.repair.reading import Reader, Span, Stored
+from streamer.cli.repair.told import Told
+from streamer.model import marks
+from streamer.model.record import Coordinates
+from streamer.model.wire import REPLACES
+from streamer.settings import Settings
+
+
+@dataclass(slots=True)
+class Retry:
+    """What became of the recipients that were chosen.
+
+    Attributes:
+        selected: how many there are.
+        already: tried again before.
+        retried: written now, or that would be.
+        gone: the original record is no more, so there is nothing to write.
+        too_large: refused by Kafka for their size.
+        unreadable: records of the outcomes' topic that are no outcomes.
+        planned: of a dry run, the outcome of each that would be tried again.
+    """
+
+    selected: int = 0
+    already: int = 0
+    retried: int = 0
+    gone: int = 0
+    too_large: int = 0
+    unreadable: int = 0
+    planned: list[Candidate] = field(default_factory=list)
+
+
+class Retrier:
+    """Tries recipients of a campaign again, each outcome once."""
+
+    def __init__(
+        self, settings: Settings, reader: Reader, campaign: CampaignName, choice: Choice
+    ) -> None:
+        self._settings = settings
+        self._reader = reader
+        self._campaign = campaign
+        self._choice = choice
+        self._topic = settings.topics.recipients
+        self.result = Retry()
+
+    def plan(self) -> None:
+        """Only say what would be done; a retry that is under way is not disturbed.
+
+        Raises:
+            ReadError: a topic cannot be read.
+            KafkaException: Kafka cannot be used.
+        """
+        chosen = self._select()
+        if not chosen:
+            return
+        marked = self._look_back(chosen)
+        self.result.planned = [chosen[source] for source, _ in self._due(chosen, marked)]
+        self.result.retried = len(self.result.planned)
+        self._settle()
+
+    def run(self, checkpoint: Checkpoint = no_checkpoint) -> None:
+        """Try them again. What was done when it fails stands in `result`.
+
+        Raises:
+            ReadError: a topic cannot be read.
+            WriteError: nothing more can be written.
+            KafkaException: Kafka cannot be used.
+        """
+        chosen = self._select()
+        if not chosen:
+            return
+        writer = FencedWriter(self._settings, "retry", self._reader.trouble, checkpoint)
+        marked = self._look_back(chosen)
+        checkpoint("after_look_back")
+        for chunk in chunked(outgoing for _, outgoing in self._due(chosen, marked)):
+            refused = len(writer.write(chunk))
+            self.result.too_large += refused
+            self.result.retried += len(chunk) - refused
+        self._settle()
+
+    def _select(self) -> dict[Coordinates, Candidate]:
+        topic = self._settings.topics.outcomes
+        # To the very end: an outcome that is being written may say `sent`.
+        spans = self._reader.spans(topic, undecided=True)
+        told = Told(self._campaign)
+        for _, outcome in told.among(self._reader.read(topic, spans, "outcomes")):
+            self._choice.nominate(outcome)
+        self.result.unreadable = told.unreadable
+        if self._choice.is_empty:
+            return {}
+        for _, outcome in told.among(self._reader.read(topic, spans, "outcomes again")):
+            self._choice.weigh(outcome)
+        chosen = {outcome.coordinates: outcome for outcome in self._choice.chosen()}
+        self.result.selected = len(chosen)
+        return chosen
+
+    def _look_back(self, chosen: dict[Coordinates, Candidate]) -> Marked:
+        marked = Marked.by(marks.RETRY_OF, self._reader, self._topic, chosen)
+        self.result.already = len(marked.done)
+        return marked
+
+    def _due(
+        self, chosen: dict[Coordinates, Candidate], marked: Marked
+    ) -> Iterator[tuple[Coordinates, Outgoing]]:
+        """The originals that are still there, and the record of each."""
+        due = chosen.keys() - marked.done
+        spans = _around(source for source in due if marked.covers(source))
+        for stored in self._reader.read(self._topic, spans, "original records"):
+            if stored.coordinates in due:
+                batch_id = chosen[stored.coordinates].batch_id
+                yield stored.coordinates, _outgoing(stored, marked, batch_id)
+
+    def _settle(self) -> None:
+        """Whoever was neither tried again nor left out has no record any more."""
+        result = self.result
+        result.gone = result.selected - result.already - result.retried - result.too_large
+
+
+def _around(sources: Iterable[Coordinates]) -> list[Span]:
+    """Of each partition, from the first of the sources to the last."""
+    spans: dict[int, Span] = {}
+    for _, partition, offset in sources:
+        span = spans.get(partition, Span(partition, offset, offset + 1))
+        spans[partition] = Span(partition, min(span.start, offset), max(span.end, offset + 1))
+    return list(spans.values())
+
+
+def _outgoing(original: Stored, marked: Marked, batch_id: str | None) -> Outgoing:
+    source = original.coordinates
+    attempt = marks.attempt(original.words) + 1
+    headers = [
+        *marks.own_headers(original.headers),
+        (marks.RETRY_OF, str(source).encode()),
+        (marks.ATTEMPT, str(attempt).encode()),
+    ]
+    if batch_id is not None:
+        headers.append((REPLACES, batch_id.encode()))
+    return Outgoing(marked.partition(source), original.key, original.value, headers)

@@ -1,0 +1,171 @@
+"""`streamer trace`: the whole story of one recipient."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from pydantic import JsonValue
+
+from streamer.cli.common import (
+    FAILED,
+    WRONG_USE,
+    CampaignArgument,
+    CampaignName,
+    ConfigOption,
+    JsonOption,
+    fail,
+    read_settings,
+    redis_client,
+    show_json,
+    warn,
+)
+from streamer.cli.repair.reading import topic_reader
+from streamer.cli.repair.shown import printable, stream_table
+from streamer.cli.repair.story import Event, Kind, Standing, Story, Who
+from streamer.cli.repair.times import as_text, from_milliseconds
+from streamer.ledger.claim_reader import Holding
+from streamer.model.outcome import same_address
+
+_COLUMNS = (("TIME", 24), ("WHAT", 11), ("STANDS AT", 28), ("", 0))
+_SILENT = ("recipient_id", "email", "occurred_at")
+
+
+def trace(
+    campaign: CampaignArgument,
+    email: Annotated[str | None, typer.Option(help="Whose: by the address.")] = None,
+    recipient: Annotated[
+        str | None, typer.Option(metavar="ID", help="Whose: by the recipient's id.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell the whole story of one recipient of a campaign.
+
+    Its input records, whether they were parked, how each ended, and what the ledger says now.
+    All topics are read, so with many records it takes its time.
+    """
+    settings = read_settings(config)
+    if (email is None) == (recipient is None):
+        fail("give one of --email and --recipient", WRONG_USE)
+    story = Story(campaign, Who(recipient, None if email is None else same_address(email)))
+    with topic_reader(settings) as reader:
+        story.gather(reader, settings)
+    with redis_client(settings) as client:
+        standings = story.standings(client)
+    if as_json:
+        show_json(_as_json(campaign, story.events, standings))
+    else:
+        _show(campaign, story.events, standings)
+    if story.unreadable:
+        warn(f"{story.unreadable:,} records of the outcomes are none that can be read")
+    if not story.events and not any(standing.holding for standing in standings):
+        warn(f"nothing is known of {recipient or email} in campaign {campaign}")
+        raise typer.Exit(FAILED)
+
+
+def _show(campaign: CampaignName, events: list[Event], standings: list[Standing]) -> None:
+    typer.echo(f"campaign: {campaign}")
+    if events:
+        stream_table(_COLUMNS, map(_row, events))
+    for standing in standings:
+        typer.echo()
+        typer.echo(f"The ledger now, for {printable(standing.address)}")
+        typer.echo(f"  suppressed: {'yes' if standing.is_suppressed else 'no'}")
+        if standing.holding is None:
+            typer.echo("  claimed: no")
+            continue
+        for line in _claim_lines(standing.holding):
+            typer.echo(f"  {printable(line)}")
+
+
+def _row(event: Event) -> tuple[str, ...]:
+    return (
+        as_text(from_milliseconds(event.timestamp_ms)),
+        event.kind.replace("_", " "),
+        str(event.stands_at),
+        "; ".join(_words(event)),
+    )
+
+
+def _words(event: Event) -> Iterator[str]:
+    if event.source != event.stands_at:
+        yield f"of {event.source}"
+    facts = event.facts
+    if event.kind is Kind.PARKED:
+        yield f"for {facts['parked_for']}"
+        until = facts["parked_until_ms"]
+        if isinstance(until, int):
+            yield f"until {as_text(from_milliseconds(until))}"
+        yield "waiting now" if facts["is_waiting"] else "left since"
+        return
+    for name, value in facts.items():
+        if value not in (None, 0, "") and name not in _SILENT:
+            yield f"{name.replace('_', ' ')}: {value}"
+
+
+def _claim_lines(holding: Holding) -> Iterator[str]:
+    claim, batch = holding
+    yield f"claimed: by {claim.coordinates}, as item {claim.item} of batch {claim.batch_id}"
+    if batch is None:
+        yield "  the batch is gone: the ledger has lost it, or its time was over"
+        return
+    pinned = "laid down" if batch.pinned_at is None else f"pinned at {as_text(batch.pinned_at)}"
+    yield f"  {pinned}, account {batch.account}"
+    if batch.result is None:
+        yield "  still open: no result yet"
+    else:
+        outcome = batch.result.outcome(claim.item, claim.batch_id)
+        words = (outcome.status, outcome.reason, outcome.email_id, outcome.detail)
+        yield f"  result: {', '.join(word for word in words if word)}"
+
+
+def _as_json(
+    campaign: CampaignName, events: list[Event], standings: list[Standing]
+) -> dict[str, JsonValue]:
+    return {
+        "organization_id": campaign.organization,
+        "campaign_id": campaign.campaign_id,
+        "events": [
+            {
+                "kind": event.kind.value,
+                "time": as_text(from_milliseconds(event.timestamp_ms)),
+                "stands_at": {**event.stands_at._asdict()},
+                "source": {**event.source._asdict()},
+                **event.facts,
+            }
+            for event in events
+        ],
+        "ledger": [
+            {
+                "address": standing.address,
+                "suppressed": standing.is_suppressed,
+                "claim": None if standing.holding is None else _claim(standing.holding),
+            }
+            for standing in standings
+        ],
+    }
+
+
+def _claim(holding: Holding) -> JsonValue:
+    claim, batch = holding
+    shown: dict[str, JsonValue] = {
+        "coordinates": claim.coordinates,
+        "batch_id": claim.batch_id,
+        "item": claim.item,
+        "batch": None,
+    }
+    if batch is None:
+        return shown
+    result: JsonValue = None
+    if batch.result is not None:
+        outcome = batch.result.outcome(claim.item, claim.batch_id)
+        result = {
+            "status": outcome.status.value,
+            "reason": outcome.reason,
+            "detail": outcome.detail,
+            "email_id": outcome.email_id,
+            "attempts": outcome.attempts,
+        }
+    pinned_at = None if batch.pinned_at is None else as_text(batch.pinned_at)
+    shown["batch"] = {"pinned_at": pinned_at, "account": batch.account, "result": result}
+    return shown

@@ -1,0 +1,301 @@
+"""`streamer watch`: campaigns as they go, live."""
+
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from streamer.cli.common import (
+    CampaignName,
+    ConfigOption,
+    kafka_admin,
+    parse_campaign,
+    read_settings,
+    redis_client,
+)
+from streamer.cli.progress import NOBODY_COUNTS, find
+from streamer.ledger import campaigns, keys, lease
+from streamer.ledger.connection import Client
+from streamer.ledger.holds import Holds
+from streamer.model.campaign import CampaignState
+from streamer.model.reasons import Status
+from streamer.progress.fold import CampaignKey
+from streamer.progress.kafka import (
+    LATEST,
+    CommittedQuestion,
+    OffsetsQuestion,
+    partitions_of,
+)
+from streamer.progress.report import Report, Reporter
+from streamer.progress.store import Store
+from streamer.settings import Settings
+
+_EVERY_S = 1.0
+_LINES_EVERY_S = 10.0
+_RATE_OVER_S = 30.0
+_BAR_WIDTH = 18
+_COUNTS_WIDTH = len("1,000,000 of 1,000,000")
+_LINES_OF_ONE = 2
+_OTHER_LINES = 5
+_MARKS = {
+    CampaignState.ACTIVE: "",
+    CampaignState.PAUSED: "paused",
+    CampaignState.CANCELLED: "cancelled",
+    CampaignState.COMPLETED: "complete",
+}
+
+
+@dataclass(slots=True)
+class View:
+    """What is shown at one moment."""
+
+    reports: list[Report]
+    rates: dict[CampaignKey, float]
+    left_out: int
+    lag: int | None
+    is_counted: bool
+    held: list[str]
+    now: datetime
+
+
+Show = Callable[[View], None]
+
+
+@dataclass(slots=True)
+class Rates:
+    """How fast campaigns go now, from how far they were a while ago."""
+
+    _seen: dict[CampaignKey, deque[tuple[float, int]]] = field(default_factory=dict)
+
+    def of(self, report: Report, now: float) -> float:
+        """Take what was seen, `now` in monotonic seconds; returns endings a second."""
+        seen = self._seen.setdefault(report.key, deque())
+        seen.append((now, report.ended))
+        while len(seen) > 2 and now - seen[1][0] >= _RATE_OVER_S:
+            seen.popleft()
+        then, ended = seen[0]
+        return max(0.0, (report.ended - ended) / (now - then)) if now > then else 0.0
+
+
+def watch(
+    campaign: Annotated[
+        CampaignName | None,
+        typer.Argument(metavar="[CAMPAIGN]", parser=parse_campaign, help="This one only."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show one or all campaigns as they go, until Ctrl-C, or until the one is complete.
+
+    Without a terminal it prints a line for each campaign now and then.
+    """
+    settings = read_settings(config)
+    with redis_client(settings) as client, kafka_admin(settings) as admin:
+        store = Store(client, settings.kafka.group_id)
+        reporter = Reporter(client, store)
+        if campaign is not None:
+            find(reporter, campaign)
+        eyes = _Eyes(settings, client, store, reporter, admin, campaign)
+        try:
+            _watch(eyes, campaign)
+        except KeyboardInterrupt:
+            return
+
+
+def held_accounts(client: Client, accounts: Iterable[str]) -> list[str]:
+    """The accounts that are held, each in a few words."""
+    return [
+        f"{account}{f' ({domain})' if domain else ''}: {hold.reason}"
+        for account, state in Holds(client).read(accounts).items()
+        for domain, hold in state.holds.items()
+    ]
+
+
+def _watch(eyes: "_Eyes", campaign: CampaignName | None) -> None:
+    with _screen() if sys.stdout.isatty() else nullcontext(_Lines()) as show:
+        while True:
+            view = eyes.look()
+            show(view)
+            if campaign is not None and all(report.is_complete for report in view.reports):
+                return
+            time.sleep(_EVERY_S)
+
+
+class _Eyes:
+    """Looks at campaigns and at the group's lag."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        store: Store,
+        reporter: Reporter,
+        admin: AdminClient,
+        campaign: CampaignName | None,
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._reporter = reporter
+        self._campaign = campaign
+        self._rates = Rates()
+        self._group = settings.kafka.group_id
+        self._accounts = list(settings.accounts)
+        self._lag = _Lag(settings, admin)
+
+    def look(self) -> View:
+        names = [CampaignKey(*self._campaign)] if self._campaign else self._all()
+        found = [report for report in self._reporter.reports(names) if report is not None]
+        now = time.monotonic()
+        rates = {report.key: self._rates.of(report, now) for report in found}
+        # Those that go on before those that ended, and of each the latest.
+        found.sort(key=lambda report: report.counts.last or "", reverse=True)
+        found.sort(key=lambda report: report.is_complete)
+        most = max(1, (shutil.get_terminal_size().lines - _OTHER_LINES) // _LINES_OF_ONE)
+        return View(
+            reports=found[:most] if sys.stdout.isatty() else found,
+            rates=rates,
+            left_out=max(0, len(found) - most),
+            lag=self._lag.measure(),
+            is_counted=lease.is_held(self._client, keys.progress_lease(self._group)),
+            held=held_accounts(self._client, self._accounts),
+            now=datetime.now(UTC),
+        )
+
+    def _all(self) -> list[CampaignKey]:
+        defined = {
+            CampaignKey(organization, campaign_id)
+            for organization in campaigns.organizations(self._client)
+            for campaign_id in campaigns.ids(self._client, organization)
+        }
+        return sorted(defined | set(self._store.campaigns()))
+
+
+class _Lag:
+    """How many recipients the workers' group has not committed yet."""
+
+    def __init__(self, settings: Settings, admin: AdminClient) -> None:
+        topic = settings.topics.recipients
+        self._admin = admin
+        self._group = settings.kafka.group_id
+        numbers = partitions_of(admin, [topic]).get(topic, [])
+        self._partitions = [(topic, number) for number in numbers]
+
+    def measure(self) -> int | None:
+        """None while Kafka does not answer."""
+        try:
+            ends = OffsetsQuestion(self._admin, self._partitions, LATEST)
+            committed = CommittedQuestion(self._admin, self._group, self._partitions).answer()
+            return sum(
+                max(0, end - committed.get(place, 0)) for place, end in ends.answer().items()
+            )
+        except KafkaException:
+            return None
+
+
+@contextmanager
+def _screen() -> Iterator[Show]:
+    with Live(console=Console(), auto_refresh=False) as live:
+        yield lambda view: live.update(render(view), refresh=True)
+
+
+class _Lines:
+    """Prints a campaign when it changed, and not too often."""
+
+    def __init__(self) -> None:
+        self._shown: dict[CampaignKey, tuple[float, Report]] = {}
+
+    def __call__(self, view: View) -> None:
+        now = time.monotonic()
+        for report in view.reports:
+            at, before = self._shown.get(report.key, (float("-inf"), None))
+            if report == before or (now - at < _LINES_EVERY_S and not report.is_complete):
+                continue
+            self._shown[report.key] = now, report
+            typer.echo(line(report, view.rates[report.key], view.now))
+
+
+def line(report: Report, rate: float, now: datetime) -> str:
+    """A campaign in one line of plain text."""
+    counts = report.counts
+    parts = [
+        f"{report.ended:,} of {report.total:,}",
+        *(f"{status} {count:,}" for status, count in _statuses(report) if count),
+        f"{rate:,.0f}/s",
+    ]
+    if counts.parked:
+        parts.insert(-1, f"parked {counts.parked:,}")
+    if left := _time_left(report, rate, now):
+        parts.append(f"{left} left")
+    if mark := _MARKS[report.state]:
+        parts.append(mark)
+    return f"{'/'.join(report.key)}: {', '.join(parts)}"
+
+
+def render(view: View) -> RenderableType:
+    """The view for a terminal; 80 columns are enough."""
+    blocks: list[RenderableType] = []
+    for report in view.reports:
+        blocks += _campaign(report, view.rates[report.key], view.now)
+    if not view.reports:
+        blocks.append(Text("no campaigns yet", style="dim"))
+    if view.left_out:
+        blocks.append(Text(f"and {view.left_out:,} more", style="dim"))
+    lag = "unknown, Kafka does not answer" if view.lag is None else f"{view.lag:,} recipients"
+    blocks.append(Text(f"lag: {lag}", style="dim"))
+    if not view.is_counted:
+        blocks.append(Text(NOBODY_COUNTS, style="bold red"))
+    blocks += [Text(f"held: {words}", style="bold red") for words in view.held]
+    return Group(*blocks)
+
+
+def _campaign(report: Report, rate: float, now: datetime) -> list[RenderableType]:
+    left = _time_left(report, rate, now)
+    state = _MARKS[report.state] or (f"{left} left" if left else "")
+    head = Table.grid(expand=True, padding=(0, 1))
+    head.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    head.add_column(width=_BAR_WIDTH)
+    head.add_column(justify="right", no_wrap=True, min_width=_COUNTS_WIDTH)
+    head.add_row(
+        Text("/".join(report.key), "bold"),
+        ProgressBar(max(1, report.total), report.ended, _BAR_WIDTH),
+        Text(f"{report.ended:,} of {report.total:,}"),
+    )
+    counts = [f"{status} {count:,}" for status, count in _statuses(report) if count]
+    if report.counts.parked:
+        counts.append(f"parked {report.counts.parked:,}")
+    if report.counts.in_flight:
+        counts.append(f"in flight {report.counts.in_flight:,}")
+    tail = Table.grid(expand=True, padding=(0, 1))
+    tail.add_column(ratio=1)
+    tail.add_column(justify="right", no_wrap=True)
+    tail.add_row(
+        Text("  " + "  ".join(counts), "dim"),
+        Text(f"{rate:,.0f}/s  {state}".rstrip(), "dim"),
+    )
+    return [head, tail]
+
+
+def _statuses(report: Report) -> list[tuple[str, int]]:
+    return [(str(status), report.counts.ended(status)) for status in (*Status, "dead")]
+
+
+def _time_left(report: Report, rate: float, now: datetime) -> str:
+    """How long it still takes, in words; empty if that cannot be said."""
+    eta = report.eta(now, rate)
+    if eta is None:
+        return ""
+    left = timedelta(seconds=round((eta - now).total_seconds()))
+    return str(left)

@@ -1,0 +1,6 @@
+-- Say how many recipients a campaign has, and have it judged.
+-- KEYS: campaign, due
+-- ARGV: campaign, expected
+redis.call('HSET', KEYS[1], 'expected', ARGV[2])
+redis.call('HSET', KEYS[2], ARGV[1], redis.call('HINCRBY', KEYS[2], '', 1))
+return 1

@@ -1,0 +1,165 @@
+"""When a campaign is complete, and what is published of it then.
+
+A campaign of which is said how many recipients it has is complete when as many input records, or
+more, were received, each of them has ended, and none is parked. That is judged on counts of
+everything that had been written when they were asked for: the topics are first read to the ends
+that they had then. So whoever writes all recipients, and only then says how many, can say less
+than came, and is not answered too early.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from streamer.model.campaign import CampaignState
+from streamer.progress.fold import Place
+from streamer.progress.kafka import LATEST, Offsets, OffsetsQuestion
+from streamer.progress.report import Report, Reporter
+from streamer.progress.store import Due, Look, Store
+from streamer.progress.summaries import Summaries
+
+logger = logging.getLogger(__name__)
+
+_EVERY_S = 1.0
+_MOST_AT_ONCE = 500
+
+
+class Ends:
+    """The ends that partitions had at one moment, and whether a reader has come there."""
+
+    def __init__(self, admin: AdminClient, places: Iterable[Place]) -> None:
+        partitions = {(place.topic, place.partition) for place in places}
+        self._question = OffsetsQuestion(admin, partitions, LATEST)
+        self._ends: Offsets | None = None
+
+    def reached(self, positions: Mapping[Place, int]) -> bool:
+        """Whether every position is at its end, or behind it; does not wait.
+
+        Raises:
+            KafkaException: the ends cannot be had.
+        """
+        if self._ends is None:
+            if not self._question.is_answered:
+                return False
+            self._ends = self._question.answer()
+        return all(
+            at >= self._ends.get((place.topic, place.partition), 0)
+            for place, at in positions.items()
+        )
+
+
+class Judge:
+    """Completes campaigns and publishes their summaries, one for each change of their counts.
+
+    A crash leaves a campaign due, so it is judged again. What was published before is known by
+    its digest, which is written after it: between the two a crash repeats the same summary.
+    """
+
+    def __init__(
+        self, store: Store, reporter: Reporter, summaries: Summaries, admin: AdminClient
+    ) -> None:
+        self._store = store
+        self._reporter = reporter
+        self._summaries = summaries
+        self._admin = admin
+        self._due: list[Due] = []
+        self._ends: Ends | None = None
+        self._next = 0.0
+
+    def step(
+        self, generation: str, positions: Mapping[Place, int], changed: Callable[[list[Due]], None]
+    ) -> None:
+        """Go on; does not wait, except for Kafka to take summaries.
+
+        Args:
+            positions: up to which everything is counted.
+            changed: is told which campaigns changed, before they are judged.
+
+        Raises:
+            redis.exceptions.RedisError: Redis cannot be used.
+        """
+        now = time.monotonic()
+        if self._ends is None:
+            if now < self._next:
+                return
+            self._next = now + _EVERY_S
+            self._due = self._store.due()
+            if self._due:
+                changed(self._due)
+                self._ends = Ends(self._admin, positions)
+            return
+        try:
+            if not self._ends.reached(positions):
+                return
+            self._ends = None
+            self._judge(generation)
+        except KafkaException as exception:
+            self._ends = None
+            logger.warning(
+                "campaigns cannot be completed now, it will be tried again",
+                extra={"error": exception.args[0].str()},
+            )
+
+    def _judge(self, generation: str) -> None:
+        for start in range(0, len(self._due), _MOST_AT_ONCE):
+            portion = self._due[start : start + _MOST_AT_ONCE]
+            complete, settled = [], []
+            for due, _, report in self._fulfilled(portion, generation):
+                if report is None or report.state is CampaignState.CANCELLED:
+                    settled.append(due)
+                elif report.state is CampaignState.PAUSED:
+                    pass  # it stays due: perhaps it is complete when it is resumed
+                elif self._complete(due, report):
+                    complete.append(due)
+            self._store.settle(dict.fromkeys(settled, ""))
+            self._publish(complete, generation)
+
+    def _fulfilled(
+        self, judged: Sequence[Due], generation: str
+    ) -> Iterator[tuple[Due, Look, Report | None]]:
+        """What is known of campaigns now; no report of one that lacks something."""
+        looks = self._store.look(due.key for due in judged)
+        for due, look in zip(judged, looks, strict=True):
+            report = self._reporter.of(due.key, look, generation)
+            is_fulfilled = report is not None and report.counts.fulfils(report.expected)
+            yield due, look, report if is_fulfilled else None
+
+    def _complete(self, due: Due, report: Report) -> bool:
+        """Whether the campaign is completed now, be it that it was before."""
+        state = self._store.complete(due)
+        if state == CampaignState.COMPLETED and report.state is CampaignState.ACTIVE:
+            logger.info("campaign completed", extra={"campaign": "/".join(due.key)})
+        return state == CampaignState.COMPLETED
+
+    def _publish(self, complete: Sequence[Due], generation: str) -> None:
+        if not self._unpublished(complete, generation):
+            return
+        self._summaries.open()
+        # Looked at again, as only what was looked at after the opening may be published.
+        unpublished = self._unpublished(complete, generation)
+        if unpublished:
+            self._summaries.publish({"/".join(d.key): value for d, value in unpublished.items()})
+        self._store.settle({due: _digest(value) for due, value in unpublished.items()})
+
+    def _unpublished(self, complete: Sequence[Due], generation: str) -> dict[Due, bytes]:
+        """The summaries that are not published yet; the others are settled."""
+        unpublished: dict[Due, bytes] = {}
+        settled = []
+        for due, look, report in self._fulfilled(complete, generation):
+            if report is None:
+                continue  # it changed since, so it is due again
+            value = report.summary()
+            if look.summary == _digest(value):
+                settled.append(due)
+            else:
+                unpublished[due] = value
+        self._store.settle(dict.fromkeys(settled, ""))
+        return unpublished
+
+
+def _digest(summary: bytes) -> str:
+    return blake2b(summary, digest_size=12).hexdigest()

@@ -1,0 +1,161 @@
+"""How the projector speaks to Kafka: properties, and questions that do not keep it waiting."""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
+    AdminClient,
+    ListOffsetsResultInfo,
+    OffsetSpec,
+)
+
+from streamer.settings import Settings
+
+Properties = dict[str, str | int | float | bool]
+Partition = tuple[str, int]
+Offsets = dict[Partition, int]
+
+EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the library's own lack
+LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+"""The end of everything that was written, what is in an open transaction included."""
+
+_REQUEST_S = 10.0
+_CONSUMER_ONLY = (
+    "group.",
+    "session.",
+    "heartbeat.",
+    "max.poll.",
+    "partition.assignment.",
+    "auto.offset.reset",
+    "isolation.level",
+)
+
+
+def consumer_config(settings: Settings) -> Properties:
+    """Properties of a consumer that is assigned by hand and joins no group."""
+    operators = {
+        name: value
+        for name, value in settings.kafka.properties.items()
+        if not name.startswith(_CONSUMER_ONLY)
+    }
+    return {
+        "bootstrap.servers": settings.kafka.bootstrap_servers,
+        "client.id": f"{settings.worker.id}-progress",
+        "group.id": f"{settings.kafka.group_id}.progress",  # asked for, and never joined
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        # What is read ahead lies in a worker's memory; a fetch may expand to several times that.
+        "queued.max.messages.kbytes": 2_048,
+        "max.partition.fetch.bytes": 131_072,
+        "fetch.queue.backoff.ms": 20,
+        **operators,
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+    }
+
+
+def client_config(settings: Settings) -> Properties:
+    """Properties of an admin client or a producer."""
+    return {
+        "bootstrap.servers": settings.kafka.bootstrap_servers,
+        "client.id": f"{settings.worker.id}-progress",
+        **{
+            name: value
+            for name, value in settings.kafka.properties.items()
+            if not name.startswith(_CONSUMER_ONLY)
+        },
+    }
+
+
+class OffsetsQuestion:
+    """The ends or the beginnings of partitions, asked for in the background.
+
+    Args:
+        spec: `EARLIEST` or `LATEST`.
+    """
+
+    def __init__(
+        self, admin: AdminClient, partitions: Iterable[Partition], spec: OffsetSpec
+    ) -> None:
+        asked = {TopicPartition(*partition): spec for partition in partitions}
+        self._futures: Mapping[TopicPartition, Future[ListOffsetsResultInfo]] = (
+            admin.list_offsets(
+                asked,
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                request_timeout=_REQUEST_S,
+            )
+            if asked
+            else {}
+        )
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether `answer` answers at once."""
+        return all(future.done() for future in self._futures.values())
+
+    def answer(self) -> Offsets:
+        """The offsets; waits for them.
+
+        Raises:
+            KafkaException: they cannot be had.
+        """
+        return {
+            (where.topic, where.partition): future.result().offset
+            for where, future in self._futures.items()
+        }
+
+
+class CommittedQuestion:
+    """The committed offsets of a group, asked for in the background."""
+
+    def __init__(self, admin: AdminClient, group: str, partitions: Iterable[Partition]) -> None:
+        asked = [TopicPartition(*partition) for partition in partitions]
+        self._futures: Mapping[str, Future[ConsumerGroupTopicPartitions]] = (
+            admin.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group, asked)], request_timeout=_REQUEST_S
+            )
+            if asked
+            else {}
+        )
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether `answer` answers at once."""
+        return all(future.done() for future in self._futures.values())
+
+    def answer(self) -> Offsets:
+        """The offsets of the partitions that have one; waits for them.
+
+        Raises:
+            KafkaException: they cannot be had.
+        """
+        found: Offsets = {}
+        for future in self._futures.values():
+            for each in future.result().topic_partitions or ():
+                if each.error is not None:
+                    raise KafkaException(each.error)
+                if each.offset >= 0:
+                    found[each.topic, each.partition] = each.offset
+        return found
+
+
+def partitions_of(admin: AdminClient, topics: Iterable[str]) -> dict[str, list[int]]:
+    """The partitions of those of the topics that are there.
+
+    Raises:
+        KafkaException: Kafka cannot be reached.
+    """
+    # Asked for all topics, as a question for one by its name might create it.
+    found = admin.list_topics(timeout=_REQUEST_S).topics
+    return {
+        topic: sorted(found[topic].partitions)
+        for topic in topics
+        if topic in found and found[topic].error is None
+    }

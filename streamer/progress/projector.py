@@ -1,0 +1,223 @@
+"""The projector: reads the topics, keeps the counts, completes campaigns."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from redis.exceptions import RedisClusterException, RedisError
+
+from streamer.ledger import keys
+from streamer.ledger.connection import connect
+from streamer.ledger.lease import Lease
+from streamer.progress.arrivals import Arrivals, ProjectionError, arrival_places
+from streamer.progress.departures import Departures
+from streamer.progress.fold import Cursor, Place
+from streamer.progress.gauges import Gauges
+from streamer.progress.judge import Ends, Judge
+from streamer.progress.kafka import EARLIEST, OffsetsQuestion, client_config, partitions_of
+from streamer.progress.projection import Projection
+from streamer.progress.report import Report, Reporter
+from streamer.progress.store import Due, Positions, StaleGenerationError, Store
+from streamer.progress.summaries import Summaries
+from streamer.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+REDIS_ERRORS = (RedisError, RedisClusterException)  # the one is no kind of the other
+
+_REPORTS_AT_ONCE = 500
+_LOOK_FOR_PARTITIONS_EVERY_S = 60.0
+_LEASE_WAIT_S = 2.0
+_RETRY_S = 2.0
+_HOPELESS_RETRY_S = 60.0
+
+
+def _nobody_listens() -> None:
+    """Nobody asked to be told."""
+
+
+class Projector:
+    """Projects until it is stopped. One thread runs it; any number of processes may, and the
+    counts stay exact. Who holds the lease also completes campaigns, and shows metrics.
+
+    Args:
+        caught_up: is called once, when everything was counted that had been written when this
+            started.
+
+    Attributes:
+        last_step: when it last had read the topics and counted, by the monotonic clock.
+    """
+
+    def __init__(self, settings: Settings, caught_up: Callable[[], None] = _nobody_listens) -> None:
+        self._settings = settings
+        self._client = connect(settings.redis, 2)
+        self._store = Store(self._client, settings.kafka.group_id)
+        self._reporter = Reporter(self._client, self._store)
+        self._lease = Lease(self._client, keys.progress_lease(settings.kafka.group_id))
+        self._gauges = Gauges()
+        self._summaries = Summaries(settings)
+        self._caught_up: Callable[[], None] | None = caught_up
+        self.last_step = time.monotonic()
+
+    def run(self, stop: threading.Event) -> None:
+        """Project whenever this holds the lease, whatever fails: for a thread of a worker.
+
+        What fails is logged and tried again: nobody's mail waits for the counts.
+        """
+        while not stop.is_set():
+            try:
+                if self._lease.hold():
+                    self._session(stop, only_with_lease=True)
+                else:
+                    stop.wait(_LEASE_WAIT_S)
+            except (*REDIS_ERRORS, KafkaException) as error:
+                self._pause(stop, error)
+            except ProjectionError as error:
+                logger.error("progress is not counted", extra={"cause": str(error)})
+                stop.wait(_HOPELESS_RETRY_S)
+        self._close()
+
+    def work(self, stop: threading.Event) -> None:
+        """Project, with the lease or without it: for a process of its own.
+
+        It waits for a Redis or a Kafka that cannot be reached.
+
+        Raises:
+            ProjectionError: the topics cannot be counted.
+        """
+        while not stop.is_set():
+            try:
+                self._session(stop, only_with_lease=False)
+            except (*REDIS_ERRORS, KafkaException) as error:
+                self._pause(stop, error)
+        self._close()
+
+    def _session(self, stop: threading.Event, *, only_with_lease: bool) -> None:
+        """Project from the positions in Redis on, until something says that they are not ours.
+
+        After any failure of Redis a new session begins: a server that took another's place may
+        lack what this one counted last.
+        """
+        with ExitStack() as stack:
+            session = _Session(self._settings, self._store, self._store.open())
+            stack.callback(session.close)
+            judge = Judge(self._store, self._reporter, self._summaries, session.admin)
+            session.look_for_partitions()
+            start = Ends(session.admin, session.positions)
+            is_shown = False
+            while not stop.is_set():
+                has_lease = self._lease.hold()
+                if has_lease and not is_shown:
+                    self._gauges.show(self._unfinished())
+                elif not has_lease:
+                    self._gauges.clear()
+                    if only_with_lease:
+                        return
+                is_shown = has_lease
+                try:
+                    session.step()
+                    self.last_step = time.monotonic()
+                except StaleGenerationError as error:
+                    logger.info("counting begins anew", extra={"cause": str(error)})
+                    stop.wait(0.2)
+                    return
+                if self._caught_up is not None and start.reached(session.positions):
+                    self._caught_up()
+                    self._caught_up = None
+                if has_lease:
+                    judge.step(session.generation, session.positions, self._show)
+
+    def _unfinished(self) -> Iterator[Report]:
+        names = list(self._store.campaigns())
+        for start in range(0, len(names), _REPORTS_AT_ONCE):
+            for report in self._reporter.reports(names[start : start + _REPORTS_AT_ONCE]):
+                if report is not None and not report.is_complete:
+                    yield report
+
+    def _show(self, changed: list[Due]) -> None:
+        self._gauges.show(self._reporter.reports(due.key for due in changed))
+
+    def _pause(self, stop: threading.Event, error: Exception) -> None:
+        logger.warning("progress stands still", extra={"cause": str(error)})
+        stop.wait(_RETRY_S)
+
+    def _close(self) -> None:
+        with suppress(*REDIS_ERRORS):
+            self._lease.release()
+        self._client.close()
+
+
+class _Session:
+    """Reading and counting from the positions that Redis had when it began."""
+
+    def __init__(self, settings: Settings, store: Store, stored: Positions) -> None:
+        topics = settings.topics
+        self.generation = stored.generation
+        self.admin = AdminClient(client_config(settings), logger=logger)
+        self._cursors = {
+            Cursor.RECIPIENTS: topics.recipients,
+            Cursor.PARKED: topics.parked,
+            Cursor.OUTCOMES: topics.outcomes,
+            Cursor.DEAD_LETTERS: topics.dead_letters,
+        }
+        self._stored = stored.offsets
+        self._projection = Projection(store, stored)
+        self._arrivals = Arrivals(settings)
+        self._departures = Departures(settings, self.admin)
+        self._look_at = 0.0
+
+    @property
+    def positions(self) -> dict[Place, int]:
+        """Up to which records are counted as they come."""
+        return self._arrivals.positions
+
+    def look_for_partitions(self) -> None:
+        """Read partitions that are not read yet.
+
+        Raises:
+            KafkaException: Kafka cannot be reached.
+        """
+        self._look_at = time.monotonic() + _LOOK_FOR_PARTITIONS_EVERY_S
+        partitions = partitions_of(self.admin, self._cursors.values())
+        for topic in set(self._cursors.values()) - partitions.keys():
+            logger.warning(
+                "a topic is not there, so it is not counted; create it: streamer topics create",
+                extra={"topic": topic},
+            )
+        places = arrival_places(self._cursors, partitions)
+        self._warn_of_gaps(places)
+        self._arrivals.start({place: self._stored.get(place, 0) for place in places})
+        left = [place._replace(cursor=Cursor.LEFT) for place in places if _is_parked(place)]
+        self._departures.start({place: self._stored.get(place, 0) for place in left})
+
+    def _warn_of_gaps(self, places: Iterable[Place]) -> None:
+        """Say what retention cut before it was counted: nobody can count it any more."""
+        new = {(p.topic, p.partition): p for p in places if p not in self.positions}
+        for partition, beginning in OffsetsQuestion(self.admin, new, EARLIEST).answer().items():
+            position = self._stored.get(new[partition], 0)
+            if 0 < position < beginning:
+                topic, number = partition
+                logger.warning(
+                    "records were deleted before they were counted: the counts fall short",
+                    extra={"topic": topic, "partition": number, "offsets": beginning - position},
+                )
+
+    def step(self) -> None:
+        """Count what came since; waits a moment if nothing did."""
+        if time.monotonic() >= self._look_at:
+            self.look_for_partitions()
+        arrived = self._arrivals.read()
+        self._projection.add(arrived)
+        self._projection.add(self._departures.read(self._arrivals.positions))
+
+    def close(self) -> None:
+        self._arrivals.close()
+        self._departures.close()
+
+
+def _is_parked(place: Place) -> bool:
+    return place.cursor is Cursor.PARKED

@@ -1,0 +1,164 @@
+"""What is known of a campaign, as people and other services are told it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import orjson
+from pydantic import JsonValue
+
+from streamer.ledger import keys
+from streamer.ledger.connection import Client
+from streamer.model.campaign import CampaignState
+from streamer.model.reasons import Status
+from streamer.progress.counts import DEAD, Counts
+from streamer.progress.fold import CampaignKey
+from streamer.progress.store import Look, Store
+
+_MOST_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A campaign's progress at one moment.
+
+    Attributes:
+        state: of a campaign that nobody defined `active`, until it is completed.
+        expected: how many recipients there are; None if nobody said. What `campaign close` or
+            `produce --done` set comes before what the definition says.
+    """
+
+    key: CampaignKey
+    state: CampaignState
+    expected: int | None
+    counts: Counts
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it is completed, and no record that came later is under way."""
+        is_quiet = self.counts.in_flight == 0 and self.counts.parked == 0
+        return self.state is CampaignState.COMPLETED and is_quiet
+
+    @property
+    def ended(self) -> int:
+        """How many have an outcome or are dead letters."""
+        return self.counts.outcomes + self.counts.ended(DEAD)
+
+    @property
+    def total(self) -> int:
+        """How many there are to end, as far as anybody knows."""
+        return max(self.expected or 0, self.counts.received, self.ended)
+
+    def eta(self, now: datetime, per_second: float | None = None) -> datetime | None:
+        """When the last one ends, if it goes on like this; None if that cannot be said.
+
+        Args:
+            per_second: how fast it goes; the average by default.
+        """
+        rate = per_second if per_second is not None else self.counts.per_second
+        left = self.total - self.ended
+        if self.state is not CampaignState.ACTIVE or not rate or not left:
+            return None
+        try:
+            return now + timedelta(seconds=left / rate)
+        except OverflowError:  # not in this age of the world
+            return None
+
+    def as_json(self, now: datetime) -> dict[str, JsonValue]:
+        """Everything, for a program."""
+        counts, eta = self.counts, self.eta(now)
+        return {
+            "organization_id": self.key.organization,
+            "campaign_id": self.key.campaign_id,
+            "state": self.state.value,
+            "expected": self.expected,
+            "received": counts.received,
+            **{status.value: counts.ended(status) for status in Status},
+            "dead": counts.ended(DEAD),
+            "parked": counts.parked,
+            "in_flight": counts.in_flight,
+            "reasons": {**counts.reasons},
+            "started_at": counts.first,
+            "finished_at": counts.last if self.is_complete else None,
+            "per_second": counts.per_second,
+            "eta": eta.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if eta else None,
+        }
+
+    def summary(self) -> bytes:
+        """The summary of a completed campaign, for the topic of results. The same counts make
+        the same bytes."""
+        counts = self.counts
+        return orjson.dumps(
+            {
+                "organization_id": self.key.organization,
+                "campaign_id": self.key.campaign_id,
+                "expected": self.expected,
+                "total": counts.received,
+                **{status.value: counts.ended(status) for status in Status},
+                "dead": counts.ended(DEAD),
+                "reasons": counts.reasons,
+                "started_at": counts.first,
+                "finished_at": counts.last,
+                "per_second": counts.per_second,
+            }
+        )
+
+
+class Reporter:
+    """Makes reports; remembers what some definitions expect, as a definition never changes."""
+
+    def __init__(self, client: Client, store: Store) -> None:
+        self._client = client
+        self._store = store
+        self._expectations: dict[CampaignKey, tuple[str, int | None]] = {}
+
+    def report(self, key: CampaignKey) -> Report | None:
+        """A campaign's report; None if nobody defined it and no record named it.
+
+        Raises:
+            redis.exceptions.RedisError: Redis cannot be used.
+        """
+        (report,) = self.reports([key])
+        return report
+
+    def reports(self, wanted: Iterable[CampaignKey]) -> list[Report | None]:
+        """The reports of several, in few round trips."""
+        names = list(wanted)
+        if not names:
+            return []
+        generation = self._store.current_generation()
+        looks = self._store.look(names)
+        return [self.of(key, look, generation) for key, look in zip(names, looks, strict=True)]
+
+    def of(self, key: CampaignKey, look: Look, generation: str | None) -> Report | None:
+        """The report of what was seen; counts of another generation are worth nothing."""
+        is_counted = look.generation is not None and look.generation == generation
+        is_known = any(each is not None for each in (look.version, look.state, look.expected))
+        if not is_counted and not is_known:
+            return None
+        expected = look.expected
+        if expected is None and look.version is not None:
+            expected = self._defined(key, look.version)
+        return Report(key, _state(look.state), expected, look.counts if is_counted else Counts())
+
+    def _defined(self, key: CampaignKey, version: str) -> int | None:
+        known = self._expectations.get(key)
+        if known is None or known[0] != version:
+            # Of the whole definition this one number: what else stands there may be new to us.
+            stored = cast(bytes | None, self._client.hget(keys.campaign(*key), "definition"))
+            definition = orjson.loads(stored) if stored else {}
+            if len(self._expectations) >= _MOST_REMEMBERED:
+                self._expectations.clear()
+            number = definition.get("expected_recipients")
+            known = self._expectations[key] = (version, number if type(number) is int else None)
+        return known[1]
+
+
+def _state(state: str | None) -> CampaignState:
+    if state is None:
+        return CampaignState.ACTIVE
+    try:
+        return CampaignState(state)
+    except ValueError:
+        return CampaignState.PAUSED  # as workers take it: nothing is sent

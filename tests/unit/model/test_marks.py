@@ -1,0 +1,42 @@
+"""Headers by which records refer to each other."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.model import marks
+from streamer.model.record import Coordinates
+from streamer.model.wire import source_headers
+
+coordinates = st.builds(
+    Coordinates,
+    st.text(st.sampled_from("abz019._-"), min_size=1),
+    st.integers(0, 2**31 - 1),
+    st.integers(0, 2**63 - 1),
+)
+
+
+@given(coordinates)
+def test_coordinates_are_read_as_they_were_written(where: Coordinates) -> None:
+    assert marks.parse_coordinates(str(where)) == where
+    assert marks.source(marks.words(source_headers(where))) == where
+
+
+@pytest.mark.parametrize(
+    "text", ["", "t", "t/1", "/1/2", "t/-1/2", "t/1/x", "t/1/2/3", "t/\u0661/2"]
+)
+def test_what_are_no_coordinates(text: str) -> None:
+    assert marks.parse_coordinates(text) is None
+
+
+def test_the_attempt() -> None:
+    assert marks.attempt({}) == 0
+    assert marks.attempt({marks.ATTEMPT: "3"}) == 3
+    assert marks.attempt({marks.ATTEMPT: "three"}) == 0
+
+
+def test_own_headers_are_those_that_are_not_ours() -> None:
+    own = [("trace", b"1"), ("trace", b"2"), ("empty", None)]
+    ours = [(marks.REPLAY_OF, b"t/0/0"), ("streamer-reason", b"undecodable")]
+    assert marks.own_headers([*own, *ours]) == own
+    assert marks.words([*own, *ours])["trace"] == "2"

@@ -1,0 +1,60 @@
+"""Records for the fold, without Kafka."""
+
+from dataclasses import dataclass
+
+import orjson
+
+from streamer.model.wire import REASON, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
+
+RETURNED = [(SOURCE_TOPIC, b"t"), (SOURCE_PARTITION, b"0"), (SOURCE_OFFSET, b"7")]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as the fold looks at it."""
+
+    at: int
+    body: bytes | None
+    head: list[tuple[str, bytes]] | None = None
+
+    def offset(self) -> int:
+        return self.at
+
+    def value(self) -> bytes | None:
+        return self.body
+
+    def headers(self) -> list[tuple[str, bytes]] | None:
+        return self.head
+
+
+def named(at: int, campaign: str = "spring", organization: object = "acme") -> bytes:
+    """A value that names a campaign."""
+    return orjson.dumps({"organization_id": organization, "campaign_id": campaign, "n": at})
+
+
+def event(at: int, campaign: str = "spring", head: list[tuple[str, bytes]] | None = None) -> Record:
+    """A recipient's event, or a parked one."""
+    return Record(at, named(at, campaign), head)
+
+
+def dead_letter(at: int, reason: str, campaign: str = "spring") -> Record:
+    """A dead letter that names a campaign."""
+    return Record(at, named(at, campaign), [("x", b"y"), (REASON, reason.encode())])
+
+
+def outcome(
+    at: int,
+    status: str = "sent",
+    reason: str | None = None,
+    campaign: str = "spring",
+    second: int = 0,
+) -> Record:
+    """An outcome."""
+    value = {
+        "organization_id": "acme",
+        "campaign_id": campaign,
+        "status": status,
+        "reason": reason,
+        "occurred_at": f"2026-11-24T03:40:{second:02d}.123Z",
+    }
+    return Record(at, orjson.dumps(value))

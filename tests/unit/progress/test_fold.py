@@ -1,0 +1,113 @@
+"""What records add to the counts."""
+
+import orjson
+import pytest
+
+from streamer.model.event import DeadEventError, parse
+from streamer.progress.fold import CampaignKey, Cursor, fold, named_campaign
+from tests.unit.progress.records import RETURNED, Record, dead_letter, event, named, outcome
+
+SPRING, AUTUMN = CampaignKey("acme", "spring"), CampaignKey("acme", "autumn")
+
+
+def test_outcomes_are_counted_by_status_and_reason() -> None:
+    shares = fold(
+        Cursor.OUTCOMES,
+        [
+            outcome(3, second=5),
+            outcome(4, "skipped", "suppressed", second=9),
+            outcome(6, campaign="autumn"),
+            outcome(7, second=2),
+        ],
+    )
+    assert shares.keys() == {SPRING, AUTUMN}
+    spring = shares[SPRING]
+    assert spring.increments == {"sent:": 2, "skipped:suppressed": 1}
+    assert (spring.start, spring.end) == (3, 8)
+    assert (spring.first or "")[17:19] == "02"
+    assert (spring.last or "")[17:19] == "09"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        b"no json",
+        b"[]",
+        b"5",
+        orjson.dumps({"organization_id": "acme"}),
+        orjson.dumps({"organization_id": ["acme"], "campaign_id": "spring"}),
+        named(0, "with blank"),
+        named(0, "spring\n"),
+        named(0, "x" * 129),
+    ],
+)
+def test_what_names_no_campaign_counts_for_none(value: bytes | None) -> None:
+    for cursor in Cursor:
+        assert fold(cursor, [Record(0, value)]) == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("status", "lost"), ("status", None), ("status", 5), ("reason", 5), ("reason", "a b")],
+)
+def test_an_outcome_of_no_known_form_is_left_out(field: str, value: object) -> None:
+    read = orjson.loads(outcome(0).body or b"")
+    assert fold(Cursor.OUTCOMES, [Record(0, orjson.dumps({**read, field: value}))]) == {}
+
+
+def test_a_time_of_another_form_is_left_out() -> None:
+    read = orjson.loads(outcome(0).body or b"")
+    for time in ("2026-11-24", None, 5, "2026-11-24T03:40:00.123+01:00"):
+        body = orjson.dumps({**read, "occurred_at": time})
+        share = fold(Cursor.OUTCOMES, [Record(0, body)])[SPRING]
+        assert (share.first, share.last, share.increments) == (None, None, {"sent:": 1})
+
+
+def test_a_record_that_returned_was_received_before() -> None:
+    replayed = [("streamer-replay-of", b"1")]
+    shares = fold(
+        Cursor.RECIPIENTS,
+        [event(0), event(1, head=RETURNED), event(2, head=replayed), event(3, "autumn")],
+    )
+    assert shares[SPRING].increments == {"received": 2}
+    assert (shares[SPRING].start, shares[SPRING].end) == (0, 3)
+    assert shares[AUTUMN].increments == {"received": 1}
+
+
+def test_dead_letters_are_counted_by_reason() -> None:
+    records = [dead_letter(0, "invalid_event"), Record(1, named(1)), dead_letter(2, "No Word")]
+    share = fold(Cursor.DEAD_LETTERS, records)[SPRING]
+    assert share.increments == {"dead:invalid_event": 1, "dead:": 2}
+
+
+def test_who_is_parked_comes_and_leaves() -> None:
+    assert fold(Cursor.PARKED, [event(0), event(1)])[SPRING].increments == {"parked": 2}
+    assert fold(Cursor.LEFT, [event(0)])[SPRING].increments == {"parked": -1}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"NaN",
+        b"-Infinity",
+        b"1e999",
+        b"123456789012345678901234567890",
+        b'"\\ud800"',
+        b'"\\u0000"',
+        b"[" * 150 + b"]" * 150,
+        b"[" * 1500 + b"]" * 1500,
+        b'{"campaign_id":"autumn"}',
+        b'1},"campaign_id":"autumn","z":{"y":1',
+    ],
+)
+def test_whatever_is_an_event_is_received(odd: bytes) -> None:
+    """What the worker reads names its campaign here too, or outcomes would outnumber inputs."""
+    value = b'{"organization_id":"acme","campaign_id":"spring","recipient_id":"r","email":"e"'
+    value += b',"variables":{"x":' + odd + b"}}"
+    try:
+        read = parse(value)
+    except DeadEventError:
+        return
+    assert named_campaign(value) == (read.organization_id, read.campaign_id)

@@ -1,0 +1,77 @@
+"""Counted once and only once, whatever crashes, repeats or interferes: the rules as a model.
+
+The scripts are the same rules in Redis; `tests/integration/test_progress.py` runs these
+happenings there.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from hypothesis import example, given, settings
+
+from streamer.progress.fold import CampaignKey, Place
+from streamer.progress.store import Positions, StaleGenerationError, Update
+from tests.unit.progress.happenings import (
+    PLACES,
+    Happening,
+    Written,
+    counted,
+    happenings,
+    left_behind,
+    play,
+    topics,
+)
+
+
+class ModelStore:
+    """The store's rules, in memory."""
+
+    def __init__(self) -> None:
+        self.generation = 1
+        self.offsets: dict[Place, int] = {}
+        self.counts: dict[CampaignKey, tuple[int, Counter[str]]] = {}
+        self.marks: dict[tuple[CampaignKey, Place], int] = {}
+
+    def open(self, *, anew: bool = False) -> Positions:
+        if anew:
+            self.generation += 1
+            self.offsets = {}
+        return Positions(str(self.generation), dict(self.offsets))
+
+    def apply(self, generation: str, updates: Sequence[Update]) -> list[int | None]:
+        return [self._apply_one(int(generation), update) for update in updates]
+
+    def _apply_one(self, generation: int, update: Update) -> int | None:
+        kept = self.counts.get(update.key)
+        if kept is not None and kept[0] > generation:
+            raise StaleGenerationError
+        if kept is None or kept[0] < generation:
+            kept = self.counts[update.key] = (generation, Counter())
+            for place in PLACES:
+                self.marks[update.key, place] = 0
+        mark = self.marks[update.key, update.place]
+        if mark >= update.share.end:
+            return None
+        if mark > update.share.start:
+            return mark
+        kept[1].update(update.share.increments)
+        self.marks[update.key, update.place] = update.share.end
+        return None
+
+    def advance(self, generation: str, offsets: Mapping[Place, int]) -> None:
+        if int(generation) != self.generation:
+            raise StaleGenerationError
+        for place, offset in offsets.items():
+            self.offsets[place] = max(offset, self.offsets.get(place, 0))
+
+    def found(self) -> dict[CampaignKey, Counter[str]]:
+        return {key: counts for key, (at, counts) in self.counts.items() if at == self.generation}
+
+
+@settings(max_examples=300, deadline=None)
+@example(*left_behind)
+@given(topics, happenings)
+def test_each_record_counts_once(written: Written, happened: list[Happening]) -> None:
+    store = ModelStore()
+    play(store, written, happened)
+    assert store.found() == counted(written)
