@@ -122,35 +122,23 @@ class Ground:
         Raises:
             BenchError: they cannot be read to the end in time.
         """
-        self.follow_outcomes()
+        self._watcher.assign(
+            [TopicPartition(self.topics.outcomes, number, 0) for number in range(PARTITIONS)]
+        )
         ended: set[int | None] = set()
         until = time.monotonic() + _READ_S
         while len(ended) < PARTITIONS:
             if time.monotonic() > until:
                 raise BenchError("the outcomes could not be read in time")
-            for outcome in self._read(ended):
-                yield outcome
-                until = time.monotonic() + _READ_S
-
-    def follow_outcomes(self) -> None:
-        """Begin to read outcomes from the first one on."""
-        self._watcher.assign(
-            [TopicPartition(self.topics.outcomes, number, 0) for number in range(PARTITIONS)]
-        )
-
-    def next_outcomes(self) -> Iterator[dict[str, str]]:
-        """Some of those that were committed since the last call; perhaps none yet."""
-        return self._read(set())
-
-    def _read(self, ended: set[int | None]) -> Iterator[dict[str, str]]:
-        for message in self._watcher.consume(2000, 0.2):
-            error = message.error()
-            if error is None:
-                yield cast(dict[str, str], orjson.loads(message.value() or b""))
-            elif error.code() == KafkaError._PARTITION_EOF:
-                ended.add(message.partition())
-            elif not error.retriable():
-                raise KafkaException(error)
+            for message in self._watcher.consume(2000, 0.2):
+                error = message.error()
+                if error is None:
+                    yield cast(dict[str, str], orjson.loads(message.value() or b""))
+                    until = time.monotonic() + _READ_S
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    ended.add(message.partition())
+                elif not error.retriable():
+                    raise KafkaException(error)
 
     def close(self) -> None:
         """Let go of it; its topics end with the stack."""
