@@ -40,9 +40,11 @@ class Trouble:
         """Whether it is the batch's own: others of its account went through meanwhile."""
         return self.others_taken >= _OTHERS
 
-    def gives_up(self, give_up_s: float) -> bool:
-        """Whether the batch ends as `provider_error`."""
-        return self.is_alone and self.age_s >= give_up_s
+    def gives_up(self, set_aside_s: float, give_up_s: float) -> bool:
+        """Whether the batch ends as `provider_error`: it is old enough, and has failed for long
+        enough again. One that waited for hours because of a hold is not given up for a moment's
+        failures."""
+        return self.sets_aside(set_aside_s) and self.age_s >= give_up_s
 
     def sets_aside(self, set_aside_s: float) -> bool:
         """Whether the batch has to let others pass."""

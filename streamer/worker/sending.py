@@ -325,7 +325,7 @@ class Sender:
         since, successes_then = course.first_failure
         age_s = course.age_s(now)
         trouble = Trouble(now - since, age_s, successes - successes_then)
-        if trouble.gives_up(self._settings.give_up_s):
+        if trouble.gives_up(self._settings.set_aside_s, self._settings.give_up_s):
             return ItemResult.of(Reason.PROVIDER_ERROR, f"{verdict.why}: {answer.message}")
         if trouble.sets_aside(self._settings.set_aside_s):
             wait_s = verdicts.next_try_s(
