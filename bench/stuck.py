@@ -95,9 +95,9 @@ class Finding:
 _NAMES = [f"org-{number}" for number in range(ORGANIZATIONS)]
 _HALF = ORGANIZATIONS // 2
 CASES = (
-    Case("one organization's batches fail", {"default": _NAMES}, frozenset(_NAMES[:1])),
+    Case("one's batches fail", {"default": _NAMES}, frozenset(_NAMES[:1])),
     Case(
-        "one of two accounts is down",
+        "an account is down",
         {"default": _NAMES[:_HALF], "other": _NAMES[_HALF:]},
         frozenset(_NAMES[:_HALF]),
         account="default",
@@ -274,8 +274,8 @@ def _print(findings: Sequence[Finding], console: Console) -> None:
         f"last mail may be {SLOWER_BAR:.0%} later",
         title_justify="left",
     )
-    table.add_column("case")
-    for name in ("last s", "later", "unread", "calls", "oldest batch s", "blocked"):
+    table.add_column("case", no_wrap=True)
+    for name in ("last s", "later", "unread", "calls", "oldest s", "blocked"):
         table.add_column(name, justify="right")
     for finding in findings:
         missed = " missed" if finding.is_missed else ""
