@@ -1,4 +1,7 @@
-"""`python -m bench`: speed beside a plain loop, or memory over a long backlog."""
+"""`python -m bench`: speed beside a plain loop, or memory over a long backlog.
+
+`python -m bench limiter` and `python -m bench stuck` measure what several have to share.
+"""
 
 import sys
 from typing import Annotated
@@ -6,16 +9,24 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bench.limiter import limiter
 from bench.report import Report
 from bench.runs import UNTHROTTLED, run_plain_loop, run_worker
+from bench.stuck import stuck
 from streamer.sandbox import SandboxProcess
 from streamer.stack import Stack
 
 _RECIPIENTS = 50_000
 _BACKLOG = 200_000
 
+app = typer.Typer(invoke_without_command=True, add_completion=False)
+app.command()(limiter)
+app.command()(stuck)
 
+
+@app.callback()
 def bench(
+    context: typer.Context,
     recipients: Annotated[
         int | None,
         typer.Option(min=1, help=f"[default: {_RECIPIENTS}, with --memory {_BACKLOG}]"),
@@ -32,6 +43,8 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
 ) -> None:
     """Measure on this machine's own Kafka, Redis and stand-in for Resend."""
+    if context.invoked_subcommand is not None:
+        return
     with (
         Stack.ephemeral() as stack,
         SandboxProcess(
@@ -66,4 +79,4 @@ def bench(
 
 
 if __name__ == "__main__":
-    typer.run(bench)
+    app()

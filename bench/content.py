@@ -1,6 +1,6 @@
 """The mails of the measurements: recipients, a campaign of about 2 KB, and who is suppressed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import orjson
 
@@ -64,12 +64,18 @@ def suppressed_count(recipients: int) -> int:
     return len(range(0, recipients, SUPPRESSED_EVERY))
 
 
-def events(campaign: str, recipients: int, *, inline: bool) -> Iterator[tuple[str, bytes]]:
-    """Keys and values of the input records; `inline` puts the content in each of them."""
-    shared: dict[str, object] = {"organization_id": ORGANIZATION, "campaign_id": campaign}
+def events(
+    campaign: str, numbers: Iterable[int], *, inline: bool, organization: str = ORGANIZATION
+) -> Iterator[tuple[str, bytes]]:
+    """Keys and values of the input records of recipients with these numbers.
+
+    Args:
+        inline: put the content in each of them.
+    """
+    shared: dict[str, object] = {"organization_id": organization, "campaign_id": campaign}
     if inline:
         shared["message"] = _MESSAGE
-    for number in range(recipients):
+    for number in numbers:
         key = recipient_id(number)
         yield (
             key,

@@ -1,26 +1,15 @@
-"""Where a measurement takes place: topics, a group and a backlog of its own on the stack."""
+"""Where a worker or the plain loop is measured: a campaign with a backlog that it has to empty."""
 
-import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import cast
-
-import orjson
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from bench import content
-from bench.measured import BenchError, bare_environment
-from streamer import topics
+from bench.ground import Ground
 from streamer.ledger import campaigns, suppression
 from streamer.ledger.connection import connect
 from streamer.sandbox import SandboxProcess
-from streamer.settings import Redis, Topics
+from streamer.settings import Redis
 from streamer.stack import Stack
-
-PARTITIONS = 8
-_FLUSH_S = 60.0
-_READ_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,73 +36,31 @@ class Place:
     def __init__(
         self, stack: Stack, sandbox: SandboxProcess, name: str, recipients: int, *, inline: bool
     ) -> None:
-        self._stack = stack
-        self._sandbox = sandbox
+        self._ground = Ground(stack, sandbox, name)
         self.name = name
         self.recipients = recipients
         self._inline = inline
-        self._topics = Topics(
-            recipients=f"{name}.recipients",
-            outcomes=f"{name}.outcomes",
-            dead_letters=f"{name}.dead-letters",
-            parked=f"{name}.parked",
-            results=f"{name}.results",
-        )
-        # Of the measured group, but never a member: it only asks for the group's offsets.
-        self._watcher = self._consumer()
 
     def prepare(self) -> None:
         """Make the topics, the campaign and the suppression list, and write the backlog."""
-        admin = AdminClient({"bootstrap.servers": self._stack.bootstrap_servers})
-        topics.ensure(admin, self._topics, PARTITIONS, 1)
-        client = connect(Redis(url=self._stack.redis_url))
+        ground = self._ground
+        ground.make_topics()
+        client = connect(Redis(url=ground.stack.redis_url))
         suppression.add(client, content.ORGANIZATION, content.suppressed(self.recipients))
         if not self._inline:
             campaigns.create(client, content.definition(self.name))
         client.close()
-        self._sandbox.reset()
-        producer = Producer(
-            {
-                "bootstrap.servers": self._stack.bootstrap_servers,
-                "linger.ms": 20,
-                "compression.type": "lz4",
-                # Compressed, a fetch brings the worker many times its size: the hard case.
-            }
-        )
-        for key, value in content.events(self.name, self.recipients, inline=self._inline):
-            while True:
-                try:
-                    producer.produce(self._topics.recipients, value, key)
-                except BufferError:
-                    producer.poll(0.1)
-                else:
-                    break
-        if producer.flush(_FLUSH_S):
-            raise BenchError("Kafka did not take the backlog in time")
+        ground.sandbox.reset()
+        ground.write(content.events(self.name, range(self.recipients), inline=self._inline))
 
     def environment(self, requests_per_second: float, metrics_port: int) -> dict[str, str]:
         """The settings of whoever is measured here."""
-        return bare_environment() | {
-            "STREAMER_KAFKA__BOOTSTRAP_SERVERS": self._stack.bootstrap_servers,
-            "STREAMER_KAFKA__GROUP_ID": self.name,
-            "STREAMER_TOPICS": self._topics.model_dump_json(),
-            "STREAMER_REDIS__URL": self._stack.redis_url,
-            "STREAMER_WORKER__ID": self.name,
-            "STREAMER_METRICS__PORT": str(metrics_port),
-            "STREAMER_PROGRESS__EMBEDDED": "false",  # the plain loop counts nothing either
-            "STREAMER_UNSUBSCRIBE__BASE_URL": "https://bench.example/u",
-            "STREAMER_UNSUBSCRIBE__SECRET": "a secret for measurements alone",
-            "STREAMER_ACCOUNTS__DEFAULT__API_KEY_ENV": "RESEND_API_KEY",
-            "STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND": str(requests_per_second),
-            "STREAMER_LOG__LEVEL": "warning",
-            "RESEND_API_KEY": "re_sandbox",
-            "RESEND_API_URL": self._sandbox.url,
-        }
+        account = {"api_key_env": "RESEND_API_KEY", "requests_per_second": requests_per_second}
+        return self._ground.environment({"default": account}, metrics_port)
 
     def committed(self) -> int:
         """How many records the group has committed."""
-        asked = [TopicPartition(self._topics.recipients, number) for number in range(PARTITIONS)]
-        return sum(max(0, p.offset) for p in self._watcher.committed(asked, 15.0))
+        return self._ground.committed()
 
     def read_ending(self) -> Ending:
         """Read all committed outcomes.
@@ -123,41 +70,12 @@ class Place:
         """
         statuses: Counter[str] = Counter()
         seen = bytearray(self.recipients)
-        self._watcher.assign(
-            [TopicPartition(self._topics.outcomes, number, 0) for number in range(PARTITIONS)]
-        )
-        ended: set[int | None] = set()
-        until = time.monotonic() + _READ_S
-        while len(ended) < PARTITIONS:
-            if time.monotonic() > until:
-                raise BenchError("the outcomes could not be read in time")
-            for message in self._watcher.consume(2000, 0.2):
-                error = message.error()
-                if error is None:
-                    outcome = cast(dict[str, str], orjson.loads(message.value() or b""))
-                    statuses[outcome["status"]] += 1
-                    seen[content.number_of(outcome["recipient_id"])] = 1
-                    until = time.monotonic() + _READ_S
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    ended.add(message.partition())
-                elif not error.retriable():
-                    raise KafkaException(error)
+        for outcome in self._ground.outcomes():
+            statuses[outcome["status"]] += 1
+            seen[content.number_of(outcome["recipient_id"])] = 1
         reached = seen.count(1)
         return Ending(dict(statuses), self.recipients - reached, sum(statuses.values()) - reached)
 
     def close(self) -> None:
         """Let go of it; its topics end with the stack."""
-        self._watcher.close()
-
-    def _consumer(self) -> Consumer:
-        return Consumer(
-            {
-                "bootstrap.servers": self._stack.bootstrap_servers,
-                "group.id": self.name,
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "log_level": 0,  # the stack ends before the last of them does
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-            }
-        )
+        self._ground.close()

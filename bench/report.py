@@ -9,7 +9,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from bench.place import PARTITIONS
+from bench.ground import PARTITIONS
 from bench.runs import STEPS, Result
 
 RATIO_BAR = 1.5

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable
-from threading import Lock
+from threading import RLock
 
 from streamer.model.record import Record
 
@@ -23,7 +23,7 @@ class Batcher:
         self._size = size
         self._linger = linger
         self._queues: OrderedDict[str, _Queue] = OrderedDict()
-        self._lock = Lock()
+        self._lock = RLock()  # who is asked by `ready` may ask back
         self._bytes = 0
 
     def add(self, records: Iterable[Record]) -> None:
@@ -82,6 +82,12 @@ class Batcher:
             if not queue.length:
                 del self._queues[organization]
             return taken
+
+    def queued(self, organization: str) -> int:
+        """How many records of the organization wait."""
+        with self._lock:
+            queue = self._queues.get(organization)
+            return 0 if queue is None else queue.length
 
     def discard(self, unwanted: Collection[Record]) -> None:
         """Forget records, whose partitions were given up."""

@@ -12,6 +12,12 @@ OUTAGE_FAILURES = 5
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 5.0
 _OTHERS = 3
+_UNSURE_FACTOR = 3
+
+OUTAGE_PATIENCE_S = 2.0
+"""After so long an outage holds its account, where there are others that it could hold up."""
+OUTAGE_PROBE_S = 5.0
+"""How often such a hold is tested, if holds are not tested oftener anyway."""
 
 
 def circuit_pause_s(failures: int) -> float:
@@ -29,24 +35,33 @@ class Trouble:
         lasting_s: since its first failure in this delivery.
         age_s: since it was pinned.
         others_taken: calls of the account, by any worker, that succeeded since that failure.
+        others_failing: further batches of the account that failed since a call succeeded last.
     """
 
     lasting_s: float
     age_s: float
     others_taken: int
+    others_failing: int
 
     @property
-    def is_alone(self) -> bool:
-        """Whether it is the batch's own: others of its account went through meanwhile."""
+    def is_its_own(self) -> bool:
+        """Whether others of its account went through meanwhile."""
         return self.others_taken >= _OTHERS
 
-    def gives_up(self, give_up_s: float) -> bool:
-        """Whether the batch ends as `provider_error`."""
-        return self.is_alone and self.age_s >= give_up_s
+    def gives_up(self, set_aside_s: float, give_up_s: float) -> bool:
+        """Whether the batch ends as `provider_error`: it is old enough, and has failed for long
+        enough again. One that waited for hours because of a hold is not given up for a moment's
+        failures."""
+        return self.is_its_own and self.lasting_s >= set_aside_s and self.age_s >= give_up_s
 
     def sets_aside(self, set_aside_s: float) -> bool:
-        """Whether the batch has to let others pass."""
-        return self.is_alone and self.lasting_s >= set_aside_s
+        """Whether the batch has to let others pass.
+
+        That it is its own trouble shows if others go through, or if there is no other to tell
+        by. Where several fail, and nobody knows whether others would, it lasts longer.
+        """
+        is_apart = self.is_its_own or self.others_failing == 0
+        return self.lasting_s >= set_aside_s * (1 if is_apart else _UNSURE_FACTOR)
 
 
 def next_try_s(age_s: float, set_aside_s: float, give_up_s: float) -> float:

@@ -90,10 +90,20 @@ def account_limiter(account: str) -> str:
     return f"{{account:{account}}}:limiter"
 
 
+def account_departures(account: str) -> str:
+    """Sorted set: the account's latest calls, by when they left, in µs since 1970."""
+    return f"{{account:{account}}}:departures"
+
+
 def account_health(account: str) -> str:
     """Hash: how its calls go: `failures` in a row, `successes`, and the `limit` that the
     provider's answers name; while the circuit is open `pause` and `probe_at`."""
     return f"{{account:{account}}}:health"
+
+
+def account_failing(account: str) -> str:
+    """Set: the batches of the account that failed since a call succeeded last."""
+    return f"{{account:{account}}}:failing"
 
 
 def account_holds(account: str) -> str:

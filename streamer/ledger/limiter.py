@@ -1,5 +1,6 @@
 """The rate limit and the circuit of an account, shared by all workers through Redis."""
 
+import secrets
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,6 +13,12 @@ from streamer.ledger.scripts import GuardedScript, read
 _PACE = 0.985
 """The share of the limit that is used. The provider counts in seconds that do not start with
 ours: at exactly its rate, any jitter would put one call too many into some of them."""
+
+_TOGETHER = 0.99
+"""The share of the limit that calls come to in any second, those that left late included."""
+
+_NARROW = 100.0
+"""Calls a second; above it one that leaves late is no matter."""
 
 _PAUSES_US = [round(circuit_pause_s(failures) * 1_000_000) for failures in range(1, 16)]
 """By how many calls failed in a row; the last one is the longest."""
@@ -30,6 +37,19 @@ class Slot:
     wait_s: float
     failures: int
     successes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """When a call leaves.
+
+    Attributes:
+        call: its name.
+        wait_s: until then.
+    """
+
+    call: str
+    wait_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +79,8 @@ class Health:
     failures: int
     successes: int
     failing_s: float
+    batches: int
+    """That failed since a call succeeded last."""
 
 
 class Limiter:
@@ -67,6 +89,7 @@ class Limiter:
     def __init__(self, client: Client, epoch: Epoch) -> None:
         self._client = client
         self._take = GuardedScript(client, epoch, "take_slot")
+        self._depart = client.register_script(read("depart"))
         self._pause = client.register_script(read("pause_slots"))
         self._failure = client.register_script(read("count_failure"))
         self._success = client.register_script(read("count_success"))
@@ -104,17 +127,43 @@ class Limiter:
             return Open(wait_s)
         return Slot(wait_s, cast(int, numbers[1]), cast(int, numbers[2]))
 
+    def depart(self, account: str, requests_per_second: float) -> Departure | None:
+        """Let a call that has a slot leave; None: at once, and it need not be told when it did.
+
+        Slots alone do not keep the limit: a call that leaves long after its slot began comes
+        close to those behind it. If it was the first of a second of the provider's, the last
+        of these would be one too many.
+        """
+        if requests_per_second > _NARROW:
+            return None
+        together = max(1, int(requests_per_second))
+        period_us = round(1_000_000 * together / (requests_per_second * _TOGETHER))
+        call = secrets.token_hex(8)
+        wait_us = self._depart(
+            keys=[keys.account_departures(account)], args=[call, together, period_us]
+        )
+        return Departure(call, cast(int, wait_us) / 1_000_000)
+
+    def departed_late(self, account: str, departure: Departure, seconds: float) -> None:
+        """Let those that come behind a call know that it left so much later."""
+        self._client.zadd(
+            keys.account_departures(account),
+            {departure.call: round(seconds * 1_000_000)},
+            xx=True,
+            incr=True,
+        )
+
     def pause(self, account: str, seconds: float) -> None:
         """Let no slot of the account that is taken from now on begin within so many seconds."""
         self._pause(keys=[keys.account_limiter(account)], args=[round(seconds * 1_000_000)])
 
-    def failed(self, account: str) -> Health:
-        """Count a call whose fate is not known; it may open the circuit."""
-        failures, successes, failing_ms = cast(
-            tuple[int, int, int],
-            self._failure(keys=[keys.account_health(account)], args=_PAUSES_US),
+    def failed(self, account: str, batch_id: str) -> Health:
+        """Count a call for a batch whose fate is not known; it may open the circuit."""
+        failures, successes, failing_ms, batches = cast(
+            tuple[int, int, int, int],
+            self._failure(keys=_health_keys(account), args=[batch_id, *_PAUSES_US]),
         )
-        return Health(failures, successes, failing_ms / 1000)
+        return Health(failures, successes, failing_ms / 1000, batches)
 
     def successes(self, account: str) -> int:
         """Calls of the account that were counted as successes, ever."""
@@ -123,7 +172,7 @@ class Limiter:
 
     def succeeded(self, account: str) -> None:
         """Count a call that was answered after others had failed; it closes the circuit."""
-        self._success(keys=[keys.account_health(account)])
+        self._success(keys=_health_keys(account))
 
     def learn(self, account: str, advertised: int) -> None:
         """Let all workers know the limit that the provider's answers name, a second."""
@@ -132,3 +181,7 @@ class Limiter:
     def note(self, account: str, result: str, words: str) -> None:
         """Keep an answer that was not `accepted`, for who asks how the account does."""
         answers.note(self._client, account, result, words)
+
+
+def _health_keys(account: str) -> list[str]:
+    return [keys.account_health(account), keys.account_failing(account)]

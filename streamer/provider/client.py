@@ -5,6 +5,7 @@ would send each other's keys. Here one HTTP client, set once, takes what belongs
 a context variable, which each thread has to itself. It also keeps connections open.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ import resend
 import urllib3
 from resend.exceptions import NoContentError, ResendError
 from resend.http_client import HTTPClient
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from streamer.settings import DEFAULT_API_URL
 
@@ -26,6 +29,7 @@ class _Call:
     body: bytes | None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    left_at: float | None = None
 
 
 _call: ContextVar[_Call] = ContextVar("call")
@@ -41,6 +45,8 @@ class Answer:
         message: the error's words.
         data: the decoded body of a success.
         headers: the answer's headers, their names in lower case.
+        left_at: when the whole request had been handed to the network; monotonic clock. None if
+            it was not, or that is not known.
     """
 
     status: int | None
@@ -48,6 +54,7 @@ class Answer:
     message: str
     data: Mapping[str, object]
     headers: Mapping[str, str]
+    left_at: float | None = None
 
 
 class ResendClient:
@@ -92,7 +99,32 @@ def _perform(call: _Call, method: Callable[[], object]) -> Answer:
     finally:
         _call.reset(token)
     headers = {key.lower(): value for key, value in call.headers.items()}
-    return Answer(call.status, name, message, data if isinstance(data, dict) else {}, headers)
+    data = data if isinstance(data, dict) else {}
+    return Answer(call.status, name, message, data, headers, call.left_at)
+
+
+class _NoticesLeaving:
+    """Notes when a call's request was on its way: a connection may have had to be opened first."""
+
+    def request(self, *args: Any, **kwargs: Any) -> None:  # urllib3's own, whatever it takes
+        super().request(*args, **kwargs)  # type: ignore[misc]  # mixed into a connection
+        _call.get().left_at = time.monotonic()
+
+
+class _Connection(_NoticesLeaving, HTTPConnection):
+    pass
+
+
+class _SecureConnection(_NoticesLeaving, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
 
 
 class _PooledClient(HTTPClient):
@@ -105,6 +137,7 @@ class _PooledClient(HTTPClient):
             timeout=urllib3.Timeout(total=timeout_s),
             retries=False,
         )
+        self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
     def request(
         self,

@@ -4,8 +4,9 @@ import logging
 from threading import Lock
 
 from streamer import metrics
+from streamer.flow.verdicts import OUTAGE_PROBE_S
 from streamer.ledger.connection import UNREACHABLE
-from streamer.ledger.holds import AccountState, BatchRef, By, Hold, Holds, Release
+from streamer.ledger.holds import OUTAGE, AccountState, BatchRef, By, Hold, Holds, Release
 from streamer.ledger.limiter import Limiter
 from streamer.model.parking import Scope
 from streamer.provider.accounts import Accounts
@@ -58,7 +59,7 @@ class Holding:
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
         """
-        probe_s = self._probe_s
+        probe_s = self._distance(hold)
         if hold.until is not None:
             probe_s = min(probe_s, (hold.until - hold.since).total_seconds())
         is_new = self._holds.put(account, domain, hold, probe_s, batch)
@@ -103,8 +104,9 @@ class Holding:
             logger.info("the hold is over", extra={"account": account, "reason": reason})
         self._shown &= now_held
 
-    def due(self) -> list[tuple[str, str | None, BatchRef | None]]:
-        """The holds that this worker has to test now, each with a batch, if there is one.
+    def due(self) -> list[tuple[str, str | None, Hold, BatchRef | None]]:
+        """The holds that this worker has to test now, by account and sender's domain, each with
+        a batch, if there is one.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
@@ -114,9 +116,9 @@ class Holding:
             for domain, hold in state.holds.items():
                 if hold.by is By.OPERATOR:
                     continue
-                turn = self._holds.due(account, domain, self._probe_s)
+                turn = self._holds.due(account, domain, self._distance(hold))
                 if turn is not None:
-                    found.append((account, domain, turn.batch))
+                    found.append((account, domain, hold, turn.batch))
         return found
 
     def over(self, account: str, domain: str | None) -> None:
@@ -137,6 +139,10 @@ class Holding:
             redis.exceptions.RedisError: Redis cannot be used.
         """
         self._holds.forget(account, domain, batch)
+
+    def _distance(self, hold: Hold) -> float:
+        """Seconds between two tests of a hold."""
+        return min(self._probe_s, OUTAGE_PROBE_S) if hold.reason == OUTAGE else self._probe_s
 
     def _state(self, account: str) -> AccountState:
         with self._lock:

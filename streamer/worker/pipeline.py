@@ -48,6 +48,8 @@ _POLL_RECORDS = 500
 _POLL_S = 0.02
 _FULL_WAIT_S = 0.5
 _HALF = 0.5
+_CROWD = 0.25
+"""The part of the queue that an organization in trouble may fill."""
 _REVOKE_DRAIN_S = 1.0
 _REVOKE_COMMIT_S = 3.0
 _RELAY_END_S = 5.0
@@ -83,8 +85,9 @@ class Pipeline:
         """Batches under way, with their organizations."""
         self._full_since: float | None = None
         # One more for each account: none is kept waiting by another's batches, nor the last
-        # sender of all by a batch in trouble.
-        senders = settings.batch.max_in_flight + len(accounts.names())
+        # sender of all by a batch in trouble. And one for an organization that has no other: were
+        # all taken by batches of one that fail, nobody could show that others go through.
+        senders = settings.batch.max_in_flight + len(accounts.names()) + 1
         self._redis = connect(settings.redis, senders + 8)
         self._source = Source(settings, self._verify_epochs, self._finish_revoked)
         producer = fencing_producer(settings)
@@ -253,14 +256,17 @@ class Pipeline:
             if organization is None:
                 return
             records = self._batcher.take(organization, self._settings.batch.size)
-            delivery = self._senders.submit(self._delivery.run, organization, records)
+            crowds = self._is_crowding(organization, len(records))
+            deliver = self._delivery.set_aside if crowds else self._delivery.run
+            delivery = self._senders.submit(deliver, organization, records)
             self._deliveries[delivery] = organization
 
     def _is_passed_over(self, organization: str) -> bool:
         """Whether as many batches are under way as may be: of its account, of all accounts, or of
         an organization that is in trouble, which leaves room to others and to what it has else.
 
-        The last free senders are for accounts that have no batch under way.
+        The last free senders are for accounts that have no batch under way, and one of each
+        account's is for an organization that has none.
         """
         most = self._settings.batch.max_in_flight
         account = self._accounts.of(organization)
@@ -268,11 +274,29 @@ class Pipeline:
         mine = under_way.pop(account, 0)
         reserved = max(0, len(self._accounts.names()) - 1 - len(under_way)) if mine else 0
         if self._sender.in_trouble(organization):
-            own = sum(organization == other for other in self._deliveries.values())
-            if own >= max(2, most // 2):
+            if self._has_its_share(organization) and not self._is_crowding(organization):
                 return True
             most += 1
+        elif organization not in self._deliveries.values():
+            most += 1
         return mine >= most or len(self._deliveries) + reserved >= self._most_deliveries
+
+    def _has_its_share(self, organization: str) -> bool:
+        """Whether as many batches are under way as an organization in trouble may have."""
+        own = sum(organization == other for other in self._deliveries.values())
+        return own >= max(2, self._settings.batch.max_in_flight // 2)
+
+    def _is_crowding(self, organization: str, taken: int = 0) -> bool:
+        """Whether an organization in trouble has so much waiting that it keeps others out.
+
+        Args:
+            taken: of its records, just now.
+        """
+        return (
+            self._sender.in_trouble(organization)
+            and self._has_its_share(organization)
+            and self._batcher.queued(organization) + taken > self._most_queued * _CROWD
+        )
 
     # Committing
 

@@ -2,13 +2,14 @@
 
 import logging
 import secrets
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Thread
 
 from streamer.ledger.claims import Claims
 from streamer.ledger.connection import UNREACHABLE
 from streamer.ledger.epoch import LedgerLostError
-from streamer.ledger.holds import BatchRef
+from streamer.ledger.holds import OUTAGE, BatchRef, Hold
 from streamer.model.reasons import Reason
 from streamer.model.result import BatchResult, ItemResult
 from streamer.provider.answers import Again, Conflicting, OnHold, Throttled
@@ -19,6 +20,7 @@ from streamer.worker.waiting import StoppedError, Waiting
 logger = logging.getLogger(__name__)
 
 _EVERY_S = 0.5
+_OUTAGE_LASTS = timedelta(minutes=5)
 
 
 class Prober:
@@ -39,8 +41,8 @@ class Prober:
         while True:
             try:
                 self._holding.refresh()
-                for account, domain, batch in self._holding.due():
-                    test = partial(self._test, account, domain, batch)
+                for account, domain, hold, batch in self._holding.due():
+                    test = partial(self._test, account, domain, hold, batch)
                     Thread(target=test, name=f"hold-test-{account}", daemon=True).start()
                 self._waiting.sleep(_EVERY_S)
             except UNREACHABLE as error:
@@ -52,11 +54,11 @@ class Prober:
             except StoppedError:
                 return
 
-    def _test(self, account: str, domain: str | None, batch: BatchRef | None) -> None:
+    def _test(self, account: str, domain: str | None, hold: Hold, batch: BatchRef | None) -> None:
         try:
             if batch is None:
                 self._holding.over(account, domain)  # the next batch finds out
-            elif self._is_over(account, domain, batch):
+            elif self._is_over(account, domain, hold, batch):
                 logger.info("a test call got through", extra={"account": account})
                 self._holding.over(account, domain)
         except (StoppedError, *UNREACHABLE):
@@ -64,7 +66,7 @@ class Prober:
         except LedgerLostError as error:
             logger.error("the hold was not tested", extra={"cause": str(error)})
 
-    def _is_over(self, account: str, domain: str | None, ref: BatchRef) -> bool:
+    def _is_over(self, account: str, domain: str | None, hold: Hold, ref: BatchRef) -> bool:
         """Send the batch once; what comes of it is the batch's result, as if its records were
         here: they find it when they come back."""
         owner = secrets.token_hex(8)
@@ -78,7 +80,9 @@ class Prober:
             self._claims.lay_down(*ref, owner)
             return False
         if isinstance(answer, Again):
-            return False
+            # The batches that test an outage may be what fails: now and then others try.
+            age = datetime.now(UTC) - hold.since
+            return hold.reason == OUTAGE and age > _OUTAGE_LASTS
         if answer is None:
             self._holding.forget(account, domain, ref)
             answer = _all(batch, Reason.WINDOW_CLOSED, "it closed during a hold")

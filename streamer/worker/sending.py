@@ -17,7 +17,7 @@ from streamer.flow.rate import allowed_rate
 from streamer.flow.retry import Backoff
 from streamer.flow.verdicts import Trouble
 from streamer.ledger.connection import UNREACHABLE
-from streamer.ledger.holds import BatchRef, By, Hold
+from streamer.ledger.holds import OUTAGE, BatchRef, By, Hold
 from streamer.ledger.limiter import Held, Limiter, Open, Slot
 from streamer.model.parking import Scope
 from streamer.model.payload import Payload
@@ -48,8 +48,9 @@ logger = logging.getLogger(__name__)
 _TROUBLE = Backoff(base_s=0.5, cap_s=3.0)
 _BLIND_PAUSE_S = 0.1
 _ASK_AGAIN_S = 1.0
+_LATE_S = 0.003
+"""A call that leaves later than that is told to those that come behind it."""
 _READINGS = 3
-_OUTAGE = "outage"
 
 
 class LaidDown(NamedTuple):
@@ -115,11 +116,9 @@ class Sender:
         asked = time.monotonic()
         with self._turns.setdefault(account, Lock()):
             while True:
-                rate = allowed_rate(
-                    self._accounts.requests_per_second(account), self._holding.limit(account)
-                )
                 with self._lock:
                     successes = self._successes.pop(account, 0)
+                rate = self._rate(account)
                 take = partial(self._limiter.take, account, rate, sender, successes, despite_hold)
                 slot = self._waiting.for_redis(take)
                 if isinstance(slot, Open):
@@ -232,14 +231,29 @@ class Sender:
         course.failures_before = course.slot.failures
         course.slot = None
 
+    def _rate(self, account: str) -> float:
+        return allowed_rate(
+            self._accounts.requests_per_second(account), self._holding.limit(account)
+        )
+
     def _call(self, account: str, key: str, payload: Payload) -> Answer:
         try:
             api_key = self._accounts.key(account)
         except NoKeyError as error:
             return Answer(401, "missing_api_key", str(error), {}, {})
+        depart = partial(self._limiter.depart, account, self._rate(account))
+        asked = time.monotonic()
+        departure = self._waiting.for_redis(depart)
+        if departure is not None:
+            self._waiting.sleep(departure.wait_s)
         started = time.perf_counter()
         answer = self._client.send_batch(api_key, key, payload.body)
         metrics.SEND.observe(time.perf_counter() - started)
+        if departure is not None and answer.left_at is not None:
+            late_s = answer.left_at - asked - departure.wait_s
+            if late_s > _LATE_S:
+                with suppress(*UNREACHABLE):  # at worst one call is answered 429
+                    self._limiter.departed_late(account, departure, late_s)
         metrics.BATCH_EMAILS.observe(len(payload))
         result = result_label(answer)
         metrics.API_REQUESTS.labels(account, result).inc()
@@ -297,15 +311,18 @@ class Sender:
         )
         if verdict.failing:
             course.failed = True
-            health = self._waiting.for_redis(lambda: self._limiter.failed(batch.account))
-            outage = health.failures >= verdicts.OUTAGE_FAILURES
+            named = (batch.account, batch.ref.batch_id)
+            health = self._waiting.for_redis(lambda: self._limiter.failed(*named))
+            others_failing = health.batches - 1
+            outage = health.failures >= verdicts.OUTAGE_FAILURES and others_failing > 0
             others_wait = len(self._accounts.names()) > 1
-            if outage and others_wait and health.failing_s >= self._settings.set_aside_s:
+            if outage and others_wait and health.failing_s >= verdicts.OUTAGE_PATIENCE_S:
                 # Elsewhere it may be fine; what waits here must not hold that up.
-                self._hold(course, OnHold(_OUTAGE, f"{verdict.why}: {answer.message}"))
+                self._hold(course, OnHold(OUTAGE, f"{verdict.why}: {answer.message}"))
             successes = health.successes
         else:
             successes = self._waiting.for_redis(lambda: self._limiter.successes(batch.account))
+            others_failing = 0
         now = time.monotonic()
         if course.first_failure is None:
             course.first_failure = (now, successes)
@@ -314,15 +331,15 @@ class Sender:
             self._troubled[batch.ref.organization] += 1
         since, successes_then = course.first_failure
         age_s = course.age_s(now)
-        trouble = Trouble(now - since, age_s, successes - successes_then)
-        if trouble.gives_up(self._settings.give_up_s):
+        trouble = Trouble(now - since, age_s, successes - successes_then, others_failing)
+        if trouble.gives_up(self._settings.set_aside_s, self._settings.give_up_s):
             return ItemResult.of(Reason.PROVIDER_ERROR, f"{verdict.why}: {answer.message}")
         if trouble.sets_aside(self._settings.set_aside_s):
             wait_s = verdicts.next_try_s(
                 age_s, self._settings.set_aside_s, self._settings.give_up_s
             )
             logger.error(
-                "a batch keeps failing while others go through, it is set aside",
+                "a batch keeps failing, it is set aside",
                 extra={"account": batch.account, "batch": key, "seconds": round(wait_s)},
             )
             until_ms = round((time.time() + wait_s) * 1000)

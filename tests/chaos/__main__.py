@@ -15,14 +15,33 @@ def main(
     zombies: Annotated[int, typer.Option(min=0, help="workers frozen past their session")] = 6,
     redis_kills: Annotated[int, typer.Option(min=0)] = 3,
     kafka_kills: Annotated[int, typer.Option(min=0)] = 2,
+    refusals: Annotated[int, typer.Option(min=0, help="Resend refuses the account")] = 6,
+    holds: Annotated[int, typer.Option(min=0, help="an operator holds the account")] = 3,
+    pauses: Annotated[int, typer.Option(min=0, help="one of the campaigns is paused")] = 6,
+    guilty: Annotated[int, typer.Option(min=0, help="recipients who spoil their batch")] = 20,
+    poisonous: Annotated[int, typer.Option(min=0, help="recipients whose batch fails")] = 2,
     workers: Annotated[int, typer.Option(min=1)] = 3,
     pause: Annotated[float, typer.Option(help="Seconds between two happenings")] = 3.0,
     seed: Annotated[int | None, typer.Option(help="Repeats a run")] = None,
 ) -> None:
-    """Kill at random over a campaign; exit 1 if a promise was broken."""
+    """Kill at random over three campaigns; exit 1 if a promise was broken."""
     chosen = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     typer.echo(f"seed {chosen}")
-    plan = Plan(recipients, workers, kills, zombies, redis_kills, kafka_kills, chosen, pause)
+    plan = Plan(
+        recipients=recipients,
+        workers=workers,
+        kills=kills,
+        zombies=zombies,
+        redis_kills=redis_kills,
+        kafka_kills=kafka_kills,
+        refusals=refusals,
+        holds=holds,
+        pauses=pauses,
+        guilty=min(guilty, recipients // 4),
+        poisonous=min(poisonous, recipients // 4),
+        seed=chosen,
+        pause_s=pause,
+    )
     try:
         report = run_storm(plan, typer.echo)
     except AssertionError as error:

@@ -1,7 +1,9 @@
-"""Random kills over a campaign, and the judge's word on what came of it.
+"""Random kills over three campaigns, and the judge's word on what came of it.
 
 Workers are killed and frozen, Redis and Kafka are killed and restarted, calls fail before and
-after they were accepted. A seed decides what happens in which order; when, the machine does.
+after they were accepted; meanwhile accounts are held and released, campaigns paused and resumed,
+batches refused for one of their mails, or set aside. A seed decides what happens in which order;
+when, the machine does.
 """
 
 import random
@@ -15,8 +17,11 @@ from pathlib import Path
 
 from streamer.sandbox import Faults, SandboxProcess
 from streamer.stack import Stack
+from tests.chaos.troubles import CAMPAIGNS, Troubles
 from tests.kit.world import SESSION_TIMEOUT_MS, WorkerProcess, World
 
+_GUILTY = "guilty.test"
+_POISON = "poison.test"
 _FAULTS = Faults(
     latency_ms=30,
     jitter_ms=60,
@@ -24,16 +29,35 @@ _FAULTS = Faults(
     error_after_percent=4,
     cut_before_percent=4,
     cut_after_percent=3,
+    guilty=frozenset({f"@{_GUILTY}"}),
+    poison=frozenset({f"@{_POISON}"}),
 )
 _DUPLICATES = 0.01
 _SUPPRESSED = 0.02
 _INVALID = 0.005
+_SETTINGS = {
+    "STREAMER_DELIVERY__HOLD_PROBE_S": "1",
+    "STREAMER_DELIVERY__SET_ASIDE_S": "2",
+    "STREAMER_DELIVERY__GIVE_UP_S": "15",
+}
+_PATIENCE_S = 300.0
+_CALLS_FOR_GUILT = 14
+"""To find one guilty mail among a hundred."""
 _FROZEN_S = SESSION_TIMEOUT_MS / 1000 * 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of what happens."""
+    """How much of what happens.
+
+    Attributes:
+        refusals: times that Resend refuses the account or its sender for a while.
+        holds: of an operator's.
+        pauses: of one of the campaigns.
+        guilty: recipients who spoil their batch: it is refused.
+        poisonous: recipients whose batch fails again and again.
+        pause_s: between two happenings, on average.
+    """
 
     recipients: int
     workers: int = 3
@@ -41,9 +65,25 @@ class Plan:
     zombies: int = 2
     redis_kills: int = 1
     kafka_kills: int = 1
+    refusals: int = 2
+    holds: int = 1
+    pauses: int = 2
+    guilty: int = 4
+    poisonous: int = 1
     seed: int = 0
     pause_s: float = 3.0
-    """Between two happenings, on average."""
+
+    def deck(self) -> list[str]:
+        """The happenings, not shuffled yet."""
+        return (
+            ["kill"] * self.kills
+            + ["zombie"] * self.zombies
+            + ["redis"] * self.redis_kills
+            + ["kafka"] * self.kafka_kills
+            + ["refusal"] * self.refusals
+            + ["hold"] * self.holds
+            + ["pause"] * self.pauses
+        )
 
 
 @dataclass(slots=True)
@@ -103,6 +143,7 @@ def run_storm(plan: Plan, say: Callable[[str], None]) -> Report:
             records = _prepare(world, plan, dice)
             happened = _rage(world, stack, plan, dice, records, say)
             world.judge()
+            _judge_guilt(world)
             stats = sandbox.stats()
             return Report(
                 happened, world.words(), stats.accepted, stats.calls, time.monotonic() - started
@@ -112,25 +153,30 @@ def run_storm(plan: Plan, say: Callable[[str], None]) -> Report:
 
 
 def _prepare(world: World, plan: Plan, dice: random.Random) -> int:
-    """Produce the campaign; returns how many records it has."""
+    """Produce the campaigns; returns how many records they have."""
     for number in range(plan.recipients):
         if dice.random() < _SUPPRESSED:
             world.suppress(f"user{number}@example.com")
-    events = [
-        world.event(number, **({"email": "nobody"} if dice.random() < _INVALID else {}))
-        for number in range(plan.recipients)
-    ]
+    numbers = range(plan.recipients)
+    marked = dice.sample(numbers, plan.guilty + plan.poisonous)
+    domains = dict.fromkeys(marked[: plan.guilty], _GUILTY)
+    domains |= dict.fromkeys(marked[plan.guilty :], _POISON)
+    events = []
+    for number in numbers:
+        changes: dict[str, object] = {"campaign_id": CAMPAIGNS[number % len(CAMPAIGNS)]}
+        if number in domains:
+            changes["email"] = f"user{number}@{domains[number]}"
+        elif dice.random() < _INVALID:
+            changes["email"] = "nobody"
+        events.append(world.event(number, **changes))
     again = [event for event in events if dice.random() < _DUPLICATES]
     world.produce([*events, *again, b"not json"])
     # All happenings should find something to disturb.
-    expected_s = _happenings(plan) * plan.pause_s
-    rate = max(2.0, plan.recipients / 100 / max(expected_s, 1.0) * 2)
+    calls = plan.recipients / 100 + plan.guilty * _CALLS_FOR_GUILT
+    rate = max(2.0, 2 * calls / max(len(plan.deck()) * plan.pause_s, 1.0))
     world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = f"{rate:.2f}"
+    world.settings |= _SETTINGS
     return len(events) + len(again) + 1
-
-
-def _happenings(plan: Plan) -> int:
-    return plan.kills + plan.zombies + plan.redis_kills + plan.kafka_kills
 
 
 def _rage(
@@ -141,49 +187,63 @@ def _rage(
     records: int,
     say: Callable[[str], None],
 ) -> Counter[str]:
-    deck = (
-        ["kill"] * plan.kills
-        + ["zombie"] * plan.zombies
-        + ["redis"] * plan.redis_kills
-        + ["kafka"] * plan.kafka_kills
-    )
+    deck = plan.deck()
     dice.shuffle(deck)
-    crew = _Crew(world, plan.workers)
-    crew.tend()
+    crew, troubles = _Crew(world, plan.workers), Troubles(world, dice)
     happened: Counter[str] = Counter()
     for happening in deck:
-        _tend_for(crew, plan.pause_s * (0.5 + dice.random()))
+        until = time.monotonic() + plan.pause_s * (0.5 + dice.random())
+        while time.monotonic() < until:
+            crew.tend()
+            troubles.tend()
+            time.sleep(0.05)
         victim = crew.workers[dice.randrange(plan.workers)]
         if happening == "kill":
             victim.kill()
         elif happening == "zombie":
             victim.signal(signal.SIGSTOP)
             crew.frozen.append((victim, time.monotonic() + _FROZEN_S))
+        elif happening == "refusal":
+            troubles.refuse()
+        elif happening == "hold":
+            troubles.hold()
+        elif happening == "pause":
+            troubles.pause()
         else:
             server = stack.redis if happening == "redis" else stack.kafka
             server.kill()
             server.start()
         happened[happening] += 1
         say(f"{sum(happened.values())}/{len(deck)} {happening}, accepted {_accepted(world)}")
-    deadline = time.monotonic() + 300
-    while not _all_committed(world, records):
-        crew.tend()
-        assert time.monotonic() < deadline, f"not all ended: {world.words()}"
-        time.sleep(0.5)
+    troubles.end_all()
+    _await_the_end(world, crew, records)
     crew.stop()
     return happened
 
 
-def _tend_for(crew: _Crew, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        crew.tend()
-        time.sleep(0.05)
+def _await_the_end(world: World, crew: _Crew, records: int) -> None:
+    tail = world.tail()
+    try:
+        deadline = time.monotonic() + _PATIENCE_S
+        while tail.count < records:
+            crew.tend()
+            tail.poll()
+            assert time.monotonic() < deadline, (
+                f"not all ended: {world.words()}, {len(world.parked())} are parked"
+            )
+    finally:
+        tail.close()
+
+
+def _judge_guilt(world: World) -> None:
+    """Nobody fails for another's fault: not for a hold, a pause, or a neighbour in the batch."""
+    for ending in world.endings():
+        is_guilty = ending.address.endswith(f"@{_GUILTY}")
+        rejected = ending.reason == "rejected"
+        assert not rejected or is_guilty, f"rejected, and not guilty: {ending}"
+        assert ending.status != "sent" or not is_guilty, f"sent, and guilty: {ending}"
+        assert ending.status != "indeterminate" or ending.reason == "provider_error", ending
 
 
 def _accepted(world: World) -> int:
     return world.sandbox.stats().accepted
-
-
-def _all_committed(world: World, records: int) -> bool:
-    return sum(world.committed().values()) >= records

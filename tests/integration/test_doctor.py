@@ -135,12 +135,12 @@ def test_until_when(own_world: World) -> None:
 
 def test_the_circuit(own_world: World) -> None:
     one = limiter(own_world)
-    one.failed("default")
+    one.failed("default", "b")
     closed = findings(own_world)["account default circuit"]
     assert closed["level"] == "ok"
     assert "the last 1 calls failed" in closed["text"]
     for _ in range(OUTAGE_FAILURES):
-        one.failed("default")
+        one.failed("default", "b")
     found = findings(own_world)["account default circuit"]
     assert found["level"] == "warning"
     assert f"the last {OUTAGE_FAILURES + 1} calls failed" in found["text"]

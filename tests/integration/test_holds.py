@@ -318,3 +318,29 @@ def test_a_worker_that_dies_in_a_pass_loses_and_doubles_nothing(
     for worker in workers:
         assert worker.stop() in (0, -signal.SIGTERM), worker.words()  # or it was only starting
     own_world.judge()
+
+
+def test_an_organization_whose_batches_all_fail_keeps_no_other_out(
+    own_world: World, sandbox: SandboxProcess
+) -> None:
+    own_world.settings |= {
+        "STREAMER_DELIVERY__SET_ASIDE_S": "2",
+        "STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND": "50",
+        "STREAMER_BATCH__SIZE": "10",
+        "STREAMER_BATCH__MAX_IN_FLIGHT": "4",
+    }
+    sandbox.order(Faults(poison=frozenset({"@poison.test"})))
+    # Many times what a worker queues, which is 80.
+    own_world.produce(
+        own_world.event(
+            number,
+            organization_id=f"{own_world.organization}-{number % 4}",
+            email=f"user{number}@{'poison' if number % 4 == 0 else 'example'}.test",
+        )
+        for number in range(2_000)
+    )
+    with own_world.worker():
+        # Not their outcomes: some wait for records that nothing ends while all that is left fails.
+        wait_until(lambda: sandbox.stats().accepted == 1_500, 60, "all others are sent")
+        sandbox.calm()
+        own_world.await_endings(2_000, 60)

@@ -10,7 +10,7 @@ from streamer.ledger import keys
 from streamer.ledger.claims import Claims, Conflict, Pinned
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch, LedgerLostError
-from streamer.ledger.limiter import Held, Limiter, Open, Slot
+from streamer.ledger.limiter import Departure, Held, Limiter, Open, Slot
 from streamer.ledger.persistence import is_durable
 from streamer.model.event import parse
 from streamer.model.payload import Payload
@@ -200,3 +200,32 @@ def test_slots_are_evenly_spaced_whoever_takes_them(client: Client, organization
 def _wait(slot: Slot | Open | Held) -> float:
     assert isinstance(slot, Slot)
     return slot.wait_s
+
+
+def test_no_more_calls_leave_in_any_second_than_the_limit_allows(
+    client: Client, organization: str
+) -> None:
+    limiter = Limiter(client, Epoch.establish(client, ()))
+    waits = [_departure(limiter, organization).wait_s for _ in range(30)]
+    assert waits[:10] == [0] * 10
+    # Ten at once, and the next ten a second later, whatever the takes themselves took.
+    assert all(wait > 0.9 for wait in waits[10:20])
+    assert all(wait > 0.9 for wait in waits[20:])
+    assert all(wait <= 10 / 9.9 for wait in waits)
+
+
+def test_who_comes_behind_a_call_that_left_late_leaves_later(
+    client: Client, organization: str
+) -> None:
+    limiter = Limiter(client, Epoch.establish(client, ()))
+    late = _departure(limiter, organization, rate=1.0)
+    limiter.departed_late(organization, late, 30.0)
+    limiter.departed_late(organization, Departure("forgotten", 0.0), 60.0)
+    # A whole period from now, which is the most there is: it would be less by a round trip.
+    assert _departure(limiter, organization, rate=1.0).wait_s == round(1e6 / 0.99) / 1e6
+
+
+def _departure(limiter: Limiter, account: str, rate: float = 10.0) -> Departure:
+    departure = limiter.depart(account, rate)
+    assert departure is not None
+    return departure

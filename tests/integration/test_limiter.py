@@ -62,7 +62,7 @@ def _pause_s(client: Client, account: str) -> float:
 def _open(limiter: Limiter, account: str) -> None:
     """Open the circuit for longer than a slow machine takes for a few commands."""
     for _ in range(OUTAGE_FAILURES + 10):
-        limiter.failed(account)
+        limiter.failed(account, "b")
 
 
 # The circuit
@@ -72,7 +72,7 @@ def test_the_script_s_pauses_are_those_of_the_rule(
     client: Client, limiter: Limiter, account: str
 ) -> None:
     for failures in range(1, 20):
-        health = limiter.failed(account)
+        health = limiter.failed(account, "b")
         assert health.failures == failures
         assert _pause_s(client, account) == pytest.approx(circuit_pause_s(failures))
     answer = limiter.take(account, FAST)
@@ -86,12 +86,12 @@ def test_the_circuit_opens_for_all_workers_and_a_success_closes_it_at_once(
     for number in range(1, OUTAGE_FAILURES):
         each = (limiter, other)[number % 2]
         assert isinstance(each.take(account, FAST), Slot)
-        assert each.failed(account).failures == number
+        assert each.failed(account, "b").failures == number
     assert isinstance(limiter.take(account, FAST), Slot)
     _open(limiter, account)
     assert isinstance(limiter.take(account, FAST), Open)
     assert isinstance(other.take(account, FAST), Open)
-    assert other.failed(account).failing_s < 60
+    assert other.failed(account, "b").failing_s < 60
     other.succeeded(account)
     for each in (limiter, other):
         slot = each.take(account, FAST)
@@ -99,7 +99,7 @@ def test_the_circuit_opens_for_all_workers_and_a_success_closes_it_at_once(
         assert (slot.failures, slot.successes) == (0, 1)
     assert limiter.successes(account) == 1
     # It counts from one again.
-    assert limiter.failed(account).failures == 1
+    assert limiter.failed(account, "b").failures == 1
 
 
 def test_of_an_open_circuit_there_is_one_slot_a_pause(
@@ -108,7 +108,7 @@ def test_of_an_open_circuit_there_is_one_slot_a_pause(
     """Of eight workers who ask all the time, one gets a slot when the pause is over."""
     failures = OUTAGE_FAILURES + 1
     for _ in range(failures):
-        limiter.failed(account)
+        limiter.failed(account, "b")
     taken: list[tuple[Slot, int, int]] = []
     over = threading.Event()
 
@@ -154,7 +154,7 @@ def test_successes_of_a_worker_are_counted_with_its_slots(limiter: Limiter, acco
     # They were calls that began before: they do not close the circuit.
     _open(limiter, account)
     assert isinstance(limiter.take(account, FAST, successes=1), Open)
-    assert limiter.failed(account).successes == 8
+    assert limiter.failed(account, "b").successes == 8
 
 
 # Holds
@@ -214,7 +214,7 @@ def test_the_limit_that_answers_name_is_known_to_all(
     limiter.learn(account, 10)
     assert holds.read([account])[account].limit == 10
     other.learn(account, 2)
-    limiter.failed(account)
+    limiter.failed(account, "b")
     limiter.succeeded(account)  # what closes the circuit leaves the limit
     assert holds.read([account])[account].limit == 2
 

@@ -265,7 +265,7 @@ class World:
 
     def await_endings(self, count: int, seconds: float = 60) -> None:
         """Wait until so many records have ended."""
-        tail = _Tail(self.bootstrap_servers, [self.topics.outcomes, self.topics.dead_letters])
+        tail = self.tail()
         try:
             deadline = time.monotonic() + seconds
             while tail.count < count:
@@ -275,6 +275,10 @@ class World:
                     raise AssertionError(f"{tail.count} of {count} endings in {seconds} s\n{logs}")
         finally:
             tail.close()
+
+    def tail(self) -> "Tail":
+        """A count of the endings, to be polled and closed."""
+        return Tail(self.bootstrap_servers, [self.topics.outcomes, self.topics.dead_letters])
 
     def judge(self, suppressed_too: bool = True) -> None:
         """Judge what happened."""
@@ -338,7 +342,7 @@ class World:
             consumer.close()
 
 
-class _Tail:
+class Tail:
     """Counts the committed records of topics as they come."""
 
     def __init__(self, bootstrap_servers: str, names: list[str]) -> None:
@@ -352,9 +356,11 @@ class _Tail:
         self._consumer.assign(assigned)
 
     def poll(self) -> None:
+        """Count what has come since."""
         self.count += sum(m.error() is None for m in self._consumer.consume(1000, 0.1))
 
     def close(self) -> None:
+        """Leave off."""
         self._consumer.close()
 
 
@@ -385,4 +391,4 @@ def _headers(message: Message) -> list[tuple[str, str | bytes | None]]:
     return list(headers.items()) if isinstance(headers, dict) else headers or []
 
 
-__all__ = ["Redis", "Stack", "WorkerProcess", "World", "wait_until"]
+__all__ = ["Redis", "Stack", "Tail", "WorkerProcess", "World", "wait_until"]

@@ -45,21 +45,38 @@ def test_the_pause_doubles_until_it_is_longest() -> None:
 
 
 @given(seconds, seconds, st.integers(0, ENOUGH_OTHERS - 1), limits, limits)
-def test_nobody_is_given_up_or_set_aside_unless_others_went_through(
+def test_in_an_outage_nobody_is_given_up_and_set_aside_only_late(
     lasting_s: float, age_s: float, others: int, set_aside_s: float, give_up_s: float
 ) -> None:
-    trouble = Trouble(lasting_s, age_s, others)
-    assert not trouble.gives_up(give_up_s)
-    assert not trouble.sets_aside(set_aside_s)
+    trouble = Trouble(lasting_s, age_s, others, others_failing=1)
+    assert not trouble.gives_up(set_aside_s, give_up_s)
+    assert trouble.sets_aside(set_aside_s) == (lasting_s >= 3 * set_aside_s)
+
+
+@given(seconds, seconds, st.integers(0, ENOUGH_OTHERS - 1), limits, limits)
+def test_the_only_batch_that_there_is_is_set_aside_and_never_given_up(
+    lasting_s: float, age_s: float, others: int, set_aside_s: float, give_up_s: float
+) -> None:
+    trouble = Trouble(lasting_s, age_s, others, others_failing=0)
+    assert not trouble.gives_up(set_aside_s, give_up_s)
+    assert trouble.sets_aside(set_aside_s) == (lasting_s >= set_aside_s)
+
+
+def test_an_old_batch_is_not_given_up_for_two_failures_in_a_row() -> None:
+    # It was sent once, then its account was held for hours.
+    hours = 8 * 3600
+    assert not Trouble(1.0, hours, 5, others_failing=2).gives_up(20.0, 3600.0)
+    assert Trouble(20.0, hours, 5, others_failing=2).gives_up(20.0, 3600.0)
 
 
 @given(seconds, seconds, st.integers(ENOUGH_OTHERS, 1000), limits, limits)
 def test_one_that_fails_alone_is_set_aside_and_given_up_by_its_times(
     lasting_s: float, age_s: float, others: int, set_aside_s: float, give_up_s: float
 ) -> None:
-    trouble = Trouble(lasting_s, age_s, others)
+    trouble = Trouble(lasting_s, age_s, others, others_failing=1)
     assert trouble.sets_aside(set_aside_s) == (lasting_s >= set_aside_s)
-    assert trouble.gives_up(give_up_s) == (age_s >= give_up_s)
+    is_due = lasting_s >= set_aside_s and age_s >= give_up_s
+    assert trouble.gives_up(set_aside_s, give_up_s) == is_due
 
 
 @given(
@@ -77,8 +94,8 @@ def test_it_is_set_aside_before_it_is_given_up(
     lasting_s = 0.0
     for step in steps:
         lasting_s += step
-        trouble = Trouble(lasting_s, lasting_s, ENOUGH_OTHERS)
-        if trouble.gives_up(give_up_s):
+        trouble = Trouble(lasting_s, lasting_s, ENOUGH_OTHERS, others_failing=1)
+        if trouble.gives_up(set_aside_s, give_up_s):
             assert trouble.sets_aside(set_aside_s)
             assert step > give_up_s - set_aside_s
             return

@@ -1,0 +1,145 @@
+"""Topics and a group of its own for each measurement, on the stack that all of them share."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import cast
+
+import orjson
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from bench.measured import BenchError, bare_environment
+from streamer import topics
+from streamer.sandbox import DEFAULT_KEY, SandboxProcess
+from streamer.settings import Topics
+from streamer.stack import Stack
+
+PARTITIONS = 8
+_FLUSH_S = 60.0
+_READ_S = 120.0
+_CALL_S = 15.0
+_ASK_S = 5.0
+
+
+class Ground:
+    """What a measurement stands on.
+
+    Args:
+        name: unique among the measurements.
+    """
+
+    def __init__(self, stack: Stack, sandbox: SandboxProcess, name: str) -> None:
+        self.name = name
+        self.stack = stack
+        self.sandbox = sandbox
+        self.topics = Topics(
+            recipients=f"{name}.recipients",
+            outcomes=f"{name}.outcomes",
+            dead_letters=f"{name}.dead-letters",
+            parked=f"{name}.parked",
+            results=f"{name}.results",
+        )
+        self._admin = AdminClient({"bootstrap.servers": stack.bootstrap_servers})
+        # Of the measured group, but never a member: it only asks for the group's offsets.
+        self._watcher = Consumer(
+            {
+                "bootstrap.servers": stack.bootstrap_servers,
+                "group.id": name,
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "log_level": 0,  # the stack ends before the last of them does
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+            }
+        )
+
+    def make_topics(self) -> None:
+        """Make the topics."""
+        topics.ensure(self._admin, self.topics, PARTITIONS, 1)
+
+    def write(self, events: Iterable[tuple[str, bytes]]) -> None:
+        """Write input records, given by key and value.
+
+        Raises:
+            BenchError: Kafka does not take them in time.
+        """
+        producer = Producer(
+            {
+                "bootstrap.servers": self.stack.bootstrap_servers,
+                "linger.ms": 20,
+                "compression.type": "lz4",
+                # Compressed, a fetch brings the worker many times its size: the hard case.
+            }
+        )
+        for key, value in events:
+            while True:
+                try:
+                    producer.produce(self.topics.recipients, value, key)
+                except BufferError:
+                    producer.poll(0.1)
+                else:
+                    break
+        if producer.flush(_FLUSH_S):
+            raise BenchError("Kafka did not take the backlog in time")
+
+    def environment(
+        self, accounts: Mapping[str, Mapping[str, object]], metrics_port: int
+    ) -> dict[str, str]:
+        """The settings of whoever is measured here; `RESEND_API_KEY` is the sandbox's default."""
+        return bare_environment() | {
+            "STREAMER_KAFKA__BOOTSTRAP_SERVERS": self.stack.bootstrap_servers,
+            "STREAMER_KAFKA__GROUP_ID": self.name,
+            "STREAMER_TOPICS": self.topics.model_dump_json(),
+            "STREAMER_REDIS__URL": self.stack.redis_url,
+            "STREAMER_WORKER__ID": self.name,
+            "STREAMER_METRICS__PORT": str(metrics_port),
+            "STREAMER_PROGRESS__EMBEDDED": "false",
+            "STREAMER_UNSUBSCRIBE__BASE_URL": "https://bench.example/u",
+            "STREAMER_UNSUBSCRIBE__SECRET": "a secret for measurements alone",
+            "STREAMER_ACCOUNTS": orjson.dumps(accounts).decode(),
+            "STREAMER_LOG__LEVEL": "warning",
+            "RESEND_API_KEY": DEFAULT_KEY,
+            "RESEND_API_URL": self.sandbox.url,
+        }
+
+    def members(self) -> int:
+        """How many members of the group have partitions, as far as Kafka can say so by now."""
+        described = self._admin.describe_consumer_groups([self.name], request_timeout=_ASK_S)
+        try:
+            group = described[self.name].result(2 * _ASK_S)
+        except (KafkaException, TimeoutError):  # its coordinator is not there yet
+            return 0
+        return sum(bool(member.assignment.topic_partitions) for member in group.members)
+
+    def committed(self) -> int:
+        """How many records the group has committed."""
+        asked = [TopicPartition(self.topics.recipients, number) for number in range(PARTITIONS)]
+        return sum(max(0, p.offset) for p in self._watcher.committed(asked, _CALL_S))
+
+    def outcomes(self) -> Iterator[dict[str, str]]:
+        """All committed outcomes.
+
+        Raises:
+            BenchError: they cannot be read to the end in time.
+        """
+        self._watcher.assign(
+            [TopicPartition(self.topics.outcomes, number, 0) for number in range(PARTITIONS)]
+        )
+        ended: set[int | None] = set()
+        until = time.monotonic() + _READ_S
+        while len(ended) < PARTITIONS:
+            if time.monotonic() > until:
+                raise BenchError("the outcomes could not be read in time")
+            for message in self._watcher.consume(2000, 0.2):
+                error = message.error()
+                if error is None:
+                    yield cast(dict[str, str], orjson.loads(message.value() or b""))
+                    until = time.monotonic() + _READ_S
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    ended.add(message.partition())
+                elif not error.retriable():
+                    raise KafkaException(error)
+
+    def close(self) -> None:
+        """Let go of it; its topics end with the stack."""
+        self._watcher.close()

@@ -1,0 +1,202 @@
+"""How well workers use a rate limit that they share: `python -m bench limiter`.
+
+The stand-in for Resend allows so many calls in each second, strictly, and answers 429 to all
+others. The workers are members of their group before there is anything to do, and then there is
+always more to do than the limit allows.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench import content
+from bench.ground import Ground
+from bench.measured import BenchError, MeasuredProcess
+from streamer.sandbox import Call, SandboxProcess
+from streamer.stack import Stack
+
+LIMIT = 10
+LATENCY_MS = 60
+SHARE_BAR = 0.98
+THROTTLED_BAR = 0.001
+FILL_BAR = 0.99
+_BATCH = 100
+_THROTTLED = 429
+_SPARE_S = 5
+_START_S = 120.0
+_LOOK_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What workers made of the limit, in whole seconds from the first call on.
+
+    Attributes:
+        calls: all that arrived in these seconds.
+        accepted: those that were answered 200.
+        throttled: those that were answered 429.
+        mails: taken by the accepted ones.
+    """
+
+    workers: int
+    seconds: int
+    calls: int
+    accepted: int
+    throttled: int
+    mails: int
+
+    @property
+    def share(self) -> float:
+        """Of the calls that were allowed, those that were made and accepted."""
+        return self.accepted / (LIMIT * self.seconds)
+
+    @property
+    def throttled_share(self) -> float:
+        """Of the calls, those that were one too many."""
+        return self.throttled / self.calls
+
+    @property
+    def fill(self) -> float:
+        """Mails in an accepted call, of those that fit."""
+        return self.mails / (_BATCH * self.accepted) if self.accepted else 0.0
+
+    @property
+    def missed(self) -> list[str]:
+        """The bars that were missed."""
+        kept = {
+            "share": self.share >= SHARE_BAR,
+            "429": self.throttled_share < THROTTLED_BAR,
+            "fill": self.fill >= FILL_BAR,
+        }
+        return [name for name, is_kept in kept.items() if not is_kept]
+
+
+def use_of(calls: Sequence[Call], workers: int, most_seconds: int) -> Use:
+    """Count calls: in whole seconds between the first and the last, as many as asked for.
+
+    Raises:
+        BenchError: there is no such second.
+    """
+    arrivals = [call.arrived for call in calls]
+    first, last = min(arrivals, default=0.0), max(arrivals, default=0.0)
+    seconds = min(most_seconds, int(last - first))
+    if seconds < 1:
+        raise BenchError(f"{len(calls)} calls within {last - first:.1f} s are nothing to measure")
+    counted = [call for call in calls if call.arrived < first + seconds]
+    accepted = [call for call in counted if call.status == 200]
+    return Use(
+        workers=workers,
+        seconds=seconds,
+        calls=len(counted),
+        accepted=len(accepted),
+        throttled=sum(call.status == _THROTTLED for call in counted),
+        mails=sum(call.mails for call in accepted),
+    )
+
+
+def measure(stack: Stack, sandbox: SandboxProcess, workers: int, seconds: int) -> Use:
+    """Let so many workers share the limit for so long."""
+    recipients = (seconds + _SPARE_S) * LIMIT * _BATCH
+    with closing(Ground(stack, sandbox, f"limiter-{workers}")) as ground:
+        ground.make_topics()
+        sandbox.reset()
+        account = {"api_key_env": "RESEND_API_KEY", "requests_per_second": LIMIT}
+        command = ["-m", "streamer", "run", "--workers", str(workers)]
+        environment = ground.environment({"default": account}, 0)
+        with MeasuredProcess(command, environment) as process:
+            process.wait_until(lambda: ground.members() == workers, _LOOK_EVERY_S, _START_S)
+            ground.write(content.events(ground.name, range(recipients), inline=True))
+            process.wait_until(lambda: sandbox.stats().calls > 0, _LOOK_EVERY_S, _START_S)
+            process.wait_until(_later(seconds + 1.0), 1.0, seconds + 2.0)
+            calls = sandbox.calls()
+            if code := process.stop():
+                raise BenchError(f"{ground.name} ended with {code}")
+    return use_of(calls, workers, seconds)
+
+
+def limiter(
+    workers: Annotated[
+        str, typer.Option(help="Numbers of workers, each measured by itself.")
+    ] = "1,2,4,8",
+    seconds: Annotated[int, typer.Option(min=1, help="From the first call on.")] = 30,
+    json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """Measure how well workers use a rate limit that they share."""
+    counts = _counts(workers)
+    with (
+        Stack.ephemeral() as stack,
+        SandboxProcess(
+            limit=LIMIT,
+            latency_ms=LATENCY_MS,
+            count_addresses=False,
+            keep_acceptances=False,
+            keep_mails=0,
+        ) as sandbox,
+    ):
+        uses = [measure(stack, sandbox, count, seconds) for count in counts]
+    if json:
+        sys.stdout.buffer.write(_to_json(uses) + b"\n")
+    else:
+        _print(uses, Console())
+    raise typer.Exit(1 if any(use.missed for use in uses) else 0)
+
+
+def _counts(text: str) -> list[int]:
+    words = text.split(",")
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise typer.BadParameter(f"{text}: give numbers such as 1,2,4", param_hint="--workers")
+    return [int(word) for word in words]
+
+
+def _later(seconds: float) -> Callable[[], bool]:
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() >= until
+
+
+def _to_json(uses: Sequence[Use]) -> bytes:
+    content = {
+        "limit": LIMIT,
+        "latency_ms": LATENCY_MS,
+        "bars": {"share": SHARE_BAR, "throttled_share": THROTTLED_BAR, "fill": FILL_BAR},
+        "runs": [
+            {
+                **asdict(use),
+                "share": use.share,
+                "throttled_share": use.throttled_share,
+                "fill": use.fill,
+                "missed": use.missed,
+            }
+            for use in uses
+        ],
+    }
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2)
+
+
+def _print(uses: Sequence[Use], console: Console) -> None:
+    table = Table(
+        title=f"{LIMIT} calls a second allowed, each takes {LATENCY_MS} ms", title_justify="left"
+    )
+    for name in ("workers", "seconds", "calls", "share", "429", "fill", "missed"):
+        table.add_column(name, justify="right")
+    table.add_row(
+        "bar", "", "", f"≥ {SHARE_BAR:.0%}", f"< {THROTTLED_BAR:.1%}", f"≥ {FILL_BAR:.0%}"
+    )
+    for use in uses:
+        table.add_row(
+            str(use.workers),
+            str(use.seconds),
+            str(use.calls),
+            f"{use.share:.1%}",
+            f"{use.throttled_share:.2%}",
+            f"{use.fill:.1%}",
+            ", ".join(use.missed),
+        )
+    console.print(table)

@@ -1,0 +1,295 @@
+"""What the trouble of some costs the others: `python -m bench stuck`.
+
+Many organizations send equal shares at a limited rate. Each case is run twice: with everybody in
+good health, and with some in trouble. How much later have the others their last mail, and how
+many of their outcomes are not to be read a while later, for they stand behind records in trouble?
+"""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import orjson
+import typer
+import urllib3
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from rich.table import Table
+
+from bench import content
+from bench.ground import Ground
+from bench.measured import BenchError, MeasuredProcess
+from streamer.sandbox import AccountSpec, Faults, SandboxProcess
+from streamer.stack import Stack
+from streamer.stack.ports import free_port
+
+ORGANIZATIONS = 20
+RATE = 20
+LATENCY_MS = 60
+SLOWER_BAR = 0.10
+_BATCH = 100
+_AGE, _BLOCKED = "streamer_oldest_batch_age_seconds", "streamer_blocked_records"
+_LOOK_EVERY_S = 0.1
+_START_S = 60.0
+_COMMITTED_S = 5.0
+_MOST_TIMES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A trouble, and who is in it.
+
+    Attributes:
+        accounts: by name, with the organizations of each.
+        troubled: the organizations that are in trouble.
+        account: the one that is down; None where it is the batches that fail.
+    """
+
+    name: str
+    accounts: Mapping[str, Sequence[str]]
+    troubled: frozenset[str]
+    account: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What became of the others.
+
+    Attributes:
+        last_s: from the first call to their last mail that was accepted.
+        unread: of their outcomes, those that are not committed a while after that.
+        calls: all that were made until then, those for the troubled included.
+        oldest_s: the age of the oldest batch that the worker ever showed.
+        blocked: the most decided records that waited for an older one.
+    """
+
+    last_s: float
+    unread: int
+    calls: int
+    oldest_s: float
+    blocked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A case in health and in trouble."""
+
+    case: str
+    healthy: Run
+    troubled: Run
+
+    @property
+    def slower(self) -> float:
+        """How much longer the others took, as a share of their time in health."""
+        return self.troubled.last_s / self.healthy.last_s - 1
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether that is more than the bar."""
+        return self.slower > SLOWER_BAR
+
+
+_NAMES = [f"org-{number}" for number in range(ORGANIZATIONS)]
+_HALF = ORGANIZATIONS // 2
+CASES = (
+    Case("one's batches fail", {"default": _NAMES}, frozenset(_NAMES[:1])),
+    Case(
+        "an account is down",
+        {"default": _NAMES[:_HALF], "other": _NAMES[_HALF:]},
+        frozenset(_NAMES[:_HALF]),
+        account="default",
+    ),
+)
+
+
+class _Backlog:
+    """The recipients of a case: so many that an account is busy for so long."""
+
+    def __init__(self, case: Case, seconds: int) -> None:
+        self._numbers: dict[str, range] = {}
+        start = 0
+        for served in case.accounts.values():
+            each = seconds * RATE * _BATCH // len(served)
+            for organization in served:
+                self._numbers[organization] = range(start, start + each)
+                start += each
+        self.all = sum(map(len, self._numbers.values()))
+        self.others = sum(
+            len(numbers) for name, numbers in self._numbers.items() if name not in case.troubled
+        )
+        self.poison = frozenset(
+            content.address(number) for name in case.troubled for number in self._numbers[name]
+        )
+
+    def events(self, campaign: str) -> Iterator[tuple[str, bytes]]:
+        """Input records, those of all organizations in turn."""
+        in_turn = zip(
+            *(
+                content.events(campaign, numbers, inline=True, organization=name)
+                for name, numbers in self._numbers.items()
+            ),
+            strict=True,
+        )
+        return (event for turn in in_turn for event in turn)
+
+
+class _Watch:
+    """Waits until so many mails are accepted, and looks at what the worker shows meanwhile."""
+
+    def __init__(self, sandbox: SandboxProcess, mails: int, url: str) -> None:
+        self._sandbox = sandbox
+        self._mails = mails
+        self._url = url
+        self._until: float | None = None
+        self.oldest_s = 0.0
+        self.blocked = 0
+
+    def is_over(self) -> bool:
+        """Whether they are, and the outcomes had time to be committed."""
+        shown = _read_gauges(self._url)
+        self.oldest_s = max(self.oldest_s, shown[_AGE])
+        self.blocked = max(self.blocked, round(shown[_BLOCKED]))
+        if self._until is None and self._sandbox.stats().accepted >= self._mails:
+            self._until = time.monotonic() + _COMMITTED_S
+        return self._until is not None and time.monotonic() >= self._until
+
+
+def measure(stack: Stack, case: Case, seconds: int, set_aside_s: float) -> Finding:
+    """Run a case in health, and in trouble."""
+    backlog = _Backlog(case, seconds)
+    name = f"stuck-{len(case.accounts)}"
+    specs = [AccountSpec(name=name, keys=(_key(name),), limit=None) for name in case.accounts]
+    with SandboxProcess(
+        accounts=specs,
+        latency_ms=LATENCY_MS,
+        count_addresses=False,
+        keep_mails=0,
+    ) as sandbox:
+        place = (stack, sandbox, case, backlog)
+        healthy = _run(*place, f"{name}-healthy", backlog.all, seconds, set_aside_s)
+        if case.account is None:
+            sandbox.order(Faults(poison=backlog.poison))
+        else:
+            sandbox.order(Faults(outage="unavailable"), case.account)
+        troubled = _run(*place, f"{name}-troubled", backlog.others, seconds, set_aside_s)
+    return Finding(case.name, healthy, troubled)
+
+
+def _run(
+    stack: Stack,
+    sandbox: SandboxProcess,
+    case: Case,
+    backlog: _Backlog,
+    name: str,
+    mails: int,
+    seconds: int,
+    set_aside_s: float,
+) -> Run:
+    port = free_port()
+    with closing(Ground(stack, sandbox, name)) as ground:
+        ground.make_topics()
+        sandbox.reset()
+        environment = _environment(ground, case, port, set_aside_s)
+        with MeasuredProcess(["-m", "streamer", "run"], environment) as process:
+            process.wait_until(lambda: ground.members() == 1, _LOOK_EVERY_S, _START_S)
+            ground.write(backlog.events(name))
+            url = f"http://127.0.0.1:{port}/metrics"
+            watch = _Watch(sandbox, mails, url)
+            process.wait_until(watch.is_over, _LOOK_EVERY_S, _MOST_TIMES * seconds + _START_S)
+            committed = sum(o["organization_id"] not in case.troubled for o in ground.outcomes())
+            calls = sandbox.calls()
+            if code := process.stop():
+                raise BenchError(f"{name} ended with {code}")
+    first = min(call.wall for call in calls)
+    last = max(a.wall for a in sandbox.acceptances() if a.organization not in case.troubled)
+    unread = backlog.others - committed
+    return Run(last - first, unread, len(calls), watch.oldest_s, watch.blocked)
+
+
+def _environment(ground: Ground, case: Case, port: int, set_aside_s: float) -> dict[str, str]:
+    accounts = {
+        name: {
+            "api_key_env": f"KEY_OF_{name.upper()}",
+            "requests_per_second": RATE,
+            "organizations": list(served),
+        }
+        for name, served in case.accounts.items()
+    }
+    return (
+        ground.environment(accounts, port)
+        | {f"KEY_OF_{name.upper()}": _key(name) for name in case.accounts}
+        | {"STREAMER_DELIVERY__SET_ASIDE_S": str(set_aside_s)}
+    )
+
+
+def _key(account: str) -> str:
+    return f"re_{account}"
+
+
+def _read_gauges(url: str) -> dict[str, float]:
+    text = urllib3.request("GET", url, retries=False, timeout=10.0).data.decode()
+    return {
+        family.name: family.samples[0].value
+        for family in text_string_to_metric_families(text)
+        if family.name in (_AGE, _BLOCKED)
+    }
+
+
+def stuck(
+    seconds: Annotated[
+        int, typer.Option(min=1, help="How long the backlog keeps a healthy account busy.")
+    ] = 60,
+    set_aside: Annotated[
+        float, typer.Option(min=0.1, help="Seconds; the setting `delivery.set_aside_s`.")
+    ] = 20.0,
+    json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """Measure what the trouble of some costs the others."""
+    with Stack.ephemeral() as stack:
+        findings = [measure(stack, case, seconds, set_aside) for case in CASES]
+    if json:
+        sys.stdout.buffer.write(_to_json(findings, set_aside) + b"\n")
+    else:
+        _print(findings, Console())
+    raise typer.Exit(1 if any(finding.is_missed for finding in findings) else 0)
+
+
+def _to_json(findings: Sequence[Finding], set_aside_s: float) -> bytes:
+    report = {
+        "organizations": ORGANIZATIONS,
+        "requests_per_second": RATE,
+        "set_aside_s": set_aside_s,
+        "bar": SLOWER_BAR,
+        "cases": [{**asdict(finding), "slower": finding.slower} for finding in findings],
+    }
+    return orjson.dumps(report, option=orjson.OPT_INDENT_2)
+
+
+def _print(findings: Sequence[Finding], console: Console) -> None:
+    table = Table(
+        title=f"{ORGANIZATIONS} organizations, {RATE} calls a second an account; the others' "
+        f"last mail may be {SLOWER_BAR:.0%} later",
+        title_justify="left",
+    )
+    table.add_column("case", no_wrap=True)
+    for name in ("last s", "later", "unread", "calls", "oldest s", "blocked"):
+        table.add_column(name, justify="right")
+    for finding in findings:
+        missed = " missed" if finding.is_missed else ""
+        for name, run, later in (
+            ("in health", finding.healthy, ""),
+            (finding.case, finding.troubled, f"{finding.slower:+.1%}{missed}"),
+        ):
+            table.add_row(
+                name,
+                f"{run.last_s:.1f}",
+                later,
+                f"{run.unread:,}",
+                f"{run.calls:,}",
+                f"{run.oldest_s:.1f}",
+                f"{run.blocked:,}",
+            )
+    console.print(table)

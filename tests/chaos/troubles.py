@@ -1,0 +1,89 @@
+"""Troubles that come and go: held accounts, an operator's holds, paused campaigns."""
+
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from streamer.ledger import campaigns
+from streamer.ledger.holds import By, Hold, Holds
+from streamer.sandbox import Faults
+from tests.kit.world import World
+
+CAMPAIGNS = ("spring", "summer", "autumn")
+_ACCOUNT = "default"
+_SHORTEST_S, _LONGEST_S = 1.0, 6.0
+_REFUSALS = (
+    Faults(quota="daily"),
+    Faults(quota="monthly"),
+    Faults(refuse_key="invalid_api_key"),
+    Faults(refuse_key="suspended_api_key"),
+    Faults(unverified_domains=frozenset({"acme.test"})),
+)
+_CALM = Faults(quota="none", refuse_key="none", unverified_domains=frozenset())
+
+
+class Troubles:
+    """Begins them, and ends each after a while that the dice give."""
+
+    def __init__(self, world: World, dice: random.Random) -> None:
+        self._world = world
+        self._dice = dice
+        self._holds = Holds(world.redis)
+        self._ends: list[tuple[float, Callable[[], object]]] = []
+
+    def refuse(self) -> None:
+        """Let Resend refuse the account or the sender: the workers hold it, and test."""
+        self._world.sandbox.order(self._dice.choice(_REFUSALS))
+        self._end_later(lambda: self._world.sandbox.order(_CALM))
+
+    def hold(self) -> None:
+        """Put an operator's hold."""
+        hold = Hold(by=By.OPERATOR, reason="operator", detail="storm", since=datetime.now(UTC))
+        _insist(lambda: self._holds.put(_ACCOUNT, None, hold))
+        self._end_later(self._release)
+
+    def pause(self) -> None:
+        """Pause one of the campaigns."""
+        campaign = self._dice.choice(CAMPAIGNS)
+        organization = self._world.organization
+        _insist(lambda: campaigns.pause(self._world.redis, organization, campaign))
+        self._end_later(lambda: self._resume(campaign))
+
+    def tend(self) -> None:
+        """End those whose time has come."""
+        now = time.monotonic()
+        due = [end for until, end in self._ends if until <= now]
+        self._ends = [(until, end) for until, end in self._ends if until > now]
+        for end in due:
+            end()
+
+    def end_all(self) -> None:
+        """Nothing is held, paused or refused any more, and poison is none."""
+        self._ends.clear()
+        self._world.sandbox.order(_CALM.model_copy(update={"poison": frozenset()}))
+        for campaign in CAMPAIGNS:
+            self._resume(campaign)
+        self._release()
+
+    def _end_later(self, end: Callable[[], object]) -> None:
+        seconds = _SHORTEST_S + self._dice.random() * (_LONGEST_S - _SHORTEST_S)
+        self._ends.append((time.monotonic() + seconds, end))
+
+    def _release(self) -> None:
+        # One by an answer, should it be that by now, is tested at once.
+        _insist(lambda: self._holds.release(_ACCOUNT, None, By.OPERATOR))
+
+    def _resume(self, campaign: str) -> None:
+        organization = self._world.organization
+        _insist(lambda: campaigns.resume(self._world.redis, organization, campaign))
+
+
+def _insist(call: Callable[[], object]) -> None:
+    """Call again once: the connection may be one to the Redis that was killed."""
+    try:
+        call()
+    except RedisConnectionError:
+        call()
