@@ -17,6 +17,7 @@ from pathlib import Path
 
 from streamer.sandbox import Faults, SandboxProcess
 from streamer.stack import Stack
+from tests.chaos.counts import judge_counts
 from tests.chaos.troubles import CAMPAIGNS, Troubles
 from tests.kit.world import SESSION_TIMEOUT_MS, WorkerProcess, World
 
@@ -36,6 +37,7 @@ _DUPLICATES = 0.01
 _SUPPRESSED = 0.02
 _INVALID = 0.005
 _SETTINGS = {
+    "STREAMER_PROGRESS__EMBEDDED": "true",
     "STREAMER_DELIVERY__HOLD_PROBE_S": "1",
     "STREAMER_DELIVERY__SET_ASIDE_S": "2",
     "STREAMER_DELIVERY__GIVE_UP_S": "15",
@@ -54,6 +56,8 @@ class Plan:
         refusals: times that Resend refuses the account or its sender for a while.
         holds: of an operator's.
         pauses: of one of the campaigns.
+        cancels: of one of the campaigns, for good.
+        repairs: runs of `retry` and `dlq replay`, some of them killed.
         guilty: recipients who spoil their batch: it is refused.
         poisonous: recipients whose batch fails again and again.
         pause_s: between two happenings, on average.
@@ -68,6 +72,8 @@ class Plan:
     refusals: int = 2
     holds: int = 1
     pauses: int = 2
+    cancels: int = 1
+    repairs: int = 1
     guilty: int = 4
     poisonous: int = 1
     seed: int = 0
@@ -83,6 +89,8 @@ class Plan:
             + ["refusal"] * self.refusals
             + ["hold"] * self.holds
             + ["pause"] * self.pauses
+            + ["cancel"] * self.cancels
+            + ["repair"] * self.repairs
         )
 
 
@@ -140,10 +148,11 @@ def run_storm(plan: Plan, say: Callable[[str], None]) -> Report:
     ):
         world = World(stack.bootstrap_servers, stack.redis_url, sandbox, Path(folder), 8)
         try:
-            records = _prepare(world, plan, dice)
-            happened = _rage(world, stack, plan, dice, records, say)
+            _prepare(world, plan, dice)
+            happened = _rage(world, stack, plan, dice, say)
             world.judge()
             _judge_guilt(world)
+            judge_counts(world)
             stats = sandbox.stats()
             return Report(
                 happened, world.words(), stats.accepted, stats.calls, time.monotonic() - started
@@ -152,8 +161,8 @@ def run_storm(plan: Plan, say: Callable[[str], None]) -> Report:
             world.close()
 
 
-def _prepare(world: World, plan: Plan, dice: random.Random) -> int:
-    """Produce the campaigns; returns how many records they have."""
+def _prepare(world: World, plan: Plan, dice: random.Random) -> None:
+    """Produce the campaigns."""
     for number in range(plan.recipients):
         if dice.random() < _SUPPRESSED:
             world.suppress(f"user{number}@example.com")
@@ -176,7 +185,6 @@ def _prepare(world: World, plan: Plan, dice: random.Random) -> int:
     rate = max(2.0, 2 * calls / max(len(plan.deck()) * plan.pause_s, 1.0))
     world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = f"{rate:.2f}"
     world.settings |= _SETTINGS
-    return len(events) + len(again) + 1
 
 
 def _rage(
@@ -184,7 +192,6 @@ def _rage(
     stack: Stack,
     plan: Plan,
     dice: random.Random,
-    records: int,
     say: Callable[[str], None],
 ) -> Counter[str]:
     deck = plan.deck()
@@ -209,6 +216,10 @@ def _rage(
             troubles.hold()
         elif happening == "pause":
             troubles.pause()
+        elif happening == "cancel":
+            troubles.cancel()
+        elif happening == "repair":
+            troubles.repair()
         else:
             server = stack.redis if happening == "redis" else stack.kafka
             server.kill()
@@ -216,7 +227,7 @@ def _rage(
         happened[happening] += 1
         say(f"{sum(happened.values())}/{len(deck)} {happening}, accepted {_accepted(world)}")
     troubles.end_all()
-    _await_the_end(world, crew, records)
+    _await_the_end(world, crew, len(world.inputs()))
     crew.stop()
     return happened
 

@@ -1,6 +1,9 @@
 """Troubles that come and go: held accounts, an operator's holds, paused campaigns."""
 
+import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,6 +18,8 @@ from tests.kit.world import World
 CAMPAIGNS = ("spring", "summer", "autumn")
 _ACCOUNT = "default"
 _SHORTEST_S, _LONGEST_S = 1.0, 6.0
+_KILLED = 0.5
+_REPAIR_S = 2.0
 _REFUSALS = (
     Faults(quota="daily"),
     Faults(quota="monthly"),
@@ -51,6 +56,30 @@ class Troubles:
         organization = self._world.organization
         _insist(lambda: campaigns.pause(self._world.redis, organization, campaign))
         self._end_later(lambda: self._resume(campaign))
+
+    def cancel(self) -> None:
+        """Cancel one of the campaigns for good."""
+        campaign = self._dice.choice(CAMPAIGNS)
+        organization = self._world.organization
+        _insist(lambda: campaigns.cancel(self._world.redis, organization, campaign))
+
+    def repair(self) -> None:
+        """Retry who failed, and replay the dead letters, as an operator would.
+
+        Either may fail, as when Kafka was just killed; what it did stays done.
+        """
+        campaign = f"{self._world.organization}/{self._dice.choice(CAMPAIGNS)}"
+        for command in (["retry", campaign, "--status", "failed"], ["dlq", "replay"]):
+            with subprocess.Popen(
+                [sys.executable, "-m", "streamer", *command],
+                env={**os.environ, **self._world.environment()},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            ) as process:
+                if self._dice.random() < _KILLED:
+                    time.sleep(self._dice.random() * _REPAIR_S)
+                    process.kill()
 
     def tend(self) -> None:
         """End those whose time has come."""

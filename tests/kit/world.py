@@ -174,27 +174,7 @@ class World:
             str(number),
             *((crash_at, str(nth)) if crash_at else ()),
         )
-        environment = {
-            **os.environ,
-            "STREAMER_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
-            "STREAMER_KAFKA__GROUP_ID": self.name,
-            "STREAMER_KAFKA__PROPERTIES": orjson.dumps(
-                {"session.timeout.ms": SESSION_TIMEOUT_MS, "heartbeat.interval.ms": 500}
-            ).decode(),
-            "STREAMER_TOPICS": self.topics.model_dump_json(),
-            "STREAMER_REDIS__URL": self.redis_url,
-            "STREAMER_WORKER__ID": f"{self.name}-w",
-            "STREAMER_METRICS__PORT": "0",
-            "STREAMER_PROGRESS__EMBEDDED": "false",
-            "STREAMER_UNSUBSCRIBE__BASE_URL": "https://example.com/u",
-            "STREAMER_UNSUBSCRIBE__SECRET": "a secret for tests alone",
-            "STREAMER_ACCOUNTS__DEFAULT__API_KEY_ENV": "RESEND_API_KEY",
-            "STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND": "1000",
-            "RESEND_API_KEY": "re_sandbox",
-            "RESEND_API_URL": self.sandbox.url,
-            **self.settings,
-            **settings,
-        }
+        environment = {**os.environ, **self.environment(), **settings}
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
@@ -207,6 +187,29 @@ class World:
         worker = WorkerProcess(process, log)
         self._workers.append(worker)
         return worker
+
+    def environment(self) -> dict[str, str]:
+        """The settings of workers and commands."""
+        return {
+            "STREAMER_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "STREAMER_KAFKA__GROUP_ID": self.name,
+            "STREAMER_KAFKA__PROPERTIES": orjson.dumps(
+                {"session.timeout.ms": SESSION_TIMEOUT_MS, "heartbeat.interval.ms": 500}
+            ).decode(),
+            "STREAMER_TOPICS": self.topics.model_dump_json(),
+            "STREAMER_REDIS__URL": self.redis_url,
+            "STREAMER_WORKER__ID": f"{self.name}-w",
+            "STREAMER_METRICS__PORT": "0",
+            "STREAMER_PROGRESS__EMBEDDED": "false",
+            "STREAMER_BREAKER__DEAD_SHARE": "1",
+            "STREAMER_UNSUBSCRIBE__BASE_URL": "https://example.com/u",
+            "STREAMER_UNSUBSCRIBE__SECRET": "a secret for tests alone",
+            "STREAMER_ACCOUNTS__DEFAULT__API_KEY_ENV": "RESEND_API_KEY",
+            "STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND": "1000",
+            "RESEND_API_KEY": "re_sandbox",
+            "RESEND_API_URL": self.sandbox.url,
+            **self.settings,
+        }
 
     @contextlib.contextmanager
     def worker(self, number: int = 0, **settings: str) -> Iterator[WorkerProcess]:

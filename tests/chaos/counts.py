@@ -1,0 +1,80 @@
+"""After a storm the counts that are shown are those of the topics."""
+
+import threading
+from collections import Counter
+
+import orjson
+
+from streamer.ledger.connection import connect
+from streamer.model.reasons import Status
+from streamer.progress.fold import CampaignKey
+from streamer.progress.projector import Projector
+from streamer.progress.report import Report, Reporter
+from streamer.progress.store import Store
+from streamer.settings import Kafka, Redis, Settings
+from tests.chaos.troubles import CAMPAIGNS
+from tests.kit.world import World, wait_until
+
+_PATIENCE_S = 60.0
+
+
+def judge_counts(world: World) -> None:
+    """Raise AssertionError if a campaign's progress is not what its topics say.
+
+    The workers counted, until they were killed; what is left is counted here.
+    """
+    settings = Settings(
+        kafka=Kafka(bootstrap_servers=world.bootstrap_servers, group_id=world.name),
+        topics=world.topics,
+        redis=Redis(url=world.redis_url),
+    )
+    received = Counter(
+        event["campaign_id"]
+        for record in world.inputs()
+        if (event := _event(record.value)) is not None
+    )
+    ended = Counter((e.campaign, e.status, e.reason or "") for e in world.endings())
+    client = connect(settings.redis)
+    reporter = Reporter(client, Store(client, world.name))
+    stop = threading.Event()
+    thread = threading.Thread(target=Projector(settings).run, args=(stop,), name="counting")
+    thread.start()
+    try:
+        for campaign in CAMPAIGNS:
+            key = CampaignKey(world.organization, campaign)
+
+            def all_counted(key: CampaignKey = key) -> bool:
+                found = reporter.report(key)
+                return found is not None and found.ended == received[key.campaign_id]
+
+            wait_until(all_counted, _PATIENCE_S, f"all of {campaign} is counted: {received}")
+            report = reporter.report(key)
+            assert report is not None
+            _compare(report, campaign, received[campaign], ended)
+    finally:
+        stop.set()
+        thread.join(30)
+        client.close()
+
+
+def _compare(
+    report: Report, campaign: str, received: int, ended: Counter[tuple[str, str, str]]
+) -> None:
+    counts = report.counts
+    assert (counts.received, counts.parked, counts.in_flight) == (received, 0, 0), report
+    for status in Status:
+        expected = sum(
+            n for (name, word, _), n in ended.items() if (name, word) == (campaign, status)
+        )
+        assert counts.ended(status) == expected, (status, expected, report)
+    for (name, word, reason), expected in ended.items():
+        if name == campaign and reason:
+            assert counts.endings[word, reason] == expected, (word, reason, expected, report)
+
+
+def _event(value: bytes | None) -> dict[str, str] | None:
+    try:
+        event: dict[str, str] = orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return None
+    return event
