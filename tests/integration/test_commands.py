@@ -478,7 +478,8 @@ def test_an_interrupt_tells_how_far_it_came(operator: Operator, number: signal.S
     while len(operator.produced()) < 50:
         pass  # until all is in Kafka; pytest's own limit ends it otherwise
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=30)
+    process.wait(30)  # before its input ends, which would end it as well
+    stdout, stderr = process.communicate()
     answer = orjson.loads(stdout)
     assert process.returncode == 1
     assert (answer["produced"], answer["stopped"]) == (50, "interrupted")
