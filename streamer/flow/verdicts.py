@@ -14,7 +14,7 @@ _LONGEST_PAUSE_S = 5.0
 _OTHERS = 3
 _UNSURE_FACTOR = 3
 
-OUTAGE_PATIENCE_S = 2.0
+OUTAGE_PATIENCE_S = 1.0
 """After so long an outage holds its account, where there are others that it could hold up."""
 OUTAGE_PROBE_S = 5.0
 """How often such a hold is tested, if holds are not tested oftener anyway."""

@@ -284,7 +284,7 @@ class Pipeline:
     def _has_its_share(self, organization: str) -> bool:
         """Whether as many batches are under way as an organization in trouble may have."""
         own = sum(organization == other for other in self._deliveries.values())
-        return own >= max(2, self._settings.batch.max_in_flight // 2)
+        return own >= max(2, self._settings.batch.max_in_flight // 4)
 
     def _is_crowding(self, organization: str, taken: int = 0) -> bool:
         """Whether an organization in trouble has so much waiting that it keeps others out.

@@ -45,7 +45,7 @@ from streamer.worker.waiting import Waiting, deadline_clock
 logger = logging.getLogger(__name__)
 
 # What grows while a provider is down is the distance of the account's calls: see its circuit.
-_TROUBLE = Backoff(base_s=0.5, cap_s=3.0)
+_TROUBLE = Backoff(base_s=0.5, cap_s=5.0)
 _BLIND_PAUSE_S = 0.1
 _ASK_AGAIN_S = 1.0
 _LATE_S = 0.003
