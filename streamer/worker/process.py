@@ -58,6 +58,7 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     settings = _numbered(settings, number)
     logs.configure(settings.log, settings.worker.id)
     _keep_heaps_few()  # before there are threads
+    threading.excepthook = _end_with_thread
     waiting = Waiting()
     stop = _StopRequest(settings.worker.shutdown_timeout_s, waiting)
     try:
@@ -173,6 +174,17 @@ def _watch_ticks(pipeline: Pipeline) -> None:
         still = still + 1 if pipeline.last_tick == seen else 0
         seen = pipeline.last_tick
     logger.critical("the worker's loop stands still, the process ends")
+    os._exit(FAILED)
+
+
+def _end_with_thread(args: threading.ExceptHookArgs) -> None:
+    """End the process when one of its threads dies of what nobody expected: without it the worker
+    would go on, blind to holds, or with records that nobody brings back."""
+    logger.critical(
+        "a thread of the worker died, the process ends",
+        exc_info=args.exc_value,
+        extra={"who": args.thread.name if args.thread else "unknown"},
+    )
     os._exit(FAILED)
 
 
