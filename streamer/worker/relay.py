@@ -142,12 +142,7 @@ class _Session:
 
     def make_pass(self) -> Iterator[None]:
         """Move every record that is parked now; yields after each transaction."""
-        ends = {
-            partition: self._consumer.get_watermark_offsets(
-                TopicPartition(self._topics.parked, partition), _CALL_TIMEOUT_S
-            )[1]
-            for partition in self._partitions
-        }
+        ends = {partition: self._end(partition) for partition in self._partitions}
         started, returned, kept = time.monotonic(), 0, 0
         self._waiting_for.clear()
         self._start_over()
@@ -184,6 +179,15 @@ class _Session:
     def close(self) -> None:
         """Let go of the consumer; an open transaction ends with the next relay's start."""
         self._consumer.close()
+
+    def _end(self, partition: int) -> int:
+        """Where a partition ends, as the last fetch saw it: to ask takes as long as a fetch waits.
+        What came since is looked at when it is read."""
+        asked = TopicPartition(self._topics.parked, partition)
+        _, end = self._consumer.get_watermark_offsets(asked, cached=True)
+        if end < 0:
+            _, end = self._consumer.get_watermark_offsets(asked, _CALL_TIMEOUT_S)
+        return end
 
     def _start_over(self) -> None:
         """Read from the committed offsets on."""
