@@ -14,10 +14,14 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
 from streamer.model import wire
+from streamer.model.campaign import CampaignState
 from streamer.model.event import RecipientEvent
-from streamer.model.published import DeadLetterHeaders, PublishedOutcome
+from streamer.model.published import DeadLetterHeaders, PublishedOutcome, PublishedResult
 from streamer.model.reasons import DeadReason, Reason, Status
 from streamer.model.record import Coordinates, DeadLetter, Outcome, Record
+from streamer.progress.counts import Counts
+from streamer.progress.fold import CampaignKey
+from streamer.progress.report import Report
 from tests import schemas
 from tests.compatibility import Schema
 from tests.schemas import Contract
@@ -223,3 +227,27 @@ def _shape(value: JsonValue) -> JsonValue:
 
 def _without(value: Schema, name: str) -> Schema:
     return {key: each for key, each in value.items() if key != name}
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(Reason)), st.integers(0, 1000)),
+    st.integers(0, 1000),
+    st.integers(0, 50),
+    st.one_of(st.none(), st.integers(0, 10_000)),
+)
+def test_the_summary_of_a_campaign_fits(
+    reasons: dict[Reason, int], sent: int, dead: int, expected: int | None
+) -> None:
+    endings = {(reason.status.value, reason.value): count for reason, count in reasons.items()}
+    endings |= {("sent", ""): sent, ("dead", "undecodable"): dead}
+    counts = Counts(
+        received=sum(endings.values()),
+        endings=endings,
+        first="2026-11-24T03:40:00.123Z",
+        last="2026-11-24T03:41:00.123Z",
+    )
+    report = Report(CampaignKey("acme", "spring"), CampaignState.COMPLETED, expected, counts)
+    read = PublishedResult.model_validate_json(report.summary())
+    ended = read.sent + read.skipped + read.failed + read.indeterminate + read.dead
+    assert read.total == ended
+    assert _fits(orjson.loads(report.summary()), _BY_TITLE["Result"])
