@@ -63,7 +63,7 @@ class Look:
 
     Attributes:
         generation: of the counts; None if there are none.
-        state: as it is written; None if it was never set.
+        state: as it is written, or paused before its start; None if it was never set.
         version: of the definition; None if there is none.
         expected: as it was set by `campaign close` and `produce --done`; None if it was not.
         summary: the digest of the summary that was published last.

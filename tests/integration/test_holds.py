@@ -3,13 +3,14 @@
 import signal
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
 from typer.testing import CliRunner
 
 from streamer.cli import app
+from streamer.ledger import keys
 from streamer.ledger.holds import By, Hold, Holds
 from streamer.sandbox import AccountSpec, Faults, SandboxProcess
 from tests.kit.world import World, wait_until
@@ -344,3 +345,28 @@ def test_an_organization_whose_batches_all_fail_keeps_no_other_out(
         wait_until(lambda: sandbox.stats().accepted == 1_500, 60, "all others are sent")
         sandbox.calm()
         own_world.await_endings(2_000, 60)
+
+
+def test_a_campaign_waits_for_its_start(world: World) -> None:
+    environment = {"STREAMER_REDIS__URL": world.redis_url}
+    runner, name = CliRunner(env=environment), f"{world.organization}/spring"
+    start = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    created = runner.invoke(
+        app,
+        ["campaign", "create", name, "--from", "a <a@acme.test>", "--subject", "s", "--text",
+         "-", "--start-at", start],
+        input="hello {{ unsubscribe_url }}",
+    )  # fmt: skip
+    assert created.exit_code == 0, created.output
+    world.produce(world.event(number, message=None) for number in range(50))
+    with world.worker():
+        wait_until(_parked(world, 50), 30, "all wait")
+        for command in (["campaign", "show"], ["progress"]):
+            shown = orjson.loads(runner.invoke(app, [*command, name, "--json"]).stdout)
+            assert shown["state"] == "paused"
+        world.redis.hset(
+            keys.campaign(world.organization, "spring"), "start_at", str(int(time.time()) + 2)
+        )
+        world.await_endings(50, 30)
+    assert world.words() == {("sent", None): 50}
+    world.judge()
