@@ -16,6 +16,16 @@ from pydantic_settings import (
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
+_OF_MEMBERS = (
+    "group.",
+    "session.",
+    "heartbeat.",
+    "max.poll.",
+    "partition.assignment.",
+    "auto.offset.reset",
+    "isolation.level",
+)
+
 DEFAULT_API_URL = "https://api.resend.com"
 
 
@@ -35,6 +45,15 @@ class Kafka(Section):
     group_protocol: Literal["classic", "consumer"] = "classic"
     properties: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Any librdkafka property, for TLS and SASL."""
+
+    @property
+    def common_properties(self) -> dict[str, str | int | float | bool]:
+        """Those of the operator's properties that are not for a member of a group alone."""
+        return {
+            name: value
+            for name, value in self.properties.items()
+            if not name.startswith(_OF_MEMBERS)
+        }
 
 
 class Topics(Section):

@@ -9,7 +9,15 @@ from streamer.model.event import RecipientEvent
 from streamer.model.parking import Scope
 from streamer.model.reasons import DeadReason, Reason, Status
 
-Headers = list[tuple[str, str | bytes | None]]
+Header = tuple[str, str | bytes | None]
+Headers = list[Header]
+
+
+def header_list(
+    headers: Headers | dict[str, str | bytes | None] | None,
+) -> Headers:
+    """A message's headers, in whichever form the client's types allow them; empty for none."""
+    return list(headers.items()) if isinstance(headers, dict) else headers or []
 
 
 class Coordinates(NamedTuple):

@@ -82,16 +82,6 @@ def split_headers(headers: Headers | None) -> tuple[Headers | None, dict[str, st
     return [header for header in headers if header[0] not in _OURS] or None, ours
 
 
-def coordinates_of(words: dict[str, str], topic: str) -> Coordinates | None:
-    """Where a record of the topic first stood, by its headers; None if they do not say."""
-    if words.get(SOURCE_TOPIC) != topic:
-        return None
-    try:
-        return Coordinates(topic, int(words[SOURCE_PARTITION]), int(words[SOURCE_OFFSET]))
-    except (KeyError, ValueError):
-        return None
-
-
 def replaced_batch(headers: Headers | None) -> str:
     """The batch whose claim a retry takes over; empty if there is none."""
     for name, value in headers or ():

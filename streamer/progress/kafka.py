@@ -26,24 +26,10 @@ LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 """The end of everything that was written, what is in an open transaction included."""
 
 _REQUEST_S = 10.0
-_CONSUMER_ONLY = (
-    "group.",
-    "session.",
-    "heartbeat.",
-    "max.poll.",
-    "partition.assignment.",
-    "auto.offset.reset",
-    "isolation.level",
-)
 
 
 def consumer_config(settings: Settings) -> Properties:
     """Properties of a consumer that is assigned by hand and joins no group."""
-    operators = {
-        name: value
-        for name, value in settings.kafka.properties.items()
-        if not name.startswith(_CONSUMER_ONLY)
-    }
     return {
         "bootstrap.servers": settings.kafka.bootstrap_servers,
         "client.id": f"{settings.worker.id}-progress",
@@ -55,7 +41,7 @@ def consumer_config(settings: Settings) -> Properties:
         "queued.max.messages.kbytes": 2_048,
         "max.partition.fetch.bytes": 131_072,
         "fetch.queue.backoff.ms": 20,
-        **operators,
+        **settings.kafka.common_properties,
         "isolation.level": "read_committed",
         "enable.partition.eof": True,
     }
@@ -66,11 +52,7 @@ def client_config(settings: Settings) -> Properties:
     return {
         "bootstrap.servers": settings.kafka.bootstrap_servers,
         "client.id": f"{settings.worker.id}-progress",
-        **{
-            name: value
-            for name, value in settings.kafka.properties.items()
-            if not name.startswith(_CONSUMER_ONLY)
-        },
+        **settings.kafka.common_properties,
     }
 
 

@@ -131,14 +131,15 @@ class Committer:
                 logger.warning("abort failed", extra={"error": str(exception.args[0])})
 
     def _write(self, prefixes: Prefixes, metadata: object) -> None:
-        self._ask_breaker([record for _, records in prefixes.values() for record in records])
+        records = [record for _, done in prefixes.values() for record in done]
+        self._ask_breaker(records)
         self._checkpoint("before_transaction")
         self._producer.begin_transaction()
         self._aborting = True  # should anything fail before the transaction is complete
-        self._produce([record for _, records in prefixes.values() for record in records])
+        self._produce(records)
         offsets = [
-            TopicPartition(topic, partition, records[-1].offset + 1, self._epoch)
-            for (topic, partition), (_, records) in prefixes.items()
+            TopicPartition(topic, partition, done[-1].offset + 1, self._epoch)
+            for (topic, partition), (_, done) in prefixes.items()
         ]
         self._producer.send_offsets_to_transaction(offsets, metadata, _CALL_TIMEOUT_S)
         self._checkpoint("inside_transaction")

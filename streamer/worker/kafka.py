@@ -49,17 +49,5 @@ def producer_config(settings: Settings) -> Properties:
         "linger.ms": 5,
         # A dead letter carries its record's value untouched, and headers on top.
         "message.max.bytes": 10_000_000,
-        **_shared(settings.kafka.properties),
-    }
-
-
-_CONSUMER_ONLY = ("group.", "session.", "heartbeat.", "max.poll.", "partition.assignment.")
-
-
-def _shared(properties: Properties) -> Properties:
-    """The operator's properties, less those that only a consumer knows."""
-    return {
-        name: value
-        for name, value in properties.items()
-        if not name.startswith(_CONSUMER_ONLY) and name not in ("auto.offset.reset",)
+        **settings.kafka.common_properties,
     }

@@ -21,13 +21,10 @@ from streamer import metrics
 from streamer.ledger import keys
 from streamer.ledger.connection import UNREACHABLE, Client
 from streamer.ledger.lease import Lease
+from streamer.model import marks
 from streamer.model.parking import Scope
-from streamer.model.record import Headers
-from streamer.model.wire import (
-    PARKED_FOR,
-    PARKED_UNTIL,
-    SOURCE_PARTITION,
-)
+from streamer.model.record import header_list
+from streamer.model.wire import PARKED_FOR, PARKED_UNTIL
 from streamer.settings import Settings
 from streamer.worker import kafka
 from streamer.worker.committer import fencing_producer
@@ -196,7 +193,7 @@ class _Session:
         self._consumer.assign(committed)
 
     def _note(self, message: Message) -> None:
-        scope, until = _waits_for(message)
+        scope, until = _waits_for(marks.words(header_list(message.headers())))
         known = self._waiting_for.get(scope, until)
         self._waiting_for[scope] = until if known is None or until is None else min(known, until)
 
@@ -207,17 +204,21 @@ class _Session:
         producer.begin_transaction()
         try:
             for message in messages:
-                scope, until = _waits_for(message)
+                headers = header_list(message.headers())
+                words = marks.words(headers)
+                scope, until = _waits_for(words)
                 partition, offset = message.partition() or 0, message.offset() or 0
                 offsets[partition] = offset + 1
-                headers = _headers(message)
                 if self._scopes.is_free(scope, until):
                     back += 1
+                    # Where it first stood: the records of a partition stay in their order.
+                    first = marks.source(words)
+                    home = partition if first is None else first.partition
                     producer.produce(
                         self._topics.recipients,
                         message.value(),
                         message.key(),
-                        partition=_home(headers, partition) % self._inputs,
+                        partition=home % self._inputs,
                         headers=[h for h in headers if h[0] not in (PARKED_FOR, PARKED_UNTIL)],
                     )
                 else:
@@ -256,21 +257,7 @@ def _is_end(message: Message) -> bool:
     raise KafkaException(error)
 
 
-def _headers(message: Message) -> Headers:
-    headers = message.headers() or []
-    return list(headers.items()) if isinstance(headers, dict) else headers
-
-
-def _waits_for(message: Message) -> tuple[Scope, int | None]:
-    words = {name: value for name, value in _headers(message) if isinstance(value, bytes)}
-    until = words.get(PARKED_UNTIL, b"").decode(errors="replace")
-    scope = Scope.read(words.get(PARKED_FOR, b"").decode(errors="replace"))
-    return scope, int(until) if until.isdecimal() else None
-
-
-def _home(headers: Headers, fallback: int) -> int:
-    """The partition where the record first stood: records of one stay in their order."""
-    for name, value in headers:
-        if name == SOURCE_PARTITION and isinstance(value, bytes) and value.isdigit():
-            return int(value)
-    return fallback
+def _waits_for(words: dict[str, str]) -> tuple[Scope, int | None]:
+    until = words.get(PARKED_UNTIL, "")
+    scope = Scope.read(words.get(PARKED_FOR, ""))
+    return scope, int(until) if until.isascii() and until.isdecimal() else None

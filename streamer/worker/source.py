@@ -13,8 +13,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 from streamer import metrics
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.ledger.epoch import LedgerLostError
-from streamer.model.record import Coordinates, Record
-from streamer.model.wire import coordinates_of, replaced_batch, split_headers
+from streamer.model import marks
+from streamer.model.record import Coordinates, Record, header_list
+from streamer.model.wire import replaced_batch, split_headers
 from streamer.settings import Settings
 from streamer.worker import kafka
 
@@ -236,9 +237,10 @@ def _record(message: Message, now: float) -> Record:
     coordinates = Coordinates(topic, partition, offset)
     if not headers:
         return Record(coordinates, message.key(), message.value(), None, now)
-    own, words = split_headers(list(headers.items()) if isinstance(headers, dict) else headers)
+    own, words = split_headers(header_list(headers))
+    first = marks.source(words)
     return Record(
-        coordinates_of(words, topic) or coordinates,
+        first if first is not None and first.topic == topic else coordinates,
         message.key(),
         message.value(),
         own,

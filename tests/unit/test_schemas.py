@@ -176,7 +176,9 @@ def test_files_are_compared_by_their_names() -> None:
     assert schemas.all_breaches(new, broken) == ["result.json: .dead: removed"]
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+@pytest.mark.skipif(
+    shutil.which("git") is None, reason="the tests need Python and make alone; this one needs git"
+)
 def test_history_is_read_from_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def git(*arguments: str) -> None:
         who = ("-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false")

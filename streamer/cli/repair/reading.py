@@ -22,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 from streamer.cli.common import KafkaTrouble, client_config, fail
 from streamer.cli.meter import meter
 from streamer.model.marks import words
-from streamer.model.record import Coordinates, Headers
+from streamer.model.record import Coordinates, Headers, header_list
 from streamer.settings import Settings
 from streamer.worker.kafka import consumer_config
 
@@ -234,7 +234,7 @@ def _stored(message: Message) -> Stored | None:
         message.timestamp()[1],
         message.key(),
         message.value(),
-        list(headers.items()) if isinstance(headers, dict) else headers,
+        header_list(headers),
     )
 
 
