@@ -63,6 +63,16 @@ class Trouble:
         is_apart = self.is_its_own or self.others_failing == 0
         return self.lasting_s >= set_aside_s * (1 if is_apart else _UNSURE_FACTOR)
 
+    def crowds(self, set_aside_s: float) -> bool:
+        """Whether much of its organization that waits in the same queue has to let others pass.
+
+        It may fail like the batch, and more of it than the batch takes each time that it is set
+        aside. If others go through they are kept from that; if none does, it may be an outage,
+        and moving records about would be for nothing, or there may be others that are not seen
+        for all that stands before them: it is as long in doubt as a batch is.
+        """
+        return self.is_its_own or self.lasting_s >= set_aside_s * _UNSURE_FACTOR
+
 
 def next_try_s(age_s: float, set_aside_s: float, give_up_s: float) -> float:
     """Seconds until a batch that is set aside is tried again: its age, so that the distance

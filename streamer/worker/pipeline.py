@@ -273,7 +273,7 @@ class Pipeline:
         under_way = Counter(map(self._accounts.of, self._deliveries.values()))
         mine = under_way.pop(account, 0)
         reserved = max(0, len(self._accounts.names()) - 1 - len(under_way)) if mine else 0
-        if self._sender.in_trouble(organization):
+        if self._sender.troubles(organization):
             if self._has_its_share(organization) and not self._is_crowding(organization):
                 return True
             most += 1
@@ -292,8 +292,9 @@ class Pipeline:
         Args:
             taken: of its records, just now.
         """
+        set_aside_s = self._settings.delivery.set_aside_s
         return (
-            self._sender.in_trouble(organization)
+            any(trouble.crowds(set_aside_s) for trouble in self._sender.troubles(organization))
             and self._has_its_share(organization)
             and self._batcher.queued(organization) + taken > self._most_queued * _CROWD
         )

@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -101,11 +101,12 @@ class Sender:
         self._lock = Lock()
         self._turns: dict[str, Lock] = {}
         self._successes: Counter[str] = Counter()
-        self._troubled: Counter[str] = Counter()
+        self._troubles: defaultdict[str, dict[str, Trouble]] = defaultdict(dict)
 
-    def in_trouble(self, organization: str) -> bool:
-        """Whether a batch of the organization keeps failing: more of it may fail like that."""
-        return self._troubled[organization] > 0
+    def troubles(self, organization: str) -> list[Trouble]:
+        """Of the organization's batches that keep failing: more of it may fail like these."""
+        with self._lock:
+            return list(self._troubles.get(organization, {}).values())
 
     def take_slot(self, account: str, sender: str, despite_hold: bool = False) -> Slot | Held:
         """Wait for the account's next send slot, or learn that it is held.
@@ -144,8 +145,10 @@ class Sender:
         except _LayDown as laid_down:
             return LaidDown(laid_down.parked, not course.unsure)
         finally:
-            if course.troubled:
-                self._troubled[batch.ref.organization] -= 1
+            with self._lock:
+                self._troubles[batch.ref.organization].pop(batch.ref.batch_id, None)
+                if not self._troubles[batch.ref.organization]:
+                    del self._troubles[batch.ref.organization]
         return BatchResult(course.attempts, items)
 
     def test_hold(self, batch: Sendable) -> BatchResult | Verdict | None:
@@ -324,14 +327,13 @@ class Sender:
             successes = self._waiting.for_redis(lambda: self._limiter.successes(batch.account))
             others_failing = 0
         now = time.monotonic()
-        if course.first_failure is None:
-            course.first_failure = (now, successes)
-        elif not course.troubled:
-            course.troubled = True
-            self._troubled[batch.ref.organization] += 1
-        since, successes_then = course.first_failure
+        is_first = course.first_failure is None
+        since, successes_then = course.first_failure = course.first_failure or (now, successes)
         age_s = course.age_s(now)
         trouble = Trouble(now - since, age_s, successes - successes_then, others_failing)
+        if not is_first:
+            with self._lock:
+                self._troubles[batch.ref.organization][batch.ref.batch_id] = trouble
         if trouble.gives_up(self._settings.set_aside_s, self._settings.give_up_s):
             return ItemResult.of(Reason.PROVIDER_ERROR, f"{verdict.why}: {answer.message}")
         if trouble.sets_aside(self._settings.set_aside_s):
@@ -371,7 +373,6 @@ class _Course:
         self.attempts = 0
         self.unsure = False
         self.failed = False
-        self.troubled = False
         self.trouble = "no call was made"
         self.first_failure: tuple[float, int] | None = None
         self.failures_before = 0

@@ -73,12 +73,14 @@ def test_a_zombie_wakes_after_losing_its_partitions(world: World) -> None:
 def test_rebalances_under_load(world: World) -> None:
     world.produce(world.event(number) for number in range(3000))
     world.sandbox.order(Faults(latency_ms=100))
-    world.sandbox.set_limit(20)
+    # So slow that there is work for both, however long the second takes to join.
+    world.sandbox.set_limit(2)
     world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
     with world.worker(0):
         wait_until(lambda: world.sandbox.stats().accepted >= 300, 30, "the first sends")
         with world.worker(1) as second:
             wait_until(lambda: "partitions assigned" in second.words(), 30, "the second joins")
+            world.sandbox.set_limit(20)
             before = world.sandbox.stats().accepted
             wait_until(lambda: world.sandbox.stats().accepted >= before + 300, 30, "both send")
         world.await_endings(3000)
@@ -107,7 +109,8 @@ def test_redis_is_full_for_a_while(
 ) -> None:
     redis = make_redis()
     world = make_world(redis=redis)
-    world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
+    # So slow that records are left to send when Redis is full.
+    world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "4"
     world.produce(world.event(number) for number in range(1500))
     with world.worker(0) as worker:
         wait_until(lambda: sandbox.stats().accepted >= 300, 30, "it sends")

@@ -267,6 +267,23 @@ def test_an_outage_gives_nobody_up_and_burns_few_calls(
     own_world.judge()
 
 
+def test_an_outage_moves_nobody_s_records_about(own_world: World, sandbox: SandboxProcess) -> None:
+    own_world.settings |= {
+        "STREAMER_BATCH__SIZE": "10",
+        "STREAMER_BATCH__MAX_IN_FLIGHT": "2",
+    }
+    # More than an organization in trouble may have waiting beside others that go through.
+    own_world.produce(own_world.event(number) for number in range(1000))
+    sandbox.order(Faults(outage="unavailable"))
+    with own_world.worker():
+        wait_until(lambda: sandbox.stats().calls >= 8, 40, "batches fail again and again")
+        sandbox.calm()
+        own_world.await_endings(1000, 60)
+    assert own_world.ever_parked() == 0
+    assert own_world.words() == {("sent", None): 1000}
+    own_world.judge()
+
+
 def test_records_of_no_account_wait_until_one_serves_them(own_world: World) -> None:
     own_world.settings["STREAMER_ACCOUNTS__DEFAULT__ORGANIZATIONS"] = '["somebody-else"]'
     own_world.produce(own_world.event(number) for number in range(50))

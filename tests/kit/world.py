@@ -248,6 +248,10 @@ class World:
             if (message.offset() or 0) >= gone.get(message.partition() or 0, 0)
         ]
 
+    def ever_parked(self) -> int:
+        """How many records were parked until now, one that came back and went again twice."""
+        return len(self._read(self.topics.parked))
+
     def endings(self) -> list[Ended]:
         """All committed outcomes and dead letters."""
         outcomes = [read_outcome(m.value() or b"") for m in self._read(self.topics.outcomes)]

@@ -103,6 +103,15 @@ def test_it_is_set_aside_before_it_is_given_up(
             return
 
 
+@given(seconds, seconds, st.integers(0, 10), st.integers(0, 10), limits)
+def test_what_waits_beside_it_goes_when_others_do_or_after_a_long_doubt(
+    lasting_s: float, age_s: float, others: int, failing: int, set_aside_s: float
+) -> None:
+    trouble = Trouble(lasting_s, age_s, others, failing)
+    doubted = lasting_s >= 3 * set_aside_s
+    assert trouble.crowds(set_aside_s) == (others >= ENOUGH_OTHERS or doubted)
+
+
 # When it is tried again
 
 
