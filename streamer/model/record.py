@@ -31,8 +31,7 @@ class Coordinates(NamedTuple):
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
-@dataclass(slots=True, frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The ending of a record that names a campaign.
 
     Attributes:

@@ -159,9 +159,9 @@ class Committer:
         self._unfinished = None
 
     def _ask_breaker(self, records: list[Record]) -> None:
-        if not self._breaker.trips(_are_dead(records)):
-            return
         dead = [record for record in records if isinstance(record.ending, DeadLetter)]
+        if not dead or not self._breaker.trips(_are_dead(records)):
+            return
         last = dead[-1]
         detail = last.ending.detail if isinstance(last.ending, DeadLetter) else ""
         raise BreakerError(

@@ -1,46 +1,47 @@
 """A batch's life: fill, pin, send, resolve; and adopting one that was pinned before."""
 
-import logging
 import secrets
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from threading import Lock
 
 from streamer import metrics
 from streamer.flow.batcher import Batcher
-from streamer.ledger.campaigns import UnreadableDefinitionError
-from streamer.ledger.claims import Claim, Claims, Conflict, Pinned
+from streamer.ledger.claims import Claims, Conflict, Pinned
 from streamer.ledger.connection import Client
 from streamer.ledger.holds import BatchRef
 from streamer.ledger.limiter import Held, Slot
 from streamer.ledger.probe import Probe, probe
 from streamer.mail.compose import Composer, RenderError, TooLargeError
 from streamer.model.address import sender_domain
-from streamer.model.campaign import CampaignState, Message
-from streamer.model.parking import ORGANIZATION, Scope
+from streamer.model.parking import Scope
 from streamer.model.payload import Payload
-from streamer.model.reasons import DeadReason, Reason
+from streamer.model.reasons import Reason
 from streamer.model.record import DeadLetter, Ending, Outcome, Parked, Record
 from streamer.model.result import BatchResult
 from streamer.provider.accounts import Accounts
 from streamer.settings import Settings
 from streamer.worker.batch import Batch, BatchState
-from streamer.worker.definitions import Definitions
+from streamer.worker.decisions import Decisions, NotMailed
 from streamer.worker.holding import Holding
 from streamer.worker.sending import LaidDown, Sendable, Sender
+from streamer.worker.underway import Underway
 from streamer.worker.waiting import Waiting
-
-logger = logging.getLogger(__name__)
+from streamer.worker.work import Work, end_all
 
 Checkpoint = Callable[[str], None]
 """Called at named points of a batch's life; tests of crashes kill the process there."""
 
 _STALE_S = 0.5
 _MOST_OTHERS = 3
+_SPARE = 16
+
+
+def with_spare(room: int) -> int:
+    """How many records to take for so many places: a few drop out, and to look for others
+    afterwards takes as many calls to Redis as it took for all."""
+    return room + room // _SPARE + 1
 
 
 class Delivery:
@@ -66,18 +67,18 @@ class Delivery:
         self._accounts = accounts
         self._sender = sender
         self._holding = holding
-        self._without_account: set[str] = set()
+        self._decisions = Decisions(client, accounts, holding, waiting)
         self._batcher = batcher
         self._waiting = waiting
         self._checkpoint = checkpoint
-        self._definitions = Definitions(client)
-        self._underway = _Underway()
+        self._underway = Underway()
 
     def run(self, organization: str, records: list[Record]) -> None:
         """Fill one batch with records of the organization and see it through.
 
         Args:
-            records: as many as fit, taken from the queue; more are taken for those who drop out.
+            records: as many as fit, and spare ones, taken from the queue; those that are not
+                needed go back, and if too many drop out more are taken.
 
         Raises:
             StoppedError: the worker stops; what is not decided stays undecided.
@@ -118,16 +119,16 @@ class Delivery:
 
     # Filling
 
-    def _fill(self, work: "Work") -> None:
+    def _fill(self, work: Work) -> None:
         """Fill the batch after filtering: who drops out is replaced while others wait."""
         batch = work.batch
         while batch.room and len(work.others) < _MOST_OTHERS * self._settings.batch.size:
-            records = self._batcher.take(batch.organization, batch.room)
+            records = self._batcher.take(batch.organization, with_spare(batch.room))
             if not records:
                 return
             self._screen(work, records)
 
-    def _may_still_fill(self, work: "Work") -> bool:
+    def _may_still_fill(self, work: Work) -> bool:
         records = work.batch.records
         now = time.monotonic()
         return bool(
@@ -136,32 +137,42 @@ class Delivery:
             and not any(self._batcher.overdue(record, now) for record in records)
         )
 
-    def _screen(self, work: "Work", records: list[Record]) -> None:
+    def _screen(self, work: Work, records: list[Record]) -> None:
         """Render the mails of those who may get one; end the others, if nothing was pinned."""
-        found = self._probe(work.batch.organization, records)
+        batch = work.batch
+        found = self._probe(batch.organization, records)
         now = datetime.now(UTC)
         endings: list[tuple[Record, Ending]] = []
         for position, record in enumerate(records):
-            if record.address is not None and work.batch.holder(record) is not None:
+            if not batch.room:
+                self._batcher.put_back(batch.organization, records[position:])
+                break
+            if record.address is not None and batch.holder(record) is not None:
                 work.twins.append(record)
                 continue
+            event = record.known_event
             try:
-                message = self._message(record, found, now, found.suppressed[position])
+                message = self._decisions.message(
+                    record,
+                    found.campaigns[event.campaign_id],
+                    now,
+                    is_suppressed=found.suppressed[position],
+                )
                 sender = sender_domain(message.from_)
-                if work.batch.records and sender != work.batch.sender:
+                if batch.records and sender != batch.sender:
                     work.others.append(record)
                     continue
-                work.batch.sender = sender
-                mail = self._composer.compose(record.known_event, record.known_address, message)
-            except _NotMailed as reason:
+                batch.sender = sender
+                mail = self._composer.compose(event, record.known_address, message)
+            except NotMailed as reason:
                 endings.append((record, reason.ending))
             except RenderError as error:
                 endings.append((record, Outcome.of(Reason.RENDER_ERROR, str(error))))
             except TooLargeError as error:
                 endings.append((record, Outcome.of(Reason.TOO_LARGE, str(error))))
             else:
-                if not work.batch.add(record, mail):
-                    self._batcher.put_back(work.batch.organization, records[position:])
+                if not batch.add(record, mail):
+                    self._batcher.put_back(batch.organization, records[position:])
                     break
         self._end_unless_pinned(work, endings)
 
@@ -173,65 +184,7 @@ class Delivery:
                 partial(probe, self._client, organization, addresses, campaign_ids)
             )
 
-    def _message(self, record: Record, found: Probe, now: datetime, is_suppressed: bool) -> Message:
-        """What to send to the record's recipient.
-
-        Raises:
-            _NotMailed: nothing, for a reason; the first of the order of decisions.
-        """
-        event = record.known_event
-        campaign = found.campaigns[event.campaign_id]
-        try:
-            message = event.message or self._waiting.for_redis(
-                partial(
-                    self._definitions.message,
-                    event.organization_id,
-                    event.campaign_id,
-                    campaign.version,
-                )
-            )
-        except UnreadableDefinitionError as error:
-            raise _NotMailed(DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, str(error))) from None
-        if message is None:
-            detail = (
-                f"campaign {event.organization_id}/{event.campaign_id} has no definition, "
-                f"and the event no message"
-            )
-            raise _NotMailed(DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, detail))
-        if record.address is None:
-            raise _NotMailed(Outcome.of(Reason.INVALID_ADDRESS, record.address_fault))
-        if campaign.state is CampaignState.CANCELLED:
-            raise _NotMailed(Outcome.of(Reason.CANCELLED))
-        for expires_at in (event.expires_at, message.expires_at):
-            if expires_at is not None and expires_at <= now:
-                raise _NotMailed(Outcome.of(Reason.EXPIRED, f"at {expires_at.isoformat()}"))
-        scope = self._waits_for(record, campaign.state, message)
-        if scope is not None:
-            raise _NotMailed(Parked(scope))
-        if is_suppressed:
-            raise _NotMailed(Outcome.of(Reason.SUPPRESSED))
-        return message
-
-    def _waits_for(
-        self, record: Record, state: CampaignState | None, message: Message
-    ) -> Scope | None:
-        event = record.known_event
-        if state is CampaignState.PAUSED:
-            return Scope.of_campaign(event.organization_id, event.campaign_id)
-        account = self._accounts.of(event.organization_id)
-        if account is None:
-            if event.organization_id not in self._without_account:
-                self._without_account.add(event.organization_id)
-                logger.error(
-                    "no account serves the organization, its records are parked: name it in the "
-                    "`organizations` of one, and restart",
-                    extra={"organization": event.organization_id},
-                )
-                metrics.ACCOUNT_HELD.labels("none", "no_account").set(1)
-            return Scope(ORGANIZATION, event.organization_id)
-        return self._holding.scope_of(account, sender_domain(message.from_))
-
-    def _end_unless_pinned(self, work: "Work", endings: list[tuple[Record, Ending]]) -> None:
+    def _end_unless_pinned(self, work: Work, endings: list[tuple[Record, Ending]]) -> None:
         """End records that would not be mailed now, unless they were pinned before a crash."""
         now = time.time()
         for record, ending in endings:
@@ -253,27 +206,7 @@ class Delivery:
 
     # Pinning
 
-    def _deliver(self, work: "Work") -> None:
-        """Pin the batch and see it through, or park it."""
-        batch = work.batch
-        account = self._accounts.of(batch.organization)
-        if account is None:
-            raise AssertionError(f"records of {batch.organization} are parked, not batched")
-        asked = time.monotonic()
-        # The slot comes first: what is pinned, with suppression checked in that act, is handed
-        # over at once and not after a wait.
-        slot = self._sender.take_slot(account, batch.sender)
-        if isinstance(slot, Held):
-            parked = Parked(Scope.of_hold(account, slot.domain))
-            self._end_unless_pinned(work, [(record, parked) for record in batch.empty()])
-            return
-        if time.monotonic() - asked > _STALE_S:
-            # Campaigns were paused meanwhile, or have expired.
-            self._screen(work, batch.empty())
-        if self._pin(work, account):
-            self._deliver_pinned(work, account, slot)
-
-    def _pin(self, work: "Work", account: str) -> bool:
+    def _pin(self, work: Work, account: str) -> bool:
         """Pin the batch, without those who turn out to be suppressed or claimed.
 
         False if nobody is left.
@@ -302,7 +235,7 @@ class Delivery:
             self._fill(work)
         return False
 
-    def _drop_conflicts(self, work: "Work", conflict: Conflict) -> None:
+    def _drop_conflicts(self, work: Work, conflict: Conflict) -> None:
         items = conflict.suppressed | conflict.claims.keys()
         records = work.batch.records
         work.batch.remove(items)
@@ -317,7 +250,27 @@ class Delivery:
 
     # Delivering
 
-    def _deliver_pinned(self, work: "Work", account: str, slot: Slot) -> None:
+    def _deliver(self, work: Work) -> None:
+        """Pin the batch and see it through, or park it."""
+        batch = work.batch
+        account = self._accounts.of(batch.organization)
+        if account is None:
+            raise AssertionError(f"records of {batch.organization} are parked, not batched")
+        asked = time.monotonic()
+        # The slot comes first: what is pinned, with suppression checked in that act, is handed
+        # over at once and not after a wait.
+        slot = self._sender.take_slot(account, batch.sender)
+        if isinstance(slot, Held):
+            parked = Parked(Scope.of_hold(account, slot.domain))
+            self._end_unless_pinned(work, [(record, parked) for record in batch.empty()])
+            return
+        if time.monotonic() - asked > _STALE_S:
+            # Campaigns were paused meanwhile, or have expired.
+            self._screen(work, batch.empty())
+        if self._pin(work, account):
+            self._deliver_pinned(work, account, slot)
+
+    def _deliver_pinned(self, work: Work, account: str, slot: Slot) -> None:
         batch = work.batch
         work.end_twins(time.time())
         batch.state = BatchState.SENDING
@@ -327,9 +280,9 @@ class Delivery:
             batch.id, partial(self._send_and_resolve, sendable, owner="", slot=slot)
         )
         batch.state = BatchState.RESOLVED
-        _end_all(list(zip(batch.records, range(len(batch.records)), strict=True)), batch.id, result)
+        end_all(list(zip(batch.records, range(len(batch.records)), strict=True)), batch.id, result)
 
-    def _adopt_all(self, work: "Work") -> None:
+    def _adopt_all(self, work: Work) -> None:
         for batch_id, claimed in work.adoptions.items():
             self._adopt(work.batch.organization, batch_id, claimed)
 
@@ -337,7 +290,7 @@ class Delivery:
         """End records by the batch that carried them before this worker had them."""
         ref = BatchRef(organization, batch_id)
         result = self._underway.once(batch_id, partial(self._finish, ref))
-        _end_all(claimed, batch_id, result)
+        end_all(claimed, batch_id, result)
 
     def _finish(self, ref: BatchRef) -> BatchResult | Parked | None:
         stored = self._waiting.for_redis(partial(self._claims.load, *ref))
@@ -362,101 +315,3 @@ class Delivery:
                 self._waiting.for_redis(partial(self._claims.lay_down, *batch.ref, owner))
             return result.parked
         return self._waiting.for_redis(partial(self._claims.resolve, *batch.ref, result))
-
-
-class _NotMailed(Exception):  # noqa: N818 - no error, a decision
-    """The record is not mailed; `ending` says why."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending)
-        self.ending = ending
-
-
-class Work:
-    """A batch, and who turned up beside it while it was filled.
-
-    Attributes:
-        twins: records of an address and campaign that the batch has a mail for already.
-        others: records whose mails come from another sender's domain.
-        adoptions: records that were pinned before, by the batch that carried them.
-    """
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        self.twins: list[Record] = []
-        self.others: list[Record] = []
-        self.adoptions: defaultdict[str, list[tuple[Record, int]]] = defaultdict(list)
-
-    def claimed(self, record: Record, claim: Claim, now: float) -> None:
-        """Take a record whose address is claimed: by itself, or by another."""
-        if claim.is_of(record):
-            self.adoptions[claim.batch_id].append((record, claim.item))
-        else:
-            record.end(Outcome.of(Reason.DUPLICATE, f"of {claim.coordinates}"), now)
-
-    def end_twins(self, now: float) -> None:
-        """Once the batch is pinned, take those whose address is claimed by that, as `claimed`.
-
-        A twin may be the very record that is a member, read again after its partition went and
-        came back: then the batch is its own, and no duplicate.
-        """
-        twins, self.twins = self.twins, []
-        items = {id(record): item for item, record in enumerate(self.batch.records)}
-        for twin in twins:
-            holder = self.batch.holder(twin)
-            if holder is None:
-                self.twins.append(twin)
-            else:
-                claim = Claim(self.batch.id, items[id(holder)], str(holder.coordinates))
-                self.claimed(twin, claim, now)
-
-
-class _Underway:
-    """The batches that are being delivered, so that this process delivers none twice at a time."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._results: dict[str, Future[BatchResult | Parked | None]] = {}
-        self._since: dict[str, float] = {}
-
-    def once(
-        self, batch_id: str, deliver: Callable[[], BatchResult | Parked | None]
-    ) -> BatchResult | Parked | None:
-        """Deliver the batch, or wait for the thread that is at it."""
-        with self._lock:
-            other = self._results.get(batch_id)
-            if other is None:
-                mine: Future[BatchResult | Parked | None] = Future()
-                self._results[batch_id] = mine
-                self._since[batch_id] = time.monotonic()
-        if other is not None:
-            return other.result()
-        try:
-            result = deliver()
-        except BaseException as error:
-            mine.set_exception(error)
-            raise
-        else:
-            mine.set_result(result)
-            return result
-        finally:
-            with self._lock:
-                del self._results[batch_id], self._since[batch_id]
-
-    def oldest(self) -> float | None:
-        with self._lock:
-            return min(self._since.values(), default=None)
-
-
-def _end_all(
-    claimed: Sequence[tuple[Record, int]], batch_id: str, result: BatchResult | Parked | None
-) -> None:
-    now = time.time()
-    for record, item in claimed:
-        if result is None:
-            detail = f"batch {batch_id} is claimed, but the ledger does not have it"
-            record.end(Outcome.of(Reason.LEDGER_LOST, detail), now)
-        elif isinstance(result, Parked):
-            record.end(result, now)
-        else:
-            record.end(result.outcome(item, batch_id), now)

@@ -30,7 +30,7 @@ from streamer.provider.accounts import Accounts
 from streamer.provider.client import ResendClient
 from streamer.settings import Settings
 from streamer.worker.committer import BreakerError, Committer, fencing_producer
-from streamer.worker.delivery import Checkpoint, Delivery
+from streamer.worker.delivery import Checkpoint, Delivery, with_spare
 from streamer.worker.holding import Holding
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
@@ -255,49 +255,50 @@ class Pipeline:
             organization = self._batcher.ready(now, self._is_passed_over)
             if organization is None:
                 return
-            records = self._batcher.take(organization, self._settings.batch.size)
-            crowds = self._is_crowding(organization, len(records))
-            deliver = self._delivery.set_aside if crowds else self._delivery.run
+            records = self._batcher.take(organization, with_spare(self._settings.batch.size))
+            is_aside = self._is_set_aside(organization, now, len(records))
+            deliver = self._delivery.set_aside if is_aside else self._delivery.run
             delivery = self._senders.submit(deliver, organization, records)
             self._deliveries[delivery] = organization
 
     def _is_passed_over(self, organization: str) -> bool:
         """Whether as many batches are under way as may be: of its account, of all accounts, or of
-        an organization that is in trouble, which leaves room to others and to what it has else.
+        an organization that is in trouble.
 
         The last free senders are for accounts that have no batch under way, and one of each
-        account's is for an organization that has none.
+        account's is for an organization that has none, or has batches that are stuck.
         """
+        now = time.monotonic()
         most = self._settings.batch.max_in_flight
         account = self._accounts.of(organization)
         under_way = Counter(map(self._accounts.of, self._deliveries.values()))
         mine = under_way.pop(account, 0)
         reserved = max(0, len(self._accounts.names()) - 1 - len(under_way)) if mine else 0
-        if self._sender.troubles(organization):
-            if self._has_its_share(organization) and not self._is_crowding(organization):
+        if self._has_its_share(organization, now):
+            if not self._is_set_aside(organization, now):
                 return True
             most += 1
         elif organization not in self._deliveries.values():
             most += 1
         return mine >= most or len(self._deliveries) + reserved >= self._most_deliveries
 
-    def _has_its_share(self, organization: str) -> bool:
+    def _has_its_share(self, organization: str, now: float) -> bool:
         """Whether as many batches are under way as an organization in trouble may have."""
-        own = sum(organization == other for other in self._deliveries.values())
-        return own >= max(2, self._settings.batch.max_in_flight // 4)
+        share = max(2, self._settings.batch.max_in_flight // 4)
+        most = self._sender.troubles.most_batches(organization, share, now)
+        return most is not None and list(self._deliveries.values()).count(organization) >= most
 
-    def _is_crowding(self, organization: str, taken: int = 0) -> bool:
-        """Whether an organization in trouble has so much waiting that it keeps others out.
+    def _is_set_aside(self, organization: str, now: float, taken: int = 0) -> bool:
+        """Whether what an organization in trouble has waiting makes room for others.
 
         Args:
             taken: of its records, just now.
         """
-        set_aside_s = self._settings.delivery.set_aside_s
-        return (
-            any(trouble.crowds(set_aside_s) for trouble in self._sender.troubles(organization))
-            and self._has_its_share(organization)
-            and self._batcher.queued(organization) + taken > self._most_queued * _CROWD
-        )
+        if not self._has_its_share(organization, now):
+            return False
+        waiting = self._batcher.queued(organization) + taken
+        is_much = waiting > self._most_queued * _CROWD
+        return self._sender.troubles.sets_queue_aside(organization, now, is_much=is_much)
 
     # Committing
 

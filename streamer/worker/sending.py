@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from streamer import metrics
 from streamer.flow import verdicts
 from streamer.flow.rate import allowed_rate
 from streamer.flow.retry import Backoff
+from streamer.flow.troubles import Troubles
 from streamer.flow.verdicts import Trouble
 from streamer.ledger.connection import UNREACHABLE
 from streamer.ledger.holds import OUTAGE, BatchRef, By, Hold
@@ -101,12 +102,8 @@ class Sender:
         self._lock = Lock()
         self._turns: dict[str, Lock] = {}
         self._successes: Counter[str] = Counter()
-        self._troubles: defaultdict[str, dict[str, Trouble]] = defaultdict(dict)
-
-    def troubles(self, organization: str) -> list[Trouble]:
-        """Of the organization's batches that keep failing: more of it may fail like these."""
-        with self._lock:
-            return list(self._troubles.get(organization, {}).values())
+        self.troubles = Troubles(settings.set_aside_s)
+        """Of the organizations whose batches it sends."""
 
     def take_slot(self, account: str, sender: str, despite_hold: bool = False) -> Slot | Held:
         """Wait for the account's next send slot, or learn that it is held.
@@ -145,10 +142,7 @@ class Sender:
         except _LayDown as laid_down:
             return LaidDown(laid_down.parked, not course.unsure)
         finally:
-            with self._lock:
-                self._troubles[batch.ref.organization].pop(batch.ref.batch_id, None)
-                if not self._troubles[batch.ref.organization]:
-                    del self._troubles[batch.ref.organization]
+            self.troubles.ended(*batch.ref, time.monotonic())
         return BatchResult(course.attempts, items)
 
     def test_hold(self, batch: Sendable) -> BatchResult | Verdict | None:
@@ -269,6 +263,7 @@ class Sender:
         return answer
 
     def _got_through(self, account: str, course: "_Course") -> None:
+        self.troubles.taken(course.batch.ref.organization)
         if course.failures_before or course.failed:
             self._waiting.for_redis(lambda: self._limiter.succeeded(account))
         else:
@@ -332,8 +327,7 @@ class Sender:
         age_s = course.age_s(now)
         trouble = Trouble(now - since, age_s, successes - successes_then, others_failing)
         if not is_first:
-            with self._lock:
-                self._troubles[batch.ref.organization][batch.ref.batch_id] = trouble
+            self.troubles.failed(*batch.ref, trouble)
         if trouble.gives_up(self._settings.set_aside_s, self._settings.give_up_s):
             return ItemResult.of(Reason.PROVIDER_ERROR, f"{verdict.why}: {answer.message}")
         if trouble.sets_aside(self._settings.set_aside_s):

@@ -55,6 +55,8 @@ _OUTCOMES = st.one_of(
     st.builds(
         Outcome,
         st.just(Status.SENT),
+        reason=st.none(),
+        detail=st.none(),
         email_id=_TEXTS,
         batch_id=_TEXTS,
         attempts=st.integers(0, 99),

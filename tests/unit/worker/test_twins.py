@@ -3,7 +3,7 @@
 from streamer.model.event import parse
 from streamer.model.record import Coordinates, Outcome, Record
 from streamer.worker.batch import Batch
-from streamer.worker.delivery import Work
+from streamer.worker.work import Work
 
 
 def _record(offset: int, email: str) -> Record:

@@ -1,0 +1,64 @@
+"""What a sender thread is at: a batch that is filled, and who turned up beside it."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+from streamer.ledger.claims import Claim
+from streamer.model.reasons import Reason
+from streamer.model.record import Outcome, Parked, Record
+from streamer.model.result import BatchResult
+from streamer.worker.batch import Batch
+
+
+class Work:
+    """A batch, and who turned up beside it while it was filled.
+
+    Attributes:
+        twins: records of an address and campaign that the batch has a mail for already.
+        others: records whose mails come from another sender's domain.
+        adoptions: records that were pinned before, by the batch that carried them.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.twins: list[Record] = []
+        self.others: list[Record] = []
+        self.adoptions: defaultdict[str, list[tuple[Record, int]]] = defaultdict(list)
+
+    def claimed(self, record: Record, claim: Claim, now: float) -> None:
+        """Take a record whose address is claimed: by itself, or by another."""
+        if claim.is_of(record):
+            self.adoptions[claim.batch_id].append((record, claim.item))
+        else:
+            record.end(Outcome.of(Reason.DUPLICATE, f"of {claim.coordinates}"), now)
+
+    def end_twins(self, now: float) -> None:
+        """Once the batch is pinned, take those whose address is claimed by that, as `claimed`.
+
+        A twin may be the very record that is a member, read again after its partition went and
+        came back: then the batch is its own, and no duplicate.
+        """
+        twins, self.twins = self.twins, []
+        items = {id(record): item for item, record in enumerate(self.batch.records)}
+        for twin in twins:
+            holder = self.batch.holder(twin)
+            if holder is None:
+                self.twins.append(twin)
+            else:
+                claim = Claim(self.batch.id, items[id(holder)], str(holder.coordinates))
+                self.claimed(twin, claim, now)
+
+
+def end_all(
+    claimed: Sequence[tuple[Record, int]], batch_id: str, result: BatchResult | Parked | None
+) -> None:
+    now = time.time()
+    for record, item in claimed:
+        if result is None:
+            detail = f"batch {batch_id} is claimed, but the ledger does not have it"
+            record.end(Outcome.of(Reason.LEDGER_LOST, detail), now)
+        elif isinstance(result, Parked):
+            record.end(result, now)
+        else:
+            record.end(result.outcome(item, batch_id), now)

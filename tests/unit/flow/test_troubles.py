@@ -1,0 +1,98 @@
+"""What organizations in trouble may take from others."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.flow.troubles import Troubles
+from streamer.flow.verdicts import Trouble
+
+ASIDE_S = 20.0
+SHARE = 2
+ITS_OWN = Trouble(lasting_s=1.0, age_s=1.0, others_taken=3, others_failing=0)
+MAYBE_ALL = Trouble(lasting_s=1.0, age_s=1.0, others_taken=0, others_failing=1)
+LONG_DOUBT = Trouble(lasting_s=3 * ASIDE_S, age_s=60.0, others_taken=0, others_failing=1)
+
+
+def test_an_organization_without_trouble_is_not_restricted() -> None:
+    troubles = Troubles(ASIDE_S)
+    troubles.taken("acme")
+    assert troubles.most_batches("acme", SHARE, 0.0) is None
+    assert not troubles.sets_queue_aside("acme", 0.0, is_much=True)
+
+
+def test_where_all_fails_a_share_tries_and_the_queue_goes() -> None:
+    troubles = Troubles(ASIDE_S)
+    troubles.failed("acme", "a", ITS_OWN)
+    assert troubles.most_batches("acme", SHARE, 0.0) == SHARE
+    assert troubles.sets_queue_aside("acme", 0.0, is_much=False)
+    assert troubles.most_batches("other", SHARE, 0.0) is None
+
+
+def test_where_some_fail_the_others_go_on_beside_them() -> None:
+    troubles = Troubles(ASIDE_S)
+    troubles.failed("acme", "a", ITS_OWN)
+    troubles.failed("acme", "b", ITS_OWN)
+    troubles.taken("acme")
+    assert troubles.most_batches("acme", SHARE, 0.0) == SHARE + 2
+    assert not troubles.sets_queue_aside("acme", 0.0, is_much=False)
+    assert troubles.sets_queue_aside("acme", 0.0, is_much=True)
+
+
+def test_in_an_outage_no_queue_goes() -> None:
+    troubles = Troubles(ASIDE_S)
+    troubles.failed("acme", "a", MAYBE_ALL)
+    assert not troubles.sets_queue_aside("acme", 0.0, is_much=True)
+    troubles.failed("acme", "a", LONG_DOUBT)
+    assert troubles.sets_queue_aside("acme", 0.0, is_much=False)
+    troubles.ended("acme", "a", 1.0)
+    assert troubles.most_batches("acme", SHARE, 1.0) is None
+
+
+def test_it_is_suspected_for_a_while_after_its_batches_are_set_aside() -> None:
+    troubles = Troubles(ASIDE_S)
+    troubles.failed("acme", "a", ITS_OWN)
+    troubles.ended("acme", "a", 100.0)
+    assert troubles.most_batches("acme", SHARE, 100.0) == SHARE
+    assert troubles.sets_queue_aside("acme", 100.0 + ASIDE_S - 1, is_much=False)
+    assert troubles.most_batches("acme", SHARE, 100.0 + ASIDE_S) is None
+
+
+def test_a_batch_that_goes_through_ends_the_suspicion() -> None:
+    troubles = Troubles(ASIDE_S)
+    troubles.failed("acme", "a", ITS_OWN)
+    troubles.ended("acme", "a", 100.0)
+    troubles.taken("acme")
+    assert troubles.most_batches("acme", SHARE, 100.0) is None
+
+
+events = st.lists(
+    st.tuples(
+        st.sampled_from(["failed", "taken", "ended"]),
+        st.sampled_from(["acme", "other"]),
+        st.sampled_from("abc"),
+        st.sampled_from([ITS_OWN, MAYBE_ALL, LONG_DOUBT]),
+    ),
+    max_size=40,
+)
+
+
+@given(events, st.booleans())
+def test_once_all_have_ended_and_time_has_passed_nothing_is_restricted(
+    happened: list[tuple[str, str, str, Trouble]], is_much: bool
+) -> None:
+    troubles = Troubles(ASIDE_S)
+    for now, (what, organization, batch, trouble) in enumerate(happened):
+        if what == "failed":
+            troubles.failed(organization, batch, trouble)
+        elif what == "taken":
+            troubles.taken(organization)
+        else:
+            troubles.ended(organization, batch, float(now))
+        most = troubles.most_batches(organization, SHARE, float(now))
+        assert most is None or most >= SHARE
+    for organization in ("acme", "other"):
+        for batch in "abc":
+            troubles.ended(organization, batch, 1_000.0)
+        later = 1_000.0 + ASIDE_S
+        assert troubles.most_batches(organization, SHARE, later) is None
+        assert not troubles.sets_queue_aside(organization, later, is_much=is_much)
