@@ -54,12 +54,18 @@ class Trouble:
         failures."""
         return self.is_its_own and self.lasting_s >= set_aside_s and self.age_s >= give_up_s
 
-    def sets_aside(self, set_aside_s: float) -> bool:
+    def sets_aside(self, set_aside_s: float, is_pressed: bool = False) -> bool:
         """Whether the batch has to let others pass.
 
         That it is its own trouble shows if others go through, or if there is no other to tell
         by. Where several fail, and nobody knows whether others would, it lasts longer.
+
+        Args:
+            is_pressed: whether so much waits behind it that nothing more could be taken soon: if
+                others go through they must not come to a stop for it, however soon that is.
         """
+        if is_pressed and self.is_its_own:
+            return True
         is_apart = self.is_its_own or self.others_failing == 0
         return self.lasting_s >= set_aside_s * (1 if is_apart else _UNSURE_FACTOR)
 

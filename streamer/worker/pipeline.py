@@ -365,7 +365,9 @@ class Pipeline:
         held = sum(map(len, self._source.windows.values()))
         metrics.IN_FLIGHT.set(held)
         in_flight = len(self._deliveries) * self._settings.batch.size
-        metrics.BLOCKED.set(max(0, held - len(self._batcher) - in_flight))
+        blocked = max(0, held - len(self._batcher) - in_flight)
+        metrics.BLOCKED.set(blocked)
+        self._sender.pressed = blocked > _MOST_DECIDED * _HALF
         oldest = self._delivery.oldest_pin()
         metrics.OLDEST_BATCH_AGE.set(0 if oldest is None else now - oldest)
         self._source.measure_lag()

@@ -4,12 +4,13 @@ import logging
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from streamer import metrics
 from streamer.flow import verdicts
@@ -104,29 +105,40 @@ class Sender:
         self._successes: Counter[str] = Counter()
         self.troubles = Troubles(settings.set_aside_s)
         """Of the organizations whose batches it sends."""
+        self.pressed = False
+        """Whether much waits behind batches that keep failing: one that fails alone goes aside
+        sooner."""
 
-    def take_slot(self, account: str, sender: str, despite_hold: bool = False) -> Slot | Held:
+    def take_slot(
+        self,
+        account: str,
+        sender: str,
+        despite_hold: bool = False,
+        while_open: Callable[[], None] = lambda: None,
+    ) -> Slot | Held:
         """Wait for the account's next send slot, or learn that it is held.
 
         A worker takes one slot at a time and waits for it before it takes the next: were it
         killed, that one is lost, and not all that its threads could have queued up for.
+
+        Args:
+            while_open: called each time that the account's circuit was found open.
         """
         asked = time.monotonic()
-        with self._turns.setdefault(account, Lock()):
-            while True:
+        while True:
+            with self._turns.setdefault(account, Lock()):
                 with self._lock:
                     successes = self._successes.pop(account, 0)
                 rate = self._rate(account)
                 take = partial(self._limiter.take, account, rate, sender, successes, despite_hold)
                 slot = self._waiting.for_redis(take)
-                if isinstance(slot, Open):
-                    self._waiting.sleep(min(slot.wait_s, _ASK_AGAIN_S))
-                    continue
                 if isinstance(slot, Slot):
                     self._waiting.sleep(slot.wait_s)
-                break
-        metrics.THROTTLED.labels(account).inc(time.monotonic() - asked)
-        return slot
+            if not isinstance(slot, Open):
+                metrics.THROTTLED.labels(account).inc(time.monotonic() - asked)
+                return slot
+            while_open()
+            self._waiting.sleep(min(slot.wait_s, _ASK_AGAIN_S))
 
     def send(self, batch: Sendable, slot: Slot | None = None) -> BatchResult | LaidDown:
         """Send a pinned batch, and return what came of each of its mails.
@@ -187,7 +199,7 @@ class Sender:
         account = course.batch.account
         failures = unreadable = 0
         while True:
-            self._await_slot(course)
+            self._await_slot(key, course)
             if deadline_clock() >= course.deadline:
                 logger.error(
                     "the safe window closed on a batch whose fate is not known",
@@ -219,9 +231,13 @@ class Sender:
                 self._got_through(account, course)
                 return verdict
 
-    def _await_slot(self, course: "_Course") -> None:
+    def _await_slot(self, key: str, course: "_Course") -> None:
         if course.slot is None:
-            slot = self.take_slot(course.batch.account, course.batch.sender)
+            slot = self.take_slot(
+                course.batch.account,
+                course.batch.sender,
+                while_open=partial(self._set_aside_if_due, key, course),
+            )
             if isinstance(slot, Held):
                 raise _LayDown(Parked(Scope.of_hold(course.batch.account, slot.domain)))
             course.slot = slot
@@ -326,21 +342,38 @@ class Sender:
         since, successes_then = course.first_failure = course.first_failure or (now, successes)
         age_s = course.age_s(now)
         trouble = Trouble(now - since, age_s, successes - successes_then, others_failing)
+        course.last_trouble = trouble
         if not is_first:
             self.troubles.failed(*batch.ref, trouble)
         if trouble.gives_up(self._settings.set_aside_s, self._settings.give_up_s):
             return ItemResult.of(Reason.PROVIDER_ERROR, f"{verdict.why}: {answer.message}")
-        if trouble.sets_aside(self._settings.set_aside_s):
-            wait_s = verdicts.next_try_s(
-                age_s, self._settings.set_aside_s, self._settings.give_up_s
-            )
-            logger.error(
-                "a batch keeps failing, it is set aside",
-                extra={"account": batch.account, "batch": key, "seconds": round(wait_s)},
-            )
-            until_ms = round((time.time() + wait_s) * 1000)
-            raise _LayDown(Parked(Scope.of_batch(*batch.ref), until_ms))
+        if trouble.sets_aside(self._settings.set_aside_s, self.pressed):
+            self._set_aside(key, course, age_s)
         return None
+
+    def _set_aside_if_due(self, key: str, course: "_Course") -> None:
+        """Set a batch aside whose time has come while its account's circuit is open: calls are
+        far apart then, and it can be the very batch that keeps others from calling.
+
+        Raises:
+            _LayDown: it is set aside.
+        """
+        if course.last_trouble is None or course.first_failure is None:
+            return
+        now = time.monotonic()
+        since, _ = course.first_failure
+        trouble = replace(course.last_trouble, lasting_s=now - since, age_s=course.age_s(now))
+        if trouble.is_its_own and trouble.sets_aside(self._settings.set_aside_s, self.pressed):
+            self._set_aside(key, course, trouble.age_s)
+
+    def _set_aside(self, key: str, course: "_Course", age_s: float) -> NoReturn:
+        wait_s = verdicts.next_try_s(age_s, self._settings.set_aside_s, self._settings.give_up_s)
+        logger.error(
+            "a batch keeps failing, it is set aside",
+            extra={"account": course.batch.account, "batch": key, "seconds": round(wait_s)},
+        )
+        until_ms = round((time.time() + wait_s) * 1000)
+        raise _LayDown(Parked(Scope.of_batch(*course.batch.ref), until_ms))
 
 
 class _LayDown(Exception):  # noqa: N818 - no error, a decision
@@ -369,6 +402,7 @@ class _Course:
         self.failed = False
         self.trouble = "no call was made"
         self.first_failure: tuple[float, int] | None = None
+        self.last_trouble: Trouble | None = None
         self.failures_before = 0
         self._started = time.monotonic()
 

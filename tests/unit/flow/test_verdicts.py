@@ -104,6 +104,15 @@ def test_it_is_set_aside_before_it_is_given_up(
 
 
 @given(seconds, seconds, st.integers(0, 10), st.integers(0, 10), limits)
+def test_where_much_waits_one_that_fails_alone_goes_aside_at_once_and_no_other(
+    lasting_s: float, age_s: float, others: int, failing: int, set_aside_s: float
+) -> None:
+    trouble = Trouble(lasting_s, age_s, others, failing)
+    usually = trouble.sets_aside(set_aside_s)
+    assert trouble.sets_aside(set_aside_s, is_pressed=True) == (usually or others >= ENOUGH_OTHERS)
+
+
+@given(seconds, seconds, st.integers(0, 10), st.integers(0, 10), limits)
 def test_what_waits_beside_it_goes_when_others_do_or_after_a_long_doubt(
     lasting_s: float, age_s: float, others: int, failing: int, set_aside_s: float
 ) -> None:
