@@ -11,6 +11,9 @@ from threading import Lock
 
 from streamer.flow.verdicts import Trouble
 
+_SUSPICION_S = 3600.0
+"""Forgotten after so long anyway: the organization may not send any more."""
+
 
 @dataclass(slots=True)
 class _State:
@@ -58,14 +61,14 @@ class Troubles:
 
     def ended(self, organization: str, batch_id: str, now: float) -> None:
         """A batch ended, or was set aside. If others went through while all of its organization's
-        failed, the next of it may fail as well: that is remembered as long as a batch may fail."""
+        failed, the next of it may fail as well: that is remembered until one of it is taken."""
         with self._lock:
             state = self._states.get(organization)
             if state is None:
                 return
             trouble = state.failing.pop(batch_id, None)
             if trouble is not None and trouble.is_its_own and not state.gets_through:
-                state.suspected_until = now + self._set_aside_s
+                state.suspected_until = now + _SUSPICION_S
             self._forget_if_over(organization, state)
 
     def most_batches(self, organization: str, share: int, now: float) -> int | None:

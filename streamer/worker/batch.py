@@ -16,6 +16,11 @@ class BatchState(Enum):
     RESOLVED = "resolved"
 
 
+def new_id() -> str:
+    """A name that no other batch has: 24 hexadecimal digits."""
+    return secrets.token_hex(12)
+
+
 class Batch:
     """The records of a batch and, in step with them, their mails.
 
@@ -29,7 +34,7 @@ class Batch:
         self.organization = organization
         self.sender = ""
         """The domain that its mails come from: one alone, as it may be held alone."""
-        self.id = secrets.token_hex(12)
+        self.id = new_id()
         self.state = BatchState.FILLING
         self.records: list[Record] = []
         self.mails: list[bytes] = []

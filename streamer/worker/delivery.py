@@ -97,22 +97,6 @@ class Delivery:
         self._batcher.put_back(organization, work.twins + work.others)
         self._adopt_all(work)
 
-    def set_aside(self, organization: str, records: list[Record]) -> None:
-        """Park records whose organization's batches keep failing: they may fail like those, and
-        would soon be all that waits here.
-
-        Raises:
-            As `run`.
-        """
-        batch = Batch(organization, self._settings.batch.size, self._settings.batch.max_bytes)
-        work = Work(batch)
-        # Not each at a time of its own: bringing some back moves all that are parked.
-        period_s = self._settings.delivery.set_aside_s
-        until_s = (time.time() // period_s + 2) * period_s
-        parked = Parked(Scope.of_batch(organization, batch.id), round(until_s * 1000))
-        self._end_unless_pinned(work, [(record, parked) for record in records])
-        self._adopt_all(work)
-
     def oldest_pin(self) -> float | None:
         """When the oldest batch that is pinned and not resolved was taken up; monotonic clock."""
         return self._underway.oldest()

@@ -24,11 +24,13 @@ from streamer.ledger.limiter import Limiter
 from streamer.mail.compose import Composer
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.event import DeadEventError, parse
+from streamer.model.parking import Scope
 from streamer.model.reasons import Reason
-from streamer.model.record import DeadLetter, Outcome, Record
+from streamer.model.record import DeadLetter, Outcome, Parked, Record
 from streamer.provider.accounts import Accounts
 from streamer.provider.client import ResendClient
 from streamer.settings import Settings
+from streamer.worker.batch import new_id
 from streamer.worker.committer import BreakerError, Committer, fencing_producer
 from streamer.worker.delivery import Checkpoint, Delivery, with_spare
 from streamer.worker.holding import Holding
@@ -224,14 +226,11 @@ class Pipeline:
         throw away what was read ahead. A long one pauses the partitions and goes on polling, so
         that the group does not give us up.
         """
-        full = max(
-            len(self._batcher) / self._most_queued,
-            self._batcher.bytes / self._most_bytes,
-            sum(map(len, self._source.windows.values())) / _MOST_DECIDED,
-        )
-        if full < 1:
+        queue = max(len(self._batcher) / self._most_queued, self._batcher.bytes / self._most_bytes)
+        decided = sum(map(len, self._source.windows.values())) / _MOST_DECIDED
+        if queue < 1 and decided < 1:
             self._full_since = None
-            if full <= _HALF:
+            if queue <= _HALF:
                 self._source.resume()
             return True
         if self._full_since is None:
@@ -251,54 +250,59 @@ class Pipeline:
             error = delivery.exception()
             if error is not None and not isinstance(error, StoppedError):
                 raise error
-        while True:
-            organization = self._batcher.ready(now, self._is_passed_over)
-            if organization is None:
-                return
-            records = self._batcher.take(organization, with_spare(self._settings.batch.size))
-            is_aside = self._is_set_aside(organization, now, len(records))
-            deliver = self._delivery.set_aside if is_aside else self._delivery.run
-            delivery = self._senders.submit(deliver, organization, records)
-            self._deliveries[delivery] = organization
 
-    def _is_passed_over(self, organization: str) -> bool:
-        """Whether as many batches are under way as may be: of its account, of all accounts, or of
-        an organization that is in trouble.
+        def is_passed_over(organization: str) -> bool:
+            return not self._has_place(organization, now) and not self._makes_room(
+                organization, now
+            )
+
+        while (organization := self._batcher.ready(now, is_passed_over)) is not None:
+            has_place = self._has_place(organization, now)
+            records = self._batcher.take(organization, with_spare(self._settings.batch.size))
+            if has_place:
+                delivery = self._senders.submit(self._delivery.run, organization, records)
+                self._deliveries[delivery] = organization
+            else:
+                self._set_aside(organization, records)
+
+    def _set_aside(self, organization: str, records: list[Record]) -> None:
+        """Park records as they are: those that were pinned, too, are tried when they are back."""
+        now = time.time()
+        # Not each at a time of its own: bringing some back moves all that are parked.
+        period_s = self._settings.delivery.set_aside_s
+        until_s = (now // period_s + 2) * period_s
+        scope = Scope.of_batch(organization, new_id())
+        for record in records:
+            record.end(Parked(scope, round(until_s * 1000)), now)
+
+    def _has_place(self, organization: str, now: float) -> bool:
+        """Whether one more batch may be under way: of the organization, which may be in trouble,
+        of its account, and of all.
 
         The last free senders are for accounts that have no batch under way, and one of each
-        account's is for an organization that has none, or has batches that are stuck.
+        account's is for an organization that has none.
         """
-        now = time.monotonic()
-        most = self._settings.batch.max_in_flight
+        own = self._under_way(organization)
+        share = max(2, self._settings.batch.max_in_flight // 4)
+        most_own = self._sender.troubles.most_batches(organization, share, now)
+        if most_own is not None and own >= most_own:
+            return False
         account = self._accounts.of(organization)
         under_way = Counter(map(self._accounts.of, self._deliveries.values()))
         mine = under_way.pop(account, 0)
         reserved = max(0, len(self._accounts.names()) - 1 - len(under_way)) if mine else 0
-        if self._has_its_share(organization, now):
-            if not self._is_set_aside(organization, now):
-                return True
-            most += 1
-        elif organization not in self._deliveries.values():
-            most += 1
-        return mine >= most or len(self._deliveries) + reserved >= self._most_deliveries
+        most = self._settings.batch.max_in_flight + (not own)
+        return mine < most and len(self._deliveries) + reserved < self._most_deliveries
 
-    def _has_its_share(self, organization: str, now: float) -> bool:
-        """Whether as many batches are under way as an organization in trouble may have."""
-        share = max(2, self._settings.batch.max_in_flight // 4)
-        most = self._sender.troubles.most_batches(organization, share, now)
-        return most is not None and list(self._deliveries.values()).count(organization) >= most
+    def _makes_room(self, organization: str, now: float) -> bool:
+        """Whether what an organization in trouble has queued goes aside while it has no place."""
+        is_much = self._batcher.queued(organization) > self._most_queued * _CROWD
+        return self._under_way(organization) > 0 and self._sender.troubles.sets_queue_aside(
+            organization, now, is_much=is_much
+        )
 
-    def _is_set_aside(self, organization: str, now: float, taken: int = 0) -> bool:
-        """Whether what an organization in trouble has waiting makes room for others.
-
-        Args:
-            taken: of its records, just now.
-        """
-        if not self._has_its_share(organization, now):
-            return False
-        waiting = self._batcher.queued(organization) + taken
-        is_much = waiting > self._most_queued * _CROWD
-        return self._sender.troubles.sets_queue_aside(organization, now, is_much=is_much)
+    def _under_way(self, organization: str) -> int:
+        return list(self._deliveries.values()).count(organization)
 
     # Committing
 

@@ -7,6 +7,7 @@ from streamer.flow.troubles import Troubles
 from streamer.flow.verdicts import Trouble
 
 ASIDE_S = 20.0
+LONG_S = 3600.0
 SHARE = 2
 ITS_OWN = Trouble(lasting_s=1.0, age_s=1.0, others_taken=3, others_failing=0)
 MAYBE_ALL = Trouble(lasting_s=1.0, age_s=1.0, others_taken=0, others_failing=1)
@@ -48,13 +49,13 @@ def test_in_an_outage_no_queue_goes() -> None:
     assert troubles.most_batches("acme", SHARE, 1.0) is None
 
 
-def test_it_is_suspected_for_a_while_after_its_batches_are_set_aside() -> None:
+def test_it_is_suspected_for_long_after_its_batches_are_set_aside() -> None:
     troubles = Troubles(ASIDE_S)
     troubles.failed("acme", "a", ITS_OWN)
     troubles.ended("acme", "a", 100.0)
     assert troubles.most_batches("acme", SHARE, 100.0) == SHARE
-    assert troubles.sets_queue_aside("acme", 100.0 + ASIDE_S - 1, is_much=False)
-    assert troubles.most_batches("acme", SHARE, 100.0 + ASIDE_S) is None
+    assert troubles.sets_queue_aside("acme", 100.0 + LONG_S - 1, is_much=False)
+    assert troubles.most_batches("acme", SHARE, 100.0 + LONG_S) is None
 
 
 def test_a_batch_that_goes_through_ends_the_suspicion() -> None:
@@ -93,6 +94,6 @@ def test_once_all_have_ended_and_time_has_passed_nothing_is_restricted(
     for organization in ("acme", "other"):
         for batch in "abc":
             troubles.ended(organization, batch, 1_000.0)
-        later = 1_000.0 + ASIDE_S
+        later = 1_000.0 + LONG_S
         assert troubles.most_batches(organization, SHARE, later) is None
         assert not troubles.sets_queue_aside(organization, later, is_much=is_much)
