@@ -10,6 +10,7 @@ from streamer.mail.templates import RenderError, Templates, TooLargeError, Varia
 from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.mail.values import OutOfRangeError, readable
 from streamer.model.campaign import Message
+from streamer.model.encoding import to_json
 from streamer.model.event import RecipientEvent
 
 __all__ = ["Composer", "RenderError", "TooLargeError"]
@@ -86,7 +87,7 @@ class Composer:
             }
         self._render_into(mail, message, variables)
         try:
-            body = orjson.dumps(mail)
+            body = to_json(mail)
         except orjson.JSONEncodeError as error:  # a lone surrogate, a number beyond 64 bits
             raise RenderError(f"the content cannot be written as JSON: {error}") from None
         if len(body) > self._max_bytes:

@@ -4,8 +4,7 @@ import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
-import orjson
-
+from streamer.model.encoding import to_json
 from streamer.model.record import Coordinates, DeadLetter, Headers, Outcome, Parked, Record
 
 SOURCE_TOPIC = "streamer-source-topic"
@@ -29,7 +28,7 @@ def outcome_value(record: Record, outcome: Outcome) -> bytes:
         raise AssertionError(f"the record at {record.coordinates} has no outcome")
     organization_id, campaign_id, recipient_id, email = record.recipient
     topic, partition, offset = record.coordinates
-    return orjson.dumps(
+    return to_json(
         {
             "organization_id": organization_id,
             "campaign_id": campaign_id,
