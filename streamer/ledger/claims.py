@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from threading import local
+from threading import Lock
 from typing import NamedTuple, cast
 
 import orjson
@@ -27,7 +27,8 @@ from streamer.model.result import BatchResult, ItemResult
 BUCKETS = 8192
 _ID_BYTES = 12
 _COMPRESSION_LEVEL = 1
-_threads = local()  # a compressor may be used by one thread at a time
+_compressor = zstandard.ZstdCompressor(_COMPRESSION_LEVEL)
+_compressing = Lock()  # one at a time; each thread's own compressor would take a megabyte
 
 
 class Claim(NamedTuple):
@@ -230,10 +231,8 @@ def _unpack(stored: bytes) -> Payload:
 
 
 def _compress(plain: bytes) -> bytes:
-    compressor: zstandard.ZstdCompressor | None = getattr(_threads, "compressor", None)
-    if compressor is None:
-        compressor = _threads.compressor = zstandard.ZstdCompressor(_COMPRESSION_LEVEL)
-    return compressor.compress(plain)
+    with _compressing:
+        return _compressor.compress(plain)
 
 
 def _write_result(result: BatchResult) -> bytes:

@@ -21,8 +21,8 @@ def consumer_config(settings: Settings) -> Properties:
         "isolation.level": "read_committed",
         # A backlog is read ahead into memory: as far as this, not librdkafka's 64 MB. A fetch
         # is bounded as it comes, compressed; what it expands to is not, so it has to be small.
-        "queued.max.messages.kbytes": 2_048,
-        "max.partition.fetch.bytes": 65_536,
+        "queued.max.messages.kbytes": 1_024,
+        "max.partition.fetch.bytes": 32_768,
         "fetch.queue.backoff.ms": 20,
         "max.poll.interval.ms": 60_000,
     }
