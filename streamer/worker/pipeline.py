@@ -7,7 +7,6 @@ and what is done, as far as no undone record lies before it, is committed here.
 
 import logging
 import time
-from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Event
@@ -15,6 +14,7 @@ from threading import Event
 from streamer import metrics
 from streamer.flow.batcher import Batcher
 from streamer.flow.breaker import Breaker
+from streamer.flow.places import Places
 from streamer.ledger import campaigns
 from streamer.ledger.claims import Claims
 from streamer.ledger.connection import UNREACHABLE, connect, warm
@@ -86,10 +86,8 @@ class Pipeline:
         self._deliveries: dict[Future[None], str] = {}
         """Batches under way, with their organizations."""
         self._full_since: float | None = None
-        # One more for each account: none is kept waiting by another's batches, nor the last
-        # sender of all by a batch in trouble. And one for an organization that has no other: were
-        # all taken by batches of one that fail, nobody could show that others go through.
-        senders = settings.batch.max_in_flight + len(accounts.names()) + 1
+        self._places = Places(accounts.of, len(accounts.names()), settings.batch.max_in_flight)
+        senders = self._places.all
         self._redis = connect(settings.redis, senders + 8)
         self._source = Source(settings, self._verify_epochs, self._finish_revoked)
         producer = fencing_producer(settings)
@@ -135,7 +133,6 @@ class Pipeline:
         self._prober = Prober(holding, self._sender, claims, self._waiting)
         scopes = Scopes(self._redis, accounts, holding)
         self._relay = Relay(settings, self._redis, scopes, self._waiting)
-        self._most_deliveries = senders
         self._senders = ThreadPoolExecutor(senders, thread_name_prefix="sender")
         self._next_commit = self._next_measure = 0.0
         self.last_tick = time.monotonic()
@@ -251,12 +248,7 @@ class Pipeline:
             if error is not None and not isinstance(error, StoppedError):
                 raise error
 
-        def is_passed_over(organization: str) -> bool:
-            return not self._has_place(organization, now) and not self._makes_room(
-                organization, now
-            )
-
-        while (organization := self._batcher.ready(now, is_passed_over)) is not None:
+        while (organization := self._batcher.ready(now, self._is_passed_over)) is not None:
             has_place = self._has_place(organization, now)
             records = self._batcher.take(organization, with_spare(self._settings.batch.size))
             if has_place:
@@ -264,6 +256,22 @@ class Pipeline:
                 self._deliveries[delivery] = organization
             else:
                 self._set_aside(organization, records)
+
+    def _is_passed_over(self, organization: str) -> bool:
+        now = time.monotonic()
+        return not self._has_place(organization, now) and not self._makes_room(organization, now)
+
+    def _has_place(self, organization: str, now: float) -> bool:
+        """Whether one more batch of the organization may be under way."""
+        most_own = self._sender.troubles.most_batches(organization, self._places.share, now)
+        return self._places.has_one(organization, self._deliveries.values(), most_own)
+
+    def _makes_room(self, organization: str, now: float) -> bool:
+        """Whether what an organization in trouble has queued goes aside while it has no place."""
+        is_much = self._batcher.queued(organization) > self._most_queued * _CROWD
+        return organization in self._deliveries.values() and self._sender.troubles.sets_queue_aside(
+            organization, now, is_much=is_much
+        )
 
     def _set_aside(self, organization: str, records: list[Record]) -> None:
         """Park records as they are: those that were pinned, too, are tried when they are back."""
@@ -274,35 +282,6 @@ class Pipeline:
         scope = Scope.of_batch(organization, new_id())
         for record in records:
             record.end(Parked(scope, round(until_s * 1000)), now)
-
-    def _has_place(self, organization: str, now: float) -> bool:
-        """Whether one more batch may be under way: of the organization, which may be in trouble,
-        of its account, and of all.
-
-        The last free senders are for accounts that have no batch under way, and one of each
-        account's is for an organization that has none.
-        """
-        own = self._under_way(organization)
-        share = max(2, self._settings.batch.max_in_flight // 4)
-        most_own = self._sender.troubles.most_batches(organization, share, now)
-        if most_own is not None and own >= most_own:
-            return False
-        account = self._accounts.of(organization)
-        under_way = Counter(map(self._accounts.of, self._deliveries.values()))
-        mine = under_way.pop(account, 0)
-        reserved = max(0, len(self._accounts.names()) - 1 - len(under_way)) if mine else 0
-        most = self._settings.batch.max_in_flight + (not own)
-        return mine < most and len(self._deliveries) + reserved < self._most_deliveries
-
-    def _makes_room(self, organization: str, now: float) -> bool:
-        """Whether what an organization in trouble has queued goes aside while it has no place."""
-        is_much = self._batcher.queued(organization) > self._most_queued * _CROWD
-        return self._under_way(organization) > 0 and self._sender.troubles.sets_queue_aside(
-            organization, now, is_much=is_much
-        )
-
-    def _under_way(self, organization: str) -> int:
-        return list(self._deliveries.values()).count(organization)
 
     # Committing
 

@@ -1,0 +1,52 @@
+"""Which organization may have one more batch under way. Pure."""
+
+from collections import Counter
+from collections.abc import Callable, Collection
+
+
+class Places:
+    """The places of a worker's batches, shared by accounts and organizations.
+
+    No account takes so many that another has none, and one place of each account is for an
+    organization that has no batch under way: were all taken by batches of one that fail, nobody
+    could show that others go through.
+
+    Args:
+        account_of: the account of an organization; None if no account serves it.
+        accounts: how many there are.
+        max_in_flight: batches of one account at a time.
+    """
+
+    def __init__(
+        self, account_of: Callable[[str], str | None], accounts: int, max_in_flight: int
+    ) -> None:
+        self._account_of = account_of
+        self._accounts = accounts
+        self._max_in_flight = max_in_flight
+
+    @property
+    def all(self) -> int:
+        """How many places there are."""
+        return self._max_in_flight + self._accounts + 1
+
+    @property
+    def share(self) -> int:
+        """How many of them an organization may have whose batches all fail."""
+        return max(2, self._max_in_flight // 4)
+
+    def has_one(self, organization: str, under_way: Collection[str], most_own: int | None) -> bool:
+        """Whether there is a place for one more batch of the organization.
+
+        Args:
+            under_way: the organizations of the batches under way.
+            most_own: how many batches the organization may have, if it is in trouble.
+        """
+        own = sum(organization == other for other in under_way)
+        if most_own is not None and own >= most_own:
+            return False
+        of_accounts = Counter(map(self._account_of, under_way))
+        mine = of_accounts.pop(self._account_of(organization), 0)
+        # The last ones are for accounts that have none; for its own, if this one has none.
+        reserved = max(0, self._accounts - 1 - len(of_accounts)) if mine else 0
+        most = self._max_in_flight + (not own)
+        return mine < most and len(under_way) + reserved < self.all

@@ -1,0 +1,49 @@
+"""How batches share a worker's places."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.flow.places import Places
+
+MAX_IN_FLIGHT = 4
+ACCOUNTS = ("first", "second", "third")
+ORGANIZATIONS = [f"{account}-{number}" for account in ACCOUNTS for number in range(6)]
+
+
+def account_of(organization: str) -> str:
+    return organization.partition("-")[0]
+
+
+def places(accounts: int = len(ACCOUNTS)) -> Places:
+    return Places(account_of, accounts, MAX_IN_FLIGHT)
+
+
+def test_an_organization_alone_has_as_many_as_an_account_may_have() -> None:
+    assert places(1).has_one("first-0", ["first-0"] * (MAX_IN_FLIGHT - 1), None)
+    assert not places(1).has_one("first-0", ["first-0"] * MAX_IN_FLIGHT, None)
+
+
+def test_one_more_is_for_an_organization_that_has_none() -> None:
+    assert places(1).has_one("first-1", ["first-0"] * MAX_IN_FLIGHT, None)
+    assert not places(1).has_one("first-1", [*["first-0"] * MAX_IN_FLIGHT, "first-2"], None)
+
+
+def test_one_in_trouble_has_no_more_than_it_may() -> None:
+    shared = places()
+    assert shared.has_one("first-0", ["first-0"] * (shared.share - 1), shared.share)
+    assert not shared.has_one("first-0", ["first-0"] * shared.share, shared.share)
+
+
+@given(st.lists(st.sampled_from(ORGANIZATIONS), max_size=100))
+def test_whoever_asks_in_whatever_order_each_account_gets_a_place(asking: list[str]) -> None:
+    shared = places()
+    under_way: list[str] = []
+    for organization in asking:
+        if shared.has_one(organization, under_way, None):
+            under_way.append(organization)
+    assert len(under_way) <= shared.all
+    served = {account_of(organization) for organization in under_way}
+    for account in ACCOUNTS:
+        of_account = [o for o in under_way if account_of(o) == account]
+        assert len(of_account) <= MAX_IN_FLIGHT + 1
+        assert account in served or shared.has_one(f"{account}-0", under_way, None)
