@@ -3,6 +3,7 @@
 `python -m bench limiter` and `python -m bench stuck` measure what several have to share.
 """
 
+import signal
 import sys
 from typing import Annotated
 
@@ -43,6 +44,8 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
 ) -> None:
     """Measure on this machine's own Kafka, Redis and stand-in for Resend."""
+    # So that whoever ends it leaves no worker, Kafka or Redis behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if context.invoked_subcommand is not None:
         return
     with (

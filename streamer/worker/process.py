@@ -46,7 +46,7 @@ _PROJECTOR_END_S = 5.0
 _CHECK_EVERY_S = 1.0
 _STANDSTILL_CHECKS = 40
 _COMMIT_CHECKS = 15
-_M_ARENA_MAX = -8  # of glibc's malloc.h
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # of glibc's malloc.h
 
 
 def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_checkpoint) -> int:
@@ -57,7 +57,7 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     """
     settings = _numbered(settings, number)
     logs.configure(settings.log, settings.worker.id)
-    _keep_heaps_few()  # before there are threads
+    _keep_heaps_small()  # before there are threads
     threading.excepthook = _end_with_thread
     waiting = Waiting()
     stop = _StopRequest(settings.worker.shutdown_timeout_s, waiting)
@@ -145,12 +145,15 @@ def make_accounts(settings: Settings) -> Accounts:
         raise SettingsError(f"accounts: {error}") from None
 
 
-def _keep_heaps_few() -> None:
-    """Have glibc give the threads two heaps, and not one to each that is busy: what a batch's
-    bodies took in each of them would stay taken. Python's threads allocate in turn anyway."""
+def _keep_heaps_small() -> None:
+    """Have glibc give the threads two heaps, and not one to each that is busy, and bodies of
+    batches pages of their own: what these took in a heap would stay taken. Python's threads
+    allocate in turn anyway."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another libc
-            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+            libc = ctypes.CDLL(None)
+            libc.mallopt(_M_ARENA_MAX, 2)
+            libc.mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
 
 
 def _tune_garbage_collection() -> None:
