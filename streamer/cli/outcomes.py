@@ -13,7 +13,8 @@ from streamer.cli.repair.reading import Stored, topic_reader
 from streamer.cli.repair.shown import label_if_apart, stream_table
 from streamer.cli.repair.times import as_text
 from streamer.cli.repair.told import Told
-from streamer.model.outcome import ReportedOutcome, same_address
+from streamer.model.outcome import same_address
+from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
 
 _COLUMNS = (
@@ -75,7 +76,7 @@ def outcomes(
     address = None if email is None else same_address(email)
     told = Told(campaign)
 
-    def is_wanted(outcome: ReportedOutcome) -> bool:
+    def is_wanted(outcome: PublishedOutcome) -> bool:
         return (
             (status is None or outcome.status is status)
             and (not reason or outcome.reason in reason)
@@ -92,7 +93,7 @@ def outcomes(
         warn(f"{told.unreadable:,} records of {topic} are no outcomes that can be read")
 
 
-def _print(wanted: Iterable[tuple[Stored, ReportedOutcome]], form: OutcomesFormat) -> None:
+def _print(wanted: Iterable[tuple[Stored, PublishedOutcome]], form: OutcomesFormat) -> None:
     if form is OutcomesFormat.JSONL:
         for stored, _ in wanted:
             # JSON has line breaks only between its words, where a blank does as well.
@@ -106,7 +107,7 @@ def _print(wanted: Iterable[tuple[Stored, ReportedOutcome]], form: OutcomesForma
         stream_table(_COLUMNS, (_row(outcome) for _, outcome in wanted))
 
 
-def _row(outcome: ReportedOutcome) -> tuple[str, ...]:
+def _row(outcome: PublishedOutcome) -> tuple[str, ...]:
     return (
         as_text(outcome.occurred_at),
         outcome.recipient_id,
@@ -117,7 +118,7 @@ def _row(outcome: ReportedOutcome) -> tuple[str, ...]:
     )
 
 
-def _csv(outcome: ReportedOutcome) -> tuple[str | int | None, ...]:
+def _csv(outcome: PublishedOutcome) -> tuple[str | int | None, ...]:
     return (
         outcome.organization_id,
         outcome.campaign_id,

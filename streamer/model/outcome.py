@@ -6,53 +6,21 @@ import orjson
 from pydantic import ValidationError
 
 from streamer.model.address import InvalidAddressError, normalise
-from streamer.model.campaign import Model, Timestamp
-from streamer.model.reasons import Reason, Status
-from streamer.model.record import Coordinates
+from streamer.model.published import PublishedOutcome
 
 
 class UnreadableOutcomeError(ValueError):
     """The value is no outcome that this version can read."""
 
 
-class Source(Model):
-    """Where the input record first stood."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-class ReportedOutcome(Model):
-    """What became of a recipient, as it was written."""
-
-    organization_id: str
-    campaign_id: str
-    recipient_id: str
-    email: str
-    status: Status
-    reason: Reason | None = None
-    detail: str | None = None
-    email_id: str | None = None
-    batch_id: str | None = None
-    attempts: int = 0
-    occurred_at: Timestamp
-    source: Source
-
-    @property
-    def coordinates(self) -> Coordinates:
-        """The input record's."""
-        return Coordinates(self.source.topic, self.source.partition, self.source.offset)
-
-
-def read_outcome(value: bytes | None) -> ReportedOutcome:
+def read_outcome(value: bytes | None) -> PublishedOutcome:
     """Read an outcome.
 
     Raises:
         UnreadableOutcomeError: it is none.
     """
     try:
-        return ReportedOutcome.model_validate_json(value or b"")
+        return PublishedOutcome.model_validate_json(value or b"")
     except ValidationError as error:
         raise UnreadableOutcomeError(str(error)) from None
 

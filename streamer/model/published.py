@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from streamer.model import wire
 from streamer.model.campaign import Id, Model, Timestamp
 from streamer.model.reasons import DeadReason, Reason, Status
+from streamer.model.record import Coordinates
 
 Count = Annotated[int, Field(ge=0)]
 DecimalText = Annotated[str, StringConstraints(pattern=r"^[0-9]+$")]
@@ -52,6 +53,11 @@ class PublishedOutcome(Published):
     """Calls to Resend that this ending took."""
     occurred_at: Timestamp
     source: PublishedSource
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Where the input record first stood."""
+        return Coordinates(self.source.topic, self.source.partition, self.source.offset)
 
     @model_validator(mode="after")
     def _is_of_one_piece(self) -> Self:

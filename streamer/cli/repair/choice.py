@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from streamer.model.outcome import ReportedOutcome, same_address
+from streamer.model.outcome import same_address
+from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
 from streamer.model.record import Coordinates
 
@@ -47,7 +48,7 @@ class Choice:
         self._reasons = reasons
         self._fates: dict[str, _Fate] = {}
 
-    def nominate(self, outcome: ReportedOutcome) -> None:
+    def nominate(self, outcome: PublishedOutcome) -> None:
         """First: take the address of every outcome that might be chosen."""
         if self._fits(outcome.status, outcome.reason):
             self._fates.setdefault(same_address(outcome.email), _Fate())
@@ -57,7 +58,7 @@ class Choice:
         """Whether nobody was nominated."""
         return not self._fates
 
-    def weigh(self, outcome: ReportedOutcome) -> None:
+    def weigh(self, outcome: PublishedOutcome) -> None:
         """Then: see what else is known of these addresses."""
         fate = self._fates.get(same_address(outcome.email))
         if fate is None or outcome.reason is Reason.DUPLICATE:

@@ -16,7 +16,8 @@ from streamer.ledger.claim_reader import Holding
 from streamer.ledger.connection import Client
 from streamer.model import marks
 from streamer.model.address import InvalidAddressError, normalise
-from streamer.model.outcome import ReportedOutcome, read_names, same_address
+from streamer.model.outcome import read_names, same_address
+from streamer.model.published import PublishedOutcome
 from streamer.model.record import Coordinates
 from streamer.model.wire import PARKED_FOR, PARKED_UNTIL
 from streamer.settings import Settings
@@ -174,7 +175,7 @@ def _event(kind: Kind, stored: Stored, source: Coordinates, facts: dict[str, Jso
     return Event(kind, stored.timestamp_ms, stored.coordinates, source, facts)
 
 
-def _said(outcome: ReportedOutcome) -> dict[str, JsonValue]:
+def _said(outcome: PublishedOutcome) -> dict[str, JsonValue]:
     said: dict[str, JsonValue] = outcome.model_dump(
         mode="json", exclude={"organization_id", "campaign_id", "source"}
     )

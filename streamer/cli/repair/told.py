@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 
 from streamer.cli.common import CampaignName
 from streamer.cli.repair.reading import Stored
-from streamer.model.outcome import ReportedOutcome, UnreadableOutcomeError, read_outcome
+from streamer.model.outcome import UnreadableOutcomeError, read_outcome
+from streamer.model.published import PublishedOutcome
 
 
 class Told:
@@ -18,7 +19,7 @@ class Told:
         self._campaign = campaign
         self.unreadable = 0
 
-    def among(self, records: Iterable[Stored]) -> Iterator[tuple[Stored, ReportedOutcome]]:
+    def among(self, records: Iterable[Stored]) -> Iterator[tuple[Stored, PublishedOutcome]]:
         """The campaign's outcomes, each with the record that it stands in."""
         self.unreadable = 0
         for stored in records:

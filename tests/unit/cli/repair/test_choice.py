@@ -6,14 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.cli.repair.choice import Candidate, Choice
-from streamer.model.outcome import ReportedOutcome, same_address
+from streamer.model.outcome import same_address
+from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 @st.composite
-def stories(draw: st.DrawFn) -> list[ReportedOutcome]:
+def stories(draw: st.DrawFn) -> list[PublishedOutcome]:
     """Outcomes of a few addresses, in any order, no two at a time of one source."""
     ends = draw(
         st.lists(
@@ -26,7 +27,7 @@ def stories(draw: st.DrawFn) -> list[ReportedOutcome]:
         )
     )
     return [
-        ReportedOutcome.model_validate(
+        PublishedOutcome.model_validate(
             {
                 "organization_id": "acme",
                 "campaign_id": "spring",
@@ -34,6 +35,10 @@ def stories(draw: st.DrawFn) -> list[ReportedOutcome]:
                 "email": email,
                 "status": Status.SENT if reason is None else reason.status,
                 "reason": reason,
+                "detail": None,
+                "email_id": "an id" if reason is None else None,
+                "batch_id": None,
+                "attempts": 0,
                 "occurred_at": START + timedelta(seconds=seconds),
                 "source": {"topic": "t", "partition": 0, "offset": offset},
             }
@@ -43,7 +48,7 @@ def stories(draw: st.DrawFn) -> list[ReportedOutcome]:
 
 
 def choose(
-    outcomes: list[ReportedOutcome], status: Status, reasons: frozenset[Reason]
+    outcomes: list[PublishedOutcome], status: Status, reasons: frozenset[Reason]
 ) -> list[Candidate]:
     choice = Choice(status, reasons)
     for outcome in outcomes:
@@ -55,7 +60,7 @@ def choose(
 
 @given(stories(), st.sampled_from(Status), st.frozensets(st.sampled_from(Reason), max_size=3))
 def test_each_chosen_one_is_the_last_word_on_an_address_that_was_never_sent(
-    outcomes: list[ReportedOutcome], status: Status, reasons: frozenset[Reason]
+    outcomes: list[PublishedOutcome], status: Status, reasons: frozenset[Reason]
 ) -> None:
     chosen = choose(outcomes, status, reasons)
     expected = []
@@ -72,7 +77,7 @@ def test_each_chosen_one_is_the_last_word_on_an_address_that_was_never_sent(
 
 @given(stories(), st.data())
 def test_the_order_in_which_they_are_read_does_not_matter(
-    outcomes: list[ReportedOutcome], data: st.DataObject
+    outcomes: list[PublishedOutcome], data: st.DataObject
 ) -> None:
     shuffled = data.draw(st.permutations(outcomes))
     one = choose(outcomes, Status.FAILED, frozenset())
