@@ -102,6 +102,8 @@ class Sender:
         self._waiting = waiting
         self._lock = Lock()
         self._turns: dict[str, Lock] = {}
+        self._open_until: dict[str, float] = {}
+        """When this worker asks again for a slot of an account whose circuit was open."""
         self._successes: Counter[str] = Counter()
         self.troubles = Troubles(settings.set_aside_s)
         """Of the organizations whose batches it sends."""
@@ -127,18 +129,26 @@ class Sender:
         asked = time.monotonic()
         while True:
             with self._turns.setdefault(account, Lock()):
-                with self._lock:
-                    successes = self._successes.pop(account, 0)
-                rate = self._rate(account)
-                take = partial(self._limiter.take, account, rate, sender, successes, despite_hold)
-                slot = self._waiting.for_redis(take)
-                if isinstance(slot, Slot):
-                    self._waiting.sleep(slot.wait_s)
-            if not isinstance(slot, Open):
-                metrics.THROTTLED.labels(account).inc(time.monotonic() - asked)
-                return slot
+                open_s = self._open_until.get(account, 0.0) - time.monotonic()
+                if open_s <= 0:
+                    slot = self._take_slot(account, sender, despite_hold)
+                    if not isinstance(slot, Open):
+                        metrics.THROTTLED.labels(account).inc(time.monotonic() - asked)
+                        return slot
+                    open_s = min(slot.wait_s, _ASK_AGAIN_S)
+                    self._open_until[account] = time.monotonic() + open_s
             while_open()
-            self._waiting.sleep(min(slot.wait_s, _ASK_AGAIN_S))
+            self._waiting.sleep(open_s)
+
+    def _take_slot(self, account: str, sender: str, despite_hold: bool) -> Slot | Open | Held:
+        with self._lock:
+            successes = self._successes.pop(account, 0)
+        rate = self._rate(account)
+        take = partial(self._limiter.take, account, rate, sender, successes, despite_hold)
+        slot = self._waiting.for_redis(take)
+        if isinstance(slot, Slot):
+            self._waiting.sleep(slot.wait_s)
+        return slot
 
     def send(self, batch: Sendable, slot: Slot | None = None) -> BatchResult | LaidDown:
         """Send a pinned batch, and return what came of each of its mails.

@@ -511,6 +511,10 @@ def test_nobody_is_tried_again_twice_or_after_sent(operator: Operator) -> None:
             "email": email,
             "status": status,
             "reason": reason,
+            "detail": None,
+            "email_id": "an id" if status == "sent" else None,
+            "batch_id": None,
+            "attempts": 1,
             "occurred_at": f"2026-11-24T00:00:0{offset}.000Z",
             "source": {"topic": world.topics.recipients, "partition": 0, "offset": offset},
         }
