@@ -13,6 +13,7 @@ _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 5.0
 _OTHERS = 3
 _UNSURE_FACTOR = 3
+_SURE_S = 2.0
 
 OUTAGE_PATIENCE_S = 1.0
 """After so long an outage holds its account, where there are others that it could hold up."""
@@ -73,11 +74,13 @@ class Trouble:
         """Whether much of its organization that waits in the same queue has to let others pass.
 
         It may fail like the batch, and more of it than the batch takes each time that it is set
-        aside. If others go through they are kept from that; if none does, it may be an outage,
-        and moving records about would be for nothing, or there may be others that are not seen
-        for all that stands before them: it is as long in doubt as a batch is.
+        aside. If others go through they are kept from that, unless the batch has failed only
+        once or twice, as any may for a moment. If none does, it may be an outage, and moving
+        records about would be for nothing, or there may be others that are not seen for all that
+        stands before them: it is as long in doubt as a batch is.
         """
-        return self.is_its_own or self.lasting_s >= set_aside_s * _UNSURE_FACTOR
+        sure_s = min(_SURE_S, set_aside_s) if self.is_its_own else set_aside_s * _UNSURE_FACTOR
+        return self.lasting_s >= sure_s
 
 
 def next_try_s(age_s: float, set_aside_s: float, give_up_s: float) -> float:

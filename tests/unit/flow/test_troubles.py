@@ -1,5 +1,7 @@
 """What organizations in trouble may take from others."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +11,7 @@ from streamer.flow.verdicts import Trouble
 ASIDE_S = 20.0
 LONG_S = 3600.0
 SHARE = 2
-ITS_OWN = Trouble(lasting_s=1.0, age_s=1.0, others_taken=3, others_failing=0)
+ITS_OWN = Trouble(lasting_s=2.0, age_s=2.0, others_taken=3, others_failing=0)
 MAYBE_ALL = Trouble(lasting_s=1.0, age_s=1.0, others_taken=0, others_failing=1)
 LONG_DOUBT = Trouble(lasting_s=3 * ASIDE_S, age_s=60.0, others_taken=0, others_failing=1)
 
@@ -27,6 +29,13 @@ def test_where_all_fails_a_share_tries_and_the_queue_goes() -> None:
     assert troubles.most_batches("acme", SHARE, 0.0) == SHARE
     assert troubles.sets_queue_aside("acme", 0.0, is_much=False)
     assert troubles.most_batches("other", SHARE, 0.0) is None
+
+
+def test_a_batch_that_failed_for_a_moment_moves_nothing() -> None:
+    troubles = Troubles(ASIDE_S)
+    troubles.failed("acme", "a", replace(ITS_OWN, lasting_s=1.0))
+    assert troubles.most_batches("acme", SHARE, 0.0) == SHARE
+    assert not troubles.sets_queue_aside("acme", 0.0, is_much=True)
 
 
 def test_where_some_fail_the_others_go_on_beside_them() -> None:

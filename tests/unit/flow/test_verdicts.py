@@ -117,8 +117,9 @@ def test_what_waits_beside_it_goes_when_others_do_or_after_a_long_doubt(
     lasting_s: float, age_s: float, others: int, failing: int, set_aside_s: float
 ) -> None:
     trouble = Trouble(lasting_s, age_s, others, failing)
+    sure = others >= ENOUGH_OTHERS and lasting_s >= min(2, set_aside_s)
     doubted = lasting_s >= 3 * set_aside_s
-    assert trouble.crowds(set_aside_s) == (others >= ENOUGH_OTHERS or doubted)
+    assert trouble.crowds(set_aside_s) == (sure or doubted)
 
 
 # When it is tried again
