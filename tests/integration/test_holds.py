@@ -218,6 +218,32 @@ def test_a_paused_campaign_waits_and_others_go_on(world: World) -> None:
     world.judge()
 
 
+def test_only_that_comes_back_whose_time_has_come(own_world: World) -> None:
+    runner = CliRunner(env={"STREAMER_REDIS__URL": own_world.redis_url})
+
+    def command(*arguments: str) -> None:
+        result = runner.invoke(app, [*arguments])
+        assert result.exit_code == 0, result.output
+
+    command("campaign", "pause", f"{own_world.organization}/spring")
+    command("campaign", "pause", f"{own_world.organization}/autumn")
+    command("account", "hold", "default", "--why", "a test")
+    names = ("spring", "summer", "autumn")
+    own_world.produce(own_world.event(n, campaign_id=names[n % 3]) for n in range(150))
+    with own_world.worker():
+        wait_until(_parked(own_world, 150), 30, "all are parked")
+        command("campaign", "resume", f"{own_world.organization}/spring")
+        wait_until(lambda: own_world.returned() >= 50, 20, "a campaign comes back")
+        wait_until(_parked(own_world, 150), 20, "it waits for the account")
+        assert own_world.returned() == 50
+        command("account", "release", "default")
+        own_world.await_endings(100, 20)
+        wait_until(_parked(own_world, 50), 10, "the others are parked on")
+    assert own_world.returned() == 50 + 100
+    assert own_world.words() == {("sent", None): 100}
+    own_world.judge()
+
+
 def test_a_batch_that_fails_alone_is_set_aside_and_given_up(
     own_world: World, sandbox: SandboxProcess
 ) -> None:

@@ -248,6 +248,10 @@ class World:
             if (message.offset() or 0) >= gone.get(message.partition() or 0, 0)
         ]
 
+    def returned(self) -> int:
+        """How many records came back to the input until now."""
+        return len(self._read(self.topics.recipients)) - len(self.inputs())
+
     def ever_parked(self) -> int:
         """How many records were parked until now, one that came back and went again twice."""
         return len(self._read(self.topics.parked))
