@@ -188,6 +188,20 @@ def test_the_safe_window_goes_on_if_a_call_may_have_been_taken(
     assert own_world.words() == {("indeterminate", "window_closed"): 100}
 
 
+def test_the_safe_window_goes_on_if_a_test_of_the_hold_may_have_been_taken(
+    own_world: World, sandbox: SandboxProcess
+) -> None:
+    own_world.settings["STREAMER_DELIVERY__SAFE_WINDOW_S"] = "4"
+    sandbox.order(Faults(quota="daily"))
+    own_world.produce(own_world.event(number) for number in range(10))
+    with own_world.worker():
+        wait_until(_parked(own_world, 10), 30, "all are parked")
+        sandbox.calm()
+        sandbox.order(Faults(outage="unavailable"))
+        own_world.await_endings(10, 25)  # no test gets through, until it is too late for one
+    assert own_world.words() == {("indeterminate", "window_closed"): 10}
+
+
 def test_a_paused_campaign_waits_and_others_go_on(world: World) -> None:
     runner = CliRunner(env={"STREAMER_REDIS__URL": world.redis_url})
 
@@ -216,6 +230,32 @@ def test_a_paused_campaign_waits_and_others_go_on(world: World) -> None:
     assert world.words() == {("sent", None): 200, ("skipped", "cancelled"): 50}
     assert world.parked() == []
     world.judge()
+
+
+def test_only_that_comes_back_whose_time_has_come(own_world: World) -> None:
+    runner = CliRunner(env={"STREAMER_REDIS__URL": own_world.redis_url})
+
+    def command(*arguments: str) -> None:
+        result = runner.invoke(app, [*arguments])
+        assert result.exit_code == 0, result.output
+
+    command("campaign", "pause", f"{own_world.organization}/spring")
+    command("campaign", "pause", f"{own_world.organization}/autumn")
+    command("account", "hold", "default", "--why", "a test")
+    names = ("spring", "summer", "autumn")
+    own_world.produce(own_world.event(n, campaign_id=names[n % 3]) for n in range(150))
+    with own_world.worker():
+        wait_until(_parked(own_world, 150), 30, "all are parked")
+        command("campaign", "resume", f"{own_world.organization}/spring")
+        wait_until(lambda: own_world.returned().total() >= 50, 20, "a campaign comes back")
+        wait_until(_parked(own_world, 150), 20, "it waits for the account")
+        assert own_world.returned().total() == 50
+        command("account", "release", "default")
+        own_world.await_endings(100, 20)
+        wait_until(_parked(own_world, 50), 10, "the others are parked on")
+    assert own_world.returned().total() == 50 + 100
+    assert own_world.words() == {("sent", None): 100}
+    own_world.judge()
 
 
 def test_a_batch_that_fails_alone_is_set_aside_and_given_up(
@@ -311,6 +351,7 @@ def test_records_come_back_in_their_order(own_world: World, sandbox: SandboxProc
     sent = [acceptance.address for acceptance in sandbox.acceptances()]
     # The batch that tested the hold went first, and that was the first as well.
     assert sent == [f"user{number}@example.com" for number in range(200)]
+    assert set(own_world.returned()) == {1}
     own_world.judge()
 
 

@@ -130,6 +130,54 @@ def test_what_is_not_there_is_said_to_be_lost(claims: Claims, organization: str)
     assert claims.resolve(organization, "ab" * 12, _RESULT) is None
 
 
+@pytest.fixture
+def old_batch(client: Client, claims: Claims, organization: str) -> str:
+    """A batch that was pinned an hour ago."""
+    batch = secrets.token_hex(12)
+    claims.pin(organization, batch, "main", "a.test", _records(organization, 1), _payload(1))
+    _make_older(client, organization, batch)
+    return batch
+
+
+def _make_older(client: Client, organization: str, batch: str) -> None:
+    client.hincrby(keys.batch(organization, batch), "pinned_at", -3_600_000)
+
+
+def _adopted_age_s(claims: Claims, organization: str, batch: str, owner: str) -> float:
+    stored = claims.adopt(organization, batch, owner)
+    assert stored is not None
+    return stored.age_s
+
+
+def test_what_was_laid_down_untouched_has_a_new_age_for_the_next_alone(
+    client: Client, claims: Claims, organization: str, old_batch: str
+) -> None:
+    assert claims.lay_down(organization, old_batch, "")
+    assert _adopted_age_s(claims, organization, old_batch, "one") < 60
+    _make_older(client, organization, old_batch)
+    # The one may have sent it, and never lays it down.
+    assert _adopted_age_s(claims, organization, old_batch, "two") >= 3600
+
+
+def test_what_an_owner_may_have_sent_is_never_new_again(
+    claims: Claims, organization: str, old_batch: str
+) -> None:
+    # Who pinned it died: nobody knows at what.
+    assert _adopted_age_s(claims, organization, old_batch, "one") >= 3600
+    assert not claims.lay_down(organization, old_batch, "one")
+    assert _adopted_age_s(claims, organization, old_batch, "two") >= 3600
+
+
+def test_only_its_owner_lays_a_batch_down(
+    client: Client, claims: Claims, organization: str, old_batch: str
+) -> None:
+    assert claims.lay_down(organization, old_batch, "")
+    assert _adopted_age_s(claims, organization, old_batch, "one") < 60
+    _make_older(client, organization, old_batch)
+    assert not claims.lay_down(organization, old_batch, "")  # late
+    assert _adopted_age_s(claims, organization, old_batch, "two") >= 3600
+
+
 def test_claims_and_batches_end_some_day(client: Client, claims: Claims, organization: str) -> None:
     batch = secrets.token_hex(12)
     claims.pin(organization, batch, "main", "a.test", _records(organization, 1), _payload(1))

@@ -11,7 +11,7 @@ from streamer.flow.verdicts import OUTAGE_FAILURES, circuit_pause_s
 from streamer.ledger import keys
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch, LedgerLostError
-from streamer.ledger.holds import By, Hold, Holds
+from streamer.ledger.holds import BatchRef, By, Hold, Holds, Release, Turn
 from streamer.ledger.limiter import Held, Limiter, Open, Slot
 from streamer.settings import Redis as RedisSettings
 from streamer.stack import Redis, Stack
@@ -191,6 +191,37 @@ def test_a_refusal_takes_no_slot(client: Client, limiter: Limiter, account: str)
     slot = limiter.take(account, 1.0)
     assert isinstance(slot, Slot)
     assert slot.wait_s == 0
+
+
+def test_an_operator_s_hold_is_the_operator_s_alone(client: Client, account: str) -> None:
+    holds, batch = Holds(client), BatchRef("acme", "ab" * 12)
+    holds.put(account, None, _hold(By.OPERATOR))
+    assert not holds.put(account, None, _hold(By.ANSWER), 0, batch)
+    assert holds.due(account, None, 0) is None
+    assert holds.release(account, None, By.ANSWER) is Release.NONE
+    assert holds.read([account])[account].holds[None].by is By.OPERATOR
+    assert holds.release(account, None, By.OPERATOR) is Release.RELEASED
+    assert not holds.read([account])[account].holds
+
+
+def test_an_operator_takes_the_hold_of_an_answer_over(client: Client, account: str) -> None:
+    holds = Holds(client)
+    holds.put(account, None, _hold(By.ANSWER))
+    assert not holds.put(account, None, _hold(By.OPERATOR))
+    assert holds.release(account, None, By.ANSWER) is Release.NONE
+
+
+def test_one_worker_at_a_time_tests_a_hold(client: Client, account: str) -> None:
+    holds, long_s = Holds(client), 3600.0
+    first, second = (BatchRef("acme", name * 12) for name in ("ab", "cd"))
+    for batch in (first, second, first):  # it is tested with each in turn, the last comes last
+        holds.put(account, None, _hold(), long_s, batch)
+    for batch in (second, first, second):
+        assert holds.due(account, None, long_s) is None
+        assert holds.release(account, None, By.OPERATOR) is Release.DUE
+        assert holds.due(account, None, long_s) == Turn(batch)
+    holds.put(account, None, _hold(), 0, first)
+    assert holds.due(account, None, long_s) is None  # another answer puts no test forward
 
 
 # The rate

@@ -248,6 +248,14 @@ class World:
             if (message.offset() or 0) >= gone.get(message.partition() or 0, 0)
         ]
 
+    def returned(self) -> Counter[int]:
+        """How many records came back until now to each partition of the input."""
+        return Counter(
+            message.partition() or 0
+            for message in self._read(self.topics.recipients)
+            if any(name == SOURCE_TOPIC for name, _ in _headers(message))
+        )
+
     def ever_parked(self) -> int:
         """How many records were parked until now, one that came back and went again twice."""
         return len(self._read(self.topics.parked))
