@@ -170,7 +170,7 @@ class Claims:
         reply = self._lay_down(
             keys.organization_epoch(organization),
             [keys.batch(organization, batch_id)],
-            [owner, self._ttl_s],
+            [owner],
         )
         return reply[0] == b"clean"
 

@@ -178,6 +178,14 @@ def test_only_its_owner_lays_a_batch_down(
     assert _adopted_age_s(claims, organization, old_batch, "two") >= 3600
 
 
+def test_a_batch_that_is_laid_down_ends_no_later_than_its_claims(
+    client: Client, claims: Claims, organization: str, old_batch: str
+) -> None:
+    client.expire(keys.batch(organization, old_batch), 100)
+    assert claims.lay_down(organization, old_batch, "")
+    assert 0 < client.ttl(keys.batch(organization, old_batch)) <= 100
+
+
 def test_claims_and_batches_end_some_day(client: Client, claims: Claims, organization: str) -> None:
     batch = secrets.token_hex(12)
     claims.pin(organization, batch, "main", "a.test", _records(organization, 1), _payload(1))
