@@ -45,7 +45,11 @@ def judge_counts(world: World) -> None:
 
             def all_counted(key: CampaignKey = key) -> bool:
                 found = reporter.report(key)
-                return found is not None and found.ended == received[key.campaign_id]
+                return (
+                    found is not None
+                    and found.ended == received[key.campaign_id]
+                    and found.counts.parked == 0
+                )
 
             wait_until(all_counted, _PATIENCE_S, f"all of {campaign} is counted: {received}")
             report = reporter.report(key)
