@@ -247,7 +247,6 @@ class Pipeline:
             error = delivery.exception()
             if error is not None and not isinstance(error, StoppedError):
                 raise error
-
         while (organization := self._batcher.ready(now, self._is_passed_over)) is not None:
             has_place = self._has_place(organization, now)
             records = self._batcher.take(organization, with_spare(self._settings.batch.size))
@@ -258,6 +257,7 @@ class Pipeline:
                 self._set_aside(organization, records)
 
     def _is_passed_over(self, organization: str) -> bool:
+        """Whether nothing can be done with what is queued of the organization, for now."""
         now = time.monotonic()
         return not self._has_place(organization, now) and not self._makes_room(organization, now)
 

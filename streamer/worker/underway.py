@@ -42,5 +42,6 @@ class Underway:
                 del self._results[batch_id], self._since[batch_id]
 
     def oldest(self) -> float | None:
+        """Since when the oldest is under way, on the monotonic clock; None if there is none."""
         with self._lock:
             return min(self._since.values(), default=None)
