@@ -28,6 +28,15 @@ def test_one_more_is_for_an_organization_that_has_none() -> None:
     assert not places(1).has_one("first-1", [*["first-0"] * MAX_IN_FLIGHT, "first-2"], None)
 
 
+def test_two_accounts_leave_a_place_to_the_third() -> None:
+    shared, under_way = places(), list[str]()
+    for organization in 3 * [o for o in ORGANIZATIONS if account_of(o) != "third"]:
+        if shared.has_one(organization, under_way, None):
+            under_way.append(organization)
+    assert len(under_way) == shared.all - 1
+    assert shared.has_one("third-0", under_way, None)
+
+
 def test_one_in_trouble_has_no_more_than_it_may() -> None:
     shared = places()
     assert shared.has_one("first-0", ["first-0"] * (shared.share - 1), shared.share)
