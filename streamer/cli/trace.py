@@ -114,7 +114,7 @@ def _claim_lines(holding: Holding) -> Iterator[str]:
     if batch.result is None:
         yield "  still open: no result yet"
     else:
-        outcome = batch.result.outcome(claim.item, claim.batch_id)
+        outcome = batch.result.outcomes(claim.batch_id)[claim.item]
         words = (outcome.status, outcome.reason, outcome.email_id, outcome.detail)
         yield f"  result: {', '.join(word for word in words if word)}"
 
@@ -158,7 +158,7 @@ def _claim(holding: Holding) -> JsonValue:
         return shown
     result: JsonValue = None
     if batch.result is not None:
-        outcome = batch.result.outcome(claim.item, claim.batch_id)
+        outcome = batch.result.outcomes(claim.batch_id)[claim.item]
         result = {
             "status": outcome.status.value,
             "reason": outcome.reason,

@@ -80,21 +80,6 @@ class Claims:
         self._lay_down = GuardedScript(client, epoch, "lay_down")
         self._resolve = GuardedScript(client, epoch, "resolve")
 
-    def find(self, organization: str, records: Sequence[Record]) -> list[Claim | None]:
-        """Look up who claimed the records' addresses, in one round trip.
-
-        A claim that a record may take over is none to it.
-        """
-        pipeline = self._client.pipeline(transaction=False)
-        for record in records:
-            campaign_id = record.known_event.campaign_id
-            pipeline.hget(*claim_place(organization, campaign_id, record.known_address))
-        claims = [None if value is None else read_claim(value) for value in pipeline.execute()]
-        return [
-            None if claim is not None and claim.batch_id == record.replaces else claim
-            for record, claim in zip(records, claims, strict=True)
-        ]
-
     def pin(
         self,
         organization: str,
@@ -119,7 +104,7 @@ class Claims:
             keys.claims_prefix(organization),
             bytes.fromhex(batch_id),
             members,
-            b"".join(map(_field, addresses)),
+            b"".join(map(claim_field, addresses)),
             _pack(payload),
             account,
             self._ttl_s,
@@ -187,13 +172,14 @@ class Claims:
         return None if reply[0] == b"lost" else read_result(cast(bytes, reply[1]))
 
 
-def _field(address: str) -> bytes:
+def claim_field(address: str) -> bytes:
+    """What stands for a normalised address in the claims."""
     return blake2b(address.encode(), digest_size=_ID_BYTES).digest()
 
 
 def claim_place(organization: str, campaign_id: str, address: str) -> tuple[str, bytes]:
     """The key of the hash and the field where an address of a campaign is claimed."""
-    field = _field(address)
+    field = claim_field(address)
     bucket = (field[0] * 256 + field[1]) % BUCKETS
     return f"{keys.claims_prefix(organization)}{campaign_id}:{bucket}", field
 

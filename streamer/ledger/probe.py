@@ -1,32 +1,73 @@
 """What Redis knows about a batch's members before they are rendered, in one round trip."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from streamer.ledger import keys
-from streamer.ledger.campaigns import PROBE_FIELDS, CampaignProbe, read_probe
+from streamer.ledger.campaigns import CampaignProbe, read_probe
+from streamer.ledger.claims import Claim, claim_field, read_claim
 from streamer.ledger.connection import Client
+from streamer.ledger.scripts import read
+from streamer.model.record import Record
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The answer: for each address whether it is suppressed, for each campaign its state."""
+    """The answer. Members are named by their places among the records that were asked about.
 
-    suppressed: list[bool]
+    Attributes:
+        suppressed: whose address is suppressed.
+        claims: of those whose address is claimed; a claim that a record may take over is none.
+        campaigns: of each campaign its state.
+    """
+
+    suppressed: frozenset[int]
+    claims: dict[int, Claim]
     campaigns: dict[str, CampaignProbe]
 
 
-def probe(
-    client: Client, organization: str, addresses: Sequence[str], campaign_ids: Iterable[str]
-) -> Probe:
-    """Check normalised addresses, one or more, and campaigns of one organization."""
-    ids = list(campaign_ids)
-    pipeline = client.pipeline(transaction=False)
-    pipeline.smismember(keys.suppressed(organization), list(addresses))
-    for campaign_id in ids:
-        pipeline.hmget(keys.campaign(organization, campaign_id), PROBE_FIELDS)
-    suppressed, *campaigns = pipeline.execute()
-    return Probe(
-        [bool(member) for member in suppressed],
-        {id_: read_probe(values) for id_, values in zip(ids, campaigns, strict=True)},
-    )
+class Probes:
+    """Looks without writing: who is suppressed, who is claimed, what is with the campaigns."""
+
+    def __init__(self, client: Client) -> None:
+        self._script = client.register_script(read("probe"))
+
+    def of(self, organization: str, records: Sequence[Record]) -> Probe:
+        """Ask about records of one organization, one or more.
+
+        Raises:
+            redis.exceptions.RedisError: Redis cannot be used.
+        """
+        addresses = [record.address or "" for record in records]
+        campaign_ids = [record.known_event.campaign_id for record in records]
+        members = [f"{id_}\t{of}\n" for id_, of in zip(campaign_ids, addresses, strict=True)]
+        ids = list(dict.fromkeys(campaign_ids))
+        suppressed, found, *campaigns = cast(
+            tuple[list[int], list[object], *tuple[list[bytes | None], ...]],
+            self._script(
+                keys=[
+                    keys.suppressed(organization),
+                    *(keys.campaign(organization, id_) for id_ in ids),
+                ],
+                args=[
+                    keys.claims_prefix(organization),
+                    "".join(members),
+                    b"".join(map(claim_field, addresses)),
+                ],
+            ),
+        )
+        return Probe(
+            frozenset(suppressed),
+            _claims(records, found),
+            {id_: read_probe(values) for id_, values in zip(ids, campaigns, strict=True)},
+        )
+
+
+def _claims(records: Sequence[Record], found: list[object]) -> dict[int, Claim]:
+    claims = {}
+    for position, value in zip(found[::2], found[1::2], strict=True):
+        claim = read_claim(cast(bytes, value))
+        if claim.batch_id != records[cast(int, position)].replaces:
+            claims[cast(int, position)] = claim
+    return claims

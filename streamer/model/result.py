@@ -35,10 +35,17 @@ class BatchResult:
     attempts: int
     items: list[ItemResult]
 
-    def outcome(self, item: int, batch_id: str) -> Outcome:
-        """The outcome of the record whose mail was this item."""
-        word, text = self.items[item]
-        if word == Status.SENT:
-            return Outcome(Status.SENT, None, None, text, batch_id, self.attempts)
-        reason = Reason(word)
-        return Outcome(reason.status, reason, text, None, batch_id, self.attempts)
+    def outcomes(self, batch_id: str) -> list[Outcome]:
+        """The outcomes of the records whose mails the items were."""
+        attempts = self.attempts
+        sent = Status.SENT
+        return [
+            Outcome(sent, None, None, text, batch_id, attempts)
+            if word == sent
+            else _failed(Reason(word), text, batch_id, attempts)
+            for word, text in self.items
+        ]
+
+
+def _failed(reason: Reason, detail: str | None, batch_id: str, attempts: int) -> Outcome:
+    return Outcome(reason.status, reason, detail, None, batch_id, attempts)

@@ -6,6 +6,7 @@ from functools import partial
 
 from streamer import metrics
 from streamer.ledger.campaigns import CampaignProbe, UnreadableDefinitionError
+from streamer.ledger.claims import Claim
 from streamer.ledger.connection import Client
 from streamer.model.address import sender_domain
 from streamer.model.campaign import CampaignState, Message
@@ -16,6 +17,7 @@ from streamer.provider.accounts import Accounts
 from streamer.worker.definitions import Definitions
 from streamer.worker.holding import Holding
 from streamer.worker.waiting import Waiting
+from streamer.worker.work import duplicate
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +43,19 @@ class Decisions:
         self._without_account: set[str] = set()
 
     def message(
-        self, record: Record, campaign: CampaignProbe, now: datetime, *, is_suppressed: bool
+        self,
+        record: Record,
+        campaign: CampaignProbe,
+        now: datetime,
+        *,
+        claim: Claim | None,
+        is_suppressed: bool,
     ) -> Message:
         """What to send to the record's recipient.
 
         Args:
             campaign: what the ledger has of its campaign.
+            claim: another record's, on its address.
             is_suppressed: whether its address is.
 
         Raises:
@@ -73,6 +82,8 @@ class Decisions:
             raise NotMailed(DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, detail))
         if record.address is None:
             raise NotMailed(Outcome.of(Reason.INVALID_ADDRESS, record.address_fault))
+        if claim is not None:
+            raise NotMailed(duplicate(claim))
         if campaign.state is CampaignState.CANCELLED:
             raise NotMailed(Outcome.of(Reason.CANCELLED))
         for expires_at in (event.expires_at, message.expires_at):

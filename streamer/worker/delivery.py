@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 
 from streamer import metrics
 from streamer.flow.batcher import Batcher
@@ -12,13 +13,13 @@ from streamer.ledger.claims import Claims, Conflict, Pinned
 from streamer.ledger.connection import Client
 from streamer.ledger.holds import BatchRef
 from streamer.ledger.limiter import Held, Slot
-from streamer.ledger.probe import Probe, probe
+from streamer.ledger.probe import Probe, Probes
 from streamer.mail.compose import Composer, RenderError, TooLargeError
 from streamer.model.address import sender_domain
 from streamer.model.parking import Scope
 from streamer.model.payload import Payload
 from streamer.model.reasons import Reason
-from streamer.model.record import DeadLetter, Ending, Outcome, Parked, Record
+from streamer.model.record import Outcome, Parked, Record
 from streamer.model.result import BatchResult
 from streamer.provider.accounts import Accounts
 from streamer.settings import Settings
@@ -61,8 +62,8 @@ class Delivery:
         checkpoint: Checkpoint,
     ) -> None:
         self._settings = settings
-        self._client = client
         self._claims = claims
+        self._probes = Probes(client)
         self._composer = composer
         self._accounts = accounts
         self._sender = sender
@@ -122,15 +123,19 @@ class Delivery:
         )
 
     def _screen(self, work: Work, records: list[Record]) -> None:
-        """Render the mails of those who may get one; end the others, if nothing was pinned."""
+        """Render the mails of those who may get one; end the others, or adopt their batches."""
         batch = work.batch
         found = self._probe(batch.organization, records)
-        now = datetime.now(UTC)
-        endings: list[tuple[Record, Ending]] = []
+        moment = datetime.now(UTC)
+        now = moment.timestamp()
         for position, record in enumerate(records):
             if not batch.room:
                 self._batcher.put_back(batch.organization, records[position:])
-                break
+                return
+            claim = found.claims.get(position)
+            if claim is not None and claim.is_of(record):
+                work.claimed(record, claim, now)
+                continue
             if record.address is not None and batch.holder(record) is not None:
                 work.twins.append(record)
                 continue
@@ -139,8 +144,9 @@ class Delivery:
                 message = self._decisions.message(
                     record,
                     found.campaigns[event.campaign_id],
-                    now,
-                    is_suppressed=found.suppressed[position],
+                    moment,
+                    claim=claim,
+                    is_suppressed=position in found.suppressed,
                 )
                 sender = sender_domain(message.from_)
                 if batch.records and sender != batch.sender:
@@ -149,44 +155,19 @@ class Delivery:
                 batch.sender = sender
                 mail = self._composer.compose(event, record.known_address, message)
             except NotMailed as reason:
-                endings.append((record, reason.ending))
+                record.end(reason.ending, now)
             except RenderError as error:
-                endings.append((record, Outcome.of(Reason.RENDER_ERROR, str(error))))
+                record.end(Outcome.of(Reason.RENDER_ERROR, str(error)), now)
             except TooLargeError as error:
-                endings.append((record, Outcome.of(Reason.TOO_LARGE, str(error))))
+                record.end(Outcome.of(Reason.TOO_LARGE, str(error)), now)
             else:
                 if not batch.add(record, mail):
                     self._batcher.put_back(batch.organization, records[position:])
-                    break
-        self._end_unless_pinned(work, endings)
+                    return
 
     def _probe(self, organization: str, records: list[Record]) -> Probe:
-        addresses = [record.address or "" for record in records]
-        campaign_ids = {record.known_event.campaign_id for record in records}
         with metrics.SUPPRESSION_CHECK.time():
-            return self._waiting.for_redis(
-                partial(probe, self._client, organization, addresses, campaign_ids)
-            )
-
-    def _end_unless_pinned(self, work: Work, endings: list[tuple[Record, Ending]]) -> None:
-        """End records that would not be mailed now, unless they were pinned before a crash."""
-        now = time.time()
-        for record, ending in endings:
-            if record.address is None:  # nobody can have claimed it
-                record.end(ending, now)
-        endings = [(record, ending) for record, ending in endings if record.address is not None]
-        if not endings:
-            return
-        claims = self._waiting.for_redis(
-            partial(self._claims.find, work.batch.organization, [record for record, _ in endings])
-        )
-        now = time.time()
-        for (record, ending), claim in zip(endings, claims, strict=True):
-            dead = isinstance(ending, DeadLetter)
-            if claim is None or (dead and not claim.is_of(record)):
-                record.end(ending, now)
-            else:
-                work.claimed(record, claim, now)
+            return self._waiting.for_redis(partial(self._probes.of, organization, records))
 
     # Pinning
 
@@ -246,7 +227,9 @@ class Delivery:
         slot = self._sender.take_slot(account, batch.sender)
         if isinstance(slot, Held):
             parked = Parked(Scope.of_hold(account, slot.domain))
-            self._end_unless_pinned(work, [(record, parked) for record in batch.empty()])
+            now = time.time()
+            for record in batch.empty():
+                record.end(parked, now)
             return
         if time.monotonic() - asked > _STALE_S:
             # Campaigns were paused meanwhile, or have expired.
@@ -264,7 +247,7 @@ class Delivery:
             batch.id, partial(self._send_and_resolve, sendable, owner="", slot=slot)
         )
         batch.state = BatchState.RESOLVED
-        end_all(list(zip(batch.records, range(len(batch.records)), strict=True)), batch.id, result)
+        end_all(zip(batch.records, count()), batch.id, result)
 
     def _adopt_all(self, work: Work) -> None:
         for batch_id, claimed in work.adoptions.items():

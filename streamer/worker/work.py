@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from streamer.ledger.claims import Claim
 from streamer.model.reasons import Reason
@@ -31,7 +31,7 @@ class Work:
         if claim.is_of(record):
             self.adoptions[claim.batch_id].append((record, claim.item))
         else:
-            record.end(Outcome.of(Reason.DUPLICATE, f"of {claim.coordinates}"), now)
+            record.end(duplicate(claim), now)
 
     def end_twins(self, now: float) -> None:
         """Once the batch is pinned, take those whose address is claimed by that, as `claimed`.
@@ -50,15 +50,22 @@ class Work:
                 self.claimed(twin, claim, now)
 
 
+def duplicate(claim: Claim) -> Outcome:
+    """The outcome of a record whose address another record has claimed."""
+    return Outcome.of(Reason.DUPLICATE, f"of {claim.coordinates}")
+
+
 def end_all(
-    claimed: Sequence[tuple[Record, int]], batch_id: str, result: BatchResult | Parked | None
+    claimed: Iterable[tuple[Record, int]], batch_id: str, result: BatchResult | Parked | None
 ) -> None:
+    """End records as items of their batch: by its result, or parked with it; None if the ledger
+    does not have it."""
     now = time.time()
-    for record, item in claimed:
-        if result is None:
-            detail = f"batch {batch_id} is claimed, but the ledger does not have it"
-            record.end(Outcome.of(Reason.LEDGER_LOST, detail), now)
-        elif isinstance(result, Parked):
-            record.end(result, now)
-        else:
-            record.end(result.outcome(item, batch_id), now)
+    if isinstance(result, BatchResult):
+        outcomes = result.outcomes(batch_id)
+        for record, item in claimed:
+            record.end(outcomes[item], now)
+        return
+    detail = f"batch {batch_id} is claimed, but the ledger does not have it"
+    for record, _ in claimed:
+        record.end(result or Outcome.of(Reason.LEDGER_LOST, detail), now)

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from streamer.ledger import keys
-from streamer.ledger.claims import Claims, Conflict, Pinned
+from streamer.ledger.campaigns import CampaignProbe
+from streamer.ledger.claims import Claim, Claims, Conflict, Pinned
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch, LedgerLostError
 from streamer.ledger.limiter import Departure, Held, Limiter, Open, Slot
 from streamer.ledger.persistence import is_durable
+from streamer.ledger.probe import Probes
+from streamer.model.campaign import CampaignState
 from streamer.model.event import parse
 from streamer.model.payload import Payload
 from streamer.model.record import Coordinates, Record
@@ -56,16 +59,17 @@ def _payload(count: int = 2) -> Payload:
     return Payload([b'{"n":%d}' % number for number in range(count)])
 
 
-def test_a_batch_s_way(claims: Claims, organization: str) -> None:
+def test_a_batch_s_way(client: Client, claims: Claims, organization: str) -> None:
     records = _records(organization, 1, 2)
     batch = secrets.token_hex(12)
-    assert claims.find(organization, records) == [None, None]
+    probes = Probes(client)
+    assert probes.of(organization, records).claims == {}
     assert isinstance(
         claims.pin(organization, batch, "main", "a.test", records, _payload()), Pinned
     )
-    found = claims.find(organization, records)
-    assert [(claim.batch_id, claim.item) for claim in found if claim] == [(batch, 0), (batch, 1)]
-    assert all(claim and claim.is_of(record) for claim, record in zip(found, records, strict=True))
+    found = probes.of(organization, records).claims
+    assert found == {item: Claim(batch, item, str(records[item].coordinates)) for item in (0, 1)}
+    assert all(found[item].is_of(record) for item, record in enumerate(records))
     stored = claims.load(organization, batch)
     assert stored is not None
     assert stored.payload is not None
@@ -92,8 +96,33 @@ def test_a_pin_is_all_or_nothing(client: Client, claims: Claims, organization: s
     assert answer.claims.keys() == {1}
     assert answer.claims[1].batch_id == first
     assert not answer.claims[1].is_of(again[1])
-    assert claims.find(organization, again[:1]) == [None]
+    assert Probes(client).of(organization, again[:1]).claims == {}
     assert claims.load(organization, second) is None
+
+
+def test_a_probe_tells_who_is_suppressed_who_is_claimed_and_what_campaigns_do(
+    client: Client, claims: Claims, organization: str
+) -> None:
+    batch = secrets.token_hex(12)
+    claims.pin(organization, batch, "main", "a.test", _records(organization, 2, 3), _payload())
+    client.sadd(keys.suppressed(organization), "user1@example.com", "user3@example.com", "")
+    client.hset(keys.campaign(organization, "other"), mapping={"state": "paused", "version": "v"})
+    asked = [
+        *_records(organization, 1, 2, 103, 4),
+        *_records(organization, 2, campaign="other"),
+        *_records(organization, 3),
+        *_records(organization, 5),
+    ]
+    asked[5].replaces = batch
+    asked[6].address = None
+    probe = Probes(client).of(organization, asked)
+    # The one without an address is like one whose address is empty: others decide about it.
+    assert probe.suppressed == {0, 2, 5, 6}
+    assert {item: claim.item for item, claim in probe.claims.items()} == {1: 0, 2: 1}
+    assert probe.campaigns == {
+        "c": CampaignProbe(None, None),
+        "other": CampaignProbe(CampaignState.PAUSED, "v"),
+    }
 
 
 def test_campaigns_do_not_share_claims(claims: Claims, organization: str) -> None:
