@@ -169,6 +169,8 @@ class Claims:
             [keys.batch(organization, batch_id)],
             [_write_result(result), self._ttl_s],
         )
+        if reply[0] == b"stored":
+            return result
         return None if reply[0] == b"lost" else read_result(cast(bytes, reply[1]))
 
 

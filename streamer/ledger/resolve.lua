@@ -1,7 +1,8 @@
--- Store a batch's result unless it has one, drop its body, and answer what is stored.
+-- Store a batch's result unless it has one, and drop its body.
 -- KEYS: epoch of the slot, batch
 -- ARGV: epoch, result, time to live in seconds
--- Answers {'result', stored}, {'lost'} for a batch that is not there, or {'epoch'}.
+-- Answers {'stored'}, {'result', what is stored already}, {'lost'} for a batch that is not there, or
+-- {'epoch'}.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {'epoch'}
 end
@@ -15,4 +16,4 @@ end
 redis.call('HSET', KEYS[2], 'result', ARGV[2])
 redis.call('HDEL', KEYS[2], 'body')
 redis.call('EXPIRE', KEYS[2], ARGV[3])
-return {'result', ARGV[2]}
+return {'stored'}

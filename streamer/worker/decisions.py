@@ -1,13 +1,13 @@
 """Who is mailed, and who is not: the order of decisions about a record before it is rendered."""
 
 import logging
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 
 from streamer import metrics
 from streamer.ledger.campaigns import CampaignProbe, UnreadableDefinitionError
-from streamer.ledger.claims import Claim
 from streamer.ledger.connection import Client
+from streamer.ledger.probe import Probe
 from streamer.model.address import sender_domain
 from streamer.model.campaign import CampaignState, Message
 from streamer.model.parking import ORGANIZATION, Scope
@@ -42,75 +42,103 @@ class Decisions:
         self._waiting = waiting
         self._without_account: set[str] = set()
 
-    def message(
-        self,
-        record: Record,
-        campaign: CampaignProbe,
-        now: datetime,
-        *,
-        claim: Claim | None,
-        is_suppressed: bool,
-    ) -> Message:
-        """What to send to the record's recipient.
+    def for_batch(self, organization: str, found: Probe) -> "BatchDecisions":
+        """Decide about the organization's records that were probed, now."""
+        return BatchDecisions(self, organization, found)
+
+    def definition(
+        self, organization: str, campaign_id: str, campaign: CampaignProbe
+    ) -> Message | None:
+        """The message of a campaign; None if it has no definition.
+
+        Raises:
+            UnreadableDefinitionError: it cannot be read.
+            StoppedError: the worker stops.
+        """
+        ask = partial(self._definitions.message, organization, campaign_id, campaign.version)
+        return self._waiting.for_redis(ask)
+
+    def hold(self, organization: str, sender: str) -> Scope | None:
+        """What mail of the organization from this domain waits for; None if for nothing."""
+        account = self._accounts.of(organization)
+        if account is not None:
+            return self._holding.scope_of(account, sender)
+        if organization not in self._without_account:
+            self._without_account.add(organization)
+            logger.error(
+                "no account serves the organization, its records are parked: name it in the "
+                "`organizations` of one, and restart",
+                extra={"organization": organization},
+            )
+            metrics.ACCOUNT_HELD.labels("none", "no_account").set(1)
+        return Scope(ORGANIZATION, organization)
+
+
+class BatchDecisions:
+    """The decisions about one organization's records that were probed together.
+
+    What holds for a campaign or a sender's domain is looked up once for all of them.
+    """
+
+    def __init__(self, decisions: Decisions, organization: str, found: Probe) -> None:
+        self._decisions = decisions
+        self._organization = organization
+        self._found = found
+        self._now = datetime.now(UTC)
+        self._definitions: dict[str, Message | None] = {}
+        self._holds: dict[str, Scope | None] = {}
+
+    def message(self, position: int, record: Record) -> Message:
+        """What to send to the record's recipient, who has no mail of this campaign on the way.
 
         Args:
-            campaign: what the ledger has of its campaign.
-            claim: another record's, on its address.
-            is_suppressed: whether its address is.
+            position: of the record among those that were probed.
 
         Raises:
             NotMailed: nothing, for the first reason in the order of decisions.
             StoppedError: the worker stops.
         """
         event = record.known_event
-        try:
-            message = event.message or self._waiting.for_redis(
-                partial(
-                    self._definitions.message,
-                    event.organization_id,
-                    event.campaign_id,
-                    campaign.version,
-                )
-            )
-        except UnreadableDefinitionError as error:
-            raise NotMailed(DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, str(error))) from None
-        if message is None:
-            detail = (
-                f"campaign {event.organization_id}/{event.campaign_id} has no definition, "
-                f"and the event no message"
-            )
-            raise NotMailed(DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, detail))
+        message = event.message or self._definition(event.campaign_id)
         if record.address is None:
             raise NotMailed(Outcome.of(Reason.INVALID_ADDRESS, record.address_fault))
+        claim = self._found.claims.get(position)
         if claim is not None:
             raise NotMailed(duplicate(claim))
-        if campaign.state is CampaignState.CANCELLED:
+        state = self._found.campaigns[event.campaign_id].state
+        if state is CampaignState.CANCELLED:
             raise NotMailed(Outcome.of(Reason.CANCELLED))
         for expires_at in (event.expires_at, message.expires_at):
-            if expires_at is not None and expires_at <= now:
+            if expires_at is not None and expires_at <= self._now:
                 raise NotMailed(Outcome.of(Reason.EXPIRED, f"at {expires_at.isoformat()}"))
-        scope = self._waits_for(record, campaign.state, message)
-        if scope is not None:
-            raise NotMailed(Parked(scope))
-        if is_suppressed:
+        if state is CampaignState.PAUSED:
+            raise NotMailed(Parked(Scope.of_campaign(self._organization, event.campaign_id)))
+        hold = self._hold(sender_domain(message.from_))
+        if hold is not None:
+            raise NotMailed(Parked(hold))
+        if position in self._found.suppressed:
             raise NotMailed(Outcome.of(Reason.SUPPRESSED))
         return message
 
-    def _waits_for(
-        self, record: Record, state: CampaignState | None, message: Message
-    ) -> Scope | None:
-        event = record.known_event
-        if state is CampaignState.PAUSED:
-            return Scope.of_campaign(event.organization_id, event.campaign_id)
-        account = self._accounts.of(event.organization_id)
-        if account is None:
-            if event.organization_id not in self._without_account:
-                self._without_account.add(event.organization_id)
-                logger.error(
-                    "no account serves the organization, its records are parked: name it in the "
-                    "`organizations` of one, and restart",
-                    extra={"organization": event.organization_id},
+    def _definition(self, campaign_id: str) -> Message:
+        if campaign_id not in self._definitions:
+            campaign = self._found.campaigns[campaign_id]
+            try:
+                self._definitions[campaign_id] = self._decisions.definition(
+                    self._organization, campaign_id, campaign
                 )
-                metrics.ACCOUNT_HELD.labels("none", "no_account").set(1)
-            return Scope(ORGANIZATION, event.organization_id)
-        return self._holding.scope_of(account, sender_domain(message.from_))
+            except UnreadableDefinitionError as error:
+                raise NotMailed(DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, str(error))) from None
+        message = self._definitions[campaign_id]
+        if message is None:
+            detail = (
+                f"campaign {self._organization}/{campaign_id} has no definition, "
+                f"and the event no message"
+            )
+            raise NotMailed(DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, detail))
+        return message
+
+    def _hold(self, sender: str) -> Scope | None:
+        if sender not in self._holds:
+            self._holds[sender] = self._decisions.hold(self._organization, sender)
+        return self._holds[sender]

@@ -3,7 +3,6 @@
 import secrets
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 
@@ -126,8 +125,8 @@ class Delivery:
         """Render the mails of those who may get one; end the others, or adopt their batches."""
         batch = work.batch
         found = self._probe(batch.organization, records)
-        moment = datetime.now(UTC)
-        now = moment.timestamp()
+        decisions = self._decisions.for_batch(batch.organization, found)
+        now = time.time()
         for position, record in enumerate(records):
             if not batch.room:
                 self._batcher.put_back(batch.organization, records[position:])
@@ -139,21 +138,14 @@ class Delivery:
             if record.address is not None and batch.holder(record) is not None:
                 work.twins.append(record)
                 continue
-            event = record.known_event
             try:
-                message = self._decisions.message(
-                    record,
-                    found.campaigns[event.campaign_id],
-                    moment,
-                    claim=claim,
-                    is_suppressed=position in found.suppressed,
-                )
+                message = decisions.message(position, record)
                 sender = sender_domain(message.from_)
                 if batch.records and sender != batch.sender:
                     work.others.append(record)
                     continue
                 batch.sender = sender
-                mail = self._composer.compose(event, record.known_address, message)
+                mail = self._composer.compose(record.known_event, record.known_address, message)
             except NotMailed as reason:
                 record.end(reason.ending, now)
             except RenderError as error:
