@@ -1,6 +1,6 @@
 """The main job: from events on Kafka to mails and outcomes."""
 
-from streamer.ledger import campaigns
+from streamer.ledger import campaigns, keys
 from streamer.model.campaign import Definition
 from streamer.sandbox import Faults
 from tests.kit.world import MESSAGE, World
@@ -182,12 +182,31 @@ def test_the_limit_is_not_exceeded_by_two_workers(world: World) -> None:
     assert answers["200"] >= 30  # more where a rebalance or the end of the queue left a batch short
 
 
-def test_a_second_run_mails_nobody_again(world: World) -> None:
-    world.produce(world.event(number) for number in range(120))
+def test_a_second_run_mails_nobody_again_and_takes_nothing_of_the_limit(world: World) -> None:
+    world.produce(world.event(number) for number in range(220))
     with world.worker():
-        world.await_endings(120)
-    world.produce(world.event(number) for number in range(120))
-    with world.worker():
-        world.await_endings(240)
+        world.await_endings(220)
+    world.produce(world.event(number) for number in range(220))
+    # Were a slot taken for each batch of them, the second would wait for it for minutes.
+    with world.worker(STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND="0.005"):
+        world.await_endings(440)
     world.judge()
-    assert world.words() == {("sent", None): 120, ("skipped", "duplicate"): 120}
+    assert world.words() == {("sent", None): 220, ("skipped", "duplicate"): 220}
+
+
+def test_who_had_the_mail_is_a_duplicate_whatever_else_holds_since(world: World) -> None:
+    names = ("cancelled", "paused", "running")
+    world.produce(world.event(n, campaign_id=c) for n in range(2) for c in names)
+    with world.worker():
+        world.await_endings(6)
+    world.suppress("user1@example.com", judged=False)
+    for campaign, state in (("cancelled", "cancelled"), ("paused", "paused")):
+        world.redis.hset(keys.campaign(world.organization, campaign), "state", state)
+    broken = MESSAGE | {"html": "{{ nobody }}"}
+    world.produce(world.event(n, campaign_id=c) for n in range(2) for c in names)
+    world.produce(world.event(0, campaign_id="running", message=broken) for _ in range(2))
+    world.produce([world.event(0, campaign_id="running", expires_at="2020-01-01T00:00:00Z")])
+    with world.worker():
+        world.await_endings(15)
+    world.judge()
+    assert world.words() == {("sent", None): 6, ("skipped", "duplicate"): 9}
