@@ -5,6 +5,9 @@
 
 import signal
 import sys
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -12,11 +15,12 @@ from rich.console import Console
 
 from bench.limiter import limiter
 from bench.report import Report
-from bench.runs import UNTHROTTLED, run_plain_loop, run_worker
+from bench.runs import UNTHROTTLED, Result, middle, run_plain_loop, run_worker
 from bench.stuck import stuck
 from streamer.sandbox import SandboxProcess
 from streamer.stack import Stack
 
+_ROUNDS = 3
 _RECIPIENTS = 50_000
 _BACKLOG = 200_000
 
@@ -32,6 +36,9 @@ def bench(
         int | None,
         typer.Option(min=1, help=f"[default: {_RECIPIENTS}, with --memory {_BACKLOG}]"),
     ] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often each is run, in turn; the middle one counts.")
+    ] = _ROUNDS,
     memory: Annotated[
         bool, typer.Option("--memory", help="Only a worker's memory, over a backlog.")
     ] = False,
@@ -62,23 +69,35 @@ def bench(
             )
             report = Report([result])
         else:
-            count = recipients or _RECIPIENTS
-            flushing = ("--flush-each",) if flush_each else ()
-            report = Report(
-                [
-                    run_worker(stack, sandbox, "worker-inline", count, inline=True),
-                    run_worker(stack, sandbox, "worker-campaign", count, inline=False),
-                ],
-                [
-                    run_plain_loop(stack, sandbox, "plain-loop", count, *flushing),
-                    run_plain_loop(stack, sandbox, "loop-cached", count, "--cached", *flushing),
-                ],
-            )
+            report = _compare(stack, sandbox, recipients or _RECIPIENTS, rounds, flush_each)
     if json:
         sys.stdout.buffer.write(report.to_json() + b"\n")
     else:
         report.print(Console())
     raise typer.Exit(0 if report.adds_up else 1)
+
+
+def _compare(
+    stack: Stack, sandbox: SandboxProcess, recipients: int, rounds: int, flush_each: bool
+) -> Report:
+    """Run the worker and the plain loop in turn, as the machine's speed changes, and Kafka's."""
+    place = (stack, sandbox)
+    flushing = ("--flush-each",) if flush_each else ()
+    workers: dict[str, Callable[[str], Result]] = {
+        "worker-inline": lambda name: run_worker(*place, name, recipients, inline=True),
+        "worker-campaign": lambda name: run_worker(*place, name, recipients, inline=False),
+    }
+    loops: dict[str, Callable[[str], Result]] = {
+        "plain-loop": lambda name: run_plain_loop(*place, name, recipients, *flushing),
+        "loop-cached": lambda name: run_plain_loop(*place, name, recipients, "--cached", *flushing),
+    }
+    found: defaultdict[str, list[Result]] = defaultdict(list)
+    for number in range(rounds):
+        for name, run in (workers | loops).items():
+            found[name].append(replace(run(f"{name}-{number}"), name=name))
+    return Report(
+        [middle(found[name]) for name in workers], [middle(found[name]) for name in loops]
+    )
 
 
 if __name__ == "__main__":

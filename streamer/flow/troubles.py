@@ -83,15 +83,21 @@ class Troubles:
                 return None
             return share + (len(state.failing) if state.gets_through else 0)
 
-    def sets_queue_aside(self, organization: str, now: float, *, is_much: bool) -> bool:
+    def sets_queue_aside(self, organization: str, share: int, now: float, *, is_much: bool) -> bool:
         """Whether what is queued of it, beyond those batches, is set aside.
 
+        If some of it goes through, that is only where so many others are stuck that more would
+        soon take all places.
+
         Args:
+            share: as in `most_batches`.
             is_much: whether it is so much that it keeps others out of the queue.
         """
         with self._lock:
             state = self._state(organization, now)
-            if state is None or (state.gets_through and not is_much):
+            if state is None:
+                return False
+            if state.gets_through and not (is_much and len(state.failing) > share):
                 return False
             return now < state.suspected_until or any(
                 trouble.crowds(self._set_aside_s) for trouble in state.failing.values()

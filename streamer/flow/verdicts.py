@@ -15,6 +15,9 @@ _OTHERS = 3
 _UNSURE_FACTOR = 3
 _SURE_S = 2.0
 
+PRESSED_RECORDS = 25_000
+"""Records behind batches that keep failing at which one that fails alone goes aside at once."""
+
 OUTAGE_PATIENCE_S = 1.0
 """After so long an outage holds its account, where there are others that it could hold up."""
 OUTAGE_PROBE_S = 5.0

@@ -15,6 +15,8 @@ from streamer import metrics
 from streamer.flow.batcher import Batcher
 from streamer.flow.breaker import Breaker
 from streamer.flow.places import Places
+from streamer.flow.room import Intake, Room
+from streamer.flow.verdicts import PRESSED_RECORDS
 from streamer.ledger import campaigns
 from streamer.ledger.claims import Claims
 from streamer.ledger.connection import UNREACHABLE, connect, warm
@@ -48,14 +50,12 @@ _COMMIT_AT_RECORDS = 2_000
 _MEASURE_EVERY_S = 1.0
 _POLL_RECORDS = 500
 _POLL_S = 0.02
-_FULL_WAIT_S = 0.5
-_HALF = 0.5
 _CROWD = 0.25
 """The part of the queue that an organization in trouble may fill."""
 _REVOKE_DRAIN_S = 1.0
 _REVOKE_COMMIT_S = 3.0
 _RELAY_END_S = 5.0
-_MOST_DECIDED = 50_000
+_MOST_HELD = 2 * PRESSED_RECORDS
 
 
 def no_checkpoint(name: str) -> None:
@@ -81,11 +81,10 @@ class Pipeline:
         self._waiting = Waiting()
         self._accounts = accounts
         self._most_queued = 2 * settings.batch.size * settings.batch.max_in_flight
-        self._most_bytes = 4 * settings.batch.max_bytes
+        self._room = Room(self._most_queued, 4 * settings.batch.max_bytes, _MOST_HELD)
         self._batcher = Batcher(settings.batch.size, settings.batch.linger_ms / 1000)
         self._deliveries: dict[Future[None], str] = {}
         """Batches under way, with their organizations."""
-        self._full_since: float | None = None
         self._places = Places(accounts.of, len(accounts.names()), settings.batch.max_in_flight)
         senders = self._places.all
         self._redis = connect(settings.redis, senders + 8)
@@ -216,27 +215,16 @@ class Pipeline:
         self._batcher.add(queued)
 
     def _has_room(self, now: float) -> bool:
-        """Whether more may be taken; memory is bounded by what waits for a batch.
-
-        Records that are decided, behind one that is not, are small, and may be many: else one
-        batch that is stuck would soon stop all. A short fullness is waited out: a pause would
-        throw away what was read ahead. A long one pauses the partitions and goes on polling, so
-        that the group does not give us up.
-        """
-        queue = max(len(self._batcher) / self._most_queued, self._batcher.bytes / self._most_bytes)
-        decided = sum(map(len, self._source.windows.values())) / _MOST_DECIDED
-        if queue < 1 and decided < 1:
-            self._full_since = None
-            if queue <= _HALF:
-                self._source.resume()
-            return True
-        if self._full_since is None:
-            self._full_since = now
-        if now - self._full_since > _FULL_WAIT_S:
+        """Whether the source is to be polled."""
+        held = sum(map(len, self._source.windows.values()))
+        intake = self._room.intake(len(self._batcher), self._batcher.bytes, held, now)
+        if intake is Intake.OPEN:
+            self._source.resume()
+        elif intake is Intake.PAUSE:
             self._source.pause()
-            return True
-        time.sleep(_POLL_S / 4)
-        return False
+        elif intake is Intake.WAIT:
+            time.sleep(_POLL_S / 4)
+        return intake is not Intake.WAIT
 
     # Delivering
 
@@ -270,7 +258,7 @@ class Pipeline:
         """Whether what an organization in trouble has queued goes aside while it has no place."""
         is_much = self._batcher.queued(organization) > self._most_queued * _CROWD
         return organization in self._deliveries.values() and self._sender.troubles.sets_queue_aside(
-            organization, now, is_much=is_much
+            organization, self._places.share, now, is_much=is_much
         )
 
     def _set_aside(self, organization: str, records: list[Record]) -> None:
@@ -350,7 +338,7 @@ class Pipeline:
         in_flight = len(self._deliveries) * self._settings.batch.size
         blocked = max(0, held - len(self._batcher) - in_flight)
         metrics.BLOCKED.set(blocked)
-        self._sender.pressed = blocked > _MOST_DECIDED * _HALF
+        self._sender.pressed = blocked > PRESSED_RECORDS
         oldest = self._delivery.oldest_pin()
         metrics.OLDEST_BATCH_AGE.set(0 if oldest is None else now - oldest)
         self._source.measure_lag()

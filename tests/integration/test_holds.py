@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streamer.cli import app
+from streamer.flow.verdicts import PRESSED_RECORDS
 from streamer.ledger import keys
 from streamer.ledger.holds import By, Hold, Holds
 from streamer.sandbox import AccountSpec, Faults, SandboxProcess
@@ -285,6 +286,23 @@ def test_a_batch_that_fails_alone_is_set_aside_and_given_up(
     assert words["indeterminate", "provider_error"] == 10
     assert words["sent", None] == sum(words.values()) - 10
     own_world.judge()
+
+
+def test_a_batch_that_holds_up_very_many_is_set_aside_before_its_time(
+    own_world: World, sandbox: SandboxProcess
+) -> None:
+    own_world.settings["STREAMER_DELIVERY__SET_ASIDE_S"] = "600"
+    sandbox.order(Faults(poison=frozenset({"user5@example.com"})))
+    # What stands behind it in its partition cannot be committed before it.
+    own_world.produce([own_world.event(5)], partition=0)
+    count = PRESSED_RECORDS + 1_000
+    own_world.produce((own_world.event(number) for number in range(6, 6 + count)), partition=0)
+    with own_world.worker():
+        wait_until(own_world.ever_parked, 60, "the batch is set aside")
+        own_world.await_endings(1 + count - own_world.ever_parked(), 30)
+    # That batch alone: others of its organization went through.
+    assert own_world.ever_parked() <= 100
+    assert set(own_world.words()) == {("sent", None)}
 
 
 def test_an_outage_gives_nobody_up_and_burns_few_calls(

@@ -20,14 +20,14 @@ def test_an_organization_without_trouble_is_not_restricted() -> None:
     troubles = Troubles(ASIDE_S)
     troubles.taken("acme")
     assert troubles.most_batches("acme", SHARE, 0.0) is None
-    assert not troubles.sets_queue_aside("acme", 0.0, is_much=True)
+    assert not troubles.sets_queue_aside("acme", SHARE, 0.0, is_much=True)
 
 
 def test_where_all_fails_a_share_tries_and_the_queue_goes() -> None:
     troubles = Troubles(ASIDE_S)
     troubles.failed("acme", "a", ITS_OWN)
     assert troubles.most_batches("acme", SHARE, 0.0) == SHARE
-    assert troubles.sets_queue_aside("acme", 0.0, is_much=False)
+    assert troubles.sets_queue_aside("acme", SHARE, 0.0, is_much=False)
     assert troubles.most_batches("other", SHARE, 0.0) is None
 
 
@@ -35,7 +35,7 @@ def test_a_batch_that_failed_for_a_moment_moves_nothing() -> None:
     troubles = Troubles(ASIDE_S)
     troubles.failed("acme", "a", replace(ITS_OWN, lasting_s=1.0))
     assert troubles.most_batches("acme", SHARE, 0.0) == SHARE
-    assert not troubles.sets_queue_aside("acme", 0.0, is_much=True)
+    assert not troubles.sets_queue_aside("acme", SHARE, 0.0, is_much=True)
 
 
 def test_where_some_fail_the_others_go_on_beside_them() -> None:
@@ -44,16 +44,25 @@ def test_where_some_fail_the_others_go_on_beside_them() -> None:
     troubles.failed("acme", "b", ITS_OWN)
     troubles.taken("acme")
     assert troubles.most_batches("acme", SHARE, 0.0) == SHARE + 2
-    assert not troubles.sets_queue_aside("acme", 0.0, is_much=False)
-    assert troubles.sets_queue_aside("acme", 0.0, is_much=True)
+    assert not troubles.sets_queue_aside("acme", SHARE, 0.0, is_much=True)
+
+
+def test_where_more_are_stuck_than_have_places_what_is_much_of_the_queue_goes() -> None:
+    troubles = Troubles(ASIDE_S)
+    for batch in ("a", "b", "c"):
+        assert not troubles.sets_queue_aside("acme", SHARE, 0.0, is_much=True)
+        troubles.failed("acme", batch, ITS_OWN)
+        troubles.taken("acme")
+    assert troubles.sets_queue_aside("acme", SHARE, 0.0, is_much=True)
+    assert not troubles.sets_queue_aside("acme", SHARE, 0.0, is_much=False)
 
 
 def test_in_an_outage_no_queue_goes() -> None:
     troubles = Troubles(ASIDE_S)
     troubles.failed("acme", "a", MAYBE_ALL)
-    assert not troubles.sets_queue_aside("acme", 0.0, is_much=True)
+    assert not troubles.sets_queue_aside("acme", SHARE, 0.0, is_much=True)
     troubles.failed("acme", "a", LONG_DOUBT)
-    assert troubles.sets_queue_aside("acme", 0.0, is_much=False)
+    assert troubles.sets_queue_aside("acme", SHARE, 0.0, is_much=False)
     troubles.ended("acme", "a", 1.0)
     assert troubles.most_batches("acme", SHARE, 1.0) is None
 
@@ -63,7 +72,7 @@ def test_it_is_suspected_for_long_after_its_batches_are_set_aside() -> None:
     troubles.failed("acme", "a", ITS_OWN)
     troubles.ended("acme", "a", 100.0)
     assert troubles.most_batches("acme", SHARE, 100.0) == SHARE
-    assert troubles.sets_queue_aside("acme", 100.0 + LONG_S - 1, is_much=False)
+    assert troubles.sets_queue_aside("acme", SHARE, 100.0 + LONG_S - 1, is_much=False)
     assert troubles.most_batches("acme", SHARE, 100.0 + LONG_S) is None
 
 
@@ -105,4 +114,4 @@ def test_once_all_have_ended_and_time_has_passed_nothing_is_restricted(
             troubles.ended(organization, batch, 1_000.0)
         later = 1_000.0 + LONG_S
         assert troubles.most_batches(organization, SHARE, later) is None
-        assert not troubles.sets_queue_aside(organization, later, is_much=is_much)
+        assert not troubles.sets_queue_aside(organization, SHARE, later, is_much=is_much)

@@ -1,0 +1,29 @@
+"""Which of several runs counts."""
+
+from bench.place import Ending
+from bench.runs import Result, middle
+
+
+def _result(cpu_s: float, *, adds_up: bool = True) -> Result:
+    return Result(
+        name="x",
+        recipients=100,
+        emails=100,
+        cpu_s=cpu_s,
+        wall_s=1.0,
+        peak_rss_bytes=1,
+        calls=1,
+        fill=100.0,
+        steps={},
+        ending=Ending({}, 0, 0),
+        adds_up=adds_up,
+    )
+
+
+def test_the_one_of_middle_speed_counts() -> None:
+    assert middle([_result(3.0), _result(1.0), _result(2.0)]).cpu_s == 2.0
+    assert middle([_result(4.0)]).cpu_s == 4.0
+
+
+def test_one_that_does_not_add_up_is_not_hidden_by_the_others() -> None:
+    assert not middle([_result(1.0), _result(3.0, adds_up=False), _result(2.0)]).adds_up
