@@ -1,4 +1,4 @@
-"""The part of Jinja's language that a mail may use.
+"""The part of Jinja's language that a mail may use, and what is changed of it.
 
 minijinja bounds the steps and the text of a template, but not how deep an expression nests (its
 parser recurses until the process dies) and not the lists that an expression builds: `a + a` forty
@@ -14,6 +14,9 @@ take a worker down, so what could is refused here, once for each template, befor
   `set a.b`, whatever is not surely a number, a text or a truth value; `map` with more than one
   argument;
 - the two ways to ask for blanks without end: `.format(` and an argument of `tojson`.
+
+And some filters make a text of what is undefined, `e` among them: a mail would go out with a gap
+in it. What they are applied to is asked first.
 """
 
 import re
@@ -39,6 +42,8 @@ _NUMERIC_FILTERS = frozenset(("int", "float", "length", "count", "abs", "round")
 _SCALAR_OPERATORS = frozenset(
     (*("~", "-", "/", "//", "%", "**", "==", "!=", "<", ">", "<=", ">="), *("in", "is", "not"))
 )
+# They take what is undefined for an empty text, or for null.
+_LENIENT_FILTERS = frozenset(("e", "escape", "length", "count", "tojson", "urlencode", "indent"))
 _OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
 
 _START = re.compile(r"\{([{%#])[-+]?")
@@ -85,14 +90,64 @@ def check(source: str) -> None:
             raise RefusedError(f"{error} (line {line})") from None
 
 
+def strict(source: str) -> str:
+    """The template, made so that no filter makes a text of an undefined variable.
+
+    `a.b|e` becomes `(a.b if a.b is defined else a.b[0])|e`: to look into what is undefined is an
+    error, and one that names it. Lines stay the same.
+    """
+    parts: list[str] = []
+    copied = 0
+    for tag in _tags(source):
+        for first, last in _leniently_filtered(tag):
+            start, end = tag.starts[first], tag.ends[last]
+            path = source[start:end]
+            parts += (source[copied:start], f"({path} if {path} is defined else {path}[0])")
+            copied = end
+    return "".join((*parts, source[copied:]))
+
+
+def _leniently_filtered(tag: "_Tag") -> Iterator[tuple[int, int]]:
+    """The variables, with their attributes, that such filters are applied to: each by its first
+    and its last token."""
+    if tag.keyword == "filter" or (tag.keyword == "set" and "=" not in tag.words):
+        return  # they name filters, for what stands in a block
+    position = 1 if tag.is_statement else 0
+    while position < len(tag.words):
+        end = position
+        if (
+            tag.kinds[position] == "name"
+            and tag.word(position - 1) not in (".", "|", "is")
+            and tag.words[position] not in _WORDS | _CONSTANTS
+        ):
+            end = _path_end(tag, position)
+            if tag.word(end + 1) == "|" and tag.word(end + 2) in _LENIENT_FILTERS:
+                yield position, end
+        position = end + 1
+
+
+def _path_end(tag: "_Tag", position: int) -> int:
+    """Where a variable ends: with its attributes, and indexes of one token."""
+    while True:
+        if tag.word(position + 1) == "." and tag.word(position + 2):
+            position += 2
+        elif tag.word(position + 1) == "[" and tag.word(position + 3) == "]":
+            position += 3
+        else:
+            return position
+
+
 @dataclass(slots=True)
 class _Tag:
-    """What stands between `{{` and `}}`, or between `{%` and `%}`."""
+    """What stands between `{{` and `}}`, or between `{%` and `%}`: its tokens, and where in the
+    source they start and end."""
 
     start: int
     is_statement: bool
     kinds: list[str]
     words: list[str]
+    starts: list[int]
+    ends: list[int]
 
     @property
     def keyword(self) -> str:
@@ -123,7 +178,7 @@ def _tags(source: str) -> Iterator[_Tag]:
 
 
 def _read(source: str, start: int, position: int, is_statement: bool) -> tuple[_Tag, int]:
-    tag = _Tag(start, is_statement, [], [])
+    tag = _Tag(start, is_statement, [], [], [], [])
     end = _END_OF_STATEMENT if is_statement else _END_OF_OUTPUT
     depth = 0
     while token := _TOKEN.match(source, position):
@@ -134,6 +189,8 @@ def _read(source: str, start: int, position: int, is_statement: bool) -> tuple[_
         depth += (word in _OPENING) - (word in _CLOSING)
         tag.kinds.append(kind)
         tag.words.append(word)
+        tag.starts.append(token.start(kind))
+        tag.ends.append(token.end())
         position = token.end()
     return tag, len(source)
 

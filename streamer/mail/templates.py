@@ -8,7 +8,7 @@ from typing import TypeAlias
 from minijinja import Environment, TemplateError
 from pydantic import JsonValue
 
-from streamer.mail.language import RefusedError, check
+from streamer.mail.language import RefusedError, check, strict
 from streamer.mail.values import Value
 
 Variables: TypeAlias = "Mapping[str, JsonValue | Value]"
@@ -109,7 +109,7 @@ class Templates:
                     "the template was stopped: it makes too much, or loops"
                 ) from None
             if error.kind == "UndefinedError":
-                name = _name_undefined(error, prelude + source)
+                name = _name_undefined(error, prelude + strict(source))
                 detail = f"undefined variable: {name}{_place(error)}"
                 raise UndefinedError(detail, name) from None
             if operand := _UNDEFINED_OPERAND.search(error.message):
@@ -165,7 +165,7 @@ class _Compiler:
         name = f"{self._made}{kind}"
         try:
             check(source)
-            self.environment.add_template(name, prelude + source)
+            self.environment.add_template(name, prelude + strict(source))
         except RefusedError as error:
             raise RenderError(str(error)) from None
         except TemplateError as error:

@@ -128,6 +128,18 @@ def test_no_template_makes_its_variables_grow() -> None:
         ("{{ get('email') }}", "`get` is undefined"),
         ("{% set x = update %}{{ x(email='x') }}", "`update` is undefined"),
         ("{{ name }}", "undefined variable: name"),
+        ("{{ nobody|e }}", "undefined variable: nobody"),
+        ("\n{{ nobody | escape }}", r"undefined variable: nobody \(line 2\)"),
+        ("{% if nobody|length > 2 %}x{% endif %}", "undefined variable: nobody"),
+        ("{{ 1 + (nobody|count) }}", "undefined variable: nobody"),
+        ("{{ nobody|tojson }}", "undefined variable: nobody"),
+        ("<a href='?r={{ known.code|urlencode }}'>", r"undefined variable: known\.code "),
+        ("{{ known['deeper']|indent(2) }}", r"known\['deeper'\]"),
+        ("{{ known.deeper.still|e }}", r"undefined variable: known\.deeper"),
+        ("{{ known[0]|e }}", r"known\[0\]"),
+        ("{{ items|e }}", "undefined variable: items"),
+        ("{% set x = nobody %}{{ x|e }}", "undefined variable: nobody|undefined variable: x"),
+        ("{{ 'a' ~ nobody|e|upper }}", "undefined variable: nobody"),
     ],
 )
 def test_an_undefined_variable_is_named(template: str, named: str) -> None:

@@ -6,8 +6,9 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from minijinja import Environment, TemplateError
 
-from streamer.mail.language import RefusedError, check
+from streamer.mail.language import RefusedError, check, strict
 from streamer.mail.templates import RenderError, Templates, TooLargeError
 from streamer.mail.values import readable
 
@@ -185,3 +186,51 @@ def test_any_text_is_rendered_or_refused_in_good_order(source: str) -> None:
     for piece in (source, f"{{{{ {source} }}}}", f"{{% set a = {source} %}}{{{{ a }}}}"):
         with contextlib.suppress(RenderError, TooLargeError):
             Templates(10_000).render_html(piece, values)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ a|upper }} {{ a.b }} {{ 'a|e' }} a|e {# {{ a|e }} #}",
+        "{% raw %}{{ a|e }}{% endraw %}",
+        "{% filter upper|e %}a{% endfilter %}",
+        "{% set a|e %}x{% endset %}",
+        "{{ a|default('x')|e }} {{ a|d|e }} {{ f(a)|e }} {{ a is b|e }}",
+        "{{ none|e }} {{ true|e }} {{ 1|e }}",
+        "{{ unclosed",
+    ],
+)
+def test_what_cannot_hide_an_undefined_variable_stays_as_it_is(source: str) -> None:
+    assert strict(source) == source
+
+
+def test_only_the_variable_is_asked_about() -> None:
+    source = "{% set x = a.b['c']|e %}\n{{ 'z' if y|length else a[i] | tojson }}"
+    assert strict(source) == (
+        "{% set x = (a.b['c'] if a.b['c'] is defined else a.b['c'][0])|e %}\n"
+        "{{ 'z' if (y if y is defined else y[0])|length else "
+        "(a[i] if a[i] is defined else a[i][0]) | tojson }}"
+    )
+
+
+_FILTERED = st.tuples(
+    st.sampled_from(["a", "o.k", "o['k']", "l[0]", "l", "o"]),
+    st.sampled_from(["e", "escape", "length", "count", "tojson", "urlencode", "indent(2)"]),
+)
+_LEAF = st.one_of(st.text(max_size=5), st.integers(-9, 9), st.none(), st.booleans())
+
+
+@given(st.lists(_FILTERED, min_size=1, max_size=4), _LEAF, _LEAF)
+def test_what_is_defined_is_rendered_as_ever(
+    used: list[tuple[str, str]], leaf: str | int | None, other: str | int | None
+) -> None:
+    source = " ".join(f"{{{{ {variable}|{name} }}}}" for variable, name in used)
+    variables = readable({"a": leaf, "o": {"k": other}, "l": [leaf, other]})
+    plain = Environment(undefined_behavior="strict")
+    try:
+        expected = plain.render_str(source, "x.html", **variables)
+    except TemplateError:  # no number has a length
+        with pytest.raises(RenderError):
+            Templates(_MAX).render_html(source, variables)
+    else:
+        assert Templates(_MAX).render_html(source, variables) == expected
