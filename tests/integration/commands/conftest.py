@@ -1,0 +1,22 @@
+"""What the tests of commands share."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from streamer.ledger.connection import Client, connect
+from streamer.settings import Redis as RedisSettings
+from streamer.stack import Stack
+from tests.kit.operator import Operator
+
+
+@pytest.fixture
+def operator(stack: Stack) -> Operator:
+    return Operator(stack)
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterable[Client]:
+    one = connect(RedisSettings(url=stack.redis_url))
+    yield one
+    one.close()

@@ -1,0 +1,112 @@
+"""`campaign create`, `show` and `list`, and what they leave in Redis."""
+
+from pathlib import Path
+from typing import cast
+
+import orjson
+import pytest
+
+from streamer.ledger import campaigns, keys
+from streamer.ledger.campaigns import CampaignProbe
+from streamer.ledger.connection import Client
+from streamer.model.campaign import CampaignState, Definition
+from tests.kit.operator import Operator
+
+
+def definition(operator: Operator, **changes: object) -> Definition:
+    return Definition.model_validate(
+        {
+            "organization_id": operator.organization,
+            "campaign_id": "spring-26",
+            "from": "Acme <news@acme.test>",
+            "subject": "Hello {{ first_name }}",
+            "html": "<p>Hello</p>",
+            "template": None,
+            **changes,
+        }
+    )
+
+
+def test_a_campaign_is_defined_once(operator: Operator, client: Client) -> None:
+    wanted = definition(operator)
+    assert campaigns.create(client, wanted)
+    assert not campaigns.create(client, definition(operator))
+    with pytest.raises(campaigns.CampaignExistsError, match="another from, subject;"):
+        campaigns.create(client, definition(operator, subject="x", **{"from": "b@c.dd"}))
+    found = campaigns.load(client, operator.organization, "spring-26")
+    assert found is not None
+    assert (found.definition, found.state) == (wanted, CampaignState.ACTIVE)
+    assert campaigns.load_message(client, operator.organization, "spring-26") == (
+        found.version,
+        wanted,
+    )
+    assert campaigns.ids(client, operator.organization) == ["spring-26"]
+    assert operator.organization in campaigns.organizations(client)
+
+
+def test_what_a_worker_asks_before_each_batch(operator: Operator, client: Client) -> None:
+    def probe(campaign_id: str) -> CampaignProbe:
+        key = keys.campaign(operator.organization, campaign_id)
+        values = cast(list[bytes | None], client.hmget(key, campaigns.PROBE_FIELDS))
+        return campaigns.read_probe(values)
+
+    assert probe("spring-26") == (None, None)
+    campaigns.create(client, definition(operator))
+    campaigns.create(client, definition(operator, campaign_id="other", subject="x"))
+    state, version = probe("spring-26")
+    assert state is CampaignState.ACTIVE
+    assert version is not None
+    assert probe("other").version not in (None, version)
+    client.hset(keys.campaign(operator.organization, "spring-26"), "state", "from the future")
+    assert probe("spring-26") == (CampaignState.PAUSED, version)
+
+
+def test_a_campaign_that_was_paused_before_it_was_defined_stays_so(
+    operator: Operator, client: Client
+) -> None:
+    client.hset(keys.campaign(operator.organization, "spring-26"), "state", "paused")
+    assert campaigns.load(client, operator.organization, "spring-26") is None
+    campaigns.create(client, definition(operator))
+    found = campaigns.load(client, operator.organization, "spring-26")
+    assert found is not None
+    assert found.state is CampaignState.PAUSED
+
+
+def test_campaign_create_show_and_list(operator: Operator, tmp_path: Path) -> None:
+    file = tmp_path / "definition.json"
+    file.write_text(definition(operator).model_dump_json(by_alias=True))
+    assert "created" in operator.run("campaign", "create", file).stdout
+    assert "the same" in operator.run("campaign", "create", "-", stdin=file.read_bytes()).stdout
+
+    shown = operator.json("campaign", "show", operator.campaign)
+    assert isinstance(shown, dict)
+    assert shown["state"] == "active"
+    progress = shown.pop("progress")
+    assert isinstance(progress, dict)
+    assert progress["received"] == 0
+    again = operator.run("campaign", "create", "-", stdin=orjson.dumps(shown["definition"]))
+    assert "the same" in again.stdout
+    assert operator.json("campaign", "list", operator.organization) == [shown]
+    assert operator.campaign in operator.run("campaign", "list").stdout
+    assert "Hello {{ first_name }}" in operator.run("campaign", "show", operator.campaign).stdout
+
+
+def test_campaign_create_by_options(operator: Operator, tmp_path: Path) -> None:
+    html = tmp_path / "mail.html"
+    html.write_text("<p>{{ x }}</p>")
+    options = ("--from", "a@b.cc", "--subject", "s", "--html", html, "--reply-to", "r@b.cc")
+    operator.run("campaign", "create", operator.campaign, *options, "--expected-recipients", "5")
+    shown = operator.json("campaign", "show", operator.campaign)
+    assert isinstance(shown, dict)
+    assert shown["definition"]["expected_recipients"] == 5
+    assert shown["definition"]["reply_to"] == ["r@b.cc"]
+    html.write_text("{{ x")
+    failure = operator.run("campaign", "create", operator.campaign, *options, code=2)
+    assert "html: syntax error" in failure.stderr
+
+
+def test_campaigns_that_cannot_be_had(operator: Operator, tmp_path: Path) -> None:
+    assert "is not defined" in operator.run("campaign", "show", operator.campaign, code=1).stderr
+    assert "No such file" in operator.run("campaign", "create", tmp_path / "x", code=1).stderr
+    operator.run("campaign", "show", "acme", code=2)
+    assert operator.json("campaign", "list", operator.organization) == []

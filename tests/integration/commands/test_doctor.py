@@ -1,0 +1,113 @@
+"""`doctor`: what is right, what is not, and how to mend it."""
+
+from collections.abc import Callable, Mapping
+
+import orjson
+import pytest
+
+from streamer.ledger import keys
+from streamer.ledger.connection import Client, connect
+from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
+from streamer.settings import Redis as RedisSettings
+from streamer.stack import Redis
+from tests.kit.operator import NOWHERE, Operator
+
+
+def findings(
+    operator: Operator, env: Mapping[str, str], code: int = 0
+) -> dict[str, dict[str, str]]:
+    result = operator.run("doctor", "--json", code=code, env=env)
+    assert "hidden" not in result.output
+    return {finding["subject"]: finding for finding in orjson.loads(result.stdout)}
+
+
+@pytest.fixture
+def good(operator: Operator, sandbox: SandboxProcess, client: Client) -> dict[str, str]:
+    operator.run("topics", "create", "--partitions", "1")
+    # What other tests left of the account that they share.
+    of_account = (keys.account_health, keys.account_holds, keys.account_answers)
+    client.delete(*(key("default") for key in of_account))
+    return {
+        "RESEND_API_URL": sandbox.url,
+        "RESEND_API_KEY": DEFAULT_KEY,
+        "STREAMER_UNSUBSCRIBE__BASE_URL": "https://acme.test/u",
+        "STREAMER_UNSUBSCRIBE__SECRET": "hidden-0123456789",
+    }
+
+
+def test_doctor_when_all_is_well(operator: Operator, good: dict[str, str]) -> None:
+    found = findings(operator, good)
+    assert {finding["level"] for finding in found.values()} == {"ok"}
+    assert {"kafka", "transactions", "redis", "redis clock", "account default"} <= found.keys()
+    text = operator.run("doctor", env=good).stdout
+    assert len(text.splitlines()) == len(found)
+
+
+def test_doctor_names_what_is_missing(
+    operator: Operator, good: dict[str, str], sandbox: SandboxProcess
+) -> None:
+    found = findings(
+        operator,
+        good
+        | {
+            "STREAMER_UNSUBSCRIBE__SECRET": "",
+            "STREAMER_TOPICS__PARKED": "not-there",
+            "RESEND_API_KEY": "re_hidden",
+            "STREAMER_MAIL__MAX_BYTES": "9000000",
+            "STREAMER_DELIVERY__SAFE_WINDOW_S": "86300",
+        },
+        1,
+    )
+    levels = {subject: finding["level"] for subject, finding in found.items()}
+    assert levels["unsubscribe"] == "failed"
+    assert levels["topic not-there"] == "failed"
+    assert found["topic not-there"]["mend"] == "streamer topics create"
+    assert levels["account default"] == "failed"
+    assert levels["sizes"] == "failed"
+    assert levels["delivery.safe_window_s"] == "warning"
+
+
+def test_doctor_takes_a_key_that_may_only_send(
+    operator: Operator, good: dict[str, str], sandbox: SandboxProcess
+) -> None:
+    sandbox.order(Faults(refuse_key="restricted_api_key"))
+    assert findings(operator, good)["account default"]["level"] == "ok"
+
+
+def test_doctor_and_two_accounts_of_one_organization(
+    operator: Operator, good: dict[str, str]
+) -> None:
+    account = {"api_key_env": "RESEND_API_KEY", "organizations": ["acme"]}
+    accounts = orjson.dumps({"one": account, "two": account}).decode()
+    found = findings(operator, good | {"STREAMER_ACCOUNTS": accounts}, 1)
+    assert "acme is in the accounts one and two" in found["accounts"]["text"]
+
+
+def test_doctor_when_nobody_answers(operator: Operator, good: dict[str, str]) -> None:
+    url = f"redis://:hidden@{NOWHERE}/0"
+    found = findings(
+        operator,
+        good
+        | {
+            "STREAMER_KAFKA__BOOTSTRAP_SERVERS": NOWHERE,
+            "STREAMER_REDIS__URL": url,
+            "RESEND_API_URL": f"http://{NOWHERE}",
+        },
+        1,
+    )
+    for subject in ("kafka", "redis", "account default"):
+        assert found[subject]["level"] == "failed"
+        assert NOWHERE in found[subject]["text"]
+
+
+def test_doctor_and_a_redis_that_forgets(
+    operator: Operator, good: dict[str, str], make_redis: Callable[[], Redis]
+) -> None:
+    own = make_redis()
+    client = connect(RedisSettings(url=own.url))
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    client.config_set("appendonly", "no")
+    client.close()
+    found = findings(operator, good | {"STREAMER_REDIS__URL": own.url}, 1)
+    assert found["redis eviction"]["level"] == "failed"
+    assert found["redis durability"]["level"] == "warning"

@@ -1,0 +1,184 @@
+"""`produce`: from a list to events on Kafka."""
+
+import os
+import resource
+import secrets
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import orjson
+import pytest
+
+from streamer.ledger import keys
+from streamer.ledger.connection import Client
+from tests.kit.operator import Operator
+
+
+def test_produce_csv_twice_gives_the_same_recipients(operator: Operator, tmp_path: Path) -> None:
+    operator.ready()
+    file = tmp_path / "list.csv"
+    file.write_text("email,first_name\nAnn@Example.com,Ann\nnobody,Bob\nann@example.com,Ann\n")
+    result = operator.run("produce", operator.campaign, file)
+    assert "3 recipients produced" in result.stdout
+    assert "1 have no valid address" in result.stderr
+    operator.run("produce", operator.campaign, file)
+    found = operator.produced()
+    assert all(key == event.recipient_id.encode() for key, event in found)
+    assert sorted(Counter(event.recipient_id for _, event in found).values()) == [2, 4]
+    assert {event.campaign_id for _, event in found} == {"spring-26"}
+    assert {str(event.variables["first_name"]) for _, event in found} == {"Ann", "Bob"}
+
+
+BAD_CSV = b"email,n\na@b.cc,1\n,2\nb@b.cc,3,3\nc@b.cc,4\n"
+
+
+def test_a_bad_row_in_a_file_stops_before_anything_is_produced(
+    operator: Operator, tmp_path: Path
+) -> None:
+    operator.ready()
+    file = tmp_path / "list.csv"
+    file.write_bytes(BAD_CSV)
+    failure = operator.run("produce", operator.campaign, file, code=1).stderr
+    assert "line 3: no email" in failure
+    assert "line 4: 3 cells, the header has 2" in failure
+    assert "nothing was produced" in failure
+    assert operator.produced() == []
+
+
+def test_bad_rows_are_set_aside(operator: Operator, tmp_path: Path) -> None:
+    operator.ready()
+    file, aside = tmp_path / "list.csv", tmp_path / "aside.csv"
+    file.write_bytes(BAD_CSV)
+    answer = operator.json("produce", operator.campaign, file, "--bad-rows", aside)
+    assert isinstance(answer, dict)
+    assert (answer["produced"], answer["bad_rows"], answer["complete"]) == (2, 2, True)
+    assert [row["line"] for row in answer["first_bad_rows"]] == [3, 4]
+    assert aside.read_bytes() == b"email,n\n,2\nb@b.cc,3,3\n"
+    file.write_bytes(b"email\na@b.cc\n")
+    operator.run("produce", operator.campaign, file, "--bad-rows", aside)
+    assert not aside.exists()
+    operator.run("produce", operator.campaign, file, "--bad-rows", file, code=2)
+    assert file.read_bytes() == b"email\na@b.cc\n"
+
+
+def test_standard_input_stops_at_the_bad_row(operator: Operator) -> None:
+    operator.ready()
+    options = ("produce", operator.campaign, "-", "--format", "csv")
+    answer = operator.json(*options, stdin=BAD_CSV, code=1)
+    assert isinstance(answer, dict)
+    assert (answer["produced"], answer["complete"]) == (1, False)
+    assert answer["stopped"] == "stopped at line 3, a bad row"
+    assert [event.email for _, event in operator.produced()] == ["a@b.cc"]
+    assert "--format" in operator.run("produce", operator.campaign, "-", code=2).stderr
+
+
+def test_a_campaign_without_definition(operator: Operator, tmp_path: Path) -> None:
+    operator.run("topics", "create", "--partitions", "1")
+    file = tmp_path / "list.csv"
+    file.write_bytes(b"email\na@b.cc\n")
+    failure = operator.run("produce", operator.campaign, file, code=1).stderr
+    assert "is not defined" in failure
+    assert "streamer campaign create" in failure
+    event = {"email": "a@b.cc", "message": {"from": "a@b.cc", "subject": "s", "text": "t"}}
+    jsonl = tmp_path / "list.jsonl"
+    jsonl.write_bytes(orjson.dumps(event))
+    operator.run("produce", operator.campaign, jsonl)
+    ((_, found),) = operator.produced()
+    assert found.message is not None
+
+
+def test_a_paused_campaign_is_warned_of(operator: Operator, client: Client, tmp_path: Path) -> None:
+    operator.ready()
+    client.hset(keys.campaign(operator.organization, "spring-26"), "state", "paused")
+    file = tmp_path / "list.csv"
+    file.write_bytes(b"email\na@b.cc\n")
+    assert "it is paused" in operator.run("produce", operator.campaign, file).stderr
+
+
+def test_no_topic(operator: Operator, tmp_path: Path) -> None:
+    operator.ready()
+    file = tmp_path / "list.csv"
+    file.write_bytes(b"email\na@b.cc\n")
+    failure = operator.run(
+        "produce", operator.campaign, file, code=1, env={"STREAMER_TOPICS__RECIPIENTS": "not-there"}
+    )
+    assert "streamer topics create" in failure.stderr
+
+
+def test_what_kafka_refuses_is_counted(operator: Operator) -> None:
+    operator.ready()
+    large = secrets.token_hex(1_500_000)  # which no compression makes small enough
+    lines = [
+        orjson.dumps({"email": "a@b.cc"}),
+        orjson.dumps({"email": "b@b.cc", "variables": {"large": large}}),
+        orjson.dumps({"email": "c@b.cc"}),
+    ]
+    options = ("produce", operator.campaign, "-", "--format", "jsonl")
+    answer = operator.json(*options, stdin=b"\n".join(lines), code=1)
+    assert isinstance(answer, dict)
+    assert (answer["produced"], answer["failed"], answer["complete"]) == (2, 1, False)
+    (reason,) = answer["failures"]
+    assert "large" in reason.lower()
+    assert {event.email for _, event in operator.produced()} == {"a@b.cc", "c@b.cc"}
+
+
+def write_rows(file: Path, count: int) -> None:
+    with file.open("w") as stream:
+        stream.write("email,first_name\n")
+        stream.writelines(f"user{n}@example.com,Name {n}\n" for n in range(count))
+
+
+def test_a_file_larger_than_the_queue_is_produced_whole(operator: Operator, tmp_path: Path) -> None:
+    operator.ready()
+    file = tmp_path / "list.csv"
+    write_rows(file, 5_000)
+    # The queue is full after 100 records: each further one has to wait for its place.
+    small = orjson.dumps({"queue.buffering.max.messages": 100}).decode()
+    operator.run("produce", operator.campaign, file, env={"STREAMER_KAFKA__PROPERTIES": small})
+    assert len({event.email for _, event in operator.produced()}) == 5_000
+
+
+def test_memory_does_not_grow_with_the_list(operator: Operator, tmp_path: Path) -> None:
+    operator.ready()
+    small, large = tmp_path / "small.csv", tmp_path / "large.csv"
+    write_rows(small, 100)
+    write_rows(large, 300_000)
+    assert large.stat().st_size > 9_000_000
+    peaks = [_peak_bytes(operator.start("produce", operator.campaign, f)) for f in (small, large)]
+    # The queue has 32 MB at most, beside what librdkafka keeps for each record in it.
+    assert peaks[1] - peaks[0] < 64 * 1024 * 1024
+
+
+def _peak_bytes(process: subprocess.Popen[bytes]) -> int:
+    assert process.stdin is not None
+    process.stdin.close()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
+    assert process.returncode == 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert isinstance(usage, resource.struct_rusage)
+    return usage.ru_maxrss * unit
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_tells_how_far_it_came(operator: Operator, number: signal.Signals) -> None:
+    operator.ready()
+    process = operator.start("produce", operator.campaign, "-", "--format", "csv", "--json")
+    assert process.stdin is not None
+    process.stdin.write(b"email\n" + b"".join(b"u%d@b.cc\n" % n for n in range(50)))
+    process.stdin.flush()
+    while len(operator.produced()) < 50:
+        pass  # until all is in Kafka; pytest's own limit ends it otherwise
+    process.send_signal(number)
+    process.wait(30)  # before its input ends, which would end it as well
+    stdout, stderr = process.communicate()
+    answer = orjson.loads(stdout)
+    assert process.returncode == 1
+    assert (answer["produced"], answer["stopped"]) == (50, "interrupted")
+    assert b"To repeat the command is safe" in stderr

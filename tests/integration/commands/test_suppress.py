@@ -1,0 +1,48 @@
+"""`suppress`: who gets no more mail."""
+
+from pathlib import Path
+
+from streamer.ledger import suppression
+from streamer.ledger.connection import Client
+from tests.kit.operator import Operator
+
+
+def test_suppression_of_many(operator: Operator, client: Client) -> None:
+    organization = operator.organization
+    addresses = [f"user{number}@example.com" for number in range(2500)]
+    assert suppression.add(client, organization, iter(addresses)) == 2500
+    assert suppression.add(client, organization, addresses[:10]) == 0
+    assert suppression.count(client, organization) == 2500
+    asked = ["nobody@example.com", *addresses, "noone@example.com"]
+    assert suppression.check(client, organization, asked) == [False, *[True] * 2500, False]
+    assert suppression.check(client, organization, []) == []
+    assert set(suppression.export(client, organization)) == set(addresses)
+    assert suppression.remove(client, organization, [*addresses, "x@y.zz"]) == 2500
+
+
+def test_suppress_commands(operator: Operator, tmp_path: Path) -> None:
+    organization = operator.organization
+    added = operator.run("suppress", "add", organization, "Ann@Example.com", "bad", code=1)
+    assert "1 added" in added.stdout
+    assert "argument 2: 'bad' is no address" in added.stderr
+    file = tmp_path / "list.csv"
+    file.write_text("id,email\n1,ann@example.com\n2,Bob@example.com\n3,\n")
+    imported = operator.json("suppress", "import", organization, file, code=1)
+    assert isinstance(imported, dict)
+    assert (imported["added"], imported["present"], imported["bad"]) == (1, 1, 1)
+    assert imported["first_bad"][0]["place"] == "line 4"
+    assert operator.json("suppress", "check", organization, "BOB@example.com", "x@y.zz") == {
+        "addresses": [
+            {"address": "bob@example.com", "suppressed": True},
+            {"address": "x@y.zz", "suppressed": False},
+        ],
+        "bad": 0,
+        "first_bad": [],
+    }
+    exported = tmp_path / "out"
+    operator.run("suppress", "export", organization, exported)
+    assert sorted(exported.read_text().split()) == ["ann@example.com", "bob@example.com"]
+    assert "1 removed" in operator.run("suppress", "remove", organization, "ann@example.com").stdout
+    assert operator.json("suppress", "export", organization) == ["bob@example.com"]
+    operator.run("suppress", "import", organization, "-", stdin=exported.read_bytes())
+    assert len(operator.run("suppress", "export", organization).stdout.split()) == 2
