@@ -65,10 +65,11 @@ def make_world(
         kafka: Kafka | None = None,
         redis: Redis | None = None,
         stand_in: SandboxProcess | None = None,
+        cluster: bool = False,
     ) -> World:
         servers = stack.bootstrap_servers if kafka is None else kafka.bootstrap_servers
         url = stack.redis_url if redis is None else redis.url
-        made.append(World(servers, url, stand_in or sandbox, tmp_path))
+        made.append(World(servers, url, stand_in or sandbox, tmp_path, cluster=cluster))
         return made[-1]
 
     yield make

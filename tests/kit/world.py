@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import orjson
-import redis
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamer import topics
 from streamer.ledger import keys
+from streamer.ledger.connection import connect
 from streamer.model.record import Coordinates
 from streamer.model.wire import SOURCE_TOPIC
 from streamer.sandbox import SandboxProcess
+from streamer.settings import Redis as RedisSettings
 from streamer.settings import Topics
 from streamer.stack import Redis, Stack
 from tests.kit.judge import Ended, Evidence, Input, judge, read_dead_letter, read_outcome
@@ -86,6 +87,7 @@ class World:
         sandbox: SandboxProcess,
         folder: Path,
         partitions: int = 4,
+        cluster: bool = False,
     ) -> None:
         self.name = f"t{secrets.token_hex(4)}"
         self.organization = f"org-{self.name}"
@@ -94,7 +96,7 @@ class World:
         self.sandbox = sandbox
         self.bootstrap_servers = bootstrap_servers
         self.redis_url = redis_url
-        self.redis = redis.Redis.from_url(redis_url)
+        self.redis = connect(RedisSettings(url=redis_url, cluster=cluster))
         # What other tests left of the account that they share.
         of_account = (keys.account_health, keys.account_holds, keys.account_answers)
         self.redis.delete(*(key("default") for key in of_account))
@@ -105,7 +107,7 @@ class World:
             parked=f"{self.name}.parked",
             results=f"{self.name}.results",
         )
-        self.settings: dict[str, str] = {}
+        self.settings = {"STREAMER_REDIS__CLUSTER": str(cluster).lower()}
         self._folder = folder
         self._workers: list[WorkerProcess] = []
         self._suppressed: set[tuple[str, str]] = set()

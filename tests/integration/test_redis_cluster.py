@@ -1,0 +1,74 @@
+"""The main job on a Redis Cluster: each script and each pipeline touches one slot, or is split."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from streamer.cli import app
+from streamer.sandbox import Faults, SandboxProcess
+from tests.kit.redis_cluster import ClusterNode, start_cluster, stop_cluster
+from tests.kit.world import World, wait_until
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[list[ClusterNode]]:
+    started = start_cluster(tmp_path)
+    yield started
+    stop_cluster(started)
+
+
+def test_campaigns_go_through_a_cluster(
+    nodes: list[ClusterNode], make_world: Callable[..., World], sandbox: SandboxProcess
+) -> None:
+    world = make_world(redis=nodes[0], cluster=True)
+    world.settings |= {
+        "STREAMER_PROGRESS__EMBEDDED": "true",
+        "STREAMER_DELIVERY__HOLD_PROBE_S": "1",
+    }
+    runner = CliRunner(env=world.environment())
+
+    def run(*arguments: str) -> str:
+        result = runner.invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    # Of several organizations, whose keys lie on several nodes.
+    world.organizations = {f"{world.organization}-{letter}" for letter in "abcdef"}
+    events = [
+        world.event(number, organization_id=organization)
+        for number in range(60)
+        for organization in sorted(world.organizations)
+    ]
+    first = min(world.organizations)
+    run("suppress", "add", first, "user7@example.com")
+    run("campaign", "pause", f"{first}/spring")
+    sandbox.order(Faults(quota="daily"))
+    world.produce(events)
+    with world.worker(0), world.worker(1):
+        wait_until(lambda: len(world.parked()) == 360, 30, "all wait for the account")
+        sandbox.calm()
+        world.await_endings(300)
+        run("campaign", "resume", f"{first}/spring")
+        world.await_endings(360)
+        world.produce(events)
+        world.await_endings(720)
+
+        def progress() -> dict[str, int]:
+            report = orjson.loads(run("progress", f"{first}/spring", "--json"))
+            return {name: report[name] for name in ("received", "sent", "skipped")}
+
+        wanted = {"received": 120, "sent": 59, "skipped": 61}
+        wait_until(lambda: progress() == wanted, 30, "all are counted")
+        found = orjson.loads(
+            run("trace", f"{first}/spring", "--email", "user8@example.com", "--json")
+        )
+        assert found["ledger"][0]["claim"]["batch"]["result"]["status"] == "sent"
+    assert world.words() == {
+        ("sent", None): 359,
+        ("skipped", "suppressed"): 2,
+        ("skipped", "duplicate"): 359,
+    }
+    world.judge(suppressed_too=False)
