@@ -30,11 +30,10 @@ class Batcher:
         """Queue records behind those of their campaigns."""
         with self._lock:
             for record in records:
-                event = record.known_event
-                queue = self._queues.get(event.organization_id)
+                queue = self._queues.get(record.organization_id)
                 if queue is None:
-                    queue = self._queues[event.organization_id] = _Queue()
-                queue.of(event.campaign_id).append(record)
+                    queue = self._queues[record.organization_id] = _Queue()
+                queue.of(record.campaign_id).append(record)
                 queue.length += 1
                 self._bytes += record.size
 
@@ -45,7 +44,7 @@ class Batcher:
         with self._lock:
             queue = self._queues.setdefault(organization, _Queue())
             for record in reversed(list(records)):
-                queue.of(record.known_event.campaign_id).appendleft(record)
+                queue.of(record.campaign_id).appendleft(record)
                 self._bytes += record.size
             queue.length += len(records)
 

@@ -96,8 +96,7 @@ class Claims:
         """
         addresses = [record.known_address for record in records]
         members = "".join(
-            f"{record.known_event.campaign_id}\t{address}\t{record.coordinates}"
-            f"\t{record.replaces}\n"
+            f"{record.campaign_id}\t{address}\t{record.coordinates}\t{record.replaces}\n"
             for record, address in zip(records, addresses, strict=True)
         )
         args: list[Argument] = [

@@ -40,7 +40,7 @@ class Probes:
             redis.exceptions.RedisError: Redis cannot be used.
         """
         addresses = [record.address or "" for record in records]
-        campaign_ids = [record.known_event.campaign_id for record in records]
+        campaign_ids = [record.campaign_id for record in records]
         members = [f"{id_}\t{of}\n" for id_, of in zip(campaign_ids, addresses, strict=True)]
         ids = list(dict.fromkeys(campaign_ids))
         suppressed, found, *campaigns = cast(

@@ -80,18 +80,10 @@ class Parked:
 Ending = Outcome | DeadLetter | Parked
 
 
-class Recipient(NamedTuple):
-    """What an outcome says of its record's event; the address is as given."""
-
-    organization_id: str
-    campaign_id: str
-    recipient_id: str
-    email: str
-
-
 class Record:
     """One input record, or the copy of one that was parked and came back.
 
+    Its ids and `email` are those of its event, and empty until that is taken; they outlive it.
     `ending` is None until it is decided; whoever decides sets it once. A plain attribute is
     enough between threads: the committing thread only ever looks whether it is there.
 
@@ -107,15 +99,18 @@ class Record:
         "address",
         "address_fault",
         "admitted_at",
+        "campaign_id",
         "coordinates",
         "decided_at",
+        "email",
         "ending",
         "event",
         "headers",
         "key",
         "offset",
+        "organization_id",
         "partition",
-        "recipient",
+        "recipient_id",
         "replaces",
         "size",
         "value",
@@ -142,21 +137,25 @@ class Record:
         self.size = len(value or b"")
         self.admitted_at = admitted_at
         self.event: RecipientEvent | None = None
-        self.recipient: Recipient | None = None
+        self.organization_id = self.campaign_id = self.recipient_id = self.email = ""
         self.address: str | None = None
         self.address_fault: str | None = None
         self.ending: Ending | None = None
         self.decided_at = 0.0
 
+    def take(self, event: RecipientEvent) -> None:
+        """Take what was read from the value."""
+        self.event = event
+        self.organization_id = event.organization_id
+        self.campaign_id = event.campaign_id
+        self.recipient_id = event.recipient_id
+        self.email = event.email
+
     def end(self, ending: Ending, now: float) -> None:
         """Decide the record; `now` is wall-clock time, in seconds since 1970."""
         self.decided_at = now
-        event = self.event
-        if isinstance(ending, Outcome) and event is not None:
+        if isinstance(ending, Outcome):
             # It may wait long for an older one of its partition: it keeps what an outcome needs.
-            self.recipient = Recipient(
-                event.organization_id, event.campaign_id, event.recipient_id, event.email
-            )
             self.event = self.value = self.headers = None
         self.ending = ending
 

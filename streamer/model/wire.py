@@ -24,16 +24,13 @@ _OURS = {SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, PARKED_FOR, PARKED_UNTIL
 
 def outcome_value(record: Record, outcome: Outcome) -> bytes:
     """The outcome's JSON. The address is the normalised one, or as given if it is invalid."""
-    if record.recipient is None:
-        raise AssertionError(f"the record at {record.coordinates} has no outcome")
-    organization_id, campaign_id, recipient_id, email = record.recipient
     topic, partition, offset = record.coordinates
     return to_json(
         {
-            "organization_id": organization_id,
-            "campaign_id": campaign_id,
-            "recipient_id": recipient_id,
-            "email": record.address if record.address is not None else email,
+            "organization_id": record.organization_id,
+            "campaign_id": record.campaign_id,
+            "recipient_id": record.recipient_id,
+            "email": record.address if record.address is not None else record.email,
             "status": outcome.status,
             "reason": outcome.reason,
             "detail": outcome.detail,

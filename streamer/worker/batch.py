@@ -84,4 +84,4 @@ class Batch:
 
 
 def _recipient(record: Record) -> tuple[str, str | None]:
-    return record.known_event.campaign_id, record.address
+    return record.campaign_id, record.address

@@ -200,15 +200,16 @@ class Pipeline:
         queued = []
         for record in records:
             try:
-                record.event = parse(record.value)
+                event = parse(record.value)
             except DeadEventError as error:
                 record.end(DeadLetter(error.reason, str(error)), time.time())
                 continue
+            record.take(event)
             try:
-                record.address = normalise(record.event.email)
+                record.address = normalise(event.email)
             except InvalidAddressError as error:
                 record.address_fault = str(error)
-            if record.event.message is not None and record.address is None:
+            if event.message is not None and record.address is None:
                 record.end(Outcome.of(Reason.INVALID_ADDRESS, record.address_fault), time.time())
                 continue
             queued.append(record)

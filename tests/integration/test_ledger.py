@@ -47,9 +47,11 @@ def _records(organization: str, *offsets: int, campaign: str = "c") -> list[Reco
     for offset in offsets:
         record = Record(Coordinates("topic", 3, offset), None, None, None, 0.0)
         record.address = f"user{offset % 100}@example.com"
-        record.event = parse(
-            f'{{"organization_id":"{organization}","campaign_id":"{campaign}",'
-            f'"recipient_id":"r","email":"e"}}'.encode()
+        record.take(
+            parse(
+                f'{{"organization_id":"{organization}","campaign_id":"{campaign}",'
+                f'"recipient_id":"r","email":"e"}}'.encode()
+            )
         )
         records.append(record)
     return records

@@ -41,11 +41,13 @@ _COORDINATES = st.builds(
 @st.composite
 def _records(draw: st.DrawFn) -> Record:
     record = Record(draw(_COORDINATES), None, b"{}", None, 0.0)
-    record.event = RecipientEvent(
-        organization_id=draw(_IDS),
-        campaign_id=draw(_IDS),
-        recipient_id=draw(_IDS),
-        email=draw(_TEXTS),
+    record.take(
+        RecipientEvent(
+            organization_id=draw(_IDS),
+            campaign_id=draw(_IDS),
+            recipient_id=draw(_IDS),
+            email=draw(_TEXTS),
+        )
     )
     record.address = draw(st.none() | st.just("ann@example.com"))
     return record

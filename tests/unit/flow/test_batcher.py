@@ -14,9 +14,11 @@ def _record(
     organization: str, offset: int, admitted_at: float = 0.0, campaign: str = "c"
 ) -> Record:
     record = Record(Coordinates("t", 0, offset), None, b"12345", None, admitted_at)
-    record.event = parse(
-        f'{{"organization_id":"{organization}","campaign_id":"{campaign}",'
-        f'"recipient_id":"r","email":"e"}}'.encode()
+    record.take(
+        parse(
+            f'{{"organization_id":"{organization}","campaign_id":"{campaign}",'
+            f'"recipient_id":"r","email":"e"}}'.encode()
+        )
     )
     return record
 
@@ -79,24 +81,24 @@ def test_campaigns_share_each_batch(campaigns: list[str], size: int) -> None:
     batcher.add(records)
     taken: list[Record] = []
     while left := records[: len(records) - len(taken)]:
-        waiting = Counter(r.known_event.campaign_id for r in records if r not in taken)
+        waiting = Counter(r.campaign_id for r in records if r not in taken)
         batch = batcher.take("o", size)
         assert len(batch) == min(size, len(left))
-        got = Counter(record.known_event.campaign_id for record in batch)
+        got = Counter(record.campaign_id for record in batch)
         for campaign, count in waiting.items():
             assert got[campaign] >= min(count, size // len(waiting))
         taken += batch
         assert batcher.bytes == 5 * len(batcher)
     for campaign in set(campaigns):
-        assert [r for r in taken if r.known_event.campaign_id == campaign] == [
-            r for r in records if r.known_event.campaign_id == campaign
+        assert [r for r in taken if r.campaign_id == campaign] == [
+            r for r in records if r.campaign_id == campaign
         ]
 
 
 def test_more_campaigns_than_places_take_turns() -> None:
     batcher = Batcher(2, linger=0.0)
     batcher.add([_record("o", n, campaign="abcde"[n % 5]) for n in range(10)])
-    first = [r.known_event.campaign_id for _ in range(5) for r in batcher.take("o", 1)]
+    first = [r.campaign_id for _ in range(5) for r in batcher.take("o", 1)]
     assert sorted(first) == list("abcde")
 
 
@@ -112,7 +114,7 @@ def test_nothing_is_lost_doubled_or_reordered(organizations: list[str], size: in
     assert all(len(batch) <= size for _, batch in batches)
     for name in "abc":
         taken = [r for organization, batch in batches if organization == name for r in batch]
-        assert taken == [r for r in records if r.known_event.organization_id == name]
+        assert taken == [r for r in records if r.organization_id == name]
 
 
 @given(st.sets(st.integers(0, 30)))

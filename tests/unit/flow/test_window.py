@@ -13,7 +13,7 @@ _EVENT = parse(b'{"organization_id":"o","campaign_id":"c","recipient_id":"r","em
 
 def _record(offset: int) -> Record:
     record = Record(Coordinates("t", 0, offset), None, b"value", None, 0.0)
-    record.event = _EVENT
+    record.take(_EVENT)
     return record
 
 

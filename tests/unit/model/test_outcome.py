@@ -24,7 +24,8 @@ EVENT = (
 @given(st.sampled_from(Reason), st.none() | st.text())
 def test_an_outcome_is_read_as_it_was_written(reason: Reason, detail: str | None) -> None:
     record = Record(Coordinates("t", 3, 42), None, EVENT, None, 0.0)
-    record.event, record.address = parse(EVENT), "a@example.com"
+    record.take(parse(EVENT))
+    record.address = "a@example.com"
     outcome = Outcome.of(reason, detail)
     record.end(outcome, 1_800_000_000.125)
     told = read_outcome(outcome_value(record, outcome))

@@ -8,9 +8,7 @@ from streamer.worker.work import Work
 
 def _record(offset: int, email: str) -> Record:
     record = Record(Coordinates("t", 0, offset), None, None, None, 0.0)
-    record.event = parse(
-        b'{"organization_id":"o","campaign_id":"c","recipient_id":"r","email":"e"}'
-    )
+    record.take(parse(b'{"organization_id":"o","campaign_id":"c","recipient_id":"r","email":"e"}'))
     record.address = email
     return record
 
