@@ -35,6 +35,7 @@ Checkpoint = Callable[[str], None]
 
 _STALE_S = 0.5
 _MOST_OTHERS = 3
+_FILL_S = 1.0
 _SPARE = 16
 
 
@@ -104,9 +105,15 @@ class Delivery:
     # Filling
 
     def _fill(self, work: Work) -> None:
-        """Fill the batch after filtering: who drops out is replaced while others wait."""
+        """Fill the batch after filtering: who drops out is replaced while others wait.
+
+        Not for ever: of a list that is produced again nearly all are duplicates, and who is new
+        on it would wait until all of it was looked at.
+        """
         batch = work.batch
-        while batch.room and len(work.others) < _MOST_OTHERS * self._settings.batch.size:
+        most_others = _MOST_OTHERS * self._settings.batch.size
+        until = time.monotonic() + _FILL_S
+        while batch.room and len(work.others) < most_others and time.monotonic() < until:
             records = self._batcher.take(batch.organization, with_spare(batch.room))
             if not records:
                 return
