@@ -42,8 +42,9 @@ _NUMERIC_FILTERS = frozenset(("int", "float", "length", "count", "abs", "round")
 _SCALAR_OPERATORS = frozenset(
     (*("~", "-", "/", "//", "%", "**", "==", "!=", "<", ">", "<=", ">="), *("in", "is", "not"))
 )
-# They take what is undefined for an empty text, or for null.
-_LENIENT_FILTERS = frozenset(("e", "escape", "length", "count", "tojson", "urlencode", "indent"))
+# They take what is undefined for an empty text, or for null: those of texts, and the others.
+_LENIENT_TEXT_FILTERS = frozenset(("e", "escape", "indent"))
+_LENIENT_FILTERS = frozenset(("length", "count", "tojson", "urlencode"))
 _OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
 
 _START = re.compile(r"\{([{%#])[-+]?")
@@ -93,36 +94,39 @@ def check(source: str) -> None:
 def strict(source: str) -> str:
     """The template, made so that no filter makes a text of an undefined variable.
 
-    `a.b|e` becomes `(a.b if a.b is defined else a.b[0])|e`: to look into what is undefined is an
-    error, and one that names it. Lines stay the same.
+    `x|e` becomes `x|string|e`, as `string` takes nothing that is undefined. `a.b|length` becomes
+    `(a.b if a.b is defined else a.b[0])|length`: to look into what is undefined is an error, too.
+    Both errors name it. Lines stay the same.
     """
     parts: list[str] = []
     copied = 0
     for tag in _tags(source):
-        for first, last in _leniently_filtered(tag):
-            start, end = tag.starts[first], tag.ends[last]
+        for start, end in _leniently_filtered(tag):
             path = source[start:end]
-            parts += (source[copied:start], f"({path} if {path} is defined else {path}[0])")
+            asked = f"({path} if {path} is defined else {path}[0])" if path else "|string"
+            parts += (source[copied:start], asked)
             copied = end
     return "".join((*parts, source[copied:]))
 
 
 def _leniently_filtered(tag: "_Tag") -> Iterator[tuple[int, int]]:
-    """The variables, with their attributes, that such filters are applied to: each by its first
-    and its last token."""
+    """Where variables start and end that a lenient filter is applied to; of a filter of texts
+    where it stands, whatever it is applied to."""
     if tag.keyword == "filter" or (tag.keyword == "set" and "=" not in tag.words):
         return  # they name filters, for what stands in a block
     position = 1 if tag.is_statement else 0
     while position < len(tag.words):
         end = position
-        if (
+        if tag.words[position] == "|" and tag.word(position + 1) in _LENIENT_TEXT_FILTERS:
+            yield tag.starts[position], tag.starts[position]
+        elif (
             tag.kinds[position] == "name"
             and tag.word(position - 1) not in (".", "|", "is")
             and tag.words[position] not in _WORDS | _CONSTANTS
         ):
             end = _path_end(tag, position)
             if tag.word(end + 1) == "|" and tag.word(end + 2) in _LENIENT_FILTERS:
-                yield position, end
+                yield tag.starts[position], tag.ends[end]
         position = end + 1
 
 

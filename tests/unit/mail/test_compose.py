@@ -140,6 +140,8 @@ def test_no_template_makes_its_variables_grow() -> None:
         ("{{ items|e }}", "undefined variable: items"),
         ("{% set x = nobody %}{{ x|e }}", "undefined variable: nobody|undefined variable: x"),
         ("{{ 'a' ~ nobody|e|upper }}", "undefined variable: nobody"),
+        ("{{ nobody|default(who)|e }}", "undefined"),
+        ("{{ known[-1]|e }}", "undefined"),
     ],
 )
 def test_an_undefined_variable_is_named(template: str, named: str) -> None:

@@ -195,8 +195,8 @@ def test_any_text_is_rendered_or_refused_in_good_order(source: str) -> None:
         "{% raw %}{{ a|e }}{% endraw %}",
         "{% filter upper|e %}a{% endfilter %}",
         "{% set a|e %}x{% endset %}",
-        "{{ a|default('x')|e }} {{ a|d|e }} {{ f(a)|e }} {{ a is b|e }}",
-        "{{ none|e }} {{ true|e }} {{ 1|e }}",
+        "{{ a|default('x')|length }} {{ a|d|length }} {{ f(a)|length }} {{ a is b|length }}",
+        "{{ none|length }} {{ true|length }} {{ 1|length }}",
         "{{ unclosed",
     ],
 )
@@ -205,11 +205,11 @@ def test_what_cannot_hide_an_undefined_variable_stays_as_it_is(source: str) -> N
 
 
 def test_only_the_variable_is_asked_about() -> None:
-    source = "{% set x = a.b['c']|e %}\n{{ 'z' if y|length else a[i] | tojson }}"
+    source = "{% set x = a.b['c']|count %}\n{{ 'z' if y|length else a[i] | tojson }}{{ f(x) | e }}"
     assert strict(source) == (
-        "{% set x = (a.b['c'] if a.b['c'] is defined else a.b['c'][0])|e %}\n"
+        "{% set x = (a.b['c'] if a.b['c'] is defined else a.b['c'][0])|count %}\n"
         "{{ 'z' if (y if y is defined else y[0])|length else "
-        "(a[i] if a[i] is defined else a[i][0]) | tojson }}"
+        "(a[i] if a[i] is defined else a[i][0]) | tojson }}{{ f(x) |string| e }}"
     )
 
 
