@@ -1,9 +1,10 @@
 -- Look at a batch's members before they are rendered; nothing is written.
--- KEYS: suppression set, then the campaigns that the members are of
+-- KEYS: epoch of the slot, suppression set, then the campaigns that the members are of
 -- ARGV: claims prefix, members, claim fields (12 bytes each)
 -- members: one line each: campaign TAB address, which is empty if it is no valid one
--- Answers {suppressed indexes}, {index, claim, ...}, then of each campaign its state, version and
--- start_at. The claims' keys are of the slot of KEYS, as the prefix carries the hash tag.
+-- Answers the slot's epoch or false, {suppressed indexes}, {index, claim, ...}, then of each campaign
+-- its state, version and start_at. The claims' keys are of the slot of KEYS, as the prefix carries
+-- the hash tag.
 local addresses, suppressed, claims = {}, {}, {}
 for campaign, address in string.gmatch(ARGV[2], '([^\t]*)\t([^\n]*)\n') do
   local count = #addresses
@@ -18,13 +19,13 @@ for campaign, address in string.gmatch(ARGV[2], '([^\t]*)\t([^\n]*)\n') do
     end
   end
 end
-for i, is_member in ipairs(redis.call('SMISMEMBER', KEYS[1], unpack(addresses))) do
+for i, is_member in ipairs(redis.call('SMISMEMBER', KEYS[2], unpack(addresses))) do
   if is_member == 1 then
     suppressed[#suppressed + 1] = i - 1
   end
 end
-local answer = {suppressed, claims}
-for i = 2, #KEYS do
+local answer = {redis.call('GET', KEYS[1]), suppressed, claims}
+for i = 3, #KEYS do
   answer[i + 1] = redis.call('HMGET', KEYS[i], 'state', 'version', 'start_at')
 end
 return answer

@@ -8,6 +8,7 @@ from streamer.ledger import keys
 from streamer.ledger.campaigns import CampaignProbe, read_probe
 from streamer.ledger.claims import Claim, claim_field, read_claim
 from streamer.ledger.connection import Client
+from streamer.ledger.epoch import Epoch
 from streamer.ledger.scripts import read
 from streamer.model.record import Record
 
@@ -30,23 +31,26 @@ class Probe:
 class Probes:
     """Looks without writing: who is suppressed, who is claimed, what is with the campaigns."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, epoch: Epoch) -> None:
+        self._epoch = epoch
         self._script = client.register_script(read("probe"))
 
     def of(self, organization: str, records: Sequence[Record]) -> Probe:
         """Ask about records of one organization, one or more.
 
         Raises:
+            LedgerLostError: the ledger forgot; what it says of campaigns and addresses is nothing.
             redis.exceptions.RedisError: Redis cannot be used.
         """
         addresses = [record.address or "" for record in records]
         campaign_ids = [record.campaign_id for record in records]
         members = [f"{id_}\t{of}\n" for id_, of in zip(campaign_ids, addresses, strict=True)]
         ids = list(dict.fromkeys(campaign_ids))
-        suppressed, found, *campaigns = cast(
-            tuple[list[int], list[object], *tuple[list[bytes | None], ...]],
+        epoch, suppressed, found, *campaigns = cast(
+            tuple[bytes | None, list[int], list[object], *tuple[list[bytes | None], ...]],
             self._script(
                 keys=[
+                    keys.organization_epoch(organization),
                     keys.suppressed(organization),
                     *(keys.campaign(organization, id_) for id_ in ids),
                 ],
@@ -57,6 +61,10 @@ class Probes:
                 ],
             ),
         )
+        if epoch != self._epoch.name.encode():
+            # Nothing was pinned for it yet, or all is gone. It gets an epoch with its first pin:
+            # not each organization that a broken event names.
+            self._epoch.verify()
         return Probe(
             frozenset(suppressed),
             _claims(records, found),

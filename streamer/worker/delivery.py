@@ -52,6 +52,7 @@ class Delivery:
         self,
         settings: Settings,
         client: Client,
+        probes: Probes,
         claims: Claims,
         composer: Composer,
         accounts: Accounts,
@@ -63,7 +64,7 @@ class Delivery:
     ) -> None:
         self._settings = settings
         self._claims = claims
-        self._probes = Probes(client)
+        self._probes = probes
         self._composer = composer
         self._accounts = accounts
         self._sender = sender

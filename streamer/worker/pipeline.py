@@ -23,6 +23,7 @@ from streamer.ledger.connection import UNREACHABLE, connect, warm
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import Holds
 from streamer.ledger.limiter import Limiter
+from streamer.ledger.probe import Probes
 from streamer.mail.compose import Composer
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.event import DeadEventError, parse
@@ -110,6 +111,7 @@ class Pipeline:
         self._delivery = Delivery(
             settings,
             self._redis,
+            Probes(self._redis, self._epoch),
             claims,
             composer,
             accounts,

@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from streamer.ledger import keys
+from streamer.ledger import campaigns, keys
+from streamer.model.campaign import Definition
 from streamer.sandbox import Faults, SandboxProcess
 from streamer.stack import Kafka, Redis
-from tests.kit.world import World, wait_until
+from tests.kit.world import MESSAGE, World, wait_until
 
 RECIPIENTS = 600
 
@@ -168,3 +169,20 @@ def test_after_losing_the_ledger_nothing_is_sent(
     assert world.start_worker(0).wait() == 1
     assert sandbox.stats().accepted <= accepted + (100 if running else 0)
     assert world.redis.get(keys.EPOCH) is None
+
+
+def test_a_ledger_that_was_lost_decides_about_nobody(
+    sandbox: SandboxProcess, make_redis: Callable[[], Redis], make_world: Callable[..., World]
+) -> None:
+    """Without its definition a campaign would be unknown, and its records dead letters."""
+    world = make_world(redis=make_redis())
+    sandbox.set_limit(10)
+    world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "10"
+    definition = {"organization_id": world.organization, "campaign_id": "spring", **MESSAGE}
+    campaigns.create(world.redis, Definition.model_validate(definition))
+    world.produce(world.event(number, message=None) for number in range(5000))
+    worker = world.start_worker(0)
+    wait_until(lambda: len(world.committed()) == 4, 30, "offsets are committed")
+    world.redis.flushall()
+    assert worker.wait() == 1
+    assert set(world.words()) == {("sent", None)}

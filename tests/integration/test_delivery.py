@@ -13,6 +13,7 @@ from streamer.ledger.connection import connect
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import Holds
 from streamer.ledger.limiter import Limiter
+from streamer.ledger.probe import Probes
 from streamer.model.event import parse
 from streamer.model.payload import Payload
 from streamer.model.reasons import Status
@@ -70,6 +71,7 @@ def test_who_is_new_does_not_wait_for_all_duplicates_to_be_looked_at(
     delivery = Delivery(
         settings,
         client,
+        Probes(client, epoch),
         claims,
         make_composer(settings),
         accounts,

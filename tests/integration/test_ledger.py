@@ -64,7 +64,7 @@ def _payload(count: int = 2) -> Payload:
 def test_a_batch_s_way(client: Client, claims: Claims, organization: str) -> None:
     records = _records(organization, 1, 2)
     batch = secrets.token_hex(12)
-    probes = Probes(client)
+    probes = Probes(client, Epoch.establish(client, ()))
     assert probes.of(organization, records).claims == {}
     assert isinstance(
         claims.pin(organization, batch, "main", "a.test", records, _payload()), Pinned
@@ -98,7 +98,7 @@ def test_a_pin_is_all_or_nothing(client: Client, claims: Claims, organization: s
     assert answer.claims.keys() == {1}
     assert answer.claims[1].batch_id == first
     assert not answer.claims[1].is_of(again[1])
-    assert Probes(client).of(organization, again[:1]).claims == {}
+    assert Probes(client, Epoch.establish(client, ())).of(organization, again[:1]).claims == {}
     assert claims.load(organization, second) is None
 
 
@@ -117,7 +117,7 @@ def test_a_probe_tells_who_is_suppressed_who_is_claimed_and_what_campaigns_do(
     ]
     asked[5].replaces = batch
     asked[6].address = None
-    probe = Probes(client).of(organization, asked)
+    probe = Probes(client, Epoch.establish(client, ())).of(organization, asked)
     # The one without an address is like one whose address is empty: others decide about it.
     assert probe.suppressed == {0, 2, 5, 6}
     assert {item: claim.item for item, claim in probe.claims.items()} == {1: 0, 2: 1}
@@ -247,6 +247,7 @@ def test_an_epoch_that_was_lost_is_noticed(make_redis_client: Client, organizati
             _records(organization, 1),
             _payload(1),
         ),
+        lambda: Probes(client, epoch).of(organization, _records(organization, 1)),
         lambda: claims.load(organization, "ab" * 12),
         lambda: claims.resolve(organization, "ab" * 12, _RESULT),
         lambda: Limiter(client, epoch).take("a", 10.0),
