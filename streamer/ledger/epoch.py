@@ -2,7 +2,8 @@
 
 A ledger that forgot its claims would let every recipient be mailed again. So the ledger has a
 random name, its epoch, kept in Redis and, out of Redis' reach, in the metadata of the offset
-commits. Each hash slot that the scripts use carries a copy, which they check.
+commits. Each hash slot that the scripts use carries a copy, which they check; which slots have one
+is kept too, as in a cluster one node alone may lose what it had.
 """
 
 import secrets
@@ -39,7 +40,7 @@ class Epoch:
             client.set(keys.EPOCH, secrets.token_hex(8), nx=True)
             found = _read(client)
         if found is None or known - {found}:
-            raise _lost(found, known)
+            raise _lost(keys.EPOCH, found, known)
         return cls(client, found)
 
     def verify(self, committed: Iterable[str] = ()) -> None:
@@ -50,35 +51,45 @@ class Epoch:
         """
         found = _read(self._client)
         if found != self.name or set(committed) - {self.name}:
-            raise _lost(found, {self.name, *committed})
+            raise _lost(keys.EPOCH, found, {self.name, *committed})
+
+    def verify_new(self, slot_key: str) -> None:
+        """Check that a slot, which a script found without the epoch, never had one.
+
+        Such a slot holds no claims.
+
+        Raises:
+            LedgerLostError: see `verify`; or the slot had the epoch, or has another.
+        """
+        self.verify()
+        # In this order: another worker may be writing it right now.
+        had_it = self._client.sismember(keys.EPOCH_SLOTS, slot_key)
+        found = _read(self._client, slot_key)
+        if found != self.name and (had_it or found is not None):
+            raise _lost(slot_key, found, {self.name})
 
     def spread(self, slot_key: str) -> None:
         """Write the epoch to a slot that a script found without it.
 
-        A slot that never had one holds no claims; one that lost it did so together with
-        `keys.EPOCH`, which is why that is checked first.
-
         Raises:
-            LedgerLostError: see `verify`, or the slot has another epoch.
+            LedgerLostError: see `verify_new`.
         """
-        self.verify()
+        self.verify_new(slot_key)
         self._client.set(slot_key, self.name, nx=True)
-        found = self._client.get(slot_key)
-        if found != self.name.encode():
-            raise _lost(found.decode() if isinstance(found, bytes) else None, {self.name})
+        self._client.sadd(keys.EPOCH_SLOTS, slot_key)
 
 
-def _read(client: Client) -> str | None:
-    found = client.get(keys.EPOCH)
+def _read(client: Client, key: str = keys.EPOCH) -> str | None:
+    found = client.get(key)
     return found.decode() if isinstance(found, bytes) else None
 
 
-def _lost(found: str | None, known: set[str]) -> LedgerLostError:
+def _lost(key: str, found: str | None, known: set[str]) -> LedgerLostError:
     names = ", ".join(sorted(known))
     return LedgerLostError(
-        f"the ledger in Redis was lost or replaced: its epoch is {found or 'missing'}, the "
+        f"the ledger in Redis was lost or replaced: its epoch, {key}, is {found or 'missing'}, the "
         f"committed offsets were written under {names}. Nothing is sent. Restore Redis from its "
         f"append-only file or a replica, then start again. Only if you accept that recipients "
         f"whose mail was sent but not yet committed may get it twice: "
-        f"SET {keys.EPOCH} to the epoch of the offsets."
+        f"SET {key} to the epoch of the offsets."
     )

@@ -74,6 +74,9 @@ def batch(organization: str, batch_id: str) -> str:
 EPOCH = "streamer:epoch"
 """The ledger's epoch: a random name that it was given when it was first used."""
 
+EPOCH_SLOTS = f"{{{EPOCH}}}:slots"
+"""Set: the keys of the other slots that have the epoch. It lies in the slot of `EPOCH`."""
+
 
 def organization_epoch(organization: str) -> str:
     """The epoch again, in the organization's slot."""

@@ -64,7 +64,7 @@ class Probes:
         if epoch != self._epoch.name.encode():
             # Nothing was pinned for it yet, or all is gone. It gets an epoch with its first pin:
             # not each organization that a broken event names.
-            self._epoch.verify()
+            self._epoch.verify_new(keys.organization_epoch(organization))
         return Probe(
             frozenset(suppressed),
             _claims(records, found),

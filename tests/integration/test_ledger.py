@@ -260,6 +260,28 @@ def test_an_epoch_that_was_lost_is_noticed(make_redis_client: Client, organizati
         other.verify({epoch.name})
 
 
+def test_a_slot_that_lost_its_epoch_is_noticed_and_a_new_one_is_not_held_for_that(
+    client: Client, claims: Claims, organization: str
+) -> None:
+    """As when one node of a cluster comes back empty."""
+    probes = Probes(client, Epoch.establish(client, ()))
+    records = _records(organization, 1)
+
+    def pin(organization: str) -> Pinned | Conflict:
+        batch = secrets.token_hex(12)
+        return claims.pin(organization, batch, "a", "a.test", records, _payload(1))
+
+    assert isinstance(pin(organization), Pinned)
+    client.delete(*client.scan_iter(f"{{{organization}}}:*"))
+    for use in (lambda: pin(organization), lambda: probes.of(organization, records)):
+        with pytest.raises(LedgerLostError, match=keys.organization_epoch(organization)):
+            use()
+    assert client.get(keys.organization_epoch(organization)) is None
+    other = f"{organization}-new"
+    assert probes.of(other, records).claims == {}
+    assert isinstance(pin(other), Pinned)
+
+
 @pytest.fixture
 def make_redis_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     redis = Redis(tmp_path_factory.mktemp("redis") / "r")

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import orjson
 import pytest
+from redis import Redis, RedisCluster
 from typer.testing import CliRunner
 
 from streamer.cli import app
+from streamer.ledger import keys
 from streamer.sandbox import Faults, SandboxProcess
 from tests.kit.redis_cluster import ClusterNode, start_cluster, stop_cluster
 from tests.kit.world import World, wait_until
@@ -72,3 +74,33 @@ def test_campaigns_go_through_a_cluster(
         ("skipped", "duplicate"): 359,
     }
     world.judge(suppressed_too=False)
+
+
+def test_a_node_that_alone_forgot_stops_the_workers(
+    nodes: list[ClusterNode], make_world: Callable[..., World], sandbox: SandboxProcess
+) -> None:
+    world = make_world(redis=nodes[0], cluster=True)
+    assert isinstance(world.redis, RedisCluster)
+
+    def port(key: str) -> int:
+        assert isinstance(world.redis, RedisCluster)
+        node = world.redis.get_node_from_key(key)  # type: ignore[no-untyped-call]  # redis-py has none
+        assert node is not None
+        return int(node.port)
+
+    organization = next(
+        name
+        for name in (f"{world.organization}-{number}" for number in range(1_000))
+        if port(keys.suppressed(name)) != port(keys.EPOCH)
+    )
+    events = [world.event(number, organization_id=organization) for number in range(50)]
+    world.produce(events)
+    with world.worker():
+        world.await_endings(50)
+    with Redis(port=port(keys.suppressed(organization))) as node:
+        node.flushall()
+    world.produce(events)
+    worker = world.start_worker()
+    assert worker.wait() == 1
+    assert keys.organization_epoch(organization) in worker.words()
+    assert sandbox.stats().accepted == 50
