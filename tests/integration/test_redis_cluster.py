@@ -104,3 +104,9 @@ def test_a_node_that_alone_forgot_stops_the_workers(
     assert worker.wait() == 1
     assert keys.organization_epoch(organization) in worker.words()
     assert sandbox.stats().accepted == 50
+    # As the log says, for who accepts that all of them are mailed again.
+    assert f"DEL {keys.EPOCH_SLOTS}" in worker.words()
+    world.redis.delete(keys.EPOCH_SLOTS)
+    with world.worker():
+        world.await_endings(100)
+    assert sandbox.stats().accepted == 100
