@@ -16,7 +16,8 @@ from streamer.ledger.scripts import read
 from streamer.model.campaign import CampaignState, Definition, Message
 
 PROBE_FIELDS = ("state", "version", "start_at")
-"""What `read_probe` takes the values of: fields of the hash `keys.campaign(…)`."""
+"""What `read_probe` takes the values of: fields of the hash `keys.campaign(…)`, which `probe.lua`
+reads in this order."""
 
 
 _ACTIVE, _PAUSED, _CANCELLED = (

@@ -100,7 +100,7 @@ class Templates:
 
     def _render(self, kind: str, source: str, variables: Variables) -> str:
         compiler = self._compiler()
-        name, prelude = compiler.name(kind, source, variables)
+        name, text = compiler.name(kind, source, variables)
         try:
             return compiler.environment.render_template(name, **variables)
         except TemplateError as error:
@@ -109,7 +109,7 @@ class Templates:
                     "the template was stopped: it makes too much, or loops"
                 ) from None
             if error.kind == "UndefinedError":
-                name = _name_undefined(error, prelude + strict(source))
+                name = _name_undefined(error, text)
                 detail = f"undefined variable: {name}{_place(error)}"
                 raise UndefinedError(detail, name) from None
             if operand := _UNDEFINED_OPERAND.search(error.message):
@@ -142,45 +142,47 @@ class _Compiler:
         for name in _REFUSED_FILTERS:
             self.environment.remove_filter(name)
         self._max_bytes = max_bytes
-        self._names: dict[tuple[str, str, str], str] = {}
+        self._names: dict[tuple[str, str, str], tuple[str, str]] = {}
         self._mentions: dict[str, list[str]] = {}
         self._made = 0
         self._size = 0
 
     def name(self, kind: str, source: str, variables: Variables) -> tuple[str, str]:
-        """The name of the compiled template, and what stands before its source."""
+        """The name of the compiled template, and its text as it was compiled."""
         mentions = self._mentions.get(source)
         if mentions is None:
             mentions = sorted(set(_MENTION.findall(source)))
         absent = [name for name in mentions if name not in variables]
         prelude = _undefine(absent) if absent else ""
         key = (kind, prelude, source)
-        name = self._names.get(key)
-        if name is not None:
+        known = self._names.get(key)
+        if known is not None:
             self._mentions[source] = mentions
-            return name, prelude
+            return known
         if len(source) > self._max_bytes:
             raise TooLargeError(f"the template alone has more than {self._max_bytes} bytes")
         self._made += 1
         name = f"{self._made}{kind}"
         try:
             check(source)
-            self.environment.add_template(name, prelude + strict(source))
+            text = prelude + strict(source)
+            self.environment.add_template(name, text)
         except RefusedError as error:
             raise RenderError(str(error)) from None
         except TemplateError as error:
             raise RenderError(_explain(error)) from None
-        self._names[key] = name
+        self._names[key] = name, text
         self._mentions[source] = mentions
-        self._size += len(source)
+        self._size += len(text)
         while len(self._names) > _MOST_TEMPLATES or (
             self._size > _MOST_COMPILED and len(self._names) > 1
         ):
             oldest = next(iter(self._names))
-            self._size -= len(oldest[2])
+            gone, gone_text = self._names.pop(oldest)
+            self._size -= len(gone_text)
             self._mentions.pop(oldest[2], None)
-            self.environment.remove_template(self._names.pop(oldest))
-        return name, prelude
+            self.environment.remove_template(gone)
+        return name, text
 
 
 def _undefine(names: Iterable[str]) -> str:

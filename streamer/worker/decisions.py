@@ -48,15 +48,23 @@ class Decisions:
 
     def definition(
         self, organization: str, campaign_id: str, campaign: CampaignProbe
-    ) -> Message | None:
-        """The message of a campaign; None if it has no definition.
+    ) -> Message | DeadLetter:
+        """The message of a campaign, or the ending of its records where that is not to be had.
 
         Raises:
-            UnreadableDefinitionError: it cannot be read.
             StoppedError: the worker stops.
         """
         ask = partial(self._definitions.message, organization, campaign_id, campaign.version)
-        return self._waiting.for_redis(ask)
+        try:
+            message = self._waiting.for_redis(ask)
+        except UnreadableDefinitionError as error:
+            return DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, str(error))
+        if message is None:
+            detail = (
+                f"campaign {organization}/{campaign_id} has no definition, and the event no message"
+            )
+            return DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, detail)
+        return message
 
     def hold(self, organization: str, sender: str) -> Scope | None:
         """What mail of the organization from this domain waits for; None if for nothing."""
@@ -85,7 +93,7 @@ class BatchDecisions:
         self._organization = organization
         self._found = found
         self._now = datetime.now(UTC)
-        self._definitions: dict[str, Message | None] = {}
+        self._definitions: dict[str, Message | DeadLetter] = {}
         self._holds: dict[str, Scope | None] = {}
 
     def message(self, position: int, record: Record) -> Message:
@@ -122,21 +130,13 @@ class BatchDecisions:
 
     def _definition(self, campaign_id: str) -> Message:
         if campaign_id not in self._definitions:
-            campaign = self._found.campaigns[campaign_id]
-            try:
-                self._definitions[campaign_id] = self._decisions.definition(
-                    self._organization, campaign_id, campaign
-                )
-            except UnreadableDefinitionError as error:
-                raise NotMailed(DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, str(error))) from None
-        message = self._definitions[campaign_id]
-        if message is None:
-            detail = (
-                f"campaign {self._organization}/{campaign_id} has no definition, "
-                f"and the event no message"
+            self._definitions[campaign_id] = self._decisions.definition(
+                self._organization, campaign_id, self._found.campaigns[campaign_id]
             )
-            raise NotMailed(DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, detail))
-        return message
+        definition = self._definitions[campaign_id]
+        if isinstance(definition, DeadLetter):
+            raise NotMailed(definition)
+        return definition
 
     def _hold(self, sender: str) -> Scope | None:
         if sender not in self._holds:

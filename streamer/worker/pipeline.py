@@ -219,8 +219,8 @@ class Pipeline:
 
     def _has_room(self, now: float) -> bool:
         """Whether the source is to be polled."""
-        held = sum(map(len, self._source.windows.values()))
-        intake = self._room.intake(len(self._batcher), self._batcher.bytes, held, now)
+        queued, queued_bytes = len(self._batcher), self._batcher.bytes
+        intake = self._room.intake(queued, queued_bytes, self._held(), now)
         if intake is Intake.OPEN:
             self._source.resume()
         elif intake is Intake.PAUSE:
@@ -228,6 +228,10 @@ class Pipeline:
         elif intake is Intake.WAIT:
             time.sleep(_POLL_S / 4)
         return intake is not Intake.WAIT
+
+    def _held(self) -> int:
+        """How many records are admitted and not yet committed."""
+        return sum(map(len, self._source.windows.values()))
 
     # Delivering
 
@@ -284,9 +288,8 @@ class Pipeline:
 
     def _much_is_done(self) -> bool:
         """Whether memory is better freed now than at the next due time."""
-        held = sum(map(len, self._source.windows.values()))
         in_flight = (len(self._deliveries) + 1) * self._settings.batch.size
-        return held - in_flight - len(self._batcher) > _COMMIT_AT_RECORDS
+        return self._held() - in_flight - len(self._batcher) > _COMMIT_AT_RECORDS
 
     # Rebalances
 
@@ -336,7 +339,7 @@ class Pipeline:
     # Watching
 
     def _measure(self, now: float) -> None:
-        held = sum(map(len, self._source.windows.values()))
+        held = self._held()
         metrics.IN_FLIGHT.set(held)
         in_flight = len(self._deliveries) * self._settings.batch.size
         blocked = max(0, held - len(self._batcher) - in_flight)
