@@ -7,9 +7,7 @@ import pytest
 from streamer.ledger.connection import Client, connect
 from streamer.settings import Redis as RedisSettings
 from streamer.stack import Stack
-from tests.kit.mender import Mender
 from tests.kit.operator import Operator
-from tests.kit.world import World
 
 
 @pytest.fixture
@@ -22,8 +20,3 @@ def client(stack: Stack) -> Iterable[Client]:
     one = connect(RedisSettings(url=stack.redis_url))
     yield one
     one.close()
-
-
-@pytest.fixture
-def mender(world: World) -> Mender:
-    return Mender(world)

@@ -1,4 +1,4 @@
-"""A replay that kills itself: `python -m tests.integration.commands.replayer CHECKPOINT NTH`."""
+"""A replay that kills itself: `python -m tests.integration.replayer CHECKPOINT NTH`."""
 
 import itertools
 import os
