@@ -74,6 +74,9 @@ class Departures:
                 offset += 1
             # What lies between a record and the next one, or the end, is nobody's.
             self._positions[partition] = ends[partition] = min(offset, limit)
+        # What came from behind a limit was dropped, and has to be read again when the limit has
+        # moved: as long as a partition is assigned the consumer goes on behind it.
+        self._assign()
         return {self._place(p): Chunk(read.get(p, []), end) for p, end in ends.items()}
 
     def close(self) -> None:
