@@ -15,6 +15,7 @@ import orjson
 from pydantic_core import from_json
 
 from streamer.model.reasons import Status
+from streamer.model.record import Carrier, header_list
 from streamer.model.wire import REASON, SOURCE_TOPIC
 from streamer.progress.counts import DEAD, PARKED, RECEIVED, ended_word
 
@@ -49,7 +50,7 @@ class CampaignKey(NamedTuple):
     campaign_id: str
 
 
-class RecordLike(Protocol):
+class RecordLike(Carrier, Protocol):
     """What is looked at of a record: confluent_kafka's `Message` is one."""
 
     def offset(self) -> int | None:
@@ -57,9 +58,6 @@ class RecordLike(Protocol):
 
     def value(self) -> bytes | None:
         """Its value."""
-
-    def headers(self) -> object:
-        """Its headers: pairs, or a dictionary, or None."""
 
 
 class Chunk(NamedTuple):
@@ -213,12 +211,9 @@ def _parked(record: RecordLike) -> str:
     return PARKED
 
 
-def _headers(record: RecordLike) -> dict[object, object]:
+def _headers(record: RecordLike) -> dict[str, str | bytes | None]:
     """The headers by name, of several of one name the last: ours are behind the record's own."""
-    headers = record.headers()
-    if isinstance(headers, dict):
-        return dict(headers)
-    return {pair[0]: pair[1] for pair in headers} if isinstance(headers, list) else {}
+    return dict(header_list(record) or ())
 
 
 _STATUSES = frozenset(status.value for status in Status)

@@ -193,7 +193,7 @@ class _Session:
         self._consumer.assign(committed)
 
     def _note(self, message: Message) -> None:
-        scope, until = _waits_for(marks.words(header_list(message.headers())))
+        scope, until = _waits_for(marks.words(header_list(message) or []))
         known = self._waiting_for.get(scope, until)
         self._waiting_for[scope] = until if known is None or until is None else min(known, until)
 
@@ -204,7 +204,7 @@ class _Session:
         producer.begin_transaction()
         try:
             for message in messages:
-                headers = header_list(message.headers())
+                headers = header_list(message) or []
                 words = marks.words(headers)
                 scope, until = _waits_for(words)
                 partition, offset = message.partition() or 0, message.offset() or 0

@@ -14,7 +14,8 @@ from streamer import metrics
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.ledger.epoch import LedgerLostError
 from streamer.model import marks
-from streamer.model.record import Coordinates, Record, header_list
+from streamer.model.reasons import DeadReason
+from streamer.model.record import Coordinates, DeadLetter, Record, header_list
 from streamer.model.wire import replaced_batch, split_headers
 from streamer.settings import Settings
 from streamer.worker import kafka
@@ -28,6 +29,7 @@ _OFFSETS_TIMEOUT_S = 10.0
 # the broker looks for such, each 10 s. It has to be less than the watchdog's.
 _OFFSETS_PATIENCE_S = 25.0
 _OFFSETS_RETRY_S = 0.25
+_UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "the name of a header is not UTF-8")
 
 
 class SourceError(RuntimeError):
@@ -110,6 +112,8 @@ class Source:
     def poll(self, most: int, timeout_s: float) -> list[Record]:
         """New records of the assigned partitions, each admitted to its window.
 
+        Left out are those that are dead letters for what is around their value.
+
         Raises:
             LedgerLostError: a partition arrived whose offsets belong to another ledger.
             SourceError: the input cannot be read.
@@ -127,8 +131,9 @@ class Source:
             window = self.windows.get((self._topic, record.partition))
             # Without a window it is what arrived late of a partition that was given up.
             if window is not None and window.admit(record):
-                records.append(record)
-        metrics.RECORDS_CONSUMED.inc(len(records))
+                metrics.RECORDS_CONSUMED.inc()
+                if record.ending is None:
+                    records.append(record)
         return records
 
     def pause(self) -> None:
@@ -233,11 +238,14 @@ def _record(message: Message, now: float) -> Record:
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     if topic is None or partition is None or offset is None:
         raise AssertionError("a consumed message has coordinates")
-    headers = message.headers()
+    headers = header_list(message)
     coordinates = Coordinates(topic, partition, offset)
     if not headers:
-        return Record(coordinates, message.key(), message.value(), None, now)
-    own, words = split_headers(header_list(headers))
+        record = Record(coordinates, message.key(), message.value(), None, now)
+        if headers is None:
+            record.end(_UNREADABLE_HEADERS, time.time())
+        return record
+    own, words = split_headers(headers)
     first = marks.source(words)
     return Record(
         first if first is not None and first.topic == topic else coordinates,

@@ -1,8 +1,11 @@
 """The main job: from events on Kafka to mails and outcomes."""
 
+import orjson
+
 from streamer.ledger import campaigns, keys
 from streamer.model.campaign import Definition
 from streamer.sandbox import Faults
+from tests.kit.raw import produce_raw
 from tests.kit.world import MESSAGE, World
 
 
@@ -63,8 +66,14 @@ def test_each_reason_is_reached(world: World) -> None:
         ],
         partition=0,
     )
+    produce_raw(
+        world.bootstrap_servers,
+        world.topics.recipients,
+        orjson.dumps(event(12)),
+        [(b"ours", b"1"), (b"\xff\xfe", b"2")],
+    )
     with world.worker():
-        world.await_endings(16)
+        world.await_endings(17)
     world.judge()
     assert world.words() == {
         ("sent", None): 1,
@@ -77,8 +86,10 @@ def test_each_reason_is_reached(world: World) -> None:
         ("skipped", "duplicate"): 1,
         ("dead", "unknown_campaign"): 1,
         ("dead", "invalid_event"): 2,
-        ("dead", "undecodable"): 4,
+        ("dead", "undecodable"): 5,
     }
+    # What it holds is not looked at: it is there to be read by whoever mends its producer.
+    assert orjson.dumps(event(12)) in [letter.value() for letter in world.dead_letters()]
     by_recipient = {outcome["recipient_id"]: outcome for outcome in world.outcomes()}
     assert "nobody" in str(by_recipient["r-4"]["detail"])
     assert by_recipient["r-3"]["email"] == "not an address"

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 from streamer import topics
 from streamer.ledger import keys
 from streamer.ledger.connection import connect
-from streamer.model.record import Coordinates
+from streamer.model.record import Coordinates, Headers, header_list
 from streamer.model.wire import SOURCE_TOPIC
 from streamer.sandbox import SandboxProcess
 from streamer.settings import Redis as RedisSettings
@@ -403,9 +403,8 @@ def _coordinates(message: Message) -> Coordinates:
     return Coordinates(topic, partition, offset)
 
 
-def _headers(message: Message) -> list[tuple[str, str | bytes | None]]:
-    headers = message.headers()
-    return list(headers.items()) if isinstance(headers, dict) else headers or []
+def _headers(message: Message) -> Headers:
+    return header_list(message) or []
 
 
 __all__ = ["Redis", "Stack", "Tail", "WorkerProcess", "World", "wait_until"]

@@ -228,13 +228,12 @@ def _stored(message: Message) -> Stored | None:
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     if topic is None or partition is None or offset is None:
         raise AssertionError("a consumed message has coordinates")
-    headers = message.headers() or []
     return Stored(
         Coordinates(topic, partition, offset),
         message.timestamp()[1],
         message.key(),
         message.value(),
-        header_list(headers),
+        header_list(message) or [],
     )
 
 

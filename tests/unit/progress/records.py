@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import orjson
 
+from streamer.model.record import Headers
 from streamer.model.wire import REASON, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
 
-RETURNED = [(SOURCE_TOPIC, b"t"), (SOURCE_PARTITION, b"0"), (SOURCE_OFFSET, b"7")]
+RETURNED: Headers = [(SOURCE_TOPIC, b"t"), (SOURCE_PARTITION, b"0"), (SOURCE_OFFSET, b"7")]
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Record:
 
     at: int
     body: bytes | None
-    head: list[tuple[str, bytes]] | None = None
+    head: Headers | None = None
 
     def offset(self) -> int:
         return self.at
@@ -23,8 +24,11 @@ class Record:
     def value(self) -> bytes | None:
         return self.body
 
-    def headers(self) -> list[tuple[str, bytes]] | None:
+    def headers(self) -> Headers | None:
         return self.head
+
+    def set_headers(self, headers: Headers, /) -> None:
+        raise AssertionError("only a message of the client's has headers that cannot be read")
 
 
 def named(at: int, campaign: str = "spring", organization: object = "acme") -> bytes:
@@ -32,7 +36,7 @@ def named(at: int, campaign: str = "spring", organization: object = "acme") -> b
     return orjson.dumps({"organization_id": organization, "campaign_id": campaign, "n": at})
 
 
-def event(at: int, campaign: str = "spring", head: list[tuple[str, bytes]] | None = None) -> Record:
+def event(at: int, campaign: str = "spring", head: Headers | None = None) -> Record:
     """A recipient's event, or a parked one."""
     return Record(at, named(at, campaign), head)
 

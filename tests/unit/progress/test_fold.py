@@ -4,6 +4,7 @@ import orjson
 import pytest
 
 from streamer.model.event import DeadEventError, parse
+from streamer.model.record import Headers
 from streamer.progress.fold import CampaignKey, Cursor, fold, named_campaign
 from tests.unit.progress.records import RETURNED, Record, dead_letter, event, named, outcome
 
@@ -66,7 +67,7 @@ def test_a_time_of_another_form_is_left_out() -> None:
 
 
 def test_a_record_that_returned_was_received_before() -> None:
-    replayed = [("streamer-replay-of", b"1")]
+    replayed: Headers = [("streamer-replay-of", b"1")]
     shares = fold(
         Cursor.RECIPIENTS,
         [event(0), event(1, head=RETURNED), event(2, head=replayed), event(3, "autumn")],
