@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from textwrap import indent
 from typing import Annotated
@@ -31,6 +32,7 @@ from streamer.ledger import campaigns
 from streamer.ledger.campaigns import (
     Campaign,
     CampaignExistsError,
+    Standing,
     UnreadableDefinitionError,
 )
 from streamer.ledger.connection import Client
@@ -124,6 +126,8 @@ def show(
         return
     typer.echo(f"campaign: {campaign}")
     typer.echo(f"state: {found.state}")
+    for why in _reasons(found):
+        typer.echo(f"{found.state}: {why}")
     typer.echo(f"created_at: {found.created_at.isoformat()}")
     if report is not None and report.counts.received:
         words = ("received", *Status, "dead", "parked", "in_flight")
@@ -159,6 +163,9 @@ def list_(
         for campaign in found
     ]
     show_table(("CAMPAIGN", "STATE", "CREATED", "SUBJECT"), rows)
+    for campaign, row in zip(found, rows, strict=True):
+        for why in _reasons(campaign):
+            typer.echo(f"{row[0]}, {campaign.state}: {why}")
 
 
 @app.command()
@@ -171,10 +178,16 @@ def pause(
 
 @app.command()
 def resume(
-    campaign: CampaignArgument, config: ConfigOption = None, as_json: JsonOption = False
+    campaign: CampaignArgument,
+    now: Annotated[
+        bool, typer.Option("--now", help="Start it, too, if its --start-at has not come.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Go on with a paused campaign, or start one before its time. Nobody gets it twice."""
-    _change(campaign, config, CampaignState.ACTIVE, campaigns.resume, as_json=as_json)
+    """Go on with a paused campaign. Nobody gets it twice."""
+    change = partial(campaigns.resume, now=now)
+    _change(campaign, config, CampaignState.ACTIVE, change, as_json=as_json)
 
 
 @app.command()
@@ -189,24 +202,29 @@ def _change(
     campaign: CampaignName,
     config: Path | None,
     wanted: CampaignState,
-    change: Callable[[Client, str, str], CampaignState],
+    change: Callable[[Client, str, str], Standing],
     *,
     as_json: bool,
 ) -> None:
     settings = read_settings(config)
     with redis_client(settings) as client:
-        state = change(client, *campaign)
+        state, waits_until = change(client, *campaign)
+    # A completed one goes on: what comes late is sent.
+    goes_on = wanted is CampaignState.ACTIVE and state is CampaignState.COMPLETED
     if as_json:
         show_json(
             {
                 "organization_id": campaign.organization,
                 "campaign_id": campaign.campaign_id,
                 "state": state.value,
+                "waits_until": _time(waits_until),
             }
         )
-    elif state is wanted:
+    elif waits_until is not None and wanted is CampaignState.ACTIVE:
+        typer.echo(f"{campaign}: waits until {_time(waits_until)}; --now starts it at once")
+    elif state is wanted or goes_on:
         typer.echo(f"{campaign}: {state}")
-    if state is not wanted:
+    if state is not wanted and not goes_on and waits_until is None:
         fail(f"{campaign} is {state}, and stays that")
 
 
@@ -256,6 +274,13 @@ def _all(client: Client, organization: str | None) -> Iterator[Campaign]:
                 yield found
 
 
+def _reasons(campaign: Campaign) -> list[str]:
+    """Why it is paused, where no operator's word alone did that."""
+    waits_until = _time(campaign.waits_until)
+    found = [] if waits_until is None else [f"until {waits_until}, when it starts"]
+    return found if campaign.paused_for is None else [*found, campaign.paused_for]
+
+
 def _as_json(campaign: Campaign) -> dict[str, JsonValue]:
     definition = campaign.definition
     return {
@@ -263,9 +288,15 @@ def _as_json(campaign: Campaign) -> dict[str, JsonValue]:
         "campaign_id": definition.campaign_id,
         "state": campaign.state.value,
         "version": campaign.version,
+        "waits_until": _time(campaign.waits_until),
+        "paused_for": campaign.paused_for,
         "created_at": campaign.created_at.isoformat(),
         "definition": definition.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
 
 
 def _content(definition: Definition) -> dict[str, JsonValue]:

@@ -15,15 +15,16 @@ from streamer.ledger.connection import Client
 from streamer.ledger.scripts import read
 from streamer.model.campaign import CampaignState, Definition, Message
 
-PROBE_FIELDS = ("state", "version", "start_at")
+PROBE_FIELDS = ("state", "version", "start_at", "resumed")
 """What `read_probe` takes the values of: fields of the hash `keys.campaign(…)`, which `probe.lua`
 reads in this order."""
 
 
-_ACTIVE, _PAUSED, _CANCELLED = (
+_ACTIVE, _PAUSED, _CANCELLED, _COMPLETED = (
     CampaignState.ACTIVE,
     CampaignState.PAUSED,
     CampaignState.CANCELLED,
+    CampaignState.COMPLETED,
 )
 
 
@@ -41,20 +42,42 @@ class CampaignProbe(NamedTuple):
     Attributes:
         state: None if nobody defined it or set its state; paused also before its `start_at`.
         version: changes if and only if the definition does; None if there is none.
+        resumed: how often it was resumed after a pause.
     """
 
     state: CampaignState | None
     version: str | None
+    resumed: int = 0
+
+
+class Standing(NamedTuple):
+    """The state of a campaign, after it was to be changed.
+
+    Attributes:
+        state: `paused` also of one that waits for its start.
+        waits_until: that start.
+    """
+
+    state: CampaignState
+    waits_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """A defined campaign."""
+    """A defined campaign.
+
+    Attributes:
+        state: `paused` also of one that waits for its start.
+        waits_until: that start.
+        paused_for: why a worker paused it; None if an operator did, or nobody.
+    """
 
     definition: Definition
     version: str
     state: CampaignState
     created_at: datetime
+    waits_until: datetime | None
+    paused_for: str | None
 
 
 def create(client: Client, definition: Definition) -> bool:
@@ -95,16 +118,19 @@ def load(client: Client, organization: str, campaign_id: str) -> Campaign | None
         UnreadableDefinitionError: it cannot be read.
     """
     key = keys.campaign(organization, campaign_id)
-    fields = ("definition", *PROBE_FIELDS, "created_at")
+    fields = ("definition", "version", "state", "start_at", "created_at", "paused_for")
     values = cast(list[bytes | None], client.hmget(key, fields))
-    stored, state, version, start_at, created_at = values
+    stored, version, state, start_at, created_at, paused_for = values
     if stored is None or version is None:
         return None
+    standing = _standing(state or b"active", start_at)
     return Campaign(
         definition=_read(key, stored),
         version=version.decode(),
-        state=_state(state, start_at) or CampaignState.ACTIVE,
+        state=standing.state,
         created_at=datetime.fromisoformat((created_at or b"1970-01-01T00:00:00+00:00").decode()),
+        waits_until=standing.waits_until,
+        paused_for=None if paused_for is None else paused_for.decode(),
     )
 
 
@@ -125,45 +151,78 @@ def state(client: Client, organization: str, campaign_id: str) -> CampaignState 
     """The campaign's state; None if nobody defined it or set its state."""
     fields = ("state", "start_at")
     key = keys.campaign(organization, campaign_id)
-    return _state(*cast(list[bytes | None], client.hmget(key, fields)))
+    found, start_at = cast(list[bytes | None], client.hmget(key, fields))
+    return None if found is None else _standing(found, start_at).state
 
 
-def pause(client: Client, organization: str, campaign_id: str) -> CampaignState:
-    """Send no more of a campaign for now; returns the state that it has then.
+def pause(
+    client: Client,
+    organization: str,
+    campaign_id: str,
+    why: str = "",
+    resumed: int | None = None,
+) -> Standing:
+    """Send no more of a campaign for now.
 
-    What is pinned already is finished. One that is cancelled or completed stays that.
+    What is pinned already is finished. One that is cancelled stays that.
+
+    Args:
+        why: what to show of a pause that no operator made.
+        resumed: how often it was resumed when that was found; None: whatever came since.
     """
-    return _change(client, organization, campaign_id, _PAUSED, (_ACTIVE, _PAUSED))
+    return _change(
+        client,
+        (organization, campaign_id),
+        _PAUSED,
+        (_ACTIVE, _PAUSED, _COMPLETED),
+        why=why,
+        resumed="" if resumed is None else str(resumed),
+    )
 
 
-def resume(client: Client, organization: str, campaign_id: str) -> CampaignState:
-    """Go on with a paused campaign, or start one before its time; returns the state it has then.
+def resume(client: Client, organization: str, campaign_id: str, *, now: bool = False) -> Standing:
+    """Go on with a paused campaign. One that is cancelled or completed stays that.
 
-    One that is cancelled or completed stays that.
+    Args:
+        now: start it, too, if its time has not come; otherwise it waits for that.
     """
-    return _change(client, organization, campaign_id, _ACTIVE, (_ACTIVE, _PAUSED))
+    campaign = (organization, campaign_id)
+    return _change(client, campaign, _ACTIVE, (_ACTIVE, _PAUSED), starts_now=now)
 
 
-def cancel(client: Client, organization: str, campaign_id: str) -> CampaignState:
-    """Never send the rest of a campaign; returns the state that it has then.
-
-    One that is completed stays that.
-    """
-    return _change(client, organization, campaign_id, _CANCELLED, (_ACTIVE, _PAUSED, _CANCELLED))
+def cancel(client: Client, organization: str, campaign_id: str) -> Standing:
+    """Never send the rest of a campaign, nor what comes late if it is completed."""
+    return _change(client, (organization, campaign_id), _CANCELLED, tuple(CampaignState))
 
 
 def _change(
-    client: Client, organization: str, campaign_id: str, to: str, allowed: Sequence[str]
-) -> CampaignState:
+    client: Client,
+    campaign: tuple[str, str],
+    to: CampaignState,
+    allowed: Sequence[CampaignState],
+    *,
+    starts_now: bool = False,
+    why: str = "",
+    resumed: str = "",
+) -> Standing:
+    organization, campaign_id = campaign
     script = client.register_script(read("change_state"))
-    reply = script(keys=[keys.campaign(organization, campaign_id)], args=[to, *allowed])
-    return _state(cast(bytes, reply), None) or _PAUSED
+    reply = script(
+        keys=[keys.campaign(*campaign), keys.progress_due(organization)],
+        args=[campaign_id, to, int(starts_now), why, resumed, *allowed],
+    )
+    state, start_at = cast(list[bytes | None], reply)
+    return _standing(state or b"active", start_at)
 
 
 def read_probe(values: Sequence[bytes | None]) -> CampaignProbe:
     """Read the values of `PROBE_FIELDS`, as HMGET answers them."""
-    state, version, start_at = values
-    return CampaignProbe(_state(state, start_at), None if version is None else version.decode())
+    state, version, start_at, resumed = values
+    return CampaignProbe(
+        state=None if state is None else _standing(state, start_at).state,
+        version=None if version is None else version.decode(),
+        resumed=int(resumed or 0),
+    )
 
 
 def ids(client: Client, organization: str) -> list[str]:
@@ -184,16 +243,16 @@ def _timestamp(moment: datetime) -> str:
     return str(round(moment.timestamp()))
 
 
-def _state(value: bytes | None, start_at: bytes | None) -> CampaignState | None:
-    if value is None:
-        return None
+def _standing(value: bytes, start_at: bytes | None) -> Standing:
     try:
         found = CampaignState(value.decode())
-        early = start_at is not None and time.time() < int(start_at)
-        return _PAUSED if early and found is _ACTIVE else found
+        starts = 0 if start_at is None or found is not _ACTIVE else int(start_at)
     except ValueError:
         # A newer version's state, or a mistake: nothing is sent, and nothing is lost.
-        return CampaignState.PAUSED
+        return Standing(_PAUSED, None)
+    if time.time() >= starts:
+        return Standing(found, None)
+    return Standing(_PAUSED, datetime.fromtimestamp(starts, UTC))
 
 
 def _write(definition: Definition) -> bytes:

@@ -1,14 +1,30 @@
--- Change a campaign's state.
--- KEYS: campaign
--- ARGV: new state, then the states that it may come from
--- Answers the state that it has now: the new one, or the one that did not allow it.
-local state = redis.call('HGET', KEYS[1], 'state') or 'active'
-for i = 2, #ARGV do
-  if state == ARGV[i] then
-    redis.call('HSET', KEYS[1], 'state', ARGV[1])
-    -- Who says so by hand does not wait for the time that was planned.
-    redis.call('HDEL', KEYS[1], 'start_at')
-    return ARGV[1]
-  end
+-- Change a campaign's state, and have it judged.
+-- KEYS: campaign, due
+-- ARGV: campaign, new state, '1' to forget when it was to start, why it is paused or '', how often
+--       it must have been resumed until now or '', then the states that it may come from
+-- Answers the state that it has now, and when it starts: the new state, or the one that did not
+-- allow it. Run again it changes nothing more.
+local found = redis.call('HMGET', KEYS[1], 'state', 'resumed')
+local state, wanted = found[1] or 'active', ARGV[2]
+local allowed = ARGV[5] == '' or (found[2] or '0') == ARGV[5]
+local comes_from = false
+for i = 6, #ARGV do
+  comes_from = comes_from or state == ARGV[i]
 end
-return state
+if allowed and comes_from then
+  redis.call('HSET', KEYS[1], 'state', wanted)
+  if wanted ~= 'paused' then
+    redis.call('HDEL', KEYS[1], 'paused_for')
+  elseif state ~= 'paused' and ARGV[4] ~= '' then
+    redis.call('HSET', KEYS[1], 'paused_for', ARGV[4])
+  end
+  if wanted == 'active' and state == 'paused' then
+    redis.call('HINCRBY', KEYS[1], 'resumed', 1)
+  end
+  if ARGV[3] == '1' then
+    redis.call('HDEL', KEYS[1], 'start_at')
+  end
+  -- It may be complete already, or be so no more.
+  redis.call('HSET', KEYS[2], ARGV[1], redis.call('HINCRBY', KEYS[2], '', 1))
+end
+return redis.call('HMGET', KEYS[1], 'state', 'start_at')

@@ -3,8 +3,8 @@
 -- ARGV: claims prefix, members, claim fields (12 bytes each)
 -- members: one line each: campaign TAB address, which is empty if it is no valid one
 -- Answers the slot's epoch or false, {suppressed indexes}, {index, claim, ...}, then of each campaign
--- its state, version and start_at. The claims' keys are of the slot of KEYS, as the prefix carries
--- the hash tag.
+-- its state, version, start_at and resumed. The claims' keys are of the slot of KEYS, as the prefix
+-- carries the hash tag.
 local addresses, suppressed, claims = {}, {}, {}
 for campaign, address in string.gmatch(ARGV[2], '([^\t]*)\t([^\n]*)\n') do
   local count = #addresses
@@ -26,6 +26,6 @@ for i, is_member in ipairs(redis.call('SMISMEMBER', KEYS[2], unpack(addresses)))
 end
 local answer = {redis.call('GET', KEYS[1]), suppressed, claims}
 for i = 3, #KEYS do
-  answer[i + 1] = redis.call('HMGET', KEYS[i], 'state', 'version', 'start_at')
+  answer[i + 1] = redis.call('HMGET', KEYS[i], 'state', 'version', 'start_at', 'resumed')
 end
 return answer

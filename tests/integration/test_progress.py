@@ -297,6 +297,10 @@ def test_a_campaign_is_closed(office: Office) -> None:
         office.client.hset(key, "state", "active")  # resumed
         done = office.progress("--wait", "--timeout", "30")
         assert (done["state"], done["expected"], done["sent"]) == ("completed", 50, 50)
+        office.run("campaign", "pause", name)
+        assert office.progress()["state"] == "paused"
+        office.run("campaign", "resume", name)
+        assert office.progress("--wait", "--timeout", "30")["state"] == "completed"
         lines = office.run("watch", name).stdout.splitlines()
         assert len(lines) == 1
         assert lines[0].startswith(f"{name}: 50 of 50, sent 50")

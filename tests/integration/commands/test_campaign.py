@@ -1,5 +1,6 @@
 """`campaign create`, `show` and `list`, and what they leave in Redis."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -50,15 +51,15 @@ def test_what_a_worker_asks_before_each_batch(operator: Operator, client: Client
         values = cast(list[bytes | None], client.hmget(key, campaigns.PROBE_FIELDS))
         return campaigns.read_probe(values)
 
-    assert probe("spring-26") == (None, None)
+    assert probe("spring-26") == CampaignProbe(None, None)
     campaigns.create(client, definition(operator))
     campaigns.create(client, definition(operator, campaign_id="other", subject="x"))
-    state, version = probe("spring-26")
+    state, version, _ = probe("spring-26")
     assert state is CampaignState.ACTIVE
     assert version is not None
     assert probe("other").version not in (None, version)
     client.hset(keys.campaign(operator.organization, "spring-26"), "state", "from the future")
-    assert probe("spring-26") == (CampaignState.PAUSED, version)
+    assert probe("spring-26") == CampaignProbe(CampaignState.PAUSED, version)
 
 
 def test_a_campaign_that_was_paused_before_it_was_defined_stays_so(
@@ -110,3 +111,62 @@ def test_campaigns_that_cannot_be_had(operator: Operator, tmp_path: Path) -> Non
     assert "No such file" in operator.run("campaign", "create", tmp_path / "x", code=1).stderr
     operator.run("campaign", "show", "acme", code=2)
     assert operator.json("campaign", "list", operator.organization) == []
+
+
+def _state(operator: Operator) -> str:
+    shown = operator.json("campaign", "show", operator.campaign)
+    assert isinstance(shown, dict)
+    return str(shown["state"])
+
+
+def test_a_scheduled_campaign_that_was_paused_waits_for_its_start_again(
+    operator: Operator, client: Client
+) -> None:
+    start = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    campaigns.create(client, definition(operator, start_at=start))
+    operator.run("campaign", "pause", operator.campaign)
+    answer = operator.json("campaign", "resume", operator.campaign)
+    assert isinstance(answer, dict)
+    assert (answer["state"], answer["waits_until"]) == ("paused", start.isoformat())
+    assert start.isoformat() in operator.run("campaign", "resume", operator.campaign).stdout
+    assert start.isoformat() in operator.run("campaign", "list", operator.organization).stdout
+    assert _state(operator) == "paused"
+    operator.run("campaign", "resume", operator.campaign, "--now")
+    assert _state(operator) == "active"
+
+
+def test_a_completed_campaign_can_be_paused_and_cancelled(
+    operator: Operator, client: Client
+) -> None:
+    campaigns.create(client, definition(operator))
+    key = keys.campaign(operator.organization, "spring-26")
+    due = keys.progress_due(operator.organization)
+    client.hset(key, "state", "completed")
+    operator.run("campaign", "resume", operator.campaign)  # what comes late is sent anyway
+    assert _state(operator) == "completed"
+    operator.run("campaign", "pause", operator.campaign)
+    assert _state(operator) == "paused"
+    client.delete(due)
+    operator.run("campaign", "resume", operator.campaign)
+    assert _state(operator) == "active"
+    assert client.hexists(due, "spring-26")  # judged again, it is completed
+    client.hset(key, "state", "completed")
+    operator.run("campaign", "cancel", operator.campaign)
+    assert _state(operator) == "cancelled"
+    operator.run("campaign", "resume", operator.campaign, code=1)
+
+
+def test_a_resume_counts_once_and_ends_what_was_noted_of_the_pause(
+    operator: Operator, client: Client
+) -> None:
+    campaigns.create(client, definition(operator))
+    name = (operator.organization, "spring-26")
+    assert campaigns.pause(client, *name, why="bad", resumed=0).state is CampaignState.PAUSED
+    assert campaigns.pause(client, *name).state is CampaignState.PAUSED
+    assert "paused: bad" in operator.run("campaign", "show", operator.campaign).stdout
+    for _ in range(2):  # the answer to the first may have been lost
+        campaigns.resume(client, *name)
+    assert client.hget(keys.campaign(*name), "resumed") == b"1"
+    # A worker that found it before the resume comes too late.
+    assert campaigns.pause(client, *name, why="bad", resumed=0).state is CampaignState.ACTIVE
+    assert "bad" not in operator.run("campaign", "show", operator.campaign).stdout
