@@ -36,7 +36,7 @@ from streamer.flow.rate import allowed_rate
 from streamer.ledger import keys, suppression
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch, LedgerLostError
-from streamer.ledger.limiter import Limiter, Open, Slot
+from streamer.ledger.limiter import Later, Limiter, Slot
 from streamer.mail.compose import Composer, RenderError, TooLargeError
 from streamer.mail.review import read_mail
 from streamer.model.address import InvalidAddressError, normalise
@@ -202,7 +202,7 @@ def _send(
     except (NoKeyError, LedgerLostError) as error:
         fail(f"nothing was sent: {error}")
     resend = ResendClient(settings.api_url, settings.delivery.timeout_s, connections=1)
-    return resend.send_batch(key, f"test-{secrets.token_hex(16)}", payload.body)
+    return resend.send_batch(key, f"test-{secrets.token_hex(16)}", payload.body, lambda: True)
 
 
 def _await_slot(client: Client, account: str, requests_per_second: float) -> None:
@@ -221,9 +221,9 @@ def _await_slot(client: Client, account: str, requests_per_second: float) -> Non
     limiter = Limiter(client, Epoch(client, found.decode()))
     rate = allowed_rate(requests_per_second, None)
     slot = limiter.take(account, rate, despite_hold=True)
-    if isinstance(slot, Open):
+    if isinstance(slot, Later):
         fail(
-            f"nothing was sent: the calls of account {account} keep failing; "
+            f"nothing was sent: the calls of account {account} keep failing, or were too many; "
             f"the next is due in {slot.wait_s:.0f} s, try again then"
         )
     if isinstance(slot, Slot):

@@ -22,10 +22,11 @@ from streamer.ledger.epoch import Epoch
 from streamer.ledger.scripts import Argument, GuardedScript, Reply
 from streamer.model.payload import Payload
 from streamer.model.record import Record
-from streamer.model.result import BatchResult, ItemResult
+from streamer.model.result import BatchResult, ItemResult, Learned
 
 BUCKETS = 8192
 _ID_BYTES = 12
+_UNPINNED_TTL_S = 86_400
 _COMPRESSION_LEVEL = 1
 _compressor = zstandard.ZstdCompressor(_COMPRESSION_LEVEL)
 _compressing = Lock()  # one at a time; each thread's own compressor would take a megabyte
@@ -56,16 +57,37 @@ class Conflict:
     claims: Mapping[int, Claim]
 
 
+class TakenOverError(Exception):
+    """The batch has another owner now: let go of it, and read its result later."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredBatch:
-    """A batch as it is kept: with its mails until it is resolved, then with its result."""
+    """A batch as it is kept: with its mails until it is resolved, then with its result.
+
+    Attributes:
+        sender: the sender's domain.
+        learned: what its owners learned of its parts.
+        laid_down: whether it is not being sent, and Resend has nothing of it.
+        unpinned: whether its members are claimed no more.
+        campaigns: of its mails, in their order; empty once it is resolved.
+    """
 
     payload: Payload | None
     result: BatchResult | None
     account: str
     sender: str
-    """The sender's domain."""
     age_s: float
+    learned: Learned
+    laid_down: bool = False
+    unpinned: bool = False
+    campaigns: tuple[str, ...] = ()
+
+    @property
+    def addresses(self) -> list[str]:
+        """The normalised addresses that its mails go to, in their order."""
+        mails = [] if self.payload is None else self.payload.mails()
+        return [orjson.loads(mail)["to"][0] for mail in mails]
 
 
 class Claims:
@@ -78,6 +100,8 @@ class Claims:
         self._load = GuardedScript(client, epoch, "load")
         self._adopt = GuardedScript(client, epoch, "adopt")
         self._lay_down = GuardedScript(client, epoch, "lay_down")
+        self._own = GuardedScript(client, epoch, "own")
+        self._unpin = GuardedScript(client, epoch, "unpin")
         self._resolve = GuardedScript(client, epoch, "resolve")
 
     def pin(
@@ -91,8 +115,11 @@ class Claims:
     ) -> Pinned | Conflict:
         """Claim the records' addresses and keep the payload, all or nothing, not one suppressed.
 
-        After an error of Redis the pin may have been made or not: pin again, under the same
-        batch id, and find out by the conflicts.
+        After an error of Redis the pin may have been made or not: pin the same again, under the
+        same batch id. A batch id is for one payload, for ever.
+
+        Raises:
+            TakenOverError: an earlier call pinned it, and somebody adopted it since.
         """
         addresses = [record.known_address for record in records]
         members = "".join(
@@ -108,6 +135,7 @@ class Claims:
             account,
             self._ttl_s,
             sender,
+            "\n".join(record.campaign_id for record in records),
         ]
         reply = self._pin(
             keys.organization_epoch(organization),
@@ -116,6 +144,8 @@ class Claims:
         )
         if reply[0] == b"pinned":
             return Pinned()
+        if reply[0] == b"taken over":
+            raise TakenOverError
         flat = cast(list[object], reply[2])
         claims = {
             cast(int, index): read_claim(cast(bytes, value))
@@ -125,10 +155,7 @@ class Claims:
 
     def load(self, organization: str, batch_id: str) -> StoredBatch | None:
         """Read a batch; None if the ledger does not have it."""
-        reply = self._load(
-            keys.organization_epoch(organization), [keys.batch(organization, batch_id)], []
-        )
-        return _read_batch(reply)
+        return _read_batch(self._run(self._load, organization, batch_id))
 
     def adopt(self, organization: str, batch_id: str, owner: str) -> StoredBatch | None:
         """Take a batch over, to send it again; None if the ledger does not have it.
@@ -138,39 +165,69 @@ class Claims:
         Args:
             owner: a name that no other adoption has.
         """
-        reply = self._adopt(
-            keys.organization_epoch(organization), [keys.batch(organization, batch_id)], [owner]
-        )
-        return _read_batch(reply)
+        return _read_batch(self._run(self._adopt, organization, batch_id, owner))
+
+    def own(
+        self, organization: str, batch_id: str, owner: str, learned: Learned | None = None
+    ) -> None:
+        """Check that a batch is still this owner's, and keep what it learned, if anything.
+
+        Args:
+            owner: as it was adopted; empty for who pinned it; so below.
+
+        Raises:
+            TakenOverError: it is not, or has a result.
+        """
+        text = b"" if learned is None else _write_learned(learned)
+        if self._run(self._own, organization, batch_id, owner, text)[0] != b"owned":
+            raise TakenOverError
 
     def lay_down(self, organization: str, batch_id: str, owner: str) -> bool:
         """Lay a batch down, all of whose calls by this owner were refused for certain.
 
-        True if nobody else can have sent it: whoever adopts it has a safe window of its own.
-
-        Args:
-            owner: as it was adopted; empty for who pinned it.
+        True if nobody else can have sent it: its members may be decided about anew.
         """
-        reply = self._lay_down(
-            keys.organization_epoch(organization),
-            [keys.batch(organization, batch_id)],
-            [owner],
-        )
-        return reply[0] == b"clean"
+        return self._run(self._lay_down, organization, batch_id, owner)[0] == b"clean"
 
-    def resolve(self, organization: str, batch_id: str, result: BatchResult) -> BatchResult | None:
+    def unpin(self, organization: str, batch_id: str, batch: StoredBatch) -> bool:
+        """Take the claims of a batch back that is laid down; False if it is not any more."""
+        reply = self._run(
+            self._unpin,
+            organization,
+            batch_id,
+            keys.claims_prefix(organization),
+            bytes.fromhex(batch_id),
+            "".join(f"{campaign}\n" for campaign in batch.campaigns),
+            b"".join(map(claim_field, batch.addresses)),
+            _UNPINNED_TTL_S,
+        )
+        return reply[0] == b"unpinned"
+
+    def resolve(
+        self, organization: str, batch_id: str, owner: str, result: BatchResult
+    ) -> BatchResult | None:
         """Store the result unless there is one, and return what is stored; the first writer wins.
 
         None if the ledger does not have the batch.
+
+        Raises:
+            TakenOverError: it is not this owner's any more, and has no result yet.
         """
-        reply = self._resolve(
-            keys.organization_epoch(organization),
-            [keys.batch(organization, batch_id)],
-            [_write_result(result), self._ttl_s],
+        reply = self._run(
+            self._resolve, organization, batch_id, owner, _write_result(result), self._ttl_s
         )
         if reply[0] == b"stored":
             return result
+        if reply[0] == b"taken over":
+            raise TakenOverError
         return None if reply[0] == b"lost" else read_result(cast(bytes, reply[1]))
+
+    def _run(
+        self, script: GuardedScript, organization: str, batch_id: str, *args: Argument
+    ) -> Reply:
+        return script(
+            keys.organization_epoch(organization), [keys.batch(organization, batch_id)], [*args]
+        )
 
 
 def claim_field(address: str) -> bytes:
@@ -191,17 +248,23 @@ def read_claim(value: bytes) -> Claim:
 
 
 def _read_batch(reply: Reply) -> StoredBatch | None:
-    _, body, result, account, sender, age_ms = cast(
-        tuple[bytes, bytes | None, bytes | None, bytes | None, bytes | None, int], reply
+    age_ms = cast(int, reply[1])
+    found = cast(list[bytes | None], reply[2:])
+    body, result, account, sender, learned, laid_down, unpinned, campaigns = found + [None] * (
+        8 - len(found)
     )
-    if account is None:
+    if account is None and unpinned is None:
         return None
     return StoredBatch(
         payload=None if body is None else _unpack(body),
         result=None if result is None else read_result(result),
-        account=account.decode(),
+        account=(account or b"").decode(),
         sender=(sender or b"").decode(),
         age_s=age_ms / 1000,
+        learned=_read_learned(learned),
+        laid_down=laid_down is not None,
+        unpinned=unpinned is not None,
+        campaigns=tuple(campaigns.decode().split("\n")) if campaigns else (),
     )
 
 
@@ -224,6 +287,19 @@ def _compress(plain: bytes) -> bytes:
 
 def _write_result(result: BatchResult) -> bytes:
     return _compress(orjson.dumps([result.attempts, [tuple(item) for item in result.items]]))
+
+
+def _write_learned(learned: Learned) -> bytes:
+    parts = {suffix: [tuple(item) for item in items] for suffix, items in learned.parts.items()}
+    return _compress(orjson.dumps([sorted(learned.refused), parts, learned.attempts]))
+
+
+def _read_learned(stored: bytes | None) -> Learned:
+    if stored is None:
+        return Learned()
+    refused, parts, attempts = orjson.loads(zstandard.decompress(stored))
+    items = {suffix: [ItemResult(*item) for item in part] for suffix, part in parts.items()}
+    return Learned(set(refused), items, attempts)
 
 
 def read_result(stored: bytes) -> BatchResult:

@@ -67,7 +67,9 @@ def claims_prefix(organization: str) -> str:
 
 
 def batch(organization: str, batch_id: str) -> str:
-    """Hash: `body` until resolved, then `result`; `pinned_at`, `account`, `count`."""
+    """Hash: `body`, `campaigns` and what was `learned` until resolved, then `result`; `pinned_at`,
+    `account`, `sender`; `owner`, unless it is who pinned it; `unsure` if an earlier owner may have
+    sent it; `laid_down`; or only `unpinned`."""
     return f"{{{organization}}}:batch:{batch_id}"
 
 

@@ -20,6 +20,12 @@ _TOGETHER = 0.99
 _NARROW = 100.0
 """Calls a second; above it one that leaves late is no matter."""
 
+LONGEST_PAUSE_S = 30.0
+"""The longest that an account's calls pause after one that was throttled; more is a hold."""
+
+_FURTHEST_S = 1.0
+"""The furthest slot that is given: who waits for one hears neither of a hold nor of its end."""
+
 _PAUSES_US = [round(circuit_pause_s(failures) * 1_000_000) for failures in range(1, 16)]
 """By how many calls failed in a row; the last one is the longest."""
 
@@ -53,8 +59,8 @@ class Departure:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """No slot: the account's circuit is open. Ask again after `wait_s`."""
+class Later:
+    """No slot yet: the account's circuit is open, or its calls pause. Ask again after `wait_s`."""
 
     wait_s: float
 
@@ -101,7 +107,7 @@ class Limiter:
         domain: str = "",
         successes: int = 0,
         despite_hold: bool = False,
-    ) -> Slot | Open | Held:
+    ) -> Slot | Later | Held:
         """Take the next free slot.
 
         Args:
@@ -117,14 +123,21 @@ class Limiter:
                 keys.account_health(account),
                 keys.account_holds(account),
             ],
-            [interval_us, successes, domain or "*", int(despite_hold)],
+            [
+                interval_us,
+                successes,
+                domain or "*",
+                int(despite_hold),
+                round(_FURTHEST_S * 1_000_000),
+                round(LONGEST_PAUSE_S * 1_000_000),
+            ],
         )
         if word == b"held":
             field = cast(bytes, numbers[0]).decode()
             return Held(None if field == "*" else field)
         wait_s = cast(int, numbers[0]) / 1_000_000
-        if word == b"open":
-            return Open(wait_s)
+        if word == b"later":
+            return Later(wait_s)
         return Slot(wait_s, cast(int, numbers[1]), cast(int, numbers[2]))
 
     def depart(self, account: str, requests_per_second: float) -> Departure | None:
@@ -154,7 +167,8 @@ class Limiter:
         )
 
     def pause(self, account: str, seconds: float) -> None:
-        """Let no slot of the account that is taken from now on begin within so many seconds."""
+        """Let no slot of the account that is taken from now on begin within so many seconds, at
+        most `LONGEST_PAUSE_S`."""
         self._pause(keys=[keys.account_limiter(account)], args=[round(seconds * 1_000_000)])
 
     def failed(self, account: str, batch_id: str) -> Health:

@@ -1,12 +1,13 @@
 -- Read a batch, without taking it over.
 -- KEYS: epoch of the slot, batch
 -- ARGV: epoch
--- Answers {'batch', body, result, account, sender, age in ms}, the first four false where absent,
--- or {'epoch'}.
+-- Answers {'batch', age in ms, body, result, account, sender, learned, laid_down, unpinned,
+-- campaigns}, all from the body on false where absent, or {'epoch'}.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {'epoch'}
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local batch = redis.call('HMGET', KEYS[2], 'body', 'result', 'account', 'sender', 'pinned_at')
-return {'batch', batch[1], batch[2], batch[3], batch[4], now - (batch[5] or now)}
+local age = now - (redis.call('HGET', KEYS[2], 'pinned_at') or now)
+return {'batch', age, unpack(redis.call('HMGET', KEYS[2], 'body', 'result', 'account', 'sender',
+  'learned', 'laid_down', 'unpinned', 'campaigns'))}

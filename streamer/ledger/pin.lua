@@ -1,13 +1,18 @@
 -- Claim every member and keep the batch's bytes, or, if one may not be mailed, write nothing.
 -- KEYS: epoch of the slot, suppression set, batch
 -- ARGV: epoch, claims prefix, batch id (12 bytes), members, claim fields (12 bytes each),
---       body, account, time to live in seconds, sender's domain
+--       body, account, time to live in seconds, sender's domain, the members' campaigns
 -- members: one line each: campaign TAB address TAB coordinates TAB batch id in hex, or nothing,
 --          whose claim it takes over, as that batch failed the recipient
--- Answers {'pinned'}, {'conflict', {suppressed indexes}, {index, claim, ...}},
--- or {'epoch'}. The claims' keys are of the slot of KEYS, as the prefix carries the hash tag.
+-- Answers {'pinned'}, {'conflict', {suppressed indexes}, {index, claim, ...}}, {'taken over'} for a
+-- batch that was pinned by an earlier call and adopted since, or {'epoch'}. The claims' keys are of
+-- the slot of KEYS, as the prefix carries the hash tag.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {'epoch'}
+end
+-- The reply of an earlier call was lost. What was pinned then stays what it is.
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  return {redis.call('HEXISTS', KEYS[3], 'owner') == 1 and 'taken over' or 'pinned'}
 end
 
 local function from_hex(text)
@@ -57,6 +62,7 @@ for i = 1, count do
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSET', KEYS[3], 'body', ARGV[6], 'account', ARGV[7], 'sender', ARGV[9], 'pinned_at', now)
+redis.call('HSET', KEYS[3], 'body', ARGV[6], 'account', ARGV[7], 'sender', ARGV[9],
+  'campaigns', ARGV[10], 'pinned_at', now)
 redis.call('EXPIRE', KEYS[3], ARGV[8])
 return {'pinned'}

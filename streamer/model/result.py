@@ -1,6 +1,6 @@
 """What came of a batch, mail by mail."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from streamer.model.reasons import Reason, Status
@@ -45,6 +45,23 @@ class BatchResult:
             else _failed(Reason(word), text, batch_id, attempts)
             for word, text in self.items
         ]
+
+
+@dataclass(slots=True)
+class Learned:
+    """What is known for certain of a batch that was refused as a whole and is sent in halves.
+
+    Attributes:
+        refused: the suffixes of the idempotency keys that were refused for their content: what
+            they stood for is sent in halves, and never under that key again. The batch's own
+            key has the empty suffix.
+        parts: by the suffix, what came of a half whose fate is known.
+        attempts: the calls that were made for it.
+    """
+
+    refused: set[str] = field(default_factory=set)
+    parts: dict[str, list[ItemResult]] = field(default_factory=dict)
+    attempts: int = 0
 
 
 def _failed(reason: Reason, detail: str | None, batch_id: str, attempts: int) -> Outcome:

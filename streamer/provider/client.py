@@ -30,6 +30,12 @@ class _Call:
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     left_at: float | None = None
+    may_leave: Callable[[], bool] = lambda: True
+    kept_back: bool = False
+
+
+class _KeptBackError(Exception):
+    """The call may not leave any more."""
 
 
 _call: ContextVar[_Call] = ContextVar("call")
@@ -47,6 +53,7 @@ class Answer:
         headers: the answer's headers, their names in lower case.
         left_at: when the whole request had been handed to the network; monotonic clock. None if
             it was not, or that is not known.
+        kept_back: whether the call did not leave, as it was too late for it.
     """
 
     status: int | None
@@ -55,6 +62,7 @@ class Answer:
     data: Mapping[str, object]
     headers: Mapping[str, str]
     left_at: float | None = None
+    kept_back: bool = False
 
 
 class ResendClient:
@@ -73,13 +81,20 @@ class ResendClient:
         resend.api_key = "set for each call"
         resend.default_http_client = _PooledClient(timeout_s, connections)
 
-    def send_batch(self, key: str, idempotency_key: str, body: bytes) -> Answer:
-        """POST a batch, in permissive mode: one bad recipient does not refuse the others."""
+    def send_batch(
+        self, key: str, idempotency_key: str, body: bytes, may_leave: Callable[[], bool]
+    ) -> Answer:
+        """POST a batch, in permissive mode: one bad recipient does not refuse the others.
+
+        Args:
+            may_leave: is asked when the connection stands, right before anything is written.
+        """
         options: resend.Batch.SendOptions = {
             "idempotency_key": idempotency_key,
             "batch_validation": "permissive",
         }
-        return _perform(_Call(key, body), lambda: resend.Batch.send([], options))
+        call = _Call(key, body, may_leave=may_leave)
+        return _perform(call, lambda: resend.Batch.send([], options))
 
     def check_key(self, key: str) -> Answer:
         """List the account's domains: a call that changes nothing, to see what the key is worth."""
@@ -100,11 +115,21 @@ def _perform(call: _Call, method: Callable[[], object]) -> Answer:
         _call.reset(token)
     headers = {key.lower(): value for key, value in call.headers.items()}
     data = data if isinstance(data, dict) else {}
-    return Answer(call.status, name, message, data, headers, call.left_at)
+    return Answer(call.status, name, message, data, headers, call.left_at, call.kept_back)
 
 
 class _NoticesLeaving:
-    """Notes when a call's request was on its way: a connection may have had to be opened first."""
+    """Asks whether a call may leave, and notes when its request was on its way: a connection may
+    have had to be opened first."""
+
+    def send(self, data: Any) -> None:  # http.client's own, whatever it takes
+        if self.sock is None:  # type: ignore[attr-defined]  # mixed into a connection
+            self.connect()  # type: ignore[attr-defined]  # likewise
+        call = _call.get()
+        if not call.may_leave():
+            call.kept_back = True
+            raise _KeptBackError("it is too late for this call")
+        super().send(data)  # type: ignore[misc]
 
     def request(self, *args: Any, **kwargs: Any) -> None:  # urllib3's own, whatever it takes
         super().request(*args, **kwargs)  # type: ignore[misc]  # mixed into a connection

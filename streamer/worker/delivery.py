@@ -8,7 +8,7 @@ from itertools import count
 
 from streamer import metrics
 from streamer.flow.batcher import Batcher
-from streamer.ledger.claims import Claims, Conflict, Pinned
+from streamer.ledger.claims import Claims, Conflict, Pinned, StoredBatch, TakenOverError
 from streamer.ledger.connection import Client
 from streamer.ledger.holds import BatchRef
 from streamer.ledger.limiter import Held, Slot
@@ -22,12 +22,12 @@ from streamer.model.record import Outcome, Parked, Record
 from streamer.model.result import BatchResult
 from streamer.provider.accounts import Accounts
 from streamer.settings import Settings
-from streamer.worker.batch import Batch, BatchState
+from streamer.worker.batch import Batch, BatchState, new_id
 from streamer.worker.decisions import Decisions, NotMailed
 from streamer.worker.holding import Holding
-from streamer.worker.sending import LaidDown, Sendable, Sender
-from streamer.worker.underway import Underway
-from streamer.worker.waiting import Waiting
+from streamer.worker.sending import LaidDown, PinnedBatch, Sender, adopted
+from streamer.worker.underway import Finished, Underway, Unpinned
+from streamer.worker.waiting import Waiting, deadline_clock
 from streamer.worker.work import Work, end_all
 
 Checkpoint = Callable[[str], None]
@@ -37,6 +37,9 @@ _STALE_S = 0.5
 _MOST_OTHERS = 3
 _FILL_S = 1.0
 _SPARE = 16
+_OTHER_OWNER_S = 10.0
+"""How long a batch is another owner's without a result until it is taken over from that one."""
+_LOOK_EVERY_S = 0.25
 
 
 def with_spare(room: int) -> int:
@@ -171,34 +174,36 @@ class Delivery:
 
     # Pinning
 
-    def _pin(self, work: Work, account: str) -> bool:
+    def _pin(self, work: Work, account: str) -> PinnedBatch | None:
         """Pin the batch, without those who turn out to be suppressed or claimed.
 
-        False if nobody is left.
+        None if nobody is left, or another worker has adopted it meanwhile.
         """
         batch = work.batch
         while batch.records:
             self._checkpoint("before_pin")
+            # A name of its own for each body that is tried: what was pinned never changes, and
+            # the reply that says so may be lost.
+            batch.id = new_id()
             batch.payload = Payload(batch.mails)
-            with metrics.PIN.time():
-                answer = self._waiting.for_redis(
-                    partial(
-                        self._claims.pin,
-                        batch.organization,
-                        batch.id,
-                        account,
-                        batch.sender,
-                        batch.records,
-                        batch.payload,
-                    )
-                )
+            ref = BatchRef(batch.organization, batch.id)
+            pin = partial(
+                self._claims.pin, *ref, account, batch.sender, batch.records, batch.payload
+            )
+            asked_at = deadline_clock()
+            try:
+                with metrics.PIN.time():
+                    answer = self._waiting.for_redis(pin)
+            except TakenOverError:
+                work.adoptions[batch.id] = list(zip(batch.empty(), count()))
+                return None
             if isinstance(answer, Pinned):
                 self._checkpoint("after_pin")
                 batch.state = BatchState.PINNED
-                return True
+                return PinnedBatch(ref, account, batch.sender, batch.payload, "", asked_at)
             self._drop_conflicts(work, answer)
             self._fill(work)
-        return False
+        return None
 
     def _drop_conflicts(self, work: Work, conflict: Conflict) -> None:
         items = conflict.suppressed | conflict.claims.keys()
@@ -234,20 +239,31 @@ class Delivery:
         if time.monotonic() - asked > _STALE_S:
             # Campaigns were paused meanwhile, or have expired.
             self._screen(work, batch.empty())
-        if self._pin(work, account):
-            self._deliver_pinned(work, account, slot)
+        pinned = self._pin(work, account)
+        if pinned is not None:
+            self._deliver_pinned(work, pinned, slot)
 
-    def _deliver_pinned(self, work: Work, account: str, slot: Slot) -> None:
+    def _deliver_pinned(self, work: Work, pinned: PinnedBatch, slot: Slot) -> None:
         batch = work.batch
         work.end_twins(time.time())
         batch.state = BatchState.SENDING
-        ref = BatchRef(batch.organization, batch.id)
-        sendable = Sendable(ref, account, batch.sender, batch.payload, 0.0)
-        result = self._underway.once(
-            batch.id, partial(self._send_and_resolve, sendable, owner="", slot=slot)
-        )
+        result = self._underway.once(batch.id, partial(self._send_own, pinned, slot))
         batch.state = BatchState.RESOLVED
-        end_all(zip(batch.records, count()), batch.id, result)
+        self._end(batch.organization, batch.id, list(zip(batch.records, count())), result)
+
+    def _send_own(self, pinned: PinnedBatch, slot: Slot) -> Finished:
+        try:
+            return self._send_and_resolve(pinned, slot)
+        except TakenOverError:
+            return self._finish(pinned.ref, is_others=True)
+
+    def _end(
+        self, organization: str, batch_id: str, claimed: list[tuple[Record, int]], result: Finished
+    ) -> None:
+        if result is Unpinned.UNPINNED:
+            self._batcher.put_back(organization, [record for record, _ in claimed])
+        else:
+            end_all(claimed, batch_id, result)
 
     def _adopt_all(self, work: Work) -> None:
         for batch_id, claimed in work.adoptions.items():
@@ -257,28 +273,63 @@ class Delivery:
         """End records by the batch that carried them before this worker had them."""
         ref = BatchRef(organization, batch_id)
         result = self._underway.once(batch_id, partial(self._finish, ref))
-        end_all(claimed, batch_id, result)
+        self._end(organization, batch_id, claimed, result)
 
-    def _finish(self, ref: BatchRef) -> BatchResult | Parked | None:
-        stored = self._waiting.for_redis(partial(self._claims.load, *ref))
-        if stored is not None and stored.payload is not None:
+    def _finish(self, ref: BatchRef, is_others: bool = False) -> Finished:
+        """See a batch through that is in the ledger.
+
+        Args:
+            is_others: whether another owner is at it: the result is waited for then, and the
+                batch is taken over only if that one does not get on.
+        """
+        patience = time.monotonic() + _OTHER_OWNER_S
+        while True:
+            stored = self._waiting.for_redis(partial(self._claims.load, *ref))
+            if stored is None:
+                return None
+            if stored.unpinned:
+                return Unpinned.UNPINNED
+            if stored.payload is None:
+                return stored.result
             scope = self._holding.scope_of(stored.account, stored.sender)
             if scope is not None:  # nobody is the batch's owner meanwhile
                 return Parked(scope)
-            owner = secrets.token_hex(8)
-            stored = self._waiting.for_redis(partial(self._claims.adopt, *ref, owner))
-            if stored is not None and stored.payload is not None:
-                batch = Sendable(ref, stored.account, stored.sender, stored.payload, stored.age_s)
-                return self._send_and_resolve(batch, owner, slot=None)
-        return None if stored is None else stored.result
+            if stored.laid_down:
+                # Resend has nothing of it: who was suppressed, or cancelled, since is not mailed.
+                self._waiting.for_redis(partial(self._claims.unpin, *ref, stored))
+                continue
+            if is_others and time.monotonic() < patience:
+                self._waiting.sleep(_LOOK_EVERY_S)
+                continue
+            try:
+                batch = self._take_over(ref)
+                if batch is not None:
+                    return self._send_and_resolve(batch, slot=None)
+            except TakenOverError:
+                is_others, patience = True, time.monotonic() + _OTHER_OWNER_S
+
+    def _take_over(self, ref: BatchRef) -> PinnedBatch | None:
+        """Adopt a batch; None if it has a result, or is gone."""
+        owner = secrets.token_hex(8)
+
+        def adopt() -> tuple[float, StoredBatch | None]:
+            asked_at = deadline_clock()
+            return asked_at, self._claims.adopt(*ref, owner)
+
+        asked_at, stored = self._waiting.for_redis(adopt)
+        if stored is None or stored.payload is None:
+            return None
+        return adopted(stored, ref, stored.payload, owner, asked_at)
 
     def _send_and_resolve(
-        self, batch: Sendable, owner: str, slot: Slot | None
+        self, batch: PinnedBatch, slot: Slot | None
     ) -> BatchResult | Parked | None:
         result = self._sender.send(batch, slot)
         self._checkpoint("after_post")
         if isinstance(result, LaidDown):
             if result.untouched:
-                self._waiting.for_redis(partial(self._claims.lay_down, *batch.ref, owner))
+                self._waiting.for_redis(partial(self._claims.lay_down, *batch.ref, batch.owner))
             return result.parked
-        return self._waiting.for_redis(partial(self._claims.resolve, *batch.ref, result))
+        return self._waiting.for_redis(
+            partial(self._claims.resolve, *batch.ref, batch.owner, result)
+        )

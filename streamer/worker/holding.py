@@ -53,8 +53,11 @@ class Holding:
         except UNREACHABLE:
             self._set(account, state)  # the next answer says it again
 
-    def put(self, account: str, domain: str | None, hold: Hold, batch: BatchRef) -> None:
-        """Hold an account, or a sender's domain, after an answer to the batch.
+    def put(self, account: str, domain: str | None, hold: Hold, batch: BatchRef | None) -> None:
+        """Hold an account, or a sender's domain, after an answer to a batch.
+
+        Args:
+            batch: the batch, if it can test the hold.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.

@@ -104,6 +104,7 @@ class Pipeline:
             settings.delivery,
             accounts,
             ResendClient(settings.api_url, settings.delivery.timeout_s, senders),
+            claims,
             limiter,
             holding,
             self._waiting,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Thread
 
-from streamer.ledger.claims import Claims
+from streamer.ledger.claims import Claims, TakenOverError
 from streamer.ledger.connection import UNREACHABLE
 from streamer.ledger.epoch import LedgerLostError
 from streamer.ledger.holds import OUTAGE, BatchRef, Hold
@@ -14,8 +14,8 @@ from streamer.model.reasons import Reason
 from streamer.model.result import BatchResult, ItemResult
 from streamer.provider.answers import Again, Conflicting, OnHold, Throttled
 from streamer.worker.holding import Holding
-from streamer.worker.sending import Sendable, Sender
-from streamer.worker.waiting import StoppedError, Waiting
+from streamer.worker.sending import PinnedBatch, Sender, adopted
+from streamer.worker.waiting import StoppedError, Waiting, deadline_clock
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Prober:
             elif self._is_over(account, domain, hold, batch):
                 logger.info("a test call got through", extra={"account": account})
                 self._holding.over(account, domain)
-        except (StoppedError, *UNREACHABLE):
+        except (StoppedError, TakenOverError, *UNREACHABLE):
             pass  # another worker's turn comes
         except LedgerLostError as error:
             logger.error("the hold was not tested", extra={"cause": str(error)})
@@ -70,11 +70,12 @@ class Prober:
         """Send the batch once; what comes of it is the batch's result, as if its records were
         here: they find it when they come back."""
         owner = secrets.token_hex(8)
+        asked_at = deadline_clock()
         stored = self._claims.adopt(*ref, owner)
-        if stored is None or stored.payload is None:
+        if stored is None or stored.payload is None or stored.learned.refused:
             self._holding.forget(account, domain, ref)
             return False
-        batch = Sendable(ref, stored.account, stored.sender, stored.payload, stored.age_s)
+        batch = adopted(stored, ref, stored.payload, owner, asked_at)
         answer = self._sender.test_hold(batch)
         if isinstance(answer, OnHold | Throttled):
             self._claims.lay_down(*ref, owner)
@@ -90,10 +91,12 @@ class Prober:
             answer = _all(batch, Reason.IDEMPOTENCY_CONFLICT, answer.detail)
             self._holding.forget(account, domain, ref)
         if isinstance(answer, BatchResult):
-            self._claims.resolve(*ref, answer)
+            self._claims.resolve(*ref, owner, answer)
             return answer.items[0].word != Reason.WINDOW_CLOSED
-        return True  # refused for its content: whoever adopts it finds the guilty ones
+        # Refused for its content: its members are decided about anew when they come back.
+        self._claims.lay_down(*ref, owner)
+        return True
 
 
-def _all(batch: Sendable, reason: Reason, detail: str) -> BatchResult:
+def _all(batch: PinnedBatch, reason: Reason, detail: str) -> BatchResult:
     return BatchResult(1, [ItemResult.of(reason, detail)] * len(batch.payload))

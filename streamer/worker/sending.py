@@ -6,8 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Lock
 from typing import NamedTuple, NoReturn
@@ -18,14 +18,15 @@ from streamer.flow.rate import allowed_rate
 from streamer.flow.retry import Backoff
 from streamer.flow.troubles import Troubles
 from streamer.flow.verdicts import Trouble
+from streamer.ledger.claims import Claims, StoredBatch
 from streamer.ledger.connection import UNREACHABLE
 from streamer.ledger.holds import OUTAGE, BatchRef, By, Hold
-from streamer.ledger.limiter import Held, Limiter, Open, Slot
+from streamer.ledger.limiter import LONGEST_PAUSE_S, Held, Later, Limiter, Slot
 from streamer.model.parking import Scope
 from streamer.model.payload import Payload
 from streamer.model.reasons import Reason
 from streamer.model.record import Parked
-from streamer.model.result import BatchResult, ItemResult
+from streamer.model.result import BatchResult, ItemResult, Learned
 from streamer.provider.accounts import Accounts, NoKeyError
 from streamer.provider.answers import (
     ACCEPTED,
@@ -53,6 +54,11 @@ _ASK_AGAIN_S = 1.0
 _LATE_S = 0.003
 """A call that leaves later than that is told to those that come behind it."""
 _READINGS = 3
+RATE_LIMITED = "rate_limit_exceeded"
+_OWNED_S = 5.0
+"""For so long after a batch was known to be its owner's may calls for it leave."""
+_ALONE_AFTER_S = _OWNED_S + 1.0
+"""So long after a batch was adopted no call of an earlier owner's can still arrive anywhere."""
 
 
 class LaidDown(NamedTuple):
@@ -66,20 +72,46 @@ class LaidDown(NamedTuple):
     untouched: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Sendable:
-    """A pinned batch.
+@dataclass(slots=True)
+class PinnedBatch:
+    """A batch that its owner sends. Times are seconds on the clock of `deadline_clock`.
 
     Attributes:
         sender: the domain that its mails come from.
-        age_s: since it was pinned.
+        owner: as it was adopted; empty for who pinned it.
+        asked_at: when the ledger was asked that knew it as this owner's; so long, at least, it
+            has been.
+        age_s: since it was pinned, at `asked_at`.
+        alone_from: from when on no call of an earlier owner's can arrive.
+        learned: what is known of its parts.
     """
 
     ref: BatchRef
     account: str
     sender: str
     payload: Payload
-    age_s: float
+    owner: str
+    asked_at: float
+    age_s: float = 0.0
+    alone_from: float = 0.0
+    learned: Learned = field(default_factory=Learned)
+
+
+def adopted(
+    batch: StoredBatch, ref: BatchRef, payload: Payload, owner: str, asked_at: float
+) -> PinnedBatch:
+    """A batch that was adopted just now; `asked_at` as in `PinnedBatch`."""
+    return PinnedBatch(
+        ref,
+        batch.account,
+        batch.sender,
+        payload,
+        owner,
+        asked_at,
+        batch.age_s,
+        deadline_clock() + _ALONE_AFTER_S,
+        batch.learned,
+    )
 
 
 class Sender:
@@ -90,6 +122,7 @@ class Sender:
         settings: Delivery,
         accounts: Accounts,
         client: ResendClient,
+        claims: Claims,
         limiter: Limiter,
         holding: Holding,
         waiting: Waiting,
@@ -97,13 +130,14 @@ class Sender:
         self._settings = settings
         self._accounts = accounts
         self._client = client
+        self._claims = claims
         self._limiter = limiter
         self._holding = holding
         self._waiting = waiting
         self._lock = Lock()
         self._turns: dict[str, Lock] = {}
-        self._open_until: dict[str, float] = {}
-        """When this worker asks again for a slot of an account whose circuit was open."""
+        self._ask_at: dict[str, float] = {}
+        """When this worker asks again for a slot of an account that had none."""
         self._successes: Counter[str] = Counter()
         self.troubles = Troubles(settings.set_aside_s)
         """Of the organizations whose batches it sends."""
@@ -124,23 +158,23 @@ class Sender:
         killed, that one is lost, and not all that its threads could have queued up for.
 
         Args:
-            while_open: called each time that the account's circuit was found open.
+            while_open: called each time that there is none for a while.
         """
         asked = time.monotonic()
         while True:
             with self._turns.setdefault(account, Lock()):
-                open_s = self._open_until.get(account, 0.0) - time.monotonic()
-                if open_s <= 0:
+                wait_s = self._ask_at.get(account, 0.0) - time.monotonic()
+                if wait_s <= 0:
                     slot = self._take_slot(account, sender, despite_hold)
-                    if not isinstance(slot, Open):
+                    if not isinstance(slot, Later):
                         metrics.THROTTLED.labels(account).inc(time.monotonic() - asked)
                         return slot
-                    open_s = min(slot.wait_s, _ASK_AGAIN_S)
-                    self._open_until[account] = time.monotonic() + open_s
+                    wait_s = min(slot.wait_s, _ASK_AGAIN_S)
+                    self._ask_at[account] = time.monotonic() + wait_s
             while_open()
-            self._waiting.sleep(open_s)
+            self._waiting.sleep(wait_s)
 
-    def _take_slot(self, account: str, sender: str, despite_hold: bool) -> Slot | Open | Held:
+    def _take_slot(self, account: str, sender: str, despite_hold: bool) -> Slot | Later | Held:
         with self._lock:
             successes = self._successes.pop(account, 0)
         rate = self._rate(account)
@@ -150,78 +184,106 @@ class Sender:
             self._waiting.sleep(slot.wait_s)
         return slot
 
-    def send(self, batch: Sendable, slot: Slot | None = None) -> BatchResult | LaidDown:
+    def send(self, batch: PinnedBatch, slot: Slot | None = None) -> BatchResult | LaidDown:
         """Send a pinned batch, and return what came of each of its mails.
 
-        The batch is `window_closed` when it becomes older than the safe window.
+        What is not known when it becomes older than the safe window is `window_closed`.
 
         Args:
             slot: for the first call, if the caller took one.
+
+        Raises:
+            TakenOverError: it is another's now.
         """
-        course = _Course(batch, deadline_clock() + self._settings.safe_window_s, slot)
+        course = _Course(batch, self._settings.safe_window_s, slot)
         try:
-            items = self._send(batch.ref.batch_id, batch.payload, course)
+            items = self._send("", batch.payload, course)
         except _LayDown as laid_down:
             return LaidDown(laid_down.parked, not course.unsure)
         finally:
             self.troubles.ended(*batch.ref, time.monotonic())
-        return BatchResult(course.attempts, items)
+        return BatchResult(batch.learned.attempts, items)
 
-    def test_hold(self, batch: Sendable) -> BatchResult | Verdict | None:
+    def test_hold(self, batch: PinnedBatch) -> BatchResult | Verdict | None:
         """Make the one call that tests a hold.
 
         Returns the batch's result if it has one now, None if its safe window closed before the
         call, or what the answer means.
-        """
-        if batch.age_s >= self._settings.safe_window_s:
-            return None
-        self.take_slot(batch.account, batch.sender, despite_hold=True)
-        answer = self._call(batch.account, batch.ref.batch_id, batch.payload)
-        verdict = judge(answer, len(batch.payload))
-        if isinstance(verdict, Taken):
-            return BatchResult(1, verdict.items)
-        return verdict
 
-    def _send(self, key: str, payload: Payload, course: "_Course") -> list[ItemResult]:
-        verdict = self._until_definite(key, payload, course)
-        if isinstance(verdict, Taken):
-            return verdict.items
-        if isinstance(verdict, Refused):
-            if len(payload) == 1:
-                return [ItemResult.of(Reason.REJECTED, verdict.detail)]
+        Raises:
+            TakenOverError: it is another's now.
+        """
+        course = _Course(batch, self._settings.safe_window_s, None)
+        while deadline_clock() < course.deadline:
+            self.take_slot(batch.account, batch.sender, despite_hold=True)
+            answer = self._call(batch.ref.batch_id, batch.payload, course)
+            if answer.kept_back:
+                continue
+            verdict = judge(answer, len(batch.payload))
+            return BatchResult(1, verdict.items) if isinstance(verdict, Taken) else verdict
+        return None
+
+    def _send(self, suffix: str, payload: Payload, course: "_Course") -> list[ItemResult]:
+        """Send what an idempotency key stands for, the batch's own with this suffix."""
+        learned = course.batch.learned
+        if suffix in learned.parts:
+            return learned.parts[suffix]
+        if suffix not in learned.refused:
+            verdict = self._until_definite(course.batch.ref.batch_id + suffix, payload, course)
+            if not isinstance(verdict, Refused) or len(payload) == 1:
+                items = _items(verdict, len(payload))
+                if suffix:
+                    learned.parts[suffix] = items
+                    self._keep_learned(course)
+                return items
             # Some mail spoils the others. The halves' keys follow from this one's and their
-            # bytes from the pinned ones, so that whoever repeats this after a crash repeats
-            # the same calls.
-            first, second = payload.halves()
-            return self._send(f"{key}.0", first, course) + self._send(f"{key}.1", second, course)
-        if isinstance(verdict, Conflicting):
-            logger.error(
-                "Resend has another payload under this idempotency key: what became of the "
-                "batch is not known",
-                extra={"account": course.batch.account, "batch": key},
+            # bytes from the pinned ones. Whoever adopts the batch must know that it is in halves:
+            # sent as a whole, should the refusal be over, the first half would go out twice.
+            learned.refused.add(suffix)
+            self._keep_learned(course)
+        first, second = payload.halves()
+        return self._send(f"{suffix}.0", first, course) + self._send(f"{suffix}.1", second, course)
+
+    def _keep_learned(self, course: "_Course") -> None:
+        """Keep with the batch what is known of its parts, as its owner."""
+        course.batch.asked_at = self._waiting.for_redis(
+            partial(_own, self._claims, course.batch, course.batch.learned)
+        )
+
+    def _stay_owner(self, course: "_Course") -> None:
+        """Make sure that the batch is this owner's for long enough to make a call."""
+        if deadline_clock() - course.batch.asked_at > _OWNED_S / 2:
+            course.batch.asked_at = self._waiting.for_redis(
+                partial(_own, self._claims, course.batch)
             )
-            return [ItemResult.of(Reason.IDEMPOTENCY_CONFLICT, verdict.detail)] * len(payload)
-        return [verdict] * len(payload)
 
     def _until_definite(
         self, key: str, payload: Payload, course: "_Course"
     ) -> Taken | Refused | Conflicting | ItemResult:
-        account = course.batch.account
+        batch = course.batch
+        account = batch.account
+        course.begin_key()
         failures = unreadable = 0
         while True:
             self._await_slot(key, course)
-            if deadline_clock() >= course.deadline:
+            called_at = deadline_clock()
+            if called_at >= course.deadline:
                 logger.error(
                     "the safe window closed on a batch whose fate is not known",
                     extra={"account": account, "batch": key, "trouble": course.trouble},
                 )
                 detail = f"the last trouble was {course.trouble}"
                 return ItemResult.of(Reason.WINDOW_CLOSED, detail)
-            answer = self._call(account, key, payload)
+            answer = self._call(key, payload, course)
+            if answer.kept_back:
+                continue
             verdict = judge(answer, len(payload))
-            course.attempts += not isinstance(verdict, Throttled)
+            batch.learned.attempts += not isinstance(verdict, Throttled)
             if isinstance(verdict, Throttled):
-                course.trouble = "rate_limit_exceeded"
+                course.trouble = RATE_LIMITED
+                if verdict.after_s > LONGEST_PAUSE_S:
+                    until = datetime.now(UTC) + timedelta(seconds=verdict.after_s)
+                    self._hold(course, OnHold(RATE_LIMITED, answer.message), until)
                 pause = max(verdict.after_s, _BLIND_PAUSE_S)
                 self._waiting.for_redis(partial(self._limiter.pause, account, pause))
             elif isinstance(verdict, OnHold):
@@ -236,8 +298,18 @@ class Sender:
                 if given_up is not None:
                     return given_up
                 self._waiting.sleep(_TROUBLE.delay(failures, random.random, verdict.after_s))
+            elif isinstance(verdict, Refused) and called_at < batch.alone_from:
+                # A call of an earlier owner's may arrive after this one and be taken: asked once
+                # more, when none can arrive any more, the key answers for that one too.
+                self._waiting.sleep(max(0.0, batch.alone_from - deadline_clock()))
             else:
-                course.unsure |= isinstance(verdict, Taken)
+                if isinstance(verdict, Conflicting):
+                    logger.error(
+                        "Resend has another payload under this idempotency key: what became of "
+                        "the batch is not known",
+                        extra={"account": account, "batch": key},
+                    )
+                course.unsure |= not isinstance(verdict, Refused)
                 self._got_through(account, course)
                 return verdict
 
@@ -259,7 +331,14 @@ class Sender:
             self._accounts.requests_per_second(account), self._holding.limit(account)
         )
 
-    def _call(self, account: str, key: str, payload: Payload) -> Answer:
+    def _call(self, key: str, payload: Payload, course: "_Course") -> Answer:
+        """Make one call; it is kept back if it could not leave in time.
+
+        Raises:
+            TakenOverError: the batch is another's now.
+        """
+        batch = course.batch
+        account = batch.account
         try:
             api_key = self._accounts.key(account)
         except NoKeyError as error:
@@ -269,8 +348,14 @@ class Sender:
         departure = self._waiting.for_redis(depart)
         if departure is not None:
             self._waiting.sleep(departure.wait_s)
+        self._stay_owner(course)
+        leave_by = min(course.deadline, batch.asked_at + _OWNED_S)
         started = time.perf_counter()
-        answer = self._client.send_batch(api_key, key, payload.body)
+        answer = self._client.send_batch(
+            api_key, key, payload.body, may_leave=lambda: deadline_clock() < leave_by
+        )
+        if answer.kept_back:
+            return answer
         metrics.SEND.observe(time.perf_counter() - started)
         if departure is not None and answer.left_at is not None:
             late_s = answer.left_at - asked - departure.wait_s
@@ -296,7 +381,7 @@ class Sender:
             with self._lock:
                 self._successes[account] += 1
 
-    def _hold(self, course: "_Course", verdict: OnHold) -> None:
+    def _hold(self, course: "_Course", verdict: OnHold, until: datetime | None = None) -> NoReturn:
         """Hold the account, or the sender's domain, and lay the batch down."""
         batch = course.batch
         domain = batch.sender if verdict.of_sender else None
@@ -306,9 +391,11 @@ class Sender:
             reason=verdict.why,
             detail=verdict.detail,
             since=now,
-            until=verdicts.hold_until(verdict.why, now),
+            until=until or verdicts.hold_until(verdict.why, now),
         )
-        self._waiting.for_redis(lambda: self._holding.put(batch.account, domain, hold, batch.ref))
+        # What is in halves cannot test it: it is no one call any more.
+        test_with = None if batch.learned.refused else batch.ref
+        self._waiting.for_redis(lambda: self._holding.put(batch.account, domain, hold, test_with))
         raise _LayDown(Parked(Scope.of_hold(batch.account, domain)))
 
     def _in_trouble(
@@ -350,7 +437,7 @@ class Sender:
         now = time.monotonic()
         is_first = course.first_failure is None
         since, successes_then = course.first_failure = course.first_failure or (now, successes)
-        age_s = course.age_s(now)
+        age_s = course.age_s()
         trouble = Trouble(now - since, age_s, successes - successes_then, others_failing)
         course.last_trouble = trouble
         if not is_first:
@@ -372,7 +459,7 @@ class Sender:
             return
         now = time.monotonic()
         since, _ = course.first_failure
-        trouble = replace(course.last_trouble, lasting_s=now - since, age_s=course.age_s(now))
+        trouble = replace(course.last_trouble, lasting_s=now - since, age_s=course.age_s())
         if trouble.is_its_own and trouble.sets_aside(self._settings.set_aside_s, self.pressed):
             self._set_aside(key, course, trouble.age_s)
 
@@ -398,23 +485,47 @@ class _Course:
     """What the calls for one batch share.
 
     Attributes:
+        deadline: no call for it leaves later.
         unsure: Resend may have taken something of it.
-        first_failure: when, and how many successes the account had then.
+        first_failure: of the key that is being sent: when, and how many successes the account
+            had then.
         failures_before: calls of the account in a row that had failed when the slot was taken.
     """
 
-    def __init__(self, batch: Sendable, window_from: float, slot: Slot | None) -> None:
+    def __init__(self, batch: PinnedBatch, safe_window_s: float, slot: Slot | None) -> None:
         self.batch = batch
-        self.deadline = window_from - batch.age_s
+        self.deadline = batch.asked_at + safe_window_s - batch.age_s
         self.slot = slot
-        self.attempts = 0
-        self.unsure = False
+        self.unsure = bool(batch.learned.parts)
         self.failed = False
         self.trouble = "no call was made"
+        self.failures_before = 0
+        self._pinned_at = batch.asked_at - batch.age_s
+        self.begin_key()
+
+    def begin_key(self) -> None:
+        """A key is about to be sent: how it fares says nothing of how others did."""
         self.first_failure: tuple[float, int] | None = None
         self.last_trouble: Trouble | None = None
-        self.failures_before = 0
-        self._started = time.monotonic()
 
-    def age_s(self, now: float) -> float:
-        return self.batch.age_s + now - self._started
+    def age_s(self) -> float:
+        """Seconds since the batch was pinned."""
+        return deadline_clock() - self._pinned_at
+
+
+def _own(claims: Claims, batch: PinnedBatch, learned: Learned | None = None) -> float:
+    """Check that the batch is its owner's, and keep what it learned; returns since when it is."""
+    asked_at = deadline_clock()
+    claims.own(*batch.ref, batch.owner, learned)
+    return asked_at
+
+
+def _items(verdict: Taken | Refused | Conflicting | ItemResult, count: int) -> list[ItemResult]:
+    """What a definite answer says of each mail of a key."""
+    if isinstance(verdict, Taken):
+        return verdict.items
+    if isinstance(verdict, Refused):
+        return [ItemResult.of(Reason.REJECTED, verdict.detail)] * count
+    if isinstance(verdict, Conflicting):
+        return [ItemResult.of(Reason.IDEMPOTENCY_CONFLICT, verdict.detail)] * count
+    return [verdict] * count

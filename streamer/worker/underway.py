@@ -3,10 +3,21 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from enum import Enum
 from threading import Lock
 
 from streamer.model.record import Parked
 from streamer.model.result import BatchResult
+
+
+class Unpinned(Enum):
+    """A batch that is no more: its members are to be decided about anew."""
+
+    UNPINNED = "unpinned"
+
+
+Finished = BatchResult | Parked | Unpinned | None
+"""What came of a batch; None if the ledger does not have it."""
 
 
 class Underway:
@@ -14,17 +25,15 @@ class Underway:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._results: dict[str, Future[BatchResult | Parked | None]] = {}
+        self._results: dict[str, Future[Finished]] = {}
         self._since: dict[str, float] = {}
 
-    def once(
-        self, batch_id: str, deliver: Callable[[], BatchResult | Parked | None]
-    ) -> BatchResult | Parked | None:
+    def once(self, batch_id: str, deliver: Callable[[], Finished]) -> Finished:
         """Deliver the batch, or wait for the thread that is at it."""
         with self._lock:
             other = self._results.get(batch_id)
             if other is None:
-                mine: Future[BatchResult | Parked | None] = Future()
+                mine: Future[Finished] = Future()
                 self._results[batch_id] = mine
                 self._since[batch_id] = time.monotonic()
         if other is not None:

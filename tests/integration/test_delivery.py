@@ -2,14 +2,16 @@
 
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 import pytest
+from redis import exceptions
 
 from streamer.flow.batcher import Batcher
-from streamer.ledger.claims import Claims
-from streamer.ledger.connection import connect
+from streamer.ledger import keys
+from streamer.ledger.claims import Claims, Conflict, Pinned
+from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import Holds
 from streamer.ledger.limiter import Limiter
@@ -17,9 +19,9 @@ from streamer.ledger.probe import Probes
 from streamer.model.event import parse
 from streamer.model.payload import Payload
 from streamer.model.reasons import Status
-from streamer.model.record import Coordinates, Outcome, Record
+from streamer.model.record import Coordinates, Outcome, Parked, Record
 from streamer.provider.client import ResendClient
-from streamer.sandbox import DEFAULT_KEY, SandboxProcess
+from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
 from streamer.settings import Redis as RedisSettings
 from streamer.settings import Settings
 from streamer.stack import Redis
@@ -54,33 +56,119 @@ class _DuplicatesWithoutEnd(Batcher):
         return [_record(organization, next(self._offsets), "had@example.com") for _ in range(count)]
 
 
-def test_who_is_new_does_not_wait_for_all_duplicates_to_be_looked_at(
-    make_redis: Callable[[], Redis], sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class _LosesReplies(Claims):
+    """The first pin is made, and its reply lost."""
+
+    def __init__(self, client: Client, epoch: Epoch) -> None:
+        super().__init__(client, epoch, 90_000)
+        self._pins = count()
+
+    def pin(
+        self,
+        organization: str,
+        batch_id: str,
+        account: str,
+        sender: str,
+        records: Sequence[Record],
+        payload: Payload,
+    ) -> Pinned | Conflict:
+        answer = super().pin(organization, batch_id, account, sender, records, payload)
+        if next(self._pins) == 0:
+            raise exceptions.TimeoutError("the reply is lost")
+        return answer
+
+
+@pytest.fixture
+def client(make_redis: Callable[[], Redis]) -> Iterator[Client]:
+    one = connect(RedisSettings(url=make_redis().url))
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def make_delivery(
+    client: Client, sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Delivery]:
+    """Deliveries of one Redis, to the sandbox."""
     monkeypatch.setenv("RESEND_API_KEY", DEFAULT_KEY)
     monkeypatch.setenv("STREAMER_UNSUBSCRIBE__REQUIRED", "false")
     settings = Settings()
-    client = connect(RedisSettings(url=make_redis().url))
     epoch, accounts, waiting = Epoch.establish(client, ()), make_accounts(settings), Waiting()
-    claims, limiter = Claims(client, epoch, 90_000), Limiter(client, epoch)
+    limiter = Limiter(client, epoch)
+    resend = ResendClient(sandbox.url, 30.0, 1)
+
+    def make(
+        batcher: Batcher, make_claims: Callable[[Client, Epoch], Claims] = _claims
+    ) -> Delivery:
+        claims = make_claims(client, epoch)
+        holding = Holding(Holds(client), limiter, accounts, 30.0)
+        return Delivery(
+            settings,
+            client,
+            Probes(client, epoch),
+            claims,
+            make_composer(settings),
+            accounts,
+            Sender(settings.delivery, accounts, resend, claims, limiter, holding, waiting),
+            holding,
+            batcher,
+            waiting,
+            no_checkpoint,
+        )
+
+    return make
+
+
+def _claims(client: Client, epoch: Epoch) -> Claims:
+    return Claims(client, epoch, 90_000)
+
+
+def test_a_pin_whose_reply_is_lost_is_made_once(
+    make_delivery: Callable[..., Delivery], sandbox: SandboxProcess
+) -> None:
+    """Pinned again with what is next in the queue, its first members would be `sent` unmailed."""
+    organization = f"org-{secrets.token_hex(4)}"
+    records = [_record(organization, n, f"user{n}@example.com") for n in range(200)]
+    batcher = Batcher(100, 0.0)
+    batcher.add(records[100:])
+    delivery = make_delivery(batcher, _LosesReplies)
+    delivery.run(organization, records[:100])
+    delivery.run(organization, batcher.take(organization, 100))
+    mailed = {each.email_id: each.address for each in sandbox.acceptances()}
+    assert len(mailed) == 200
+    for record in records:
+        assert isinstance(record.ending, Outcome)
+        assert mailed[record.ending.email_id or ""] == record.address
+
+
+def test_who_is_suppressed_while_their_batch_is_laid_down_is_not_mailed(
+    make_delivery: Callable[..., Delivery], client: Client, sandbox: SandboxProcess
+) -> None:
+    organization = f"org-{secrets.token_hex(4)}"
+    records = [_record(organization, n, f"user{n}@example.com") for n in range(2)]
+    batcher = Batcher(100, 0.0)
+    sandbox.order(Faults(quota="daily"))
+    make_delivery(batcher).run(organization, records)
+    assert all(isinstance(record.ending, Parked) for record in records)
+    sandbox.calm()
+    client.sadd(keys.suppressed(organization), "user0@example.com")
+    client.delete(keys.account_holds("default"))
+    again = [_record(organization, n, f"user{n}@example.com") for n in range(2)]
+    later = make_delivery(batcher)
+    later.run(organization, again)
+    later.run(organization, batcher.take(organization, 100))
+    outcomes = [record.ending for record in again if isinstance(record.ending, Outcome)]
+    assert [outcome.reason for outcome in outcomes] == ["suppressed", None]
+    assert [each.address for each in sandbox.acceptances()] == ["user1@example.com"]
+
+
+def test_who_is_new_does_not_wait_for_all_duplicates_to_be_looked_at(
+    make_delivery: Callable[..., Delivery],
+) -> None:
     organization = f"org-{secrets.token_hex(4)}"
     had = _record(organization, 0, "had@example.com")
-    claims.pin(organization, secrets.token_hex(12), "default", "a.test", [had], Payload([b"{}"]))
-    holding = Holding(Holds(client), limiter, accounts, 30.0)
-    resend = ResendClient(sandbox.url, 30.0, 1)
-    delivery = Delivery(
-        settings,
-        client,
-        Probes(client, epoch),
-        claims,
-        make_composer(settings),
-        accounts,
-        Sender(settings.delivery, accounts, resend, limiter, holding, waiting),
-        holding,
-        _DuplicatesWithoutEnd(),
-        waiting,
-        no_checkpoint,
-    )
+    make_delivery(Batcher(100, 0.0)).run(organization, [had])
+    delivery = make_delivery(_DuplicatesWithoutEnd())
     new = _record(organization, 1_000_000, "new@example.com")
     thread = threading.Thread(target=delivery.run, args=(organization, [new]), daemon=True)
     thread.start()
@@ -88,4 +176,3 @@ def test_who_is_new_does_not_wait_for_all_duplicates_to_be_looked_at(
     assert not thread.is_alive()
     assert isinstance(new.ending, Outcome)
     assert new.ending.status is Status.SENT
-    client.close()

@@ -2,6 +2,7 @@
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
@@ -12,7 +13,7 @@ from streamer.ledger import keys
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch, LedgerLostError
 from streamer.ledger.holds import BatchRef, By, Hold, Holds, Release, Turn
-from streamer.ledger.limiter import Held, Limiter, Open, Slot
+from streamer.ledger.limiter import Held, Later, Limiter, Slot
 from streamer.settings import Redis as RedisSettings
 from streamer.stack import Redis, Stack
 
@@ -76,7 +77,7 @@ def test_the_script_s_pauses_are_those_of_the_rule(
         assert health.failures == failures
         assert _pause_s(client, account) == pytest.approx(circuit_pause_s(failures))
     answer = limiter.take(account, FAST)
-    assert isinstance(answer, Open)
+    assert isinstance(answer, Later)
     assert 0 < answer.wait_s <= circuit_pause_s(19)
 
 
@@ -89,8 +90,8 @@ def test_the_circuit_opens_for_all_workers_and_a_success_closes_it_at_once(
         assert each.failed(account, "b").failures == number
     assert isinstance(limiter.take(account, FAST), Slot)
     _open(limiter, account)
-    assert isinstance(limiter.take(account, FAST), Open)
-    assert isinstance(other.take(account, FAST), Open)
+    assert isinstance(limiter.take(account, FAST), Later)
+    assert isinstance(other.take(account, FAST), Later)
     assert other.failed(account, "b").failing_s < 60
     other.succeeded(account)
     for each in (limiter, other):
@@ -143,7 +144,7 @@ def _now_us(client: Client) -> int:
 
 def test_an_account_s_circuit_is_its_own(limiter: Limiter, account: str) -> None:
     _open(limiter, account)
-    assert isinstance(limiter.take(account, FAST), Open)
+    assert isinstance(limiter.take(account, FAST), Later)
     assert isinstance(limiter.take(f"{account}-2", FAST), Slot)
 
 
@@ -153,7 +154,7 @@ def test_successes_of_a_worker_are_counted_with_its_slots(limiter: Limiter, acco
     assert limiter.successes(account) == 7
     # They were calls that began before: they do not close the circuit.
     _open(limiter, account)
-    assert isinstance(limiter.take(account, FAST, successes=1), Open)
+    assert isinstance(limiter.take(account, FAST, successes=1), Later)
     assert limiter.failed(account, "b").successes == 8
 
 
@@ -232,9 +233,9 @@ def test_a_pause_holds_all_workers_back_and_never_shortens_one(
 ) -> None:
     limiter.pause(account, 30.0)
     other.pause(account, 1.0)
-    slot = other.take(account, FAST)
-    assert isinstance(slot, Slot)
-    assert 25 < slot.wait_s <= 30
+    later = other.take(account, FAST)
+    assert isinstance(later, Later)
+    assert 25 < later.wait_s <= 30
 
 
 def test_the_limit_that_answers_name_is_known_to_all(
@@ -283,3 +284,20 @@ def test_a_slot_of_another_ledger_is_noticed(
     client.set(keys.account_epoch(account), "another")
     with pytest.raises(LedgerLostError):
         limiter.take(account, FAST)
+
+
+def test_a_clock_of_redis_that_was_put_back_stops_no_calls(
+    client: Client, limiter: Limiter, account: str
+) -> None:
+    assert isinstance(limiter.take(account, 10.0), Slot)
+    limiter.failed(account, "b")
+    ahead = round((time.time() + 7200) * 1_000_000)
+    client.set(keys.account_limiter(account), ahead)
+    client.hset(keys.account_health(account), mapping={"probe_at": ahead, "pause": 200_000})
+    later = limiter.take(account, 10.0)
+    assert isinstance(later, Later)
+    assert later.wait_s <= 0.2
+    client.hdel(keys.account_health(account), "probe_at", "pause")
+    slot = limiter.take(account, 10.0)
+    assert isinstance(slot, Slot)
+    assert slot.wait_s < 0.2

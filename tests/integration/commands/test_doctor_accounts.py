@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from streamer.cli import app
 from streamer.flow.verdicts import OUTAGE_FAILURES, circuit_pause_s
 from streamer.ledger import answers, campaigns
+from streamer.ledger.claims import Claims
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import BatchRef, By, Hold, Holds
 from streamer.ledger.limiter import Limiter
@@ -23,8 +24,8 @@ from streamer.provider.client import ResendClient
 from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
 from streamer.settings import Account, Delivery
 from streamer.worker.holding import Holding
-from streamer.worker.sending import Sendable, Sender
-from streamer.worker.waiting import Waiting
+from streamer.worker.sending import PinnedBatch, Sender
+from streamer.worker.waiting import Waiting, deadline_clock
 from tests.kit.world import World, wait_until
 
 Findings = Mapping[str, dict[str, str]]
@@ -185,13 +186,15 @@ def test_an_answer_that_cannot_be_noted_fails_no_call(
 
     noted: list[str] = []
     monkeypatch.setenv("RESEND_API_KEY", DEFAULT_KEY)
-    mute = Mute(own_world.redis, Epoch.establish(own_world.redis, ()))
+    epoch = Epoch.establish(own_world.redis, ())
+    mute, claims = Mute(own_world.redis, epoch), Claims(own_world.redis, epoch, 90_000)
     accounts = Accounts({"default": Account(api_key_env="RESEND_API_KEY")})
     holding = Holding(Holds(own_world.redis), mute, accounts, 1.0)
     client = ResendClient(sandbox.url, 10.0, 1)
-    sender = Sender(Delivery(), accounts, client, mute, holding, Waiting())
+    sender = Sender(Delivery(), accounts, client, claims, mute, holding, Waiting())
     mail = orjson.dumps({"from": "a@acme.test", "to": "b@b.test", "subject": "s", "text": "t"})
-    batch = Sendable(BatchRef("acme", "b1"), "default", "acme.test", Payload([mail]), 0.0)
+    ref, payload = BatchRef("acme", "b1"), Payload([mail])
+    batch = PinnedBatch(ref, "default", "acme.test", payload, "", deadline_clock())
     sandbox.order(Faults(quota="monthly"))
     assert isinstance(sender.test_hold(batch), OnHold)
     sandbox.calm()
