@@ -555,11 +555,13 @@ def test_invalid_idempotent_request(own_world: World) -> None:
     assert str(verdict.value).splitlines() == ["4. 1 calls repeated a key with another payload"]
 
 
-def test_killed_while_it_looks_for_the_guilty_one_it_repeats_the_same_calls(
-    own_world: World,
+@pytest.mark.parametrize("is_over", [False, True], ids=["it is refused still", "it is over"])
+def test_killed_while_it_looks_for_the_guilty_one_the_next_goes_on_there(
+    own_world: World, is_over: bool
 ) -> None:
+    """Sent as a whole again, with the refusal over, halves that were taken would go out twice."""
     sandbox = own_world.sandbox
-    guilty_one = "user37@example.com"
+    guilty_one = "user87@example.com"
     sandbox.order(Faults(guilty=frozenset({guilty_one}), latency_ms=150))
     own_world.produce((own_world.event(number) for number in range(100)), partition=0)
     doomed = own_world.start_worker()
@@ -567,17 +569,22 @@ def test_killed_while_it_looks_for_the_guilty_one_it_repeats_the_same_calls(
     doomed.kill()
     assert doomed.process.returncode == -signal.SIGKILL
     wait_until(lambda: sandbox.stats().in_flight == 0, 10, "no call is under way")
+    assert sandbox.stats().accepted >= 50
     before = [call.idempotency_key for call in sandbox.calls()]
     assert 6 <= len(before) < MOST_CALLS_TO_FIND_ONE_OF_A_HUNDRED
+    if is_over:
+        sandbox.calm()
     with own_world.worker():
-        own_world.await_endings(100, 30)
+        own_world.await_endings(100, 40)
     after = [call.idempotency_key for call in sandbox.calls()][len(before) :]
-    assert after[: len(before)] == before
-    assert len(after) == len(set(after)) <= MOST_CALLS_TO_FIND_ONE_OF_A_HUNDRED
+    # The last one's answer may not have been kept yet; and what is refused to who adopted the
+    # batch is asked once more.
+    assert len(set(before) & set(after)) <= 1
+    assert len(set(before) | set(after)) <= MOST_CALLS_TO_FIND_ONE_OF_A_HUNDRED
     stats = sandbox.stats()
-    assert stats.replays > 0
-    assert (stats.accepted, stats.accepted_twice, sandbox.repeats()) == (99, 0, [])
-    assert own_world.words() == {("sent", None): 99, ("failed", "rejected"): 1}
+    assert (stats.accepted_twice, sandbox.repeats()) == (0, [])
+    rejected = {} if is_over else {("failed", "rejected"): 1}
+    assert own_world.words() == {("sent", None): 100 - len(rejected), **rejected}
     own_world.judge()
 
 
