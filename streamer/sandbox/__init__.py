@@ -4,6 +4,7 @@
         ...                                     # RESEND_API_URL = sandbox.url, key re_sandbox
         sandbox.order(Faults(error_after_percent=20))
         sandbox.order(Faults(outage="unavailable"), account="default")
+        sandbox.play(Play(status=400, body="API key is invalid", times=3))
         sandbox.calm()
         assert sandbox.stats().accepted_twice == 0
 
@@ -11,20 +12,20 @@ The contents, by what you want to do:
 
 - start one: `SandboxProcess` (a process of its own, for tests and the bench), `Sandbox` (inside
   an event loop), `serve` (the command line); with `AccountSpec`, `Rules`, `Config`, `Clock`
-- make trouble: `Faults`, one field each
+- make trouble: `Faults`, one field each, or `Play`, an answer to the letter
 - ask what happened: `Stats`, `Acceptance`, `Call`, `Repeat`
 - failures of its own: `SandboxError`, `UnknownAccountError`
 
 Over HTTP it answers `POST /emails/batch`, `GET /domains` and `GET /api-keys` as Resend does, and
 beside that, without a key: `GET /` and `GET /mails/ID` (pages), `GET /stats`,
 `GET /_sandbox/acceptances|calls|repeats` (JSON lines), and
-`POST /_sandbox/faults|limit|advance|calm|expire|reset` (JSON, in force when it answers).
+`POST /_sandbox/faults|play|limit|advance|calm|expire|reset` (JSON, in force when it answers).
 """
 
 from streamer.sandbox.clock import Clock
 from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config, Rules
 from streamer.sandbox.control import UnknownAccountError
-from streamer.sandbox.faults import Faults
+from streamer.sandbox.faults import Faults, Play
 from streamer.sandbox.process import SandboxError, SandboxProcess
 from streamer.sandbox.server import Sandbox, serve
 from streamer.sandbox.tally import Acceptance, AccountStats, Call, Repeat, Stats
@@ -39,6 +40,7 @@ __all__ = [
     "Clock",
     "Config",
     "Faults",
+    "Play",
     "Repeat",
     "Rules",
     "Sandbox",

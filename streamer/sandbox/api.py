@@ -11,8 +11,8 @@ from streamer.sandbox.accounts import Account, Accounts, Reading
 from streamer.sandbox.clock import Clock
 from streamer.sandbox.config import Config
 from streamer.sandbox.errors import Problem
-from streamer.sandbox.faults import Dice, FaultBook, Faults, names
-from streamer.sandbox.http import Answer, Request
+from streamer.sandbox.faults import Dice, FaultBook, Faults, Play, Script, names
+from streamer.sandbox.http import JSON, Answer, Request
 from streamer.sandbox.idempotency import Finding, Memory, Stored
 from streamer.sandbox.tally import Call, Tally
 
@@ -44,6 +44,7 @@ class Api:
         self._rules = config.rules
         self._clock = clock
         self._dice = Dice(config.seed)
+        self.script = Script(self._dice)
         self._ordered = asyncio.Event()
 
     def order(self, faults: Faults, account: str | None) -> None:
@@ -52,8 +53,9 @@ class Api:
         self._wake()
 
     def calm(self) -> None:
-        """Back to the faults it was started with."""
+        """Back to the faults it was started with; nothing is played any more."""
         self.faults.calm()
+        self.script.clear()
         self._wake()
 
     def _wake(self) -> None:
@@ -88,7 +90,12 @@ class Api:
         return outcome.answer
 
     async def _outcome(self, request: Request, key: str, account: Account | None) -> _Outcome:
-        faults = self.faults.of(account.name if account is not None else None)
+        name = account.name if account is not None else None
+        faults = self.faults.of(name)
+        play = self.script.next(name, key, accepts=False)
+        if play is not None:
+            await self._latency(faults, 1.0)
+            return _Outcome(_played(play), name=play.name)
         if faults.outage == "drop":
             return _Outcome(_CUT, name="cut")
         if faults.outage == "unavailable":
@@ -106,6 +113,9 @@ class Api:
             outcome = _refused(errors.too_fast(reading.limit))
         else:
             outcome = await self._routed(request, key, account)
+        play = self.script.next(name, key, accepts=True)
+        if play is not None:
+            return replace(outcome, answer=_played(play), name=play.name)
         # Read again: an order may have come while the call was running.
         faults = self.faults.of(account.name)
         return _with_headers(outcome, self._headers(faults, reading, account))
@@ -333,6 +343,12 @@ def _any_named(read: batch.Batch, listed: frozenset[str]) -> bool:
 def _bearer(authorization: str) -> str:
     scheme, _, key = authorization.partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _played(play: Play) -> Answer:
+    headers = {name.lower(): value for name, value in play.headers.items()}
+    content_type = headers.pop("content-type", JSON)
+    return Answer(play.status, play.body.encode(), content_type, headers, play.cut_at)
 
 
 def _refused(problem: Problem) -> _Outcome:

@@ -10,7 +10,7 @@ from streamer.sandbox import page
 from streamer.sandbox.api import Api
 from streamer.sandbox.clock import Clock
 from streamer.sandbox.errors import METHOD_NOT_ALLOWED, NOT_FOUND, Problem
-from streamer.sandbox.faults import Faults
+from streamer.sandbox.faults import Faults, Play
 from streamer.sandbox.http import JSON, Answer, Request
 from streamer.sandbox.tally import Acceptance, Call, Repeat, Stats, Tally
 
@@ -24,6 +24,15 @@ class FaultOrder(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     faults: Faults
+    account: str | None = None
+
+
+class PlayOrder(BaseModel):
+    """Body of `POST /_sandbox/play`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    plays: list[Play]
     account: str | None = None
 
 
@@ -61,6 +70,12 @@ class Control:
         """Change the fields given in `faults`, for one account or for all."""
         self._check(account)
         self._api.order(faults, account)
+
+    def play(self, plays: Sequence[Play], account: str | None = None) -> None:
+        """Play answers to the letter, to the calls of one account or of all."""
+        self._check(account)
+        for play in plays:
+            self._api.script.add(play, account)
 
     def set_limit(self, limit: int | None, account: str | None = None) -> None:
         """Change requests a second of one account or of all, from the next call on."""
@@ -124,6 +139,9 @@ class Control:
                 case "/_sandbox/faults":
                     order = FaultOrder.model_validate_json(bytes(request.body))
                     self.order(order.faults, order.account)
+                case "/_sandbox/play":
+                    played = PlayOrder.model_validate_json(bytes(request.body))
+                    self.play(played.plays, played.account)
                 case "/_sandbox/limit":
                     limit = LimitOrder.model_validate_json(bytes(request.body))
                     self.set_limit(limit.limit, limit.account)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -62,6 +63,75 @@ class Faults(BaseModel):
     """200 and accepted, but one id is missing."""
     ratelimit_headers: Literal["right", "missing", "wrong", "garbled"] = "right"
     """`missing` leaves out `retry-after` too; `wrong` promises a thousandfold limit."""
+
+
+class Play(BaseModel):
+    """An answer to give to the letter, in the place of the sandbox's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: Annotated[int, Field(ge=200, le=599)]
+    headers: dict[str, str] = Field(default_factory=dict)
+    """In lower case. Without a `content-type` it says JSON, as Resend does."""
+    body: str = ""
+    name: str = "played"
+    """What it is called in `Call.name` and in the counts."""
+    times: Annotated[int, Field(ge=1)] | None = None
+    """To how many calls; None: until `calm`."""
+    percent: Percent = 100
+    """Of the calls that it is meant for, at random."""
+    api_key: str | None = None
+    """Calls with this API key alone; None: with any, also an unknown one."""
+    accepts: bool = False
+    """Whether the call is worked off first: only its answer gets lost, for this one. Otherwise
+    nothing is sent, and no idempotency key is remembered."""
+    cut_at: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Close the connection after that share of the body; 0: before anything is written."""
+
+
+@dataclass(slots=True)
+class _Part:
+    play: Play
+    account: str | None
+    left: int | None
+
+
+class Script:
+    """The answers that were ordered to the letter, in the order in which they were."""
+
+    def __init__(self, dice: "Dice") -> None:
+        self._dice = dice
+        self._parts: list[_Part] = []
+
+    def add(self, play: Play, account: str | None) -> None:
+        """Play an answer to the calls of one account, or of all."""
+        self._parts.append(_Part(play, account, play.times))
+
+    def next(self, account: str | None, api_key: str, *, accepts: bool) -> Play | None:
+        """The answer to this call, which uses it up by one.
+
+        Args:
+            account: None for a caller without a known account.
+            accepts: whether the call was worked off.
+        """
+        for part in self._parts:
+            play = part.play
+            if (
+                play.accepts is accepts
+                and part.account in (None, account)
+                and play.api_key in (None, api_key)
+                and self._dice.falls(play.percent)
+            ):
+                if part.left is not None:
+                    part.left -= 1
+                    if not part.left:
+                        self._parts.remove(part)
+                return play
+        return None
+
+    def clear(self) -> None:
+        """Play nothing any more."""
+        self._parts.clear()
 
 
 class FaultBook:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 JSON = "application/json; charset=utf-8"
 _MAX_HEAD = 65_536
+_PHRASES: Mapping[int, str] = {each.value: each.phrase for each in HTTPStatus}
 
 
 @dataclass(slots=True, frozen=True)
@@ -208,8 +209,9 @@ def head_of(
 ) -> bytes:
     """Status line and headers; without a length the body comes in chunks."""
     size = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
+    phrase = _PHRASES.get(status, "Unknown")
     lines = [
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        f"HTTP/1.1 {status} {phrase}",
         f"content-type: {content_type}",
         size,
     ]

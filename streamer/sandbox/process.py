@@ -10,8 +10,8 @@ import urllib3
 from pydantic import BaseModel, TypeAdapter
 
 from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config, Rules
-from streamer.sandbox.control import AdvanceOrder, FaultOrder, LimitOrder
-from streamer.sandbox.faults import Faults
+from streamer.sandbox.control import AdvanceOrder, FaultOrder, LimitOrder, PlayOrder
+from streamer.sandbox.faults import Faults, Play
 from streamer.sandbox.tally import Acceptance, Call, Repeat, Stats
 
 _Row = TypeVar("_Row", Acceptance, Call, Repeat)
@@ -142,8 +142,15 @@ class SandboxProcess:
             FaultOrder(faults=faults, account=account),
         )
 
+    def play(self, *plays: Play, account: str | None = None) -> None:
+        """Give these answers, to the letter, to the next calls of one account or of all.
+
+        The first that is meant for a call is its answer; where none is, the sandbox gives its own.
+        """
+        self._post("play", PlayOrder(plays=list(plays), account=account))
+
     def calm(self) -> None:
-        """Back to the faults it was started with (none, or a latency)."""
+        """Back to the faults it was started with (none, or a latency); nothing is played."""
         self._post("calm")
 
     def set_limit(self, limit: int | None, account: str | None = None) -> None:

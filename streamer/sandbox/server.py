@@ -12,7 +12,7 @@ from streamer.sandbox.api import Api
 from streamer.sandbox.clock import Clock
 from streamer.sandbox.config import Config
 from streamer.sandbox.control import Control
-from streamer.sandbox.faults import Faults
+from streamer.sandbox.faults import Faults, Play
 from streamer.sandbox.http import Answer, HttpProtocol, Request
 from streamer.sandbox.tally import Acceptance, Call, Repeat, Stats, Tally
 
@@ -83,8 +83,12 @@ class Sandbox:
         """Change the faults given in `faults`, for one account or for all; the others stay."""
         self._control.order(faults, account)
 
+    def play(self, *plays: Play, account: str | None = None) -> None:
+        """Give these answers, to the letter, to the next calls of one account or of all."""
+        self._control.play(plays, account)
+
     def calm(self) -> None:
-        """Back to the faults it was started with (none, or a latency)."""
+        """Back to the faults it was started with (none, or a latency); nothing is played."""
         self._api.calm()
 
     def set_limit(self, limit: int | None, account: str | None = None) -> None:

@@ -6,7 +6,7 @@ import orjson
 import pytest
 import urllib3
 
-from streamer.sandbox import Faults, SandboxError, SandboxProcess
+from streamer.sandbox import Faults, Play, SandboxError, SandboxProcess
 from tests.integration.sandbox.client import INVALID_TO, Client, mail, wait_until
 
 
@@ -171,4 +171,64 @@ def test_an_order_that_makes_no_sense_is_refused(client: Client, sandbox: Sandbo
         sandbox.order(Faults(hang_s=1), account="nobody")
     body = orjson.dumps({"faults": {"error_before_percent": 101}})
     assert client.call("POST", "/_sandbox/faults", body).error == (422, "invalid_order")
+    assert client.send([mail()]).status == 200
+
+
+PAGE = "<html><body><h1>Bad Request</h1></body></html>"
+HTML = {"content-type": "text/html; charset=UTF-8", "server": "gate"}
+
+
+def test_an_answer_is_played_to_the_letter_to_the_next_calls(
+    client: Client, sandbox: SandboxProcess
+) -> None:
+    sandbox.play(Play(status=400, headers=HTML, body=PAGE, times=2), Play(status=599, times=1))
+    for _ in range(2):
+        reply = client.send([mail()], key="k")
+        assert (reply.status, reply.raw) == (400, PAGE.encode())
+        assert HTML.items() <= reply.headers.items()
+    assert client.send([mail()], key="k").status == 599
+    assert client.send([mail()], key="k").status == 200
+    stats = sandbox.stats()
+    assert (stats.accepted, stats.replays) == (1, 0)
+    assert stats.answers == {"400:played": 2, "599:played": 1, "200": 1}
+
+
+def test_an_answer_is_played_to_one_key_or_one_account(
+    client: Client, sandbox: SandboxProcess
+) -> None:
+    dead = Play(status=403, body='{"message":"API key is not active"}', api_key="re_slow_2")
+    sandbox.play(dead)
+    sandbox.play(Play(status=402), account="free")
+    other = {key: Client(sandbox.url, key).send([mail()]).status for key in KEYS}
+    assert other == {"re_sandbox": 200, "re_slow_1": 200, "re_slow_2": 403, "re_free": 402}
+    sandbox.calm()
+    assert Client(sandbox.url, "re_slow_2").send([mail()]).status == 200
+    with pytest.raises(SandboxError, match="no account 'nobody'"):
+        sandbox.play(dead, account="nobody")
+
+
+KEYS = ("re_sandbox", "re_slow_1", "re_slow_2", "re_free")
+
+
+def test_an_answer_is_played_to_a_share_of_calls(client: Client, sandbox: SandboxProcess) -> None:
+    sandbox.play(Play(status=451, percent=50))
+    statuses = [client.send([mail()]).status for _ in range(60)]
+    assert 15 < statuses.count(451) < 45
+
+
+def test_an_answer_is_played_after_acceptance(client: Client, sandbox: SandboxProcess) -> None:
+    sandbox.play(Play(status=502, headers=HTML, body=PAGE, accepts=True, times=1))
+    assert client.send([mail()], key="k").status == 502
+    assert sandbox.stats().accepted == 1
+    assert client.send([mail()], key="k").status == 200
+    assert (sandbox.stats().accepted, sandbox.stats().replays) == (1, 1)
+
+
+@pytest.mark.parametrize("cut_at", [0, 0.5])
+def test_an_answer_that_is_played_is_cut(
+    client: Client, sandbox: SandboxProcess, cut_at: float
+) -> None:
+    sandbox.play(Play(status=422, body=PAGE, cut_at=cut_at, times=1))
+    with pytest.raises(urllib3.exceptions.HTTPError):
+        client.send([mail()])
     assert client.send([mail()]).status == 200
