@@ -7,6 +7,7 @@ from pydantic import ConfigDict, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
 from streamer.mail.templates import RenderError, Templates
+from streamer.model.address import InvalidAddressError, check_sender
 from streamer.model.campaign import Definition, Message
 from streamer.settings import Mail
 
@@ -65,6 +66,10 @@ def from_fields(fields: dict[str, JsonValue]) -> Definition:
 def _checked(strict: _Strict) -> Definition:
     templates = Templates(Mail().max_bytes)
     faults = []
+    try:
+        check_sender(strict.from_)
+    except InvalidAddressError as error:
+        faults.append(f"from: {error}; write it as Acme <news@example.com>")
     for field, source in _sources(strict):
         try:
             templates.check(source)

@@ -2,13 +2,15 @@
 
 import re
 import unicodedata
-from email.utils import parseaddr
 from functools import lru_cache
 
 import idna
 
 MAX_LENGTH = 254
 MAX_LOCAL_LENGTH = 64
+# NFC makes one character of four at most. Of a longer text no address can come, and composing a
+# long run of combining marks takes minutes, as its time grows with the square of the length.
+_MOST_GIVEN = 4 * MAX_LENGTH
 
 # RFC 5322 atext and the dot: no quotes, no comments, no brackets, so no display name either.
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}\Z")
@@ -32,22 +34,48 @@ def normalise(text: str) -> str:
         InvalidAddressError: no ASCII local part of at most 64 characters, no dot in the domain,
             a domain that IDNA refuses, more than 254 characters, or a display name.
     """
-    address = text.strip().lower()
+    given = text.strip()
+    if len(given) > _MOST_GIVEN:
+        raise InvalidAddressError(f"more than {MAX_LENGTH} characters")
+    address = given.lower()
     # Nearly every address is plain ASCII and needs nothing more. A label with hyphens in its
     # third and fourth place is either Punycode, which must be checked, or reserved.
     if len(address) <= MAX_LENGTH and "--" not in address and _PLAIN.match(address):
         return address
-    return _normalise_fully(text)
+    return _normalise_fully(given)
 
 
-@lru_cache(maxsize=1024)
 def sender_domain(sender: str) -> str:
-    """The domain of a `from` field, in lower case; empty if it has none."""
-    return parseaddr(sender)[1].rpartition("@")[2].lower()
+    """The domain of a `from` field, in lower case; empty if it has none.
+
+    What is in the last angle brackets is the address. Without any it is the whole, less a comment
+    at its end. Names are written without the quotes that RFC 5322 wants around a comma, an `@` or
+    a bracket: whoever reads them by its grammar takes a part of the name for the address.
+    """
+    text = sender.strip()
+    if text.endswith(")"):
+        text = text[: text.rfind("(")].rstrip()
+    if text.endswith(">"):
+        text = text[text.rfind("<") + 1 : -1]
+    return text.rpartition("@")[2].strip().lower() if "@" in text else ""
 
 
-def _normalise_fully(text: str) -> str:
-    address = unicodedata.normalize("NFC", text.strip())
+def check_sender(sender: str) -> None:
+    """Pass a `from` field with an address whose domain can be one.
+
+    Raises:
+        InvalidAddressError: it has none.
+    """
+    domain = sender_domain(sender)
+    if not domain:
+        raise InvalidAddressError("no address in it")
+    if len(domain) > MAX_LENGTH:
+        raise InvalidAddressError(f"more than {MAX_LENGTH} characters")
+    _ascii_domain(domain)
+
+
+def _normalise_fully(given: str) -> str:
+    address = unicodedata.normalize("NFC", given)
     local, at, domain = address.rpartition("@")
     if not at:
         raise InvalidAddressError("no @")

@@ -1,10 +1,17 @@
 """Addresses: one form for each, and nothing that is no address."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.model.address import InvalidAddressError, normalise
+from streamer.model.address import (
+    InvalidAddressError,
+    check_sender,
+    normalise,
+    sender_domain,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +80,79 @@ def test_any_text_is_refused_or_brought_into_a_form_that_stays(text: str) -> Non
 @given(st.from_regex(r"\A[A-Za-z0-9.+-]{1,64}@([a-z0-9]{1,20}\.){1,3}[a-z]{2,6}\Z"))
 def test_plain_addresses_are_taken(text: str) -> None:
     assert normalise(text) == text.lower()
+
+
+# Composing marks takes time with the square of their number: this many would take minutes.
+@pytest.mark.parametrize("length", [1017, 1_000_000])
+def test_what_is_too_long_for_any_address_is_not_looked_at(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> str:
+        raise AssertionError
+
+    marks = "e\u0301\u0327" * (length // 3 + 1)
+    with monkeypatch.context() as patched:
+        patched.setattr("unicodedata.normalize", never)
+        patched.setattr("idna.encode", never)
+        for text in (marks, f"ann@{marks}.example", f"{marks}@example.com", "a" * length):
+            with pytest.raises(InvalidAddressError, match="more than 254"):
+                normalise(text)
+
+
+def test_blanks_and_decomposed_letters_do_not_make_an_address_too_long() -> None:
+    decomposed = unicodedata.normalize("NFD", "ế" * 20 + "각" * 10)
+    domain = f"{decomposed}.{'b' * 60}.{'c' * 60}.example"
+    expected = normalise(f"ann@{unicodedata.normalize('NFC', domain)}")
+    assert normalise(f"{' ' * 2000}ann@{domain}\n{' ' * 2000}") == expected
+
+
+@given(st.text(min_size=1).map(lambda text: unicodedata.normalize("NFC", text)))
+def test_the_bound_leaves_room_for_whatever_nfc_composes(text: str) -> None:
+    for form in ("NFD", "NFC"):
+        assert len(unicodedata.normalize(form, text)) <= 4 * len(text)
+
+
+@pytest.mark.parametrize(
+    ("sender", "domain"),
+    [
+        ("news@example.com", "example.com"),
+        ("Acme <news@News.Example.com>", "news.example.com"),
+        ("Acme, Inc. <n@news.example.com>", "news.example.com"),
+        ("Me @ Acme <n@news.example.com>", "news.example.com"),
+        ("Acme [news] <n@news.example.com>", "news.example.com"),
+        ("Acme (news <n@news.example.com>", "news.example.com"),
+        ("<a@b.test> <n@news.example.com> ", "news.example.com"),
+        ('"Acme, <Inc.>" <n@news.example.com>', "news.example.com"),
+        ("Acme; Inc. <n@news.example.com> (news)", "news.example.com"),
+        ("n@news.example.com (Acme)", "news.example.com"),
+        ("< n@news.example.com >", "news.example.com"),
+        ("Acme", ""),
+        ("Acme <news>", ""),
+        ("", ""),
+    ],
+)
+def test_the_domain_of_a_sender(sender: str, domain: str) -> None:
+    assert sender_domain(sender) == domain
+
+
+@given(st.text(max_size=50), st.sampled_from(["", " ", " (c)", "\t"]))
+def test_no_name_changes_the_domain_of_a_sender(name: str, end: str) -> None:
+    assert sender_domain(f"{name} <n@News.example.com>{end}") == "news.example.com"
+
+
+@given(st.text())
+def test_a_sender_has_a_domain_or_is_refused(sender: str) -> None:
+    try:
+        check_sender(sender)
+    except InvalidAddressError:
+        return
+    assert sender_domain(sender)
+
+
+@pytest.mark.parametrize(
+    "sender",
+    ["Acme", "Acme <news>", "a@b", "a@", "Acme <a@exam ple.com>", "a@" + "b." * 9999 + "com"],
+)
+def test_a_sender_without_a_domain(sender: str) -> None:
+    with pytest.raises(InvalidAddressError):
+        check_sender(sender)
