@@ -1,6 +1,7 @@
 """From a recipient and a campaign's message to the bytes of one mail in Resend's batch."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -30,7 +31,8 @@ class Composer:
     """Makes mails; may be called from any thread.
 
     Args:
-        links: None to send without unsubscribe headers; `unsubscribe_url` is undefined then.
+        links: None to add no unsubscribe headers: the message's own are kept, and
+            `unsubscribe_url` is undefined.
         max_bytes: of one mail, as JSON.
     """
 
@@ -121,7 +123,8 @@ class Composer:
         )
         shared = self._prepared.get(key)
         if shared is None:
-            shared = _share(event, message)
+            ours = _OURS if self._links is not None else ()
+            shared = _share(event, message, ours)
             with self._lock:
                 if len(self._prepared) >= _MOST_PREPARED:
                     del self._prepared[next(iter(self._prepared))]
@@ -145,7 +148,8 @@ def clean_line(text: str) -> str:
     return _CONTROLS.sub("", _LINE_BREAKS.sub(" ", text))
 
 
-def _share(event: RecipientEvent, message: Message) -> _Shared:
+def _share(event: RecipientEvent, message: Message, ours: Sequence[str]) -> _Shared:
+    """Make what they have in common, without the headers that we add, by their lower-case names."""
     fields: dict[str, object] = {"from": _no_controls("from", message.from_)}
     if message.reply_to is not None:
         given = [message.reply_to] if isinstance(message.reply_to, str) else message.reply_to
@@ -161,7 +165,7 @@ def _share(event: RecipientEvent, message: Message) -> _Shared:
     headers: dict[str, str] = {}
     header_templates = []
     for name, value in (message.headers or {}).items():
-        if _header_name(name).lower() in _OURS:
+        if _header_name(name).lower() in ours:
             continue
         if "{" in value:
             header_templates.append((name, value))

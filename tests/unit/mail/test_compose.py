@@ -246,7 +246,16 @@ def test_the_values_of_headers_are_templates() -> None:
 def test_no_header_stands_in_for_ours(name: str) -> None:
     mail = _compose({"text": "x", "headers": {name: "{{ nobody }}"}})
     assert set(mail["headers"]) == {"List-Unsubscribe", "List-Unsubscribe-Post"}
-    assert "headers" not in _compose({"text": "x", "headers": {name: "x"}}, links=None)
+    assert "nobody" not in str(mail["headers"])
+
+
+def test_ones_own_unsubscribe_headers_are_kept_where_none_are_added() -> None:
+    own = {
+        "List-Unsubscribe": "<https://example.com/off/{{ recipient_id }}>",
+        "list-unsubscribe-post": "List-Unsubscribe=One-Click",
+    }
+    mail = _compose({"text": "x", "headers": own}, links=None)
+    assert mail["headers"] == own | {"List-Unsubscribe": "<https://example.com/off/r-1>"}
 
 
 def test_tags_have_the_characters_and_the_length_that_resend_allows() -> None:
