@@ -4,7 +4,7 @@ import ast
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
@@ -19,9 +19,9 @@ from streamer.provider.answers import (
     Taken,
     Throttled,
     judge,
-    result_label,
 )
-from streamer.provider.client import Answer
+from streamer.provider.client import UNTRUSTED, Answer
+from streamer.provider.table import ROWS
 from streamer.settings import Account, Settings
 
 ROOT = Path(__file__).parent.parent
@@ -118,20 +118,23 @@ def reasons_table() -> str:
 
 
 def answers_table() -> str:
-    """What each answer of Resend does, as the code judges it."""
-    rows = []
-    for status, name in _ANSWERS:
-        data = {"data": [{"id": "1"}]} if (status, name) == (200, "") else {}
-        answer = Answer(status, name, "", data, {})
-        rows.append(
-            (
-                "none" if status is None else str(status),
-                f"`{name}`" if name else "",
-                _consequence(answer),
-                f"`{result_label(answer)}`",
-            )
-        )
-    return _table(("status", "error", "what follows", "`result` in the metric"), rows)
+    """What each answer of Resend does, as the code judges it: the first row that fits."""
+    rows = [("200", "", "", _consequence(Answer(200, "", "", {"data": [{"id": "1"}]}, {})))]
+    for row in ROWS:
+        names = ", ".join(f"`{name}`" for name in row.names)
+        answer = Answer(min(row.statuses), "".join([*row.names][:1]), row.example, {}, {})
+        rows.append((_statuses(row.statuses), names, row.example, _consequence(answer)))
+    untrusted, nothing = Answer(None, UNTRUSTED, "", {}, {}), Answer(None, "", "", {}, {})
+    rows.append(("none", "", "a certificate that is not trusted", _consequence(untrusted)))
+    rows.append(("none", "", "", _consequence(nothing)))
+    return _table(("status", "error", "its words", "what follows"), rows)
+
+
+def _statuses(statuses: Collection[int]) -> str:
+    """`403`, `400, 422`, `4xx`."""
+    if not isinstance(statuses, range):
+        return ", ".join(str(each) for each in sorted(statuses))
+    return "any other" if len(statuses) > 100 else f"{statuses[0] // 100}xx"
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -169,34 +172,6 @@ _REASONS = {
     Reason.LEDGER_LOST: "The address is claimed, but its batch is not in Redis.",
 }
 
-_ANSWERS: tuple[tuple[int | None, str], ...] = (
-    (200, ""),
-    (400, "validation_error"),
-    (400, "invalid_idempotency_key"),
-    (401, "missing_api_key"),
-    (401, "restricted_api_key"),
-    (403, "invalid_api_key"),
-    (403, "suspended_api_key"),
-    (403, "invalid_permission"),
-    (403, "validation_error"),
-    (404, "not_found"),
-    (405, "method_not_allowed"),
-    (409, "invalid_idempotent_request"),
-    (409, "concurrent_idempotent_requests"),
-    (409, "resource_locked"),
-    (422, "validation_error"),
-    (422, "missing_required_field"),
-    (422, "invalid_parameter"),
-    (422, "invalid_attachment"),
-    (429, "rate_limit_exceeded"),
-    (429, "daily_quota_exceeded"),
-    (429, "monthly_quota_exceeded"),
-    (500, "application_error"),
-    (500, "internal_server_error"),
-    (503, "service_unavailable"),
-    (None, ""),
-)
-
 
 def _consequence(answer: Answer) -> str:
     verdict = judge(answer, 1)
@@ -210,8 +185,9 @@ def _consequence(answer: Answer) -> str:
         return "All workers pause this account for `retry-after`; then the same bytes again"
     if isinstance(verdict, OnHold):
         held = "The sender's domain" if verdict.of_sender else "The account"
-        return f"{held} is held, nobody is failed: see [Holds](#holds)"
-    if answer.status is None:
+        of = "" if verdict.why == answer.name else f" (`{verdict.why}`)"
+        return f"{held} is held{of}, nobody is failed: see [Holds](#holds)"
+    if verdict.failing:
         return "The same bytes again; Resend tells by the key whether it has them"
     return "The same bytes again, after a wait"
 

@@ -1,7 +1,7 @@
 """What each answer of Resend means for the batch that it answers. Pure.
 
-The names and statuses are those of Resend's error reference. What the pages leave open is
-decided here so that no mail is sent twice and none is lost.
+Which refusal means what stands in the table. What Resend's pages leave open is decided here so
+that no mail is sent twice and none is lost.
 """
 
 from collections.abc import Mapping
@@ -9,40 +9,12 @@ from dataclasses import dataclass
 
 from streamer.model.reasons import Reason
 from streamer.model.result import ItemResult
-from streamer.provider.client import Answer
+from streamer.provider.client import UNTRUSTED, Answer
+from streamer.provider.table import KNOWN, Means, row_of
 
 ACCEPTED = "accepted"
 NO_ANSWER = "no_answer"
 UNREADABLE = "unreadable"
-DOMAIN_NOT_VERIFIED = "domain_not_verified"
-
-_BUSY = {"concurrent_idempotent_requests", "resource_locked"}
-_QUOTAS = {"daily_quota_exceeded", "monthly_quota_exceeded"}
-_KEYS = {
-    "missing_api_key",
-    "invalid_api_key",
-    "restricted_api_key",
-    "suspended_api_key",
-    "invalid_permission",
-}
-_OUR_DEFECTS = {"not_found", "method_not_allowed", "invalid_idempotency_key"}
-_KNOWN = (
-    _BUSY
-    | _QUOTAS
-    | _KEYS
-    | _OUR_DEFECTS
-    | {
-        "rate_limit_exceeded",
-        "invalid_idempotent_request",
-        "validation_error",
-        "missing_required_field",
-        "invalid_parameter",
-        "invalid_attachment",
-        "application_error",
-        "service_unavailable",
-        "internal_server_error",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +53,7 @@ class OnHold:
     """Nothing was taken, and nothing will be for a while, for a trouble of the account's.
 
     Attributes:
-        why: the name of the trouble: a quota, a refused key, a wrong URL.
+        why: the name of the trouble: a quota, a refused key, a wrong URL, a certificate.
         detail: Resend's words.
         of_sender: it concerns the sender's domain alone.
     """
@@ -110,49 +82,54 @@ Verdict = Taken | Again | Throttled | OnHold | Refused | Conflicting
 
 def judge(answer: Answer, count: int) -> Verdict:
     """Say what an answer to a batch of `count` mails means."""
-    status, name = answer.status, answer.name
+    status = answer.status
     if status is None:
+        if answer.name == UNTRUSTED:
+            return OnHold(UNTRUSTED, answer.message)
         return Again(NO_ANSWER, failing=True)
-    if status < 300:
+    if status < 300 and answer.is_resends:
         return _read_items(answer, count)
-    if name == "invalid_idempotent_request":
-        return Conflicting(answer.message)
-    why = name if name in _KNOWN else f"http_{status}"
-    if status == 403 and name == "validation_error":
-        return OnHold(DOMAIN_NOT_VERIFIED, answer.message, of_sender=True)
-    if name in _QUOTAS or name in _KEYS or status in (401, 403):
-        return OnHold(why, answer.message)
-    if name in _OUR_DEFECTS or status in (404, 405) or status < 400:
-        return OnHold(why, answer.message)
+    row = row_of(status, answer.name, answer.message, answer.is_resends)
+    why = row.why or _name(answer)
     after_s = _retry_after(answer.headers)
-    if status == 429:
-        return Throttled(after_s)
-    if name in _BUSY or status == 409:
-        return Again(why, after_s)
-    if status in (408, 425) or status >= 500:
-        return Again(why, after_s, failing=True)
-    return Refused(answer.message)
+    match row.means:
+        case Means.TOO_FAST:
+            return Throttled(after_s)
+        case Means.ACCOUNT:
+            return OnHold(why, answer.message)
+        case Means.SENDER:
+            return OnHold(why, answer.message, of_sender=True)
+        case Means.CONTENT:
+            return Refused(answer.message)
+        case Means.CONFLICT:
+            return Conflicting(answer.message)
+        case Means.BUSY:
+            return Again(why, after_s)
+        case Means.WAY:
+            return Again(why, after_s, failing=True)
 
 
 def result_label(answer: Answer) -> str:
     """The answer in one word, for metrics: `accepted`, or the error's name."""
     if answer.status is None:
-        return NO_ANSWER
-    if not answer.name and answer.status < 300:
-        return ACCEPTED
-    if answer.status < 300:
-        return UNREADABLE
-    return answer.name if answer.name in _KNOWN else f"http_{answer.status}"
+        return UNTRUSTED if answer.name == UNTRUSTED else NO_ANSWER
+    if answer.status >= 300 or not answer.is_resends:
+        return _name(answer)
+    return UNREADABLE if answer.name else ACCEPTED
+
+
+def _name(answer: Answer) -> str:
+    return answer.name if answer.name in KNOWN else f"http_{answer.status}"
 
 
 def _read_items(answer: Answer, count: int) -> Taken | Again:
     """Give each mail its id or its error.
 
-    In permissive mode `errors` names the refused mails by their index into the request, and
-    `data` has the ids of all others, in their order.
+    In permissive mode `errors` names the refused mails by their index into the request. `data`
+    has the ids of all others in their order, or an id or null for each.
     """
     unreadable = Again(UNREADABLE, unreadable=True)
-    data, errors = answer.data.get("data"), answer.data.get("errors") or []
+    data, errors = answer.data.get("data") or [], answer.data.get("errors") or []
     if not isinstance(data, list) or not isinstance(errors, list):
         return unreadable
     refused: dict[int, str] = {}
@@ -163,6 +140,10 @@ def _read_items(answer: Answer, count: int) -> Taken | Again:
         if not isinstance(index, int) or not 0 <= index < count or index in refused:
             return unreadable
         refused[index] = str(error.get("message") or "refused without a word")
+    if len(data) == count:
+        if any(data[index] is not None for index in refused):
+            return unreadable
+        data = [entry for index, entry in enumerate(data) if index not in refused]
     if len(data) + len(refused) != count:
         return unreadable
     ids = iter(data)

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 import resend
 import urllib3
 from resend.exceptions import NoContentError, ResendError
@@ -20,15 +21,28 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from streamer.settings import DEFAULT_API_URL
 
+UNTRUSTED = "untrusted_certificate"
+
+_SHOWN = 200
+"""Bytes of a body that is not Resend's."""
+
 
 @dataclass(slots=True)
 class _Call:
-    """What one call needs beside what the SDK passes on, and what it found."""
+    """What one call needs beside what the SDK passes on, and what it found.
+
+    Attributes:
+        error: the name and the words of the error, if the body was one of Resend's.
+        foreign: the beginning of a body that is not Resend's.
+    """
 
     key: str
     body: bytes | None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    error: tuple[str, str] | None = None
+    foreign: str | None = None
+    untrusted: str | None = None
     left_at: float | None = None
     may_leave: Callable[[], bool] = lambda: True
     kept_back: bool = False
@@ -47,13 +61,16 @@ class Answer:
 
     Attributes:
         status: the HTTP status; None if no answer arrived whole.
-        name: the error's name, as `validation_error`; empty for a success.
-        message: the error's words.
+        name: the error's name, as `validation_error`; empty for a success, and for an error
+            that has none. Where no answer arrived, `UNTRUSTED` if that is why.
+        message: the error's words; of what is not Resend's, what it is.
         data: the decoded body of a success.
         headers: the answer's headers, their names in lower case.
         left_at: when the whole request had been handed to the network; monotonic clock. None if
             it was not, or that is not known.
         kept_back: whether the call did not leave, as it was too late for it.
+        is_resends: whether it is JSON as Resend's API writes it. A proxy or a firewall on the way
+            answers with something else.
     """
 
     status: int | None
@@ -63,6 +80,7 @@ class Answer:
     headers: Mapping[str, str]
     left_at: float | None = None
     kept_back: bool = False
+    is_resends: bool = True
 
 
 class ResendClient:
@@ -113,9 +131,22 @@ def _perform(call: _Call, method: Callable[[], object]) -> Answer:
         pass  # JSON's null: a success without data
     finally:
         _call.reset(token)
-    headers = {key.lower(): value for key, value in call.headers.items()}
-    data = data if isinstance(data, dict) else {}
-    return Answer(call.status, name, message, data, headers, call.left_at, call.kept_back)
+    if call.error is not None:
+        name, message = call.error  # the SDK has words of its own for some, and a name for all
+    elif call.foreign is not None:
+        name, message = "", call.foreign
+    elif call.untrusted is not None:
+        name, message = UNTRUSTED, call.untrusted
+    return Answer(
+        status=call.status,
+        name=name,
+        message=message,
+        data=data if isinstance(data, dict) else {},
+        headers={key.lower(): value for key, value in call.headers.items()},
+        left_at=call.left_at,
+        kept_back=call.kept_back,
+        is_resends=call.foreign is None,
+    )
 
 
 class _NoticesLeaving:
@@ -193,4 +224,27 @@ class _PooledClient(HTTPClient):
         )
         call.status = response.status
         call.headers = response.headers
+        content_type = response.headers.get("content-type", "")
+        if response.status >= 300:
+            call.error = _error(response.data)
+            is_resends = call.error is not None
+        else:
+            is_resends = "application/json" in content_type
+        if not is_resends:
+            begin = " ".join(response.data[:_SHOWN].decode(errors="replace").split())
+            call.foreign = f"not Resend's answer, but {content_type or 'of no type'}: {begin}"
         return response.data, response.status, response.headers
+
+
+def _error(body: bytes) -> tuple[str, str] | None:
+    """The name and the words of an error as Resend writes it; None if the body is none."""
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    name, message, status = found.get("name"), found.get("message"), found.get("statusCode")
+    if not isinstance(message, str) or not (isinstance(name, str) or isinstance(status, int)):
+        return None
+    return (name if isinstance(name, str) else ""), message

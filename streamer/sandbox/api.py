@@ -323,10 +323,12 @@ def _rate_headers(faults: Faults, reading: Reading) -> dict[str, str]:
 
 def _ordered_refusal(read: batch.Batch, faults: Faults) -> Problem | None:
     """Why an order of faults refuses the whole batch."""
-    unverified = faults.unverified_domains
-    if unverified:
+    forbidden, unverified = faults.forbidden_domains, faults.unverified_domains
+    if forbidden or unverified:
         for parcel in read.parcels:
             domain = (batch.sender_of(str(parcel.mail["from"])) or "").rpartition("@")[2]
+            if domain in forbidden or "*" in forbidden:
+                return errors.forbidden(domain)
             if domain in unverified or "*" in unverified:
                 return errors.unverified(domain)
     if faults.guilty and _any_named(read, faults.guilty):

@@ -22,14 +22,15 @@ _KEY_REFUSALS: Mapping[str, tuple[int, str]] = {
 
 @dataclass(slots=True, frozen=True)
 class Problem:
-    """Why a call is refused."""
+    """Why a call is refused. An error without a name has none in its body either."""
 
     status: int
     name: str
     message: str
 
     def body(self) -> bytes:
-        return orjson.dumps({"statusCode": self.status, "message": self.message, "name": self.name})
+        body: dict[str, object] = {"statusCode": self.status, "message": self.message}
+        return orjson.dumps({**body, "name": self.name} if self.name else body)
 
     def answer(self) -> Answer:
         return Answer(self.status, self.body())
@@ -56,6 +57,10 @@ def too_fast(limit: int) -> Problem:
         f"Too many requests. You can only make {limit} requests per second. See rate limit "
         "response headers for more information. Or contact support to increase rate limit.",
     )
+
+
+def forbidden(domain: str) -> Problem:
+    return Problem(403, "", f"This API key is not authorized to send emails from {domain}")
 
 
 def unverified(domain: str) -> Problem:

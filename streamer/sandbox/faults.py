@@ -48,6 +48,8 @@ class Faults(BaseModel):
     refuse_key: KeyRefusal = "none"
     unverified_domains: frozenset[str] = frozenset()
     """Sender domains (`*`: all) that answer 403 `validation_error`."""
+    forbidden_domains: frozenset[str] = frozenset()
+    """Sender domains (`*`: all) that the key may not send from: 403 without a name."""
     refused: frozenset[str] = frozenset()
     """Addresses, or `@domain`: that item is invalid; in strict mode the whole batch is."""
     guilty: frozenset[str] = frozenset()
