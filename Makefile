@@ -3,7 +3,7 @@ BIN := .venv/bin
 SEED ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test lint bench chaos lock clean
+.PHONY: help demo test lint bench chaos faults lock clean
 
 help:
 	@echo "make demo   three campaigns on an embedded Kafka and Redis, one worker killed in the middle"
@@ -11,6 +11,7 @@ help:
 	@echo "make lint   the first three of those alone"
 	@echo "make bench  speed and memory, as ratios measured in one run"
 	@echo "make chaos  random kills over a campaign (SEED=..., KILLS=..., RECIPIENTS=...)"
+	@echo "make faults every fault at every call of the main job (POINTS=pin,hold:* FAULT=reply_lost,4*)"
 	@echo "make lock   renew the pinned versions in requirements*.txt"
 
 # Made once, and again when the pins change; pip checks each file against its hash.
@@ -38,6 +39,9 @@ bench: .venv/ready
 
 chaos: .venv/ready
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(RECIPIENTS),--recipients $(RECIPIENTS))
+
+faults: .venv/ready
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(POINTS),--points '$(POINTS)') $(if $(FAULT),--fault '$(FAULT)') $(if $(LANES),--lanes $(LANES))
 
 lock: .venv/ready
 	$(PYTHON) -m venv .venv/lock

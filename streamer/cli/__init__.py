@@ -9,7 +9,6 @@ from streamer.cli import (
     demo,
     dlq,
     doctor,
-    drop,
     outcomes,
     preview,
     produce,
@@ -35,7 +34,6 @@ app = typer.Typer(
 )
 
 campaign.app.command("close")(close.close)
-campaign.app.command("drop")(drop.drop)
 campaign.app.command("preview")(preview.preview)
 campaign.app.command("test")(trial.trial)
 

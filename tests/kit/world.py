@@ -190,6 +190,11 @@ class World:
         self._workers.append(worker)
         return worker
 
+    @property
+    def workers(self) -> list[WorkerProcess]:
+        """All that were started, the ended ones too."""
+        return self._workers
+
     def environment(self) -> dict[str, str]:
         """The settings of workers and commands."""
         return {

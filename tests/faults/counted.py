@@ -1,0 +1,69 @@
+"""Whether the counts that are shown are those of the topics."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from streamer.model.event import DeadEventError, parse
+from streamer.model.reasons import Status
+from streamer.progress.fold import CampaignKey
+from streamer.progress.report import Report
+from tests.kit.judge import Ended, Input
+
+_LOOK_EVERY_S = 0.2
+
+
+def await_counts(
+    report: Callable[[CampaignKey], Report | None],
+    inputs: Iterable[Input],
+    endings: Iterable[Ended],
+    seconds: float,
+) -> None:
+    """Wait until each campaign's counts are those of its records.
+
+    Raises:
+        AssertionError: they are not, after so many seconds.
+    """
+    received: Counter[CampaignKey] = Counter()
+    for record in inputs:
+        try:
+            event = parse(record.value)
+        except DeadEventError:
+            continue
+        received[CampaignKey(event.organization_id, event.campaign_id)] += 1
+    ended: dict[CampaignKey, Counter[tuple[str, str | None]]] = {key: Counter() for key in received}
+    for ending in endings:
+        key = CampaignKey(ending.organization, ending.campaign)
+        if key in ended:
+            ended[key][ending.status, ending.reason] += 1
+    deadline = time.monotonic() + seconds
+    while wrong := [
+        words
+        for key, count in received.items()
+        if (words := _wrong(report(key), count, ended[key])) is not None
+    ]:
+        assert time.monotonic() < deadline, "counts: " + "; ".join(wrong[:3])
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _wrong(
+    report: Report | None, received: int, ended: Counter[tuple[str, str | None]]
+) -> str | None:
+    if report is None:
+        return f"of {received} records none is counted"
+    counts = report.counts
+    found = {
+        "received": counts.received,
+        "parked": counts.parked,
+        "in flight": counts.in_flight,
+        **{status.value: counts.ended(status) for status in Status},
+        **{f"{w} {reason}": counts.endings.get((w, reason), 0) for w, reason in ended if reason},
+    }
+    wanted = {
+        "received": received,
+        "parked": 0,
+        "in flight": 0,
+        **{s.value: sum(n for (word, _), n in ended.items() if word == s) for s in Status},
+        **{f"{word} {reason}": n for (word, reason), n in ended.items() if reason},
+    }
+    return None if found == wanted else f"{report.key}: shown {found}, should be {wanted}"

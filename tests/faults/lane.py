@@ -1,0 +1,470 @@
+"""A lane runs laps, one after another: a world, a worker behind proxies, and a judge."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from threading import Thread
+from typing import NamedTuple, TypeVar
+
+import orjson
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from streamer.ledger import campaigns, keys
+from streamer.model.record import Coordinates, header_list
+from streamer.progress.report import Reporter
+from streamer.progress.store import Store
+from streamer.sandbox import Faults, SandboxProcess
+from streamer.stack import Stack
+from tests.faults.counted import await_counts
+from tests.faults.scenes import (
+    CLOSED,
+    CONFLICT,
+    GUILTY,
+    REJECTED,
+    SENT,
+    TWIN,
+    Scene,
+    Word,
+    job,
+    organizations,
+)
+from tests.kit import http_proxy, redis_proxy
+from tests.kit.http_proxy import HttpProxy
+from tests.kit.judge import Ended, Evidence, Input, judge, read_dead_letter, read_outcome
+from tests.kit.kafka_faults import KafkaReferee
+from tests.kit.points import Point, Script
+from tests.kit.redis_proxy import FROZEN_S, RedisProxy
+from tests.kit.world import WorkerProcess, World
+
+_SESSION_MS = 2_000
+_LAP_S = 45.0
+_PAUSED_S = 1.0
+_LATE_POINTS_S = 3.0
+_COUNTS_S = 20.0
+_LAST_LINES = 14
+_MARGIN_S = 0.1
+_SETTINGS = {
+    "STREAMER_BATCH__SIZE": "5",
+    # Below what makes a call's departure no matter.
+    "STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND": "90",
+    "STREAMER_BATCH__LINGER_MS": "100",
+    "STREAMER_DELIVERY__TIMEOUT_S": str(http_proxy.CLIENT_WAITS_S),
+    "STREAMER_DELIVERY__HOLD_PROBE_S": "0.3",
+    "STREAMER_DELIVERY__SET_ASIDE_S": "5",
+    "STREAMER_DELIVERY__GIVE_UP_S": "120",
+    "STREAMER_PROGRESS__EMBEDDED": "true",
+    "STREAMER_KAFKA__PROPERTIES": orjson.dumps(
+        {"session.timeout.ms": _SESSION_MS, "heartbeat.interval.ms": 300}
+    ).decode(),
+}
+
+T = TypeVar("T")
+
+
+class Verdict(NamedTuple):
+    """What came of a lap.
+
+    Attributes:
+        reached: whether the fault's point was.
+        broken: what was seen; empty if every promise was kept.
+        seen: the calls, in their order.
+    """
+
+    reached: bool
+    broken: str
+    seen: list[Point]
+
+
+class Broken(AssertionError):  # noqa: N818 - what was found, no error of the test's
+    """A lap did not end as it should; the message says how."""
+
+
+class _Given(NamedTuple):
+    """A record of a lap, and how it may end."""
+
+    record: Input
+    words: frozenset[Word]
+
+
+class _Watcher:
+    """Reads endings as they are committed."""
+
+    def __init__(self, world: World) -> None:
+        self._outcomes = world.topics.outcomes
+        self.endings: list[Ended] = []
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": world.bootstrap_servers,
+                "group.id": "watcher",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 50,
+                "log_level": 0,
+            }
+        )
+        self._consumer.assign(
+            [
+                TopicPartition(name, partition, 0)
+                for name in (world.topics.outcomes, world.topics.dead_letters)
+                for partition in self._consumer.list_topics(name, 10).topics[name].partitions
+            ]
+        )
+
+    def poll(self) -> None:
+        """Read what has come."""
+        for message in self._consumer.consume(1000, 0.05):
+            if message.error() is not None:
+                continue
+            if message.topic() == self._outcomes:
+                self.endings.append(read_outcome(message.value() or b""))
+            else:
+                self.endings.append(read_dead_letter(header_list(message) or []))
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class Lane:
+    """Everything that laps need. It is used by one thread.
+
+    Args:
+        number: of the lane; it has the Redis database of that number to itself.
+        folder: for logs.
+        window_s: the safe window, after which no call may leave.
+        redis_waits_s: how long the worker waits for an answer of Redis.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        stack: Stack,
+        folder: Path,
+        window_s: int = 82_800,
+        redis_waits_s: float = redis_proxy.CLIENT_WAITS_S,
+    ) -> None:
+        self._window_s = window_s
+        self._redis_waits_s = redis_waits_s
+        self._number = number
+        self._stack = stack
+        self._folder = folder
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name=f"lane-{number}", daemon=True)
+        self._thread.start()
+        self._open()
+
+    def _open(self) -> None:
+        redis_url = f"{self._stack.redis_url.rpartition('/')[0]}/{self._number}"
+        self._sandbox = SandboxProcess(
+            limit=None, keep_mails=0, faults=Faults(guilty=frozenset({f"@{GUILTY}"}))
+        )
+        self._sandbox.start()
+        self._world = World(
+            self._stack.bootstrap_servers, redis_url, self._sandbox, self._folder, partitions=2
+        )
+        self._world.settings |= _SETTINGS
+        self._world.settings["STREAMER_DELIVERY__SAFE_WINDOW_S"] = str(self._window_s)
+        self._arrivals: list[tuple[str, float]] = []
+        """The idempotency keys of the calls, and when each came; seconds since 1970."""
+        self._script = Script()
+        self._redis = RedisProxy(self._stack.redis.port, self._script)
+        self._http = HttpProxy(
+            int(self._sandbox.url.rpartition(":")[2]),
+            self._script,
+            lambda key: self._arrivals.append((key, time.time())),
+        )
+        self._referee = KafkaReferee(self._script)
+        for proxy in (self._redis, self._http, self._referee):
+            self._call(proxy.start())
+        self._producer = Producer(
+            {"bootstrap.servers": self._stack.bootstrap_servers, "linger.ms": 0, "log_level": 0}
+        )
+        self._watcher = _Watcher(self._world)
+        self._given: list[_Given] = []
+        self._labels: dict[str, str] = {}
+        self._in_flight = 1
+        self._worker: WorkerProcess | None = None
+        self._standby: WorkerProcess | None = None
+        self._ends: list[int] = []
+        """The exit codes of this lap's workers that are gone."""
+
+    def _call(self, work: Coroutine[object, object, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    @property
+    def laps(self) -> int:
+        """How many were run since it was made, or renewed."""
+        return len(self._labels)
+
+    def lap(self, scene: Scene, point: Point | None = None, fault: str = "") -> Verdict:
+        """Run the scene's job, with the fault at the point, and judge what came of it.
+
+        After a lap whose records ended wrongly the lane is renewed.
+        """
+        name = f"{self._world.name}-{self.laps}"
+        self._labels[name] = f"{scene.name}:{point} {fault}"
+        armed = dict(scene.companions)
+        if point is not None:
+            armed[point] = fault
+        self._ends = []
+        self._arrivals.clear()
+        try:
+            self._prepare(scene)
+            self._script.begin(armed)
+            given = self._give(name, scene, fault)
+            self._run(given, scene, name, point, fault)
+            reached = point is None or self._script.fired(point)
+            seen = self._script.seen()
+            self._judge(given, name)
+        except AssertionError as error:
+            broken = f"{error}\n{self._last_words()}"
+            self._close()
+            self._open()
+            return Verdict(True, broken, [])
+        try:
+            self._judge_ends(fault)
+        except Broken as error:
+            return Verdict(True, f"{error}\n{self._last_words()}", seen)
+        return Verdict(reached, "", seen)
+
+    def finish(self) -> str:
+        """Judge the world as a whole and renew it: what laps did to each other, the counts, the
+        orderly end.
+
+        Returns what is broken, with the laps that it names; empty if nothing is.
+        """
+        broken = ""
+        try:
+            if self._worker is not None:
+                self._judge_world(self._worker)
+        except AssertionError as error:
+            laps = [
+                f"{name}: {label}" for name, label in self._labels.items() if name in str(error)
+            ]
+            broken = "\n".join([str(error), *laps, self._last_words()])
+        self._close()
+        self._open()
+        return broken
+
+    def close(self) -> None:
+        """End everything."""
+        self._close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def _close(self) -> None:
+        self._watcher.close()
+        self._world.close()
+        self._sandbox.stop()
+        for proxy in (self._redis, self._http, self._referee):
+            self._call(proxy.stop())
+
+    # A lap
+
+    def _prepare(self, scene: Scene) -> None:
+        """Have a worker that is a member of its group, or none where the lap starts it."""
+        self._script.begin({})
+        if scene.restarts:
+            self._stop_worker()
+            return
+        if self._in_flight != scene.in_flight:
+            self._stop_worker()
+        self._in_flight = scene.in_flight
+        if self._worker is None:
+            self._worker = self._start_worker()
+        deadline = time.monotonic() + _LAP_S
+        while "partitions assigned" not in self._worker.words():
+            _insist(self._worker.alive, "the worker ended before the lap")
+            _insist(time.monotonic() < deadline, "the worker does not join")
+            time.sleep(0.05)
+
+    def _stop_worker(self) -> None:
+        if self._worker is not None:
+            code = self._worker.stop()
+            self._worker = None
+            before = [*self._labels.values()][-2:-1]
+            _insist(code == 0, f"the worker's end before the lap, after {before}: exit code {code}")
+
+    def _start_worker(self) -> WorkerProcess:
+        redis_url = f"redis://127.0.0.1:{self._redis.port}/{self._number}"
+        worker = self._world.start_worker(
+            0,
+            command=("-m", "tests.faults.worker", "0", str(self._referee.port)),
+            STREAMER_REDIS__URL=f"{redis_url}?socket_timeout={self._redis_waits_s}",
+            RESEND_API_URL=self._http.url,
+            STREAMER_BATCH__MAX_IN_FLIGHT=str(self._in_flight),
+        )
+        self._script.pid = worker.process.pid
+        return worker
+
+    def _give(self, name: str, scene: Scene, fault: str) -> list[_Given]:
+        """Write the lap's records."""
+        lap = job(name)
+        first, second = organizations(name)
+        campaigns.create(self._world.redis, lap.definition)
+        self._world.redis.sadd(f"{{{first}}}:suppressed", *lap.suppressed)
+        if scene.pauses:
+            campaigns.pause(self._world.redis, first, "defined")
+        found: list[_Given] = []
+        for number, given in enumerate(lap.records):
+            if isinstance(given.value, bytes):
+                value, of_second = given.value, False
+            else:
+                value = orjson.dumps(given.value)
+                of_second = given.value["organization_id"] == second
+            words = given.words.union(*(self._more_words(word, fault) for word in given.words))
+
+            def delivered(
+                error: KafkaError | None, message: Message, words: frozenset[Word] = words
+            ) -> None:
+                if error is not None:
+                    raise KafkaException(error)
+                found.append(_Given(Input(_coordinates(message), message.value()), words))
+
+            # Batches are cut as records come: those of an organization come in one order.
+            self._producer.produce(
+                self._world.topics.recipients,
+                value,
+                str(number),
+                int(of_second),
+                on_delivery=delivered,
+            )
+        self._producer.flush(30)
+        _insist(len(found) == len(lap.records), "the records were not produced")
+        self._given += found
+        return found
+
+    def _run(
+        self, given: list[_Given], scene: Scene, name: str, point: Point | None, fault: str
+    ) -> None:
+        """Until everything has ended, the point was reached, and nobody is frozen."""
+        left = {each.record.coordinates for each in given}
+        began = time.monotonic()
+        ended_at: float | None = None
+        is_paused = scene.pauses
+        while True:
+            self._tend()
+            self._watcher.poll()
+            now = time.monotonic()
+            left -= {ending.source for ending in self._watcher.endings}
+            if is_paused and now > began + _PAUSED_S:
+                campaigns.resume(self._world.redis, organizations(name)[0], "defined")
+                is_paused = False
+            is_dying = fault.startswith("death") and not self._ends
+            if not left and self._is_quiet():
+                ended_at = ended_at or now
+                fired = point is None or self._script.fired(point)
+                if (fired and not is_dying) or now > ended_at + _LATE_POINTS_S:
+                    break
+            _insist(now < began + _LAP_S, f"{len(left)} have no ending after {_LAP_S:.0f} s")
+        if self._standby is not None:
+            standby, self._standby = self._standby, None
+            code = standby.stop()
+            _insist(code == 0, f"the standby's end: exit code {code}")
+
+    def _is_quiet(self) -> bool:
+        lives = self._worker is not None and self._worker.alive
+        return lives and self._script.frozen_at is None
+
+    def _tend(self) -> None:
+        """Replace a worker that is gone; wake one that was frozen long enough."""
+        frozen_at = self._script.frozen_at
+        if frozen_at is not None:
+            if self._standby is None:
+                command = ("-m", "tests.faults.worker", "1", "0")
+                self._standby = self._world.start_worker(1, command=command)
+            if time.monotonic() >= frozen_at + FROZEN_S:
+                self._script.wake()
+        elif self._worker is None or not self._worker.alive:
+            if self._worker is not None:
+                self._ends.append(self._worker.process.returncode)
+            self._worker = self._start_worker()
+
+    # Judging
+
+    def _judge(self, given: list[_Given], name: str) -> None:
+        sources = {each.record.coordinates for each in given}
+        endings = [ending for ending in self._watcher.endings if ending.source in sources]
+        mine = organizations(name)
+        judge(
+            Evidence(
+                [each.record for each in given],
+                endings,
+                [a for a in self._sandbox.acceptances() if a.organization in mine],
+                self._sandbox.stats(),
+                {},
+                frozenset({(mine[0], f"s0@{name}.test")}),
+            )
+        )
+        by_source = {ending.source: ending for ending in endings}
+        for record, words in given:
+            ending = by_source[record.coordinates]
+            _insist((ending.status, ending.reason) in words, f"should be {[*words]}: {ending}")
+        twins = [e for e in endings if e.address == f"{TWIN}@{name}.test"]
+        first = any(ending.reason != "duplicate" for ending in twins)
+        _insist(first, f"each is the duplicate of the other: {twins}")
+
+        self._judge_window(mine)
+
+    def _judge_window(self, mine: tuple[str, str]) -> None:
+        """No call leaves after its batch's safe window."""
+        for key, arrived in self._arrivals:
+            batch_id = key.partition(".")[0]
+            for organization in mine:
+                pinned_ms = self._world.redis.hget(keys.batch(organization, batch_id), "pinned_at")
+                if pinned_ms is not None:
+                    age_s = arrived - int(pinned_ms) / 1000
+                    late = f"{key} was called {age_s:.2f} s after its pin"
+                    _insist(age_s <= self._window_s + _MARGIN_S, late)
+
+    def _more_words(self, word: Word, fault: str) -> set[Word]:
+        """How else a record may end because of what was answered, or when."""
+        if word not in (SENT, REJECTED):
+            return set()
+        canned = http_proxy.ANSWERS.get(fault)
+        more = {CLOSED} if self._window_s < _LAP_S else set()
+        if canned is not None and canned.may_fail:
+            more.add(REJECTED)
+        if canned is not None and canned.is_conflict:
+            more.add(CONFLICT)
+        return more
+
+    def _judge_ends(self, fault: str) -> None:
+        """A worker ends where it was killed; one that was frozen may be fenced."""
+        allowed = {-9} if fault.startswith("death") else set()
+        if fault.startswith("freeze"):
+            allowed.add(1)
+        wrong = [code for code in self._ends if code not in allowed]
+        _insist(not wrong, f"the worker ended by itself: exit codes {wrong}")
+
+    def _judge_world(self, worker: WorkerProcess) -> None:
+        self._script.begin({})
+        reporter = Reporter(self._world.redis, Store(self._world.redis, self._world.name))
+        inputs = [given.record for given in self._given]
+        await_counts(reporter.report, inputs, self._watcher.endings, _COUNTS_S)
+        code = worker.stop()
+        _insist(code == 0, f"the worker's end: exit code {code}")
+        self._world.organizations = {o for lap in self._labels for o in organizations(lap)}
+        self._world.judge()
+
+    def _last_words(self) -> str:
+        """The ends of the logs of this lap's workers."""
+        words = ""
+        for worker in self._world.workers[-1 - len(self._ends) - (self._standby is not None) :]:
+            lines = worker.words().splitlines()[-_LAST_LINES:]
+            words += f"  {worker.log.name}\n" + "".join(f"    {line[:300]}\n" for line in lines)
+        return words
+
+
+def _insist(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise Broken(otherwise)
+
+
+def _coordinates(message: Message) -> Coordinates:
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
+    return Coordinates(topic, partition, offset)

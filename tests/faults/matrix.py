@@ -1,0 +1,245 @@
+"""Every fault at every point: what there is to visit, the visits, and what came of them."""
+
+import queue
+import random
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from threading import Lock, Thread
+from typing import NamedTuple
+
+from streamer.stack import Stack
+from tests.faults.lane import Lane
+from tests.faults.scenes import MAIN, SCENES, Scene
+from tests.kit import http_proxy, kafka_faults, redis_proxy
+from tests.kit.points import Kind, Point
+
+_TRIES = 3
+_LAPS_A_WORLD = 60
+_REHEARSALS = 2
+_SETTLES_S = 1.0
+_MOST_NUMBERS = {Kind.REDIS: 3, Kind.HTTP: 6, Kind.KAFKA: 2}
+_MOST_IN_A_CROWD = 2
+"""There every answer at every call of `main` would say little new."""
+_OPENING = ("HELLO", "CLIENT", "SELECT")
+"""What each new connection begins with: one of many is like another."""
+
+Say = Callable[[str], None]
+
+
+class Pair(NamedTuple):
+    """A point of a scene, and what goes wrong there."""
+
+    scene: Scene
+    point: Point
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.scene.name}:{self.point} {self.fault}"
+
+
+@dataclass
+class Findings:
+    """What the visits came to."""
+
+    clean: list[Pair] = field(default_factory=list)
+    broken: list[tuple[Pair, str]] = field(default_factory=list)
+    unreached: list[Pair] = field(default_factory=list)
+    worlds: list[str] = field(default_factory=list)
+    """What was broken of worlds as a whole: see `Lane.finish`."""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every pair was visited, and every promise kept."""
+        return not (self.broken or self.unreached or self.worlds)
+
+    def table(self) -> Iterator[str]:
+        """Lines: for each point how many faults were played there, and what came of them."""
+        clean, broken, unreached = (
+            Counter((p.scene.name, p.point.name, p.point.number) for p in pairs)
+            for pairs in (self.clean, [pair for pair, _ in self.broken], self.unreached)
+        )
+        yield f"{'point':58} visited  clean  broken  not reached"
+        for place in sorted(clean.keys() | broken.keys() | unreached.keys()):
+            scene, name, number = place
+            visited = clean[place] + broken[place]
+            yield (
+                f"{f'{scene}:{name}#{number}':58} {visited:7} {clean[place]:6} "
+                f"{broken[place] or '':7} {unreached[place] or '':12}".rstrip()
+            )
+        visited = len(self.clean) + len(self.broken)
+        yield (
+            f"{'all':58} {visited:7} {len(self.clean):6} {len(self.broken):7} "
+            f"{len(self.unreached):12}"
+        )
+
+
+def faults_of(point: Point) -> Sequence[str]:
+    """What can go wrong at a point."""
+    if point.kind is Kind.REDIS:
+        return redis_proxy.faults_of(point.name)
+    if point.kind is Kind.HTTP:
+        return http_proxy.FAULTS
+    return kafka_faults.faults_of(point.name)
+
+
+def rehearse(lane: Lane, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene, Point]]:
+    """Find the points: those of the scenes, without a fault.
+
+    Raises:
+        AssertionError: a scene breaks a promise by itself.
+    """
+    found: list[tuple[Scene, Point]] = []
+    known: set[tuple[Kind, str]] = set()
+    for _ in range(_REHEARSALS):  # what a worker does when it has just started is not the job's
+        lane.lap(MAIN)
+        time.sleep(_SETTLES_S)
+    for scene in scenes:
+        counts: defaultdict[tuple[Kind, str], list[int]] = defaultdict(list)
+        for _ in range(_REHEARSALS):
+            verdict = lane.lap(scene)
+            assert not verdict.broken, f"{scene.name}, without a fault: {verdict.broken}"
+            seen = verdict.seen
+            if scene.restarts:  # from the first batch on it is the main job
+                begins = [point.name for point in seen].index("probe")
+                new = [p for p in seen[begins:] if (p.kind, p.name) not in known]
+                seen = seen[:begins] + new
+            for place, count in Counter((point.kind, point.name) for point in seen).items():
+                counts[place].append(count)
+        for (kind, name), numbers in counts.items():
+            if (kind, name) in known and not scene.restarts and scene.in_flight == 1:
+                continue
+            most = 1 if name in _OPENING else _MOST_NUMBERS[kind]
+            if scene.in_flight > 1:
+                most = min(most, _MOST_IN_A_CROWD)
+            # What comes now and then, not in each lap, is waited for.
+            last = min(most, *numbers) if len(numbers) == _REHEARSALS else 1
+            found += [(scene, Point(kind, name, n)) for n in range(1, last + 1)]
+        known |= counts.keys()
+    return found
+
+
+def pairs_of(
+    points: Iterable[tuple[Scene, Point]], wanted_points: str = "", wanted_faults: str = ""
+) -> list[Pair]:
+    """The pairs of the points, or those of them that are wanted.
+
+    Args:
+        wanted_points: patterns, with commas between: `pin`, `pin#2`, `hold:*`, `redis`.
+        wanted_faults: patterns: `reply_lost`, `4*`.
+    """
+    return [
+        Pair(scene, point, fault)
+        for scene, point in points
+        if _is_wanted(
+            wanted_points, point.name, str(point), f"{scene.name}:{point}", scene.name, point.kind
+        )
+        for fault in faults_of(point)
+        if _is_wanted(wanted_faults, fault)
+    ]
+
+
+def _is_wanted(patterns: str, *names: str) -> bool:
+    return not patterns or any(
+        name == pattern or fnmatchcase(name, pattern)
+        for pattern in patterns.split(",")
+        for name in names
+    )
+
+
+def visit(stack: Stack, pairs: Sequence[Pair], lanes: int, say: Say) -> Findings:
+    """Visit the pairs, on so many lanes at a time."""
+    findings = Findings()
+    todo: queue.SimpleQueue[tuple[Pair, int]] = queue.SimpleQueue()
+    for pair in pairs:
+        todo.put((pair, 1))
+    lock, done, began = Lock(), 0, time.monotonic()
+    failures: list[BaseException] = []
+
+    def work(lane: Lane) -> None:
+        nonlocal done
+        while not failures:
+            try:
+                pair, tries = todo.get_nowait()
+            except queue.Empty:
+                break
+            verdict = lane.lap(*pair)
+            if not verdict.reached and tries < _TRIES:
+                todo.put((pair, tries + 1))
+                continue
+            with lock:
+                done += 1
+                if verdict.broken:
+                    findings.broken.append((pair, verdict.broken))
+                    say(f"BROKEN {pair}\n{verdict.broken}")
+                elif verdict.reached:
+                    findings.clean.append(pair)
+                else:
+                    findings.unreached.append(pair)
+                if done % 50 == 0:
+                    say(f"{done} of {len(pairs)} in {time.monotonic() - began:.0f} s")
+            if lane.laps >= _LAPS_A_WORLD:
+                finish(lane)
+        finish(lane)
+
+    def finish(lane: Lane) -> None:
+        broken = lane.finish()
+        if broken:
+            with lock:
+                findings.worlds.append(broken)
+                say(f"BROKEN, of many laps together\n{broken}")
+
+    def run(number: int, folder: Path) -> None:
+        try:
+            lane = Lane(number, stack, folder)
+            try:
+                work(lane)
+            finally:
+                lane.close()
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    with tempfile.TemporaryDirectory(prefix="streamer-faults-") as folder:
+        threads = []
+        for number in range(1, min(lanes, len(pairs)) + 1):
+            (Path(folder) / str(number)).mkdir()
+            threads.append(Thread(target=run, args=(number, Path(folder) / str(number))))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise failures[0]
+    return findings
+
+
+def discover(stack: Stack, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene, Point]]:
+    """Find the points, in a lane of its own."""
+    with tempfile.TemporaryDirectory(prefix="streamer-faults-") as folder:
+        lane = Lane(0, stack, Path(folder))
+        try:
+            return rehearse(lane, scenes)
+        finally:
+            lane.close()
+
+
+def sample(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
+    """So many of the pairs, of each kind of point as many, by a seed."""
+    dice = random.Random(seed)
+    by_kind: defaultdict[Kind, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        by_kind[pair.point.kind].append(pair)
+    found: list[Pair] = []
+    for kind in sorted(by_kind):
+        some = by_kind[kind]
+        found += dice.sample(some, min(len(some), count // len(by_kind)))
+    dice.shuffle(found)
+    return found
+
+
+__all__ = ["MAIN", "Findings", "Pair", "discover", "pairs_of", "sample", "visit"]

@@ -1,0 +1,29 @@
+"""No call leaves after its batch's safe window, however long Redis takes to answer meanwhile."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamer.stack import Stack
+from tests.faults.lane import Lane
+from tests.faults.scenes import SCENES
+from tests.kit.points import Kind, Point
+
+_SCENES = {scene.name: scene for scene in SCENES}
+
+
+@pytest.fixture
+def lane(stack: Stack, tmp_path: Path) -> Iterator[Lane]:
+    """A lane whose safe window is shorter than Redis' answers are late, and these are awaited."""
+    found = Lane(12, stack, tmp_path, window_s=1, redis_waits_s=5.0)
+    yield found
+    found.close()
+
+
+def test_no_call_leaves_after_the_safe_window(lane: Lane) -> None:
+    for scene, name, number in (("main", "depart", 2), ("hold", "take_slot", 3)):
+        point = Point(Kind.REDIS, name, number)
+        verdict = lane.lap(_SCENES[scene], point, "reply_late")
+        assert not verdict.broken, f"{scene}:{point}: {verdict.broken}"
+        assert verdict.reached

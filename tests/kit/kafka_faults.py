@@ -1,0 +1,206 @@
+"""Faults of Kafka's client: a wrapper around its producer and consumer, in a test's own worker.
+
+Each call asks the test that started the worker, over a local socket, whether it is to go wrong.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import confluent_kafka
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from tests.kit.points import Kind, Script
+from tests.kit.redis_proxy import ENDS
+
+_TIMED_OUT = KafkaError(KafkaError._TIMED_OUT, "played: nobody answered", False, True, False)
+_MOVED = KafkaError(KafkaError.NOT_COORDINATOR, "played: the coordinator moved", False, True, False)
+_LOADS = KafkaError(
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS, "played: the coordinator loads", False, True, False
+)
+_GENERATION = KafkaError(
+    KafkaError.ILLEGAL_GENERATION, "played: another generation", False, False, True
+)
+_REFUSED = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "played: too large", False, False, False)
+_FULL = KafkaError(KafkaError._QUEUE_FULL, "played: the queue is full", False, True, False)
+_REFUSED_LATER = KafkaError(
+    KafkaError._MSG_TIMED_OUT, "played: a record was not delivered", False, False, True
+)
+_NO_BROKER = KafkaError(KafkaError._TRANSPORT, "played: no broker", False, True, False)
+
+_UNKNOWN_ENDS = ("unknown_end", "unknown_end_not_run", "coordinator_moved", "coordinator_loads")
+_FAULTS: dict[str, tuple[str, ...]] = {
+    "init_transactions": _UNKNOWN_ENDS,
+    "begin_transaction": (),
+    "send_offsets_to_transaction": (*_UNKNOWN_ENDS, "illegal_generation"),
+    "commit_transaction": (*_UNKNOWN_ENDS, "refused_later"),
+    "abort_transaction": ("unknown_end", "unknown_end_not_run", "coordinator_moved"),
+    "produce": ("refused", "queue_full"),
+    "produce_batch": ("refused", "queue_full"),
+    "committed": ("unknown_end_not_run", "coordinator_moved", "coordinator_loads"),
+    "list_topics": ("unknown_end_not_run", "no_broker"),
+    "consume": ("no_broker_reported", "coordinator_moved_reported"),
+    "poll": (),
+    "flush": (),
+    "subscribe": (),
+    "incremental_assign": (),
+    "incremental_unassign": (),
+    "assign": (),
+    "get_watermark_offsets": ("unknown_end_not_run", "no_broker"),
+    "offsets_for_times": ("unknown_end_not_run", "no_broker"),
+    "consumer_group_metadata": (),
+    "commit": ("unknown_end", "unknown_end_not_run", "coordinator_moved"),
+    "close": (),
+}
+"""What leaves the process, or settles something there, and what can befall it beside death and
+frost. `memberid`, `pause`, `resume`, `assignment` and `position` read and set what is at hand."""
+
+_ERRORS = {
+    "unknown_end": _TIMED_OUT,
+    "unknown_end_not_run": _TIMED_OUT,
+    "coordinator_moved": _MOVED,
+    "coordinator_loads": _LOADS,
+    "illegal_generation": _GENERATION,
+    "refused": _REFUSED,
+    "queue_full": _FULL,
+    "refused_later": _REFUSED_LATER,
+    "no_broker": _NO_BROKER,
+}
+_REPORTED = {"no_broker_reported": _NO_BROKER, "coordinator_moved_reported": _MOVED}
+_KILLS = {"death": signal.SIGKILL, "freeze": signal.SIGSTOP}
+
+
+def faults_of(name: str) -> tuple[str, ...]:
+    """The faults of a call, named as `committer.produce`."""
+    return (*_FAULTS[name.rpartition(".")[2]], *ENDS)
+
+
+class KafkaReferee:
+    """Answers a worker's questions; lives in the running event loop."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen on a free port of 127.0.0.1."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Listen no more, and end every connection."""
+        if self._server is not None:
+            self._server.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        with suppress(asyncio.CancelledError):  # else the streams complain of a task cancelled
+            await self._talk(reader, writer)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                fault = self._script.at(Kind.KAFKA, line.decode().strip()) or ""
+                if fault.startswith("freeze"):
+                    self._script.expect_frost()
+                writer.write(f"{fault}\n".encode())
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+class _Questions:
+    """Asks the referee; from any thread."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._of_thread = threading.local()
+
+    def ask(self, name: str) -> str:
+        stream = getattr(self._of_thread, "stream", None)
+        if stream is None:
+            stream = socket.create_connection(("127.0.0.1", self._port)).makefile("rwb")
+            self._of_thread.stream = stream
+        try:
+            stream.write(f"{name}\n".encode())
+            stream.flush()
+            line = stream.readline()
+        except OSError:
+            line = b""
+        if not line:
+            os._exit(1)  # the test is gone
+        return str(line.decode().strip())
+
+
+def put_into_modules(port: int) -> None:
+    """Wrap the producers and consumers that the product's modules make from now on."""
+    questions = _Questions(port)
+    for module_name, module in list(sys.modules.items()):
+        if not module_name.startswith("streamer."):
+            continue
+        parts = module_name.split(".")
+        role = "progress" if "progress" in parts else parts[-1]
+        for base in (confluent_kafka.Consumer, confluent_kafka.Producer):
+            if getattr(module, base.__name__, None) is base:
+                setattr(module, base.__name__, _wrapped(base, role, questions))
+
+
+def _wrapped(base: type[Any], role: str, questions: _Questions) -> type[Any]:
+    def init(self: Any, config: dict[str, object], *args: Any, **options: Any) -> None:
+        base.__init__(self, config, *args, **options)
+        # The relay's producer is made by another module.
+        self.role = "relay" if config.get("client.id") == "relay" else role
+        self.is_over = set()
+
+    methods: dict[str, object] = {"__init__": init}
+    for name in _FAULTS:
+        original = getattr(base, name, None)
+        if original is not None:
+            methods[name] = _method(name, original, questions)
+    return type(base.__name__, (base,), methods)
+
+
+def _method(name: str, original: Callable[..., Any], questions: _Questions) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **options: Any) -> Any:
+        fault = questions.ask(f"{self.role}.{name}")
+        if not fault and name in self.is_over:
+            # It did run, and nobody knew: to call it again says so, and does nothing.
+            self.is_over.discard(name)
+            return None
+        if fault in _KILLS:
+            os.kill(os.getpid(), _KILLS[fault])
+        if name == "produce_batch" and fault in ("refused", "queue_full") and args[1]:
+            args[1][-1]["_error"] = _ERRORS[fault]
+            return original(self, args[0], args[1][:-1]) if args[1][:-1] else 0
+        if fault == "queue_full":
+            raise BufferError(_ERRORS[fault])
+        if fault in _ERRORS and fault != "unknown_end":
+            raise KafkaException(_ERRORS[fault])
+        if fault in _REPORTED:
+            return [Message(error=_REPORTED[fault])]
+        result = original(self, *args, **options)
+        if fault == "unknown_end":
+            if name in ("commit_transaction", "abort_transaction", "init_transactions"):
+                self.is_over.add(name)
+            raise KafkaException(_ERRORS[fault])
+        if fault.endswith("_after"):
+            os.kill(os.getpid(), _KILLS[fault.removesuffix("_after")])
+        return result
+
+    return method

@@ -1,0 +1,258 @@
+"""A proxy before Redis that knows where commands and replies end, and can spoil any of them."""
+
+import ast
+import asyncio
+import hashlib
+import socket
+import struct
+from collections import deque
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+import streamer
+from tests.kit.points import Kind, Script
+from tests.kit.resp import Command, is_push, take_commands, take_reply
+
+LATE_S = 1.5
+"""Longer than a client whose `socket_timeout` is `CLIENT_WAITS_S` waits."""
+CLIENT_WAITS_S = 0.7
+FROZEN_S = 8.0
+
+ANSWERS = {
+    "LOADING": b"-LOADING Redis is loading the dataset in memory\r\n",
+    "READONLY": b"-READONLY You can't write against a read only replica.\r\n",
+    "NOREPLICAS": b"-NOREPLICAS Not enough good replicas to write.\r\n",
+    "CLUSTERDOWN": b"-CLUSTERDOWN Hash slot not served\r\n",
+    "BUSY": b"-BUSY Redis is busy running a script. You can only call SCRIPT KILL or "
+    b"SHUTDOWN NOSAVE.\r\n",
+    "MISCONF": b"-MISCONF Redis is configured to save RDB snapshots, but it's currently unable to "
+    b"persist to disk.\r\n",
+    "OOM": b"-OOM command not allowed when used memory > 'maxmemory'.\r\n",
+    "TRYAGAIN": b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
+    "NOSCRIPT": b"-NOSCRIPT No matching script.\r\n",
+}
+_OF_WRITES = ("READONLY", "NOREPLICAS", "MISCONF", "OOM")
+_WAY = ("request_lost", "request_late", "reply_lost", "reply_late", "reset", "reset_after")
+ENDS = ("death", "death_after", "freeze", "freeze_after")
+"""Of a worker, before the call leaves and after it was carried out."""
+
+_SCRIPTS = ("EVALSHA", "EVAL")
+_READS = ("GET", "HGET", "HGETALL", "HMGET", "SMEMBERS", "SISMEMBER", "EXISTS", "PING", "INFO")
+_HANDSHAKE = ("HELLO", "CLIENT", "SELECT", "AUTH", "CONFIG", "SCRIPT", "ACL")
+
+
+def faults_of(name: str) -> tuple[str, ...]:
+    """The faults that can befall the command of a name, as `command_name` gives it."""
+    word = name.partition("(")[0]
+    if word in _HANDSHAKE:
+        return (*_WAY, *ENDS)
+    answers = [answer for answer in ANSWERS if answer != "NOSCRIPT"]
+    if word in _READS:
+        answers = [answer for answer in answers if answer not in _OF_WRITES]
+    if word.islower():
+        answers.append("NOSCRIPT")
+    return (*_WAY, *answers, *ENDS)
+
+
+def command_name(words: list[bytes]) -> str:
+    """A command's name: of the script that it runs, or its own and that of its key."""
+    word = words[0].decode().upper()
+    if word in _SCRIPTS:
+        # Some are sent as text, without their comments.
+        named = words[1].decode() if word == "EVALSHA" else _code(words[1].decode())
+        name = _script_names().get(named, "script")
+        return f"{name}({_key(words[3])})" if "." in name and len(words) > 3 else name
+    return f"{word}({_key(words[1])})" if len(words) > 1 and word not in _HANDSHAKE else word
+
+
+@lru_cache
+def _script_names() -> dict[str, str]:
+    """The names of all scripts of the product, by their digests and by their code."""
+    root, scripts = Path(streamer.__file__).parent, {}
+    for path in root.rglob("*.lua"):
+        scripts[path.stem] = path.read_text()
+    for path in root.rglob("*.py"):
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)) if "redis.call(" in text else ():
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+                script, target = node.value.value, node.targets[0]
+                if isinstance(script, str) and isinstance(target, ast.Name):
+                    scripts[f"{path.stem}.{target.id.strip('_').lower()}"] = script
+    names = {_sha1(script): name for name, script in scripts.items()}
+    names |= {_code(script): name for name, script in scripts.items()}
+    return names
+
+
+def _sha1(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+def _code(script: str) -> str:
+    lines = (line.strip() for line in script.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("--"))
+
+
+def _key(key: bytes) -> str:
+    """A key without what names this run: `*:epoch`, `streamer:relay:lease`."""
+    text = key.decode(errors="replace")
+    if text.startswith("{"):
+        return "*:" + text[text.index("}") + 2 :].split(":")[0]
+    parts = text.split(":")
+    return text if len(parts) < 3 else ":".join([*parts[:2], parts[-1]])
+
+
+class RedisProxy:
+    """Listens on a free port of 127.0.0.1; lives in the running event loop."""
+
+    def __init__(self, port: int, script: Script) -> None:
+        self._upstream = port
+        self._script = script
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Listen no more, and end every connection."""
+        if self._server is not None:
+            self._server.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        with suppress(asyncio.CancelledError):  # else the streams complain of a task cancelled
+            await self._talk(reader, writer)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._upstream)
+        except OSError:
+            abort(writer)
+            return
+        link = _Link(self._script, reader, writer, from_redis, to_redis)
+        await link.run()
+
+
+class _Link:
+    """One connection of a client."""
+
+    def __init__(
+        self,
+        script: Script,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        from_redis: asyncio.StreamReader,
+        to_redis: asyncio.StreamWriter,
+    ) -> None:
+        self._script = script
+        self._reader, self._writer = reader, writer
+        self._from_redis, self._to_redis = from_redis, to_redis
+        self._expected: deque[str] = deque()
+        """What is to be done with each reply: "" to pass it on; an answer's name to give that
+        instead, which Redis was not asked for."""
+        self._deaf = False
+        """What the client says reaches nobody any more."""
+        self._lingering = False
+        """A late command is still to be carried out, whether the client is there or not."""
+
+    async def run(self) -> None:
+        replies = asyncio.create_task(self._pass_replies())
+        try:
+            await self._pass_commands()
+            while self._lingering:
+                await asyncio.sleep(0.05)
+        except (ConnectionError, ValueError):
+            pass
+        finally:
+            replies.cancel()
+            self._to_redis.close()
+            self._writer.close()
+
+    async def _pass_commands(self) -> None:
+        buffer = bytearray()
+        while data := await self._reader.read(1 << 16):
+            buffer += data
+            for command in take_commands(buffer):
+                if not self._deaf:
+                    await self._command(command)
+
+    async def _command(self, command: Command) -> None:
+        fault = self._script.at(Kind.REDIS, command_name(command.words)) or ""
+        if fault in ("request_lost", "reset", "death"):
+            self._deaf = True
+            if fault == "death":
+                self._script.kill()
+            if fault != "request_lost":
+                abort(self._writer)
+            return
+        if fault in ANSWERS:
+            self._expected.append(fault)
+            self._give_answers()
+            return
+        if fault in ("request_late", "freeze"):
+            self._lingering = True
+            if fault == "freeze":
+                self._script.freeze()
+            await asyncio.sleep(LATE_S if fault == "request_late" else FROZEN_S)
+        elif fault == "freeze_after":
+            self._script.freeze()
+        if fault in ("reply_lost", "request_late"):
+            self._deaf = True  # a client that waited in vain gives the connection up
+        self._lingering |= fault == "reply_late"
+        self._expected.append(fault)
+        self._to_redis.write(command.raw)
+        await self._to_redis.drain()
+
+    def _give_answers(self) -> None:
+        """Give the answers of our own whose turn it is."""
+        while self._expected and self._expected[0] in ANSWERS:
+            self._writer.write(ANSWERS[self._expected.popleft()])
+
+    async def _pass_replies(self) -> None:
+        buffer = bytearray()
+        try:
+            while data := await self._from_redis.read(1 << 16):
+                buffer += data
+                while (reply := take_reply(buffer)) is not None:
+                    await self._reply(reply)
+        except (ConnectionError, ValueError):
+            pass
+        self._lingering = False
+        abort(self._writer)
+
+    async def _reply(self, reply: bytes) -> None:
+        if is_push(reply) or not self._expected:
+            self._writer.write(reply)
+            return
+        fault = self._expected.popleft()
+        if fault == "death_after":
+            self._script.kill()
+        if fault in ("death_after", "reset_after"):
+            abort(self._writer)
+            return
+        if fault == "reply_late":
+            await asyncio.sleep(LATE_S)
+        self._lingering = False
+        if fault not in ("reply_lost", "request_late"):
+            with suppress(ConnectionError):
+                self._writer.write(reply)
+        self._give_answers()
+
+
+def abort(writer: asyncio.StreamWriter) -> None:
+    """End a connection with a reset."""
+    connection = writer.get_extra_info("socket")
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
