@@ -44,6 +44,11 @@ THROTTLED = Counter(
     "Time that batches waited for the account's rate limit.",
     ["account"],
 )
+CAMPAIGNS_STOPPED = Counter(
+    "streamer_campaigns_stopped_total",
+    "Campaigns that this worker paused, as most of their last mails failed for the reason.",
+    ["reason"],
+)
 PARKED = Counter(
     "streamer_parked_total",
     "Records moved to the parked topic, by the kind of what they wait for.",

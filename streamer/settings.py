@@ -98,6 +98,10 @@ class Breaker(Section):
     """Of so many records that a worker had last,"""
     dead_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """so large a share may be dead letters: with more the worker ends, before it commits them."""
+    campaign_mails: Positive = 1_000
+    """Of so many mails of a campaign that ended last at a worker,"""
+    campaign_failed_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """so large a share may be `failed` for one reason: with more it is paused. 1: never."""
 
 
 class Worker(Section):
@@ -142,6 +146,9 @@ class Progress(Section):
     embedded: bool = True
     """Whether the workers count the progress of campaigns, one of them at a time; otherwise run
     `streamer project`."""
+    keep_days: PositiveFloat = 90.0
+    """How long the counts of a campaign that is completed or cancelled are kept after the last
+    change."""
 
 
 class Log(Section):

@@ -9,6 +9,7 @@ from streamer.cli import (
     demo,
     dlq,
     doctor,
+    drop,
     outcomes,
     preview,
     produce,
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 
 campaign.app.command("close")(close.close)
+campaign.app.command("drop")(drop.drop)
 campaign.app.command("preview")(preview.preview)
 campaign.app.command("test")(trial.trial)
 

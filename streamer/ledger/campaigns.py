@@ -11,6 +11,7 @@ import orjson
 from pydantic import ValidationError
 
 from streamer.ledger import keys
+from streamer.ledger.claims import BUCKETS
 from streamer.ledger.connection import Client
 from streamer.ledger.scripts import read
 from streamer.model.campaign import CampaignState, Definition, Message
@@ -26,6 +27,9 @@ _ACTIVE, _PAUSED, _CANCELLED, _COMPLETED = (
     CampaignState.CANCELLED,
     CampaignState.COMPLETED,
 )
+
+
+_AT_ONCE = 512
 
 
 class CampaignExistsError(RuntimeError):
@@ -193,6 +197,24 @@ def resume(client: Client, organization: str, campaign_id: str, *, now: bool = F
 def cancel(client: Client, organization: str, campaign_id: str) -> Standing:
     """Never send the rest of a campaign, nor what comes late if it is completed."""
     return _change(client, (organization, campaign_id), _CANCELLED, tuple(CampaignState))
+
+
+def drop(client: Client, organization: str, campaign_id: str) -> None:
+    """Forget a campaign: its definition, its state, and whose addresses it has claimed.
+
+    What upstream repeats of it is mailed again, so all of it must have ended and be committed.
+    Drop again what was cut off.
+    """
+    # The claims first: while the rest is there, it can still be named to be dropped again.
+    buckets = [f"{keys.claims_prefix(organization)}{campaign_id}:{n}" for n in range(BUCKETS)]
+    for start in range(0, len(buckets), _AT_ONCE):
+        client.unlink(*buckets[start : start + _AT_ONCE])
+    client.srem(keys.campaigns(organization), campaign_id)
+    if not client.scard(keys.campaigns(organization)):
+        client.srem(keys.ORGANIZATIONS, organization)
+        if client.scard(keys.campaigns(organization)):  # one was defined meanwhile
+            client.sadd(keys.ORGANIZATIONS, organization)
+    client.delete(keys.campaign(organization, campaign_id))
 
 
 def _change(

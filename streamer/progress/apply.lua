@@ -33,5 +33,6 @@ if ARGV[6] ~= '' then
   end
 end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[4])
+redis.call('PERSIST', KEYS[1])  -- it changes: its life is counted anew
 redis.call('HSET', KEYS[2], ARGV[5], redis.call('HINCRBY', KEYS[2], '', 1))
 return {'applied'}

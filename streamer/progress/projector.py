@@ -32,6 +32,7 @@ REDIS_ERRORS = (RedisError, RedisClusterException)  # the one is no kind of the 
 _REPORTS_AT_ONCE = 500
 _LOOK_FOR_PARTITIONS_EVERY_S = 60.0
 _LEASE_WAIT_S = 2.0
+_DAY_S = 86_400.0
 _RETRY_S = 2.0
 _HOPELESS_RETRY_S = 60.0
 
@@ -61,6 +62,7 @@ class Projector:
         self._gauges = Gauges()
         self._summaries = Summaries(settings)
         self._caught_up: Callable[[], None] | None = caught_up
+        self._sweep_at = 0.0
         self.last_step = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
@@ -130,6 +132,12 @@ class Projector:
                     self._caught_up = None
                 if has_lease:
                     judge.step(session.generation, session.positions, self._show)
+                    self._sweep_if_due()
+
+    def _sweep_if_due(self) -> None:
+        if time.monotonic() >= self._sweep_at:
+            self._store.sweep(round(self._settings.progress.keep_days * _DAY_S))
+            self._sweep_at = time.monotonic() + _DAY_S
 
     def _unfinished(self) -> Iterator[Report]:
         names = list(self._store.campaigns())

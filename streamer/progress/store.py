@@ -87,14 +87,12 @@ class Store:
     def __init__(self, client: Client, group: str) -> None:
         self._client = client
         self._group = group
-        self._organizations: set[str] = set()
 
     def open(self, *, anew: bool = False) -> Positions:
         """The positions; `anew`: of a new generation, which has read nothing."""
         flat = self._run("open", [keys.progress_positions(self._group)], ["1" if anew else "0"])
         fields = _pairs(flat)
         generation = fields.pop(GENERATION)
-        self._organizations.clear()
         return Positions(generation, {_place(name): int(at) for name, at in fields.items()})
 
     def current_generation(self) -> str | None:
@@ -112,7 +110,6 @@ class Store:
         """
         if not updates:
             return []
-        self._know({update.key.organization for update in updates})
         pipeline = self._pipeline()
         for place, key, share in updates:
             words: list[str | int] = []
@@ -136,7 +133,9 @@ class Store:
                 *words,
             )
         answers: list[int | None] = []
-        for answer in cast(list[list[bytes | int]], pipeline.execute()):
+        found = cast(list[list[bytes | int]], pipeline.execute())
+        self._know({update.key.organization for update in updates})
+        for answer in found:
             if answer[0] == b"stale":
                 raise StaleGenerationError("the counts are of a newer generation")
             answers.append(int(answer[1]) if answer[0] == b"partly" else None)
@@ -186,8 +185,8 @@ class Store:
 
     def expect(self, key: CampaignKey, expected: int) -> None:
         """Say how many recipients a campaign has, over what its definition says."""
-        self._know({key.organization})
         self._run("expect", _judged_keys(key), [key.campaign_id, expected])
+        self._know({key.organization})
 
     def complete(self, due: Due) -> str:
         """Complete a campaign, if nothing changed since it became due and if it is active;
@@ -223,11 +222,44 @@ class Store:
                 [generation, key.campaign_id],
             )
 
+    def forget(self, key: CampaignKey) -> None:
+        """Forget a campaign: its counts, and that it is to be judged."""
+        organization = key.organization
+        counted = keys.progress_campaigns(organization)
+        due = keys.progress_due(organization)
+        self._run("forget", [keys.progress(*key), due, counted], [key.campaign_id])
+        self._leave(organization)
+
+    def sweep(self, keep_s: int) -> None:
+        """Let the counts of campaigns that are completed or cancelled end so long after their last
+        change, and forget those whose counts have ended."""
+        organizations = self._known_organizations()
+        for organization in organizations:
+            counted = keys.progress_campaigns(organization)
+            pipeline = self._pipeline()
+            for member in cast(set[bytes], self._client.smembers(counted)):
+                key = CampaignKey(organization, member.decode())
+                names = (keys.progress(*key), keys.campaign(*key), counted)
+                pipeline.execute_command("EVAL", _SWEEP, 3, *names, key.campaign_id, keep_s)
+            pipeline.execute()
+            self._leave(organization)
+
     def _know(self, organizations: set[str]) -> None:
-        new = organizations - self._organizations
-        if new:
-            self._client.sadd(keys.progress_organizations(self._group), *sorted(new))
-            self._organizations |= new
+        # After their campaigns are counted: who has just found none of one would leave it out.
+        self._client.sadd(keys.progress_organizations(self._group), *sorted(organizations))
+
+    def _leave(self, organization: str) -> None:
+        """Leave an organization out if it has no campaigns that are counted or to be judged."""
+
+        def has_campaigns() -> bool:
+            counted, due = keys.progress_campaigns(organization), keys.progress_due(organization)
+            return bool(self._client.scard(counted)) or self._client.hlen(due) > 1
+
+        organizations = keys.progress_organizations(self._group)
+        if not has_campaigns():
+            self._client.srem(organizations, organization)
+            if has_campaigns():  # one has come meanwhile
+                self._client.sadd(organizations, organization)
 
     def _known_organizations(self) -> list[str]:
         found = self._client.smembers(keys.progress_organizations(self._group))
@@ -263,6 +295,7 @@ def _without_comments(script: str) -> str:
 
 
 _APPLY = _without_comments(_read("apply"))
+_SWEEP = _without_comments(_read("sweep"))
 _LOOK = _without_comments(_read("look"))
 _SETTLE = _without_comments(_read("settle"))
 

@@ -23,6 +23,7 @@ from streamer.model.result import BatchResult
 from streamer.provider.accounts import Accounts
 from streamer.settings import Settings
 from streamer.worker.batch import Batch, BatchState, new_id
+from streamer.worker.bulk import BulkStop
 from streamer.worker.decisions import Decisions, NotMailed
 from streamer.worker.holding import Holding
 from streamer.worker.sending import LaidDown, PinnedBatch, Sender, adopted
@@ -73,6 +74,7 @@ class Delivery:
         self._sender = sender
         self._holding = holding
         self._decisions = Decisions(client, accounts, holding, waiting)
+        self._bulk = BulkStop(settings.breaker, client, waiting)
         self._batcher = batcher
         self._waiting = waiting
         self._checkpoint = checkpoint
@@ -101,6 +103,7 @@ class Delivery:
             self._deliver(work)
         self._batcher.put_back(organization, work.twins + work.others)
         self._adopt_all(work)
+        self._look_at_ended(work)
 
     def oldest_pin(self) -> float | None:
         """When the oldest batch that is pinned and not resolved was taken up; monotonic clock."""
@@ -135,7 +138,9 @@ class Delivery:
     def _screen(self, work: Work, records: list[Record]) -> None:
         """Render the mails of those who may get one; end the others, or adopt their batches."""
         batch = work.batch
+        self._look_at_ended(work)
         found = self._probe(batch.organization, records)
+        work.resumed |= {id_: campaign.resumed for id_, campaign in found.campaigns.items()}
         decisions = self._decisions.for_batch(batch.organization, found)
         now = time.time()
         for position, record in enumerate(records):
@@ -158,15 +163,20 @@ class Delivery:
                 batch.sender = sender
                 mail = self._composer.compose(record.known_event, record.known_address, message)
             except NotMailed as reason:
-                record.end(reason.ending, now)
+                work.end(record, reason.ending, now)
             except RenderError as error:
-                record.end(Outcome.of(Reason.RENDER_ERROR, str(error)), now)
+                work.end(record, Outcome.of(Reason.RENDER_ERROR, str(error)), now)
             except TooLargeError as error:
-                record.end(Outcome.of(Reason.TOO_LARGE, str(error)), now)
+                work.end(record, Outcome.of(Reason.TOO_LARGE, str(error)), now)
             else:
                 if not batch.add(record, mail):
                     self._batcher.put_back(batch.organization, records[position:])
                     return
+
+    def _look_at_ended(self, work: Work) -> None:
+        """Pause a campaign most of whose mails fail, before more of them are rendered."""
+        self._bulk.ended(work.ended, work.resumed)
+        work.ended.clear()
 
     def _probe(self, organization: str, records: list[Record]) -> Probe:
         with metrics.SUPPRESSION_CHECK.time():
@@ -249,7 +259,7 @@ class Delivery:
         batch.state = BatchState.SENDING
         result = self._underway.once(batch.id, partial(self._send_own, pinned, slot))
         batch.state = BatchState.RESOLVED
-        self._end(batch.organization, batch.id, list(zip(batch.records, count())), result)
+        self._end(work, batch.id, list(zip(batch.records, count())), result)
 
     def _send_own(self, pinned: PinnedBatch, slot: Slot) -> Finished:
         try:
@@ -258,22 +268,21 @@ class Delivery:
             return self._finish(pinned.ref, is_others=True)
 
     def _end(
-        self, organization: str, batch_id: str, claimed: list[tuple[Record, int]], result: Finished
+        self, work: Work, batch_id: str, claimed: list[tuple[Record, int]], result: Finished
     ) -> None:
+        records = [record for record, _ in claimed]
         if result is Unpinned.UNPINNED:
-            self._batcher.put_back(organization, [record for record, _ in claimed])
+            self._batcher.put_back(work.batch.organization, records)
         else:
             end_all(claimed, batch_id, result)
+            work.ended += records
 
     def _adopt_all(self, work: Work) -> None:
+        """End records by the batches that carried them before this worker had them."""
         for batch_id, claimed in work.adoptions.items():
-            self._adopt(work.batch.organization, batch_id, claimed)
-
-    def _adopt(self, organization: str, batch_id: str, claimed: list[tuple[Record, int]]) -> None:
-        """End records by the batch that carried them before this worker had them."""
-        ref = BatchRef(organization, batch_id)
-        result = self._underway.once(batch_id, partial(self._finish, ref))
-        self._end(organization, batch_id, claimed, result)
+            ref = BatchRef(work.batch.organization, batch_id)
+            result = self._underway.once(batch_id, partial(self._finish, ref))
+            self._end(work, batch_id, claimed, result)
 
     def _finish(self, ref: BatchRef, is_others: bool = False) -> Finished:
         """See a batch through that is in the ledger.

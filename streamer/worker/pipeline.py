@@ -28,8 +28,7 @@ from streamer.mail.compose import Composer
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.event import DeadEventError, parse
 from streamer.model.parking import Scope
-from streamer.model.reasons import Reason
-from streamer.model.record import DeadLetter, Outcome, Parked, Record
+from streamer.model.record import DeadLetter, Parked, Record
 from streamer.provider.accounts import Accounts
 from streamer.provider.client import ResendClient
 from streamer.settings import Settings
@@ -212,9 +211,6 @@ class Pipeline:
                 record.address = normalise(event.email)
             except InvalidAddressError as error:
                 record.address_fault = str(error)
-            if event.message is not None and record.address is None:
-                record.end(Outcome.of(Reason.INVALID_ADDRESS, record.address_fault), time.time())
-                continue
             queued.append(record)
         self._batcher.add(queued)
 

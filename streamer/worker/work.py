@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from streamer.ledger.claims import Claim
 from streamer.model.reasons import Reason
-from streamer.model.record import Outcome, Parked, Record
+from streamer.model.record import Ending, Outcome, Parked, Record
 from streamer.model.result import BatchResult
 from streamer.worker.batch import Batch
 
@@ -18,6 +18,8 @@ class Work:
         twins: records of an address and campaign that the batch has a mail for already.
         others: records whose mails come from another sender's domain.
         adoptions: records that were pinned before, by the batch that carried them.
+        ended: records that ended as mails do, not looked at yet.
+        resumed: of their campaigns how often each was resumed.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -25,6 +27,13 @@ class Work:
         self.twins: list[Record] = []
         self.others: list[Record] = []
         self.adoptions: defaultdict[str, list[tuple[Record, int]]] = defaultdict(list)
+        self.ended: list[Record] = []
+        self.resumed: dict[str, int] = {}
+
+    def end(self, record: Record, ending: Ending, now: float) -> None:
+        """End a record."""
+        record.end(ending, now)
+        self.ended.append(record)
 
     def claimed(self, record: Record, claim: Claim, now: float) -> None:
         """Take a record whose address is claimed: by itself, or by another."""

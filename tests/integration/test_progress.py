@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import orjson
 import pytest
@@ -390,6 +391,66 @@ def test_one_of_many_projects_and_shows_the_counts(office: Office) -> None:
     second.join(30)
     assert not lease.is_held(office.client, keys.progress_lease(world.name))
     assert "nobody counts" in office.run("progress", f"{world.organization}/spring").stderr
+
+
+def test_a_campaign_that_is_over_is_dropped(office: Office) -> None:
+    world, client = office.world, office.client
+    name = f"{world.organization}/spring"
+    office.run(
+        "campaign", "create", name, "--from", "a@b.cc", "--subject", "s", "--text", os.devnull
+    )
+    office.run("campaign", "drop", name, code=2)  # nobody is there to be asked
+    with world.worker(), office.projecting():
+        world.produce([world.event(n) for n in range(20)])
+        wait_until(lambda: office.ended() == 20, 30, "all are counted")
+        office.run("campaign", "pause", name)
+        world.produce([world.event(n) for n in range(20, 30)])
+        wait_until(lambda: parked(office)[1] == 10, 30, "some are parked")
+        assert "10 are parked" in office.run("campaign", "drop", name, "--yes", code=1).stderr
+        office.run("campaign", "cancel", name)
+        wait_until(lambda: office.ended() == 30, 30, "the others end")
+        wait_until(lambda: parked(office) == (30, 0, 0), 30, "and are parked no more")
+        wait_until(lambda: not office.store.due(), 30, "it is judged")
+        office.run("campaign", "drop", name, "--yes")
+        office.run("campaign", "drop", name, "--yes", code=1)
+        found = cast(list[bytes], client.keys(f"{{{world.organization}}}:*"))
+        left = {key.decode() for key in found if b":batch:" not in key}
+        assert left == {keys.organization_epoch(world.organization)}
+        assert not client.sismember(keys.ORGANIZATIONS, world.organization)
+        assert not client.exists(keys.progress_organizations(world.name))
+        # The projector meets the organization again all the same, and the campaign is a new one.
+        world.produce([world.event(1)])
+        wait_until(lambda: office.ended() == 1, 30, "it is counted")
+        assert CampaignKey(world.organization, "spring") in office.store.campaigns()
+    assert world.words() == {("sent", None): 21, ("skipped", "cancelled"): 10}
+
+
+def test_counts_of_what_ended_end_some_day(office: Office) -> None:
+    world, client, store = office.world, office.client, office.store
+    key = CampaignKey(world.organization, "spring")
+    generation = store.open().generation
+    place = Place(Cursor.OUTCOMES, world.topics.outcomes, 0)
+
+    def count(offset: int) -> None:
+        store.apply(generation, [Update(place, key, Share(offset, offset + 1, {"sent:": 1}))])
+
+    def life() -> object:
+        store.sweep(3600)
+        return client.ttl(keys.progress(*key))
+
+    count(0)
+    assert life() == -1
+    client.hset(keys.campaign(*key), "state", "completed")
+    assert life() == 3600
+    count(1)
+    assert client.ttl(keys.progress(*key)) == -1  # it changed
+    assert life() == 3600
+    client.hset(keys.campaign(*key), "state", "paused")
+    assert life() == -1
+    client.delete(keys.progress(*key), keys.progress_due(world.organization))
+    assert life() == -2
+    assert list(store.campaigns()) == []
+    assert not client.exists(keys.progress_organizations(world.name))
 
 
 def test_mistakes_are_named(office: Office) -> None:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from streamer.cli import app
 from streamer.ledger import keys
+from streamer.ledger.claims import claim_place
 from streamer.sandbox import Faults, SandboxProcess
 from tests.kit.redis_cluster import ClusterNode, start_cluster, stop_cluster
 from tests.kit.world import World, wait_until
@@ -68,6 +69,8 @@ def test_campaigns_go_through_a_cluster(
             run("trace", f"{first}/spring", "--email", "user8@example.com", "--json")
         )
         assert found["ledger"][0]["claim"]["batch"]["result"]["status"] == "sent"
+        run("campaign", "drop", f"{first}/spring", "--yes")
+        assert not world.redis.exists(claim_place(first, "spring", "user8@example.com")[0])
     assert world.words() == {
         ("sent", None): 359,
         ("skipped", "suppressed"): 2,

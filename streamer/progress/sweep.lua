@@ -1,0 +1,13 @@
+-- Let the counts of a campaign that has ended live for a while, and forget it when they are gone.
+-- KEYS: progress, campaign, campaigns with counts
+-- ARGV: campaign, seconds that counts live without a change
+local state = redis.call('HGET', KEYS[2], 'state')
+local ttl = redis.call('TTL', KEYS[1])
+if ttl == -2 then
+  redis.call('SREM', KEYS[3], ARGV[1])
+elseif state ~= 'completed' and state ~= 'cancelled' then
+  redis.call('PERSIST', KEYS[1])
+elseif ttl == -1 then
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+end
+return 1
