@@ -62,6 +62,15 @@ COMMIT = Histogram(
     "One Kafka transaction: outcomes, dead letters and offsets.",
     buckets=_LATENCIES,
 )
+REFUSED = Counter(
+    "streamer_refused_endings_total",
+    "Endings that Kafka refused as they were, so that less of them was written, by kind.",
+    ["kind"],
+)
+IN_FLIGHT_BYTES = Gauge(
+    "streamer_in_flight_bytes",
+    "Memory that the records take that are admitted and not yet committed by this worker, about.",
+)
 IN_FLIGHT = Gauge(
     "streamer_in_flight_emails", "Records admitted and not yet committed by this worker."
 )

@@ -23,6 +23,9 @@ class PartitionWindow:
     def __init__(self, start: int | None) -> None:
         self._records: deque[Record] = deque()
         self._next = start
+        self._bytes = 0
+        self._freed: deque[int] = deque()
+        self._note_freed = self._freed.append  # any thread may decide a record
 
     def __len__(self) -> int:
         return len(self._records)
@@ -32,6 +35,13 @@ class PartitionWindow:
         """The offset to commit if nothing of the window were done: its first record's."""
         return self._records[0].offset if self._records else self._next
 
+    @property
+    def bytes(self) -> int:
+        """Of memory that its records hold, about."""
+        while self._freed:
+            self._bytes -= self._freed.popleft()
+        return self._bytes
+
     def admit(self, record: Record) -> bool:
         """Take a record in; False for one that was admitted before, or committed."""
         offset = record.offset
@@ -39,6 +49,8 @@ class PartitionWindow:
             return False
         self._records.append(record)
         self._next = offset + 1
+        self._bytes += record.size
+        record.freed = self._note_freed
         return True
 
     def done_prefix(self, limit: int) -> list[Record]:
@@ -53,7 +65,7 @@ class PartitionWindow:
     def advance(self, count: int) -> None:
         """Let go of the first records, which are committed."""
         for _ in range(count):
-            self._records.popleft()
+            self._bytes -= self._records.popleft().size
 
     def undecided(self) -> Iterator[Record]:
         """The records without an ending."""

@@ -5,6 +5,8 @@ from pydantic import Field, JsonValue, ValidationError
 from streamer.model.campaign import Id, Message, Model, Timestamp
 from streamer.model.reasons import DeadReason
 
+_MOST_PROBLEMS = 5
+
 
 class RecipientEvent(Model):
     """One recipient of one campaign. `email` is as given, perhaps no valid address."""
@@ -32,7 +34,7 @@ def parse(value: bytes | None) -> RecipientEvent:
 
     Raises:
         DeadEventError: `undecodable` for what is empty, not UTF-8 or not JSON; `invalid_event`
-            for JSON that is no recipient event, naming each field at fault.
+            for JSON that is no recipient event, naming the first fields at fault.
     """
     if not value:
         raise DeadEventError(DeadReason.UNDECODABLE, "the record has no value")
@@ -47,7 +49,10 @@ def _explain(error: ValidationError) -> DeadEventError:
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     if problems[0]["type"] == "json_invalid":
         return DeadEventError(DeadReason.UNDECODABLE, problems[0]["msg"])
-    detail = "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'event'}: {problem['msg']}" for problem in problems
-    )
-    return DeadEventError(DeadReason.INVALID_EVENT, detail)
+    named = [
+        f"{'.'.join(map(str, problem['loc'])) or 'event'}: {problem['msg']}"
+        for problem in problems[:_MOST_PROBLEMS]
+    ]
+    if len(problems) > _MOST_PROBLEMS:
+        named.append(f"{len(problems) - _MOST_PROBLEMS:,} further problems")
+    return DeadEventError(DeadReason.INVALID_EVENT, "; ".join(named))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import methodcaller
 from typing import NamedTuple, Protocol
 
-from streamer.model.event import RecipientEvent
+from streamer.model.detail import bounded
+from streamer.model.event import RecipientEvent, parse
 from streamer.model.parking import Scope
 from streamer.model.reasons import DeadReason, Reason, Status
 
@@ -97,13 +99,18 @@ class Parked:
     Attributes:
         scope: what it waits for.
         until_ms: when it comes back at the latest, in ms since 1970; None if that is open.
+        perhaps_pinned: whether a batch may have it, which may have been sent, or may yet be.
     """
 
     scope: Scope
     until_ms: int | None = None
+    perhaps_pinned: bool = False
 
 
 Ending = Outcome | DeadLetter | Parked
+
+_OVERHEAD_BYTES = 600
+"""What a record takes beside its texts of any length: measured, with its ids and its address."""
 
 
 class Record:
@@ -119,9 +126,15 @@ class Record:
         offset: where it was read, if that is not where it stood first.
         partition: likewise.
         replaces: the batch, if any, that failed its recipient: a retry takes its claim over.
+
+    Attributes:
+        size: bytes of memory that it holds, about.
+        freed: is told, from whatever thread decides the record, how many of them are no more.
+        refusals: how often Kafka refused its ending.
     """
 
     __slots__ = (
+        "_event",
         "address",
         "address_fault",
         "admitted_at",
@@ -130,13 +143,14 @@ class Record:
         "decided_at",
         "email",
         "ending",
-        "event",
+        "freed",
         "headers",
         "key",
         "offset",
         "organization_id",
         "partition",
         "recipient_id",
+        "refusals",
         "replaces",
         "size",
         "value",
@@ -160,37 +174,57 @@ class Record:
         self.key = key
         self.value = value
         self.headers = headers
-        self.size = len(value or b"")
         self.admitted_at = admitted_at
-        self.event: RecipientEvent | None = None
+        self._event: RecipientEvent | None = None
         self.organization_id = self.campaign_id = self.recipient_id = self.email = ""
         self.address: str | None = None
         self.address_fault: str | None = None
         self.ending: Ending | None = None
         self.decided_at = 0.0
+        self.refusals = 0
+        self.freed: Callable[[int], None] = _nobody_is_told
+        self.size = self._measured()
 
     def take(self, event: RecipientEvent) -> None:
         """Take what was read from the value."""
-        self.event = event
-        self.organization_id = event.organization_id
-        self.campaign_id = event.campaign_id
+        self._event = event
+        self.organization_id = sys.intern(event.organization_id)
+        self.campaign_id = sys.intern(event.campaign_id)
         self.recipient_id = event.recipient_id
         self.email = event.email
+
+    def forget_event(self) -> None:
+        """Let go of what was read from the value, which takes several times as much memory: it is
+        read again when it is needed."""
+        self._event = None
 
     def end(self, ending: Ending, now: float) -> None:
         """Decide the record; `now` is wall-clock time, in seconds since 1970."""
         self.decided_at = now
+        self._event = None
         if isinstance(ending, Outcome):
             # It may wait long for an older one of its partition: it keeps what an outcome needs.
-            self.event = self.value = self.headers = None
+            self.value = self.headers = None
+            if ending.detail:
+                ending = ending._replace(detail=bounded(ending.detail))
+        elif isinstance(ending, DeadLetter):
+            ending = replace(ending, detail=bounded(ending.detail))
+        before, self.size = self.size, self._measured()
+        self.freed(before - self.size)
         self.ending = ending
+
+    def _measured(self) -> int:
+        size = _OVERHEAD_BYTES + len(self.value or b"") + len(self.key or b"") + len(self.email)
+        if self.headers:
+            size += sum(len(name) + len(value or b"") for name, value in self.headers)
+        return size
 
     @property
     def known_event(self) -> RecipientEvent:
-        """The event of a record that was parsed."""
-        if self.event is None:
-            raise AssertionError(f"the record at {self.coordinates} was never parsed")
-        return self.event
+        """The event of a record that was parsed, and is not decided."""
+        if not self.organization_id or self.ending is not None:
+            raise AssertionError(f"the record at {self.coordinates} has no event")
+        return self._event or parse(self.value)
 
     @property
     def known_address(self) -> str:
@@ -198,3 +232,7 @@ class Record:
         if self.address is None:
             raise AssertionError(f"the record at {self.coordinates} has no valid address")
         return self.address
+
+
+def _nobody_is_told(freed: int) -> None:
+    del freed

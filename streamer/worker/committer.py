@@ -5,14 +5,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 from prometheus_client import Counter as PrometheusCounter
 
 from streamer import metrics
 from streamer.flow.breaker import Breaker
 from streamer.flow.window import Partition, PartitionWindow
-from streamer.model.record import DeadLetter, Ending, Outcome, Parked, Record
+from streamer.model.record import DeadLetter, Ending, Headers, Outcome, Parked, Record
+from streamer.model.refused import leave_out
 from streamer.model.wire import dead_letter_headers, outcome_value, parked_headers
 from streamer.settings import Settings, Topics
 from streamer.worker import kafka
@@ -22,12 +24,22 @@ logger = logging.getLogger(__name__)
 Prefixes = dict[Partition, tuple[PartitionWindow, list[Record]]]
 
 _MOST_RECORDS = 5_000
+_MOST_BYTES = 8_000_000
 _CALL_TIMEOUT_S = 5.0
 _START_TIMEOUT_S = 10.0
 _START_TRIES = 3
 # The generation of a group's metadata, behind its format's name; negative before the group was
 # joined. The broker would accept offsets of such metadata from anybody, fenced or not.
 _GENERATION = slice(7, 11)
+# What is said of a record, or of those that went to the broker together: not of the broker.
+_REFUSALS = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.INVALID_RECORD,
+}
 
 
 def fencing_producer(settings: Settings) -> Producer:
@@ -39,7 +51,7 @@ def fencing_producer(settings: Settings) -> Producer:
     Raises:
         KafkaException: the brokers cannot be reached, or do not allow it.
     """
-    producer = Producer(kafka.producer_config(settings))
+    producer = Producer(kafka.producer_config(settings) | _PROPERTIES)
     for attempt in range(1, _START_TRIES + 1):
         try:
             producer.init_transactions(_START_TIMEOUT_S)
@@ -52,6 +64,14 @@ def fencing_producer(settings: Settings) -> Producer:
     return producer
 
 
+_PROPERTIES: kafka.Properties = {
+    # A broker holds a topic's limit against what comes together: less than any topic allows.
+    "batch.size": 131_072,
+    "delivery.report.only.error": True,
+}
+_KINDS = {Outcome: "outcome", DeadLetter: "dead_letter", Parked: "parked"}
+
+
 class BreakerError(RuntimeError):
     """Most records are dead letters; the message says what was seen."""
 
@@ -60,7 +80,8 @@ class Committer:
     """Commits what is done. Owned by the thread that owns the consumer.
 
     The records of a transaction leave their windows when it is committed. When one is aborted
-    they stay, and the next transaction writes the same again.
+    they stay, and the next transaction writes the same again. A record whose ending Kafka refused
+    has a transaction of its own: if it is refused again, less of it is written.
 
     Args:
         producer: as of `fencing_producer`.
@@ -90,6 +111,12 @@ class Committer:
         self._checkpoint = checkpoint
         self._unfinished: Prefixes | None = None
         self._aborting = False
+        self._refused: list[tuple[Record, KafkaError]] = []
+        """Of the transaction under way."""
+        self._is_alone = False
+        self._alone_next = True
+        self.in_haste = False
+        """Whether others wait for a record that was refused."""
         self.busy = False
         """Whether a call is under way; each has a time limit, which librdkafka may forget."""
 
@@ -106,7 +133,7 @@ class Committer:
             if self._aborting:
                 self._abort()
             if self._unfinished is None:
-                prefixes = _done(windows)
+                prefixes = self._next(windows)
                 if not prefixes:
                     return True
                 metadata = self._group_metadata()
@@ -122,6 +149,13 @@ class Committer:
         metrics.COMMIT.observe(time.perf_counter() - started)
         return True
 
+    def _next(self, windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
+        """What to commit: those that were refused, and the others, in turn."""
+        refused = _refused_before(windows)
+        self.in_haste = bool(refused)
+        self._alone_next = not self._alone_next
+        return refused if refused and self._alone_next else _done(windows) or refused
+
     def close(self) -> None:
         """Give up a transaction that is under way."""
         if self._aborting:
@@ -136,6 +170,8 @@ class Committer:
         self._checkpoint("before_transaction")
         self._producer.begin_transaction()
         self._aborting = True  # should anything fail before the transaction is complete
+        self._refused.clear()
+        self._is_alone = len(records) == 1
         self._produce(records)
         offsets = [
             TopicPartition(topic, partition, done[-1].offset + 1, self._epoch)
@@ -178,36 +214,61 @@ class Committer:
         from busy senders takes longer than the rest of it.
         """
         outcomes: list[dict[str, object]] = []
+        ended: list[Record] = []
         for record in records:
             ending = record.ending
             if isinstance(ending, DeadLetter):
-                self._producer.produce(
-                    self._topics.dead_letters,
-                    record.value,
-                    record.key,
-                    headers=dead_letter_headers(record, ending),
-                )
+                headers = dead_letter_headers(record, ending)
+                self._produce_one(self._topics.dead_letters, record, headers)
             elif isinstance(ending, Parked):
                 # The records of a partition stay in their order.
-                self._producer.produce(
-                    self._topics.parked,
-                    record.value,
-                    record.key,
-                    partition=record.partition % self._parked_partitions,
-                    headers=parked_headers(record, ending),
-                )
+                headers = parked_headers(record, ending)
+                partition = record.partition % self._parked_partitions
+                self._produce_one(self._topics.parked, record, headers, partition)
             elif ending is not None:
-                outcomes.append({"value": outcome_value(record, ending), "key": record.key})
+                ended.append(record)
+                outcomes.append(
+                    {
+                        "value": outcome_value(record, ending),
+                        "key": record.key,
+                        "callback": partial(self._delivered, record),
+                    }
+                )
         self._producer.produce_batch(self._topics.outcomes, outcomes)
-        for outcome in outcomes:
+        for outcome, record in zip(outcomes, ended, strict=True):
             error = outcome.get("_error")
             if isinstance(error, KafkaError):
+                self._delivered(record, error, None)
                 raise KafkaException(error)
+
+    def _produce_one(
+        self, topic: str, record: Record, headers: Headers, partition: int = -1
+    ) -> None:
+        delivered = partial(self._delivered, record)
+        try:
+            self._producer.produce(
+                topic,
+                record.value,
+                record.key,
+                partition=partition,
+                on_delivery=delivered,
+                headers=headers,
+            )
+        except KafkaException as exception:
+            delivered(exception.args[0], None)
+            raise
+
+    def _delivered(self, record: Record, error: KafkaError | None, message: Message | None) -> None:
+        """Called by the client for what was not delivered, and for nothing else."""
+        del message
+        if error is not None and error.code() in _REFUSALS:
+            self._refused.append((record, error))
 
     def _recover(self, exception: KafkaException) -> None:
         error = exception.args[0]
         if error.fatal():
             raise exception
+        self._leave_out_what_is_refused()
         if error.txn_requires_abort():
             self._unfinished = None
             self._aborting = True
@@ -218,22 +279,60 @@ class Committer:
             extra={"error": error.str(), "code": error.name(), "abort": self._aborting},
         )
 
+    def _leave_out_what_is_refused(self) -> None:
+        """Have those that Kafka refused go alone; or, if they did, write less of them."""
+        self._producer.poll(0)  # lets it tell what it has not told yet
+        for record, error in self._refused:
+            record.refusals += 1
+            if not self._is_alone:
+                continue
+            kind = _KINDS[type(record.ending)]
+            left_out = leave_out(record)
+            metrics.REFUSED.labels(kind).inc()
+            logger.error(
+                "Kafka refuses the ending of a record, less of it is written"
+                if left_out
+                else "Kafka refuses the least that can be written of a record: look at the topics",
+                extra={
+                    "record": str(record.coordinates),
+                    "ending": kind,
+                    "left_out": left_out or "all",
+                    "error": error.str(),
+                },
+            )
+        self._refused.clear()
+
     def _abort(self) -> None:
         self._producer.abort_transaction(_CALL_TIMEOUT_S)
         self._aborting = False
 
 
 def _done(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
+    """What is done, as far as one transaction takes it, without those that were refused."""
     prefixes: Prefixes = {}
-    room = _MOST_RECORDS
+    places, room = _MOST_RECORDS, _MOST_BYTES
     for key, window in windows.items():
-        records = window.done_prefix(room)
-        if records:
-            prefixes[key] = (window, records)
-            room -= len(records)
-        if room == 0:
+        taken = []
+        for record in window.done_prefix(places):
+            if record.refusals or room <= 0:
+                break
+            taken.append(record)
+            room -= record.size
+        if taken:
+            prefixes[key] = (window, taken)
+            places -= len(taken)
+        if places == 0 or room <= 0:
             break
     return prefixes
+
+
+def _refused_before(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
+    """A record that was refused, where its window has none before it; empty if there is none."""
+    for key, window in windows.items():
+        first = window.done_prefix(1)
+        if first and first[0].refusals:
+            return {key: (window, first)}
+    return {}
 
 
 def _are_dead(records: list[Record]) -> list[bool]:

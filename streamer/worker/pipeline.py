@@ -273,12 +273,12 @@ class Pipeline:
         until_s = (now // period_s + 2) * period_s
         scope = Scope.of_batch(organization, new_id())
         for record in records:
-            record.end(Parked(scope, round(until_s * 1000)), now)
+            record.end(Parked(scope, round(until_s * 1000), perhaps_pinned=True), now)
 
     # Committing
 
     def _commit_if_due(self, now: float) -> None:
-        if now < self._next_commit and not self._much_is_done():
+        if now < self._next_commit and not self._much_is_done() and not self._committer.in_haste:
             return
         self._committer.commit(self._source.windows)
         self._next_commit = time.monotonic() + _COMMIT_EVERY_S
@@ -338,6 +338,7 @@ class Pipeline:
     def _measure(self, now: float) -> None:
         held = self._held()
         metrics.IN_FLIGHT.set(held)
+        metrics.IN_FLIGHT_BYTES.set(sum(window.bytes for window in self._source.windows.values()))
         in_flight = len(self._deliveries) * self._settings.batch.size
         blocked = max(0, held - len(self._batcher) - in_flight)
         metrics.BLOCKED.set(blocked)

@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from streamer.ledger.claims import Claim
 from streamer.model.reasons import Reason
@@ -75,6 +76,8 @@ def end_all(
         for record, item in claimed:
             record.end(outcomes[item], now)
         return
+    if result is not None:
+        result = replace(result, perhaps_pinned=True)
     detail = f"batch {batch_id} is claimed, but the ledger does not have it"
     for record, _ in claimed:
         record.end(result or Outcome.of(Reason.LEDGER_LOST, detail), now)

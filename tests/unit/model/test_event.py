@@ -79,3 +79,10 @@ def test_the_detail_shows_no_personal_data() -> None:
     with pytest.raises(DeadEventError) as caught:
         parse(_changed(organization_id="secret person"))
     assert "secret" not in str(caught.value)
+
+
+def test_many_problems_are_counted_and_only_the_first_are_named() -> None:
+    with pytest.raises(DeadEventError) as caught:
+        parse(_changed(message=_MESSAGE | {"tags": [{}] * 5_000}))
+    assert str(caught.value).endswith("; 9,995 further problems")
+    assert len(str(caught.value)) < 500

@@ -1,0 +1,63 @@
+"""What becomes of a record whose ending Kafka refuses: one with less, that it may take. Pure."""
+
+from dataclasses import replace
+
+from streamer.model.detail import bounded
+from streamer.model.reasons import Reason
+from streamer.model.record import DeadLetter, Outcome, Parked, Record
+
+
+def leave_out(record: Record) -> str | None:
+    """Leave out of a record's ending what is missed least; None if nothing more can be left out.
+
+    It is for an ending that was refused alone, not for one among many. In the end little more
+    than the record's coordinates is left, where it can be read: no record stops its partition.
+
+    Returns:
+        What was left out, in words.
+    """
+    ending = record.ending
+    if isinstance(ending, Parked):
+        # It cannot wait elsewhere. If it was pinned, its batch goes on without it.
+        reason = Reason.PROVIDER_ERROR if ending.perhaps_pinned else Reason.TOO_LARGE
+        detail = f"it had to wait for {ending.scope}, and the topic for that refuses the record"
+        record.end(Outcome.of(reason, detail), record.decided_at)
+        return "the wait"
+    if isinstance(ending, DeadLetter):
+        return _of_dead_letter(record, ending)
+    if isinstance(ending, Outcome):
+        return _of_outcome(record, ending)
+    return None
+
+
+def _of_outcome(record: Record, ending: Outcome) -> str | None:
+    email = bounded(record.email)
+    if ending.detail is not None or email != record.email:
+        record.email = email
+        record.end(ending._replace(detail=None), record.decided_at)
+        return "the detail"
+    return _key(record)
+
+
+def _of_dead_letter(record: Record, ending: DeadLetter) -> str | None:
+    if record.value is None and record.headers is None:
+        return _key(record)
+    if ending.detail:
+        record.end(replace(ending, detail=""), record.decided_at)
+        return "the detail"
+    if record.headers is not None:
+        record.headers = None
+        record.end(ending, record.decided_at)
+        return "the headers"
+    detail = f"its value of {len(record.value or b''):,} bytes was refused here"
+    record.value = None
+    record.end(replace(ending, detail=detail), record.decided_at)
+    return "the value"
+
+
+def _key(record: Record) -> str | None:
+    if record.key is None or record.ending is None:
+        return None
+    record.key = None
+    record.end(record.ending, record.decided_at)
+    return "the key"

@@ -1,0 +1,183 @@
+"""The committer on a Kafka that takes less than records need: each ends, and none keeps others."""
+
+import random
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+from confluent_kafka import Consumer, Message
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
+from streamer.flow.breaker import Breaker
+from streamer.flow.window import PartitionWindow
+from streamer.model.event import parse
+from streamer.model.parking import Scope
+from streamer.model.reasons import DeadReason, Reason
+from streamer.model.record import (
+    Coordinates,
+    DeadLetter,
+    Ending,
+    Headers,
+    Outcome,
+    Parked,
+    Record,
+    header_list,
+)
+from streamer.model.wire import DETAIL, REASON, SOURCE_OFFSET
+from streamer.settings import Settings
+from streamer.worker.committer import Committer, fencing_producer
+from streamer.worker.pipeline import no_checkpoint
+from tests.kit.world import World, wait_until
+
+_LIMIT = 10_000
+_EVENT = parse(b'{"organization_id":"o","campaign_id":"c","recipient_id":"r","email":"e"}')
+_DETAIL = random.Random(0).randbytes(600).hex()
+_INVALID = DeadLetter(DeadReason.INVALID_EVENT, _DETAIL)
+_PAUSED = Parked(Scope.of_campaign("o", "c"))
+_ADDRESS = Outcome.of(Reason.INVALID_ADDRESS, "no address")
+
+
+@pytest.fixture
+def member(world: World) -> Iterator[Consumer]:
+    """A member of the group that commits."""
+    consumer = Consumer(
+        {"bootstrap.servers": world.bootstrap_servers, "group.id": world.name, "log_level": 0}
+    )
+    with closing(consumer):
+        consumer.subscribe([world.topics.recipients])
+
+        def has_partitions() -> bool:
+            consumer.poll(0.05)
+            return bool(consumer.assignment())
+
+        wait_until(has_partitions, 20, "the group has a member")
+        yield consumer
+
+
+@pytest.fixture
+def committer(
+    world: World, member: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Committer]:
+    """A committer whose topics take small records alone."""
+    for name in ("outcomes", "dead_letters", "parked"):
+        _limit(world, getattr(world.topics, name), _LIMIT)
+    for name, value in world.environment().items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    made = Committer(
+        fencing_producer(settings),
+        settings.topics,
+        member.consumer_group_metadata,
+        "an epoch",
+        4,
+        Breaker(1_000, 1.0),
+        no_checkpoint,
+    )
+    yield made
+    made.close()
+
+
+def _limit(world: World, topic: str, limit: int) -> None:
+    admin = AdminClient({"bootstrap.servers": world.bootstrap_servers})
+    entry = ConfigEntry(
+        "max.message.bytes", str(limit), incremental_operation=AlterConfigOpType.SET
+    )
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin.incremental_alter_configs([resource])[resource].result(20)
+
+
+def _noise(size: int) -> bytes:
+    """Bytes that cannot be compressed: Kafka holds its limit against what compression leaves."""
+    return random.Random(size).randbytes(size)
+
+
+class _Window(PartitionWindow):
+    """A window that tests fill with records that are decided."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(None)
+        self._topic = topic
+        self.offset = 0
+
+    def end(
+        self, ending: Ending, value: int = 10, headers: int = 0, key: int = 3, email: str = "e"
+    ) -> int:
+        """Add a record of such sizes in bytes; returns its offset."""
+        coordinates = Coordinates(self._topic, 0, self.offset)
+        theirs: Headers | None = [("theirs", _noise(headers))] if headers else None
+        record = Record(coordinates, _noise(key), _noise(value), theirs, 0.0)
+        if not isinstance(ending, DeadLetter):
+            record.take(_EVENT)
+            record.email = email
+        record.end(ending, 1.0)
+        self.admit(record)
+        self.offset += 1
+        return self.offset - 1
+
+    def commit(self, committer: Committer) -> None:
+        """Commit all, whatever it takes."""
+        wait_until(
+            lambda: committer.commit({(self._topic, 0): self}) and not len(self),
+            30,
+            "all is committed",
+        )
+
+
+def test_a_record_that_kafka_refuses_ends_with_less_and_stops_nobody(
+    world: World, committer: Committer
+) -> None:
+    window = _Window(world.topics.recipients)
+    small = [window.end(_INVALID) for _ in range(50)]
+    without_detail = window.end(_INVALID, _LIMIT - 1_000, headers=100)
+    without_headers = window.end(_INVALID, _LIMIT - 1_000, headers=1_000)
+    without_value = window.end(_INVALID, 2 * _LIMIT, headers=100)
+    beyond_the_client = window.end(_INVALID, 11_000_000)
+    without_key = window.end(_INVALID, key=2 * _LIMIT)
+    not_parked = window.end(_PAUSED, 2 * _LIMIT)
+    not_parked_pinned = window.end(replace(_PAUSED, perhaps_pinned=True), 2 * _LIMIT)
+    no_address = window.end(_ADDRESS, email="@" * 2 * _LIMIT)
+    parked, last = window.end(_PAUSED), window.end(_ADDRESS)
+    window.commit(committer)
+
+    letters = {_offset(message): message for message in world.dead_letters()}
+    assert sorted(letters) == [
+        *small, without_detail, without_headers, without_value, beyond_the_client, without_key
+    ]  # fmt: skip
+    assert all(_words(letters[offset])[REASON] == b"invalid_event" for offset in letters)
+    assert {_words(letters[offset])[DETAIL] for offset in small} == {_DETAIL.encode()}
+    for offset, size in ((without_detail, 100), (without_headers, 0)):
+        assert _words(letters[offset])[DETAIL] == b""
+        assert len(_words(letters[offset]).get("theirs", b"")) == size
+        assert letters[offset].value() == _noise(_LIMIT - 1_000)
+    for offset in (without_value, beyond_the_client):
+        assert letters[offset].value() is None
+        assert b"bytes was refused" in _words(letters[offset])[DETAIL]
+    assert letters[without_key].key() is None
+
+    outcomes = {_source_offset(outcome): outcome for outcome in world.outcomes()}
+    assert sorted(outcomes) == [not_parked, not_parked_pinned, no_address, last]
+    assert outcomes[not_parked]["reason"] == "too_large"
+    assert outcomes[not_parked_pinned]["reason"] == "provider_error"
+    assert str(outcomes[no_address]["email"]).startswith("@@@")
+    assert [coordinates.offset for coordinates in world.parked()] == [parked]
+
+
+def _words(message: Message) -> dict[str, bytes]:
+    return {name: value for name, value in header_list(message) or () if isinstance(value, bytes)}
+
+
+def _offset(message: Message) -> int:
+    return int(_words(message)[SOURCE_OFFSET])
+
+
+def _source_offset(outcome: dict[str, object]) -> int:
+    source = outcome["source"]
+    assert isinstance(source, dict)
+    return int(source["offset"])

@@ -1,0 +1,19 @@
+"""The words of an ending have an end, and can be written."""
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from streamer.model.detail import MOST_BYTES, bounded
+
+
+@given(st.text(st.characters(exclude_categories=())))
+@example("é" * MOST_BYTES)
+@example("\ud800")
+@example("x" * (MOST_BYTES + 1))
+@example("x" * MOST_BYTES)
+def test_a_detail_is_bounded_and_can_be_written(text: str) -> None:
+    detail = bounded(text)
+    assert len(detail.encode()) <= MOST_BYTES
+    writable = text.encode(errors="replace").decode()
+    assert detail == writable or writable.startswith(detail.removesuffix(" …"))
+    assert (detail == writable) is (len(writable.encode()) <= MOST_BYTES)

@@ -1,0 +1,65 @@
+"""Whatever Kafka refuses, in the end it gets something that it takes."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.model.event import parse
+from streamer.model.parking import Scope
+from streamer.model.reasons import DeadReason, Reason
+from streamer.model.record import Coordinates, DeadLetter, Ending, Headers, Outcome, Parked, Record
+from streamer.model.refused import leave_out
+from streamer.model.wire import dead_letter_headers, outcome_value
+
+_EVENT = parse(b'{"organization_id":"o","campaign_id":"c","recipient_id":"r","email":"e"}')
+_MOST_STEPS = 5
+_LEAST_BYTES = 3_000
+_texts = st.integers(0, 3).map(lambda size: size * 10_000)
+_ENDINGS: tuple[Ending, ...] = (
+    DeadLetter(DeadReason.INVALID_EVENT, "x" * 10_000),
+    DeadLetter(DeadReason.UNDECODABLE, ""),
+    Parked(Scope.of_campaign("o", "c")),
+    Outcome.of(Reason.INVALID_ADDRESS, "x" * 10_000),
+    Outcome.of(Reason.EXPIRED),
+)
+
+
+def _written(record: Record) -> int:
+    ending, key = record.ending, len(record.key or b"")
+    if isinstance(ending, Outcome):
+        return key + len(outcome_value(record, ending))
+    assert isinstance(ending, DeadLetter)
+    headers = dead_letter_headers(record, ending)
+    return key + len(record.value or b"") + sum(len(n) + len(v or b"") for n, v in headers)
+
+
+@given(st.sampled_from(_ENDINGS), _texts, _texts, _texts, _texts, st.booleans())
+def test_little_is_left_in_the_end_but_who_it_was_and_why(
+    ending: Ending, key: int, value: int, header: int, email: int, pinned: bool
+) -> None:
+    headers: Headers | None = [("theirs", b"h" * header)] if header else None
+    record = Record(Coordinates("t", 0, 7), b"k" * key or None, b"v" * value or None, headers, 0.0)
+    record.take(_EVENT)
+    record.email = "e" * email
+    if isinstance(ending, Parked):
+        ending = Parked(ending.scope, perhaps_pinned=pinned)
+    record.end(ending, 1.0)
+    steps = 0
+    while leave_out(record) is not None:
+        steps += 1
+        assert steps <= _MOST_STEPS
+    assert _written(record) <= _LEAST_BYTES
+    if isinstance(ending, Parked):
+        assert isinstance(record.ending, Outcome)
+        # Whether a mail of it went out, or will, is not known where it is pinned.
+        assert record.ending.status == ("indeterminate" if pinned else "failed")
+    else:
+        assert isinstance(record.ending, type(ending))
+        assert not isinstance(record.ending, Parked)
+        assert record.ending.reason == ending.reason
+
+
+def test_a_dead_letter_keeps_its_value_as_long_as_it_can() -> None:
+    record = Record(Coordinates("t", 0, 7), b"k", b"value", [("theirs", b"h")], 0.0)
+    record.end(DeadLetter(DeadReason.INVALID_EVENT, "why"), 1.0)
+    left = [leave_out(record) for _ in range(5)]
+    assert left == ["the detail", "the headers", "the value", "the key", None]
