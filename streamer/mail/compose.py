@@ -17,11 +17,15 @@ from streamer.model.event import RecipientEvent
 __all__ = ["Composer", "RenderError", "TooLargeError"]
 
 _MOST_PREPARED = 256
+_LARGEST_PREPARED = 20_000  # characters; what has more is made anew for each mail
+_MOST_HEADERS = 100
+"""Each is a template: to compile thousands for one mail would take a second."""
 _TAG_LENGTH = 256
 
 # Whatever some reader takes for the end of a line: CR, LF, VT, FF, NEL, LS, PS.
 _LINE_BREAKS = re.compile(r"(?:\r\n|[\n\r\x0b\x0c\x85\u2028\u2029])+")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it, after an even number of \\
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 5322's ftext, less the odd ones
 _NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9_-]")
 _OURS = ("list-unsubscribe", "list-unsubscribe-post")
@@ -92,6 +96,9 @@ class Composer:
             body = to_json(mail)
         except orjson.JSONEncodeError as error:  # a lone surrogate, a number beyond 64 bits
             raise RenderError(f"the content cannot be written as JSON: {error}") from None
+        if b"\\u0000" in body and _NUL.search(body):
+            # No mail may have one, and Resend might refuse the whole batch for it.
+            raise RenderError("the content has a NUL character")
         if len(body) > self._max_bytes:
             raise TooLargeError(f"{len(body)} bytes, {self._max_bytes} are allowed")
         return body
@@ -125,6 +132,8 @@ class Composer:
         if shared is None:
             ours = _OURS if self._links is not None else ()
             shared = _share(event, message, ours)
+            if len(repr(key)) > _LARGEST_PREPARED:
+                return shared
             with self._lock:
                 if len(self._prepared) >= _MOST_PREPARED:
                     del self._prepared[next(iter(self._prepared))]
@@ -164,6 +173,8 @@ def _share(event: RecipientEvent, message: Message, ours: Sequence[str]) -> _Sha
     fields["tags"] = [{"name": name, "value": value} for name, value in tags.items()]
     headers: dict[str, str] = {}
     header_templates = []
+    if message.headers is not None and len(message.headers) > _MOST_HEADERS:
+        raise RenderError(f"more than {_MOST_HEADERS} headers")
     for name, value in (message.headers or {}).items():
         if _header_name(name).lower() in ours:
             continue

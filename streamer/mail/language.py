@@ -15,18 +15,27 @@ take a worker down, so what could is refused here, once for each template, befor
   argument;
 - the two ways to ask for blanks without end: `.format(` and an argument of `tojson`.
 
-And some filters make a text of what is undefined, `e` among them: a mail would go out with a gap
-in it. What they are applied to is asked first.
+And much in the engine takes what is undefined for an empty text, for null or for false, however
+strict it is told to be: a mail would go out with a gap in it. So wherever that could be, the
+template is written anew before it is compiled. `default`, `is defined` and `is undefined` are for
+what may be undefined; so is an `if` without `else`. Nothing else is.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
+ABSENT = "streamer__absent"
+"""What the text of a `Narrowed` calls the sequence of stand-ins for what an expression lacks. The
+first of them is equal to any other and stands for nothing."""
+
+_MOST_TOKENS_IN_ALL = 10_000
 _MOST_TOKENS = 400
 _MOST_PLUSES = 16
 _MOST_ELIFS = 200
 _MOST_BOUND = 100
+_MOST_NAMED = 20
 
 _STATEMENTS = frozenset(
     (
@@ -44,7 +53,12 @@ _SCALAR_OPERATORS = frozenset(
 )
 # They take what is undefined for an empty text, or for null: those of texts, and the others.
 _LENIENT_TEXT_FILTERS = frozenset(("e", "escape", "indent"))
-_LENIENT_FILTERS = frozenset(("length", "count", "tojson", "urlencode"))
+_LENIENT_FILTERS = frozenset(("length", "count", "tojson", "truncate", "urlencode"))
+_FOR_UNDEFINED_FILTERS = frozenset(("default", "d"))
+_FOR_UNDEFINED_TESTS = frozenset(("defined", "undefined"))
+_FOR_UNDEFINED_ITEMS = frozenset(("select", "reject"))
+# Which of their arguments names an attribute: of it `map` makes the same.
+_ATTRIBUTE_FILTERS = {"sum": 0, "join": 1}
 _OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
 
 _START = re.compile(r"\{([{%#])[-+]?")
@@ -67,67 +81,216 @@ class RefusedError(ValueError):
     """The template uses what a mail may not; the message says what, and on which line."""
 
 
-def check(source: str) -> None:
+class Watched(NamedTuple):
+    """An expression that is stood in for where it is undefined."""
+
+    text: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """A template that a mail may use.
+
+    Attributes:
+        text: to be compiled; on the same lines as the source.
+        names: of the variables that it may look up.
+        watched: `ABSENT[i + 1]` stands in for the i-th of these.
+        tokens: how many it has, each tag being one more.
+    """
+
+    text: str
+    names: frozenset[str]
+    watched: tuple[Watched, ...]
+    tokens: int
+
+
+def narrow(source: str) -> Narrowed:
     """Pass what a mail may use, and what is no template at all: the compiler says that better.
+
+    What is undefined is made an error, which names it:
+
+    - `x|e` becomes `x|string|e`, as `string` takes nothing that is undefined;
+    - a variable before a lenient filter or a test, or as an argument, is asked about first:
+      `a.b|length` becomes `(a.b if a.b is defined else a.b[0])|length`, as to look into what is
+      undefined is an error;
+    - another expression there is stood in for: `a|first|length` becomes
+      `a|first|default(ABSENT[1])|length`, and the stand-in tells who looked at it;
+    - so is an item that `map` makes, and all of them are compared with the first stand-in.
 
     Raises:
         RefusedError: it uses something else.
     """
-    elifs = bound = 0
-    for tag in _tags(source):
+    elifs = bound = tokens = counted = 0
+    line = 1
+    names: set[str] = set()
+    watched: list[Watched] = []
+    parts: list[str] = []
+    copied = 0
+    for tag in list(_tags(source)):  # whatever is too long is found first
+        tokens += 1 + len(tag.words)
+        line += source.count("\n", counted, tag.start)
+        counted = tag.start
+        if tag.kinds == ["name"] and not tag.is_statement:  # nearly all are, and all right
+            names.add(tag.words[0])
+            continue
         try:
-            _check_size(tag)
             if tag.is_statement:
                 _check_statement(tag)
                 elifs += tag.keyword == "elif"
                 bound += tag.keyword in _BINDING
                 if elifs > _MOST_ELIFS or bound > _MOST_BOUND:
                     raise RefusedError(f"too many {tag.keyword}")
+            _check_size(tag)
             _check_brackets(tag)
             _check_operators(tag)
             _check_calls(tag)
         except RefusedError as error:
-            line = source.count("\n", 0, tag.start) + 1
             raise RefusedError(f"{error} (line {line})") from None
+        names.update(_variables(tag))
+        for edit in sorted(_edits(tag), key=lambda edit: edit.start):
+            text = edit.text
+            if edit.watched is not None:
+                first, last = edit.watched
+                expression = " ".join(tag.text(first, last).split())
+                watched.append(Watched(expression, line))
+                stand_in = f"default({ABSENT}[{len(watched)}])"
+                if edit.makes_items:
+                    stand_in = f"map('default', {ABSENT}[{len(watched)}])|select('ne', {ABSENT}[0])"
+                text += f"|{stand_in}"
+            parts += (source[copied : edit.start], text)
+            copied = edit.end
+    text = "".join((*parts, source[copied:])) if parts else source
+    return Narrowed(text, frozenset(names), tuple(watched), tokens)
 
 
-def strict(source: str) -> str:
-    """The template, made so that no filter makes a text of an undefined variable.
+def _variables(tag: "_Tag") -> Iterator[str]:
+    for position, (kind, word) in enumerate(zip(tag.kinds, tag.words, strict=True)):
+        if kind == "name" and tag.word(position - 1) not in (".", "|"):
+            yield word
 
-    `x|e` becomes `x|string|e`, as `string` takes nothing that is undefined. `a.b|length` becomes
-    `(a.b if a.b is defined else a.b[0])|length`: to look into what is undefined is an error, too.
-    Both errors name it. Lines stay the same.
+
+class _Edit(NamedTuple):
+    """A stretch of the source, and what is written instead.
+
+    Attributes:
+        watched: the first and the last token of the expression that is stood in for; the stand-in
+            is added to the text.
+        makes_items: it is stood in for the items of that expression.
     """
-    parts: list[str] = []
-    copied = 0
-    for tag in _tags(source):
-        for start, end in _leniently_filtered(tag):
-            path = source[start:end]
-            asked = f"({path} if {path} is defined else {path}[0])" if path else "|string"
-            parts += (source[copied:start], asked)
-            copied = end
-    return "".join((*parts, source[copied:]))
+
+    start: int
+    end: int
+    text: str
+    watched: tuple[int, int] | None = None
+    makes_items: bool = False
 
 
-def _leniently_filtered(tag: "_Tag") -> Iterator[tuple[int, int]]:
-    """Where variables start and end that a lenient filter is applied to; of a filter of texts
-    where it stands, whatever it is applied to."""
+def _edits(tag: "_Tag") -> Iterator[_Edit]:
     if tag.keyword == "filter" or (tag.keyword == "set" and "=" not in tag.words):
         return  # they name filters, for what stands in a block
+    takes_arguments = [False]  # for each bracket that is open
     position = 1 if tag.is_statement else 0
     while position < len(tag.words):
-        end = position
-        if tag.words[position] == "|" and tag.word(position + 1) in _LENIENT_TEXT_FILTERS:
-            yield tag.starts[position], tag.starts[position]
-        elif (
-            tag.kinds[position] == "name"
-            and tag.word(position - 1) not in (".", "|", "is")
-            and tag.words[position] not in _WORDS | _CONSTANTS
-        ):
+        word, end = tag.words[position], position
+        if word in _OPENING:
+            takes_arguments.append(_takes_arguments(tag, position))
+        elif word in _CLOSING and len(takes_arguments) > 1:
+            takes_arguments.pop()
+        if word == "|":
+            yield from _edits_at_filter(tag, position)
+        elif _starts_variable(tag, position):
             end = _path_end(tag, position)
-            if tag.word(end + 1) == "|" and tag.word(end + 2) in _LENIENT_FILTERS:
-                yield tag.starts[position], tag.ends[end]
+            if _is_compared(tag, position, end) or _is_lenient(tag, end, takes_arguments[-1]):
+                path = tag.text(position, end)
+                asked = f"({path} if {path} is defined else {path}[0])"
+                yield _Edit(tag.starts[position], tag.ends[end], asked)
+        elif _ends_expression(tag, position) and _is_lenient(tag, end, takes_arguments[-1]):
+            watched = (_operand_start(tag, position), position)
+            yield _Edit(tag.ends[position], tag.ends[position], "", watched)
         position = end + 1
+
+
+def _edits_at_filter(tag: "_Tag", pipe: int) -> Iterator[_Edit]:
+    name, place = tag.word(pipe + 1), tag.starts[pipe]
+    if name in _LENIENT_TEXT_FILTERS:
+        yield _Edit(place, place, "|string")
+    elif name == "map":
+        end = _after_bracket(tag, pipe + 2)
+        is_looped_over = tag.keyword == "for" and tag.word(end + 1) in ("", "if")
+        if not (is_looped_over or tag.word(end + 2) in _FOR_UNDEFINED_ITEMS):
+            watched = (_operand_start(tag, end), end)
+            yield _Edit(tag.ends[end], tag.ends[end], "", watched, makes_items=True)
+    elif name in _ATTRIBUTE_FILTERS and (attribute := _attribute(tag, pipe)):
+        end = _after_bracket(tag, pipe + 2)
+        mapped = f"|map(attribute={tag.words[attribute]})"
+        yield _Edit(place, place, mapped, (_operand_start(tag, end), end), makes_items=True)
+        yield _Edit(tag.starts[attribute], tag.ends[attribute], "none")
+
+
+def _takes_arguments(tag: "_Tag", opening: int) -> bool:
+    """Is this a call's bracket, in which nothing may be undefined?"""
+    if tag.words[opening] != "(" or _role(tag, opening) != "call":
+        return False
+    return not (tag.word(opening - 2) == "|" and tag.word(opening - 1) in _FOR_UNDEFINED_FILTERS)
+
+
+def _is_lenient(tag: "_Tag", end: int, in_arguments: bool) -> bool:
+    """Would what follows the operand that ends here take what is undefined for something else?"""
+    following = tag.word(end + 1)
+    if following == "|":
+        return tag.word(end + 2) in _LENIENT_FILTERS
+    if following == "is":
+        test = tag.word(end + 3) if tag.word(end + 2) == "not" else tag.word(end + 2)
+        return test not in _FOR_UNDEFINED_TESTS
+    if tag.keyword == "autoescape" and not following:
+        return True
+    return in_arguments and following in (",", ")")
+
+
+def _is_compared(tag: "_Tag", position: int, end: int) -> bool:
+    """Is the variable a test's argument that has no brackets around it?"""
+    return _is_test(tag, position - 1) and tag.word(end + 1) != "("
+
+
+def _is_test(tag: "_Tag", position: int) -> bool:
+    before = tag.word(position - 1)
+    return before == "is" or (before == "not" and tag.word(position - 2) == "is")
+
+
+def _starts_variable(tag: "_Tag", position: int) -> bool:
+    return (
+        tag.kinds[position] == "name"
+        and tag.word(position - 1) not in (".", "|")
+        and tag.words[position] not in _WORDS | _CONSTANTS
+        and not _is_test(tag, position)
+    )
+
+
+def _ends_expression(tag: "_Tag", position: int) -> bool:
+    """Does an operand end here that is neither a variable nor a constant?"""
+    if tag.words[position] in _CLOSING:
+        opening = _opening(tag, position)
+        return opening >= 0 and _role(tag, opening) != "literal"
+    return tag.word(position - 1) in (".", "|") and tag.word(position + 1) != "("
+
+
+def _operand_start(tag: "_Tag", end: int) -> int:
+    """Where the operand that ends here begins, or a part of it that is long enough to know it."""
+    position = end
+    for _ in range(_MOST_NAMED):
+        if tag.words[position] in _CLOSING:
+            opening = _opening(tag, position)
+            if _role(tag, opening) != "call":
+                return opening
+            position = opening - 1
+        elif tag.word(position - 1) in (".", "|", "is"):
+            position -= 2
+        elif _is_test(tag, position):
+            position -= 3
+        else:
+            break
+    return position
 
 
 def _path_end(tag: "_Tag", position: int) -> int:
@@ -141,17 +304,49 @@ def _path_end(tag: "_Tag", position: int) -> int:
             return position
 
 
+def _attribute(tag: "_Tag", pipe: int) -> int | None:
+    """Where the filter's arguments have the name of an attribute; None if they have none.
+
+    Raises:
+        RefusedError: it is no constant.
+    """
+    if tag.word(pipe + 2) != "(":
+        return None
+    end = _after_bracket(tag, pipe + 2)
+    depth = number = 0
+    for position in range(pipe + 3, end):
+        word = tag.words[position]
+        depth += (word in _OPENING) - (word in _CLOSING)
+        if depth or word == ",":
+            number += not depth
+            continue
+        named = tag.words[position - 2 : position] == ["attribute", "="]
+        placed = (
+            number == _ATTRIBUTE_FILTERS[tag.words[pipe + 1]]
+            and tag.word(position - 1) in ("(", ",")
+            and tag.word(position + 1) != "="
+        )
+        if named or placed:
+            if tag.kinds[position] in ("text", "number") and tag.word(position + 1) in (",", ")"):
+                return position
+            if word not in ("none", "None"):
+                raise RefusedError(f"{tag.words[pipe + 1]} takes one text as attribute")
+    return None
+
+
 @dataclass(slots=True)
 class _Tag:
-    """What stands between `{{` and `}}`, or between `{%` and `%}`: its tokens, and where in the
-    source they start and end."""
+    """What stands between `{{` and `}}`, or between `{%` and `%}`: its tokens, where in the source
+    they start and end, and which brackets belong together."""
 
+    source: str
     start: int
     is_statement: bool
     kinds: list[str]
     words: list[str]
     starts: list[int]
     ends: list[int]
+    pairs: dict[int, int]
 
     @property
     def keyword(self) -> str:
@@ -160,11 +355,18 @@ class _Tag:
     def word(self, position: int) -> str:
         return self.words[position] if 0 <= position < len(self.words) else ""
 
+    def text(self, first: int, last: int) -> str:
+        """The source, from one token to another."""
+        return self.source[self.starts[first] : self.ends[last]]
+
 
 def _tags(source: str) -> Iterator[_Tag]:
     """Read as minijinja's lexer does: what it takes for text here must be text there."""
-    position = 0
+    position = tokens = 0
     while start := _START.search(source, position):
+        tokens += 1
+        if tokens > _MOST_TOKENS_IN_ALL:
+            raise _too_long("the template has too many expressions", source, start.start())
         position = start.end()
         if start[1] == "#":
             end = source.find("#}", position)
@@ -178,19 +380,30 @@ def _tags(source: str) -> Iterator[_Tag]:
             position = endraw.end()
         else:
             tag, position = _read(source, start.start(), position, start[1] == "%")
+            tokens += len(tag.words)
             yield tag
 
 
 def _read(source: str, start: int, position: int, is_statement: bool) -> tuple[_Tag, int]:
-    tag = _Tag(start, is_statement, [], [], [], [])
+    tag = _Tag(source, start, is_statement, [], [], [], [], {})
     end = _END_OF_STATEMENT if is_statement else _END_OF_OUTPUT
-    depth = 0
+    opened: list[int] = []
+    depth = 0  # below 0 as well, as in the lexer
     while token := _TOKEN.match(source, position):
         if depth == 0 and (closed := end.match(source, position)):
             return tag, closed.end()
+        if len(tag.words) == _MOST_TOKENS:
+            raise _too_long("the expression is too long", source, start)
         kind = token.lastgroup or ""
         word = token[kind]
-        depth += (word in _OPENING) - (word in _CLOSING)
+        if word in _OPENING:
+            depth += 1
+            opened.append(len(tag.words))
+        elif word in _CLOSING:
+            depth -= 1
+            if opened:
+                opening = opened.pop()
+                tag.pairs[opening], tag.pairs[len(tag.words)] = len(tag.words), opening
         tag.kinds.append(kind)
         tag.words.append(word)
         tag.starts.append(token.start(kind))
@@ -199,8 +412,13 @@ def _read(source: str, start: int, position: int, is_statement: bool) -> tuple[_
     return tag, len(source)
 
 
+def _too_long(what: str, source: str, position: int) -> RefusedError:
+    line = source.count("\n", 0, position) + 1
+    return RefusedError(f"{what} (line {line})")
+
+
 def _check_size(tag: _Tag) -> None:
-    if len(tag.words) > _MOST_TOKENS or tag.words.count("+") > _MOST_PLUSES:
+    if tag.words.count("+") > _MOST_PLUSES:
         raise RefusedError("the expression is too long")
 
 
@@ -311,13 +529,7 @@ def _is_scalar(tag: _Tag, end: int, *, texts: bool) -> bool:
 
 
 def _opening(tag: _Tag, position: int) -> int:
-    depth = 0
-    for candidate in range(position, -1, -1):
-        word = tag.words[candidate]
-        depth += (word in _CLOSING) - (word in _OPENING)
-        if depth == 0:
-            return candidate
-    return -1
+    return tag.pairs.get(position, -1)
 
 
 def _operand_end(tag: _Tag, position: int) -> int:
@@ -338,13 +550,9 @@ def _operand_end(tag: _Tag, position: int) -> int:
 
 def _after_bracket(tag: _Tag, position: int) -> int:
     """The closing bracket of the one that opens here; the position itself if none does."""
-    depth = 0
-    for candidate in range(position, len(tag.words)):
-        word = tag.words[candidate]
-        depth += (word in _OPENING) - (word in _CLOSING)
-        if depth <= 0:
-            return candidate
-    return len(tag.words) - 1
+    if tag.word(position) not in _OPENING:
+        return position
+    return tag.pairs.get(position, len(tag.words) - 1)
 
 
 def _check_calls(tag: _Tag) -> None:
@@ -356,6 +564,8 @@ def _check_calls(tag: _Tag) -> None:
             raise RefusedError('instead of .format() use the filter: "%s"|format(x)')
         if before == "|" and word == "tojson" and after[:1] == ["("] and after[1:2] != [")"]:
             raise RefusedError("tojson takes no arguments here")
+        if before == "|" and word in _ATTRIBUTE_FILTERS:
+            _attribute(tag, position - 1)
         if before == "|" and word == "map" and not _is_plain_map(tag, position + 1):
             raise RefusedError("map takes one argument: attribute='name', or a filter's name")
 

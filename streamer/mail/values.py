@@ -1,6 +1,7 @@
 """A recipient's variables as a template may see them: to be read, and nothing else."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from typing import Literal, TypeAlias
 
 from pydantic import JsonValue
@@ -13,6 +14,24 @@ _LEAST, _MOST = -(2**63), 2**63 - 1
 
 class OutOfRangeError(ValueError):
     """A whole number has no place in 64 bits: the engine would write it as a fraction."""
+
+
+class MissingKeyError(LookupError):
+    """A template asks an object for a key that it does not have.
+
+    Attributes:
+        key: that one.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class _Nothing(Enum):
+    """No default, as None is a value."""
+
+    GIVEN = "given"
 
 
 class Array:
@@ -67,9 +86,17 @@ class Object:
     def __repr__(self) -> str:
         return repr(self._values)
 
-    def get(self, key: str, default: Value = None) -> Value:
-        """The value of a key, or the default."""
-        return self._values.get(key, default)
+    def get(self, key: str, default: "Value | _Nothing" = _Nothing.GIVEN) -> Value:
+        """The value of a key, or the default.
+
+        Raises:
+            MissingKeyError: there is neither. Python's own would be None, and a mail's "None".
+        """
+        if key in self._values:
+            return self._values[key]
+        if default is _Nothing.GIVEN:
+            raise MissingKeyError(key)
+        return default
 
     def keys(self) -> Array:
         """All keys."""
@@ -87,6 +114,22 @@ class Object:
         if which not in self._lists:
             self._lists[which] = Array(tuple(getattr(self._values, which)()))
         return self._lists[which]
+
+
+class Given:
+    """The variables, of which nothing can be had but their values.
+
+    To the engine the methods of a dict are attributes of it: a variable that is called like one
+    and was not given would be that method.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> object:
+        return self._values[name]
 
 
 def readable(variables: Mapping[str, JsonValue]) -> dict[str, Value]:

@@ -1,8 +1,10 @@
 """Mails: what is in them, what cannot get in, and what they may cost."""
 
 import contextlib
+import gc
 import tracemalloc
 import unicodedata
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,6 +12,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from minijinja import Environment
 
 from streamer.mail.compose import Composer, RenderError, TooLargeError
 from streamer.mail.templates import Templates
@@ -205,6 +208,83 @@ def test_odd_values_never_break_anything(value: object) -> None:
         _compose({"html": "{{ v }}"}, {"v": value})
 
 
+def _nested(depth: int) -> object:
+    value: object = "x"
+    for level in range(depth):
+        value = [value] if level % 2 else {"a": value}
+    return value
+
+
+_HOSTILE: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "deep": ({"html": "{{ v }}{{ v|tojson }}"}, {"v": _nested(190)}),
+    "deep, at Resend": ({"template": {"id": "t"}}, {"v": _nested(190)}),
+    "deep, at Resend, shared": ({"template": {"id": "t", "variables": {"v": _nested(190)}}}, {}),
+    "a long number": ({"html": "{{ v }}"}, {"v": 10**4000}),
+    "a long number, at Resend": ({"template": {"id": "t", "variables": {"v": 10**4000}}}, {}),
+    "a long number in the template": ({"html": f"{{{{ {'9' * 9000} }}}}"}, {}),
+    "a surrogate": ({"html": "{{ v }}", "subject": "{{ v }}"}, {"v": "\ud800"}),
+    "a surrogate, at Resend": ({"template": {"id": "t"}}, {"v": "\udfff"}),
+    "a surrogate in the template": ({"html": "\ud800"}, {}),
+    "a surrogate in an expression": ({"html": "{{ '\ud800' }}"}, {}),
+    "a surrogate in a name": ({"html": "{{ v['\ud800'] }}"}, {"v": {"\ud800": 1}}),
+    "a surrogate in a header": ({"text": "x", "headers": {"X-A": "\ud800"}}, {}),
+    "a surrogate in a header's name": ({"text": "x", "headers": {"X-\ud800": "x"}}, {}),
+    "a NUL": ({"html": "{{ v }}"}, {"v": "\0"}),
+    "a NUL in the template": ({"html": "a\0b"}, {}),
+    "a NUL in a subject": ({"text": "x", "subject": "a\0{{ v }}"}, {"v": "\0"}),
+    "a NUL, at Resend": ({"template": {"id": "t"}}, {"v": ["\0"]}),
+    "many expressions": ({"html": "{{a}}" * 190_000}, {"a": "x"}),
+    "many conditions": ({"html": "{%if a%}{%endif%}" * 55_000}, {"a": "x"}),
+    "many comments": ({"html": "{##}" * 240_000}, {}),
+    "a long expression": ({"html": "{{ " + "a~" * 450_000 + "a }}"}, {"a": "x"}),
+    "a long name": ({"html": "{{ " + "a" * 900_000 + " }}"}, {}),
+    "brackets": ({"html": "{" * 900_000}, {}),
+    "unclosed": ({"html": "{{ '" * 200_000}, {}),
+    "many headers": (
+        {"text": "x", "headers": {f"X-{n}": f"{n}{{{{ a }}}}" for n in range(9000)}},
+        {"a": 1},
+    ),
+    "many tags": (
+        {"text": "x", "tags": [{"name": f"n{n}", "value": "x"} for n in range(9000)]},
+        {},
+    ),
+    "marks": ({"html": "{{ v|upper }}", "subject": "{{ v }}"}, {"v": "e\u0301\u0327" * 100_000}),
+}
+
+
+@pytest.mark.parametrize(("message", "variables"), _HOSTILE.values(), ids=_HOSTILE)
+def test_what_is_hostile_ends_as_this_recipients_failure_at_most(
+    message: dict[str, object], variables: dict[str, object]
+) -> None:
+    if "template" in message:
+        message = {"subject": None, **message}
+    with contextlib.suppress(RenderError, TooLargeError):
+        body = str(_compose(message, variables))
+        assert "\\x00" not in body
+        assert "\\ud" not in body
+
+
+@pytest.mark.parametrize(
+    "source", [_HOSTILE[name][0]["html"] for name in ("many expressions", "a long expression")]
+)
+def test_what_is_too_long_to_be_read_is_refused(source: str) -> None:
+    with pytest.raises(RenderError, match=r"too (many expressions|long) \(line 1\)"):
+        _compose({"html": source}, {"a": "x"})
+
+
+def test_headers_have_a_bound() -> None:
+    headers = {f"X-{number}": f"{number} {{{{ a }}}}" for number in range(101)}
+    with pytest.raises(RenderError, match="more than 100 headers"):
+        _compose({"text": "x", "headers": headers}, {"a": 1})
+
+
+@pytest.mark.parametrize("text", ["\\u0000", "\\\\u0000", "a\\u0000b"])
+def test_what_only_looks_like_a_nul_is_none(text: str) -> None:
+    assert _compose({"text": "{{ v }}"}, {"v": text})["text"] == text
+    with pytest.raises(RenderError, match="NUL"):
+        _compose({"text": "{{ v }}"}, {"v": f"{text}\0"})
+
+
 @given(st.text())
 def test_no_line_break_gets_into_a_header(text: str) -> None:
     try:
@@ -355,12 +435,85 @@ def test_old_templates_make_room() -> None:
         tracemalloc.stop()
 
 
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Environment]]:
+    """The engine of each template that is compiled."""
+    made: list[weakref.ref[Environment]] = []
+    add_template = Environment.add_template
+
+    def noted(engine: Environment, name: str, source: str) -> None:
+        made.append(weakref.ref(engine))
+        add_template(engine, name, source)
+
+    monkeypatch.setattr(Environment, "add_template", noted, raising=False)
+    return made
+
+
+def test_threads_share_what_one_of_them_compiled(
+    engines: list[weakref.ref[Environment]],
+) -> None:
+    templates = Templates(_MAX)
+    assert templates.render_text("a {{ x }}", {"x": 0}) == "a 0"
+    with ThreadPoolExecutor(8) as pool:
+        made = pool.map(lambda x: templates.render_text("a {{ x }}", {"x": x}), range(200))
+        assert list(made) == [f"a {x}" for x in range(200)]
+    assert len(engines) == 1
+
+
+def test_what_is_compiled_has_a_bound_in_bytes(engines: list[weakref.ref[Environment]]) -> None:
+    templates = Templates(_MAX, most_cached=1_000_000)
+    for number in range(60):
+        assert templates.render_text(f"{number}{'{{ x }}' * 200}", {"x": ""}) == str(number)
+        templates.render_text("used {{ x }}", {"x": ""})
+    gc.collect()
+    alive = [engine() is not None for engine in engines]
+    assert 5 < sum(alive) < 30
+    assert alive[0] is False
+    assert alive[1] is True  # what is used stays
+    assert alive[-1] is True
+
+
+def test_threads_compile_and_render_and_make_room_at_once() -> None:
+    templates = Templates(_MAX, most_cached=100_000)
+
+    def render(number: int) -> bool:
+        source = f"{number % 13} {{{{ x|string|first|length }}}} {{{{ x }}}}"
+        return templates.render_text(source, {"x": number}) == f"{number % 13} 1 {number}"
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(render, range(2000)))
+
+
+def test_one_threads_undefined_variable_is_not_anothers() -> None:
+    templates = Templates(_MAX)
+
+    def renders(number: int) -> bool:
+        try:
+            templates.render_text("{{ l|first|tojson }}", {"l": "x" * (number % 2)})
+        except RenderError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(renders, range(1000))) == [n % 2 == 1 for n in range(1000)]
+
+
+def test_a_template_that_fails_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    templates = Templates(_MAX)
+    with pytest.raises(RenderError, match="syntax error"):
+        templates.render_text("{{ x", {})
+    with monkeypatch.context() as patched:
+        patched.delattr("streamer.mail.templates.narrow")
+        with pytest.raises(RenderError, match="syntax error"):
+            templates.render_text("{{ x", {})
+
+
 def test_line_breaks_in_a_subject_become_one_space() -> None:
     mail = _compose({"subject": "a\r\n\nBcc: {{ v }}\u2028c", "text": "x"}, {"v": "b\x00"})
     assert mail["subject"] == "a Bcc: b c"
 
 
-@given(st.text())
+@given(st.text(st.characters(exclude_characters="\0")))
 def test_what_is_inserted_in_html_is_escaped(text: str) -> None:
     mail = _compose({"html": "<p>{{ v }}</p>"}, {"v": text})
     inserted = mail["html"].removeprefix("<p>").removesuffix("</p>")

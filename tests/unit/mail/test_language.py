@@ -1,15 +1,24 @@
 """What a mail's template may use; and that nothing that passes can take the process down."""
 
 import contextlib
+import re
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from minijinja import Environment, TemplateError
+from minijinja import Environment, TemplateError, _lowlevel
 
-from streamer.mail.language import RefusedError, check, strict
-from streamer.mail.templates import RenderError, Templates, TooLargeError
+from streamer.mail.language import RefusedError, narrow
+from streamer.mail.templates import (
+    RenderError,
+    Templates,
+    TooLargeError,
+    UndefinedError,
+    Variables,
+)
 from streamer.mail.values import readable
 
 _MAX = 1_000_000
@@ -31,7 +40,7 @@ _DEEP = {
 @pytest.mark.parametrize("source", _DEEP.values(), ids=_DEEP)
 def test_what_would_overflow_the_stack_is_not_compiled(source: str) -> None:
     with pytest.raises(RefusedError):
-        check(source)
+        narrow(source)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +110,7 @@ def test_what_passes_fits_a_small_stack(source: str) -> None:
 )
 def test_what_a_mail_may_not_use(source: str, words: str) -> None:
     with pytest.raises(RefusedError, match=words):
-        check(source)
+        narrow(source)
 
 
 @pytest.mark.parametrize(
@@ -195,27 +204,244 @@ def test_any_text_is_rendered_or_refused_in_good_order(source: str) -> None:
         "{% raw %}{{ a|e }}{% endraw %}",
         "{% filter upper|e %}a{% endfilter %}",
         "{% set a|e %}x{% endset %}",
-        "{{ a|default('x')|length }} {{ a|d|length }} {{ f(a)|length }} {{ a is b|length }}",
-        "{{ none|length }} {{ true|length }} {{ 1|length }}",
+        "{{ a is defined }} {{ a is not undefined|length }} {{ a|default(b) }} {{ a|d(b, true) }}",
+        "{{ none|length }} {{ true|length }} {{ 1|length }} {{ [1]|length }} {{ f(x='y', z=1) }}",
+        "{% for x in a|map(attribute='n') %}{{ x|default('-') }}{% endfor %}",
+        "{{ a|map(attribute='n')|select('defined') }} {{ a|map('first')|reject('undefined') }}",
+        "{{ a|join(', ') }} {{ a|sum(start=2) }} {{ a|join(', ', attribute=none) }}",
         "{{ unclosed",
     ],
 )
 def test_what_cannot_hide_an_undefined_variable_stays_as_it_is(source: str) -> None:
-    assert strict(source) == source
+    assert narrow(source).text == source
 
 
 def test_only_the_variable_is_asked_about() -> None:
     source = "{% set x = a.b['c']|count %}\n{{ 'z' if y|length else a[i] | tojson }}{{ f(x) | e }}"
-    assert strict(source) == (
+    assert narrow(source).text == (
         "{% set x = (a.b['c'] if a.b['c'] is defined else a.b['c'][0])|count %}\n"
         "{{ 'z' if (y if y is defined else y[0])|length else "
-        "(a[i] if a[i] is defined else a[i][0]) | tojson }}{{ f(x) |string| e }}"
+        "(a[i] if a[i] is defined else a[i][0]) | tojson }}"
+        "{{ f((x if x is defined else x[0])) |string| e }}"
     )
 
 
+def test_an_expression_is_stood_in_for() -> None:
+    source = "{{ (a.b)|length }}\n{{ a|first | tojson }}{{ x|join(a.f(1)) }}"
+    narrowed = narrow(source)
+    assert narrowed.text == (
+        "{{ (a.b)|default(streamer__absent[1])|length }}\n"
+        "{{ a|first|default(streamer__absent[2]) | tojson }}"
+        "{{ x|join(a.f(1)|default(streamer__absent[3])) }}"
+    )
+    assert narrowed.watched == (("(a.b)", 1), ("a|first", 2), ("a.f(1)", 2))
+
+
+def test_an_item_is_stood_in_for() -> None:
+    narrowed = narrow("{{ a|map(attribute='n') }}{{ b.c|join(', ', attribute='n')|e }}")
+    shown = "|map('default', streamer__absent[{0}])|select('ne', streamer__absent[0])"
+    assert narrowed.text == (
+        f"{{{{ a|map(attribute='n'){shown.format(1)} }}}}"
+        f"{{{{ b.c|map(attribute='n'){shown.format(2)}|join(', ', attribute=none)|string|e }}}}"
+    )
+    assert [text for text, _ in narrowed.watched] == [
+        "a|map(attribute='n')",
+        "b.c|join(', ', attribute='n')",
+    ]
+
+
+_FILTERS = (
+    *("abs", "attr('x')", "bool", "capitalize", "count", "dictsort", "e", "escape"),
+    *("filesizeformat", "first", "float", "format(1)", "indent", "int", "items", "join", "last"),
+    *("join(', ')", "join(', ', attribute='x')", "length", "lines", "list", "lower", "max", "min"),
+    *("map('e')", "map('first')", "map(attribute='x')", "pluralize", "reject", "rejectattr('x')"),
+    *("replace('a', 'b')", "reverse", "round", "safe", "select", "selectattr('x')", "sort"),
+    *("sort(attribute='x')", "split", "string", "striptags", "sum", "sum(attribute='x')", "title"),
+    *("tojson", "trim", "truncate", "truncate(length=9)", "unique", "upper", "urlencode"),
+)
+"""All that the engine has and a mail may use, but `default` and `d`, which are for what is
+undefined."""
+_VALUES = readable(
+    {"d": {}, "e": [], "k": ["u"], "l": ["a"], "objs": [{"n": "x"}, {}], "ls": [["x"], []], "s": ""}
+)
+_UNDEFINED = (
+    *("nobody", "d.u", "d['u']", "d[k[0]]", "(d.u)", "((nobody))", "d.u.v", "d|attr('u')"),
+    *(
+        "e|first",
+        "e|last",
+        "e|min",
+        "e|max",
+        "e[0]",
+        "e[-1]",
+        "s|first",
+        "ls[1]|first",
+        "(e|first)",
+    ),
+    *(
+        "d.get('u')",
+        "d.get(nobody)",
+        "nobody|default(d.u)",
+        "nobody|d(e|first)",
+        "(d if 0 else d.u)",
+    ),
+    *(
+        "l[9:][0]",
+        "d.items()|first",
+        "nobody.x()",
+        "objs[1].n",
+        "(objs|last).n",
+        "objs|last|attr('n')",
+    ),
+)
+_WITH_UNDEFINED_ITEMS = (
+    *("objs|map(attribute='n')", "ls|map('first')", "objs|map(attribute='n')|list"),
+    *("objs|map(attribute='n')|reverse", "(ls|map('last'))", "ls|map('min')|unique"),
+)
+
+
+@pytest.mark.parametrize("name", _FILTERS)
+@pytest.mark.parametrize("render", [Templates.render_html, Templates.render_text])
+def test_no_filter_takes_what_is_undefined(
+    name: str, render: Callable[[Templates, str, Variables], str]
+) -> None:
+    templates = Templates(_MAX)
+    silent = []
+    for expression in (*_UNDEFINED, *_WITH_UNDEFINED_ITEMS):
+        if name in ("select", "reject") and expression in _WITH_UNDEFINED_ITEMS:
+            continue  # for this they are
+        for source in (
+            f"{{{{ {expression}|{name} }}}}",
+            f"{{% set x = {expression} %}}{{{{ x|{name} }}}}",
+            f"{{% if ({expression}|{name})|string == 'a' %}}x{{% endif %}}",
+        ):
+            with contextlib.suppress(RenderError):
+                silent.append((source, render(templates, source, _VALUES)))
+    assert silent == []
+
+
+def test_all_filters_are_tried() -> None:
+    """The engine has no list of them: their names are looked for among the words in its library."""
+    tried = {name.partition("(")[0] for name in _FILTERS} | {"default", "d"}
+    library = Path(_lowlevel.__file__).read_bytes()
+    runs = {run.decode() for run in re.findall(rb"[a-z_]{3,}", library)}
+    runs = {run for run in runs if any(len(name) > 3 and name in run for name in tried)}
+    words = {run[i : i + size] for run in runs for i in range(len(run)) for size in range(1, 16)}
+    known = set()
+    for word in words:
+        try:
+            Environment().eval_expr(f"nobody|{word}")
+        except TemplateError as error:
+            if error.kind in ("UnknownFilter", "SyntaxError"):
+                continue
+        known.add(word)
+    refused = {"batch", "chain", "groupby", "pprint", "slice", "wordwrap", "zip"}
+    assert known == tried | refused
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *(
+            f"{{{{ nobody is {test} }}}}"
+            for test in ("none", "string", "even", "eq(1)", "not none")
+        ),
+        *("{{ d.u is sequence }}", "{{ 1 is eq(nobody) }}", "{{ 1 is ne nobody }}"),
+        *("{{ l|join(nobody) }}", "{{ s|truncate(length=nobody) }}", "{{ 1.5|round(nobody) }}"),
+        *("{{ 1.5|round(e|first) }}", "{{ e|first|truncate }}", "{{ s|split(d|attr('u')) }}"),
+        *("{{ s|indent(e|first) }}", "{{ s|split(d['u']) }}", "{{ s.split(nobody) }}"),
+        *("{{ objs|selectattr('n', 'eq', nobody)|list }}", "{{ s.strip(nobody) }}"),
+        *("{{ d.get('x', nobody) }}", "{{ d.get(nobody, 'x') }}", "{{ joiner(nobody) }}"),
+        "{% for x in l %}{{ loop.changed(nobody) }}{% endfor %}",
+        "{% autoescape nobody %}x{% endautoescape %}",
+        "{% for x in objs|map(attribute='n')|list %}{{ loop.index }}{% endfor %}",
+        "{{ objs|map(attribute='n') }}",
+        "{{ '%s'|format(objs|map(attribute='n')) }}",
+        "{{ s.join(objs|map(attribute='n')) }}",
+    ],
+)
+def test_nothing_else_takes_it(source: str) -> None:
+    with pytest.raises(RenderError):
+        Templates(_MAX).render_text(source, _VALUES)
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ("{{ first_name|truncate }}", "first_name"),
+        ("{{ (d.u)|tojson|length }}", "(d.u)"),
+        ("{{ d[k[0]]|urlencode }}", "d[k[0]]"),
+        ("{{ e|first|tojson }}", "e|first"),
+        ("{{ d|attr('u') | urlencode }}", "d|attr('u')"),
+        ("{{ objs|map(attribute='n')|join(',') }}", "objs|map(attribute='n')"),
+        ("{{ objs|sum(attribute='n') }}", "objs|sum(attribute='n')"),
+        ("{{ e[-1]|length }}", "e[-1]"),
+        ("{{ nobody|default(d.u)|tojson }}", "nobody|default(d.u)"),
+        ("{{ d.get('u') }}", "u"),
+        ("{{ d.u is none }}", "d.u"),
+        ("{{ l|join(who) }}", "who"),
+    ],
+)
+def test_what_is_undefined_is_named(source: str, named: str) -> None:
+    with pytest.raises(UndefinedError) as error:
+        Templates(_MAX).render_html(f"{{{{ l }}}}\n{source}", _VALUES)
+    assert error.value.name == named
+    assert named in str(error.value)
+
+
+def test_an_error_of_something_else_is_not_taken_for_an_undefined_variable() -> None:
+    with pytest.raises(RenderError) as error:
+        Templates(_MAX).render_html("{{ l|first|length }}{{ 1 / 0 }}", _VALUES)
+    assert not isinstance(error.value, UndefinedError)
+
+
+@pytest.mark.parametrize(
+    ("source", "result"),
+    [
+        ("{{ nobody|default('x') }}{{ d.u|d('y')|length }}{{ nobody is defined }}", "x1False"),
+        ("{{ 'x' if d }}{{ ('x' if nobody is defined else 'y')|length }}", "1"),
+        ("{% for x in objs|map(attribute='n') %}{{ x|default('-') }}{% endfor %}", "x-"),
+        ("{{ objs|map(attribute='n')|select('defined')|join }}", "x"),
+        ("{{ objs|selectattr('n', 'defined')|map(attribute='n')|join(', ') }}", "x"),
+        ("{{ d.get('u', 'x') }}{{ d.get('u', none) }}", "xNone"),
+        ("{{ l|map('upper')|join(attribute=none) }}{{ [{'n': 2}]|sum(attribute='n') }}", "A2"),
+        ("{{ (l|map('upper'))[0] }}{{ l|map('upper')|last }}{{ l|map('upper') }}", "AA['A']"),
+        ("{{ nothing }} {{ nothing is none }} {{ nothing|default('x', true) }}", "None True x"),
+    ],
+)
+def test_what_is_for_the_undefined(source: str, result: str) -> None:
+    assert Templates(_MAX).render_text(source, {**_VALUES, "nothing": None}) == result
+
+
 _FILTERED = st.tuples(
-    st.sampled_from(["a", "o.k", "o['k']", "l[0]", "l", "o"]),
-    st.sampled_from(["e", "escape", "length", "count", "tojson", "urlencode", "indent(2)"]),
+    st.sampled_from(
+        [
+            *("a", "o.k", "o['k']", "l[0]", "l", "o", "(a)", "l|first", "o|attr('k')", "l[-1]"),
+            *(
+                "ol|map(attribute='k')",
+                "ol|map(attribute='k')|list",
+                "l|map('string')",
+                "o.get('k')",
+            ),
+            *("(a is none)", "(a is eq a)", "l|join(a|string)", "ol|join('-', attribute='k')"),
+            *("ol|sum(attribute='k')", "l|map('tojson')|map('length')", "a|default(o.k)"),
+        ]
+    ),
+    st.sampled_from(
+        [
+            *(
+                "e",
+                "escape",
+                "length",
+                "count",
+                "tojson",
+                "urlencode",
+                "indent(2)",
+                "first",
+                "list",
+            ),
+            *("truncate(length=3)", "join(',')", "string", "upper|tojson", "sum", "tojson|length"),
+        ]
+    ),
 )
 _LEAF = st.one_of(st.text(max_size=5), st.integers(-9, 9), st.none(), st.booleans())
 
@@ -225,7 +451,9 @@ def test_what_is_defined_is_rendered_as_ever(
     used: list[tuple[str, str]], leaf: str | int | None, other: str | int | None
 ) -> None:
     source = " ".join(f"{{{{ {variable}|{name} }}}}" for variable, name in used)
-    variables = readable({"a": leaf, "o": {"k": other}, "l": [leaf, other]})
+    variables = readable(
+        {"a": leaf, "o": {"k": other}, "l": [leaf, other], "ol": [{"k": leaf}, {"k": other}]}
+    )
     plain = Environment(undefined_behavior="strict")
     try:
         expected = plain.render_str(source, "x.html", **variables)
