@@ -91,11 +91,12 @@ def _serve_metrics(settings: Settings, projector: Projector) -> HealthServer | N
     if port == 0:
         return None
 
-    def steps() -> bool:
-        return time.monotonic() - projector.last_step < _STEP_LIMIT_S
+    def stands_still() -> str | None:
+        still_s = time.monotonic() - projector.last_step
+        return None if still_s < _STEP_LIMIT_S else f"nothing was counted for {still_s:.0f} s"
 
     try:
-        return HealthServer(port, healthy=steps, ready=steps)
+        return HealthServer(port, alive=stands_still, ready=stands_still)
     except OSError as error:
         warn(
             f"metrics.port: port {port} cannot be listened on ({error.strerror}), so there are "

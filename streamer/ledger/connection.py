@@ -1,6 +1,18 @@
-"""The connection to Redis."""
+"""The connection to Redis, and what its errors mean for who waits for an answer."""
 
-from redis import Redis, RedisCluster, exceptions
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis import (
+    Connection,
+    Redis,
+    RedisCluster,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    exceptions,
+)
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
@@ -8,34 +20,134 @@ from streamer.settings import Redis as RedisSettings
 
 Client = Redis | RedisCluster
 
+
+class NotNowError(exceptions.ConnectionError):
+    """The server answers that it cannot do the command now. The connection is given up, as
+    another server may stand behind its address soon."""
+
+
+class RefusedError(exceptions.ResponseError):
+    """The server refuses what waiting does not mend: a password, a permission, a command that it
+    does not have. The message says what to do."""
+
+
 UNREACHABLE = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
-    exceptions.BusyLoadingError,
-    exceptions.ReadOnlyError,
-    exceptions.OutOfMemoryError,  # it refuses writes: `noeviction`
+    # Of a cluster, when its client has tried long enough.
+    exceptions.ClusterError,
+    exceptions.TryAgainError,
+    exceptions.MovedError,
+    exceptions.AskError,
+    exceptions.SlotNotCoveredError,
 )
 """Redis cannot be used right now. Whether the last command was carried out is not known."""
 
 _TIMEOUT_S = 5.0
 
+_NOT_NOW = "BUSY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|UNBLOCKED"
+# Before Redis 7 a script wraps the words of the command that failed in it.
+_SAYS_NOT_NOW = re.compile(rf"(?:ERR )?(?:Error running script.*[ :-])?({_NOT_NOW})\b", re.DOTALL)
+_HOPELESS = re.compile(
+    r"NOPERM|NOPROTO|unknown command|unknown subcommand|wrong number of arguments"
+    r"|DB index is out of range|invalid DB index|SELECT is not allowed",
+    re.IGNORECASE,
+)
+
+
+def translate(error: exceptions.RedisError) -> exceptions.RedisError:
+    """What an error answer means: `NotNowError`, `RefusedError`, or the error as it is."""
+    word = error.status_code if isinstance(error, exceptions.ResponseError) else None
+    text = str(error)
+    if word is not None and not text.startswith(word):
+        text = f"{word} {text}"
+    if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
+        return RefusedError(f"{text}: check the user and the password in redis.url")
+    if isinstance(error, exceptions.NoPermissionError):
+        return RefusedError(f"{text}: the user must be allowed all keys, writes and scripts")
+    if isinstance(error, exceptions.ClusterError | exceptions.AuthenticationWrongNumberOfArgsError):
+        return error  # the client has its own way with these
+    if _SAYS_NOT_NOW.match(text):
+        return NotNowError(text)
+    if _HOPELESS.search(text):
+        return RefusedError(f"{text}: check redis.url; Redis 6.2 or Valkey is needed")
+    return error
+
+
+class _Translating:
+    """Mixed into redis-py's connections, through which every answer comes."""
+
+    def read_response(self, *args: Any, **options: Any) -> Any:  # redis-py's own signature
+        try:
+            return super().read_response(*args, **options)  # type: ignore[misc]  # of the mixed-in
+        except (
+            exceptions.ResponseError,
+            exceptions.AuthenticationError,
+            exceptions.AuthorizationError,
+        ) as error:
+            raise translate(error) from None
+
+
+class _Connection(_Translating, Connection):
+    pass
+
+
+class _SecureConnection(_Translating, SSLConnection):
+    pass
+
+
+class _SocketConnection(_Translating, UnixDomainSocketConnection):
+    pass
+
+
+class _Cluster(RedisCluster):
+    """A cluster none of whose nodes can be reached is one that cannot be used right now."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:  # redis-py's own signature
+        execute = super().execute_command
+        return _reached(lambda: execute(*args, **options))  # type: ignore[no-untyped-call]  # theirs
+
+
+def _reached(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except exceptions.SlotNotCoveredError:
+        raise
+    except exceptions.RedisClusterException as error:
+        if "cannot be connected" in str(error):
+            raise NotNowError(str(error)) from None
+        raise
+
 
 def connect(settings: RedisSettings, max_connections: int = 64) -> Client:
-    """A client that answers in bytes; it connects at its first command.
+    """A client that answers in bytes; it connects at its first command, to a cluster at once.
 
     A command that fails to reach Redis is not repeated here: who calls decides.
+
+    Raises:
+        NotNowError: no node of the cluster can be reached.
     """
     retry = Retry(ExponentialWithJitterBackoff(), 0)
+    scheme = urlsplit(settings.url).scheme
+    kinds = {"rediss": _SecureConnection, "unix": _SocketConnection}
     if settings.cluster:
-        return RedisCluster.from_url(
-            settings.url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=retry
+        cluster: RedisCluster = _reached(
+            lambda: _Cluster.from_url(
+                settings.url,
+                socket_timeout=_TIMEOUT_S,
+                socket_connect_timeout=_TIMEOUT_S,
+                retry=retry,
+                connection_class=kinds.get(scheme, _Connection),
+            )
         )
+        return cluster
     return Redis.from_url(
         settings.url,
         max_connections=max_connections,
         socket_timeout=_TIMEOUT_S,
         socket_connect_timeout=_TIMEOUT_S,
         retry=retry,
+        connection_class=kinds.get(scheme, _Connection),
     )
 
 

@@ -9,22 +9,23 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 logger = logging.getLogger(__name__)
 
-Check = Callable[[], bool]
+Check = Callable[[], str | None]
+"""Says what is wrong; None for nothing. It answers from memory, at once."""
 
 
 class HealthServer:
     """Answers on its own thread, named `health`, which owns nothing else.
 
     Args:
-        healthy: whether the worker's loop ticks.
-        ready: whether the worker is a member of its group.
+        alive: what is wrong with the worker's loop.
+        ready: why the worker does not work.
 
     Raises:
         OSError: the port is taken.
     """
 
-    def __init__(self, port: int, healthy: Check, ready: Check) -> None:
-        checks = {"/healthz": healthy, "/readyz": ready}
+    def __init__(self, port: int, alive: Check, ready: Check) -> None:
+        checks = {"/healthz": alive, "/readyz": ready}
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -32,17 +33,20 @@ class HealthServer:
                 if path == "/metrics":
                     self._answer(200, generate_latest(), CONTENT_TYPE_LATEST)
                 elif path in checks:
-                    good = checks[path]()
-                    self._answer(200 if good else 503, b"ok\n" if good else b"not yet\n")
+                    wrong = checks[path]()
+                    self._answer(200 if wrong is None else 503, f"{wrong or 'ok'}\n".encode())
                 else:
                     self._answer(404, b"/metrics, /healthz, /readyz\n")
 
             def _answer(self, status: int, body: bytes, kind: str = "text/plain") -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                try:
+                    self.send_response(status)
+                    self.send_header("Content-Type", kind)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
+                except ConnectionError:  # who asked did not wait
+                    logger.debug("nobody waits for the answer")
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 logger.debug(format, *args)

@@ -66,6 +66,7 @@ class Pipeline:
     """One worker, from its first poll to its last commit.
 
     Args:
+        waiting: how its threads wait.
         checkpoint: called at named points; tests of crashes kill the process there.
     """
 
@@ -74,11 +75,12 @@ class Pipeline:
         settings: Settings,
         composer: Composer,
         accounts: Accounts,
+        waiting: Waiting,
         checkpoint: Checkpoint = no_checkpoint,
     ) -> None:
         self._settings = settings
         self._stopping = Event()
-        self._waiting = Waiting()
+        self._waiting = waiting
         self._accounts = accounts
         self._most_queued = 2 * settings.batch.size * settings.batch.max_in_flight
         self._room = Room(self._most_queued, 4 * settings.batch.max_bytes, _MOST_HELD)

@@ -17,7 +17,7 @@ import redis
 from confluent_kafka import KafkaException
 
 from streamer import logs
-from streamer.ledger.connection import connect
+from streamer.ledger.connection import RefusedError, connect
 from streamer.ledger.epoch import LedgerLostError
 from streamer.ledger.persistence import UnsafeRedisError, check_persistence
 from streamer.mail.compose import Composer
@@ -61,13 +61,14 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     threading.excepthook = _end_with_thread
     waiting = Waiting()
     stop = _StopRequest(settings.worker.shutdown_timeout_s, waiting)
+    life = _Life(waiting)
+    health = None
     try:
-        composer = make_composer(settings)
-        client = connect(settings.redis)
-        waiting.for_redis(lambda: check_persistence(client))
-        client.close()
-        pipeline = Pipeline(settings, composer, make_accounts(settings), checkpoint)
-        health = _serve_health(settings, pipeline)
+        composer, accounts = make_composer(settings), make_accounts(settings)
+        # Before Redis and Kafka: who looks can see what it waits for.
+        health = _serve_health(settings, life)
+        _check_redis(settings, waiting)
+        pipeline = life.pipeline = Pipeline(settings, composer, accounts, waiting, checkpoint)
     except StoppedError:
         return DONE
     except (SettingsError, UnsafeRedisError) as error:
@@ -94,6 +95,51 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
             health.close()
     logger.info("stopped")
     return DONE
+
+
+def _check_redis(settings: Settings, waiting: Waiting) -> None:
+    """Wait for Redis, and check that the promises can rest on it.
+
+    Raises:
+        StoppedError, UnsafeRedisError, redis.exceptions.RedisError
+    """
+
+    def check() -> None:
+        client = connect(settings.redis, 1)
+        try:
+            check_persistence(client)
+        finally:
+            client.close()
+
+    waiting.for_redis(check)
+
+
+class _Life:
+    """How the worker does, for who asks its port; each answer is from memory.
+
+    Attributes:
+        pipeline: None while the worker starts.
+    """
+
+    def __init__(self, waiting: Waiting) -> None:
+        self._waiting = waiting
+        self.pipeline: Pipeline | None = None
+
+    def alive(self) -> str | None:
+        """What is wrong with the loop."""
+        if self.pipeline is None:
+            return None
+        still_s = time.monotonic() - self.pipeline.last_tick
+        return None if still_s < _TICK_LIMIT_S else f"the loop stands still for {still_s:.0f} s"
+
+    def ready(self) -> str | None:
+        """Why the worker does not work."""
+        trouble = self._waiting.trouble
+        if trouble is not None:
+            return trouble
+        if self.pipeline is None:
+            return "starting"
+        return None if self.pipeline.joined else "not a member of the group yet"
 
 
 def _project(settings: Settings) -> Callable[[], None]:
@@ -183,6 +229,9 @@ def _watch_ticks(pipeline: Pipeline) -> None:
 def _end_with_thread(args: threading.ExceptHookArgs) -> None:
     """End the process when one of its threads dies of what nobody expected: without it the worker
     would go on, blind to holds, or with records that nobody brings back."""
+    if isinstance(args.exc_value, RefusedError):
+        logger.critical("the worker cannot go on", extra={"cause": str(args.exc_value)})
+        os._exit(FAILED)
     logger.critical(
         "a thread of the worker died, the process ends",
         exc_info=args.exc_value,
@@ -198,15 +247,11 @@ def _numbered(settings: Settings, number: int) -> Settings:
     return settings.model_copy(update={"worker": worker, "metrics": metrics})
 
 
-def _serve_health(settings: Settings, pipeline: Pipeline) -> HealthServer | None:
+def _serve_health(settings: Settings, life: _Life) -> HealthServer | None:
     if settings.metrics.port == 0:
         return None
     try:
-        return HealthServer(
-            settings.metrics.port,
-            healthy=lambda: time.monotonic() - pipeline.last_tick < _TICK_LIMIT_S,
-            ready=lambda: pipeline.joined,
-        )
+        return HealthServer(settings.metrics.port, life.alive, life.ready)
     except OSError as error:
         raise SettingsError(
             f"metrics.port: port {settings.metrics.port} cannot be listened on ({error.strerror})"

@@ -4,7 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from threading import Event
+from threading import Event, Lock, get_ident
 from typing import TypeVar
 
 from streamer.flow.retry import Backoff
@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _REDIS_BACKOFF = Backoff(base_s=0.1, cap_s=2.0)
+_SAY_EVERY_S = 30.0
 
 # Counts the time that the machine sleeps, where the system has such a clock: the provider's
 # clock does too.
@@ -26,10 +27,16 @@ class StoppedError(Exception):
 
 
 class Waiting:
-    """How the sender threads wait."""
+    """How the threads of a worker wait, and what they wait for."""
 
     def __init__(self) -> None:
         self._stopped = Event()
+        self._lock = Lock()
+        self._troubles: dict[int, str] = {}
+        """By thread, why Redis cannot be used."""
+        self._since = 0.0
+        self._said: str | None = None
+        self._say_at = 0.0
 
     def stop(self) -> None:
         """End every wait, now and from now on, with StoppedError."""
@@ -40,21 +47,61 @@ class Waiting:
         if self._stopped.wait(seconds):
             raise StoppedError
 
+    @property
+    def trouble(self) -> str | None:
+        """Why a thread waits for Redis, and for how long some have; None if none does."""
+        with self._lock:
+            if not self._troubles:
+                return None
+            reason = next(iter(self._troubles.values()))
+            return f"waiting for Redis for {time.monotonic() - self._since:.0f} s: {reason}"
+
     def for_redis(self, call: Callable[[], T]) -> T:
-        """Call until Redis can be used: nothing is sent, and nothing is lost, without it."""
+        """Call until Redis can be used: nothing is sent, and nothing is lost, without it.
+
+        Raises:
+            StoppedError: the worker stops.
+            redis.exceptions.RedisError: what waiting does not mend.
+        """
         failures = 0
-        while True:
-            try:
-                result = call()
-            except UNREACHABLE as error:
-                failures += 1
-                level = logging.WARNING if failures == 1 else logging.DEBUG
-                logger.log(level, "Redis cannot be used, waiting", extra={"error": str(error)})
-                self.sleep(_REDIS_BACKOFF.delay(failures, random.random))
-            else:
-                if failures:
-                    logger.info("Redis can be used again", extra={"failures": failures})
-                return result
+        try:
+            while True:
+                try:
+                    return call()
+                except UNREACHABLE as error:
+                    failures += 1
+                    self._note(f"{type(error).__name__}: {error}")
+                    self.sleep(_REDIS_BACKOFF.delay(failures, random.random))
+        finally:
+            if failures:
+                self._forget()
+
+    def _note(self, reason: str) -> None:
+        """Say it at first, when the reason changes, and now and then."""
+        now = time.monotonic()
+        with self._lock:
+            if not self._troubles:
+                self._since = now
+            self._troubles[get_ident()] = reason
+            is_due = reason != self._said or now >= self._say_at
+            if is_due:
+                self._said, self._say_at = reason, now + _SAY_EVERY_S
+            waited_s = now - self._since
+        if is_due:
+            logger.warning(
+                "Redis cannot be used, waiting",
+                extra={"error": reason, "seconds": round(waited_s)},
+            )
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._troubles.pop(get_ident(), None)
+            is_over = not self._troubles
+            if is_over:
+                self._said = None
+            waited_s = time.monotonic() - self._since
+        if is_over and not self._stopped.is_set():
+            logger.info("Redis can be used again", extra={"seconds": round(waited_s)})
 
 
 def deadline_clock() -> float:

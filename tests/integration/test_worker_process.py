@@ -1,13 +1,17 @@
 """A worker as a process: how it starts, shows itself, is supervised and stops."""
 
 import signal
+from collections.abc import Callable
 
 import orjson
 import psutil
 import pytest
 import urllib3
 
+from streamer.ledger.connection import connect
 from streamer.sandbox import Faults
+from streamer.settings import Redis as RedisSettings
+from streamer.stack import Redis
 from streamer.stack.ports import free_port
 from tests.kit.world import WorkerProcess, World, wait_until
 
@@ -68,6 +72,31 @@ def test_health_readiness_and_metrics(world: World) -> None:
     assert "example.com" not in text
     assert "r-1" not in text
     assert worker.stop() == 0, worker.words()
+
+
+def test_a_worker_that_waits_for_redis_says_so_from_the_start(
+    world: World, make_redis: Callable[[], Redis]
+) -> None:
+    redis = make_redis()
+    redis.kill()
+    port = free_port()
+    worker = world.start_worker(0, STREAMER_METRICS__PORT=str(port), STREAMER_REDIS__URL=redis.url)
+    wait_until(lambda: "waiting for Redis" in _get(port, "/readyz")[1], 30, "it says what for")
+    assert _get(port, "/healthz")[0] == 200
+    redis.start()
+    wait_until(lambda: _get(port, "/readyz")[0] == 200, 30, "the worker is ready")
+    assert "Redis can be used again" in worker.words()
+    assert worker.stop() == 0
+
+
+def test_a_password_that_redis_refuses_ends_the_worker(
+    world: World, make_redis: Callable[[], Redis]
+) -> None:
+    redis = make_redis()
+    connect(RedisSettings(url=redis.url)).config_set("requirepass", "secret")
+    worker = world.start_worker(0, STREAMER_REDIS__URL=redis.url)
+    assert worker.wait() == 1
+    assert "check the user and the password in redis.url" in worker.words()
 
 
 def test_a_worker_without_partitions_is_ready(world: World) -> None:

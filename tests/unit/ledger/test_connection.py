@@ -1,0 +1,110 @@
+"""What Redis answers, and whether to wait for another answer."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from threading import Thread
+
+import pytest
+from redis import exceptions
+
+from streamer.ledger.connection import UNREACHABLE, RefusedError, connect
+from streamer.settings import Redis as RedisSettings
+
+Answering = Callable[[str], str]
+
+
+@pytest.fixture
+def answering() -> Iterator[Answering]:
+    """A server that answers GET with an error, and all else with OK; gives its URL."""
+    listeners = []
+
+    def serve(connection: socket.socket, answer: bytes) -> None:
+        with connection:
+            while chunk := connection.recv(65536):  # commands arrive whole here: they are short
+                for command in chunk.split(b"\r\n*"):
+                    connection.sendall(answer if b"\nGET\r" in command else b"+OK\r\n")
+
+    def accept(listener: socket.socket, answer: bytes) -> None:
+        with suppress(OSError):  # the test is over
+            while True:
+                connection, _ = listener.accept()
+                Thread(target=serve, args=(connection, answer), daemon=True).start()
+
+    def start(error: str) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+        answer = f"-{error}\r\n".encode()
+        Thread(target=accept, args=(listener, answer), daemon=True).start()
+        return f"redis://127.0.0.1:{listener.getsockname()[1]}/0?protocol=2"
+
+    yield start
+    for listener in listeners:
+        listener.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "BUSY Redis is busy running a script.",
+        "CLUSTERDOWN The cluster is down",
+        "ERR Error running script (call to f_1): @user_script:3: OOM command not allowed",
+        "ERR max number of clients reached",
+        "LOADING Redis is loading the dataset in memory",
+        "MASTERDOWN Link with MASTER is down",
+        "MISCONF Redis is configured to save RDB snapshots",
+        "NOREPLICAS Not enough good replicas to write.",
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "READONLY You can't write against a read only replica.",
+        "TRYAGAIN Multiple keys request during rehashing of slot",
+        "UNBLOCKED force unblock from blocking operation",
+    ],
+)
+def test_not_now_is_waited_for(answering: Answering, error: str) -> None:
+    client = connect(RedisSettings(url=answering(error)))
+    with pytest.raises(UNREACHABLE):
+        client.get("key")
+    pipeline = client.pipeline(transaction=False)
+    pipeline.get("key")
+    pipeline.get("key")
+    with pytest.raises(UNREACHABLE):
+        pipeline.execute()
+    # The connection is as good as new.
+    assert client.set("key", "value")
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("WRONGPASS invalid username-password pair or user is disabled.", "redis.url"),
+        ("NOAUTH Authentication required.", "redis.url"),
+        ("NOPERM this user has no permissions to run the 'get' command", "must be allowed"),
+        ("ERR unknown command 'GET'", "Redis 6.2"),
+        ("ERR wrong number of arguments for 'get' command", "Redis 6.2"),
+        ("ERR DB index is out of range", "redis.url"),
+    ],
+)
+def test_what_waiting_does_not_mend_is_said_with_what_does(
+    answering: Answering, error: str, advice: str
+) -> None:
+    client = connect(RedisSettings(url=answering(error)))
+    with pytest.raises(RefusedError, match=advice) as refused:
+        client.get("key")
+    assert not isinstance(refused.value, UNREACHABLE)
+    client.close()
+
+
+def test_a_mistake_of_ours_is_neither(answering: Answering) -> None:
+    client = connect(RedisSettings(url=answering("WRONGTYPE Operation against a key")))
+    with pytest.raises(exceptions.ResponseError) as mistake:
+        client.get("key")
+    assert not isinstance(mistake.value, (RefusedError, *UNREACHABLE))
+    client.close()
+
+
+def test_a_cluster_of_which_no_node_answers_is_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"redis://127.0.0.1:{taken.getsockname()[1]}/0"
+    with pytest.raises(UNREACHABLE):
+        connect(RedisSettings(url=url, cluster=True))

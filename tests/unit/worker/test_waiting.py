@@ -1,0 +1,69 @@
+"""Waiting for Redis: what is said, and to whom."""
+
+import logging
+import threading
+
+import pytest
+from redis import exceptions
+
+from streamer.worker.waiting import StoppedError, Waiting
+
+
+def test_it_waits_and_says_why_until_redis_can_be_used(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    waiting = Waiting()
+    seen: list[str | None] = []
+    errors = [exceptions.TimeoutError("frozen")] * 3 + [exceptions.ConnectionError("gone")]
+
+    def call() -> str:
+        seen.append(waiting.trouble)
+        if errors:
+            raise errors.pop(0)
+        return "done"
+
+    assert waiting.for_redis(call) == "done"
+    assert seen[0] is None
+    assert all("TimeoutError: frozen" in (trouble or "") for trouble in seen[1:4])
+    assert "ConnectionError: gone" in (seen[4] or "")
+    assert waiting.trouble is None
+    said = [(record.levelname, getattr(record, "error", None)) for record in caplog.records]
+    assert said == [
+        ("WARNING", "TimeoutError: frozen"),
+        ("WARNING", "ConnectionError: gone"),
+        ("INFO", None),
+    ]
+
+
+def test_threads_that_wait_together_say_it_once(caplog: pytest.LogCaptureFixture) -> None:
+    waiting = Waiting()
+    together = threading.Barrier(4)
+
+    def call() -> None:
+        raise exceptions.ConnectionError("gone")
+
+    def wait() -> None:
+        together.wait()
+        with pytest.raises(StoppedError):
+            waiting.for_redis(call)
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    together.wait()
+    while waiting.trouble is None:
+        pass
+    waiting.stop()
+    for thread in threads:
+        thread.join()
+    assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
+
+
+def test_what_waiting_does_not_mend_is_raised() -> None:
+    waiting = Waiting()
+    with pytest.raises(exceptions.ResponseError):
+        waiting.for_redis(lambda: _refuse())
+    assert waiting.trouble is None
+
+
+def _refuse() -> None:
+    raise exceptions.ResponseError("WRONGTYPE")
