@@ -1,5 +1,6 @@
 """`streamer account`: the accounts at Resend, and what holds them."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ from streamer.cli.common import (
     show_table,
 )
 from streamer.flow.rate import allowed_rate
-from streamer.ledger.holds import AccountState, By, Hold, Holds, Release
+from streamer.ledger.holds import AccountState, By, Hold, Holds, Tests
 from streamer.settings import Account, Settings
 
 app = typer.Typer(no_args_is_help=True, help="The accounts at Resend, and what holds them.")
@@ -33,12 +34,19 @@ DomainOption = Annotated[
 
 @app.command("list")
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the accounts: their rate, and what holds them since and until when."""
+    """List the accounts: their rate, what holds them, since and until when, and what tests that."""
     settings = read_settings(config)
     with redis_client(settings) as client:
-        states = Holds(client).read(settings.accounts)
+        holds = Holds(client)
+        states = holds.read(settings.accounts)
+        tests = {
+            (name, domain): holds.tests(name, domain)
+            for name, state in states.items()
+            for domain, hold in state.holds.items()
+            if hold.by is By.ANSWER
+        }
     if as_json:
-        show_json([_as_json(n, settings.accounts[n], state) for n, state in states.items()])
+        show_json([_as_json(n, settings.accounts[n], states[n], tests) for n in states])
         return
     rows = []
     for name, state in states.items():
@@ -46,14 +54,16 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         if not state.holds:
             rows.append((name, rate, _circuit(state), "", "", "", ""))
         for domain, hold in state.holds.items():
-            until = hold.until.isoformat(timespec="seconds") if hold.until else _open_end(hold)
-            since = hold.since.isoformat(timespec="seconds")
-            rows.append((name, rate, "held", domain or "all", hold.reason, since, until))
+            until = _time(hold.until) if hold.until else _open_end(hold)
+            held = ("held", domain or "all", hold.reason, _time(hold.since), until)
+            rows.append((name, rate, *held))
     show_table(("ACCOUNT", "RATE", "STATE", "DOMAIN", "REASON", "SINCE", "UNTIL"), rows)
     for name, state in states.items():
-        for hold in state.holds.values():
+        for domain, hold in state.holds.items():
             if hold.detail:
                 typer.echo(f"{name}, {hold.reason}: {hold.detail}")
+            if (name, domain) in tests:
+                typer.echo(f"{name}, {hold.reason}: {_tested(tests[name, domain])}")
 
 
 @app.command()
@@ -82,19 +92,19 @@ def release(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """End a hold. One that an answer of Resend's put is tested by a worker at once."""
+    """End a hold, and send what waited.
+
+    If batches draw again the answer for which an account was held, their senders' domains alone
+    are held.
+    """
     settings = _settings_with(name, config)
     with redis_client(settings) as client:
         released = Holds(client).release(name, domain and domain.lower(), By.OPERATOR)
     if as_json:
-        show_json({"account": name, "domain": domain, "release": released.value})
-        return
-    words = {
-        Release.RELEASED: "released",
-        Release.DUE: "a worker tests it at once, and releases it if Resend takes the mail",
-        Release.NONE: "was not held",
-    }
-    typer.echo(f"{name}: {words[released]}")
+        word = "released" if released else "none"
+        show_json({"account": name, "domain": domain, "release": word})
+    else:
+        typer.echo(f"{name}: {'released' if released else 'was not held'}")
 
 
 def _settings_with(name: str, config: Path | None) -> Settings:
@@ -113,7 +123,25 @@ def _open_end(hold: Hold) -> str:
     return "released by hand" if hold.by is By.OPERATOR else "a test call gets through"
 
 
-def _as_json(name: str, account: Account, state: AccountState) -> dict[str, JsonValue]:
+def _time(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+def _tested(tests: Tests) -> str:
+    due = "at once" if tests.due is None else f"at {_time(tests.due)}"
+    if not tests.batches:
+        return f"tested {due} with whatever comes"
+    first, *others = tests.batches
+    more = f", then {len(others)} others in turn" if others else ""
+    return f"tested {due} with batch {first.batch_id} of {first.organization}{more}"
+
+
+def _as_json(
+    name: str,
+    account: Account,
+    state: AccountState,
+    tests: Mapping[tuple[str, str | None], Tests],
+) -> dict[str, JsonValue]:
     organizations: JsonValue = None
     if account.organizations is not None:
         organizations = [*account.organizations]
@@ -124,7 +152,21 @@ def _as_json(name: str, account: Account, state: AccountState) -> dict[str, Json
         "advertised_limit": state.limit,
         "failures_in_a_row": state.failures,
         "holds": [
-            {"domain": domain, **hold.model_dump(mode="json")}
+            {
+                "domain": domain,
+                **hold.model_dump(mode="json"),
+                **_tests_as_json(tests.get((name, domain), Tests(None, []))),
+            }
             for domain, hold in state.holds.items()
+        ],
+    }
+
+
+def _tests_as_json(tests: Tests) -> dict[str, JsonValue]:
+    return {
+        "next_test": None if tests.due is None else tests.due.isoformat(),
+        "tested_with": [
+            {"organization_id": batch.organization, "batch_id": batch.batch_id}
+            for batch in tests.batches
         ],
     }

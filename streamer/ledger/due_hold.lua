@@ -1,8 +1,8 @@
 -- Give one caller the turn to test a hold.
 -- KEYS: holds, probes, batches of the hold
 -- ARGV: field, ms until the next test
--- Answers the batch to test it with, '' if there is none, or false if it is not due, not there,
--- or an operator's.
+-- Answers the batch to test it with, each in turn, '' if there is none, or false if it is not due, not
+-- there, or an operator's. A turn whose reply is lost is nobody's: the next one comes.
 local existing = redis.call('HGET', KEYS[1], ARGV[1])
 if not existing or cjson.decode(existing)['by'] == 'operator' then
   return false

@@ -1,11 +1,11 @@
 """Holds: trouble that is nobody's fault stops an account, or a sender's domain, for all workers.
 
-An answer of the provider's puts a hold, and the pinned batch that drew it tests from time to time
-whether it is over. An operator's hold ends only by the operator.
+An answer of the provider's puts a hold, and the pinned batches that drew it test in turn, from time
+to time, whether it is over. An operator's hold ends only by the operator, who may end any.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple, cast
 
@@ -44,15 +44,6 @@ class Hold(BaseModel):
     until: datetime | None = None
 
 
-class Release(StrEnum):
-    """What came of asking for the end of a hold."""
-
-    RELEASED = "released"
-    DUE = "due"
-    """A worker tests at once whether it is over."""
-    NONE = "none"
-
-
 class AccountState(NamedTuple):
     """What the ledger says of an account.
 
@@ -80,6 +71,30 @@ class Turn(NamedTuple):
     batch: BatchRef | None
 
 
+class Placed(NamedTuple):
+    """A hold that was put.
+
+    Attributes:
+        domain: of the sender, which is held; None if the account is.
+        is_new: whether that was not held before, or for something else.
+    """
+
+    domain: str | None
+    is_new: bool
+
+
+class Tests(NamedTuple):
+    """Who tests a hold.
+
+    Attributes:
+        due: when it is tested next; None if it is not.
+        batches: with which, in their turn.
+    """
+
+    due: datetime | None
+    batches: list[BatchRef]
+
+
 class Holds:
     """The holds of all accounts."""
 
@@ -96,22 +111,30 @@ class Holds:
         hold: Hold,
         probe_s: float = 0,
         batch: BatchRef | None = None,
-    ) -> bool:
-        """Put a hold; returns whether there was none.
+        sender: str = "",
+    ) -> Placed:
+        """Put a hold. One of an answer takes the place of another answer's for another reason.
 
         Args:
-            domain: of the sender; None for the whole account.
+            domain: of the sender; None for the whole account. An answer to a batch of a domain that
+                is doubted holds that domain alone.
             probe_s: seconds until it is tested first.
             batch: the pinned batch that drew the answer, to test it with.
+            sender: the domain of that batch's sender.
         """
         args: list[Argument] = [
             _field(domain),
             hold.model_dump_json(),
             hold.by.value,
+            hold.reason,
             round(probe_s * 1000),
-            "" if batch is None else f"{batch.organization}/{batch.batch_id}",
+            sender,
+            "" if batch is None else _entry(batch),
         ]
-        return bool(self._put(keys=_keys(account, domain), args=args))
+        of_sender = keys.hold_batches(account, _field(sender))
+        key_names = [*_keys(account, domain), of_sender, keys.hold_doubts(account)]
+        is_new, field = cast(tuple[int, bytes], self._put(keys=key_names, args=args))
+        return Placed(_domain(field), bool(is_new))
 
     def due(self, account: str, domain: str | None, probe_s: float) -> Turn | None:
         """Take the turn to test a hold; None if it is not due, or not to be tested.
@@ -121,20 +144,48 @@ class Holds:
         """
         args: list[Argument] = [_field(domain), round(probe_s * 1000)]
         reply = self._due(keys=_keys(account, domain), args=args)
-        if reply is None:
-            return None
-        organization, _, batch_id = cast(bytes, reply).decode().rpartition("/")
-        return Turn(BatchRef(organization, batch_id) if batch_id else None)
+        return None if reply is None else Turn(_batch(cast(bytes, reply)))
+
+    def next_batch(self, account: str, domain: str | None) -> BatchRef | None:
+        """The batch whose turn it is to test a hold, within one test; None if there is none."""
+        key = keys.hold_batches(account, _field(domain))
+        entry = self._client.lmove(key, key, "LEFT", "RIGHT")
+        return _batch(cast(bytes | None, entry) or b"")
 
     def forget(self, account: str, domain: str | None, batch: BatchRef) -> None:
         """Test the hold with this batch no more."""
         key = keys.hold_batches(account, _field(domain))
-        self._client.lrem(key, 0, f"{batch.organization}/{batch.batch_id}")
+        for entry in cast(list[bytes], self._client.lrange(key, 0, -1)):
+            if _batch(entry) == batch:
+                self._client.lrem(key, 0, cast(str, entry))
 
-    def release(self, account: str, domain: str | None, by: By) -> Release:
-        """End a hold; an operator's hold only if `by` is the operator."""
-        reply = self._release(keys=_keys(account, domain), args=[_field(domain), by.value])
-        return Release.NONE if reply is None else Release(cast(bytes, reply).decode())
+    def tests(self, account: str, domain: str | None) -> Tests:
+        """Who tests a hold, and when next."""
+        field = _field(domain)
+        due = _number(cast(bytes | None, self._client.hget(keys.account_probes(account), field)))
+        entries = self._client.lrange(keys.hold_batches(account, field), 0, -1)
+        batches = map(_batch, cast(list[bytes], entries))
+        return Tests(
+            None if due is None else datetime.fromtimestamp(due / 1000, UTC),
+            [batch for batch in batches if batch is not None],
+        )
+
+    def release(self, account: str, domain: str | None, by: By, meant: Hold | None = None) -> bool:
+        """End a hold; an operator's hold only if `by` is the operator. False if there is none.
+
+        If an operator ends the hold of an account which answers had put, and these are drawn again
+        by batches of the same senders' domains, it is these domains that are held.
+
+        Args:
+            meant: the hold; another that took its place stays.
+        """
+        since = "" if meant is None else str(meant.model_dump(mode="json")["since"])
+        return bool(
+            self._release(
+                keys=[*_keys(account, domain), keys.hold_doubts(account)],
+                args=[_field(domain), by.value, since],
+            )
+        )
 
     def read(self, accounts: Iterable[str]) -> dict[str, AccountState]:
         """The state of accounts, in one round trip."""
@@ -164,8 +215,22 @@ def _keys(account: str, domain: str | None) -> list[str]:
     ]
 
 
+def _domain(field: bytes) -> str | None:
+    return None if field == b"*" else field.decode()
+
+
+def _entry(batch: BatchRef) -> str:
+    return f"{batch.organization}/{batch.batch_id}"
+
+
+def _batch(entry: bytes) -> BatchRef | None:
+    """Read an entry of a hold's batches, behind which its sender's domain stands."""
+    organization, _, batch_id = entry.decode().partition(" ")[0].rpartition("/")
+    return BatchRef(organization, batch_id) if batch_id else None
+
+
 def _holds(fields: dict[bytes, bytes]) -> dict[str | None, Hold]:
-    return {None if name == b"*" else name.decode(): _hold(text) for name, text in fields.items()}
+    return {_domain(name): _hold(text) for name, text in fields.items()}
 
 
 def _hold(text: bytes) -> Hold:

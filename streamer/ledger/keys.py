@@ -128,5 +128,12 @@ def account_answers(account: str) -> str:
 
 
 def hold_batches(account: str, field: str) -> str:
-    """List: the pinned batches that a hold came upon; one of them tests it."""
+    """List: the pinned batches that a hold came upon, each with its sender's domain; one after the
+    other tests it."""
     return f"{{account:{account}}}:held:{field}"
+
+
+def hold_doubts(account: str) -> str:
+    """Set: domains whose batches drew an answer that held the account until an operator released
+    it: drawn again by these, it is theirs alone."""
+    return f"{{account:{account}}}:doubts"

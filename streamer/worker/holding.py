@@ -1,19 +1,33 @@
 """What this worker knows of its accounts' holds and limits, and testing whether a hold is over."""
 
 import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from threading import Lock
 
 from streamer import metrics
-from streamer.flow.verdicts import OUTAGE_PROBE_S
+from streamer.flow.verdicts import OUTAGE_PROBE_S, hold_until
 from streamer.ledger.connection import UNREACHABLE
-from streamer.ledger.holds import OUTAGE, AccountState, BatchRef, By, Hold, Holds, Release
+from streamer.ledger.holds import OUTAGE, AccountState, BatchRef, By, Hold, Holds
 from streamer.ledger.limiter import Limiter
 from streamer.model.parking import Scope
 from streamer.provider.accounts import Accounts
+from streamer.provider.answers import OnHold
 
 logger = logging.getLogger(__name__)
 
 _NOTHING = AccountState({}, None, 0)
+
+
+def as_hold(verdict: OnHold, until: datetime | None = None) -> Hold:
+    """The hold that an answer puts now.
+
+    Args:
+        until: when it ends, if the answer says so.
+    """
+    now = datetime.now(UTC)
+    ends = until or hold_until(verdict.why, now)
+    return Hold(by=By.ANSWER, reason=verdict.why, detail=verdict.detail, since=now, until=ends)
 
 
 class Holding:
@@ -53,11 +67,16 @@ class Holding:
         except UNREACHABLE:
             self._set(account, state)  # the next answer says it again
 
-    def put(self, account: str, domain: str | None, hold: Hold, batch: BatchRef | None) -> None:
-        """Hold an account, or a sender's domain, after an answer to a batch.
+    def put(
+        self, account: str, sender: str, hold: Hold, batch: BatchRef | None, *, of_sender: bool
+    ) -> Scope:
+        """Hold an account, or a sender's domain, after an answer to a batch; returns what its
+        mails wait for now.
 
         Args:
+            sender: the domain that the batch's mails come from.
             batch: the batch, if it can test the hold.
+            of_sender: whether the answer concerns that domain alone.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
@@ -65,9 +84,12 @@ class Holding:
         probe_s = self._distance(hold)
         if hold.until is not None:
             probe_s = min(probe_s, (hold.until - hold.since).total_seconds())
-        is_new = self._holds.put(account, domain, hold, probe_s, batch)
-        state = self._state(account)
-        self._set(account, state._replace(holds={domain: hold, **state.holds}))
+        domain, is_new = self._holds.put(
+            account, sender if of_sender else None, hold, probe_s, batch, sender
+        )
+        holds = self._state(account).holds
+        if is_new or domain not in holds:
+            self._set(account, self._state(account)._replace(holds={**holds, domain: hold}))
         if is_new:
             logger.error(
                 "the account is held: its records wait, nobody is failed for it",
@@ -79,6 +101,7 @@ class Holding:
                     "until": hold.until.isoformat() if hold.until else "unknown",
                 },
             )
+        return Scope.of_hold(account, domain)
 
     def refresh(self) -> None:
         """Read the ledger again, and show what is held.
@@ -107,33 +130,44 @@ class Holding:
             logger.info("the hold is over", extra={"account": account, "reason": reason})
         self._shown &= now_held
 
-    def due(self) -> list[tuple[str, str | None, Hold, BatchRef | None]]:
+    def holds_sender(self, account: str, sender: str) -> bool:
+        """Whether a sender's domain is held by itself."""
+        return sender in self._state(account).holds
+
+    def due(self) -> Iterator[tuple[str, str | None, Hold, BatchRef | None]]:
         """The holds that this worker has to test now, by account and sender's domain, each with
         a batch, if there is one.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
         """
-        found = []
         for account, state in self._snapshot().items():
             for domain, hold in state.holds.items():
                 if hold.by is By.OPERATOR:
                     continue
                 turn = self._holds.due(account, domain, self._distance(hold))
                 if turn is not None:
-                    found.append((account, domain, hold, turn.batch))
-        return found
+                    yield account, domain, hold, turn.batch
 
-    def over(self, account: str, domain: str | None) -> None:
+    def over(self, account: str, domain: str | None, hold: Hold) -> None:
         """A hold was tested, and is over.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
         """
-        if self._holds.release(account, domain, By.ANSWER) is not Release.NONE:
+        if self._holds.release(account, domain, By.ANSWER, hold):
             state = self._state(account)
-            left = {field: hold for field, hold in state.holds.items() if field != domain}
+            left = {field: held for field, held in state.holds.items() if field != domain}
             self._set(account, state._replace(holds=left))
+
+    def next_batch(self, account: str, domain: str | None, instead_of: BatchRef) -> BatchRef | None:
+        """Test a hold with another batch, and never again with this one; None if it has no other.
+
+        Raises:
+            redis.exceptions.RedisError: Redis cannot be used.
+        """
+        self._holds.forget(account, domain, instead_of)
+        return self._holds.next_batch(account, domain)
 
     def forget(self, account: str, domain: str | None, batch: BatchRef) -> None:
         """Test a hold with this batch no more.

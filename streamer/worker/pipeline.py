@@ -133,7 +133,7 @@ class Pipeline:
             checkpoint,
         )
         self._waiting.for_redis(self._name_organizations_without_account)
-        self._prober = Prober(holding, self._sender, claims, self._waiting)
+        self._prober = Prober(self._redis, holding, self._sender, claims, self._waiting)
         scopes = Scopes(self._redis, accounts, holding)
         self._relay = Relay(settings, self._redis, scopes, self._waiting)
         self._senders = ThreadPoolExecutor(senders, thread_name_prefix="sender")

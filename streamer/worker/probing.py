@@ -6,14 +6,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Thread
 
+from streamer.ledger import campaigns, suppression
 from streamer.ledger.claims import Claims, TakenOverError
-from streamer.ledger.connection import UNREACHABLE
+from streamer.ledger.connection import UNREACHABLE, Client
 from streamer.ledger.epoch import LedgerLostError
 from streamer.ledger.holds import OUTAGE, BatchRef, Hold
+from streamer.model.campaign import CampaignState
+from streamer.model.parking import Scope
 from streamer.model.reasons import Reason
 from streamer.model.result import BatchResult, ItemResult
 from streamer.provider.answers import Again, Conflicting, OnHold, Throttled
-from streamer.worker.holding import Holding
+from streamer.worker.holding import Holding, as_hold
 from streamer.worker.sending import PinnedBatch, Sender, adopted
 from streamer.worker.waiting import StoppedError, Waiting, deadline_clock
 
@@ -21,13 +24,22 @@ logger = logging.getLogger(__name__)
 
 _EVERY_S = 0.5
 _OUTAGE_LASTS = timedelta(minutes=5)
+_STOPPED = (CampaignState.PAUSED, CampaignState.CANCELLED)
 
 
 class Prober:
     """Owns the thread `holds`, and one more for each hold while it is tested: no account waits
     for the answer that another waits for."""
 
-    def __init__(self, holding: Holding, sender: Sender, claims: Claims, waiting: Waiting) -> None:
+    def __init__(
+        self,
+        client: Client,
+        holding: Holding,
+        sender: Sender,
+        claims: Claims,
+        waiting: Waiting,
+    ) -> None:
+        self._client = client
         self._holding = holding
         self._sender = sender
         self._claims = claims
@@ -42,7 +54,7 @@ class Prober:
             try:
                 self._holding.refresh()
                 for account, domain, hold, batch in self._holding.due():
-                    test = partial(self._test, account, domain, hold, batch)
+                    test = partial(self.test, account, domain, hold, batch)
                     Thread(target=test, name=f"hold-test-{account}", daemon=True).start()
                 self._waiting.sleep(_EVERY_S)
             except UNREACHABLE as error:
@@ -54,17 +66,40 @@ class Prober:
             except StoppedError:
                 return
 
-    def _test(self, account: str, domain: str | None, hold: Hold, batch: BatchRef | None) -> None:
+    def test(self, account: str, domain: str | None, hold: Hold, batch: BatchRef | None) -> None:
+        """Test a hold once.
+
+        Args:
+            batch: whose turn it is; None if there is none.
+        """
         try:
-            if batch is None:
-                self._holding.over(account, domain)  # the next batch finds out
-            elif self._is_over(account, domain, hold, batch):
-                logger.info("a test call got through", extra={"account": account})
-                self._holding.over(account, domain)
+            while batch is not None and not self._may_test(domain, batch):
+                batch = self._holding.next_batch(account, domain, batch)
+            # Without a batch the next one that comes finds out.
+            if batch is None or self._is_over(account, domain, hold, batch):
+                logger.info("the hold is over", extra={"account": account, "domain": domain})
+                self._holding.over(account, domain, hold)
         except (StoppedError, TakenOverError, *UNREACHABLE):
             pass  # another worker's turn comes
         except LedgerLostError as error:
             logger.error("the hold was not tested", extra={"cause": str(error)})
+
+    def _may_test(self, domain: str | None, ref: BatchRef) -> bool:
+        """Whether a batch would be sent if there were no hold: nobody is mailed for a test alone
+        who would not be, and what is cancelled must not hold up anybody."""
+        batch = self._claims.load(*ref)
+        if batch is None or batch.payload is None or batch.learned.refused:
+            return False
+        if domain is None and self._holding.holds_sender(batch.account, batch.sender):
+            return False
+        # What may have been taken already is finished as it was pinned, and so cannot be undone.
+        if batch.laid_down and any(
+            suppression.check(self._client, ref.organization, batch.addresses)
+        ):
+            return False
+        named = set(batch.campaigns)
+        states = [campaigns.state(self._client, ref.organization, each) for each in named]
+        return not named or not all(state in _STOPPED for state in states)
 
     def _is_over(self, account: str, domain: str | None, hold: Hold, ref: BatchRef) -> bool:
         """Send the batch once; what comes of it is the batch's result, as if its records were
@@ -77,13 +112,23 @@ class Prober:
             return False
         batch = adopted(stored, ref, stored.payload, owner, asked_at)
         answer = self._sender.test_hold(batch)
-        if isinstance(answer, OnHold | Throttled):
+        if isinstance(answer, OnHold):
+            self._claims.lay_down(*ref, owner)
+            found = self._holding.put(
+                account, batch.sender, as_hold(answer), ref, of_sender=answer.of_sender
+            )
+            # It is held for something else: what was tested here is over.
+            return found != Scope.of_hold(account, domain)
+        if isinstance(answer, Throttled):
             self._claims.lay_down(*ref, owner)
             return False
         if isinstance(answer, Again):
-            # The batches that test an outage may be what fails: now and then others try.
-            age = datetime.now(UTC) - hold.since
-            return hold.reason == OUTAGE and age > _OUTAGE_LASTS
+            if hold.reason == OUTAGE:
+                # The batches that test an outage may be what fails: now and then others try.
+                return datetime.now(UTC) - hold.since > _OUTAGE_LASTS
+            # It fails for itself, which says nothing of the hold.
+            self._holding.forget(account, domain, ref)
+            return False
         if answer is None:
             self._holding.forget(account, domain, ref)
             answer = _all(batch, Reason.WINDOW_CLOSED, "it closed during a hold")

@@ -20,7 +20,7 @@ from streamer.flow.troubles import Troubles
 from streamer.flow.verdicts import Trouble
 from streamer.ledger.claims import Claims, StoredBatch
 from streamer.ledger.connection import UNREACHABLE
-from streamer.ledger.holds import OUTAGE, BatchRef, By, Hold
+from streamer.ledger.holds import OUTAGE, BatchRef
 from streamer.ledger.limiter import LONGEST_PAUSE_S, Held, Later, Limiter, Slot
 from streamer.model.parking import Scope
 from streamer.model.payload import Payload
@@ -42,7 +42,7 @@ from streamer.provider.answers import (
 )
 from streamer.provider.client import Answer, ResendClient
 from streamer.settings import Delivery
-from streamer.worker.holding import Holding
+from streamer.worker.holding import Holding, as_hold
 from streamer.worker.waiting import Waiting, deadline_clock
 
 logger = logging.getLogger(__name__)
@@ -384,19 +384,17 @@ class Sender:
     def _hold(self, course: "_Course", verdict: OnHold, until: datetime | None = None) -> NoReturn:
         """Hold the account, or the sender's domain, and lay the batch down."""
         batch = course.batch
-        domain = batch.sender if verdict.of_sender else None
-        now = datetime.now(UTC)
-        hold = Hold(
-            by=By.ANSWER,
-            reason=verdict.why,
-            detail=verdict.detail,
-            since=now,
-            until=until or verdicts.hold_until(verdict.why, now),
-        )
         # What is in halves cannot test it: it is no one call any more.
         test_with = None if batch.learned.refused else batch.ref
-        self._waiting.for_redis(lambda: self._holding.put(batch.account, domain, hold, test_with))
-        raise _LayDown(Parked(Scope.of_hold(batch.account, domain)))
+        put = partial(
+            self._holding.put,
+            batch.account,
+            batch.sender,
+            as_hold(verdict, until),
+            test_with,
+            of_sender=verdict.of_sender,
+        )
+        raise _LayDown(Parked(self._waiting.for_redis(put)))
 
     def _in_trouble(
         self, key: str, verdict: Again, failures: int, answer: Answer, course: "_Course"

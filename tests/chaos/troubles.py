@@ -102,7 +102,6 @@ class Troubles:
         self._ends.append((time.monotonic() + seconds, end))
 
     def _release(self) -> None:
-        # One by an answer, should it be that by now, is tested at once.
         _insist(lambda: self._holds.release(_ACCOUNT, None, By.OPERATOR))
 
     def _resume(self, campaign: str) -> None:

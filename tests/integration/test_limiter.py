@@ -12,7 +12,7 @@ from streamer.flow.verdicts import OUTAGE_FAILURES, circuit_pause_s
 from streamer.ledger import keys
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch, LedgerLostError
-from streamer.ledger.holds import BatchRef, By, Hold, Holds, Release, Turn
+from streamer.ledger.holds import BatchRef, By, Hold, Holds, Placed, Turn
 from streamer.ledger.limiter import Held, Later, Limiter, Slot
 from streamer.settings import Redis as RedisSettings
 from streamer.stack import Redis, Stack
@@ -166,8 +166,7 @@ def test_a_held_account_gives_no_slot(
     client: Client, limiter: Limiter, other: Limiter, account: str, by: By
 ) -> None:
     holds = Holds(client)
-    assert holds.put(account, None, _hold(by))
-    assert not holds.put(account, None, _hold(by))
+    assert holds.put(account, None, _hold(by)).is_new
     for each in (limiter, other):
         assert each.take(account, FAST, "acme.test") == Held(None)
         assert isinstance(each.take(account, FAST, "acme.test", despite_hold=True), Slot)
@@ -197,32 +196,78 @@ def test_a_refusal_takes_no_slot(client: Client, limiter: Limiter, account: str)
 def test_an_operator_s_hold_is_the_operator_s_alone(client: Client, account: str) -> None:
     holds, batch = Holds(client), BatchRef("acme", "ab" * 12)
     holds.put(account, None, _hold(By.OPERATOR))
-    assert not holds.put(account, None, _hold(By.ANSWER), 0, batch)
+    assert not holds.put(account, None, _hold(By.ANSWER), 0, batch).is_new
     assert holds.due(account, None, 0) is None
-    assert holds.release(account, None, By.ANSWER) is Release.NONE
+    assert holds.release(account, None, By.ANSWER) is False
     assert holds.read([account])[account].holds[None].by is By.OPERATOR
-    assert holds.release(account, None, By.OPERATOR) is Release.RELEASED
+    assert holds.release(account, None, By.OPERATOR) is True
     assert not holds.read([account])[account].holds
 
 
 def test_an_operator_takes_the_hold_of_an_answer_over(client: Client, account: str) -> None:
     holds = Holds(client)
     holds.put(account, None, _hold(By.ANSWER))
-    assert not holds.put(account, None, _hold(By.OPERATOR))
-    assert holds.release(account, None, By.ANSWER) is Release.NONE
+    holds.put(account, None, _hold(By.OPERATOR))
+    assert holds.release(account, None, By.ANSWER) is False
 
 
 def test_one_worker_at_a_time_tests_a_hold(client: Client, account: str) -> None:
     holds, long_s = Holds(client), 3600.0
     first, second = (BatchRef("acme", name * 12) for name in ("ab", "cd"))
+    hold = _hold()
     for batch in (first, second, first):  # it is tested with each in turn, the last comes last
-        holds.put(account, None, _hold(), long_s, batch)
+        holds.put(account, None, hold, long_s, batch)
     for batch in (second, first, second):
         assert holds.due(account, None, long_s) is None
-        assert holds.release(account, None, By.OPERATOR) is Release.DUE
+        client.hset(keys.account_probes(account), "*", 0)
         assert holds.due(account, None, long_s) == Turn(batch)
     holds.put(account, None, _hold(), 0, first)
     assert holds.due(account, None, long_s) is None  # another answer puts no test forward
+    tests = holds.tests(account, None)
+    assert tests.batches == [second, first]
+    assert tests.due is not None
+    assert tests.due > datetime.now(UTC)
+    holds.forget(account, None, second)
+    assert holds.next_batch(account, None) == first
+    holds.forget(account, None, first)
+    assert holds.next_batch(account, None) is None
+
+
+def test_a_hold_that_is_put_again_after_a_lost_reply_is_new_still(
+    client: Client, account: str
+) -> None:
+    holds, hold, later = Holds(client), _hold(), _hold()
+    assert holds.put(account, None, hold) == Placed(None, True)
+    assert holds.put(account, None, hold) == Placed(None, True)
+    assert holds.put(account, None, later) == Placed(None, False)
+    assert holds.read([account])[account].holds == {None: hold}
+
+
+def test_a_hold_gives_way_to_another_answer_and_ends_only_for_who_tested_it(
+    client: Client, account: str
+) -> None:
+    holds, hold = Holds(client), _hold()
+    other = hold.model_copy(update={"reason": "another", "since": datetime.now(UTC)})
+    holds.put(account, None, hold)
+    assert holds.put(account, None, other) == Placed(None, True)
+    assert holds.read([account])[account].holds == {None: other}
+    assert not holds.release(account, None, By.ANSWER, hold)
+    assert holds.release(account, None, By.ANSWER, other)
+
+
+def test_what_is_drawn_again_after_a_release_holds_the_sender_s_domain_alone(
+    client: Client, account: str
+) -> None:
+    holds = Holds(client)
+    batches = [BatchRef("acme", f"{number}" * 24) for number in range(3)]
+    holds.put(account, None, _hold(), 0, batches[0], "bad.test")
+    assert holds.release(account, None, By.OPERATOR)
+    assert holds.put(account, None, _hold(), 0, batches[1], "bad.test").domain == "bad.test"
+    assert holds.tests(account, "bad.test").batches == [batches[1]]
+    # Another domain draws it too: so it is the account.
+    assert holds.put(account, None, _hold(), 0, batches[2], "good.test").domain is None
+    assert holds.put(account, None, _hold(), 0, batches[0], "bad.test").domain is None
+    assert set(holds.read([account])[account].holds) == {None, "bad.test"}
 
 
 # The rate
