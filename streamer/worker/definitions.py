@@ -1,21 +1,30 @@
 """The campaigns' definitions as this worker knows them."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
+from sys import getsizeof
 from threading import Lock
 
 from streamer.ledger import campaigns
 from streamer.ledger.connection import Client
 from streamer.model.campaign import Message
 
-_MOST = 1024
+_MOST_BYTES = 32_000_000
+_OVERHEAD = 4_000  # bytes of a message besides its texts, about
 
 
 class Definitions:
-    """Messages of defined campaigns, read again when the definition's version changes."""
+    """Messages of defined campaigns, read again when the definition's version changes.
 
-    def __init__(self, client: Client) -> None:
+    Args:
+        most_bytes: of memory that they may take, about; those that were asked for last are kept.
+    """
+
+    def __init__(self, client: Client, most_bytes: int = _MOST_BYTES) -> None:
         self._client = client
-        self._known: OrderedDict[tuple[str, str], tuple[str, Message]] = OrderedDict()
+        self._most_bytes = most_bytes
+        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self._bytes = 0
         self._lock = Lock()
 
     def message(self, organization: str, campaign_id: str, version: str | None) -> Message | None:
@@ -32,17 +41,31 @@ class Definitions:
         key = (organization, campaign_id)
         with self._lock:
             known = self._known.get(key)
-            if known is not None and known[0] == version:
+            if known is not None and known.version == version:
                 self._known.move_to_end(key)
-                return known[1]
+                return known.message
         loaded: tuple[str, Message] | None = campaigns.load_message(
             self._client, organization, campaign_id
         )
         if loaded is None:
             return None
-        with self._lock:
-            self._known[key] = loaded
-            self._known.move_to_end(key)
-            if len(self._known) > _MOST:
-                self._known.popitem(last=False)
+        # As wide as the widest character in it, so no less than its texts one by one.
+        size = _OVERHEAD + getsizeof(loaded[1].model_dump_json())
+        self._keep(key, _Known(*loaded, size))
         return loaded[1]
+
+    def _keep(self, key: tuple[str, str], known: "_Known") -> None:
+        with self._lock:
+            before = self._known.pop(key, None)
+            self._bytes += known.size - (before.size if before is not None else 0)
+            self._known[key] = known
+            while self._bytes > self._most_bytes and len(self._known) > 1:
+                _, oldest = self._known.popitem(last=False)
+                self._bytes -= oldest.size
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    version: str
+    message: Message
+    size: int
