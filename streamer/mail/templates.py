@@ -18,7 +18,7 @@ from streamer.mail.values import Given, MissingKeyError, Value
 Variables: TypeAlias = "Mapping[str, JsonValue | Value]"
 """By name. With a template that others wrote, only what `streamer.mail.values.readable` made."""
 
-_MOST_CACHED = 16_000_000
+_MOST_CACHED = 32_000_000
 # Measured: what an engine takes, and a token of a template in it, about.
 _ENGINE_BYTES, _TOKEN_BYTES = 16_000, 100
 # The engine escapes what is inserted in templates of such names.
