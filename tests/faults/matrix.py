@@ -78,8 +78,10 @@ class Findings:
         )
 
 
-def faults_of(point: Point) -> Sequence[str]:
-    """What can go wrong at a point."""
+def faults_of(scene: Scene, point: Point) -> Sequence[str]:
+    """What can go wrong at a point of a scene."""
+    if scene.of_calls:
+        return http_proxy.FAULTS_OF_THE_WAY
     if point.kind is Kind.REDIS:
         return redis_proxy.faults_of(point.name)
     if point.kind is Kind.HTTP:
@@ -111,14 +113,18 @@ def rehearse(lane: Lane, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene, 
             for place, count in Counter((point.kind, point.name) for point in seen).items():
                 counts[place].append(count)
         for (kind, name), numbers in counts.items():
-            if (kind, name) in known and not scene.restarts and scene.in_flight == 1:
+            if scene.of_calls and kind is not Kind.HTTP:
+                continue
+            repeats = scene.restarts or scene.of_calls or scene.in_flight > 1
+            if (kind, name) in known and not repeats:
                 continue
             most = 1 if name in _OPENING else _MOST_NUMBERS[kind]
             if scene.in_flight > 1:
                 most = min(most, _MOST_IN_A_CROWD)
             # What comes now and then, not in each lap, is waited for.
             last = min(most, *numbers) if len(numbers) == _REHEARSALS else 1
-            found += [(scene, Point(kind, name, n)) for n in range(1, last + 1)]
+            points = [Point(kind, name, number) for number in range(1, last + 1)]
+            found += [(scene, point) for point in points if point not in scene.companions]
         known |= counts.keys()
     return found
 
@@ -138,7 +144,7 @@ def pairs_of(
         if _is_wanted(
             wanted_points, point.name, str(point), f"{scene.name}:{point}", scene.name, point.kind
         )
-        for fault in faults_of(point)
+        for fault in faults_of(scene, point)
         if _is_wanted(wanted_faults, fault)
     ]
 

@@ -39,6 +39,7 @@ class Scene:
         companions: what goes wrong besides the fault that the lap is about, and leads there.
         pauses: the campaign with a definition is paused, until its records are parked.
         restarts: the worker is started when the records are there, and not before.
+        of_calls: its points are all the calls to Resend, where the way, or the worker, fails.
         in_flight: batches at a time. With one, the others wait in the queue meanwhile, and calls
             come in the same order each time.
     """
@@ -47,6 +48,7 @@ class Scene:
     companions: Mapping[Point, str] = field(default_factory=dict)
     pauses: bool = False
     restarts: bool = False
+    of_calls: bool = False
     in_flight: int = 1
 
 
@@ -64,6 +66,8 @@ SCENES = (
         "aborted",
         {Point(Kind.KAFKA, "committer.send_offsets_to_transaction", 1): "illegal_generation"},
     ),
+    # A refusal of a whole batch, which is over when its halves were sent.
+    Scene("refused", {Point(Kind.HTTP, "post", 1): "422 validation_error"}, of_calls=True),
     Scene("start", restarts=True),
     Scene("crowd", in_flight=8),
 )

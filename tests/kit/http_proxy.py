@@ -152,6 +152,7 @@ ANSWERS: dict[str, Canned] = {
     "200 nulls": Canned(200, b'{"data":[null,null,null,null,null],"errors":[]}', taken=True),
 }
 FAULTS = (*_WAY, *ANSWERS, *ENDS)
+FAULTS_OF_THE_WAY = (*_WAY, *ENDS)
 
 
 class HttpProxy:
