@@ -10,7 +10,7 @@ help:
 	@echo "make test   lint, types, import rules and every test"
 	@echo "make lint   the first three of those alone"
 	@echo "make bench  speed and memory, as ratios measured in one run"
-	@echo "make chaos  random kills over a campaign (SEED=..., KILLS=..., RECIPIENTS=...)"
+	@echo "make chaos  random kills over a campaign (SEED, KILLS, STALLS, RESETS, RECIPIENTS, BROKERS=3, GROUP_PROTOCOL=consumer)"
 	@echo "make faults every fault at every call of the main job (POINTS=pin,hold:* FAULT=reply_lost,4*)"
 	@echo "make lock   renew the pinned versions in requirements*.txt"
 
@@ -38,7 +38,7 @@ bench: .venv/ready
 	$(BIN)/python -m bench
 
 chaos: .venv/ready
-	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(RECIPIENTS),--recipients $(RECIPIENTS))
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(RECIPIENTS),--recipients $(RECIPIENTS)) $(if $(STALLS),--stalls $(STALLS)) $(if $(RESETS),--resets $(RESETS)) $(if $(BROKERS),--brokers $(BROKERS)) $(if $(GROUP_PROTOCOL),--group-protocol $(GROUP_PROTOCOL))
 
 faults: .venv/ready
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(POINTS),--points '$(POINTS)') $(if $(FAULT),--fault '$(FAULT)') $(if $(LANES),--lanes $(LANES))

@@ -121,9 +121,17 @@ class Kafka(Server):
         )
         return properties.get("cluster.id")
 
+    def settings(self, data: str) -> str:
+        """The text of its settings file, with its data in that folder."""
+        return _SETTINGS.format(port=self.port, controller=free_port(), data=data)
+
+    def new_cluster(self) -> str:
+        """The id that a new folder is formatted with."""
+        # Without "-": the tool takes an id that begins with one for an option.
+        return urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "A")
+
     def _write_settings(self, name: str, data: str) -> str:
-        text = _SETTINGS.format(port=self.port, controller=free_port(), data=data)
-        (self.folder / name).write_text(text)
+        (self.folder / name).write_text(self.settings(data))
         return name
 
     def _format(self, tool: list[str]) -> None:
@@ -131,8 +139,7 @@ class Kafka(Server):
         draft = self.folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
         settings = self._write_settings("format.properties", draft.name)
-        # Without "-": the tool takes an id that begins with one for an option.
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "A")
+        cluster = self.new_cluster()
         try:
             done = subprocess.run(
                 [*tool, "format", "-t", cluster, "-c", settings],

@@ -15,6 +15,8 @@ def main(
     zombies: Annotated[int, typer.Option(min=0, help="workers frozen past their session")] = 6,
     redis_kills: Annotated[int, typer.Option(min=0)] = 3,
     kafka_kills: Annotated[int, typer.Option(min=0)] = 2,
+    stalls: Annotated[int, typer.Option(min=0, help="Redis stands still for 4.5 to 8 s")] = 2,
+    resets: Annotated[int, typer.Option(min=0, help="replies of Redis are lost for 3 s")] = 3,
     refusals: Annotated[int, typer.Option(min=0, help="Resend refuses the account")] = 6,
     holds: Annotated[int, typer.Option(min=0, help="an operator holds the account")] = 3,
     pauses: Annotated[int, typer.Option(min=0, help="one of the campaigns is paused")] = 6,
@@ -24,6 +26,8 @@ def main(
     poisonous: Annotated[int, typer.Option(min=0, help="recipients whose batch fails")] = 2,
     workers: Annotated[int, typer.Option(min=1)] = 3,
     pause: Annotated[float, typer.Option(help="Seconds between two happenings")] = 3.0,
+    brokers: Annotated[int, typer.Option(min=1, help="1, or 3: each has a copy")] = 1,
+    group_protocol: Annotated[str, typer.Option(help="classic, consumer")] = "classic",
     seed: Annotated[int | None, typer.Option(help="Repeats a run")] = None,
 ) -> None:
     """Kill at random over three campaigns; exit 1 if a promise was broken."""
@@ -36,6 +40,8 @@ def main(
         zombies=zombies,
         redis_kills=redis_kills,
         kafka_kills=kafka_kills,
+        stalls=stalls,
+        resets=resets,
         refusals=refusals,
         holds=holds,
         pauses=pauses,
@@ -45,6 +51,8 @@ def main(
         poisonous=min(poisonous, recipients // 4),
         seed=chosen,
         pause_s=pause,
+        brokers=brokers,
+        group_protocol=group_protocol,
     )
     try:
         report = run_storm(plan, typer.echo)

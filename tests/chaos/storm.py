@@ -1,24 +1,30 @@
 """Random kills over three campaigns, and the judge's word on what came of it.
 
-Workers are killed and frozen, Redis and Kafka are killed and restarted, calls fail before and
-after they were accepted; meanwhile accounts are held and released, campaigns paused and resumed,
+Workers are killed and frozen, Redis and Kafka are killed and restarted, Redis stands still, its
+connections break and its replies are lost, calls fail before and after they were accepted;
+meanwhile accounts are held and released, campaigns paused and resumed,
 batches refused for one of their mails, or set aside. A seed decides what happens in which order;
 when, the machine does.
 """
 
+import os
 import random
 import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from streamer.sandbox import Faults, SandboxProcess
-from streamer.stack import Stack
+from streamer.stack import Kafka, Redis
 from tests.chaos.counts import judge_counts
+from tests.chaos.rough import RoughRedis, rough_redis
 from tests.chaos.troubles import CAMPAIGNS, Troubles
+from tests.kit.kafka_cluster import Brokers
 from tests.kit.world import SESSION_TIMEOUT_MS, WorkerProcess, World
 
 _GUILTY = "guilty.test"
@@ -45,6 +51,8 @@ _SETTINGS = {
 _PATIENCE_S = 300.0
 _CALLS_FOR_GUILT = 14
 """To find one guilty mail among a hundred."""
+_SHORTEST_STALL_S, _MORE_STALL_S = 4.5, 3.5
+"""Clients wait for 5 s."""
 _FROZEN_S = SESSION_TIMEOUT_MS / 1000 * 1.5
 
 
@@ -53,6 +61,9 @@ class Plan:
     """How much of what happens.
 
     Attributes:
+        kafka_kills: of one of the brokers.
+        stalls: times that Redis stands still for longer than its clients wait.
+        resets: times that connections to Redis break, and replies are lost, for a while.
         refusals: times that Resend refuses the account or its sender for a while.
         holds: of an operator's.
         pauses: of one of the campaigns.
@@ -61,6 +72,8 @@ class Plan:
         guilty: recipients who spoil their batch: it is refused.
         poisonous: recipients whose batch fails again and again.
         pause_s: between two happenings, on average.
+        brokers: 1, or 3 and more, each with a copy of everything.
+        group_protocol: of the workers' group: `classic` or `consumer`.
     """
 
     recipients: int
@@ -69,6 +82,8 @@ class Plan:
     zombies: int = 2
     redis_kills: int = 1
     kafka_kills: int = 1
+    stalls: int = 1
+    resets: int = 1
     refusals: int = 2
     holds: int = 1
     pauses: int = 2
@@ -78,6 +93,8 @@ class Plan:
     poisonous: int = 1
     seed: int = 0
     pause_s: float = 3.0
+    brokers: int = 1
+    group_protocol: str = "classic"
 
     def deck(self) -> list[str]:
         """The happenings, not shuffled yet."""
@@ -86,6 +103,8 @@ class Plan:
             + ["zombie"] * self.zombies
             + ["redis"] * self.redis_kills
             + ["kafka"] * self.kafka_kills
+            + ["stall"] * self.stalls
+            + ["resets"] * self.resets
             + ["refusal"] * self.refusals
             + ["hold"] * self.holds
             + ["pause"] * self.pauses
@@ -143,13 +162,21 @@ def run_storm(plan: Plan, say: Callable[[str], None]) -> Report:
     dice = random.Random(plan.seed)
     with (
         tempfile.TemporaryDirectory(prefix="streamer-chaos-") as folder,
-        Stack.ephemeral() as stack,
+        _servers(Path(folder), plan.brokers) as servers,
+        rough_redis(servers.redis.port, plan.seed) as rough,
         SandboxProcess(limit=None, faults=_FAULTS, seed=plan.seed) as sandbox,
     ):
-        world = World(stack.bootstrap_servers, stack.redis_url, sandbox, Path(folder), 8)
+        world = World(
+            servers.kafka.bootstrap_servers,
+            servers.redis.url,
+            sandbox,
+            Path(folder),
+            8,
+            replication=servers.kafka.replication,
+        )
         try:
             _prepare(world, plan, dice)
-            happened = _rage(world, stack, plan, dice, say)
+            happened = _rage(world, servers, rough, plan, dice, say)
             world.judge()
             _judge_guilt(world)
             judge_counts(world)
@@ -159,6 +186,23 @@ def run_storm(plan: Plan, say: Callable[[str], None]) -> Report:
             )
         finally:
             world.close()
+
+
+class _Servers(NamedTuple):
+    kafka: Brokers
+    redis: Redis
+
+
+@contextmanager
+def _servers(folder: Path, brokers: int) -> Iterator[_Servers]:
+    servers = _Servers(Brokers(folder, brokers), Redis(folder / "redis"))
+    try:
+        servers.redis.start()
+        servers.kafka.start()
+        yield servers
+    finally:
+        servers.kafka.stop()
+        servers.redis.stop()
 
 
 def _prepare(world: World, plan: Plan, dice: random.Random) -> None:
@@ -185,17 +229,22 @@ def _prepare(world: World, plan: Plan, dice: random.Random) -> None:
     rate = max(2.0, 2 * calls / max(len(plan.deck()) * plan.pause_s, 1.0))
     world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = f"{rate:.2f}"
     world.settings |= _SETTINGS
+    if plan.group_protocol != "classic":  # there the broker says when a member is gone
+        world.settings["STREAMER_KAFKA__GROUP_PROTOCOL"] = plan.group_protocol
+        world.settings["STREAMER_KAFKA__PROPERTIES"] = "{}"
 
 
 def _rage(
     world: World,
-    stack: Stack,
+    servers: _Servers,
+    rough: RoughRedis,
     plan: Plan,
     dice: random.Random,
     say: Callable[[str], None],
 ) -> Counter[str]:
     deck = plan.deck()
     dice.shuffle(deck)
+    world.settings["STREAMER_REDIS__URL"] = rough.url
     crew, troubles = _Crew(world, plan.workers), Troubles(world, dice)
     happened: Counter[str] = Counter()
     for happening in deck:
@@ -220,8 +269,13 @@ def _rage(
             troubles.cancel()
         elif happening == "repair":
             troubles.repair()
+        elif happening == "resets":
+            rough.be_rough()
+        elif happening == "stall":
+            _stall(servers.redis, _SHORTEST_STALL_S + dice.random() * _MORE_STALL_S)
         else:
-            server = stack.redis if happening == "redis" else stack.kafka
+            server: Kafka | Redis
+            server = servers.redis if happening == "redis" else dice.choice(servers.kafka.all)
             server.kill()
             server.start()
         happened[happening] += 1
@@ -230,6 +284,16 @@ def _rage(
     _await_the_end(world, crew, len(world.inputs()))
     crew.stop()
     return happened
+
+
+def _stall(redis: Redis, seconds: float) -> None:
+    """Let Redis stand still: what was asked meanwhile it does afterwards, for whomever."""
+    pid = redis.pid
+    if pid is None:
+        return
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGCONT)
 
 
 def _await_the_end(world: World, crew: _Crew, records: int) -> None:

@@ -88,6 +88,7 @@ class World:
         folder: Path,
         partitions: int = 4,
         cluster: bool = False,
+        replication: int = 1,
     ) -> None:
         self.name = f"t{secrets.token_hex(4)}"
         self.organization = f"org-{self.name}"
@@ -112,7 +113,10 @@ class World:
         self._workers: list[WorkerProcess] = []
         self._suppressed: set[tuple[str, str]] = set()
         topics.ensure(
-            AdminClient({"bootstrap.servers": bootstrap_servers}), self.topics, partitions, 1
+            AdminClient({"bootstrap.servers": bootstrap_servers}),
+            self.topics,
+            partitions,
+            replication,
         )
         self._producer = Producer(
             {"bootstrap.servers": bootstrap_servers, "linger.ms": 10, "log_level": 0}

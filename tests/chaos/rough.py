@@ -1,0 +1,64 @@
+"""A Redis whose connections break, and whose replies are lost, for a while at a time."""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+
+from tests.kit.points import Kind, Script
+from tests.kit.redis_proxy import RedisProxy
+
+_ROUGH_S = 3.0
+_SHARE = 0.03
+_FAULTS = ("request_lost", "request_late", "reply_lost", "reply_late", "reset", "reset_after")
+
+
+class _Weather(Script):
+    """Lets a share of the commands go wrong while it is rough."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._dice = random.Random(seed)
+        self.rough_until = 0.0
+
+    def at(self, kind: Kind, name: str) -> str | None:
+        """What is to go wrong with a command that leaves now."""
+        del kind, name
+        if time.monotonic() >= self.rough_until or self._dice.random() >= _SHARE:
+            return None
+        return self._dice.choice(_FAULTS)
+
+
+class RoughRedis:
+    """A proxy before Redis.
+
+    Args:
+        proxy: has started.
+    """
+
+    def __init__(self, proxy: RedisProxy, weather: _Weather) -> None:
+        self._weather = weather
+        self.url = f"redis://127.0.0.1:{proxy.port}/0"
+
+    def be_rough(self) -> None:
+        """From now on for a few seconds."""
+        self._weather.rough_until = time.monotonic() + _ROUGH_S
+
+
+@contextmanager
+def rough_redis(port: int, seed: int) -> Iterator[RoughRedis]:
+    """A proxy before the Redis of that port, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, name="rough-redis", daemon=True)
+    thread.start()
+    weather = _Weather(seed)
+    proxy = RedisProxy(port, weather)
+    asyncio.run_coroutine_threadsafe(proxy.start(), loop).result(30)
+    try:
+        yield RoughRedis(proxy, weather)
+    finally:
+        asyncio.run_coroutine_threadsafe(proxy.stop(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
