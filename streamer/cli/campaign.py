@@ -258,6 +258,9 @@ def _load(client: Client, name: CampaignName) -> Campaign:
     except UnreadableDefinitionError as error:
         fail(str(error))
     if found is None:
+        why = campaigns.paused_for(client, *name)
+        if why is not None:  # its events bring their own messages
+            fail(f"campaign {name} is not defined, and is paused: {why}")
         fail(f"campaign {name} is not defined; define it with: streamer campaign create")
     return found
 

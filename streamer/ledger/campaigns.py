@@ -159,6 +159,12 @@ def state(client: Client, organization: str, campaign_id: str) -> CampaignState 
     return None if found is None else _standing(found, start_at).state
 
 
+def paused_for(client: Client, organization: str, campaign_id: str) -> str | None:
+    """Why a worker paused a campaign, be it defined or not; None if none did."""
+    found = client.hget(keys.campaign(organization, campaign_id), "paused_for")
+    return None if found is None else cast(bytes, found).decode()
+
+
 def pause(
     client: Client,
     organization: str,

@@ -156,6 +156,14 @@ def test_a_completed_campaign_can_be_paused_and_cancelled(
     operator.run("campaign", "resume", operator.campaign, code=1)
 
 
+def test_of_a_campaign_that_nobody_defined_it_is_shown_why_it_is_paused(
+    operator: Operator, client: Client
+) -> None:
+    campaigns.pause(client, operator.organization, "spring-26", why="most of its mails failed")
+    shown = operator.run("campaign", "show", operator.campaign, code=1)
+    assert "is paused: most of its mails failed" in shown.stderr
+
+
 def test_a_resume_counts_once_and_ends_what_was_noted_of_the_pause(
     operator: Operator, client: Client
 ) -> None:
