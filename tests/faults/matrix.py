@@ -13,7 +13,7 @@ from threading import Lock, Thread
 from typing import NamedTuple
 
 from streamer.stack import Stack
-from tests.faults.lane import Lane
+from tests.faults.lane import Lane, Verdict
 from tests.faults.scenes import MAIN, SCENES, Scene
 from tests.kit import http_proxy, kafka_faults, redis_proxy
 from tests.kit.points import Kind, Point
@@ -22,6 +22,7 @@ _TRIES = 3
 _LAPS_A_WORLD = 60
 _REHEARSALS = 2
 _SETTLES_S = 1.0
+_SAY_EVERY = 50
 _MOST_NUMBERS = {Kind.REDIS: 3, Kind.HTTP: 6, Kind.KAFKA: 2}
 _MOST_IN_A_CROWD = 2
 """There every answer at every call of `main` would say little new."""
@@ -157,53 +158,69 @@ def _is_wanted(patterns: str, *names: str) -> bool:
     )
 
 
-def visit(stack: Stack, pairs: Sequence[Pair], lanes: int, say: Say) -> Findings:
-    """Visit the pairs, on so many lanes at a time."""
-    findings = Findings()
-    todo: queue.SimpleQueue[tuple[Pair, int]] = queue.SimpleQueue()
-    for pair in pairs:
-        todo.put((pair, 1))
-    lock, done, began = Lock(), 0, time.monotonic()
-    failures: list[BaseException] = []
+class Visits:
+    """Visits of pairs, by as many lanes as there are: each calls `work` on a thread of its own."""
 
-    def work(lane: Lane) -> None:
-        nonlocal done
-        while not failures:
+    def __init__(self, pairs: Sequence[Pair], say: Say) -> None:
+        self.findings = Findings()
+        self._say = say
+        self._all = len(pairs)
+        self._todo: queue.SimpleQueue[tuple[Pair, int]] = queue.SimpleQueue()
+        for pair in pairs:
+            self._todo.put((pair, 1))
+        self._lock = Lock()
+        self._done = 0
+        self._began = time.monotonic()
+
+    def work(self, lane: Lane) -> None:
+        """Visit pairs until all were."""
+        while True:
             try:
-                pair, tries = todo.get_nowait()
+                pair, tries = self._todo.get_nowait()
             except queue.Empty:
                 break
             verdict = lane.lap(*pair)
             if not verdict.reached and tries < _TRIES:
-                todo.put((pair, tries + 1))
-                continue
-            with lock:
-                done += 1
-                if verdict.broken:
-                    findings.broken.append((pair, verdict.broken))
-                    say(f"BROKEN {pair}\n{verdict.broken}")
-                elif verdict.reached:
-                    findings.clean.append(pair)
-                else:
-                    findings.unreached.append(pair)
-                if done % 50 == 0:
-                    say(f"{done} of {len(pairs)} in {time.monotonic() - began:.0f} s")
+                self._todo.put((pair, tries + 1))
+            else:
+                self._note(pair, verdict)
             if lane.laps >= _LAPS_A_WORLD:
-                finish(lane)
-        finish(lane)
+                self._finish(lane)
+        self._finish(lane)
 
-    def finish(lane: Lane) -> None:
+    def _note(self, pair: Pair, verdict: Verdict) -> None:
+        with self._lock:
+            self._done += 1
+            if verdict.broken:
+                self.findings.broken.append((pair, verdict.broken))
+                self._say(f"BROKEN {pair}\n{verdict.broken}")
+            elif verdict.reached:
+                self.findings.clean.append(pair)
+            else:
+                self.findings.unreached.append(pair)
+            if self._done % _SAY_EVERY == 0:
+                seconds = time.monotonic() - self._began
+                self._say(f"{self._done} of {self._all} in {seconds:.0f} s")
+
+    def _finish(self, lane: Lane) -> None:
         broken = lane.finish()
         if broken:
-            with lock:
-                findings.worlds.append(broken)
-                say(f"BROKEN, of many laps together\n{broken}")
+            with self._lock:
+                self.findings.worlds.append(broken)
+                self._say(f"BROKEN, of many laps together\n{broken}")
+
+
+def visit(stack: Stack, pairs: Sequence[Pair], lanes: int, say: Say) -> Findings:
+    """Visit the pairs, on so many lanes at a time."""
+    visits = Visits(pairs, say)
+    failures: list[BaseException] = []
 
     def run(number: int, folder: Path) -> None:
+        folder.mkdir()
         try:
             lane = Lane(number, stack, folder)
             try:
-                work(lane)
+                visits.work(lane)
             finally:
                 lane.close()
         except BaseException as error:
@@ -211,17 +228,17 @@ def visit(stack: Stack, pairs: Sequence[Pair], lanes: int, say: Say) -> Findings
             raise
 
     with tempfile.TemporaryDirectory(prefix="streamer-faults-") as folder:
-        threads = []
-        for number in range(1, min(lanes, len(pairs)) + 1):
-            (Path(folder) / str(number)).mkdir()
-            threads.append(Thread(target=run, args=(number, Path(folder) / str(number))))
+        threads = [
+            Thread(target=run, args=(number, Path(folder) / str(number)))
+            for number in range(1, min(lanes, len(pairs)) + 1)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     if failures:
         raise failures[0]
-    return findings
+    return visits.findings
 
 
 def discover(stack: Stack, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene, Point]]:
@@ -246,6 +263,3 @@ def sample(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
         found += dice.sample(some, min(len(some), count // len(by_kind)))
     dice.shuffle(found)
     return found
-
-
-__all__ = ["MAIN", "Findings", "Pair", "discover", "pairs_of", "sample", "visit"]

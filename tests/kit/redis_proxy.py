@@ -217,7 +217,11 @@ class _Link:
     def _give_answers(self) -> None:
         """Give the answers of our own whose turn it is."""
         while self._expected and self._expected[0] in ANSWERS:
-            self._writer.write(ANSWERS[self._expected.popleft()])
+            self._say(ANSWERS[self._expected.popleft()])
+
+    def _say(self, reply: bytes) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(reply)
 
     async def _pass_replies(self) -> None:
         buffer = bytearray()
@@ -233,7 +237,7 @@ class _Link:
 
     async def _reply(self, reply: bytes) -> None:
         if is_push(reply) or not self._expected:
-            self._writer.write(reply)
+            self._say(reply)
             return
         fault = self._expected.popleft()
         if fault == "death_after":
@@ -245,8 +249,7 @@ class _Link:
             await asyncio.sleep(LATE_S)
         self._lingering = False
         if fault not in ("reply_lost", "request_late"):
-            with suppress(ConnectionError):
-                self._writer.write(reply)
+            self._say(reply)
         self._give_answers()
 
 
