@@ -4,8 +4,10 @@
 renders as ever; afterwards it is known whether one was used.
 """
 
-from collections.abc import Iterator
 from threading import local
+
+KIND = "plain object"
+"""What the engine's errors call a stand-in."""
 
 
 class Glimpse(local):
@@ -17,8 +19,8 @@ class Glimpse(local):
 class Absent:
     """Stands in for what an expression of a template lacks, and tells when it is looked at.
 
-    A filter that takes anything asks it for its text, its items or its truth, or compares it; one
-    that takes texts or numbers alone fails.
+    A filter that takes anything asks it for its text or its truth, or compares it; others fail, as
+    it is a `KIND`, which no variable is.
 
     Args:
         position: of the stand-in, from 1 on.
@@ -37,10 +39,6 @@ class Absent:
     def __bool__(self) -> bool:
         self._look()
         return False
-
-    def __iter__(self) -> Iterator[object]:
-        self._look()
-        return iter(())
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AnyAbsent):

@@ -47,6 +47,8 @@ _BINDING = ("set", "with")
 _WORDS = frozenset(("and", "or", "not", "in", "is", "if", "else"))
 _CONSTANTS = frozenset(("true", "false", "none", "True", "False", "None"))
 _NUMERIC_FILTERS = frozenset(("int", "float", "length", "count", "abs", "round"))
+_PASSING = frozenset(("(", ",", "=", "and", "or", "else"))
+"""What may stand before an operand that is an argument, or becomes one as it is."""
 # They make no list of anything; `+` and `*` might.
 _SCALAR_OPERATORS = frozenset(
     (*("~", "-", "/", "//", "%", "**", "==", "!=", "<", ">", "<=", ">="), *("in", "is", "not"))
@@ -206,8 +208,10 @@ def _edits(tag: "_Tag") -> Iterator[_Edit]:
                 asked = f"({path} if {path} is defined else {path}[0])"
                 yield _Edit(tag.starts[position], tag.ends[end], asked)
         elif _ends_expression(tag, position) and _is_lenient(tag, end, takes_arguments[-1]):
-            watched = (_operand_start(tag, position), position)
-            yield _Edit(tag.ends[position], tag.ends[position], "", watched)
+            first = _operand_start(tag, position)
+            # Operators are strict themselves, but for a stand-in.
+            if tag.word(end + 1) == "|" or tag.word(first - 1) in _PASSING:
+                yield _Edit(tag.ends[position], tag.ends[position], "", (first, position))
         position = end + 1
 
 
@@ -250,7 +254,7 @@ def _is_lenient(tag: "_Tag", end: int, in_arguments: bool) -> bool:
 
 def _is_compared(tag: "_Tag", position: int, end: int) -> bool:
     """Is the variable a test's argument that has no brackets around it?"""
-    return _is_test(tag, position - 1) and tag.word(end + 1) != "("
+    return _is_test(tag, position - 1) and tag.word(end + 1) not in ("(", "[")
 
 
 def _is_test(tag: "_Tag", position: int) -> bool:

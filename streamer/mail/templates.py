@@ -11,7 +11,7 @@ from typing import TypeAlias
 from minijinja import Environment, TemplateError
 from pydantic import JsonValue
 
-from streamer.mail.absent import Absent, AnyAbsent, Glimpse
+from streamer.mail.absent import KIND, Absent, AnyAbsent, Glimpse
 from streamer.mail.language import ABSENT, Narrowed, RefusedError, narrow
 from streamer.mail.values import Given, MissingKeyError, Value
 
@@ -30,6 +30,8 @@ _REFUSED_GLOBALS = ("debug", "dict")  # the first shows all variables
 # looked up elsewhere.
 _METHODS = frozenset(name for name in dir(dict) if not name.startswith("_"))
 _GIVEN, _STAND_INS = "streamer__given", "streamer__stand_ins"
+# An error is at a filter's name; what it is applied to stands just before.
+_JUST_BEFORE, _STAND_IN = 40, re.compile(rf"{ABSENT}\[(\d+)\]")
 _ATTRIBUTES = re.compile(r"(?:\.\w+)+")
 _PLACE = re.compile(r" \(in template\.(?:html|txt):\d+\)\Z")
 _UNDEFINED_OPERAND = re.compile(r"\(`([^`]+)` is undefined\)")
@@ -194,7 +196,7 @@ class _Compiled:
         try:
             text = self._engine.render_template(self._name, **variables, **given)
         except TemplateError as error:
-            raise self._lacking() or _translated(error, self._text) from None
+            raise self._lacking(error) or _translated(error, self._text) from None
         except MissingKeyError as error:
             name = str(error.key)
             raise UndefinedError(f"undefined variable: {name}, asked for by get", name) from None
@@ -205,11 +207,17 @@ class _Compiled:
             raise lacking
         return text
 
-    def _lacking(self) -> "UndefinedError | None":
-        """The error of an expression that is undefined and was looked at."""
-        if not (self._watched and self._glimpse.position):
+    def _lacking(self, error: TemplateError | None = None) -> "UndefinedError | None":
+        """The error of an expression that is undefined and was used."""
+        position = self._glimpse.position if self._watched else None
+        if not position and self._watched and error is not None and error.range is not None:
+            start, end = error.range
+            used = self._text.encode()[max(0, start - _JUST_BEFORE) : end]
+            found = _STAND_IN.findall(used.decode(errors="ignore"))
+            position = int(found[-1]) if found and KIND in error.message else None
+        if not position:
             return None
-        expression, line = self._watched[self._glimpse.position - 1]
+        expression, line = self._watched[position - 1]
         return UndefinedError(f"undefined variable: {expression} (line {line})", expression)
 
 

@@ -208,6 +208,7 @@ def test_any_text_is_rendered_or_refused_in_good_order(source: str) -> None:
         "{{ none|length }} {{ true|length }} {{ 1|length }} {{ [1]|length }} {{ f(x='y', z=1) }}",
         "{% for x in a|map(attribute='n') %}{{ x|default('-') }}{% endfor %}",
         "{{ a|map(attribute='n')|select('defined') }} {{ a|map('first')|reject('undefined') }}",
+        "{{ f(a.b() < c.d()) }} {{ f(not a.b()) }} {{ 1 is eq l[-1] }}",
         "{{ a|join(', ') }} {{ a|sum(start=2) }} {{ a|join(', ', attribute=none) }}",
         "{{ unclosed",
     ],
@@ -347,7 +348,12 @@ def test_all_filters_are_tried() -> None:
         ),
         *("{{ d.u is sequence }}", "{{ 1 is eq(nobody) }}", "{{ 1 is ne nobody }}"),
         *("{{ l|join(nobody) }}", "{{ s|truncate(length=nobody) }}", "{{ 1.5|round(nobody) }}"),
-        *("{{ 1.5|round(e|first) }}", "{{ e|first|truncate }}", "{{ s|split(d|attr('u')) }}"),
+        *(
+            "{{ s|split(d|attr('u')) }}",
+            "{{ range(2 - (nobody)) }}",
+            "{{ [1]|sum(start=e|first) }}",
+        ),
+        *("{{ d.get('x', 1 < (nobody)) }}", "{{ '%s'|format(1 ~ (nobody)) }}"),
         *("{{ s|indent(e|first) }}", "{{ s|split(d['u']) }}", "{{ s.split(nobody) }}"),
         *("{{ objs|selectattr('n', 'eq', nobody)|list }}", "{{ s.strip(nobody) }}"),
         *("{{ d.get('x', nobody) }}", "{{ d.get(nobody, 'x') }}", "{{ joiner(nobody) }}"),
@@ -379,6 +385,9 @@ def test_nothing_else_takes_it(source: str) -> None:
         ("{{ d.get('u') }}", "u"),
         ("{{ d.u is none }}", "d.u"),
         ("{{ l|join(who) }}", "who"),
+        ("{{ e|first|truncate }}", "e|first"),
+        ("{{ 1.5|round(e|first) }}", "e|first"),
+        ("{{ e|first|length }}{{ l|first|length }}", "e|first"),
     ],
 )
 def test_what_is_undefined_is_named(source: str, named: str) -> None:
