@@ -153,7 +153,7 @@ class _Eyes:
         self._rates = Rates()
         self._group = settings.kafka.group_id
         self._accounts = list(settings.accounts)
-        self._lag = _Lag(settings, admin)
+        self._lag = GroupLag(settings, admin)
 
     def look(self) -> View:
         names = [CampaignKey(*self._campaign)] if self._campaign else self._all()
@@ -183,7 +183,7 @@ class _Eyes:
         return sorted(defined | set(self._store.campaigns()))
 
 
-class _Lag:
+class GroupLag:
     """How many recipients the workers' group has not committed yet."""
 
     def __init__(self, settings: Settings, admin: AdminClient) -> None:

@@ -17,23 +17,45 @@ class PartitionWindow:
     dropped are decided for nobody: whoever owns the partition now has records of its own.
 
     Args:
-        start: the committed offset at the assignment; None if there was none.
+        start: the offset to begin at.
+        is_marked: whether that is committed, with the ledger's epoch beside it. Where it is not,
+            it has to be before any record is admitted.
     """
 
-    def __init__(self, start: int | None) -> None:
+    def __init__(self, start: int, *, is_marked: bool) -> None:
         self._records: deque[Record] = deque()
         self._next = start
         self._bytes = 0
         self._freed: deque[int] = deque()
         self._note_freed = self._freed.append  # any thread may decide a record
+        self._committed = start if is_marked else None
 
     def __len__(self) -> int:
         return len(self._records)
 
     @property
-    def position(self) -> int | None:
-        """The offset to commit if nothing of the window were done: its first record's."""
-        return self._records[0].offset if self._records else self._next
+    def position(self) -> int:
+        """The offset to commit if nothing of the window were done."""
+        return self.position_after(0)
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether an offset of it is committed with the ledger's epoch."""
+        return self._committed is not None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether its offset has to be committed although no record is done.
+
+        It is not marked; or it is empty, and what lies between the committed offset and the
+        position is no record: the marker of a transaction that wrote to the partition. Left
+        alone that would be taken for a record which nobody reads.
+        """
+        return self._committed is None or (not self._records and self._committed != self._next)
+
+    def position_after(self, count: int) -> int:
+        """The offset to commit when the first `count` records are done."""
+        return self._records[count].offset if count < len(self._records) else self._next
 
     @property
     def bytes(self) -> int:
@@ -45,13 +67,17 @@ class PartitionWindow:
     def admit(self, record: Record) -> bool:
         """Take a record in; False for one that was admitted before, or committed."""
         offset = record.offset
-        if self._next is not None and offset < self._next:
+        if offset < self._next:
             return False
         self._records.append(record)
         self._next = offset + 1
         self._bytes += record.size
         record.freed = self._note_freed
         return True
+
+    def pass_to(self, offset: int) -> None:
+        """Take note that all records before the offset were admitted."""
+        self._next = max(self._next, offset)
 
     def done_prefix(self, limit: int) -> list[Record]:
         """The first records of the window as far as all are decided, `limit` at most.
@@ -62,10 +88,11 @@ class PartitionWindow:
             islice(takewhile(lambda record: record.ending is not None, self._records), limit)
         )
 
-    def advance(self, count: int) -> None:
-        """Let go of the first records, which are committed."""
+    def committed(self, count: int, offset: int) -> None:
+        """Let go of the first records: they are committed, with this offset."""
         for _ in range(count):
             self._bytes -= self._records.popleft().size
+        self._committed = offset
 
     def undecided(self) -> Iterator[Record]:
         """The records without an ending."""

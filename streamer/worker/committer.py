@@ -1,11 +1,11 @@
 """The committing side: outcomes, dead letters, parked records and offsets, in one transaction."""
 
 import logging
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 from prometheus_client import Counter as PrometheusCounter
@@ -21,16 +21,22 @@ from streamer.worker import kafka
 
 logger = logging.getLogger(__name__)
 
-Prefixes = dict[Partition, tuple[PartitionWindow, list[Record]]]
+
+class Prefix(NamedTuple):
+    """What of a window goes into a transaction: records, if any are done, and the offset."""
+
+    window: PartitionWindow
+    records: list[Record]
+    offset: int
+
+
+Prefixes = dict[Partition, Prefix]
 
 _MOST_RECORDS = 5_000
 _MOST_BYTES = 8_000_000
 _CALL_TIMEOUT_S = 5.0
 _START_TIMEOUT_S = 10.0
 _START_TRIES = 3
-# The generation of a group's metadata, behind its format's name; negative before the group was
-# joined. The broker would accept offsets of such metadata from anybody, fenced or not.
-_GENERATION = slice(7, 11)
 # What is said of a record, or of those that went to the broker together: not of the broker.
 _REFUSALS = {
     KafkaError.MSG_SIZE_TOO_LARGE,
@@ -121,7 +127,9 @@ class Committer:
         """Whether a call is under way; each has a time limit, which librdkafka may forget."""
 
     def commit(self, windows: Mapping[Partition, PartitionWindow]) -> bool:
-        """Commit the done prefixes of the windows; False if that has to be tried again.
+        """Commit the done prefixes of the windows, and the offsets of those that are behind.
+
+        False if that has to be tried again.
 
         Raises:
             KafkaException: this producer was fenced, or is beyond repair: the process must end.
@@ -137,7 +145,7 @@ class Committer:
                 if not prefixes:
                     return True
                 metadata = self._group_metadata()
-                if _generation(metadata) < 0:
+                if kafka.generation(metadata) < 0:
                     return False
                 self._write(prefixes, metadata)
             self._finish()
@@ -154,7 +162,7 @@ class Committer:
         refused = _refused_before(windows)
         self.in_haste = bool(refused)
         self._alone_next = not self._alone_next
-        return refused if refused and self._alone_next else _done(windows) or refused
+        return refused if refused and self._alone_next else _due(windows) or refused
 
     def close(self) -> None:
         """Give up a transaction that is under way."""
@@ -165,20 +173,22 @@ class Committer:
                 logger.warning("abort failed", extra={"error": str(exception.args[0])})
 
     def _write(self, prefixes: Prefixes, metadata: object) -> None:
-        records = [record for _, done in prefixes.values() for record in done]
+        records = [record for prefix in prefixes.values() for record in prefix.records]
         self._ask_breaker(records)
-        self._checkpoint("before_transaction")
+        if records:
+            self._checkpoint("before_transaction")
         self._producer.begin_transaction()
         self._aborting = True  # should anything fail before the transaction is complete
         self._refused.clear()
         self._is_alone = len(records) == 1
         self._produce(records)
         offsets = [
-            TopicPartition(topic, partition, done[-1].offset + 1, self._epoch)
-            for (topic, partition), (_, done) in prefixes.items()
+            TopicPartition(topic, partition, prefix.offset, self._epoch)
+            for (topic, partition), prefix in prefixes.items()
         ]
         self._producer.send_offsets_to_transaction(offsets, metadata, _CALL_TIMEOUT_S)
-        self._checkpoint("inside_transaction")
+        if records:
+            self._checkpoint("inside_transaction")
         self._aborting = False
         self._unfinished = prefixes
 
@@ -188,8 +198,8 @@ class Committer:
         # When it times out nobody knows how it ended, so it must be called again: an abort
         # instead would be refused for ever if the commit had begun.
         self._producer.commit_transaction(_CALL_TIMEOUT_S)
-        for window, records in self._unfinished.values():
-            window.advance(len(records))
+        for window, records, offset in self._unfinished.values():
+            window.committed(len(records), offset)
             self._breaker.remember(_are_dead(records))
             _count(records)
         self._unfinished = None
@@ -307,22 +317,21 @@ class Committer:
         self._aborting = False
 
 
-def _done(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
-    """What is done, as far as one transaction takes it, without those that were refused."""
+def _due(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
+    """What is done, as far as one transaction takes it, without those that were refused; and
+    which windows are behind."""
     prefixes: Prefixes = {}
     places, room = _MOST_RECORDS, _MOST_BYTES
     for key, window in windows.items():
         taken = []
-        for record in window.done_prefix(places):
+        for record in window.done_prefix(places) if room > 0 else ():
             if record.refusals or room <= 0:
                 break
             taken.append(record)
             room -= record.size
-        if taken:
-            prefixes[key] = (window, taken)
-            places -= len(taken)
-        if places == 0 or room <= 0:
-            break
+        places -= len(taken)
+        if taken or window.is_behind:
+            prefixes[key] = Prefix(window, taken, window.position_after(len(taken)))
     return prefixes
 
 
@@ -331,7 +340,7 @@ def _refused_before(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
     for key, window in windows.items():
         first = window.done_prefix(1)
         if first and first[0].refusals:
-            return {key: (window, first)}
+            return {key: Prefix(window, first, window.position_after(1))}
     return {}
 
 
@@ -355,9 +364,3 @@ def _counter(ending: Ending | None) -> tuple[PrometheusCounter, *tuple[str, ...]
     if isinstance(ending, Parked):
         return metrics.PARKED, ending.scope.kind
     return None
-
-
-def _generation(metadata: object) -> int:
-    if not isinstance(metadata, bytes) or len(metadata) < _GENERATION.stop:
-        return -1
-    return int.from_bytes(metadata[_GENERATION], sys.byteorder, signed=True)

@@ -1,11 +1,16 @@
 """How a worker speaks to Kafka: the properties of its consumer and its producer."""
 
+import sys
+
 from streamer.settings import Settings
 
 Properties = dict[str, str | int | float | bool]
 
 TRANSACTION_TIMEOUT_MS = 10_000
 """The next owner of a partition waits for an open transaction's end before it reads offsets."""
+
+_GENERATION = slice(7, 11)
+"""Where the generation stands in a group's metadata: behind the name of its format."""
 
 
 def consumer_config(settings: Settings) -> Properties:
@@ -51,3 +56,13 @@ def producer_config(settings: Settings) -> Properties:
         "message.max.bytes": 10_000_000,
         **settings.kafka.common_properties,
     }
+
+
+def generation(metadata: object) -> int:
+    """The generation in a consumer's group metadata; negative while it is no member of its group.
+
+    A broker takes offsets of metadata with a negative one from anybody, fenced or not.
+    """
+    if not isinstance(metadata, bytes) or len(metadata) < _GENERATION.stop:
+        return -1
+    return int.from_bytes(metadata[_GENERATION], sys.byteorder, signed=True)

@@ -293,7 +293,7 @@ class Pipeline:
     # Rebalances
 
     def _verify_epochs(self, committed: set[str]) -> None:
-        self._waiting.for_redis(lambda: self._epoch.verify(committed))
+        self._epoch.verify(committed)
 
     def _finish_revoked(self, windows: Windows) -> None:
         """Before partitions go: drop what was not begun, finish and commit what is in flight."""
@@ -347,7 +347,7 @@ class Pipeline:
         self._sender.pressed = blocked > PRESSED_RECORDS
         oldest = self._delivery.oldest_pin()
         metrics.OLDEST_BATCH_AGE.set(0 if oldest is None else now - oldest)
-        self._source.measure_lag()
+        self._source.measure()
         try:
             self._epoch.verify()
         except UNREACHABLE:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -12,7 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 
 from streamer import metrics
 from streamer.flow.window import Partition, PartitionWindow
-from streamer.ledger.epoch import LedgerLostError
+from streamer.ledger.connection import UNREACHABLE
 from streamer.model import marks
 from streamer.model.reasons import DeadReason
 from streamer.model.record import Coordinates, DeadLetter, Record, header_list
@@ -24,11 +24,15 @@ logger = logging.getLogger(__name__)
 
 Windows = dict[Partition, PartitionWindow]
 
-_OFFSETS_TIMEOUT_S = 10.0
+_OFFSETS_TIMEOUT_S = 2.0
+_OFFSETS_RETRY_S = 0.5
 # An open transaction of a worker that died holds its offsets back: for its time limit, and until
-# the broker looks for such, each 10 s. It has to be less than the watchdog's.
-_OFFSETS_PATIENCE_S = 25.0
-_OFFSETS_RETRY_S = 0.25
+# the broker looks for such, each 10 s.
+_START_PATIENCE_S = 25.0
+_METADATA_TIMEOUT_S = 15.0
+_EARLIEST, _LATEST = -2, -1  # as times, in Kafka's protocol
+_AT_END = ("latest", "largest", "end")  # each means the same to librdkafka
+_FORBIDDEN = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 _UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "the name of a header is not UTF-8")
 
 
@@ -39,9 +43,18 @@ class SourceError(RuntimeError):
 class Source:
     """Input records from Kafka. Only the thread that made it may call it.
 
+    A partition that arrives goes through three states, each left as `poll` is called, so that a
+    rebalance waits for nobody:
+    - arrived: it is this member's, and nothing is known of it yet;
+    - its window is there: its offsets belong to this ledger. The ledger's epoch is not yet in
+      their metadata where they were never committed, or by another tool; then that is committed
+      first, with the windows' other offsets. A ledger that is lost while a first batch is under
+      way would be taken for a new one otherwise, and all of it mailed again;
+    - it is read.
+
     Args:
-        verify_epochs: is given the ledger epochs of the offsets of partitions that arrive;
-            raises LedgerLostError.
+        verify_epochs: is given the ledger epochs of the offsets of partitions that arrive; raises
+            LedgerLostError, or one of UNREACHABLE if that cannot be said now.
         on_revoke: is called with the windows of partitions that are given up in good order, to
             finish and commit what is possible. Afterwards they are gone.
     """
@@ -55,10 +68,19 @@ class Source:
         self._topic = settings.topics.recipients
         self._verify_epochs = verify_epochs
         self._on_revoke = on_revoke
-        self._consumer = Consumer(kafka.consumer_config(settings))
+        config = kafka.consumer_config(settings)
+        self._starts_at_end = config["auto.offset.reset"] in _AT_END
+        self._consumer = Consumer(config)
         self._paused = False
-        self._failure: LedgerLostError | SourceError | None = None
+        self._arrived: set[Partition] = set()
+        self._unread: set[Partition] = set()
+        """Of those with a window."""
+        self._next_try = 0.0
+        self._trouble = ""
         self.windows: Windows = {}
+        self.joined = False
+        """Whether this is a member of the group, with partitions or without. Any thread may look,
+        and none may ask the client: its answer to another thread takes seconds."""
 
     def committed_epochs(self) -> set[str]:
         """The ledger epochs in the metadata of all the group's offsets of the topic.
@@ -66,8 +88,16 @@ class Source:
         Raises:
             SourceError: Kafka does not answer, or there is no such topic.
         """
-        topic = self._metadata(self._topic)
-        return _epochs(self._committed([TopicPartition(self._topic, p) for p in topic.partitions]))
+        partitions = [(self._topic, p) for p in self._metadata(self._topic).partitions]
+        deadline = time.monotonic() + _START_PATIENCE_S
+        while True:
+            try:
+                return _epochs(self._committed(partitions))
+            except KafkaException as exception:
+                # A coordinator that moves, or loads, answers so at once, and for a while.
+                if time.monotonic() >= deadline:
+                    raise _unknown_offsets(exception) from None
+                time.sleep(_OFFSETS_RETRY_S)
 
     def partitions_of(self, topic: str) -> int:
         """How many partitions a topic has.
@@ -79,7 +109,7 @@ class Source:
 
     def _metadata(self, name: str) -> TopicMetadata:
         try:
-            topic = self._consumer.list_topics(name, 15.0).topics[name]
+            topic = self._consumer.list_topics(name, _METADATA_TIMEOUT_S).topics[name]
         except KafkaException as exception:
             raise SourceError(
                 f"Kafka does not answer: {exception.args[0].str()}; "
@@ -100,11 +130,6 @@ class Source:
             on_lost=self._lost,
         )
 
-    @property
-    def joined(self) -> bool:
-        """Whether this is a member of the group, with partitions or without."""
-        return bool(self._consumer.memberid())
-
     def group_metadata(self) -> object:
         """The consumer's group metadata as it is now."""
         return self._consumer.consumer_group_metadata()
@@ -119,9 +144,9 @@ class Source:
             SourceError: the input cannot be read.
         """
         messages = self._consumer.consume(most, timeout_s)
-        if self._failure is not None:
-            raise self._failure
         now = time.monotonic()
+        self._take_up(now)
+        self.joined = self.joined or self._is_member()
         records = []
         for message in messages:
             if message.error() is not None:
@@ -148,38 +173,88 @@ class Source:
             self._paused = False
             self._consumer.resume(self._consumer.assignment())
 
-    def measure_lag(self) -> None:
-        """Set the lag of the partitions whose end and position are known."""
-        for (topic, partition), window in self.windows.items():
-            position = window.position
+    def measure(self) -> None:
+        """See whether this is a member still, how far the partitions are read, and their lag."""
+        self.joined = self._is_member()
+        read = [TopicPartition(*key) for key in self.windows if key not in self._unread]
+        for at in self._consumer.position(read) if read else ():
+            window = self.windows[at.topic, at.partition]
+            # Behind its last record may be the marker of a transaction, which is passed unseen.
+            if at.offset >= 0:
+                window.pass_to(at.offset)
             try:
-                _, high = self._consumer.get_watermark_offsets(
-                    TopicPartition(topic, partition), cached=True
-                )
+                _, high = self._consumer.get_watermark_offsets(at, cached=True)
             except KafkaException:
                 continue
-            if position is not None and high >= 0:
-                metrics.LAG.labels(topic, partition).set(max(0, high - position))
+            if high >= 0:
+                lag = max(0, high - window.position)
+                metrics.LAG.labels(at.topic, at.partition).set(lag)
 
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close()
 
+    def _is_member(self) -> bool:
+        return kafka.generation(self.group_metadata()) >= 0
+
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         logger.info("partitions assigned", extra={"partitions": _numbers(partitions)})
         metrics.REBALANCES.labels("assigned").inc()
-        try:
-            committed = self._committed(partitions)
-            self._verify_epochs(_epochs(committed))
-        except (LedgerLostError, SourceError) as error:
-            self._failure = error  # an exception would be lost in the callback
-            return
-        for partition in committed:
-            start = partition.offset if partition.offset >= 0 else None
-            self.windows[partition.topic, partition.partition] = PartitionWindow(start)
-        consumer.incremental_assign(partitions)
-        # A pause outlives the assignment in librdkafka: say for each how it is.
-        (consumer.pause if self._paused else consumer.resume)(partitions)
+        self._arrived |= {(p.topic, p.partition) for p in partitions}
+        self._next_try = 0.0
+        consumer.incremental_assign([])  # or the client would read them at once
+
+    def _take_up(self, now: float) -> None:
+        """Bring partitions that arrived nearer to being read, as far as that goes now."""
+        if self._arrived and now >= self._next_try:
+            try:
+                self._make_windows()
+                self._trouble = ""
+            except UNREACHABLE as error:
+                self._try_again("Redis cannot be used", str(error))
+            except KafkaException as exception:
+                if exception.args[0].code() in _FORBIDDEN:
+                    raise _unknown_offsets(exception) from None
+                self._try_again("their offsets cannot be had", exception.args[0].str())
+        ready = [key for key in self._unread if self.windows[key].is_marked]
+        if ready:
+            starts = [TopicPartition(*key, self.windows[key].position) for key in ready]
+            self._consumer.incremental_assign(starts)
+            # A pause outlives the assignment in librdkafka: say for each how it is.
+            (self._consumer.pause if self._paused else self._consumer.resume)(starts)
+            self._unread -= {*ready}
+
+    def _make_windows(self) -> None:
+        """Learn where the partitions that arrived begin, and that it is in this ledger's time.
+
+        Raises:
+            KafkaException: some of that cannot be had now.
+        """
+        committed = self._committed(self._arrived)
+        self._verify_epochs(_epochs(committed))
+        new = [TopicPartition(p.topic, p.partition) for p in committed if p.offset < 0]
+        starts = [p for p in committed if p.offset >= 0] + self._first_offsets(new)
+        marked = {(p.topic, p.partition) for p in committed if p.offset >= 0 and p.metadata}
+        for start in starts:
+            key = (start.topic, start.partition)
+            self.windows[key] = PartitionWindow(start.offset, is_marked=key in marked)
+        self._unread |= self._arrived
+        self._arrived = set()
+
+    def _first_offsets(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """Where partitions begin of which nothing was ever committed."""
+        if not partitions:
+            return []
+        when = _LATEST if self._starts_at_end else _EARLIEST
+        asked = [TopicPartition(p.topic, p.partition, when) for p in partitions]
+        return _sound(self._consumer.offsets_for_times(asked, _OFFSETS_TIMEOUT_S))
+
+    def _try_again(self, what: str, error: str) -> None:
+        self._next_try = time.monotonic() + _OFFSETS_RETRY_S
+        level = logging.DEBUG if self._trouble == what else logging.WARNING
+        self._trouble = what
+        extra = {"what": what, "error": error}
+        logger.log(level, "the assigned partitions cannot be read yet", extra=extra)
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         logger.info("partitions revoked", extra={"partitions": _numbers(partitions)})
@@ -199,27 +274,19 @@ class Source:
         self._drop(consumer, partitions)
 
     def _drop(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        for partition in partitions:
-            self.windows.pop((partition.topic, partition.partition), None)
-            metrics.forget_lag(partition.topic, partition.partition)
-        consumer.incremental_unassign(partitions)
+        gone = {(p.topic, p.partition) for p in partitions}
+        read = (gone & self.windows.keys()) - self._unread
+        for key in gone:
+            self.windows.pop(key, None)
+            metrics.forget_lag(*key)
+        self._arrived -= gone
+        self._unread -= gone
+        consumer.incremental_unassign([TopicPartition(*key) for key in read])
 
-    def _committed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """The committed offsets; waits for transactions that still hold some back."""
-        if not partitions:
-            return []
-        bare = [TopicPartition(p.topic, p.partition) for p in partitions]
-        deadline = time.monotonic() + _OFFSETS_PATIENCE_S
-        while True:
-            try:
-                return self._consumer.committed(bare, _OFFSETS_TIMEOUT_S)
-            except KafkaException as exception:
-                # A coordinator that moves, or loads, answers so at once, and for a while.
-                if time.monotonic() >= deadline:
-                    raise SourceError(
-                        f"the committed offsets cannot be read: {exception.args[0].str()}"
-                    ) from None
-                time.sleep(_OFFSETS_RETRY_S)
+    def _committed(self, partitions: Iterable[Partition]) -> list[TopicPartition]:
+        """The committed offsets; waits a little for transactions that hold some back."""
+        asked = [TopicPartition(*partition) for partition in partitions]
+        return _sound(self._consumer.committed(asked, _OFFSETS_TIMEOUT_S))
 
     def _report(self, message: Message) -> None:
         error = message.error()
@@ -227,8 +294,7 @@ class Source:
             return
         if error.fatal() or error.code() in (
             KafkaError.UNKNOWN_TOPIC_OR_PART,
-            KafkaError.TOPIC_AUTHORIZATION_FAILED,
-            KafkaError.GROUP_AUTHORIZATION_FAILED,
+            *_FORBIDDEN,
         ):
             raise SourceError(f"{self._topic} cannot be read: {error.str()}")
         logger.warning("Kafka reports an error", extra={"error": error.str()})
@@ -257,6 +323,22 @@ def _record(message: Message, now: float) -> Record:
         partition,
         replaced_batch(own),
     )
+
+
+def _sound(found: list[TopicPartition]) -> list[TopicPartition]:
+    """The answer, if it is one for each partition.
+
+    Raises:
+        KafkaException: it is not.
+    """
+    for each in found:
+        if each.error is not None:
+            raise KafkaException(each.error)
+    return found
+
+
+def _unknown_offsets(exception: KafkaException) -> SourceError:
+    return SourceError(f"the committed offsets cannot be read: {exception.args[0].str()}")
 
 
 def _epochs(committed: list[TopicPartition]) -> set[str]:

@@ -102,7 +102,7 @@ class _Window(PartitionWindow):
     """A window that tests fill with records that are decided."""
 
     def __init__(self, topic: str) -> None:
-        super().__init__(None)
+        super().__init__(0, is_marked=True)
         self._topic = topic
         self.offset = 0
 

@@ -171,6 +171,20 @@ def test_after_losing_the_ledger_nothing_is_sent(
     assert world.redis.get(keys.EPOCH) is None
 
 
+def test_a_ledger_that_is_lost_before_the_first_commit_is_missed(
+    sandbox: SandboxProcess, make_redis: Callable[[], Redis], make_world: Callable[..., World]
+) -> None:
+    world = make_world(redis=make_redis())
+    world.produce(world.event(number) for number in range(50))
+    assert world.start_worker(0, crash_at="after_post").wait() == -signal.SIGKILL
+    assert world.words() == {}
+    world.redis.flushall()
+    worker = world.start_worker(0)
+    assert worker.wait() == 1
+    assert "lost or replaced" in worker.words()
+    assert sandbox.stats().accepted == 50
+
+
 def test_a_ledger_that_was_lost_decides_about_nobody(
     sandbox: SandboxProcess, make_redis: Callable[[], Redis], make_world: Callable[..., World]
 ) -> None:

@@ -1,12 +1,16 @@
 """The main job: from events on Kafka to mails and outcomes."""
 
 import orjson
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
+from streamer.cli.watch import GroupLag
 from streamer.ledger import campaigns, keys
 from streamer.model.campaign import Definition
 from streamer.sandbox import Faults
+from streamer.settings import Settings
 from tests.kit.raw import produce_raw
-from tests.kit.world import MESSAGE, World
+from tests.kit.world import MESSAGE, World, wait_until
 
 
 def test_every_record_ends_once_and_nobody_suppressed_is_mailed(world: World) -> None:
@@ -221,3 +225,45 @@ def test_who_had_the_mail_is_a_duplicate_whatever_else_holds_since(world: World)
         world.await_endings(15)
     world.judge()
     assert world.words() == {("sent", None): 6, ("skipped", "duplicate"): 9}
+
+
+def test_the_newer_group_protocol(world: World) -> None:
+    world.group_protocol = "consumer"
+    world.suppress("user3@example.com")
+    world.sandbox.set_limit(2)  # so slow that there is work for both
+    world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
+    world.produce(world.event(number) for number in range(1200))
+    world.produce([world.event(1200, email="user7@example.com")])
+    with world.worker(0), world.worker(1) as second:
+        wait_until(lambda: "partitions assigned" in second.words(), 30, "the second joins")
+        world.sandbox.set_limit(20)
+        world.await_endings(1201)
+    world.judge()
+    assert world.words() == {
+        ("sent", None): 1199,
+        ("skipped", "suppressed"): 1,
+        ("skipped", "duplicate"): 1,
+    }
+
+
+def test_a_group_that_rests_has_no_lag(world: World) -> None:
+    """Behind the records of a transaction stands its marker, which is no record."""
+    producer = Producer({"bootstrap.servers": world.bootstrap_servers, "transactional.id": "x"})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    for number in range(8):
+        value = orjson.dumps(world.event(number))
+        producer.produce(world.topics.recipients, value, partition=number % 4)
+    producer.commit_transaction(20)
+    settings = Settings.model_validate(
+        {
+            "kafka": {"bootstrap_servers": world.bootstrap_servers, "group_id": world.name},
+            "topics": world.topics.model_dump(),
+        }
+    )
+    lag = GroupLag(settings, AdminClient({"bootstrap.servers": world.bootstrap_servers}))
+    with world.worker():
+        wait_until(lambda: lag.measure() == 0, 20, "there is no lag")
+    world.await_endings(8)
+    (epoch,) = {place.metadata for place in world.committed_offsets()}
+    assert world.redis.get(keys.EPOCH) == (epoch or "").encode()

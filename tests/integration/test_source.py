@@ -1,18 +1,20 @@
 """The consuming side: what a record may look like, and how partitions come and go."""
 
+from contextlib import closing
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
 from streamer.cli.repair.reading import topic_reader
+from streamer.model.record import Record
 from streamer.settings import Settings
+from streamer.worker.source import Source, Windows
 from tests.kit.raw import produce_raw
-from tests.kit.world import World
+from tests.kit.world import World, wait_until
 
 
 def test_a_record_whose_headers_cannot_be_read_is_read_without_them(world: World) -> None:
-    topic, settings = (
-        world.topics.parked,
-        Settings.model_validate(
-            {"kafka": {"bootstrap_servers": world.bootstrap_servers, "group_id": world.name}}
-        ),
-    )
+    topic, settings = world.topics.parked, _settings(world)
     # A few before it: the interpreter treats a call that it knows otherwise than a first one.
     produce_raw(world.bootstrap_servers, topic, b"good", [(b"one", b"1")], count=20)
     produce_raw(world.bootstrap_servers, topic, b"bad", [(b"one", b"1"), (b"\xff", b"2")])
@@ -22,3 +24,68 @@ def test_a_record_whose_headers_cannot_be_read_is_read_without_them(world: World
         found = list(reader.read(topic, reader.spans(topic)))
     good = (b"good", [("one", b"1")])
     assert [(each.value, each.headers) for each in found] == [*[good] * 20, (b"bad", []), good]
+
+
+class _Ledger:
+    """Says whose the offsets are, unless it is away."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self.asked: list[set[str]] = []
+
+    def verify(self, epochs: set[str]) -> None:
+        self.asked.append(epochs)
+        if self.is_away:
+            raise RedisConnectionError("away")
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_nothing_is_read_before_the_ledger_is_verified_and_marked(
+    world: World, protocol: str
+) -> None:
+    world.group_protocol = protocol
+    world.produce(world.event(number) for number in range(20))
+    ledger, kept = _Ledger(), Windows()
+    ledger.is_away = True
+    first = Source(_settings(world), ledger.verify, kept.update)
+    second = Source(_settings(world), ledger.verify, kept.update)
+    with closing(first), closing(second):
+        first.start()
+        wait_until(lambda: first.poll(10, 0.05) or len(ledger.asked) >= 2, 20, "it asks again")
+        assert first.joined
+        assert first.windows == {}
+        # Partitions that were never read are given up, and arrive, as any are.
+        second.start()
+
+        def both() -> bool:
+            assert first.poll(10, 0.05) + second.poll(10, 0.05) == []
+            return second.joined and bool(ledger.asked)
+
+        wait_until(both, 20, "the second joins")
+        second.close()
+        ledger.is_away = False
+        wait_until(lambda: first.poll(10, 0.05) or len(first.windows) == 4, 20, "it is verified")
+        assert [first.poll(10, 0.05) for _ in range(5)] == [[]] * 5
+        assert {window.is_marked for window in first.windows.values()} == {False}
+        for window in first.windows.values():
+            window.committed(0, window.position)
+        records: list[Record] = []
+
+        def all_of_them() -> bool:
+            records.extend(first.poll(10, 0.05))
+            return len(records) == 20
+
+        wait_until(all_of_them, 20, "all are read")
+
+
+def _settings(world: World) -> Settings:
+    return Settings.model_validate(
+        {
+            "kafka": {
+                "bootstrap_servers": world.bootstrap_servers,
+                "group_id": world.name,
+                "group_protocol": world.group_protocol,
+            },
+            "topics": world.topics.model_dump(),
+        }
+    )

@@ -108,6 +108,7 @@ class World:
             parked=f"{self.name}.parked",
             results=f"{self.name}.results",
         )
+        self.group_protocol = "classic"
         self.settings = {"STREAMER_REDIS__CLUSTER": str(cluster).lower()}
         self._folder = folder
         self._workers: list[WorkerProcess] = []
@@ -204,8 +205,12 @@ class World:
         return {
             "STREAMER_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "STREAMER_KAFKA__GROUP_ID": self.name,
+            "STREAMER_KAFKA__GROUP_PROTOCOL": self.group_protocol,
             "STREAMER_KAFKA__PROPERTIES": orjson.dumps(
+                # In the newer protocol the broker has them, and the client refuses to.
                 {"session.timeout.ms": SESSION_TIMEOUT_MS, "heartbeat.interval.ms": 500}
+                if self.group_protocol == "classic"
+                else {}
             ).decode(),
             "STREAMER_TOPICS": self.topics.model_dump_json(),
             "STREAMER_REDIS__URL": self.redis_url,

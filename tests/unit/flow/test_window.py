@@ -37,7 +37,7 @@ class Partition(RuleBasedStateMachine):
     @precondition(lambda self: self.window is None)
     @rule()
     def assign(self) -> None:
-        self.window = PartitionWindow(self.committed or None)
+        self.window = PartitionWindow(self.committed, is_marked=True)
         self.read = self.committed
         self.open = []
 
@@ -76,8 +76,8 @@ class Partition(RuleBasedStateMachine):
         assert all(record.ending is not None for record in records)
         if records and succeeds:
             self.emitted += [record.coordinates.offset for record in records]
-            self.committed = records[-1].coordinates.offset + 1
-            self.window.advance(len(records))
+            self.committed = self.window.position_after(len(records))
+            self.window.committed(len(records), self.committed)
 
     @precondition(lambda self: self.window is not None)
     @rule()
