@@ -135,6 +135,16 @@ class Account(Section):
     """None: every organization that no other account names."""
     requests_per_second: Annotated[float, Field(ge=0)] = 10.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_key(cls, given: object) -> object:
+        """Where only other settings are given, the key is where Resend's own tools look for it."""
+        if isinstance(given, dict) and all(
+            given.get(name) is None for name in ("api_key_env", "api_key_file")
+        ):
+            return {**given, "api_key_env": "RESEND_API_KEY"}
+        return given
+
     @model_validator(mode="after")
     def _one_key(self) -> Self:
         if (self.api_key_env is None) == (self.api_key_file is None):
@@ -157,7 +167,7 @@ class Log(Section):
 
 
 def _default_accounts() -> dict[str, Account]:
-    return {"default": Account(api_key_env="RESEND_API_KEY")}
+    return {"default": Account()}
 
 
 class Settings(BaseSettings):

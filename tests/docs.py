@@ -56,7 +56,8 @@ _MEANINGS = {
     "unsubscribe.secret": "Signs the tokens; at least 16 bytes. Of a list the first signs and all "
     "verify.",
     "unsubscribe.required": "Whether a worker refuses to start without those two.",
-    "accounts.NAME.api_key_env": "The variable that holds the API key. Give this or the next.",
+    "accounts.NAME.api_key_env": "The variable that holds the API key. Give this or the next, or "
+    "neither.",
     "accounts.NAME.api_key_file": "The file that holds the API key; read again when it changes.",
     "accounts.NAME.requests_per_second": "A ceiling, for all workers together. A lower "
     "`ratelimit-limit` of Resend lowers it; 0 takes Resend's alone.",

@@ -1,11 +1,14 @@
 """The accounts at Resend: whose mail goes through which, with which key, how fast."""
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 
 from streamer.settings import Account
+
+logger = logging.getLogger(__name__)
 
 
 class NoKeyError(RuntimeError):
@@ -24,6 +27,7 @@ class Accounts:
         self._of_organization: dict[str, str] = {}
         self._fallback: str | None = None
         self._files = _KeyFiles()
+        self._gone: set[str] = set()
         for name, account in self._accounts.items():
             if account.organizations is None:
                 if self._fallback is not None:
@@ -49,7 +53,11 @@ class Accounts:
 
     def requests_per_second(self, account: str) -> float:
         """The ceiling of the account's rate; 0 leaves it to what Resend's headers say."""
-        return self._accounts[account].requests_per_second
+        settings = self._accounts.get(account)
+        if settings is None:
+            self._say_once(account)
+            return 0.0
+        return settings.requests_per_second
 
     def key(self, account: str) -> str:
         """The account's API key as it is now.
@@ -68,6 +76,15 @@ class Accounts:
         if not key.strip():
             raise NoKeyError(f"account {account}: there is no API key in {place}")
         return key.strip()
+
+    def _say_once(self, gone: str) -> None:
+        """Batches that were pinned for an account can outlive it: they wait until it is back."""
+        if gone not in self._gone:
+            self._gone.add(gone)
+            logger.error(
+                "the settings have no account of this name any more: what was pinned for it waits",
+                extra={"account": gone},
+            )
 
 
 class _KeyFiles:

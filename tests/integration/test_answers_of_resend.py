@@ -635,6 +635,26 @@ def test_invalid_idempotent_request(own_world: World) -> None:
     assert str(verdict.value).splitlines() == ["4. 1 calls repeated a key with another payload"]
 
 
+def test_a_batch_of_an_account_that_left_the_settings_waits_and_nobody_dies(
+    own_world: World,
+) -> None:
+    own = {"gone": {"organizations": [own_world.organization]}}
+    other = f"other-{own_world.name}"
+    own_world.organizations.add(other)
+    own_world.produce(own_world.event(number) for number in range(FEW))
+    own_world.settings["STREAMER_ACCOUNTS"] = orjson.dumps({"default": {}, **own}).decode()
+    doomed = own_world.start_worker(crash_at="after_pin")
+    assert doomed.wait() == -signal.SIGKILL
+    own_world.settings["STREAMER_ACCOUNTS"] = orjson.dumps({"default": {}}).decode()
+    with own_world.worker() as left:
+        wait_until(lambda: len(own_world.parked()) == FEW, 30, "the batch waits for its account")
+        own_world.produce([own_world.event(0, organization_id=other)])
+        own_world.await_endings(1, 30)
+    assert left.words().count("the settings have no account of this name any more") == 1
+    assert own_world.words() == sent(1)
+    own_world.judge()
+
+
 @pytest.mark.parametrize("is_over", [False, True], ids=["it is refused still", "it is over"])
 def test_killed_while_it_looks_for_the_guilty_one_the_next_goes_on_there(
     own_world: World, is_over: bool

@@ -37,7 +37,7 @@ def test_lists_and_tables_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[batch]\nsise = 10\n", "batch.sise"),
         ("[batsch]\nsize = 10\n", "batsch"),
         ("[batch\n", "streamer.toml"),
-        ("[accounts.a]\nrequests_per_second = 1\n", "api_key_env"),
+        ('[accounts.a]\napi_key_env = "A"\napi_key_file = "b"\n', "api_key_env"),
         ("accounts = {}\n", "accounts"),
         ("[delivery]\nsafe_window_s = 90000\n", "delivery.safe_window_s"),
     ],
@@ -101,6 +101,18 @@ def test_the_default_account(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load().api_url == "https://api.resend.com"
     monkeypatch.setenv("RESEND_API_URL", "http://localhost:8025/")
     assert load().api_url == "http://localhost:8025"
+
+
+def test_an_account_without_a_key_setting_takes_the_usual_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _clear(monkeypatch)
+    monkeypatch.setenv("STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND", "2")
+    assert load().accounts == {
+        "default": Account(api_key_env="RESEND_API_KEY", requests_per_second=2)
+    }
+    monkeypatch.setenv("STREAMER_ACCOUNTS", '{"acme": {"api_key_file": "/run/key"}}')
+    assert load().accounts["acme"].api_key_env is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,20 @@
+"""Accounts: whose mail goes through which, and what becomes of one that left the settings."""
+
+import logging
+
+import pytest
+
+from streamer.provider.accounts import Accounts, NoKeyError
+from streamer.settings import Account
+
+
+def test_an_account_that_left_the_settings_has_no_key_and_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    accounts = Accounts({"acme": Account()})
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            assert accounts.requests_per_second("gone") == 0
+            with pytest.raises(NoKeyError, match="no account gone"):
+                accounts.key("gone")
+    assert [record.account for record in caplog.records if hasattr(record, "account")] == ["gone"]
