@@ -6,10 +6,16 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from streamer.cli.common import warn
 from streamer.sandbox import DEFAULT_KEY, AccountSpec, Config, Faults, serve
+
+_LOOPBACK = "127.0.0.1"
 
 
 def sandbox(
+    host: Annotated[
+        str, typer.Option(help="The address to listen on. It takes mails from whoever reaches it.")
+    ] = _LOOPBACK,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8025,
     limit: Annotated[
         int, typer.Option(min=0, help="Requests a second of an account. 0: unthrottled.")
@@ -30,6 +36,7 @@ def sandbox(
     """Run a stand-in for Resend on this machine. It sends nothing; a browser shows the mails."""
     try:
         config = Config(
+            host=host,
             port=port,
             accounts=_accounts(key or [], limit or None),
             faults=Faults(latency_ms=latency_ms),
@@ -40,13 +47,19 @@ def sandbox(
         words = "; ".join(problem["msg"] for problem in error.errors())
         raise typer.BadParameter(words, param_hint="--key") from None
 
+    if host != _LOOPBACK:
+        warn(
+            f"the sandbox listens on {host}: it is no mail server, takes any key that it was "
+            f"given here, and shows every mail to whoever reaches it"
+        )
+
     def announce(url: str) -> None:
         typer.echo(_as_json(url, config) if as_json else _as_text(url, config))
 
     try:
         serve(config, announce)
     except OSError as error:
-        typer.echo(f"streamer sandbox: cannot listen on port {port}: {error.strerror}", err=True)
+        typer.echo(f"streamer sandbox: cannot listen on {host}:{port}: {error.strerror}", err=True)
         raise typer.Exit(1) from None
 
 

@@ -51,6 +51,8 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    host: str = "127.0.0.1"
+    """The address to listen on."""
     port: int = 0
     """0: any free port."""
     accounts: tuple[AccountSpec, ...] = (AccountSpec(name="default", keys=(DEFAULT_KEY,)),)

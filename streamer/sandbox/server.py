@@ -1,4 +1,4 @@
-"""The server: one process, one event loop, 127.0.0.1 only."""
+"""The server: one process, one event loop, on 127.0.0.1 unless told otherwise."""
 
 import asyncio
 import os
@@ -16,7 +16,6 @@ from streamer.sandbox.faults import Faults, Play
 from streamer.sandbox.http import Answer, HttpProtocol, Request
 from streamer.sandbox.tally import Acceptance, Call, Repeat, Stats, Tally
 
-_HOST = "127.0.0.1"
 _BACKLOG = 1024
 
 
@@ -39,7 +38,7 @@ class Sandbox:
         """Listen. Raises OSError when the port is taken."""
         self._server = await asyncio.get_running_loop().create_server(
             lambda: HttpProtocol(self._answer, self._connections),
-            _HOST,
+            self._config.host,
             self._config.port,
             backlog=_BACKLOG,
         )
@@ -72,7 +71,7 @@ class Sandbox:
         if self._server is None:
             raise RuntimeError("the sandbox is not started")
         port: int = self._server.sockets[0].getsockname()[1]
-        return f"http://{_HOST}:{port}"
+        return f"http://{self._config.host}:{port}"
 
     async def _answer(self, request: Request) -> Answer:
         return self._control.answer(request) or await self._api.answer(request)

@@ -165,3 +165,17 @@ def test_the_command_refuses_a_key_it_cannot_read(option: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "--key" in done.stderr
+
+
+def test_a_host_to_listen_on_comes_with_a_warning() -> None:
+    command = [sys.executable, "-m", "streamer", "sandbox", "--port", "0", "--json"]
+    process = subprocess.Popen(
+        [*command, "--host", "0.0.0.0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["url"].startswith("http://0.0.0.0:")
+    finally:
+        process.terminate()
+        _, errors = process.communicate(timeout=10)
+    assert b"no mail server" in errors
