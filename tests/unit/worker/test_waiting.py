@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from itertools import count
 
 import pytest
 from redis import exceptions
@@ -36,22 +37,23 @@ def test_it_waits_and_says_why_until_redis_can_be_used(caplog: pytest.LogCapture
 
 def test_threads_that_wait_together_say_it_once(caplog: pytest.LogCaptureFixture) -> None:
     waiting = Waiting()
-    together = threading.Barrier(4)
-
-    def call() -> None:
-        raise exceptions.ConnectionError("gone")
+    all_wait = threading.Barrier(4)
 
     def wait() -> None:
-        together.wait()
+        calls = count()
+
+        def call() -> None:
+            if next(calls) == 1:  # for the second time: the first is noted
+                all_wait.wait()
+            raise exceptions.ConnectionError("gone")
+
         with pytest.raises(StoppedError):
             waiting.for_redis(call)
 
     threads = [threading.Thread(target=wait) for _ in range(3)]
     for thread in threads:
         thread.start()
-    together.wait()
-    while waiting.trouble is None:
-        pass
+    all_wait.wait()
     waiting.stop()
     for thread in threads:
         thread.join()
