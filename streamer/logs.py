@@ -5,6 +5,7 @@ coordinates say enough, and no secret is ever handed to a logger.
 """
 
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 
@@ -22,6 +23,41 @@ def configure(settings: Log, worker: str) -> None:
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
     # Their lines name each connection, at levels that are not ours.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def client_logger(name: str) -> logging.Logger:
+    """A logger for a Kafka client: of its lines those that say something new.
+
+    While a broker is away a client says so at each try to reach it.
+    """
+    logger = logging.getLogger(f"streamer.client.{name}")
+    if not logger.filters:
+        logger.addFilter(_Changes())
+    return logger
+
+
+class _Changes(logging.Filter):
+    """Leaves out what a connection said just before, and counts it."""
+
+    _CONNECTION = re.compile(r"\[rdkafka#[^\]]*\] \[thrd:[^\]]*\]")
+    _VARIES = re.compile(r"\(after .*\)")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, tuple[str, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = self._VARIES.sub("", record.getMessage())
+        found = self._CONNECTION.search(text)
+        connection = found.group() if found else ""
+        said, repeated = self._said.get(connection, ("", 0))
+        if text == said:
+            self._said[connection] = said, repeated + 1
+            return False
+        self._said[connection] = text, 0
+        if repeated:
+            record.repeated_before = repeated
+        return True
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from streamer.logs import client_logger
 from streamer.progress.fold import Chunk, Cursor, Place
 from streamer.progress.kafka import consumer_config
 from streamer.settings import Settings
@@ -31,7 +32,7 @@ class Arrivals:
     def __init__(self, settings: Settings) -> None:
         self.positions: dict[Place, int] = {}
         self._places: dict[tuple[str, int], Place] = {}
-        self._consumer = Consumer(consumer_config(settings), logger=logger)
+        self._consumer = Consumer(consumer_config(settings), logger=client_logger("progress"))
 
     def start(self, positions: Mapping[Place, int]) -> None:
         """Read further places, from these positions; those that are read already go on."""

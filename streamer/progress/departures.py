@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streamer.logs import client_logger
 from streamer.progress.arrivals import report
 from streamer.progress.fold import Chunk, Cursor, Place
 from streamer.progress.kafka import CommittedQuestion, consumer_config
@@ -33,7 +34,7 @@ class Departures:
         self._topic = settings.topics.parked
         self._group = f"{settings.kafka.group_id}.relay"
         self._admin = admin
-        self._consumer = Consumer(consumer_config(settings), logger=logger)
+        self._consumer = Consumer(consumer_config(settings), logger=client_logger("progress"))
         self._positions: dict[int, int] = {}
         self._limits: dict[int, int] = {}
         self._reading: set[int] = set()

@@ -33,6 +33,7 @@ def consumer_config(settings: Settings) -> Properties:
     return {
         "bootstrap.servers": settings.kafka.bootstrap_servers,
         "client.id": f"{settings.worker.id}-progress",
+        "reconnect.backoff.ms": 1_000,
         "group.id": f"{settings.kafka.group_id}.progress",  # asked for, and never joined
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
@@ -52,6 +53,7 @@ def client_config(settings: Settings) -> Properties:
     return {
         "bootstrap.servers": settings.kafka.bootstrap_servers,
         "client.id": f"{settings.worker.id}-progress",
+        "reconnect.backoff.ms": 1_000,
         **settings.kafka.common_properties,
     }
 

@@ -13,6 +13,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from streamer.ledger import keys
 from streamer.ledger.connection import connect
 from streamer.ledger.lease import Lease
+from streamer.logs import client_logger
 from streamer.progress.arrivals import Arrivals, ProjectionError, arrival_places
 from streamer.progress.departures import Departures
 from streamer.progress.fold import Cursor, Place
@@ -165,7 +166,7 @@ class _Session:
     def __init__(self, settings: Settings, store: Store, stored: Positions) -> None:
         topics = settings.topics
         self.generation = stored.generation
-        self.admin = AdminClient(client_config(settings), logger=logger)
+        self.admin = AdminClient(client_config(settings), logger=client_logger("progress"))
         self._cursors = {
             Cursor.RECIPIENTS: topics.recipients,
             Cursor.PARKED: topics.parked,

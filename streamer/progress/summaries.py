@@ -1,14 +1,12 @@
 """Publishing summaries of completed campaigns."""
 
-import logging
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from streamer.logs import client_logger
 from streamer.progress.kafka import client_config
 from streamer.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 5.0
 
@@ -38,7 +36,7 @@ class Summaries:
                 "transactional.id": f"{self._settings.kafka.group_id}.progress",
                 "transaction.timeout.ms": 10_000,
             },
-            logger=logger,
+            logger=client_logger("progress"),
         )
         producer.init_transactions(_TIMEOUT_S)
         self._producer = producer

@@ -13,6 +13,7 @@ from prometheus_client import Counter as PrometheusCounter
 from streamer import metrics
 from streamer.flow.breaker import Breaker
 from streamer.flow.window import Partition, PartitionWindow
+from streamer.logs import client_logger
 from streamer.model.record import DeadLetter, Ending, Headers, Outcome, Parked, Record
 from streamer.model.refused import leave_out
 from streamer.model.wire import dead_letter_headers, outcome_value, parked_headers
@@ -57,7 +58,9 @@ def fencing_producer(settings: Settings) -> Producer:
     Raises:
         KafkaException: the brokers cannot be reached, or do not allow it.
     """
-    producer = Producer(kafka.producer_config(settings) | _PROPERTIES)
+    producer = Producer(
+        kafka.producer_config(settings) | _PROPERTIES, logger=client_logger("producer")
+    )
     for attempt in range(1, _START_TRIES + 1):
         try:
             producer.init_transactions(_START_TIMEOUT_S)

@@ -21,6 +21,7 @@ from streamer import metrics
 from streamer.ledger import keys
 from streamer.ledger.connection import UNREACHABLE, Client
 from streamer.ledger.lease import Lease
+from streamer.logs import client_logger
 from streamer.model import marks
 from streamer.model.parking import Scope
 from streamer.model.record import header_list
@@ -116,7 +117,10 @@ class _Session:
             }
         )
         self._producer: Producer = fencing_producer(relay)
-        self._consumer = Consumer({**kafka.consumer_config(relay), "enable.partition.eof": True})
+        self._consumer = Consumer(
+            {**kafka.consumer_config(relay), "enable.partition.eof": True},
+            logger=client_logger("relay"),
+        )
         self._waiting_for: dict[Scope, int | None] = {}
         try:
             metadata = self._consumer.list_topics(timeout=_CALL_TIMEOUT_S)

@@ -13,6 +13,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 from streamer import metrics
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.ledger.connection import UNREACHABLE
+from streamer.logs import client_logger
 from streamer.model import marks
 from streamer.model.reasons import DeadReason
 from streamer.model.record import Coordinates, DeadLetter, Record, header_list
@@ -70,7 +71,7 @@ class Source:
         self._on_revoke = on_revoke
         config = kafka.consumer_config(settings)
         self._starts_at_end = config["auto.offset.reset"] in _AT_END
-        self._consumer = Consumer(config)
+        self._consumer = Consumer(config, logger=client_logger("source"))
         self._paused = False
         self._arrived: set[Partition] = set()
         self._unread: set[Partition] = set()
