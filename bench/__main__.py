@@ -1,6 +1,7 @@
 """`python -m bench`: speed beside a plain loop, or memory over a long backlog.
 
-`python -m bench limiter` and `python -m bench stuck` measure what several have to share.
+`python -m bench limiter`, `stuck` and `mixed` measure what several have to share, `paused` the
+memory of a worker behind a batch that fails.
 """
 
 import signal
@@ -14,6 +15,8 @@ import typer
 from rich.console import Console
 
 from bench.limiter import limiter
+from bench.mixed import mixed
+from bench.paused import paused
 from bench.report import Report
 from bench.runs import UNTHROTTLED, Result, middle, run_plain_loop, run_worker
 from bench.stuck import stuck
@@ -27,6 +30,8 @@ _BACKLOG = 200_000
 app = typer.Typer(invoke_without_command=True, add_completion=False)
 app.command()(limiter)
 app.command()(stuck)
+app.command()(mixed)
+app.command()(paused)
 
 
 @app.callback()

@@ -5,6 +5,7 @@ from contextlib import suppress
 from prometheus_client import Counter, Gauge, Histogram
 
 _LATENCIES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_TICKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1)
 _FILLS = (1, 10, 25, 50, 75, 90, 95, 99, 100)
 
 RECORDS_CONSUMED = Counter(
@@ -61,6 +62,11 @@ COMMIT = Histogram(
     "streamer_commit_seconds",
     "One Kafka transaction: outcomes, dead letters and offsets.",
     buckets=_LATENCIES,
+)
+TICK = Histogram(
+    "streamer_tick_seconds",
+    "CPU time of a turn of the worker's loop: admitting records and starting batches.",
+    buckets=_TICKS,
 )
 REFUSED = Counter(
     "streamer_refused_endings_total",

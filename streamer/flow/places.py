@@ -44,9 +44,16 @@ class Places:
         own = sum(organization == other for other in under_way)
         if most_own is not None and own >= most_own:
             return False
+        return self._has_one(self._account_of(organization), under_way, is_first=not own)
+
+    def is_closed(self, account: str | None, under_way: Collection[str]) -> bool:
+        """Whether there is no place for any organization of the account."""
+        return not self._has_one(account, under_way, is_first=True)
+
+    def _has_one(self, account: str | None, under_way: Collection[str], *, is_first: bool) -> bool:
         of_accounts = Counter(map(self._account_of, under_way))
-        mine = of_accounts.pop(self._account_of(organization), 0)
+        mine = of_accounts.pop(account, 0)
         # The last ones are for accounts that have none; for its own, if this one has none.
         reserved = max(0, self._accounts - 1 - len(of_accounts)) if mine else 0
-        most = self._max_in_flight + (not own)
+        most = self._max_in_flight + is_first
         return mine < most and len(under_way) + reserved < self.all

@@ -39,9 +39,12 @@ class Probes:
         """Ask about records of one organization, one or more.
 
         Raises:
+            AssertionError: about nobody; a script cannot be.
             LedgerLostError: the ledger forgot; what it says of campaigns and addresses is nothing.
             redis.exceptions.RedisError: Redis cannot be used.
         """
+        if not records:
+            raise AssertionError("nobody is asked about")
         addresses = [record.address or "" for record in records]
         campaign_ids = [record.campaign_id for record in records]
         members = [f"{id_}\t{of}\n" for id_, of in zip(campaign_ids, addresses, strict=True)]

@@ -214,7 +214,9 @@ class Record:
         self.ending = ending
 
     def _measured(self) -> int:
-        size = _OVERHEAD_BYTES + len(self.value or b"") + len(self.key or b"") + len(self.email)
+        # The value twice: for a while there is what is read from it, or a copy on its way out.
+        size = _OVERHEAD_BYTES + 2 * len(self.value or b"")
+        size += len(self.key or b"") + len(self.email)
         if self.headers:
             size += sum(len(name) + len(value or b"") for name, value in self.headers)
         return size

@@ -129,9 +129,11 @@ class Delivery:
     def _may_still_fill(self, work: Work) -> bool:
         records = work.batch.records
         now = time.monotonic()
+        # Where mails come from several domains, what is queued of the others cannot fill it.
         return bool(
             records
             and work.batch.room
+            and not work.others
             and not any(self._batcher.overdue(record, now) for record in records)
         )
 
@@ -169,6 +171,7 @@ class Delivery:
             except TooLargeError as error:
                 work.end(record, Outcome.of(Reason.TOO_LARGE, str(error)), now)
             else:
+                record.forget_event()
                 if not batch.add(record, mail):
                     self._batcher.put_back(batch.organization, records[position:])
                     return

@@ -48,14 +48,17 @@ logger = logging.getLogger(__name__)
 _COMMIT_EVERY_S = 0.2
 _COMMIT_AT_RECORDS = 2_000
 _MEASURE_EVERY_S = 1.0
-_POLL_RECORDS = 500
+_POLL_RECORDS = 200
 _POLL_S = 0.02
 _CROWD = 0.25
 """The part of the queue that an organization in trouble may fill."""
 _REVOKE_DRAIN_S = 1.0
 _REVOKE_COMMIT_S = 3.0
 _RELAY_END_S = 5.0
-_MOST_HELD = 2 * PRESSED_RECORDS
+_MOST_BYTES = 64_000_000
+"""Of memory, for the records that are held; Python's own needs come on top."""
+_COMMIT_AT_BYTES = 8_000_000
+_LARGE_BYTES = 8_192
 
 
 def no_checkpoint(name: str) -> None:
@@ -83,8 +86,8 @@ class Pipeline:
         self._waiting = waiting
         self._accounts = accounts
         self._most_queued = 2 * settings.batch.size * settings.batch.max_in_flight
-        self._room = Room(self._most_queued, 4 * settings.batch.max_bytes, _MOST_HELD)
-        self._batcher = Batcher(settings.batch.size, settings.batch.linger_ms / 1000)
+        self._room = Room(2 * settings.batch.max_in_flight, _MOST_BYTES)
+        self._batcher = Batcher(settings.batch.size, settings.batch.linger_ms / 1000, accounts.of)
         self._deliveries: dict[Future[None], str] = {}
         """Batches under way, with their organizations."""
         self._places = Places(accounts.of, len(accounts.names()), settings.batch.max_in_flight)
@@ -189,9 +192,11 @@ class Pipeline:
 
     def _tick(self) -> None:
         now = self.last_tick = time.monotonic()
-        if self._has_room(now):
-            self._admit(self._source.poll(_POLL_RECORDS, _POLL_S))
+        polled = self._source.poll(_POLL_RECORDS, _POLL_S) if self._has_room(now) else []
+        started = time.thread_time()
+        self._admit(polled)
         self._start_deliveries(time.monotonic())
+        metrics.TICK.observe(time.thread_time() - started)
         self._commit_if_due(time.monotonic())
         if now >= self._next_measure:
             self._next_measure = now + _MEASURE_EVERY_S
@@ -213,13 +218,14 @@ class Pipeline:
                 record.address = normalise(event.email)
             except InvalidAddressError as error:
                 record.address_fault = str(error)
+            if len(record.value or b"") > _LARGE_BYTES or len(self._batcher) > self._most_queued:
+                record.forget_event()  # it will not be needed soon, or takes much
             queued.append(record)
         self._batcher.add(queued)
 
     def _has_room(self, now: float) -> bool:
         """Whether the source is to be polled."""
-        queued, queued_bytes = len(self._batcher), self._batcher.bytes
-        intake = self._room.intake(queued, queued_bytes, self._held(), now)
+        intake = self._room.intake(self._batcher.full_batches, self._held_bytes(), now)
         if intake is Intake.OPEN:
             self._source.resume()
         elif intake is Intake.PAUSE:
@@ -232,6 +238,9 @@ class Pipeline:
         """How many records are admitted and not yet committed."""
         return sum(map(len, self._source.windows.values()))
 
+    def _held_bytes(self) -> int:
+        return sum(window.bytes for window in self._source.windows.values())
+
     # Delivering
 
     def _start_deliveries(self, now: float) -> None:
@@ -241,19 +250,20 @@ class Pipeline:
             error = delivery.exception()
             if error is not None and not isinstance(error, StoppedError):
                 raise error
-        while (organization := self._batcher.ready(now, self._is_passed_over)) is not None:
-            has_place = self._has_place(organization, now)
-            records = self._batcher.take(organization, with_spare(self._settings.batch.size))
-            if has_place:
-                delivery = self._senders.submit(self._delivery.run, organization, records)
-                self._deliveries[delivery] = organization
-            else:
-                self._set_aside(organization, records)
+        for organization in set(self._deliveries.values()):
+            while self._makes_room(organization, now):
+                self._set_aside(organization)
+        most = with_spare(self._settings.batch.size)
+        while (
+            ready := self._batcher.take_ready(
+                now, most, self._is_closed, lambda name: not self._has_place(name, now)
+            )
+        ) is not None:
+            self._deliveries[self._senders.submit(self._delivery.run, *ready)] = ready[0]
 
-    def _is_passed_over(self, organization: str) -> bool:
-        """Whether nothing can be done with what is queued of the organization, for now."""
-        now = time.monotonic()
-        return not self._has_place(organization, now) and not self._makes_room(organization, now)
+    def _is_closed(self, account: str | None) -> bool:
+        """Whether no batch of the account may be under way beside those that are."""
+        return self._places.is_closed(account, self._deliveries.values())
 
     def _has_place(self, organization: str, now: float) -> bool:
         """Whether one more batch of the organization may be under way."""
@@ -262,19 +272,27 @@ class Pipeline:
 
     def _makes_room(self, organization: str, now: float) -> bool:
         """Whether what an organization in trouble has queued goes aside while it has no place."""
-        is_much = self._batcher.queued(organization) > self._most_queued * _CROWD
-        return organization in self._deliveries.values() and self._sender.troubles.sets_queue_aside(
-            organization, self._places.share, now, is_much=is_much
+        queued = self._batcher.queued(organization)
+        return (
+            queued > 0
+            and not self._has_place(organization, now)
+            and self._sender.troubles.sets_queue_aside(
+                organization,
+                self._places.share,
+                now,
+                is_much=queued > self._most_queued * _CROWD,
+            )
         )
 
-    def _set_aside(self, organization: str, records: list[Record]) -> None:
-        """Park records as they are: those that were pinned, too, are tried when they are back."""
+    def _set_aside(self, organization: str) -> None:
+        """Park a batch of records as they are: those that were pinned, too, are tried when they
+        are back."""
         now = time.time()
         # Not each at a time of its own: bringing some back moves all that are parked.
         period_s = self._settings.delivery.set_aside_s
         until_s = (now // period_s + 2) * period_s
         scope = Scope.of_batch(organization, new_id())
-        for record in records:
+        for record in self._batcher.take(organization, self._settings.batch.size):
             record.end(Parked(scope, round(until_s * 1000), perhaps_pinned=True), now)
 
     # Committing
@@ -288,7 +306,8 @@ class Pipeline:
     def _much_is_done(self) -> bool:
         """Whether memory is better freed now than at the next due time."""
         in_flight = (len(self._deliveries) + 1) * self._settings.batch.size
-        return self._held() - in_flight - len(self._batcher) > _COMMIT_AT_RECORDS
+        is_much = self._held() - in_flight - len(self._batcher) > _COMMIT_AT_RECORDS
+        return is_much or self._held_bytes() - self._batcher.bytes > _COMMIT_AT_BYTES
 
     # Rebalances
 
@@ -298,10 +317,11 @@ class Pipeline:
     def _finish_revoked(self, windows: Windows) -> None:
         """Before partitions go: drop what was not begun, finish and commit what is in flight."""
         undone = [record for window in windows.values() for record in window.undecided()]
-        self._batcher.discard(undone)
+        queued = self._batcher.discard(undone)
+        begun = [record for record in undone if id(record) not in queued]
         with metrics.REVOKE_DRAIN.time():
             until = time.monotonic() + _REVOKE_DRAIN_S
-            while time.monotonic() < until and any(r.ending is None for r in undone):
+            while time.monotonic() < until and any(r.ending is None for r in begun):
                 time.sleep(0.005)
         with suppress(BreakerError):  # the next owner, or the next records, meet it again
             self._commit_until(windows, time.monotonic() + _REVOKE_COMMIT_S)
@@ -309,9 +329,12 @@ class Pipeline:
     def _commit_until(self, windows: Windows, until: float) -> None:
         """Commit all that is done; what does not succeed in time is left to the next owner."""
         while any(window.done_prefix(1) for window in windows.values()):
-            if not self._committer.commit(windows) and time.monotonic() >= until:
+            if self._committer.commit(windows):
+                continue
+            if time.monotonic() >= until:
                 logger.warning("done records were not committed in time, their next owner will")
                 return
+            time.sleep(_POLL_S)
 
     # The end
 
@@ -340,11 +363,12 @@ class Pipeline:
     def _measure(self, now: float) -> None:
         held = self._held()
         metrics.IN_FLIGHT.set(held)
-        metrics.IN_FLIGHT_BYTES.set(sum(window.bytes for window in self._source.windows.values()))
+        metrics.IN_FLIGHT_BYTES.set(self._held_bytes())
         in_flight = len(self._deliveries) * self._settings.batch.size
         blocked = max(0, held - len(self._batcher) - in_flight)
         metrics.BLOCKED.set(blocked)
-        self._sender.pressed = blocked > PRESSED_RECORDS
+        blocked_bytes = self._held_bytes() - self._batcher.bytes
+        self._sender.pressed = blocked > PRESSED_RECORDS or self._room.is_pressed(blocked_bytes)
         oldest = self._delivery.oldest_pin()
         metrics.OLDEST_BATCH_AGE.set(0 if oldest is None else now - oldest)
         self._source.measure()

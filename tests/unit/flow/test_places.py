@@ -56,3 +56,6 @@ def test_whoever_asks_in_whatever_order_each_account_gets_a_place(asking: list[s
         of_account = [o for o in under_way if account_of(o) == account]
         assert len(of_account) <= MAX_IN_FLIGHT + 1
         assert account in served or shared.has_one(f"{account}-0", under_way, None)
+        # An account is closed if and only if not even who has nothing under way has a place.
+        newcomer = shared.has_one(f"{account}-new", under_way, None)
+        assert shared.is_closed(account, under_way) is not newcomer

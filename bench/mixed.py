@@ -1,0 +1,173 @@
+"""How full calls are where many organizations send at once: `python -m bench mixed`.
+
+The mails of many organizations stand in the input in any order, and calls are what is short. A
+call carries mails of one organization: at best all that it has, or a hundred. What a worker
+reads ahead decides how many it finds. Beside that its loop must not slow down by what it holds.
+"""
+
+import random
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench import content
+from bench.ground import Ground
+from bench.measured import BenchError, MeasuredProcess
+from bench.quantiles import read_histograms
+from streamer.ledger import campaigns
+from streamer.ledger.connection import connect
+from streamer.sandbox import SandboxProcess
+from streamer.settings import Redis
+from streamer.stack import Stack
+from streamer.stack.ports import free_port
+
+FILL_BAR = 0.8
+"""Of what a call can carry at best."""
+TICK_BAR_S = 0.01
+_BATCH = 100
+_CAMPAIGN = "mixed"
+_TICK = "streamer_tick_seconds"
+_LOOK_EVERY_S = 0.2
+_START_S = 120.0
+_MB = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was seen of a worker at work.
+
+    Attributes:
+        fill: mails a call, without the first calls, which are made while it begins to read.
+        best_fill: what a call can carry.
+        ticks: turns of the worker's loop, by CPU time.
+        slow_ticks: those that took longer than the bar.
+        most_tick_s: no turn took longer.
+    """
+
+    organizations: int
+    each: int
+    calls: int
+    fill: float
+    best_fill: int
+    ticks: int
+    slow_ticks: int
+    most_tick_s: float
+    peak_rss_bytes: int
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether a bar was missed."""
+        return self.fill < FILL_BAR * self.best_fill or self.slow_ticks > 0
+
+
+def _events(organizations: int, each: int) -> Iterator[tuple[str, bytes]]:
+    numbers = list(range(organizations * each))
+    random.Random(20261125).shuffle(numbers)
+    for number in numbers:
+        name = _name(number % organizations)
+        yield from content.events(_CAMPAIGN, [number], inline=False, organization=name)
+
+
+def _name(number: int) -> str:
+    return f"org-{number}"
+
+
+def _define(stack: Stack, organizations: int) -> None:
+    client = connect(Redis(url=stack.redis_url))
+    definition = content.definition(_CAMPAIGN)
+    for number in range(organizations):
+        campaigns.create(client, definition.model_copy(update={"organization_id": _name(number)}))
+    client.close()
+
+
+def measure(stack: Stack, organizations: int, each: int, rate: int, seconds: int) -> Finding:
+    """Let one worker send for so long, after a while to begin."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/metrics"
+    with (
+        SandboxProcess(
+            limit=None, count_addresses=False, keep_acceptances=False, keep_mails=0
+        ) as sandbox,
+        closing(Ground(stack, sandbox, "mixed")) as ground,
+    ):
+        ground.make_topics()
+        _define(stack, organizations)
+        ground.write(_events(organizations, each))
+        account = {"api_key_env": "RESEND_API_KEY", "requests_per_second": rate}
+        environment = ground.environment({"default": account}, port)
+        with MeasuredProcess(["-m", "streamer", "run"], environment) as process:
+            # As many calls as are made while it joins and reads ahead say nothing.
+            process.wait_until(lambda: sandbox.stats().calls >= 5 * rate, _LOOK_EVERY_S, _START_S)
+            before, until = sandbox.stats(), time.monotonic() + seconds
+            process.wait_until(
+                lambda: (
+                    time.monotonic() >= until or sandbox.stats().accepted >= organizations * each
+                ),
+                _LOOK_EVERY_S,
+                seconds + _START_S,
+            )
+            stats = sandbox.stats()
+            ticks = read_histograms(url, [_TICK])[_TICK]
+            peak = process.peak_rss()
+            if code := process.stop():
+                raise BenchError(f"the worker ended with {code}")
+    calls = stats.calls - before.calls
+    return Finding(
+        organizations=organizations,
+        each=each,
+        calls=calls,
+        fill=(stats.accepted - before.accepted) / max(1, calls),
+        best_fill=min(each, _BATCH),
+        ticks=round(ticks[-1][1]),
+        slow_ticks=round(ticks[-1][1] - next(n for le, n in ticks if le >= TICK_BAR_S)),
+        most_tick_s=next(le for le, n in ticks if n == ticks[-1][1]),
+        peak_rss_bytes=peak,
+    )
+
+
+def mixed(
+    organizations: Annotated[int, typer.Option(min=1, help="How many send at once.")] = 5_000,
+    each: Annotated[int, typer.Option(min=1, help="Mails of each.")] = 20,
+    rate: Annotated[int, typer.Option(min=1, help="Calls a second.")] = 10,
+    seconds: Annotated[int, typer.Option(min=1, help="How long it is looked at.")] = 60,
+    json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """Measure how full calls are where many organizations send at once."""
+    with Stack.ephemeral() as stack:
+        finding = measure(stack, organizations, each, rate, seconds)
+    if json:
+        report = {
+            **asdict(finding),
+            "bars": {"fill": FILL_BAR * finding.best_fill, "tick_s": TICK_BAR_S},
+            "missed": finding.is_missed,
+        }
+        sys.stdout.buffer.write(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
+    else:
+        _print(finding, Console())
+    raise typer.Exit(1 if finding.is_missed else 0)
+
+
+def _print(finding: Finding, console: Console) -> None:
+    table = Table(
+        title=f"{finding.organizations:,} organizations with {finding.each} mails each, mixed; "
+        f"{finding.calls:,} calls",
+        title_justify="left",
+    )
+    for name in ("", "found", "bar"):
+        table.add_column(name, justify="right" if name else "left")
+    table.add_row("mails a call", f"{finding.fill:.1f}", f"{FILL_BAR * finding.best_fill:.0f}")
+    most = f"at most {finding.most_tick_s * 1000:g}"
+    table.add_row("longest tick, ms of CPU", most, f"{TICK_BAR_S * 1000:g}")
+    table.add_row("ticks longer than that", f"{finding.slow_ticks:,} of {finding.ticks:,}", "0")
+    table.add_row("peak memory, MB", f"{finding.peak_rss_bytes / _MB:.0f}", "")
+    console.print(table)
+    if finding.is_missed:
+        console.print("[yellow]missed[/]")

@@ -1,0 +1,84 @@
+"""What a worker holds where large records wait behind a batch that fails: `python -m bench paused`.
+
+A batch fails, one of its recipients in each partition. Behind them stand the large events of a
+paused campaign, which are decided at once, yet cannot be committed before.
+"""
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Annotated
+
+import orjson
+import typer
+
+from bench import content
+from bench.ground import PARTITIONS, Ground
+from bench.measured import BenchError, MeasuredProcess
+from streamer.ledger import campaigns
+from streamer.ledger.connection import connect
+from streamer.sandbox import Faults, SandboxProcess
+from streamer.settings import Redis
+from streamer.stack import Stack
+
+MEMORY_BAR_MB = 200.0
+_LOOK_EVERY_S = 0.5
+_MOST_S = 300.0
+_FAILING = range(100)
+_MB = 1_000_000
+
+
+def _events(count: int, size: int) -> Iterator[tuple[str, bytes]]:
+    yield from content.events("failing", _FAILING, inline=True)
+    noise = random.Random(20261125)
+    for number in range(count):
+        key = content.recipient_id(number)
+        event = {
+            "organization_id": content.ORGANIZATION,
+            "campaign_id": "paused",
+            "recipient_id": key,
+            "email": content.address(1_000 + number),
+            "variables": {"first_name": noise.randbytes(size // 2).hex()},
+        }
+        yield key, orjson.dumps(event)
+
+
+def paused(
+    events: Annotated[int, typer.Option(min=1, help="Of the paused campaign.")] = 12_000,
+    size: Annotated[int, typer.Option(min=1, help="Bytes of each.")] = 50_000,
+    json: Annotated[bool, typer.Option("--json", help="JSON instead of words.")] = False,
+) -> None:
+    """Measure the memory of a worker behind a batch that fails."""
+    poison = frozenset(map(content.address, _FAILING))
+    with (
+        Stack.ephemeral() as stack,
+        SandboxProcess(limit=None, count_addresses=False, keep_mails=0) as sandbox,
+        closing(Ground(stack, sandbox, "paused")) as ground,
+    ):
+        ground.make_topics()
+        client = connect(Redis(url=stack.redis_url))
+        campaigns.create(client, content.definition("paused"))
+        campaigns.pause(client, content.ORGANIZATION, "paused")
+        client.close()
+        sandbox.order(Faults(poison=poison))
+        ground.write(_events(events, size))
+        account = {"api_key_env": "RESEND_API_KEY", "requests_per_second": 10}
+        environment = ground.environment({"default": account}, 0)
+        with MeasuredProcess(["-m", "streamer", "run"], environment) as process:
+            process.wait_until(
+                lambda: ground.committed() >= events + len(_FAILING), _LOOK_EVERY_S, _MOST_S
+            )
+            peak = process.peak_rss() / _MB
+            if code := process.stop():
+                raise BenchError(f"the worker ended with {code}")
+    if json:
+        report = {"events": events, "size": size, "peak_rss_mb": peak, "bar_mb": MEMORY_BAR_MB}
+        sys.stdout.buffer.write(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
+    else:
+        verdict = "kept" if peak <= MEMORY_BAR_MB else "exceeded"
+        typer.echo(
+            f"{events:,} paused events of {size:,} bytes in {PARTITIONS} partitions: "
+            f"{peak:.0f} MB at most; {MEMORY_BAR_MB:.0f} is {verdict}"
+        )
+    raise typer.Exit(peak > MEMORY_BAR_MB)
