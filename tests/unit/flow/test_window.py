@@ -29,6 +29,7 @@ class Partition(RuleBasedStateMachine):
         self.window: PartitionWindow | None = None
         self.dropped: list[Record] = []
         self.open: list[Record] = []
+        self.held: list[Record] = []
 
     @rule(gap=st.integers(1, 3))
     def produce(self, gap: int) -> None:
@@ -40,6 +41,7 @@ class Partition(RuleBasedStateMachine):
         self.window = PartitionWindow(self.committed, is_marked=True)
         self.read = self.committed
         self.open = []
+        self.held = []
 
     @precondition(lambda self: self.window is not None)
     @rule(late=st.booleans())
@@ -53,6 +55,7 @@ class Partition(RuleBasedStateMachine):
             record = _record(ahead[0])
             assert self.window.admit(record)
             self.open.append(record)
+            self.held.append(record)
             self.read = ahead[0] + 1
 
     @precondition(lambda self: bool(self.open))
@@ -78,6 +81,7 @@ class Partition(RuleBasedStateMachine):
             self.emitted += [record.coordinates.offset for record in records]
             self.committed = self.window.position_after(len(records))
             self.window.committed(len(records), self.committed)
+            del self.held[: len(records)]
 
     @precondition(lambda self: self.window is not None)
     @rule()
@@ -95,6 +99,7 @@ class Partition(RuleBasedStateMachine):
         if self.window is not None:
             assert len(self.window) >= len(self.open)
             assert len(list(self.window.undecided())) == len(self.open)
+            assert self.window.bytes == sum(record.size for record in self.held)
 
 
 TestPartition = Partition.TestCase
