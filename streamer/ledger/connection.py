@@ -34,6 +34,7 @@ class RefusedError(exceptions.ResponseError):
 UNREACHABLE = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
+    exceptions.NoScriptError,  # loaded again, and yet not there: another server took over
     # Of a cluster, when its client has tried long enough.
     exceptions.ClusterError,
     exceptions.TryAgainError,
@@ -45,9 +46,10 @@ UNREACHABLE = (
 
 _TIMEOUT_S = 5.0
 
-_NOT_NOW = "BUSY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|UNBLOCKED"
+_NOT_NOW = "BUSY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|UNBLOCKED|max number of clients"
 # Before Redis 7 a script wraps the words of the command that failed in it.
 _SAYS_NOT_NOW = re.compile(rf"(?:ERR )?(?:Error running script.*[ :-])?({_NOT_NOW})\b", re.DOTALL)
+_CLUSTER_NOT_NOW = ("cannot be connected", "slots are not covered", "could not agree")
 _HOPELESS = re.compile(
     r"NOPERM|NOPROTO|unknown command|unknown subcommand|wrong number of arguments"
     r"|DB index is out of range|invalid DB index|SELECT is not allowed",
@@ -101,22 +103,42 @@ class _SocketConnection(_Translating, UnixDomainSocketConnection):
 
 
 class _Cluster(RedisCluster):
-    """A cluster none of whose nodes can be reached is one that cannot be used right now."""
+    """A cluster's client whose errors say whether they pass, also where it met them while it
+    asked which node serves what."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:  # redis-py's own signature
         execute = super().execute_command
         return _reached(lambda: execute(*args, **options))  # type: ignore[no-untyped-call]  # theirs
 
+    def pipeline(self, *args: Any, **options: Any) -> Any:  # redis-py's own signature
+        made = super().pipeline(*args, **options)  # type: ignore[no-untyped-call]  # theirs
+        execute = made.execute
+        made.execute = lambda *args, **options: _reached(lambda: execute(*args, **options))
+        return made
+
 
 def _reached(call: Callable[[], Any]) -> Any:
     try:
         return call()
-    except exceptions.SlotNotCoveredError:
-        raise
     except exceptions.RedisClusterException as error:
-        if "cannot be connected" in str(error):
-            raise NotNowError(str(error)) from None
-        raise
+        raise _of_nodes(error) from error
+
+
+def _of_nodes(error: Exception) -> Exception:
+    """What the nodes answered, or that none did."""
+    if type(error) is not exceptions.RedisClusterException:
+        return error
+    met = error.__cause__ or error.__context__
+    if isinstance(met, UNREACHABLE):
+        return NotNowError(str(error))
+    if isinstance(met, RefusedError):
+        return met
+    if isinstance(met, exceptions.ResponseError):
+        return RefusedError(f"{met}: is redis.cluster right?")
+    if isinstance(met, exceptions.RedisClusterException):
+        return _of_nodes(met)
+    passes = any(text in str(error) for text in _CLUSTER_NOT_NOW)
+    return NotNowError(str(error)) if passes else error
 
 
 def connect(settings: RedisSettings, max_connections: int = 64) -> Client:
@@ -126,6 +148,7 @@ def connect(settings: RedisSettings, max_connections: int = 64) -> Client:
 
     Raises:
         NotNowError: no node of the cluster can be reached.
+        RefusedError: they refuse this client, or are no cluster.
     """
     retry = Retry(ExponentialWithJitterBackoff(), 0)
     scheme = urlsplit(settings.url).scheme
@@ -161,6 +184,10 @@ def warm(client: Client, connections: int) -> None:
         client.ping()
         return
     pool = client.connection_pool
-    opened = [pool.get_connection() for _ in range(connections)]
-    for connection in opened:
-        pool.release(connection)
+    opened = []
+    try:
+        for _ in range(connections):
+            opened.append(pool.get_connection())
+    finally:  # also if one of them fails: what is not given back is lost to the pool
+        for connection in opened:
+            pool.release(connection)

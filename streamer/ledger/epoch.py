@@ -22,6 +22,7 @@ class Epoch:
 
     def __init__(self, client: Client, name: str) -> None:
         self.name = name
+        self._unlisted = f"{name}, not listed yet"
         self._client = client
 
     @classmethod
@@ -65,7 +66,9 @@ class Epoch:
         # In this order: another worker may be writing it right now.
         had_it = self._client.sismember(keys.EPOCH_SLOTS, slot_key)
         found = _read(self._client, slot_key)
-        if found != self.name and (had_it or found is not None):
+        if found in (self.name, self._unlisted):
+            return
+        if had_it or found is not None:
             raise _lost(slot_key, found, {self.name})
 
     def spread(self, slot_key: str) -> None:
@@ -75,8 +78,11 @@ class Epoch:
             LedgerLostError: see `verify_new`.
         """
         self.verify_new(slot_key)
-        self._client.set(slot_key, self.name, nx=True)
+        # Listed before scripts can use it, else one that was lost could be taken for new; and
+        # there before it is listed, else one that is being made could be taken for lost.
+        self._client.set(slot_key, self._unlisted, nx=True)
         self._client.sadd(keys.EPOCH_SLOTS, slot_key)
+        self._client.set(slot_key, self.name, xx=True)
 
 
 def _read(client: Client, key: str = keys.EPOCH) -> str | None:

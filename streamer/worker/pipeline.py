@@ -19,7 +19,7 @@ from streamer.flow.room import Intake, Room
 from streamer.flow.verdicts import PRESSED_RECORDS
 from streamer.ledger import campaigns
 from streamer.ledger.claims import Claims
-from streamer.ledger.connection import UNREACHABLE, connect, warm
+from streamer.ledger.connection import connect, warm
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import Holds
 from streamer.ledger.limiter import Limiter
@@ -140,6 +140,8 @@ class Pipeline:
         scopes = Scopes(self._redis, accounts, holding)
         self._relay = Relay(settings, self._redis, scopes, self._waiting)
         self._senders = ThreadPoolExecutor(senders, thread_name_prefix="sender")
+        self._verifier = ThreadPoolExecutor(1, thread_name_prefix="epoch")
+        self._verified: Future[None] | None = None
         self._next_commit = self._next_measure = 0.0
         self.last_tick = time.monotonic()
 
@@ -186,6 +188,7 @@ class Pipeline:
         finally:
             self._waiting.stop()
             self._senders.shutdown(wait=False, cancel_futures=True)
+            self._verifier.shutdown(wait=False, cancel_futures=True)
             self._source.close()
             self._committer.close()
             self._relay.join(_RELAY_END_S)
@@ -372,7 +375,8 @@ class Pipeline:
         oldest = self._delivery.oldest_pin()
         metrics.OLDEST_BATCH_AGE.set(0 if oldest is None else now - oldest)
         self._source.measure()
-        try:
-            self._epoch.verify()
-        except UNREACHABLE:
-            logger.debug("the ledger's epoch could not be checked")
+        # In a thread of its own: a Redis that stands still must not hold up polls and commits.
+        if self._verified is None or self._verified.done():
+            if self._verified is not None:
+                self._verified.result()
+            self._verified = self._verifier.submit(self._waiting.for_redis, self._epoch.verify)

@@ -80,7 +80,7 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     stop.reaches(pipeline)
     _tune_garbage_collection()
     threading.Thread(target=_watch_ticks, args=(pipeline,), name="watchdog", daemon=True).start()
-    stop_projecting = _project(settings)
+    stop_projecting = _project(settings, waiting)
     try:
         pipeline.run()
     except BreakerError as error:
@@ -142,13 +142,17 @@ class _Life:
         return None if self.pipeline.joined else "not a member of the group yet"
 
 
-def _project(settings: Settings) -> Callable[[], None]:
+def _project(settings: Settings, waiting: Waiting) -> Callable[[], None]:
     """Count the campaigns' progress beside the work, if that is wanted; returns how to end it."""
     if not settings.progress.embedded:
         return lambda: None
     stop = threading.Event()
-    projector = Projector(settings)
-    thread = threading.Thread(target=projector.run, args=(stop,), name="progress", daemon=True)
+
+    def project() -> None:
+        with suppress(StoppedError):  # a cluster's client connects when it is made
+            waiting.for_redis(lambda: Projector(settings)).run(stop)
+
+    thread = threading.Thread(target=project, name="progress", daemon=True)
     thread.start()
 
     def end() -> None:
@@ -298,8 +302,9 @@ class _StopRequest:
         if self._asked:
             return
         self._asked = True
-        self._waiting.stop()
-        if self._pipeline is not None:
+        if self._pipeline is None:
+            self._waiting.stop()
+        else:  # what is in flight may go on to wait, until the pipeline says that it is enough
             self._pipeline.stop()
         # A consumer's close can hang for ever (librdkafka); what is not committed is adopted.
         timer = threading.Timer(self._shutdown_timeout_s + _CLOSE_GRACE_S, os._exit, (FAILED,))

@@ -35,8 +35,8 @@ class Waiting:
         self._troubles: dict[int, str] = {}
         """By thread, why Redis cannot be used."""
         self._since = 0.0
-        self._said: str | None = None
-        self._say_at = 0.0
+        self._say_at: dict[str, float] = {}
+        """By reason, when it is to be said again: several threads may meet several in turn."""
 
     def stop(self) -> None:
         """End every wait, now and from now on, with StoppedError."""
@@ -83,9 +83,9 @@ class Waiting:
             if not self._troubles:
                 self._since = now
             self._troubles[get_ident()] = reason
-            is_due = reason != self._said or now >= self._say_at
+            is_due = now >= self._say_at.get(reason, 0.0) and not self._stopped.is_set()
             if is_due:
-                self._said, self._say_at = reason, now + _SAY_EVERY_S
+                self._say_at[reason] = now + _SAY_EVERY_S
             waited_s = now - self._since
         if is_due:
             logger.warning(
@@ -98,7 +98,7 @@ class Waiting:
             self._troubles.pop(get_ident(), None)
             is_over = not self._troubles
             if is_over:
-                self._said = None
+                self._say_at.clear()
             waited_s = time.monotonic() - self._since
         if is_over and not self._stopped.is_set():
             logger.info("Redis can be used again", extra={"seconds": round(waited_s)})

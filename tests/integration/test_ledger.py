@@ -2,9 +2,10 @@
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from redis import exceptions
 
 from streamer.ledger import keys
 from streamer.ledger.campaigns import CampaignProbe
@@ -438,3 +439,22 @@ def _departure(limiter: Limiter, account: str, rate: float = 10.0) -> Departure:
     departure = limiter.depart(account, rate)
     assert departure is not None
     return departure
+
+
+def test_a_slot_is_listed_before_it_is_used_whatever_fails_between(
+    make_redis: Callable[[], Redis], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect(RedisSettings(url=make_redis().url))
+    limiter = Limiter(client, Epoch.establish(client, ()))
+
+    def lost(*args: object) -> int:
+        raise exceptions.ConnectionError("the reply was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "sadd", lost)
+        with pytest.raises(exceptions.ConnectionError):
+            limiter.take("default", 10)
+    assert isinstance(limiter.take("default", 10), Slot)
+    # What is listed and not there was lost; what is not listed would be taken for new.
+    assert client.sismember(keys.EPOCH_SLOTS, keys.account_epoch("default"))
+    client.close()

@@ -1,6 +1,7 @@
 """The main job on a Redis Cluster: each script and each pipeline touches one slot, or is split."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -11,7 +12,11 @@ from typer.testing import CliRunner
 from streamer.cli import app
 from streamer.ledger import keys
 from streamer.ledger.claims import claim_place
+from streamer.ledger.connection import UNREACHABLE, Client, RefusedError, connect
+from streamer.ledger.holds import Holds
 from streamer.sandbox import Faults, SandboxProcess
+from streamer.settings import Redis as RedisSettings
+from streamer.stack import Redis as ServerOfItsOwn
 from tests.kit.redis_cluster import ClusterNode, start_cluster, stop_cluster
 from tests.kit.world import World, wait_until
 
@@ -113,3 +118,40 @@ def test_a_node_that_alone_forgot_stops_the_workers(
     with world.worker():
         world.await_endings(100)
     assert sandbox.stats().accepted == 100
+
+
+def test_a_cluster_says_what_passes_and_what_does_not(
+    tmp_path: Path, make_redis: Callable[[], ServerOfItsOwn]
+) -> None:
+    (node,) = start_cluster(tmp_path, 1)
+    settings = RedisSettings(url=node.url, cluster=True)
+    try:
+        client = connect(settings)
+        holds = Holds(client)
+        assert holds.read(["default"])
+        node.kill()
+        for ask in (
+            lambda: holds.read(["default"]),
+            lambda: client.get("x"),
+            partial(connect, settings),
+        ):
+            with pytest.raises(UNREACHABLE):
+                ask()
+        node.start()
+        wait_until(lambda: _answers(client), 20, "it is there again")
+        client.config_set("requirepass", "secret")
+        with pytest.raises(RefusedError, match=r"redis\.url"):
+            connect(settings)
+        client.close()
+    finally:
+        stop_cluster([node])
+    with pytest.raises(RefusedError, match=r"redis\.cluster"):
+        connect(RedisSettings(url=make_redis().url, cluster=True))
+
+
+def _answers(client: Client) -> bool:
+    try:
+        client.get("x")
+    except UNREACHABLE:
+        return False
+    return True

@@ -189,6 +189,36 @@ def test_a_stop_hands_over_what_is_in_flight(world: World, number: signal.Signal
     assert world.words() == {("sent", None): 1000}
 
 
+def test_a_stop_finishes_what_is_in_flight(world: World) -> None:
+    world.produce((world.event(n) for n in range(100)), partition=0)
+    world.sandbox.order(Faults(outage="unavailable"))
+    worker = _run(world)
+    wait_until(lambda: world.sandbox.stats().calls >= 2, 30, "it tries")
+    worker.signal(signal.SIGTERM)
+    wait_until(lambda: "no more records are taken" in worker.words(), 10, "it stops")
+    world.sandbox.calm()
+    assert worker.wait() == 0, worker.words()
+    assert world.words() == {("sent", None): 100}
+
+
+def test_a_worker_goes_on_while_redis_says_not_now(
+    make_world: Callable[..., World], make_redis: Callable[[], Redis]
+) -> None:
+    redis, port = make_redis(), free_port()
+    world = make_world(redis=redis)
+    worker = world.start_worker(0, STREAMER_METRICS__PORT=str(port))
+    wait_until(lambda: _get(port, "/readyz")[0] == 200, 30, "the worker is ready")
+    world.redis.config_set("min-replicas-to-write", 1)
+    world.produce(world.event(n) for n in range(10))
+    wait_until(lambda: "NOREPLICAS" in _get(port, "/readyz")[1], 10, "it says what it waits for")
+    assert _get(port, "/healthz")[0] == 200
+    world.redis.config_set("min-replicas-to-write", 0)
+    world.await_endings(10)
+    wait_until(lambda: _get(port, "/readyz")[0] == 200, 10, "the worker is ready again")
+    assert worker.stop() == 0, worker.words()
+    world.judge()
+
+
 def test_logs_have_no_address_and_no_secret(world: World) -> None:
     world.sandbox.order(Faults(error_before_percent=50, refused=frozenset({"user3@example.com"})))
     world.produce(world.event(n) for n in range(300))

@@ -6,9 +6,9 @@ from contextlib import suppress
 from threading import Thread
 
 import pytest
-from redis import exceptions
+from redis import Redis, exceptions
 
-from streamer.ledger.connection import UNREACHABLE, RefusedError, connect
+from streamer.ledger.connection import UNREACHABLE, RefusedError, connect, warm
 from streamer.settings import Redis as RedisSettings
 
 Answering = Callable[[str], str]
@@ -50,10 +50,12 @@ def answering() -> Iterator[Answering]:
         "CLUSTERDOWN The cluster is down",
         "ERR Error running script (call to f_1): @user_script:3: OOM command not allowed",
         "ERR max number of clients reached",
+        "ERR max number of clients + cluster connections reached",
         "LOADING Redis is loading the dataset in memory",
         "MASTERDOWN Link with MASTER is down",
         "MISCONF Redis is configured to save RDB snapshots",
         "NOREPLICAS Not enough good replicas to write.",
+        "NOSCRIPT No matching script. Please use EVAL.",
         "OOM command not allowed when used memory > 'maxmemory'.",
         "READONLY You can't write against a read only replica.",
         "TRYAGAIN Multiple keys request during rehashing of slot",
@@ -108,3 +110,26 @@ def test_a_cluster_of_which_no_node_answers_is_waited_for() -> None:
         url = f"redis://127.0.0.1:{taken.getsockname()[1]}/0"
     with pytest.raises(UNREACHABLE):
         connect(RedisSettings(url=url, cluster=True))
+
+
+def test_connections_opened_before_one_that_fails_are_given_back(
+    answering: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect(RedisSettings(url=answering("ERR none")), 3)
+    assert isinstance(client, Redis)
+    pool = client.connection_pool
+    opened: list[object] = []
+
+    def open_two() -> object:
+        if len(opened) == 2:
+            raise exceptions.ConnectionError("refused")
+        opened.append(type(pool).get_connection(pool))
+        return opened[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "get_connection", open_two)
+        with pytest.raises(UNREACHABLE):
+            warm(client, 3)
+    assert len(opened) == 2
+    warm(client, 3)
+    client.close()

@@ -69,3 +69,16 @@ def test_what_waiting_does_not_mend_is_raised() -> None:
 
 def _refuse() -> None:
     raise exceptions.ResponseError("WRONGTYPE")
+
+
+def test_reasons_that_take_turns_are_said_once_each(caplog: pytest.LogCaptureFixture) -> None:
+    waiting = Waiting()
+    calls = iter([exceptions.ConnectionError("gone"), exceptions.TimeoutError("frozen")] * 2)
+
+    def call() -> None:
+        error = next(calls, None)
+        if error is not None:
+            raise error
+
+    waiting.for_redis(call)
+    assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 2
