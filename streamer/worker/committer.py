@@ -270,6 +270,8 @@ class Committer:
         except KafkaException as exception:
             delivered(exception.args[0], None)
             raise
+        except BufferError:  # the client's queue is full: what is in it has to go first
+            raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from None
 
     def _delivered(self, record: Record, error: KafkaError | None, message: Message | None) -> None:
         """Called by the client for what was not delivered, and for nothing else."""
