@@ -36,7 +36,7 @@ from streamer.model.reasons import Status
 from streamer.progress.fold import CampaignKey
 from streamer.progress.kafka import (
     LATEST,
-    CommittedQuestion,
+    GroupOffsets,
     OffsetsQuestion,
     partitions_of,
 )
@@ -189,7 +189,7 @@ class GroupLag:
     def __init__(self, settings: Settings, admin: AdminClient) -> None:
         topic = settings.topics.recipients
         self._admin = admin
-        self._group = settings.kafka.group_id
+        self._committed = GroupOffsets(settings, settings.kafka.group_id)
         numbers = partitions_of(admin, [topic]).get(topic, [])
         self._partitions = [(topic, number) for number in numbers]
 
@@ -197,9 +197,10 @@ class GroupLag:
         """None while Kafka does not answer."""
         try:
             ends = OffsetsQuestion(self._admin, self._partitions, LATEST)
-            committed = CommittedQuestion(self._admin, self._group, self._partitions).answer()
+            committed = self._committed.read(self._partitions)
             return sum(
-                max(0, end - committed.get(place, 0)) for place, end in ends.answer().items()
+                max(0, end - (committed[place].offset if place in committed else 0))
+                for place, end in ends.answer().items()
             )
         except KafkaException:
             return None

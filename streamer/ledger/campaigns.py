@@ -153,10 +153,22 @@ def load_message(client: Client, organization: str, campaign_id: str) -> tuple[s
 
 def state(client: Client, organization: str, campaign_id: str) -> CampaignState | None:
     """The campaign's state; None if nobody defined it or set its state."""
-    fields = ("state", "start_at")
-    key = keys.campaign(organization, campaign_id)
-    found, start_at = cast(list[bytes | None], client.hmget(key, fields))
-    return None if found is None else _standing(found, start_at).state
+    (found,) = states(client, [(organization, campaign_id)])
+    return found
+
+
+def states(client: Client, names: Sequence[tuple[str, str]]) -> list[CampaignState | None]:
+    """The states of campaigns, by organization and id; in one round trip for many."""
+    found: list[CampaignState | None] = []
+    for start in range(0, len(names), _AT_ONCE):
+        pipeline = client.pipeline(transaction=False)
+        for organization, campaign_id in names[start : start + _AT_ONCE]:
+            pipeline.hmget(keys.campaign(organization, campaign_id), ("state", "start_at"))
+        found += [
+            None if state is None else _standing(state, start_at).state
+            for state, start_at in pipeline.execute()
+        ]
+    return found
 
 
 def paused_for(client: Client, organization: str, campaign_id: str) -> str | None:

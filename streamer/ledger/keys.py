@@ -56,6 +56,11 @@ def relay_lease(group: str) -> str:
     return f"streamer:relay:{group}:lease"
 
 
+def relay_positions(group: str) -> str:
+    """Hash: by topic id and partition, how far a group's relay has moved the parked topic."""
+    return f"streamer:relay:{group}:positions"
+
+
 def progress_lease(group: str) -> str:
     """Who projects for a group at the moment."""
     return f"streamer:progress:{group}:lease"

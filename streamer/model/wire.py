@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from streamer.model.encoding import to_json
+from streamer.model.parking import Scope
 from streamer.model.record import Coordinates, DeadLetter, Headers, Outcome, Parked, Record
 
 SOURCE_TOPIC = "streamer-source-topic"
@@ -16,10 +17,12 @@ PARKED_FOR = "streamer-parked-for"
 """Of a parked record: what it waits for, as `account default` or `campaign acme/spring-26`."""
 PARKED_UNTIL = "streamer-parked-until"
 """Of a parked record: when it is tried again at the latest, in ms since 1970, decimal text."""
+PARKED_AT = "streamer-parked-at"
+"""Of a record that left a place in the parked topic: that place, as `PARTITION/OFFSET`."""
 REASON = "streamer-reason"
 DETAIL = "streamer-detail"
 _BATCH_ID = re.compile(rb"[0-9a-f]{24}")
-_OURS = {SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, PARKED_FOR, PARKED_UNTIL}
+_OURS = {SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, PARKED_FOR, PARKED_UNTIL, PARKED_AT}
 
 
 def outcome_value(record: Record, outcome: Outcome) -> bytes:
@@ -63,6 +66,30 @@ def parked_headers(record: Record, parked: Parked) -> Headers:
     if parked.until_ms is not None:
         headers.append((PARKED_UNTIL, str(parked.until_ms).encode()))
     return headers
+
+
+def read_parked(words: dict[str, str]) -> Parked:
+    """What a parked record waits for, by its headers as text."""
+    until = words.get(PARKED_UNTIL, "")
+    scope = Scope.read(words.get(PARKED_FOR, ""))
+    return Parked(scope, int(until) if until.isascii() and until.isdecimal() else None)
+
+
+def moved_headers(headers: Headers, partition: int, offset: int, *, back: bool) -> Headers:
+    """The headers of a parked record that leaves its place: back to the input, or to another."""
+    dropped = (PARKED_FOR, PARKED_UNTIL, PARKED_AT) if back else (PARKED_AT,)
+    kept = [header for header in headers if header[0] not in dropped]
+    return [*kept, (PARKED_AT, f"{partition}/{offset}".encode())]
+
+
+def left_place(words: dict[str, str]) -> tuple[int, int] | None:
+    """The partition and the offset in the parked topic that a record left; None if it left none."""
+    partition, _, offset = words.get(PARKED_AT, "").partition("/")
+    if not (partition.isascii() and partition.isdecimal() and len(partition) < 10):
+        return None
+    if not (offset.isascii() and offset.isdecimal() and len(offset) < 20):
+        return None
+    return int(partition), int(offset)
 
 
 def split_headers(headers: Headers | None) -> tuple[Headers | None, dict[str, str]]:

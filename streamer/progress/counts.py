@@ -97,7 +97,8 @@ def read_counts(fields: Mapping[str, str]) -> Counts:
                 endings[str(word), name.removeprefix(prefix)] = int(value)
     return Counts(
         received=int(fields.get(RECEIVED, 0)),
-        parked=int(fields.get(PARKED, 0)),
+        # Who came back may be read before it was parked.
+        parked=max(0, int(fields.get(PARKED, 0))),
         endings=endings,
         first=fields.get(FIRST),
         last=fields.get(LAST),

@@ -5,7 +5,7 @@ adds the same.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -14,9 +14,10 @@ from typing import NamedTuple, Protocol
 import orjson
 from pydantic_core import from_json
 
+from streamer.model import marks
 from streamer.model.reasons import Status
 from streamer.model.record import Carrier, header_list
-from streamer.model.wire import REASON, SOURCE_TOPIC
+from streamer.model.wire import REASON, left_place, split_headers
 from streamer.progress.counts import DEAD, PARKED, RECEIVED, ended_word
 
 _ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
@@ -25,14 +26,12 @@ _REASON = re.compile(r"[a-z_]{1,64}\Z")
 
 
 class Cursor(StrEnum):
-    """A way of reading a topic. The parked topic is read twice: once as records come, once as
-    they leave."""
+    """What is read of a topic."""
 
     OUTCOMES = "outcomes"
     DEAD_LETTERS = "dead_letters"
     RECIPIENTS = "recipients"
     PARKED = "parked"
-    LEFT = "left"
 
 
 class Place(NamedTuple):
@@ -100,24 +99,36 @@ class Share:
 
 
 Shares = dict[CampaignKey, Share]
+Words = tuple[tuple[str, int], ...]
+
+_FROM_THE_START: Mapping[int, int] = {}
 
 
-def fold(cursor: Cursor, records: Iterable[RecordLike]) -> Shares:
-    """What the records add to each campaign that they name."""
-    if cursor is Cursor.OUTCOMES:
+def fold(
+    place: Place, records: Iterable[RecordLike], parked_from: Mapping[int, int] = _FROM_THE_START
+) -> Shares:
+    """What the records add to each campaign that they name.
+
+    Args:
+        place: where they stand.
+        parked_from: by partition of the parked topic, from which offset on its records are
+            counted; 0 if it is not here. Who stood before it and leaves was never counted.
+    """
+    if place.cursor is Cursor.OUTCOMES:
         return _fold_outcomes(records)
-    word_of, count = _WORDS[cursor]
+    words_of = _WORDS[place.cursor]
     shares: Shares = {}
     for record in records:
-        word = word_of(record)
-        key = None if word is None else named_campaign(record.value())
-        if word is None or key is None:
+        words = words_of(record, place, parked_from)
+        key = named_campaign(record.value()) if words else None
+        if key is None:
             continue
         offset = record.offset() or 0
         share = shares.get(key)
         if share is None:
             share = shares[key] = Share(offset, offset + 1)
-        share.add(word, count, offset + 1)
+        for word, count in words:
+            share.add(word, count, offset + 1)
     return shares
 
 
@@ -195,31 +206,49 @@ def _key(organization: str, campaign_id: str) -> CampaignKey | None:
     return None
 
 
-def _received(record: RecordLike) -> str | None:
-    """None for a record that came back from the parked topic: it was received before."""
-    return None if SOURCE_TOPIC in _headers(record) else RECEIVED
+def _received(record: RecordLike, place: Place, parked_from: Mapping[int, int]) -> Words:
+    """A record that came back from the parked topic was received before, and is parked no more.
+
+    It is one if it says that it stood in this topic first: so the worker takes it.
+    """
+    headers = header_list(record)
+    if not headers:
+        return _RECEIVED
+    _, words = split_headers(headers)
+    first = marks.source(words)
+    is_new = first is None or first.topic != place.topic
+    return (*(_RECEIVED if is_new else ()), *_left(words, parked_from))
 
 
-def _dead(record: RecordLike) -> str:
-    reason = _headers(record).get(REASON)
+def _parked(record: RecordLike, place: Place, parked_from: Mapping[int, int]) -> Words:
+    """One that was only moved within the topic left its old place."""
+    del place
+    _, words = split_headers(header_list(record))
+    left = _left(words, parked_from)
+    return () if left else _PARKED
+
+
+def _left(words: dict[str, str], parked_from: Mapping[int, int]) -> Words:
+    left = left_place(words)
+    if left is None:
+        return ()
+    partition, offset = left
+    return _UNPARKED if offset >= parked_from.get(partition, 0) else ()
+
+
+def _dead(record: RecordLike, place: Place, parked_from: Mapping[int, int]) -> Words:
+    del place, parked_from
+    reason = dict(header_list(record) or ()).get(REASON)
     text = reason.decode("ascii", "replace") if isinstance(reason, bytes) else ""
-    return ended_word(DEAD, text if _REASON.match(text) else None)
+    return ((ended_word(DEAD, text if _REASON.match(text) else None), 1),)
 
 
-def _parked(record: RecordLike) -> str:
-    del record
-    return PARKED
-
-
-def _headers(record: RecordLike) -> dict[str, str | bytes | None]:
-    """The headers by name, of several of one name the last: ours are behind the record's own."""
-    return dict(header_list(record) or ())
-
-
+_RECEIVED: Words = ((RECEIVED, 1),)
+_PARKED: Words = ((PARKED, 1),)
+_UNPARKED: Words = ((PARKED, -1),)
 _STATUSES = frozenset(status.value for status in Status)
-_WORDS: dict[Cursor, tuple[Callable[[RecordLike], str | None], int]] = {
-    Cursor.RECIPIENTS: (_received, 1),
-    Cursor.DEAD_LETTERS: (_dead, 1),
-    Cursor.PARKED: (_parked, 1),
-    Cursor.LEFT: (_parked, -1),
+_WORDS: dict[Cursor, Callable[[RecordLike, Place, Mapping[int, int]], Words]] = {
+    Cursor.RECIPIENTS: _received,
+    Cursor.DEAD_LETTERS: _dead,
+    Cursor.PARKED: _parked,
 }

@@ -3,18 +3,14 @@
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 
-from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
-    IsolationLevel,
-    KafkaException,
-    TopicPartition,
-)
+from confluent_kafka import Consumer, IsolationLevel, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
     AdminClient,
     ListOffsetsResultInfo,
     OffsetSpec,
 )
 
+from streamer.logs import client_logger
 from streamer.settings import Settings
 
 Properties = dict[str, str | int | float | bool]
@@ -96,38 +92,47 @@ class OffsetsQuestion:
         }
 
 
-class CommittedQuestion:
-    """The committed offsets of a group, asked for in the background."""
+class GroupOffsets:
+    """Asks for a group's committed offsets, through a consumer that does not join it.
 
-    def __init__(self, admin: AdminClient, group: str, partitions: Iterable[Partition]) -> None:
-        asked = [TopicPartition(*partition) for partition in partitions]
-        self._futures: Mapping[str, Future[ConsumerGroupTopicPartitions]] = (
-            admin.list_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(group, asked)], request_timeout=_REQUEST_S
-            )
-            if asked
-            else {}
+    An `AdminClient` can be asked too, and then ends the process with a segmentation fault if the
+    group's coordinator has just moved (librdkafka 2.16).
+    """
+
+    def __init__(self, settings: Settings, group: str) -> None:
+        self._consumer = Consumer(
+            {
+                **client_config(settings),
+                "group.id": group,
+                # Offsets of a transaction that is open do not count yet, and are not waited for.
+                "isolation.level": "read_uncommitted",
+            },
+            logger=client_logger("progress"),
         )
 
-    @property
-    def is_answered(self) -> bool:
-        """Whether `answer` answers at once."""
-        return all(future.done() for future in self._futures.values())
-
-    def answer(self) -> Offsets:
-        """The offsets of the partitions that have one; waits for them.
+    def read(self, partitions: Iterable[Partition]) -> dict[Partition, TopicPartition]:
+        """The offsets, with their metadata, of the partitions that have one.
 
         Raises:
             KafkaException: they cannot be had.
         """
-        found: Offsets = {}
-        for future in self._futures.values():
-            for each in future.result().topic_partitions or ():
-                if each.error is not None:
-                    raise KafkaException(each.error)
-                if each.offset >= 0:
-                    found[each.topic, each.partition] = each.offset
-        return found
+        asked = [TopicPartition(*partition) for partition in partitions]
+        found = self._consumer.committed(asked, _REQUEST_S) if asked else []
+        return {(each.topic, each.partition): each for each in found if each.offset >= 0}
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._consumer.close()
+
+
+def topic_id(admin: AdminClient, topic: str) -> str:
+    """The topic's id: one that is created again under its name has another.
+
+    Raises:
+        KafkaException: Kafka cannot be reached, or there is no such topic.
+    """
+    (future,) = admin.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_S).values()
+    return str(future.result().topic_id)
 
 
 def partitions_of(admin: AdminClient, topics: Iterable[str]) -> dict[str, list[int]]:

@@ -1,8 +1,8 @@
 """The fold with its guard: chunks of records become counts, once and only once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from streamer.progress.fold import Chunk, Place, fold
+from streamer.progress.fold import Chunk, Place, RecordLike, Shares, fold
 from streamer.progress.store import Positions, Store, Update
 
 
@@ -16,6 +16,8 @@ class Projection:
     def __init__(self, store: Store, positions: Positions) -> None:
         self._store = store
         self._generation = positions.generation
+        self.parked_from: dict[int, int] = {}
+        """From where on the parked topic is counted, by partition; set before it is read."""
 
     def add(self, chunks: Mapping[Place, Chunk]) -> None:
         """Add chunks, each read without a gap from a position that this store gave, or from the
@@ -28,7 +30,7 @@ class Projection:
         updates = [
             Update(place, key, share)
             for place, chunk in chunks.items()
-            for key, share in fold(place.cursor, chunk.records).items()
+            for key, share in self._fold(place, chunk.records).items()
         ]
         while updates:
             counted = self._store.apply(self._generation, updates)
@@ -39,8 +41,10 @@ class Projection:
             ]
         self._store.advance(self._generation, {place: chunk.end for place, chunk in chunks.items()})
 
-    @staticmethod
-    def _rest(update: Update, chunk: Chunk, offset: int) -> Update:
+    def _rest(self, update: Update, chunk: Chunk, offset: int) -> Update:
         """The share of the records that are not counted yet: somebody was in their midst."""
         rest = [record for record in chunk.records if (record.offset() or 0) >= offset]
-        return update._replace(share=fold(update.place.cursor, rest)[update.key])
+        return update._replace(share=self._fold(update.place, rest)[update.key])
+
+    def _fold(self, place: Place, records: Iterable[RecordLike]) -> Shares:
+        return fold(place, records, self.parked_from)

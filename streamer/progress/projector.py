@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 
 from confluent_kafka import KafkaException
@@ -11,15 +11,21 @@ from confluent_kafka.admin import AdminClient
 from redis.exceptions import RedisClusterException, RedisError
 
 from streamer.ledger import keys
-from streamer.ledger.connection import connect
+from streamer.ledger.connection import Client, connect
 from streamer.ledger.lease import Lease
+from streamer.ledger.relayed import Relayed
 from streamer.logs import client_logger
 from streamer.progress.arrivals import Arrivals, ProjectionError, arrival_places
-from streamer.progress.departures import Departures
 from streamer.progress.fold import Cursor, Place
 from streamer.progress.gauges import Gauges
 from streamer.progress.judge import Ends, Judge
-from streamer.progress.kafka import EARLIEST, OffsetsQuestion, client_config, partitions_of
+from streamer.progress.kafka import (
+    EARLIEST,
+    OffsetsQuestion,
+    client_config,
+    partitions_of,
+    topic_id,
+)
 from streamer.progress.projection import Projection
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Due, Positions, StaleGenerationError, Store
@@ -106,7 +112,7 @@ class Projector:
         lack what this one counted last.
         """
         with ExitStack() as stack:
-            session = _Session(self._settings, self._store, self._store.open())
+            session = _Session(self._settings, self._client, self._store, self._store.open())
             stack.callback(session.close)
             judge = Judge(self._store, self._reporter, self._summaries, session.admin)
             session.look_for_partitions()
@@ -163,7 +169,7 @@ class Projector:
 class _Session:
     """Reading and counting from the positions that Redis had when it began."""
 
-    def __init__(self, settings: Settings, store: Store, stored: Positions) -> None:
+    def __init__(self, settings: Settings, client: Client, store: Store, stored: Positions) -> None:
         topics = settings.topics
         self.generation = stored.generation
         self.admin = AdminClient(client_config(settings), logger=client_logger("progress"))
@@ -176,7 +182,9 @@ class _Session:
         self._stored = stored.offsets
         self._projection = Projection(store, stored)
         self._arrivals = Arrivals(settings)
-        self._departures = Departures(settings, self.admin)
+        self._store = store
+        self._client = client
+        self._group = settings.kafka.group_id
         self._look_at = 0.0
 
     @property
@@ -197,36 +205,53 @@ class _Session:
                 "a topic is not there, so it is not counted; create it: streamer topics create",
                 extra={"topic": topic},
             )
-        places = arrival_places(self._cursors, partitions)
-        self._warn_of_gaps(places)
-        self._arrivals.start({place: self._stored.get(place, 0) for place in places})
-        left = [place._replace(cursor=Cursor.LEFT) for place in places if _is_parked(place)]
-        self._departures.start({place: self._stored.get(place, 0) for place in left})
+        places = arrival_places(self._cursors, partitions) - self.positions.keys()
+        by_partition = {(place.topic, place.partition): place for place in places}
+        answer = OffsetsQuestion(self.admin, by_partition, EARLIEST).answer()
+        beginnings = {by_partition[partition]: offset for partition, offset in answer.items()}
+        starts = {place: self._stored.get(place, 0) for place in places} | self._begin(
+            {place: at for place, at in beginnings.items() if place.cursor is Cursor.PARKED}
+        )
+        _warn_of_gaps(starts, beginnings)
+        self._arrivals.start(starts)
 
-    def _warn_of_gaps(self, places: Iterable[Place]) -> None:
-        """Say what retention cut before it was counted: nobody can count it any more."""
-        new = {(p.topic, p.partition): p for p in places if p not in self.positions}
-        for partition, beginning in OffsetsQuestion(self.admin, new, EARLIEST).answer().items():
-            position = self._stored.get(new[partition], 0)
-            if 0 < position < beginning:
-                topic, number = partition
-                logger.warning(
-                    "records were deleted before they were counted: the counts fall short",
-                    extra={"topic": topic, "partition": number, "offsets": beginning - position},
-                )
+    def _begin(self, beginnings: Mapping[Place, int]) -> dict[Place, int]:
+        """From where on places of the parked topic are read.
+
+        A generation counts those that are parked when it begins, and later: who stood before
+        these has left, and may be deleted at any time.
+        """
+        if not beginnings:
+            return {}
+        topic = next(iter(beginnings)).topic
+        relayed = Relayed(self._client, self._group, topic_id(self.admin, topic)).read()
+        wanted = {
+            place: max(at, relayed[place.partition].base if place.partition in relayed else 0)
+            for place, at in beginnings.items()
+        }
+        began = self._store.begin(self.generation, wanted)
+        self._projection.parked_from |= {place.partition: at for place, at in began.items()}
+        return {place: max(at, self._stored.get(place, 0)) for place, at in began.items()}
 
     def step(self) -> None:
         """Count what came since; waits a moment if nothing did."""
         if time.monotonic() >= self._look_at:
             self.look_for_partitions()
-        arrived = self._arrivals.read()
-        self._projection.add(arrived)
-        self._projection.add(self._departures.read(self._arrivals.positions))
+        self._projection.add(self._arrivals.read())
 
     def close(self) -> None:
         self._arrivals.close()
-        self._departures.close()
 
 
-def _is_parked(place: Place) -> bool:
-    return place.cursor is Cursor.PARKED
+def _warn_of_gaps(starts: Mapping[Place, int], beginnings: Mapping[Place, int]) -> None:
+    """Say what retention cut before it was counted: nobody can count it any more."""
+    for place, beginning in beginnings.items():
+        if 0 < starts[place] < beginning:
+            logger.warning(
+                "records were deleted before they were counted: the counts fall short",
+                extra={
+                    "topic": place.topic,
+                    "partition": place.partition,
+                    "offsets": beginning - starts[place],
+                },
+            )

@@ -30,6 +30,9 @@ from streamer.progress.fold import CampaignKey, Cursor, Place, Share
 
 GENERATION = "generation"
 
+_BEGAN = "began:"
+_CURSORS = frozenset(cursor.value for cursor in Cursor)
+
 
 class StaleGenerationError(RuntimeError):
     """The projection began anew, or is another group's by now: read the positions again."""
@@ -92,8 +95,29 @@ class Store:
         """The positions; `anew`: of a new generation, which has read nothing."""
         flat = self._run("open", [keys.progress_positions(self._group)], ["1" if anew else "0"])
         fields = _pairs(flat)
-        generation = fields.pop(GENERATION)
-        return Positions(generation, {_place(name): int(at) for name, at in fields.items()})
+        return Positions(fields[GENERATION], _offsets(fields))
+
+    def positions(self) -> Mapping[Place, int] | None:
+        """How far the present generation has read; None if nothing was ever counted."""
+        found = self._client.hgetall(keys.progress_positions(self._group))
+        fields = {
+            name.decode(): at.decode() for name, at in cast(dict[bytes, bytes], found).items()
+        }
+        return _offsets(fields) if GENERATION in fields else None
+
+    def begin(self, generation: str, offsets: Mapping[Place, int]) -> dict[Place, int]:
+        """Say from where on places are counted in this generation; answers what was said first.
+
+        Raises:
+            StaleGenerationError: see there.
+        """
+        arguments: list[str | int] = [generation]
+        for place, offset in offsets.items():
+            arguments += (_BEGAN + _name(place), offset)
+        answer = self._run("begin", [keys.progress_positions(self._group)], arguments)
+        if not answer:
+            raise StaleGenerationError("the positions are of another generation")
+        return dict(zip(offsets, map(int, cast(list[bytes], answer)), strict=True))
 
     def current_generation(self) -> str | None:
         """The generation whose counts are worth something; None if nothing was ever counted."""
@@ -124,7 +148,7 @@ class Store:
                 keys.progress_due(key.organization),
                 keys.progress_campaigns(key.organization),
                 generation,
-                f"at:{place.cursor}:{place.topic}:{place.partition}",
+                f"at:{_name(place)}",
                 share.start,
                 share.end,
                 key.campaign_id,
@@ -151,7 +175,7 @@ class Store:
             return
         arguments: list[str | int] = [generation]
         for place, offset in offsets.items():
-            arguments += (f"{place.cursor}:{place.topic}:{place.partition}", offset)
+            arguments += (_name(place), offset)
         if not self._run("advance", [keys.progress_positions(self._group)], arguments):
             raise StaleGenerationError("the positions are of another generation")
 
@@ -304,9 +328,19 @@ def _judged_keys(key: CampaignKey) -> list[str]:
     return [keys.campaign(*key), keys.progress_due(key.organization)]
 
 
-def _place(name: str) -> Place:
-    cursor, topic, partition = name.split(":")
-    return Place(Cursor(cursor), topic, int(partition))
+def _name(place: Place) -> str:
+    return f"{place.cursor}:{place.topic}:{place.partition}"
+
+
+def _offsets(fields: Mapping[str, str]) -> dict[Place, int]:
+    """The positions in the hash; what else stands there is left out."""
+    found: dict[Place, int] = {}
+    for name, offset in fields.items():
+        cursor, _, rest = name.partition(":")
+        if cursor in _CURSORS:
+            topic, _, partition = rest.partition(":")
+            found[Place(Cursor(cursor), topic, int(partition))] = int(offset)
+    return found
 
 
 def _look(answer: object) -> Look:

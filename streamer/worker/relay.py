@@ -1,49 +1,73 @@
 """The way back: parked records return to the input when what they wait for has come.
 
-One worker of the cluster at a time does this, in a thread of its own with a consumer and a
-producer of its own. It reads the parked topic ahead, without committing, and notes what the
-records there wait for. When some of that has come it makes a pass: it starts at the committed
-offsets and ends at the end that the topic has at that moment. Each record is written to the input
-again, with the coordinates of its first stand, or, if it has to wait on, to the topic's own tail;
-in one transaction with the offsets. All relays share one transactional id: a new one fences the
-one before, should that still be at it.
+One worker of the cluster at a time does this, in a thread of its own with consumers and a
+producer of its own. It reads the parked topic ahead, and notes what the records wait for and
+where they stand. When that has come for some, it reads these again and writes them to the input,
+with the coordinates of their first stand, in one transaction with a note of who left: the offset
+before which nobody is left, and in its metadata who left behind it. The others stay where they
+are. All relays share one transactional id: a new one fences the one before, should that still be
+at it.
+
+Where the note becomes too long, or most of what is read by a new relay has left, the others are
+moved to the topic's tail. What nobody needs any more is deleted.
 """
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from threading import Thread
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from streamer import metrics
+from streamer.flow.gone import Gone, Span
+from streamer.flow.waitlist import Waitlist
 from streamer.ledger import keys
 from streamer.ledger.connection import UNREACHABLE, Client
 from streamer.ledger.lease import Lease
+from streamer.ledger.relayed import Relayed
 from streamer.logs import client_logger
-from streamer.model import marks
-from streamer.model.parking import Scope
-from streamer.model.record import header_list
-from streamer.model.wire import PARKED_FOR, PARKED_UNTIL
+from streamer.model.record import Parked
+from streamer.model.wire import moved_headers
+from streamer.progress.fold import Cursor, Place
+from streamer.progress.kafka import client_config, topic_id
+from streamer.progress.store import Store
 from streamer.settings import Settings
-from streamer.worker import kafka
 from streamer.worker.committer import fencing_producer
+from streamer.worker.parked import Copy, ParkedReader, Seen, read_copy
 from streamer.worker.scopes import Scopes
 from streamer.worker.waiting import StoppedError, Waiting
 
 logger = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 0.5
 _AWAIT_TURN_S = 1.0
-_CHUNK = 1_000
-_POLL_S = 0.2
+_HOPELESS_S = 30.0
+_LOOK_EVERY_S = 0.5
+_PARTITIONS_EVERY_S = 30.0
+# The broker forgets offsets of a group without members some time after they were committed.
+_RENEW_EVERY_S = 600.0
+_CUT_EVERY_S = 60.0
+# Of all that is free, so many offsets are read before it is looked what else has become free.
+_TURN = 20_000
+# Of one transaction. Were each of them alone, to say so takes five bytes at most.
+_CHUNK = 500
+_CHUNK_BYTES = 4_000_000
+# A broker's `offset.metadata.max.bytes` is 4,096; a chunk adds 3,200 at most.
+_MOST_TEXT = 3_600
+# Offsets behind the base, of those that left, that a new relay reads in vain.
+_MOST_WASTE = 10_000
 _CALL_TIMEOUT_S = 10.0
 _OFFSETS_TIMEOUT_S = 20.0
 
 
+class RelayError(RuntimeError):
+    """Nothing can be brought back; the message says why."""
+
+
 def group_id(settings: Settings) -> str:
-    """The consumer group of the relay: what its offsets are past is parked no more."""
+    """The consumer group of the relay: its offsets say who has left the parked topic."""
     return f"{settings.kafka.group_id}.relay"
 
 
@@ -54,6 +78,7 @@ class Relay:
         self, settings: Settings, client: Client, scopes: Scopes, waiting: Waiting
     ) -> None:
         self._settings = settings
+        self._client = client
         self._scopes = scopes
         self._waiting = waiting
         self._lease = Lease(client, keys.relay_lease(settings.kafka.group_id))
@@ -84,184 +109,331 @@ class Relay:
             except KafkaException as exception:
                 logger.warning("the relay starts again", extra={"error": exception.args[0].str()})
                 time.sleep(_AWAIT_TURN_S)
+            except RelayError as error:
+                logger.error("parked records do not come back", extra={"cause": str(error)})
+                with suppress(StoppedError):
+                    self._waiting.sleep(_HOPELESS_S)
 
     def _be_relay(self) -> None:
-        session = _Session(self._settings, self._scopes)
+        session = Session(self._settings, self._client, self._scopes)
         logger.debug("this worker brings parked records back")
         try:
-            next_look = 0.0
             while self._lease.hold():
-                session.look_ahead()
-                if time.monotonic() >= next_look:
-                    if session.something_may_return():
-                        for _ in session.make_pass():
-                            self._waiting.sleep(0)
-                            if not self._lease.hold():
-                                return
-                    next_look = time.monotonic() + _LOOK_EVERY_S
+                for _ in session.step():
+                    self._waiting.sleep(0)
+                    if not self._lease.hold():
+                        return
                 self._waiting.sleep(0)
         finally:
             session.close()
 
 
-class _Session:
-    """One relay's turn: its consumer, its producer, and what it has seen of the parked topic."""
+class Session:
+    """One relay's turn, and what it knows of the parked topic.
 
-    def __init__(self, settings: Settings, scopes: Scopes) -> None:
+    Raises:
+        KafkaException: Kafka cannot be used.
+        RelayError: see there.
+        redis.exceptions.RedisError: Redis cannot be used.
+    """
+
+    def __init__(self, settings: Settings, client: Client, scopes: Scopes) -> None:
         self._topics = settings.topics
         self._scopes = scopes
-        relay = settings.model_copy(
+        self._store = Store(client, settings.kafka.group_id)
+        self._settings = settings.model_copy(
             update={
                 "kafka": settings.kafka.model_copy(update={"group_id": group_id(settings)}),
                 "worker": settings.worker.model_copy(update={"id": "relay"}),
             }
         )
-        self._producer: Producer = fencing_producer(relay)
-        self._consumer = Consumer(
-            {**kafka.consumer_config(relay), "enable.partition.eof": True},
-            logger=client_logger("relay"),
-        )
-        self._waiting_for: dict[Scope, int | None] = {}
+        self._inputs = 0
+        self._gone: dict[int, Gone] = {}
+        self._empty: dict[int, Gone] = {}
+        """Where there never was a record: between two that are, as transactions leave it."""
+        self._waitlist = Waitlist()
+        self._cut: dict[int, int] = {}
+        now = time.monotonic()
+        self._look_at = self._renew_at = now
+        self._partitions_at, self._cut_at = now + _PARTITIONS_EVERY_S, now + _CUT_EVERY_S
+        # Before the offsets are read: it ends what the relay before this one left open.
+        self._producer: Producer = fencing_producer(self._settings)
+        self._admin = AdminClient(client_config(self._settings), logger=client_logger("relay"))
+        self._ahead = ParkedReader(self._settings)
+        self._back = ParkedReader(self._settings)
         try:
-            metadata = self._consumer.list_topics(timeout=_CALL_TIMEOUT_S)
-            self._inputs = len(metadata.topics[self._topics.recipients].partitions)
-            self._partitions = [*metadata.topics[self._topics.parked].partitions]
-            self._start_over()
+            name = topic_id(self._admin, self._topics.parked)
+            self._relayed = Relayed(client, settings.kafka.group_id, name)
+            self._look_for_partitions()
         except BaseException:
             self.close()
             raise
 
+    def step(self) -> Iterator[None]:
+        """Go on; yields after each transaction, where it may be left.
+
+        What it raises is what the class raises.
+        """
+        self.look_ahead()
+        now = time.monotonic()
+        if now >= self._look_at:
+            free = self._scopes.free(self._waitlist.waits)
+            if free:
+                yield from self.bring_back(free)
+            for partition in self._ahead.ended & self._gone.keys():
+                if self._is_wasteful(partition):
+                    yield from self._move_all(partition, free)
+            # Not while some of them are still there to be brought back.
+            self._look_at = now if free else now + _LOOK_EVERY_S
+        self._keep_up(now)
+
     def look_ahead(self) -> None:
         """Read on, and note what the records wait for."""
-        for message in self._consumer.consume(_CHUNK, _POLL_S):
-            if not _is_end(message):
-                self._note(message)
+        for seen in self._ahead.read():
+            if seen.start < seen.offset:
+                self._empty[seen.partition].add(seen.start, seen.offset)
+            if seen.message is None or seen.offset in self._gone[seen.partition]:
+                continue
+            copy = read_copy(seen)
+            if copy is None:
+                logger.error(
+                    "a record in the parked topic is not streamer's, it is passed over",
+                    extra={"partition": seen.partition, "offset": seen.offset},
+                )
+                self._leave(self._gone[seen.partition], seen)
+            else:
+                self._waitlist.note(copy.wait, seen.partition, seen.offset)
 
-    def something_may_return(self) -> bool:
-        """Whether a pass would bring any record back."""
-        return self._scopes.any_free(self._waiting_for)
-
-    def make_pass(self) -> Iterator[None]:
-        """Move every record that is parked now; yields after each transaction."""
-        ends = {partition: self._end(partition) for partition in self._partitions}
-        started, returned, kept = time.monotonic(), 0, 0
-        self._waiting_for.clear()
-        self._start_over()
-        open_partitions = {partition for partition, end in ends.items() if end > 0}
-        while open_partitions:
-            chunk: list[Message] = []
-            for message in self._consumer.consume(_CHUNK, _POLL_S):
-                partition, offset = message.partition(), message.offset()
-                if partition is None or offset is None:
-                    continue
-                if _is_end(message):
-                    open_partitions.discard(partition)
-                elif offset >= ends[partition]:
-                    open_partitions.discard(partition)
-                    self._note(message)
-                else:
-                    chunk.append(message)
-                    if offset == ends[partition] - 1:
-                        open_partitions.discard(partition)
-            if chunk:
-                back = self._move(chunk)
-                returned += back
-                kept += len(chunk) - back
+    def bring_back(self, free: Collection[Parked]) -> Iterator[None]:
+        """Bring the first records back that wait for these; yields after each transaction."""
+        started, returned = time.monotonic(), 0
+        taken = self._waitlist.take(free, _TURN)
+        spans = {
+            partition: [
+                Span(max(start, self._gone[partition].base), end)
+                for start, end in spans
+                if end > self._gone[partition].base
+            ]
+            for partition, spans in taken.spans.items()
+        }
+        found = (
+            copy
+            for copy in self._copies(self._back, spans)
+            if copy.offset < taken.limits.get((copy.wait, copy.partition), 0)
+        )
+        for chunk in _chunks(found):
+            for partition in self._crowded(chunk):
+                yield from self._move_all(partition, free)
+            left = [copy for copy in chunk if copy.offset not in self._gone[copy.partition]]
+            self._move(left, free)
+            returned += len(chunk)
             yield
         logger.info(
-            "parked records were looked through",
+            "parked records came back",
+            extra={"records": returned, "seconds": round(time.monotonic() - started, 1)},
+        )
+
+    def close(self) -> None:
+        """Let go of the consumers; an open transaction ends with the next relay's start."""
+        self._ahead.close()
+        self._back.close()
+
+    # Moving
+
+    def _copies(self, reader: ParkedReader, spans: dict[int, list[Span]]) -> Iterator[Copy]:
+        """The records in the spans that are parked still."""
+        for seen in reader.read_spans(spans):
+            if seen.offset not in self._gone[seen.partition]:
+                copy = read_copy(seen)
+                if copy is not None:
+                    yield copy
+
+    def _move_all(self, partition: int, free: Collection[Parked]) -> Iterator[None]:
+        """Move all records of a partition: those that wait on to its tail, in their order."""
+        started, moved = time.monotonic(), 0
+        while partition not in self._ahead.ended:  # or those behind would overtake the others
+            self.look_ahead()
+            yield
+        span = Span(self._gone[partition].base, self._ahead.positions[partition])
+        reader = ParkedReader(self._settings)
+        try:
+            for chunk in _chunks(self._copies(reader, {partition: [span]})):
+                self._move(chunk, free)
+                moved += len(chunk)
+                yield
+        finally:
+            reader.close()
+        logger.info(
+            "parked records were moved together",
             extra={
-                "returned": returned,
-                "kept": kept,
+                "partition": partition,
+                "records": moved,
                 "seconds": round(time.monotonic() - started, 1),
             },
         )
 
-    def close(self) -> None:
-        """Let go of the consumer; an open transaction ends with the next relay's start."""
-        self._consumer.close()
-
-    def _end(self, partition: int) -> int:
-        """Where a partition ends, as the last fetch saw it: to ask takes as long as a fetch waits.
-        What came since is looked at when it is read."""
-        asked = TopicPartition(self._topics.parked, partition)
-        _, end = self._consumer.get_watermark_offsets(asked, cached=True)
-        if end < 0:
-            _, end = self._consumer.get_watermark_offsets(asked, _CALL_TIMEOUT_S)
-        return end
-
-    def _start_over(self) -> None:
-        """Read from the committed offsets on."""
-        bare = [TopicPartition(self._topics.parked, partition) for partition in self._partitions]
-        committed = self._consumer.committed(bare, _OFFSETS_TIMEOUT_S)
-        self._consumer.assign(committed)
-
-    def _note(self, message: Message) -> None:
-        scope, until = _waits_for(marks.words(header_list(message) or []))
-        known = self._waiting_for.get(scope, until)
-        self._waiting_for[scope] = until if known is None or until is None else min(known, until)
-
-    def _move(self, messages: list[Message]) -> int:
-        """Write records back, or to the tail, and commit; returns how many went back."""
+    def _move(self, copies: list[Copy], free: Collection[Parked]) -> None:
+        """Write records to the input, or to the tail if they are not free, in one transaction
+        with the note of who left."""
+        if not copies:
+            return
         producer, back = self._producer, 0
-        offsets: dict[int, int] = {}
         producer.begin_transaction()
         try:
-            for message in messages:
-                headers = header_list(message) or []
-                words = marks.words(headers)
-                scope, until = _waits_for(words)
-                partition, offset = message.partition() or 0, message.offset() or 0
-                offsets[partition] = offset + 1
-                if self._scopes.is_free(scope, until):
-                    back += 1
-                    # Where it first stood: the records of a partition stay in their order.
-                    first = marks.source(words)
-                    home = partition if first is None else first.partition
-                    producer.produce(
-                        self._topics.recipients,
-                        message.value(),
-                        message.key(),
-                        partition=home % self._inputs,
-                        headers=[h for h in headers if h[0] not in (PARKED_FOR, PARKED_UNTIL)],
-                    )
-                else:
-                    producer.produce(
-                        self._topics.parked,
-                        message.value(),
-                        message.key(),
-                        partition=partition,
-                        headers=headers,
-                    )
-            producer.send_offsets_to_transaction(
-                [TopicPartition(self._topics.parked, p, o) for p, o in offsets.items()],
-                self._consumer.consumer_group_metadata(),
-                _CALL_TIMEOUT_S,
-            )
-            producer.commit_transaction(_CALL_TIMEOUT_S)
+            for copy in copies:
+                is_back = copy.wait in free
+                back += is_back
+                # Where it first stood: the records of a partition stay in their order.
+                producer.produce(
+                    self._topics.recipients if is_back else self._topics.parked,
+                    copy.value,
+                    copy.key,
+                    partition=copy.home % self._inputs if is_back else copy.partition,
+                    headers=moved_headers(copy.headers, copy.partition, copy.offset, back=is_back),
+                )
+            self._commit(self._without(copies))
         except KafkaException as exception:
             if not exception.args[0].fatal():
                 producer.abort_transaction(_CALL_TIMEOUT_S)
             raise
         metrics.RETURNED.inc(back)
-        return back
+
+    def _commit(self, gone: dict[int, Gone]) -> None:
+        """End a transaction with what has then left partitions."""
+        self._producer.send_offsets_to_transaction(
+            [TopicPartition(self._topics.parked, p, g.base, g.text()) for p, g in gone.items()],
+            self._ahead.consumer.consumer_group_metadata(),
+            _CALL_TIMEOUT_S,
+        )
+        self._producer.commit_transaction(_CALL_TIMEOUT_S)
+        self._gone |= gone
+        self._relayed.keep(gone)
+
+    def _without(self, copies: Iterable[Copy]) -> dict[int, Gone]:
+        """What has left their partitions when these have."""
+        gone: dict[int, Gone] = {}
+        for copy in copies:
+            if copy.partition not in gone:
+                gone[copy.partition] = self._gone[copy.partition].copy()
+            self._leave(gone[copy.partition], copy)
+        return gone
+
+    def _leave(self, gone: Gone, left: Copy | Seen) -> None:
+        gone.add(left.offset, left.offset + 1)
+        before = self._empty[left.partition].span_of(left.offset - 1)
+        if before is not None:
+            gone.add(*before)
+
+    def _crowded(self, copies: list[Copy]) -> list[int]:
+        """The partitions of which it takes too many words to say who left, when these have."""
+        return [p for p, gone in self._without(copies).items() if len(gone.text()) > _MOST_TEXT]
+
+    def _is_wasteful(self, partition: int) -> bool:
+        """Whether most of what a new relay would read has left."""
+        gone = self._gone[partition]
+        others = self._ahead.positions[partition] - gone.base - gone.scattered
+        return gone.scattered > max(_MOST_WASTE, 2 * others)
+
+    # Keeping up
+
+    def _keep_up(self, now: float) -> None:
+        if now >= self._partitions_at:
+            self._partitions_at = now + _PARTITIONS_EVERY_S
+            self._look_for_partitions()
+        if now >= self._renew_at:
+            self._renew_at = now + _RENEW_EVERY_S
+            self._renew()
+        if now >= self._cut_at:
+            self._cut_at = now + _CUT_EVERY_S
+            self._delete_before()
+
+    def _look_for_partitions(self) -> None:
+        """Read partitions that are not read yet, of the parked topic and of the input."""
+        # Asked for all topics, as a question for one by its name might create it; by both, as
+        # each has to know of a new partition before it reads or writes there.
+        found = self._ahead.consumer.list_topics(timeout=_CALL_TIMEOUT_S).topics
+        self._producer.list_topics(timeout=_CALL_TIMEOUT_S)
+        for name in (self._topics.recipients, self._topics.parked):
+            if name not in found:
+                raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, name))
+        self._inputs = len(found[self._topics.recipients].partitions)
+        new = sorted(found[self._topics.parked].partitions.keys() - self._gone.keys())
+        if not new:
+            return
+        gone = self._read_gone(new)
+        self._gone |= gone
+        self._empty |= {partition: Gone() for partition in new}
+        self._ahead.start({partition: each.base for partition, each in gone.items()})
+
+    def _read_gone(self, partitions: list[int]) -> dict[int, Gone]:
+        """Who left partitions, as the broker knows it, and the ledger where that knows more."""
+        asked = [TopicPartition(self._topics.parked, partition) for partition in partitions]
+        gone: dict[int, Gone] = {}
+        try:
+            known = self._relayed.read()
+            for each in self._ahead.consumer.committed(asked, _OFFSETS_TIMEOUT_S):
+                here = Gone.read(max(0, each.offset), each.metadata)
+                both = here.union(known.get(each.partition, here))
+                if both != here:
+                    logger.warning(
+                        "the broker forgot who left the parked topic, the ledger did not",
+                        extra={"partition": each.partition, "offset": both.base},
+                    )
+                gone[each.partition] = both
+                _, end = self._ahead.consumer.get_watermark_offsets(
+                    TopicPartition(self._topics.parked, each.partition), _CALL_TIMEOUT_S
+                )
+                if both.base > end:
+                    raise RelayError(
+                        f"{self._topics.parked}/{each.partition} ends at {end}, though its records "
+                        f"up to {both.base} came back: the broker lost some of its records"
+                    )
+        except ValueError as error:
+            raise RelayError(f"who left the parked topic cannot be read: {error}") from None
+        return gone
+
+    def _renew(self) -> None:
+        """Commit the offsets again, or the broker forgets them."""
+        gone = {p: each for p, each in self._gone.items() if each != Gone()}
+        if gone:
+            self._producer.begin_transaction()
+            self._commit(gone)
+
+    def _delete_before(self) -> None:
+        """Delete the records before which nobody is left, unless they are still to be counted."""
+        wanted: dict[int, int] = {}
+        positions = self._store.positions()
+        for partition, gone in self._gone.items():
+            place = Place(Cursor.PARKED, self._topics.parked, partition)
+            end = gone.base if positions is None else min(gone.base, positions.get(place, 0))
+            if end > self._cut.get(partition, 0):
+                wanted[partition] = end
+        if not wanted:
+            return
+        asked = [TopicPartition(self._topics.parked, p, end) for p, end in wanted.items()]
+        try:
+            for future in self._admin.delete_records(
+                asked, request_timeout=_CALL_TIMEOUT_S
+            ).values():
+                future.result()
+        except KafkaException as exception:
+            logger.warning(
+                "records that left the parked topic could not be deleted",
+                extra={"error": exception.args[0].str()},
+            )
+        else:
+            self._cut |= wanted
 
 
-def _is_end(message: Message) -> bool:
-    """Whether it says that a partition has no more now.
-
-    Raises:
-        KafkaException: it says that something is wrong.
-    """
-    error = message.error()
-    if error is None:
-        return False
-    if error.code() == KafkaError._PARTITION_EOF:
-        return True
-    raise KafkaException(error)
-
-
-def _waits_for(words: dict[str, str]) -> tuple[Scope, int | None]:
-    until = words.get(PARKED_UNTIL, "")
-    scope = Scope.read(words.get(PARKED_FOR, ""))
-    return scope, int(until) if until.isascii() and until.isdecimal() else None
+def _chunks(copies: Iterable[Copy]) -> Iterator[list[Copy]]:
+    """Copies for one transaction each."""
+    chunk: list[Copy] = []
+    size = 0
+    for copy in copies:
+        chunk.append(copy)
+        size += len(copy.value or b"")
+        if len(chunk) >= _CHUNK or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

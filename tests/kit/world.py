@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPa
 from confluent_kafka.admin import AdminClient
 
 from streamer import topics
+from streamer.flow.gone import Gone
 from streamer.ledger import keys
 from streamer.ledger.connection import connect
 from streamer.model.record import Coordinates, Headers, header_list
@@ -257,11 +258,11 @@ class World:
     def parked(self) -> list[Coordinates]:
         """Where the records that are parked now stood first."""
         committed = self.committed_offsets(f"{self.name}.relay", self.topics.parked)
-        gone = {p.partition: p.offset for p in committed if p.offset >= 0}
+        gone = {p.partition: Gone.read(p.offset, p.metadata) for p in committed if p.offset >= 0}
         return [
             read_dead_letter(_headers(message)).source
             for message in self._read(self.topics.parked)
-            if (message.offset() or 0) >= gone.get(message.partition() or 0, 0)
+            if (message.offset() or 0) not in gone.get(message.partition() or 0, ())
         ]
 
     def returned(self) -> Counter[int]:
@@ -271,6 +272,14 @@ class World:
             for message in self._read(self.topics.recipients)
             if any(name == SOURCE_TOPIC for name, _ in _headers(message))
         )
+
+    def returned_from(self) -> list[Coordinates]:
+        """Where the records that came back stood first; of one partition in their order."""
+        return [
+            read_dead_letter(_headers(message)).source
+            for message in self._read(self.topics.recipients)
+            if any(name == SOURCE_TOPIC for name, _ in _headers(message))
+        ]
 
     def ever_parked(self) -> int:
         """How many records were parked until now, one that came back and went again twice."""

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -21,8 +20,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 
 from streamer.cli.common import KafkaTrouble, client_config, fail
 from streamer.cli.meter import meter
+from streamer.flow.gone import Gone
 from streamer.model.marks import words
 from streamer.model.record import Coordinates, Headers, header_list
+from streamer.progress.kafka import GroupOffsets
 from streamer.settings import Settings
 from streamer.worker.kafka import consumer_config
 
@@ -71,6 +72,7 @@ class Reader:
 
     def __init__(self, settings: Settings, trouble: KafkaTrouble) -> None:
         self.trouble = trouble
+        self._settings = settings
         self._consumer = Consumer(
             {
                 **consumer_config(settings),
@@ -149,14 +151,20 @@ class Reader:
                 count += len(batch)
                 show(total - sum(span.end - span.start for span in left.values()), count)
 
-    def committed(self, topic: str, partitions: Iterable[int], group: str) -> dict[int, int]:
-        """The group's committed offsets, of the partitions that have one."""
-        asked = [TopicPartition(topic, partition) for partition in partitions]
-        (future,) = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, asked)], request_timeout=_TIMEOUT_S
-        ).values()
-        found = future.result().topic_partitions or []
-        return {each.partition: each.offset for each in found if each.offset >= 0}
+    def left(self, topic: str, partitions: Iterable[int], group: str) -> dict[int, Gone]:
+        """Who has left the partitions of the parked topic, by the offsets of the relay's group.
+
+        Raises:
+            ReadError: another version wrote them.
+        """
+        offsets = GroupOffsets(self._settings, group)
+        try:
+            found = offsets.read((topic, partition) for partition in partitions)
+            return {p: Gone.read(each.offset, each.metadata) for (_, p), each in found.items()}
+        except ValueError as error:
+            raise ReadError(f"the offsets of group {group}: {error}") from None
+        finally:
+            offsets.close()
 
     def _batches(self, topic: str, left: dict[int, Span]) -> Iterator[list[Stored]]:
         """Read what is left; each span loses its beginning, and goes when nothing is left of it."""

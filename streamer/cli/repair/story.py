@@ -138,7 +138,7 @@ class Story:
 
     def _parked(self, reader: Reader, topic: str, group: str) -> Iterator[Event]:
         spans = reader.spans(topic)
-        relayed = reader.committed(topic, (span.partition for span in spans), group)
+        left = reader.left(topic, (span.partition for span in spans), group)
         for stored in self._mine(reader.read(topic, spans, topic)):
             words = stored.words
             _, partition, offset = stored.coordinates
@@ -146,7 +146,7 @@ class Story:
             facts: dict[str, JsonValue] = {
                 "parked_for": words.get(PARKED_FOR),
                 "parked_until_ms": int(until) if until.isdecimal() else None,
-                "is_waiting": offset >= relayed.get(partition, 0),
+                "is_waiting": offset not in left.get(partition, ()),
             }
             source = marks.source(words) or stored.coordinates
             yield _event(Kind.PARKED, stored, source, facts)

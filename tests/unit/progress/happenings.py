@@ -133,7 +133,7 @@ def counted(written: Written) -> dict[CampaignKey, Counter[str]]:
     """What one fold over everything says."""
     counts: dict[CampaignKey, Counter[str]] = {}
     for place, records in written.items():
-        for key, share in fold(place.cursor, records).items():
+        for key, share in fold(place, records).items():
             counts.setdefault(key, Counter()).update(share.increments)
     return counts
 

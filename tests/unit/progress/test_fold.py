@@ -5,15 +5,20 @@ import pytest
 
 from streamer.model.event import DeadEventError, parse
 from streamer.model.record import Headers
-from streamer.progress.fold import CampaignKey, Cursor, fold, named_campaign
+from streamer.model.wire import PARKED_AT, SOURCE_TOPIC
+from streamer.progress.fold import CampaignKey, Cursor, Place, fold, named_campaign
 from tests.unit.progress.records import RETURNED, Record, dead_letter, event, named, outcome
 
+OUTCOMES = Place(Cursor.OUTCOMES, "o", 0)
+INPUT = Place(Cursor.RECIPIENTS, "t", 0)
+DEAD = Place(Cursor.DEAD_LETTERS, "d", 0)
+PARKED = Place(Cursor.PARKED, "p", 0)
 SPRING, AUTUMN = CampaignKey("acme", "spring"), CampaignKey("acme", "autumn")
 
 
 def test_outcomes_are_counted_by_status_and_reason() -> None:
     shares = fold(
-        Cursor.OUTCOMES,
+        OUTCOMES,
         [
             outcome(3, second=5),
             outcome(4, "skipped", "suppressed", second=9),
@@ -45,8 +50,8 @@ def test_outcomes_are_counted_by_status_and_reason() -> None:
     ],
 )
 def test_what_names_no_campaign_counts_for_none(value: bytes | None) -> None:
-    for cursor in Cursor:
-        assert fold(cursor, [Record(0, value)]) == {}
+    for place in (OUTCOMES, INPUT, DEAD, PARKED):
+        assert fold(place, [Record(0, value)]) == {}
 
 
 @pytest.mark.parametrize(
@@ -55,21 +60,21 @@ def test_what_names_no_campaign_counts_for_none(value: bytes | None) -> None:
 )
 def test_an_outcome_of_no_known_form_is_left_out(field: str, value: object) -> None:
     read = orjson.loads(outcome(0).body or b"")
-    assert fold(Cursor.OUTCOMES, [Record(0, orjson.dumps({**read, field: value}))]) == {}
+    assert fold(OUTCOMES, [Record(0, orjson.dumps({**read, field: value}))]) == {}
 
 
 def test_a_time_of_another_form_is_left_out() -> None:
     read = orjson.loads(outcome(0).body or b"")
     for time in ("2026-11-24", None, 5, "2026-11-24T03:40:00.123+01:00"):
         body = orjson.dumps({**read, "occurred_at": time})
-        share = fold(Cursor.OUTCOMES, [Record(0, body)])[SPRING]
+        share = fold(OUTCOMES, [Record(0, body)])[SPRING]
         assert (share.first, share.last, share.increments) == (None, None, {"sent:": 1})
 
 
 def test_a_record_that_returned_was_received_before() -> None:
     replayed: Headers = [("streamer-replay-of", b"1")]
     shares = fold(
-        Cursor.RECIPIENTS,
+        INPUT,
         [event(0), event(1, head=RETURNED), event(2, head=replayed), event(3, "autumn")],
     )
     assert shares[SPRING].increments == {"received": 2}
@@ -79,13 +84,32 @@ def test_a_record_that_returned_was_received_before() -> None:
 
 def test_dead_letters_are_counted_by_reason() -> None:
     records = [dead_letter(0, "invalid_event"), Record(1, named(1)), dead_letter(2, "No Word")]
-    share = fold(Cursor.DEAD_LETTERS, records)[SPRING]
+    share = fold(DEAD, records)[SPRING]
     assert share.increments == {"dead:invalid_event": 1, "dead:": 2}
 
 
+def test_who_says_to_have_stood_in_another_topic_is_received() -> None:
+    """The worker takes the source headers of its own topic alone."""
+    elsewhere: Headers = [(SOURCE_TOPIC, b"other"), *RETURNED[1:]]
+    incomplete: Headers = RETURNED[:2]
+    heads = (RETURNED, elsewhere, incomplete)
+    share = fold(INPUT, [event(at, head=head) for at, head in enumerate(heads)])[SPRING]
+    assert share.increments == {"received": 2}
+
+
 def test_who_is_parked_comes_and_leaves() -> None:
-    assert fold(Cursor.PARKED, [event(0), event(1)])[SPRING].increments == {"parked": 2}
-    assert fold(Cursor.LEFT, [event(0)])[SPRING].increments == {"parked": -1}
+    assert fold(PARKED, [event(0), event(1)])[SPRING].increments == {"parked": 2}
+    back: Headers = [*RETURNED, (PARKED_AT, b"3/70")]
+    assert fold(INPUT, [event(0, head=back)])[SPRING].increments == {"parked": -1}
+    # It goes from one place in the topic to another.
+    assert fold(PARKED, [event(0, head=back)]) == {}
+
+
+def test_who_was_not_counted_when_it_came_is_not_counted_when_it_leaves() -> None:
+    back: Headers = [*RETURNED, (PARKED_AT, b"3/70")]
+    records = [event(0, head=back), event(1, head=[*RETURNED, (PARKED_AT, b"3/71")])]
+    assert fold(INPUT, records, {3: 71, 0: 99})[SPRING].increments == {"parked": -1}
+    assert fold(PARKED, records, {3: 71})[SPRING].increments == {"parked": 1}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,332 @@
+"""The way back from the parked topic, step by step: who comes back, once, whatever is forgotten."""
+
+import random
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+
+import orjson
+import pytest
+from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
+    AdminClient,
+    NewPartitions,
+)
+
+from streamer.flow.gone import Gone
+from streamer.model.parking import Scope
+from streamer.model.record import Coordinates, Parked, Record
+from streamer.model.wire import parked_headers
+from streamer.progress.fold import Cursor, Place
+from streamer.progress.store import Store
+from streamer.settings import Kafka, Settings
+from streamer.worker import relay
+from streamer.worker.relay import RelayError, Session
+from streamer.worker.scopes import Scopes
+from tests.kit.raw import produce_raw
+from tests.kit.world import World, wait_until
+
+SPRING, AUTUMN = (Parked(Scope.of_campaign("acme", name)) for name in ("spring", "autumn"))
+
+
+class Gate(Scopes):
+    """Scopes of which the test says which are free."""
+
+    def __init__(self) -> None:
+        self.open: set[Parked] = set()
+
+    def free(self, waits: Collection[Parked]) -> set[Parked]:
+        return self.open & set(waits)
+
+
+class Depot:
+    """A world with parked records, and relays that bring them back."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.gate = Gate()
+        self.settings = Settings(
+            kafka=Kafka(bootstrap_servers=world.bootstrap_servers, group_id=world.name),
+            topics=world.topics,
+        )
+        self.admin = AdminClient({"bootstrap.servers": world.bootstrap_servers})
+        self.store = Store(world.redis, world.name)
+        self.connect()
+        self._sessions: list[Session] = []
+        self._offsets: Counter[int] = Counter()
+
+    def connect(self) -> None:
+        """Begin to write: it is known then which partitions there are."""
+        self._producer = Producer(
+            {
+                "bootstrap.servers": self.world.bootstrap_servers,
+                "transactional.id": self.world.name,
+                "log_level": 0,
+            }
+        )
+        self._producer.init_transactions(30)
+
+    def park(self, waits: Iterable[Parked], partition: int = 0) -> list[Coordinates]:
+        """Park a record for each in one transaction; returns where they stood first."""
+        stood = []
+        self._producer.begin_transaction()
+        for wait in waits:
+            first = Coordinates(self.world.topics.recipients, partition, self._offsets[partition])
+            self._offsets[partition] += 1
+            record = Record(first, None, orjson.dumps({"n": first.offset}), [("own", b"1")], 0.0)
+            self._producer.produce(
+                self.world.topics.parked,
+                record.value,
+                b"key",
+                partition=partition,
+                headers=parked_headers(record, wait),
+            )
+            stood.append(first)
+        self._producer.commit_transaction(30)
+        return stood
+
+    def relay(self) -> Session:
+        """A relay that takes the place of the one before."""
+        before = len(self._sessions)
+        wait_until(self._start, 30, "the relay starts")
+        return self._sessions[before]
+
+    def _start(self) -> bool:
+        try:
+            self._sessions.append(Session(self.settings, self.world.redis, self.gate))
+        except KafkaException:
+            # A broker that was just started has no coordinator at once; a worker tries again.
+            return False
+        return True
+
+    def work(self, session: Session, returned: int) -> None:
+        """Let it work until so many have come back in all, and nobody else does."""
+        wait_until(lambda: self.step(session) and self.count() >= returned, 30, "they come back")
+        for _ in range(3):
+            self.step(session)
+        assert self.count() == returned
+
+    def read(self, session: Session) -> None:
+        """Let it read the parked topic to its end."""
+        wait_until(
+            lambda: self.step(session) and len(session._ahead.ended) == len(session._gone),
+            30,
+            "it is read to the end",
+        )
+
+    def step(self, session: Session) -> bool:
+        """Let it go on, whatever the time is."""
+        session._look_at = 0.0
+        for _ in session.step():
+            pass
+        return True
+
+    def count(self) -> int:
+        """How many records came back."""
+        return self.world.returned().total()
+
+    def returned(self) -> list[Coordinates]:
+        """Where those that came back first stood, as they stand in the input."""
+        return self.world.returned_from()
+
+    def end(self, partition: int = 0) -> int:
+        """Where a partition of the parked topic ends."""
+        return self._watermarks(partition)[1]
+
+    def beginning(self, partition: int = 0) -> int:
+        """Where it begins."""
+        return self._watermarks(partition)[0]
+
+    def _watermarks(self, partition: int) -> tuple[int, int]:
+        asked = TopicPartition(self.world.topics.parked, partition)
+        low, high = self._sessions[-1]._ahead.consumer.get_watermark_offsets(asked, 10)
+        return low, high
+
+    def forget_offsets(self) -> None:
+        """What the broker does to offsets that nobody commits again."""
+        (future,) = self.admin.delete_consumer_groups([f"{self.world.name}.relay"]).values()
+        future.result()
+
+    def close(self) -> None:
+        for session in self._sessions:
+            session.close()
+
+
+@pytest.fixture
+def depot(world: World) -> Iterator[Depot]:
+    made = Depot(world)
+    yield made
+    made.close()
+
+
+def test_who_waits_on_stays_where_it_is(depot: Depot) -> None:
+    """Returns of a few do not write the others anew, and another relay knows who left."""
+    stood = depot.park(([SPRING] * 40 + [AUTUMN]) * 50)
+    session = depot.relay()
+    depot.read(session)
+    end = depot.end()
+    depot.gate.open = {AUTUMN}
+    depot.work(session, 50)
+    # Behind what was there is nothing but what marks the end of the transaction.
+    assert depot.end() == end
+    assert sorted(depot.returned()) == stood[40::41]
+    assert len(depot.world.parked()) == 2_000
+    depot.gate.open = {SPRING}
+    depot.work(depot.relay(), 2_050)
+    assert sorted(depot.returned()) == stood
+    assert depot.world.parked() == []
+    spring = [first.offset for first in depot.returned() if first.offset % 41 != 40]
+    assert spring == sorted(spring)
+
+
+def test_nobody_comes_back_twice_where_the_broker_forgot(depot: Depot) -> None:
+    stood = depot.park([SPRING, AUTUMN] * 20) + depot.park([SPRING, AUTUMN] * 20, 1)
+    depot.gate.open = {AUTUMN}
+    depot.work(depot.relay(), 40)
+    depot.forget_offsets()
+    assert len(depot.world.parked()) == 80
+    session = depot.relay()
+    depot.work(session, 40)
+    assert len(depot.world.parked()) == 40  # they are committed again
+    depot.gate.open = {SPRING}
+    depot.work(session, 80)
+    assert sorted(depot.returned()) == sorted(stood)
+
+
+def test_offsets_are_committed_again_before_they_expire(depot: Depot) -> None:
+    depot.park([SPRING] * 5)
+    session = depot.relay()
+    depot.gate.open = {SPRING}
+    depot.work(session, 5)
+    depot.forget_offsets()
+    session._renew_at = 0.0
+    depot.work(session, 5)
+    assert depot.world.parked() == []
+
+
+def test_a_ledger_that_lacks_the_last_offsets_is_no_harm(depot: Depot) -> None:
+    """It is written behind them: a relay may die between."""
+    depot.park([SPRING] * 5)
+    depot.gate.open = {SPRING}
+    session = depot.relay()
+    session._relayed.keep = lambda gone: None  # type: ignore[method-assign]
+    depot.work(session, 5)
+    depot.work(depot.relay(), 5)
+    depot.forget_offsets()
+    depot.work(depot.relay(), 5)
+
+
+def test_a_relay_whose_turn_is_over_moves_nobody(depot: Depot) -> None:
+    stood = depot.park([SPRING] * 10)
+    old = depot.relay()
+    depot.read(old)
+    new = depot.relay()
+    depot.gate.open = {SPRING}
+    with pytest.raises(KafkaException):
+        for _ in old.bring_back({SPRING}):
+            pass
+    depot.work(new, 10)
+    assert sorted(depot.returned()) == stood
+
+
+def test_those_that_wait_are_moved_together_where_too_many_left_between(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "_MOST_TEXT", 60)
+    monkeypatch.setattr(relay, "_CHUNK", 20)
+    dice = random.Random(0)
+    waits = [dice.choice([AUTUMN, SPRING, SPRING]) for _ in range(700)]
+    stood = depot.park(waits)
+    autumn = [first for first, wait in zip(stood, waits, strict=True) if wait == AUTUMN]
+    session = depot.relay()
+    depot.gate.open = {AUTUMN}
+    depot.work(session, len(autumn))
+    assert depot.returned() == autumn
+    assert session._gone[0].base > 0
+    assert len(depot.world.parked()) == len(stood) - len(autumn)
+    depot.gate.open = {SPRING}
+    depot.work(depot.relay(), len(stood))
+    spring = [first for first in stood if first not in set(autumn)]
+    assert depot.returned() == autumn + spring
+    assert session._gone[0] != Gone()
+
+
+def test_those_that_wait_are_moved_together_where_most_left(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "_MOST_WASTE", 50)
+    stood = depot.park([SPRING] + [AUTUMN] * 60)
+    session = depot.relay()
+    depot.gate.open = {AUTUMN}
+    depot.work(session, 60)
+    wait_until(lambda: depot.step(session) and session._gone[0].base > 60, 10, "it is moved")
+    assert depot.world.parked() == stood[:1]
+    assert session._gone[0].spans == []
+    depot.gate.open = {SPRING}
+    depot.work(depot.relay(), 61)
+
+
+def test_who_left_is_deleted_once_it_was_counted(depot: Depot) -> None:
+    depot.park([SPRING] * 20)
+    depot.park([AUTUMN] * 5)
+    session = depot.relay()
+    depot.gate.open = {SPRING}
+    depot.work(session, 20)
+    place = Place(Cursor.PARKED, depot.world.topics.parked, 0)
+
+    def cut() -> int:
+        session._cut_at = 0.0
+        depot.step(session)
+        return depot.beginning()
+
+    generation = depot.store.open().generation
+    assert cut() == 0  # nobody has counted yet
+    depot.store.advance(generation, {place: 7})
+    assert cut() == 7
+    depot.store.advance(generation, {place: 1_000})
+    assert cut() == 20
+    depot.gate.open = {AUTUMN}
+    depot.work(depot.relay(), 25)
+
+
+def test_partitions_that_come_later_are_read_and_written(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "_PARTITIONS_EVERY_S", 0.0)
+    depot.park([SPRING])
+    session = depot.relay()
+    depot.gate.open = {SPRING}
+    depot.work(session, 1)
+    new = [NewPartitions(t, 6) for t in (depot.world.topics.parked, depot.world.topics.recipients)]
+    for future in depot.admin.create_partitions(new).values():
+        future.result()
+
+    def is_parked() -> bool:
+        try:
+            return bool(depot.park([SPRING], 5))
+        except KafkaException:  # not all brokers know of it yet
+            depot.connect()
+            return False
+
+    wait_until(is_parked, 30, "a record is parked in the new one")
+    depot.work(session, 2)
+    assert depot.world.returned() == {0: 1, 5: 1}
+
+
+def test_what_streamer_did_not_park_is_passed_over(depot: Depot) -> None:
+    servers, topic = depot.world.bootstrap_servers, depot.world.topics.parked
+    produce_raw(servers, topic, b"{}", [(b"\xff\xfe", b"1"), (b"streamer-parked-for", b"x")])
+    produce_raw(servers, topic, b"{}", [])
+    stood = [first for partition in range(4) for first in depot.park([SPRING], partition)]
+    session = depot.relay()
+    depot.gate.open = {SPRING}
+    depot.work(session, 4)
+    assert sorted(depot.returned()) == sorted(stood)
+
+
+def test_a_topic_that_lost_records_is_not_brought_back(depot: Depot) -> None:
+    """What is written to it now would be taken for what came back long ago."""
+    depot.park([SPRING])
+    session = depot.relay()
+    session._relayed.keep({0: Gone(1_000)})
+    with pytest.raises(RelayError, match=r"ends at 2, though its records up to 1000 came back"):
+        depot.relay()
