@@ -3,8 +3,12 @@
 import secrets
 from collections.abc import Iterator
 
-from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
+    AdminClient,
+    ConfigResource,
+    ResourceType,
+)
 
 from streamer import topics
 from streamer.cli.checks.finding import Finding, failed, ok, warning
@@ -16,6 +20,9 @@ from streamer.worker.kafka import Properties, producer_config
 _TIMEOUT_S = 10.0
 _METADATA_S = 5.0
 _BREAKING = ("cleanup.policy", "min.insync.replicas")
+_RETENTION = "offsets.retention.minutes"
+_DAY_MINUTES = 1_440
+_LEAST_MINUTES = 7 * _DAY_MINUTES  # Kafka's own default
 
 
 def check_kafka(settings: Settings) -> Iterator[Finding]:
@@ -24,8 +31,11 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
     admin: AdminClient | None = None
     try:
         admin = AdminClient(client_config(settings), error_cb=trouble.note)
-        brokers = len(admin.list_topics(timeout=_METADATA_S).brokers)
-        yield ok("kafka", f"{settings.kafka.bootstrap_servers}: brokers: {brokers}")
+        brokers = admin.list_topics(timeout=_METADATA_S).brokers
+        yield ok("kafka", f"{settings.kafka.bootstrap_servers}: brokers: {len(brokers)}")
+        minutes = min(filter(None, (_retention(admin, number) for number in brokers)), default=None)
+        if minutes is not None:
+            yield judge_retention(minutes)
         for report in topics.inspect(admin, settings.topics):
             yield from _topic(report)
     except SettingsError as error:
@@ -36,6 +46,39 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
         yield failed("kafka", trouble.describe(error.args[0]))
         return
     yield _transactions(settings, trouble)
+
+
+def judge_retention(minutes: int) -> Finding:
+    """The finding about how long the brokers keep the offsets of a group that rests."""
+    text = f"the brokers keep the offsets of a group without workers for {_words(minutes)}"
+    if minutes >= _LEAST_MINUTES:
+        return ok("offsets", text)
+    return warning(
+        "offsets",
+        f"{text}: workers that rest for longer read the input again from its beginning",
+        f"set {_RETENTION}={_LEAST_MINUTES} or more on the brokers",
+    )
+
+
+def _words(minutes: int) -> str:
+    count, unit = (minutes, "minute") if minutes < 60 else (minutes // 60, "hour")
+    if minutes >= 2 * _DAY_MINUTES:
+        count, unit = minutes // _DAY_MINUTES, "day"
+    return f"{count} {unit}{'' if count == 1 else 's'}"
+
+
+def _retention(admin: AdminClient, broker: int) -> int | None:
+    """How long a broker keeps the offsets of a group without members; None where that is not to
+    be seen."""
+    resource = ConfigResource(ResourceType.BROKER, str(broker))
+    (future,) = admin.describe_configs([resource], request_timeout=_TIMEOUT_S).values()
+    try:
+        entry = future.result().get(_RETENTION)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.CLUSTER_AUTHORIZATION_FAILED:
+            raise
+        return None
+    return int(entry.value) if entry is not None and entry.value else None
 
 
 def _topic(report: TopicReport) -> Iterator[Finding]:

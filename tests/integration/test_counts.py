@@ -1,0 +1,71 @@
+"""Counts stay exact while many records are parked, brought back, parked again and cancelled.
+
+STREAMER_TEST_PARKED says how many; 200,000 take some minutes.
+"""
+
+import os
+from collections.abc import Callable
+
+from typer.testing import CliRunner
+
+from streamer.cli import app
+from streamer.progress.counts import Counts
+from streamer.progress.fold import CampaignKey
+from streamer.progress.report import Reporter
+from streamer.progress.store import Store
+from tests.kit.world import World, wait_until
+
+RECORDS = int(os.environ.get("STREAMER_TEST_PARKED", "4000"))
+PATIENCE_S = 60 + RECORDS / 500
+
+
+def test_counts_stay_exact(
+    make_world: Callable[..., World], make_redis: Callable[..., object]
+) -> None:
+    world = make_world(redis=make_redis())
+    world.settings["STREAMER_PROGRESS__EMBEDDED"] = "true"
+    runner = CliRunner(env={"STREAMER_REDIS__URL": world.redis_url})
+    reporter = Reporter(world.redis, Store(world.redis, world.name))
+    name = f"{world.organization}/spring"
+
+    def command(*arguments: str) -> None:
+        result = runner.invoke(app, [*arguments])
+        assert result.exit_code == 0, result.output
+
+    def counts() -> Counts:
+        report = reporter.report(CampaignKey(world.organization, "spring"))
+        return Counts() if report is None else report.counts
+
+    def all_parked() -> bool:
+        now = counts()
+        return (now.received, now.parked, now.in_flight) == (RECORDS, RECORDS, 0)
+
+    command("campaign", "pause", name)
+    command("account", "hold", "default", "--why", "a test")
+    world.produce(world.event(number) for number in range(RECORDS))
+    first, second = world.start_worker(0), world.start_worker(1)
+    wait_until(all_parked, PATIENCE_S, "all wait for their campaign")
+
+    command("campaign", "resume", name)
+    wait_until(lambda: world.returned().total() > 0, PATIENCE_S, "they come back")
+    third = world.start_worker(2)
+    first.kill()
+    wait_until(
+        lambda: world.returned().total() >= RECORDS and all_parked(),
+        PATIENCE_S,
+        "all wait for their account",
+    )
+
+    command("campaign", "cancel", name)
+    command("account", "release", "default")
+    wait_until(lambda: counts().outcomes > 0, PATIENCE_S, "they end")
+    fourth = world.start_worker(0)
+    assert second.stop() == 0
+    wait_until(lambda: counts().outcomes == RECORDS, PATIENCE_S, "all have ended")
+    wait_until(lambda: counts().parked == 0, 30, "nobody is parked")
+    over = counts()
+    assert (over.received, over.in_flight) == (RECORDS, 0)
+    assert over.endings == {("skipped", "cancelled"): RECORDS}
+    assert third.stop() == 0
+    assert fourth.stop() == 0
+    world.judge()
