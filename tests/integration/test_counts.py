@@ -6,6 +6,7 @@ STREAMER_TEST_PARKED says how many; 200,000 take some minutes.
 import os
 from collections.abc import Callable
 
+import pytest
 from typer.testing import CliRunner
 
 from streamer.cli import app
@@ -13,12 +14,13 @@ from streamer.progress.counts import Counts
 from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store
-from tests.kit.world import World, wait_until
+from tests.kit.world import Tail, World, wait_until
 
 RECORDS = int(os.environ.get("STREAMER_TEST_PARKED", "4000"))
 PATIENCE_S = 60 + RECORDS / 500
 
 
+@pytest.mark.timeout(4 * PATIENCE_S)
 def test_counts_stay_exact(
     make_world: Callable[..., World], make_redis: Callable[..., object]
 ) -> None:
@@ -40,6 +42,12 @@ def test_counts_stay_exact(
         now = counts()
         return (now.received, now.parked, now.in_flight) == (RECORDS, RECORDS, 0)
 
+    inputs = Tail(world.bootstrap_servers, [world.topics.recipients])
+
+    def returned() -> int:
+        inputs.poll()
+        return inputs.count - RECORDS
+
     command("campaign", "pause", name)
     command("account", "hold", "default", "--why", "a test")
     world.produce(world.event(number) for number in range(RECORDS))
@@ -47,11 +55,11 @@ def test_counts_stay_exact(
     wait_until(all_parked, PATIENCE_S, "all wait for their campaign")
 
     command("campaign", "resume", name)
-    wait_until(lambda: world.returned().total() > 0, PATIENCE_S, "they come back")
+    wait_until(lambda: returned() > 0, PATIENCE_S, "they come back")
     third = world.start_worker(2)
     first.kill()
     wait_until(
-        lambda: world.returned().total() >= RECORDS and all_parked(),
+        lambda: returned() >= RECORDS and all_parked(),
         PATIENCE_S,
         "all wait for their account",
     )
@@ -68,4 +76,5 @@ def test_counts_stay_exact(
     assert over.endings == {("skipped", "cancelled"): RECORDS}
     assert third.stop() == 0
     assert fourth.stop() == 0
+    inputs.close()
     world.judge()

@@ -38,7 +38,14 @@ def good(operator: Operator, sandbox: SandboxProcess, client: Client) -> dict[st
 def test_doctor_when_all_is_well(operator: Operator, good: dict[str, str]) -> None:
     found = findings(operator, good)
     assert {finding["level"] for finding in found.values()} == {"ok"}
-    assert {"kafka", "offsets", "transactions", "redis", "redis clock", "account default"} <= found.keys()
+    assert {
+        "kafka",
+        "offsets",
+        "transactions",
+        "redis",
+        "redis clock",
+        "account default",
+    } <= found.keys()
     text = operator.run("doctor", env=good).stdout
     assert len(text.splitlines()) == len(found)
 
