@@ -44,6 +44,8 @@ class Prober:
         self._sender = sender
         self._claims = claims
         self._waiting = waiting
+        self._testing: set[tuple[str, str | None]] = set()
+        """The holds of which a test of this worker's is not over yet."""
 
     def start(self) -> None:
         """Begin; it ends when the worker stops."""
@@ -54,7 +56,10 @@ class Prober:
             try:
                 self._holding.refresh()
                 for account, domain, hold, batch in self._holding.due():
-                    test = partial(self.test, account, domain, hold, batch)
+                    if (account, domain) in self._testing:
+                        continue  # tests that wait for slots would only pile up
+                    self._testing.add((account, domain))
+                    test = partial(self._test_once, account, domain, hold, batch)
                     Thread(target=test, name=f"hold-test-{account}", daemon=True).start()
                 self._waiting.sleep(_EVERY_S)
             except UNREACHABLE as error:
@@ -65,6 +70,14 @@ class Prober:
                     return
             except StoppedError:
                 return
+
+    def _test_once(
+        self, account: str, domain: str | None, hold: Hold, batch: BatchRef | None
+    ) -> None:
+        try:
+            self.test(account, domain, hold, batch)
+        finally:
+            self._testing.discard((account, domain))
 
     def test(self, account: str, domain: str | None, hold: Hold, batch: BatchRef | None) -> None:
         """Test a hold once.
@@ -104,6 +117,9 @@ class Prober:
     def _is_over(self, account: str, domain: str | None, hold: Hold, ref: BatchRef) -> bool:
         """Send the batch once; what comes of it is the batch's result, as if its records were
         here: they find it when they come back."""
+        # The slot comes first: while the account's circuit is open it is long in coming, and the
+        # batch would be another test's by then.
+        self._sender.take_slot(account, domain or "", despite_hold=True)
         owner = secrets.token_hex(8)
         asked_at = deadline_clock()
         stored = self._claims.adopt(*ref, owner)

@@ -205,7 +205,7 @@ class Sender:
         return BatchResult(batch.learned.attempts, items)
 
     def test_hold(self, batch: PinnedBatch) -> BatchResult | Verdict | None:
-        """Make the one call that tests a hold.
+        """Make the one call that tests a hold, in the send slot that the caller took.
 
         Returns the batch's result if it has one now, None if its safe window closed before the
         call, or what the answer means.
@@ -215,12 +215,15 @@ class Sender:
         """
         course = _Course(batch, self._settings.safe_window_s, None)
         while deadline_clock() < course.deadline:
-            self.take_slot(batch.account, batch.sender, despite_hold=True)
             answer = self._call(batch.ref.batch_id, batch.payload, course)
             if answer.kept_back:
+                self.take_slot(batch.account, batch.sender, despite_hold=True)
                 continue
             verdict = judge(answer, len(batch.payload))
-            return BatchResult(1, verdict.items) if isinstance(verdict, Taken) else verdict
+            if not isinstance(verdict, Taken):
+                return verdict
+            self._waiting.for_redis(lambda: self._limiter.succeeded(batch.account))
+            return BatchResult(1, verdict.items)
         return None
 
     def _send(self, suffix: str, payload: Payload, course: "_Course") -> list[ItemResult]:

@@ -196,7 +196,7 @@ def test_a_ledger_that_was_lost_decides_about_nobody(
     campaigns.create(world.redis, Definition.model_validate(definition))
     world.produce(world.event(number, message=None) for number in range(5000))
     worker = world.start_worker(0)
-    wait_until(lambda: len(world.committed()) == 4, 30, "offsets are committed")
+    wait_until(lambda: sum(world.committed().values()) > 0, 30, "outcomes are committed")
     world.redis.flushall()
     assert worker.wait() == 1
     assert set(world.words()) == {("sent", None)}

@@ -1,6 +1,8 @@
 """How a hold is tested, and what ends it: on a real Redis, without a provider."""
 
 import secrets
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
@@ -61,7 +63,7 @@ class Ground:
         epoch, waiting = Epoch.establish(client, ()), Waiting()
         self.claims = Claims(client, epoch, 90_000)
         accounts = Accounts({self.account: Account(api_key_env="RESEND_API_KEY")})
-        limiter = Limiter(client, epoch)
+        self.limiter = limiter = Limiter(client, epoch)
         self.holding = Holding(self.holds, limiter, accounts, 30.0)
         sender = Sender(
             Delivery(), accounts, self.resend, self.claims, limiter, self.holding, waiting
@@ -166,3 +168,21 @@ def test_a_batch_that_fails_for_itself_tests_a_hold_no_more(ground: Ground) -> N
     assert ground.test() == {None: "monthly_quota_exceeded"}
     assert ground.test() == {}
     assert ground.resend.called == [ref.batch_id]
+
+
+def test_a_test_that_waits_for_its_slot_does_not_lose_the_batch_to_the_next(
+    ground: Ground,
+) -> None:
+    """While the circuit is open slots are further apart than tests; all would wait in vain."""
+    ground.batch(1)
+    for _ in range(8):
+        ground.limiter.failed(ground.account, "another")
+    tests = [threading.Thread(target=ground.test) for _ in range(2)]
+    for test in tests:
+        test.start()
+    while all(test.is_alive() for test in tests):
+        time.sleep(0.01)
+    assert len(ground.resend.called) == 1
+    assert not ground.holds.read([ground.account])[ground.account].holds
+    for test in tests:
+        test.join()

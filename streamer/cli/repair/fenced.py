@@ -66,21 +66,27 @@ class FencedWriter:
     def __init__(
         self, settings: Settings, name: str, trouble: KafkaTrouble, checkpoint: Checkpoint
     ) -> None:
+        self._settings = settings
         self._topic = settings.topics.recipients
         self._name = name
+        self._trouble = trouble
         self._checkpoint = checkpoint
         self._failure: KafkaError | None = None
-        self._producer = Producer(
+        self._producer = self._connect()
+        checkpoint("after_fence")
+
+    def _connect(self) -> Producer:
+        producer = Producer(
             {
-                **producer_config(settings),
+                **producer_config(self._settings),
                 "client.id": "streamer-cli",
                 "log_level": 0,
-                "transactional.id": f"{settings.kafka.group_id}.{name}",
+                "transactional.id": f"{self._settings.kafka.group_id}.{self._name}",
             },
-            error_cb=trouble.note,
+            error_cb=self._trouble.note,
         )
-        _patiently(self._producer.init_transactions)
-        checkpoint("after_fence")
+        _patiently(producer.init_transactions)
+        return producer
 
     def write(self, records: Sequence[Outgoing]) -> list[Outgoing]:
         """Write all the records or, of those that the broker refuses for their size, none.
@@ -128,6 +134,8 @@ class FencedWriter:
             self._failure = exception.args[0]
         if self._failure is not None:
             _patiently(self._producer.abort_transaction)
+            # After an abort the broker may take the same producer for one that was fenced.
+            self._producer = self._connect()
         else:
             self._checkpoint("after_transaction")
         return self._failure
