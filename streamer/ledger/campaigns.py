@@ -47,11 +47,13 @@ class CampaignProbe(NamedTuple):
         state: None if nobody defined it or set its state; paused also before its `start_at`.
         version: changes if and only if the definition does; None if there is none.
         resumed: how often it was resumed after a pause.
+        some_failed: whether some of its last mails failed: see `last_mails`.
     """
 
     state: CampaignState | None
     version: str | None
     resumed: int = 0
+    some_failed: bool = False
 
 
 class Standing(NamedTuple):
@@ -232,7 +234,9 @@ def drop(client: Client, organization: str, campaign_id: str) -> None:
         client.srem(keys.ORGANIZATIONS, organization)
         if client.scard(keys.campaigns(organization)):  # one was defined meanwhile
             client.sadd(keys.ORGANIZATIONS, organization)
-    client.delete(keys.campaign(organization, campaign_id))
+    client.delete(
+        keys.campaign(organization, campaign_id), keys.last_mails(organization, campaign_id)
+    )
 
 
 def _change(
@@ -255,13 +259,14 @@ def _change(
     return _standing(state or b"active", start_at)
 
 
-def read_probe(values: Sequence[bytes | None]) -> CampaignProbe:
+def read_probe(values: Sequence[bytes | None], *, some_failed: bool = False) -> CampaignProbe:
     """Read the values of `PROBE_FIELDS`, as HMGET answers them."""
     state, version, start_at, resumed = values
     return CampaignProbe(
         state=None if state is None else _standing(state, start_at).state,
         version=None if version is None else version.decode(),
         resumed=int(resumed or 0),
+        some_failed=some_failed,
     )
 
 

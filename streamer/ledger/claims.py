@@ -9,6 +9,7 @@ exact bytes, or writes nothing. From then on nothing else may ever be sent to th
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import blake2b
 from threading import Lock
 from typing import NamedTuple, cast
@@ -27,6 +28,8 @@ from streamer.model.result import BatchResult, ItemResult, Learned
 BUCKETS = 8192
 _ID_BYTES = 12
 _UNPINNED_TTL_S = 86_400
+_LOADED = 9
+"""What `load` answers of a batch, of which `adopt` answers the first."""
 _COMPRESSION_LEVEL = 1
 _compressor = zstandard.ZstdCompressor(_COMPRESSION_LEVEL)
 _compressing = Lock()  # one at a time; each thread's own compressor would take a megabyte
@@ -71,6 +74,7 @@ class StoredBatch:
         laid_down: whether it is not being sent, and Resend has nothing of it.
         unpinned: whether its members are claimed no more.
         campaigns: of its mails, in their order; empty once it is resolved.
+        expires_at: when the first of its mails expires; None if none does.
     """
 
     payload: Payload | None
@@ -82,6 +86,7 @@ class StoredBatch:
     laid_down: bool = False
     unpinned: bool = False
     campaigns: tuple[str, ...] = ()
+    expires_at: datetime | None = None
 
     @property
     def addresses(self) -> list[str]:
@@ -112,6 +117,7 @@ class Claims:
         sender: str,
         records: Sequence[Record],
         payload: Payload,
+        expires_at: datetime | None = None,
     ) -> Pinned | Conflict:
         """Claim the records' addresses and keep the payload, all or nothing, not one suppressed.
 
@@ -136,6 +142,7 @@ class Claims:
             self._ttl_s,
             sender,
             "\n".join(record.campaign_id for record in records),
+            "" if expires_at is None else round(expires_at.timestamp() * 1000),
         ]
         reply = self._pin(
             keys.organization_epoch(organization),
@@ -250,9 +257,8 @@ def read_claim(value: bytes) -> Claim:
 def _read_batch(reply: Reply) -> StoredBatch | None:
     age_ms = cast(int, reply[1])
     found = cast(list[bytes | None], reply[2:])
-    body, result, account, sender, learned, laid_down, unpinned, campaigns = found + [None] * (
-        8 - len(found)
-    )
+    found += [None] * (_LOADED - len(found))
+    body, result, account, sender, learned, laid_down, unpinned, campaigns, expires_at = found
     if account is None and unpinned is None:
         return None
     return StoredBatch(
@@ -265,7 +271,12 @@ def _read_batch(reply: Reply) -> StoredBatch | None:
         laid_down=laid_down is not None,
         unpinned=unpinned is not None,
         campaigns=tuple(campaigns.decode().split("\n")) if campaigns else (),
+        expires_at=None if expires_at is None else _time(expires_at),
     )
+
+
+def _time(ms: bytes) -> datetime:
+    return datetime.fromtimestamp(int(ms) / 1000, UTC)
 
 
 def _pack(payload: Payload) -> bytes:

@@ -16,6 +16,12 @@ def campaign(organization: str, campaign_id: str) -> str:
     return f"{{{organization}}}:campaign:{campaign_id}"
 
 
+def last_mails(organization: str, campaign_id: str) -> str:
+    """List: how the campaign's last mails ended, while some of them failed: see
+    `count_mails.lua`."""
+    return f"{{{organization}}}:last-mails:{campaign_id}"
+
+
 def campaigns(organization: str) -> str:
     """Set of the ids of the organization's defined campaigns."""
     return f"{{{organization}}}:campaigns"

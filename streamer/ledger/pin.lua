@@ -1,7 +1,8 @@
 -- Claim every member and keep the batch's bytes, or, if one may not be mailed, write nothing.
 -- KEYS: epoch of the slot, suppression set, batch
 -- ARGV: epoch, claims prefix, batch id (12 bytes), members, claim fields (12 bytes each),
---       body, account, time to live in seconds, sender's domain, the members' campaigns
+--       body, account, time to live in seconds, sender's domain, the members' campaigns, when the
+--       first of them expires (ms since 1970) or ''
 -- members: one line each: campaign TAB address TAB coordinates TAB batch id in hex, or nothing,
 --          whose claim it takes over, as that batch failed the recipient
 -- Answers {'pinned'}, {'conflict', {suppressed indexes}, {index, claim, ...}}, {'taken over'} for a
@@ -64,5 +65,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HSET', KEYS[3], 'body', ARGV[6], 'account', ARGV[7], 'sender', ARGV[9],
   'campaigns', ARGV[10], 'pinned_at', now)
+if ARGV[11] ~= '' then
+  redis.call('HSET', KEYS[3], 'expires_at', ARGV[11])
+end
 redis.call('EXPIRE', KEYS[3], ARGV[8])
 return {'pinned'}

@@ -50,12 +50,16 @@ class Probes:
         members = [f"{id_}\t{of}\n" for id_, of in zip(campaign_ids, addresses, strict=True)]
         ids = list(dict.fromkeys(campaign_ids))
         epoch, suppressed, found, *campaigns = cast(
-            tuple[bytes | None, list[int], list[object], *tuple[list[bytes | None], ...]],
+            tuple[bytes, list[int], list[object], *tuple[list[bytes | int | None], ...]],
             self._script(
                 keys=[
                     keys.organization_epoch(organization),
                     keys.suppressed(organization),
-                    *(keys.campaign(organization, id_) for id_ in ids),
+                    *(
+                        key(organization, id_)
+                        for id_ in ids
+                        for key in (keys.campaign, keys.last_mails)
+                    ),
                 ],
                 args=[
                     keys.claims_prefix(organization),
@@ -71,7 +75,10 @@ class Probes:
         return Probe(
             frozenset(suppressed),
             _claims(records, found),
-            {id_: read_probe(values) for id_, values in zip(ids, campaigns, strict=True)},
+            {
+                id_: read_probe(cast(list[bytes | None], values[:-1]), some_failed=values[-1] == 1)
+                for id_, values in zip(ids, campaigns, strict=True)
+            },
         )
 
 

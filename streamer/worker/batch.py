@@ -1,6 +1,7 @@
 """A batch: mails of one organization that go to Resend in one call."""
 
 import secrets
+from datetime import datetime
 from enum import Enum
 
 from streamer.model.payload import Payload
@@ -40,6 +41,8 @@ class Batch:
         self.mails: list[bytes] = []
         self.payload = Payload(())
         """What was pinned, or was tried to."""
+        self.expires_at: datetime | None = None
+        """No later than the first of its mails expires; None if none does."""
         self._size = size
         self._max_bytes = max_bytes
         self._bytes = 2
@@ -55,12 +58,14 @@ class Batch:
         """The member with the record's address and campaign; None if there is none."""
         return self._holders.get(_recipient(record))
 
-    def add(self, record: Record, mail: bytes) -> bool:
+    def add(self, record: Record, mail: bytes, expires_at: datetime | None = None) -> bool:
         """Add a mail; False, and the batch is closed, if its bytes have no place any more."""
         if self.records and self._bytes + len(mail) + 1 > self._max_bytes:
             self._closed = True
             return False
         self._bytes += len(mail) + 1
+        if expires_at is not None:
+            self.expires_at = min(expires_at, self.expires_at or expires_at)
         self._holders[_recipient(record)] = record
         self.records.append(record)
         self.mails.append(mail)
@@ -81,6 +86,8 @@ class Batch:
         self.records = [self.records[item] for item in kept]
         self.mails = [self.mails[item] for item in kept]
         self._closed = False
+        if not kept:
+            self.expires_at = None
 
 
 def _recipient(record: Record) -> tuple[str, str | None]:

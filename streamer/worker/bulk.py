@@ -1,15 +1,16 @@
 """A campaign most of whose mails fail is paused, before the rest of its recipients is spent."""
 
 import logging
-from collections import defaultdict
+import secrets
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from functools import partial
 
 from streamer import metrics
-from streamer.flow.bulk import Bulk, BulkFailures
 from streamer.ledger import campaigns
+from streamer.ledger.campaigns import CampaignProbe
 from streamer.ledger.connection import Client
-from streamer.model.campaign import CampaignState
+from streamer.ledger.last_mails import BulkFailure, LastMails
 from streamer.model.reasons import Status
 from streamer.model.record import Outcome, Record
 from streamer.settings import Breaker
@@ -25,15 +26,17 @@ class BulkStop:
 
     def __init__(self, settings: Breaker, client: Client, waiting: Waiting) -> None:
         self._settings = settings
-        self._failures = BulkFailures(settings.campaign_mails, settings.campaign_failed_share)
+        self._last_mails = LastMails(
+            client, settings.campaign_mails, settings.campaign_failed_share
+        )
         self._client = client
         self._waiting = waiting
 
-    def ended(self, records: Iterable[Record], resumed: Mapping[str, int]) -> None:
+    def ended(self, records: Iterable[Record], probed: Mapping[str, CampaignProbe]) -> None:
         """Take records of one organization that have ended.
 
         Args:
-            resumed: of each campaign how often it was resumed until they were decided.
+            probed: their campaigns, as they were when the records were decided.
 
         Raises:
             StoppedError: the worker stops.
@@ -44,20 +47,33 @@ class BulkStop:
             if isinstance(ending, Outcome) and ending.status is not Status.SKIPPED:
                 by_campaign[record.organization_id, record.campaign_id].append(ending)
         for campaign, outcomes in by_campaign.items():
-            times = resumed.get(campaign[1], 0)
-            found = self._failures.ended(campaign, times, map(_reason, outcomes))
+            failed = Counter[str](
+                o.reason for o in outcomes if o.status is Status.FAILED and o.reason
+            )
+            before = probed.get(campaign[1], _UNKNOWN)
+            if not failed and not before.some_failed:
+                continue  # nothing to be counted beside
+            call = secrets.token_hex(6)
+            count = partial(
+                self._last_mails.ended, call, campaign, before.resumed, len(outcomes), failed
+            )
+            found = self._waiting.for_redis(count)
             if found is not None:
-                words = next(o.detail for o in reversed(outcomes) if o.reason == found.reason)
-                self._pause(campaign, times, found, words or "")
+                words = [o.detail for o in outcomes if o.reason == found.reason and o.detail]
+                self._pause(campaign, before.resumed, found, words[-1] if words else "")
 
-    def _pause(self, campaign: tuple[str, str], resumed: int, found: Bulk, words: str) -> None:
+    def _pause(
+        self, campaign: tuple[str, str], resumed: int, found: BulkFailure, words: str
+    ) -> None:
         mails = self._settings.campaign_mails
-        why = f"{found.failed:,} of its last {mails:,} mails at a worker failed as {found.reason}"
+        why = f"{found.failed:,} of its last {mails:,} mails failed as {found.reason}"
         # With the words in the ledger, to be shown; in the log they might be an address.
-        told = f"{why}, the last for: {words[:_MOST_WORDS]}"
+        told = f"{why}, the last for: {words[:_MOST_WORDS]}" if words else why
         pause = partial(campaigns.pause, self._client, *campaign, why=told, resumed=resumed)
-        if self._waiting.for_redis(pause).state is not CampaignState.PAUSED:
-            return  # it was cancelled, or resumed since
+        self._waiting.for_redis(pause)
+        ask = partial(campaigns.paused_for, self._client, *campaign)
+        if self._waiting.for_redis(ask) != told:
+            return  # it was paused, or cancelled, before; or resumed since
         metrics.CAMPAIGNS_STOPPED.labels(found.reason).inc()
         name = "/".join(campaign)
         logger.error(
@@ -70,5 +86,4 @@ class BulkStop:
         )
 
 
-def _reason(outcome: Outcome) -> str | None:
-    return outcome.reason if outcome.status is Status.FAILED else None
+_UNKNOWN = CampaignProbe(None, None)

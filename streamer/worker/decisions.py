@@ -10,6 +10,7 @@ from streamer.ledger.connection import Client
 from streamer.ledger.probe import Probe
 from streamer.model.address import sender_domain
 from streamer.model.campaign import CampaignState, Message
+from streamer.model.event import RecipientEvent
 from streamer.model.parking import ORGANIZATION, Scope
 from streamer.model.reasons import DeadReason, Reason
 from streamer.model.record import DeadLetter, Ending, Outcome, Parked, Record
@@ -20,6 +21,13 @@ from streamer.worker.waiting import Waiting
 from streamer.worker.work import duplicate
 
 logger = logging.getLogger(__name__)
+
+
+def first_expiry(event: RecipientEvent, message: Message) -> datetime | None:
+    """From when on a recipient is not mailed any more: the earlier of the event's and the
+    campaign's `expires_at`."""
+    expiries = [each for each in (event.expires_at, message.expires_at) if each is not None]
+    return min(expiries, default=None)
 
 
 class NotMailed(Exception):  # noqa: N818 - no error, a decision
@@ -116,9 +124,9 @@ class BatchDecisions:
         state = self._found.campaigns[event.campaign_id].state
         if state is CampaignState.CANCELLED:
             raise NotMailed(Outcome.of(Reason.CANCELLED))
-        for expires_at in (event.expires_at, message.expires_at):
-            if expires_at is not None and expires_at <= self._now:
-                raise NotMailed(Outcome.of(Reason.EXPIRED, f"at {expires_at.isoformat()}"))
+        expires_at = first_expiry(event, message)
+        if expires_at is not None and expires_at <= self._now:
+            raise NotMailed(Outcome.of(Reason.EXPIRED, f"at {expires_at.isoformat()}"))
         if state is CampaignState.PAUSED:
             raise NotMailed(Parked(Scope.of_campaign(self._organization, event.campaign_id)))
         hold = self._hold(sender_domain(message.from_))

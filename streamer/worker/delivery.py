@@ -24,7 +24,7 @@ from streamer.provider.accounts import Accounts
 from streamer.settings import Settings
 from streamer.worker.batch import Batch, BatchState, new_id
 from streamer.worker.bulk import BulkStop
-from streamer.worker.decisions import Decisions, NotMailed
+from streamer.worker.decisions import Decisions, NotMailed, first_expiry
 from streamer.worker.holding import Holding
 from streamer.worker.sending import LaidDown, PinnedBatch, Sender, adopted
 from streamer.worker.underway import Finished, Underway, Unpinned
@@ -142,7 +142,7 @@ class Delivery:
         batch = work.batch
         self._look_at_ended(work)
         found = self._probe(batch.organization, records)
-        work.resumed |= {id_: campaign.resumed for id_, campaign in found.campaigns.items()}
+        work.campaigns |= found.campaigns
         decisions = self._decisions.for_batch(batch.organization, found)
         now = time.time()
         for position, record in enumerate(records):
@@ -171,14 +171,15 @@ class Delivery:
             except TooLargeError as error:
                 work.end(record, Outcome.of(Reason.TOO_LARGE, str(error)), now)
             else:
+                expires_at = first_expiry(record.known_event, message)
                 record.forget_event()
-                if not batch.add(record, mail):
+                if not batch.add(record, mail, expires_at):
                     self._batcher.put_back(batch.organization, records[position:])
                     return
 
     def _look_at_ended(self, work: Work) -> None:
         """Pause a campaign most of whose mails fail, before more of them are rendered."""
-        self._bulk.ended(work.ended, work.resumed)
+        self._bulk.ended(work.ended, work.campaigns)
         work.ended.clear()
 
     def _probe(self, organization: str, records: list[Record]) -> Probe:
@@ -201,7 +202,13 @@ class Delivery:
             batch.payload = Payload(batch.mails)
             ref = BatchRef(batch.organization, batch.id)
             pin = partial(
-                self._claims.pin, *ref, account, batch.sender, batch.records, batch.payload
+                self._claims.pin,
+                *ref,
+                account,
+                batch.sender,
+                batch.records,
+                batch.payload,
+                batch.expires_at,
             )
             asked_at = deadline_clock()
             try:
@@ -304,8 +311,10 @@ class Delivery:
             if stored.payload is None:
                 return stored.result
             scope = self._holding.scope_of(stored.account, stored.sender)
-            if scope is not None:  # nobody is the batch's owner meanwhile
-                return Parked(scope)
+            # Another account's hold is nothing to an organization that has left that account.
+            has_left = self._accounts.of(ref.organization) != stored.account
+            if scope is not None and not (stored.laid_down and has_left):
+                return Parked(scope)  # nobody is the batch's owner meanwhile
             if stored.laid_down:
                 # Resend has nothing of it: who was suppressed, or cancelled, since is not mailed.
                 self._waiting.for_redis(partial(self._claims.unpin, *ref, stored))

@@ -105,14 +105,19 @@ class Prober:
             return False
         if domain is None and self._holding.holds_sender(batch.account, batch.sender):
             return False
-        # What may have been taken already is finished as it was pinned, and so cannot be undone.
-        if batch.laid_down and any(
-            suppression.check(self._client, ref.organization, batch.addresses)
-        ):
-            return False
-        named = set(batch.campaigns)
-        states = [campaigns.state(self._client, ref.organization, each) for each in named]
-        return not named or not all(state in _STOPPED for state in states)
+        stopped = [
+            campaigns.state(self._client, ref.organization, each) in _STOPPED
+            for each in set(batch.campaigns)
+        ]
+        if not batch.laid_down:
+            # What may have been taken already is finished as it was pinned, for all its members.
+            return not stopped or not all(stopped)
+        has_expired = batch.expires_at is not None and batch.expires_at <= datetime.now(UTC)
+        return not (
+            any(stopped)
+            or has_expired
+            or any(suppression.check(self._client, ref.organization, batch.addresses))
+        )
 
     def _is_over(self, account: str, domain: str | None, hold: Hold, ref: BatchRef) -> bool:
         """Send the batch once; what comes of it is the batch's result, as if its records were

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
+from streamer.ledger.campaigns import CampaignProbe
 from streamer.ledger.claims import Claim
 from streamer.model.reasons import Reason
 from streamer.model.record import Ending, Outcome, Parked, Record
@@ -20,7 +21,7 @@ class Work:
         others: records whose mails come from another sender's domain.
         adoptions: records that were pinned before, by the batch that carried them.
         ended: records that ended as mails do, not looked at yet.
-        resumed: of their campaigns how often each was resumed.
+        campaigns: theirs, as they were when the records were decided.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -29,7 +30,7 @@ class Work:
         self.others: list[Record] = []
         self.adoptions: defaultdict[str, list[tuple[Record, int]]] = defaultdict(list)
         self.ended: list[Record] = []
-        self.resumed: dict[str, int] = {}
+        self.campaigns: dict[str, CampaignProbe] = {}
 
     def end(self, record: Record, ending: Ending, now: float) -> None:
         """End a record."""

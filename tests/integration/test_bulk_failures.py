@@ -2,13 +2,19 @@
 
 import contextlib
 import secrets
+from collections import Counter
 
 import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from streamer.cli import app
-from streamer.ledger import campaigns
+from streamer.ledger import campaigns, keys
+from streamer.ledger.campaigns import CampaignProbe
 from streamer.ledger.connection import connect
+from streamer.ledger.last_mails import LastMails
 from streamer.model.campaign import CampaignState
 from streamer.model.reasons import Reason, Status
 from streamer.model.record import Coordinates, Outcome, Record
@@ -50,7 +56,7 @@ def test_a_campaign_whose_mails_fail_is_paused_before_the_rest_is_spent(world: W
         assert 100 < failed < _WORKERS_HOLD
         assert {state(name) for name in ("spring", "autumn", "winter")} == {CampaignState.PAUSED}
         shown = orjson.loads(campaign("show", spring, "--json"))
-        assert "mails at a worker failed as render_error" in shown["paused_for"]
+        assert "mails failed as render_error" in shown["paused_for"]
         assert "First_Name" in shown["paused_for"]
         assert f"campaign={spring}" in worker.words()
         assert state("summer") is None
@@ -66,13 +72,17 @@ def _ended(organization: str, count: int, reason: Reason | None) -> list[Record]
     return records
 
 
+def _resumed(times: int, some_failed: bool = True) -> dict[str, CampaignProbe]:
+    return {"spring": CampaignProbe(None, None, times, some_failed)}
+
+
 def test_after_a_resume_it_counts_afresh(stack: Stack) -> None:
     organization = f"org-{secrets.token_hex(4)}"
     with contextlib.closing(connect(RedisSettings(url=stack.redis_url))) as client:
         stop = BulkStop(Breaker(campaign_mails=10), client, Waiting())
 
         def fail(count: int, resumed: int) -> CampaignState | None:
-            stop.ended(_ended(organization, count, Reason.REJECTED), {"spring": resumed})
+            stop.ended(_ended(organization, count, Reason.REJECTED), _resumed(resumed))
             return campaigns.state(client, organization, "spring")
 
         stop.ended(_ended(organization, 50, Reason.DUPLICATE), {})  # which are no mails
@@ -84,3 +94,54 @@ def test_after_a_resume_it_counts_afresh(stack: Stack) -> None:
         assert fail(1, 1) is CampaignState.PAUSED
         campaigns.cancel(client, organization, "spring")
         assert fail(20, 1) is CampaignState.CANCELLED
+
+
+def test_all_workers_count_together(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    organization = f"org-{secrets.token_hex(4)}"
+    with contextlib.closing(connect(RedisSettings(url=stack.redis_url))) as client:
+        workers = [BulkStop(Breaker(campaign_mails=100), client, Waiting()) for _ in range(5)]
+        for worker in workers:
+            assert campaigns.state(client, organization, "spring") is None
+            worker.ended(_ended(organization, 11, Reason.RENDER_ERROR), _resumed(0, False))
+        assert campaigns.state(client, organization, "spring") is CampaignState.PAUSED
+        for worker in workers:  # what they had under way
+            worker.ended(_ended(organization, 11, Reason.RENDER_ERROR), _resumed(0))
+        said = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert len(said) == 1
+
+
+_CHUNK = st.tuples(
+    st.integers(0, 30), st.dictionaries(st.sampled_from(["rejected", "render_error"]),
+                                        st.integers(1, 9), max_size=2)
+)  # fmt: skip
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(_CHUNK, min_size=1, max_size=12), st.integers(10, 60), st.floats(0, 1))
+def test_it_says_so_when_more_than_the_share_of_the_last_failed(
+    stack: Stack, chunks: list[tuple[int, dict[str, int]]], mails: int, share: float
+) -> None:
+    campaign = (f"org-{secrets.token_hex(4)}", "spring")
+    with contextlib.closing(connect(RedisSettings(url=stack.redis_url))) as client:
+        last = LastMails(client, mails, share)
+        seen: list[tuple[int, dict[str, int]]] = []
+        for number, (fine, failed) in enumerate(chunks):
+            ended = fine + sum(failed.values())
+            seen.append((ended, failed))
+            counted, window = 0, Counter[str]()
+            for all_of, alike in reversed(seen):
+                window.update(alike)
+                counted += all_of
+                if counted >= mails:
+                    break
+            too_many = {reason: n for reason, n in window.items() if n > int(mails * share)}
+            for _ in range(2):  # the first reply may be lost
+                found = last.ended(str(number), campaign, 0, ended, failed)
+                if found is None:
+                    assert not too_many
+                else:
+                    assert too_many[found.reason] == found.failed
+        assert client.exists(keys.last_mails(*campaign)) == bool(window)
+        assert last.ended("of before it was resumed", campaign, 1, 9, {"rejected": 9}) is None

@@ -3,6 +3,7 @@
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from itertools import count
 
 import pytest
@@ -71,8 +72,9 @@ class _LosesReplies(Claims):
         sender: str,
         records: Sequence[Record],
         payload: Payload,
+        expires_at: datetime | None = None,
     ) -> Pinned | Conflict:
-        answer = super().pin(organization, batch_id, account, sender, records, payload)
+        answer = super().pin(organization, batch_id, account, sender, records, payload, expires_at)
         if next(self._pins) == 0:
             raise exceptions.TimeoutError("the reply is lost")
         return answer

@@ -4,7 +4,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -73,17 +73,28 @@ class Ground:
             by=By.ANSWER, reason="monthly_quota_exceeded", detail="", since=datetime.now(UTC)
         )
 
-    def batch(self, number: int, campaign: str = "spring", sender: str = "acme.test") -> BatchRef:
-        """A batch that drew the answer, and was laid down."""
+    def batch(
+        self,
+        number: int,
+        *campaigns: str,
+        sender: str = "acme.test",
+        expires_at: datetime | None = None,
+        untouched: bool = True,
+    ) -> BatchRef:
+        """A batch of a mail for each of the campaigns that drew the answer, and was laid down."""
         ref = BatchRef(self.organization, secrets.token_hex(12))
         address = f"user{number}@b.test"
-        record = Record(Coordinates("t", 0, number), None, None, None, 0.0)
         event = '{"organization_id":"%s","campaign_id":"%s","recipient_id":"r","email":"e"}'
-        record.take(parse((event % (self.organization, campaign)).encode()))
-        record.address = address
-        payload = Payload([b'{"to":["%b"],"subject":"s"}' % address.encode()])
-        self.claims.pin(*ref, self.account, sender, [record], payload)
-        self.claims.lay_down(*ref, "")
+        records = []
+        for campaign in campaigns or ("spring",):
+            record = Record(Coordinates("t", 0, number), None, None, None, 0.0)
+            record.take(parse((event % (self.organization, campaign)).encode()))
+            record.address = address
+            records.append(record)
+        payload = Payload([b'{"to":["%b"],"subject":"s"}' % address.encode()] * len(records))
+        self.claims.pin(*ref, self.account, sender, records, payload, expires_at)
+        if untouched:
+            self.claims.lay_down(*ref, "")
         self.holds.put(self.account, None, self.hold, 0, ref, sender)
         return ref
 
@@ -151,6 +162,26 @@ def test_nobody_who_was_suppressed_since_is_mailed_for_a_test(ground: Ground) ->
     suppression.add(ground.client, ground.organization, ["user1@b.test"])
     assert ground.test() == {}
     assert ground.resend.called == []
+
+
+def test_of_what_resend_has_nothing_no_stopped_or_expired_mail_goes_out_for_a_test(
+    ground: Ground,
+) -> None:
+    campaigns.cancel(ground.client, ground.organization, "cancelled")
+    campaigns.pause(ground.client, ground.organization, "paused")
+    ground.batch(1, "spring", "cancelled")
+    ground.batch(2, "spring", "paused")
+    ground.batch(3, expires_at=datetime.now(UTC))
+    assert ground.test() == {}
+    assert ground.resend.called == []
+    # What may have been taken is finished as it was pinned.
+    other = ground.batch(4, "spring", "cancelled", untouched=False)
+    ground.resend.answers[other.batch_id] = QUOTA
+    assert ground.test() == {None: "monthly_quota_exceeded"}
+    fresh = ground.batch(5, expires_at=datetime.now(UTC) + timedelta(hours=1))
+    assert ground.test() == {None: "monthly_quota_exceeded"}  # in turn
+    assert ground.test() == {}
+    assert ground.resend.called == [other.batch_id, other.batch_id, fresh.batch_id]
 
 
 def test_a_sender_that_is_held_by_itself_tests_no_account(ground: Ground) -> None:
