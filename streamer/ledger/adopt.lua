@@ -20,6 +20,7 @@ if batch[1] and batch[2] ~= ARGV[2] then
   end
   redis.call('HSET', KEYS[2], 'owner', ARGV[2])
 end
-local age = now - (redis.call('HGET', KEYS[2], 'pinned_at') or now)
+-- Not negative, should Redis' clock have been put back: the window would be longer for it.
+local age = math.max(0, now - (redis.call('HGET', KEYS[2], 'pinned_at') or now))
 return {'batch', age, unpack(redis.call('HMGET', KEYS[2], 'body', 'result', 'account', 'sender',
   'learned'))}

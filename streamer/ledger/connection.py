@@ -46,7 +46,10 @@ UNREACHABLE = (
 
 _TIMEOUT_S = 5.0
 
-_NOT_NOW = "BUSY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|UNBLOCKED|max number of clients"
+_NOT_NOW = (
+    "BUSY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|UNBLOCKED|max number of clients"
+    "|Script killed by user"  # which is what ends a BUSY
+)
 # Before Redis 7 a script wraps the words of the command that failed in it.
 _SAYS_NOT_NOW = re.compile(rf"(?:ERR )?(?:Error running script.*[ :-])?({_NOT_NOW})\b", re.DOTALL)
 _CLUSTER_NOT_NOW = ("cannot be connected", "slots are not covered", "could not agree")

@@ -9,7 +9,9 @@ if not existing or cjson.decode(existing)['by'] == 'operator' then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if now < tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or 0) then
+-- A test is never further away than that, should Redis' clock have been put back.
+local due = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or 0)
+if now < due and due <= now + ARGV[2] then
   return false
 end
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f', now + ARGV[2]))

@@ -20,6 +20,8 @@ Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@-]{1,128}$")]
 """An organization's, a campaign's or a recipient's id."""
 
 
+_MOST_NAMED = 100
+
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
 
@@ -32,6 +34,16 @@ def _only_text(value: object) -> object:
 
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_only_text)]
 """An instant: RFC 3339 with an offset."""
+
+
+def _first_fault(value: object) -> object:
+    """Pydantic names each fault of a mapping, and a megabyte of faults takes seconds and hundreds
+    of megabytes: the first one is enough."""
+    if isinstance(value, dict):
+        for name, text in value.items():
+            if not isinstance(text, str):
+                raise ValueError(f"the value of {name[:_MOST_NAMED]!r} must be a string")
+    return value
 
 
 class CampaignState(StrEnum):
@@ -75,9 +87,9 @@ class Message(Model):
     html: str | None = None
     text: str | None = None
     template: ResendTemplate | None = None
-    reply_to: str | list[str] | None = None
-    headers: dict[str, str] | None = None
-    tags: list[Tag] | None = None
+    reply_to: str | Annotated[list[str], Field(fail_fast=True)] | None = None
+    headers: Annotated[dict[str, str], BeforeValidator(_first_fault)] | None = None
+    tags: Annotated[list[Tag], Field(fail_fast=True)] | None = None
     topic_id: str | None = None
     scheduled_at: str | None = None
     expected_recipients: Annotated[int, Field(ge=0)] | None = None

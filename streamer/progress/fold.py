@@ -217,7 +217,7 @@ def _received(record: RecordLike, place: Place, parked_from: Mapping[int, int]) 
     _, words = split_headers(headers)
     first = marks.source(words)
     is_new = first is None or first.topic != place.topic
-    return (*(_RECEIVED if is_new else ()), *_left(words, parked_from))
+    return _RECEIVED if is_new else _left(words, parked_from)
 
 
 def _parked(record: RecordLike, place: Place, parked_from: Mapping[int, int]) -> Words:

@@ -9,5 +9,8 @@ elseif state ~= 'completed' and state ~= 'cancelled' then
   redis.call('PERSIST', KEYS[1])
 elseif ttl == -1 then
   redis.call('EXPIRE', KEYS[1], ARGV[2])
+  if state == 'completed' and redis.call('HEXISTS', KEYS[2], 'definition') == 0 then
+    redis.call('EXPIRE', KEYS[2], ARGV[2])  -- no list names it when its counts are gone
+  end
 end
 return 1

@@ -92,9 +92,11 @@ def test_who_says_to_have_stood_in_another_topic_is_received() -> None:
     """The worker takes the source headers of its own topic alone."""
     elsewhere: Headers = [(SOURCE_TOPIC, b"other"), *RETURNED[1:]]
     incomplete: Headers = RETURNED[:2]
-    heads = (RETURNED, elsewhere, incomplete)
+    # Copied from there with its headers, of which one says that it was parked: it was not here.
+    copied: Headers = [*elsewhere, (PARKED_AT, b"3/70")]
+    heads = (RETURNED, elsewhere, incomplete, copied)
     share = fold(INPUT, [event(at, head=head) for at, head in enumerate(heads)])[SPRING]
-    assert share.increments == {"received": 2}
+    assert share.increments == {"received": 3}
 
 
 def test_who_is_parked_comes_and_leaves() -> None:
