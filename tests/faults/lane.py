@@ -41,7 +41,7 @@ from tests.kit.world import WorkerProcess, World
 _SESSION_MS = 2_000
 _LAP_S = 45.0
 _PAUSED_S = 1.0
-_LATE_POINTS_S = 3.0
+_LATE_POINTS_S = 10.0
 _COUNTS_S = 20.0
 _LAST_LINES = 14
 _MARGIN_S = 0.1
