@@ -12,10 +12,10 @@ from streamer.ledger.connection import UNREACHABLE, Client
 from streamer.ledger.epoch import LedgerLostError
 from streamer.ledger.holds import OUTAGE, BatchRef, Hold
 from streamer.model.campaign import CampaignState
+from streamer.model.disposition import Again, Conflicting, OnHold, Throttled
 from streamer.model.parking import Scope
 from streamer.model.reasons import Reason
 from streamer.model.result import BatchResult, ItemResult
-from streamer.provider.answers import Again, Conflicting, OnHold, Throttled
 from streamer.worker.holding import Holding, as_hold
 from streamer.worker.sending import PinnedBatch, Sender, adopted
 from streamer.worker.waiting import StoppedError, Waiting, deadline_clock

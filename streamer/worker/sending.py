@@ -22,14 +22,7 @@ from streamer.ledger.claims import Claims, StoredBatch
 from streamer.ledger.connection import UNREACHABLE
 from streamer.ledger.holds import OUTAGE, BatchRef
 from streamer.ledger.limiter import LONGEST_PAUSE_S, Held, Later, Limiter, Slot
-from streamer.model.parking import Scope
-from streamer.model.payload import Payload
-from streamer.model.reasons import Reason
-from streamer.model.record import Parked
-from streamer.model.result import BatchResult, ItemResult, Learned
-from streamer.provider.accounts import Accounts, NoKeyError
-from streamer.provider.answers import (
-    ACCEPTED,
+from streamer.model.disposition import (
     Again,
     Conflicting,
     OnHold,
@@ -37,9 +30,14 @@ from streamer.provider.answers import (
     Taken,
     Throttled,
     Verdict,
-    judge,
-    result_label,
 )
+from streamer.model.parking import Scope
+from streamer.model.payload import Payload
+from streamer.model.reasons import Reason
+from streamer.model.record import Parked
+from streamer.model.result import BatchResult, ItemResult, Learned
+from streamer.provider.accounts import Accounts, NoKeyError
+from streamer.provider.answers import ACCEPTED, judge, result_label
 from streamer.provider.client import Answer, ResendClient
 from streamer.settings import Delivery
 from streamer.worker.holding import Holding, as_hold

@@ -16,10 +16,10 @@ from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import BatchRef, By, Hold, Holds
 from streamer.ledger.limiter import Limiter
 from streamer.model.campaign import Definition
+from streamer.model.disposition import OnHold
 from streamer.model.payload import Payload
 from streamer.model.result import BatchResult
 from streamer.provider.accounts import Accounts
-from streamer.provider.answers import OnHold
 from streamer.provider.client import ResendClient
 from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
 from streamer.settings import Account, Delivery
