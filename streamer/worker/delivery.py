@@ -8,7 +8,7 @@ from itertools import count
 
 from streamer import metrics
 from streamer.flow.batcher import Batcher
-from streamer.ledger.claims import Claims, Conflict, Pinned, StoredBatch, TakenOverError
+from streamer.ledger.claims import Claims, Conflict, Pinned, TakenOverError
 from streamer.ledger.connection import Client
 from streamer.ledger.holds import BatchRef
 from streamer.ledger.limiter import Held, Slot
@@ -26,7 +26,9 @@ from streamer.worker.batch import Batch, BatchState, new_id
 from streamer.worker.bulk import BulkStop
 from streamer.worker.decisions import Decisions, NotMailed
 from streamer.worker.holding import Holding
-from streamer.worker.sending import LaidDown, PinnedBatch, Sender, adopted
+from streamer.worker.pinned import PinnedBatch, adopt
+from streamer.worker.sending import LaidDown, Sender
+from streamer.worker.slots import Slots
 from streamer.worker.underway import Finished, Underway, Unpinned
 from streamer.worker.waiting import Waiting, deadline_clock
 from streamer.worker.work import Work, end_all
@@ -60,6 +62,7 @@ class Delivery:
         claims: Claims,
         composer: Composer,
         accounts: Accounts,
+        slots: Slots,
         sender: Sender,
         holding: Holding,
         batcher: Batcher,
@@ -71,6 +74,7 @@ class Delivery:
         self._probes = probes
         self._composer = composer
         self._accounts = accounts
+        self._slots = slots
         self._sender = sender
         self._holding = holding
         self._decisions = Decisions(client, accounts, holding, waiting)
@@ -242,7 +246,7 @@ class Delivery:
         asked = time.monotonic()
         # The slot comes first: what is pinned, with suppression checked in that act, is handed
         # over at once and not after a wait.
-        slot = self._sender.take_slot(account, batch.sender)
+        slot = self._slots.take(account, batch.sender)
         if isinstance(slot, Held):
             parked = Parked(Scope.of_hold(account, slot.domain))
             now = time.time()
@@ -323,15 +327,7 @@ class Delivery:
     def _take_over(self, ref: BatchRef) -> PinnedBatch | None:
         """Adopt a batch; None if it has a result, or is gone."""
         owner = secrets.token_hex(8)
-
-        def adopt() -> tuple[float, StoredBatch | None]:
-            asked_at = deadline_clock()
-            return asked_at, self._claims.adopt(*ref, owner)
-
-        asked_at, stored = self._waiting.for_redis(adopt)
-        if stored is None or stored.payload is None:
-            return None
-        return adopted(stored, ref, stored.payload, owner, asked_at)
+        return self._waiting.for_redis(partial(adopt, self._claims, ref, owner))
 
     def _send_and_resolve(
         self, batch: PinnedBatch, slot: Slot | None

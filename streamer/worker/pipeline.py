@@ -33,13 +33,13 @@ from streamer.provider.accounts import Accounts
 from streamer.provider.client import ResendClient
 from streamer.settings import Settings
 from streamer.worker.batch import new_id
+from streamer.worker.build import make_sending
 from streamer.worker.committer import BreakerError, Committer, fencing_producer
 from streamer.worker.delivery import Checkpoint, Delivery, with_spare
 from streamer.worker.holding import Holding
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
 from streamer.worker.scopes import Scopes
-from streamer.worker.sending import Sender
 from streamer.worker.source import Source, Windows
 from streamer.worker.waiting import StoppedError, Waiting
 
@@ -104,7 +104,7 @@ class Pipeline:
         probe_s = settings.delivery.hold_probe_s
         holding = Holding(Holds(self._redis), limiter, accounts, probe_s)
         self._waiting.for_redis(holding.refresh)
-        self._sender = Sender(
+        sending = make_sending(
             settings.delivery,
             accounts,
             ResendClient(settings.api_url, settings.delivery.timeout_s, senders),
@@ -113,6 +113,7 @@ class Pipeline:
             holding,
             self._waiting,
         )
+        self._troubles = sending.troubles
         self._delivery = Delivery(
             settings,
             self._redis,
@@ -120,7 +121,8 @@ class Pipeline:
             claims,
             composer,
             accounts,
-            self._sender,
+            sending.slots,
+            sending.sender,
             holding,
             self._batcher,
             self._waiting,
@@ -136,7 +138,9 @@ class Pipeline:
             checkpoint,
         )
         self._waiting.for_redis(self._name_organizations_without_account)
-        self._prober = Prober(self._redis, holding, self._sender, claims, self._waiting)
+        self._prober = Prober(
+            self._redis, holding, sending.slots, sending.sender, claims, self._waiting
+        )
         scopes = Scopes(self._redis, accounts, holding)
         self._relay = Relay(settings, self._redis, scopes, self._waiting)
         self._senders = ThreadPoolExecutor(senders, thread_name_prefix="sender")
@@ -270,7 +274,7 @@ class Pipeline:
 
     def _has_place(self, organization: str, now: float) -> bool:
         """Whether one more batch of the organization may be under way."""
-        most_own = self._sender.troubles.most_batches(organization, self._places.share, now)
+        most_own = self._troubles.most_batches(organization, self._places.share, now)
         return self._places.has_one(organization, self._deliveries.values(), most_own)
 
     def _makes_room(self, organization: str, now: float) -> bool:
@@ -279,7 +283,7 @@ class Pipeline:
         return (
             queued > 0
             and not self._has_place(organization, now)
-            and self._sender.troubles.sets_queue_aside(
+            and self._troubles.sets_queue_aside(
                 organization,
                 self._places.share,
                 now,
@@ -371,7 +375,9 @@ class Pipeline:
         blocked = max(0, held - len(self._batcher) - in_flight)
         metrics.BLOCKED.set(blocked)
         blocked_bytes = self._held_bytes() - self._batcher.bytes
-        self._sender.pressed = blocked > PRESSED_RECORDS or self._room.is_pressed(blocked_bytes)
+        self._troubles.under_backpressure = blocked > PRESSED_RECORDS or self._room.is_pressed(
+            blocked_bytes
+        )
         oldest = self._delivery.oldest_pin()
         metrics.OLDEST_BATCH_AGE.set(0 if oldest is None else now - oldest)
         self._source.measure()

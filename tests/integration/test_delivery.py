@@ -25,11 +25,11 @@ from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
 from streamer.settings import Redis as RedisSettings
 from streamer.settings import Settings
 from streamer.stack import Redis
+from streamer.worker.build import make_sending
 from streamer.worker.delivery import Delivery
 from streamer.worker.holding import Holding
 from streamer.worker.pipeline import no_checkpoint
 from streamer.worker.process import make_accounts, make_composer
-from streamer.worker.sending import Sender
 from streamer.worker.waiting import Waiting
 
 
@@ -102,6 +102,9 @@ def make_delivery(
     ) -> Delivery:
         claims = make_claims(client, epoch)
         holding = Holding(Holds(client), limiter, accounts, 30.0)
+        sending = make_sending(
+            settings.delivery, accounts, resend, claims, limiter, holding, waiting
+        )
         return Delivery(
             settings,
             client,
@@ -109,7 +112,8 @@ def make_delivery(
             claims,
             make_composer(settings),
             accounts,
-            Sender(settings.delivery, accounts, resend, claims, limiter, holding, waiting),
+            sending.slots,
+            sending.sender,
             holding,
             batcher,
             waiting,
