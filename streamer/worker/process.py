@@ -26,10 +26,11 @@ from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.progress.projector import Projector
 from streamer.provider.accounts import Accounts
 from streamer.settings import Settings, SettingsError
+from streamer.worker.build import build_pipeline
+from streamer.worker.checkpoint import Checkpoint, no_checkpoint
 from streamer.worker.committer import BreakerError
-from streamer.worker.delivery import Checkpoint
 from streamer.worker.health import HealthServer
-from streamer.worker.pipeline import Pipeline, no_checkpoint
+from streamer.worker.pipeline import Pipeline
 from streamer.worker.source import SourceError
 from streamer.worker.waiting import StoppedError, Waiting
 
@@ -68,7 +69,8 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
         # Before Redis and Kafka: who looks can see what it waits for.
         health = _serve_health(settings, life)
         _check_redis(settings, waiting)
-        pipeline = life.pipeline = Pipeline(settings, composer, accounts, waiting, checkpoint)
+        pipeline = build_pipeline(settings, composer, accounts, waiting, checkpoint)
+        life.pipeline = pipeline
     except StoppedError:
         return DONE
     except (SettingsError, UnsafeRedisError) as error:

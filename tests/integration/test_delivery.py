@@ -26,9 +26,13 @@ from streamer.settings import Redis as RedisSettings
 from streamer.settings import Settings
 from streamer.stack import Redis
 from streamer.worker.build import make_sending
+from streamer.worker.bulk import BulkStop
+from streamer.worker.checkpoint import no_checkpoint
+from streamer.worker.decisions import Decisions
 from streamer.worker.delivery import Delivery
+from streamer.worker.filling import Filler
+from streamer.worker.finishing import Finisher
 from streamer.worker.holding import Holding
-from streamer.worker.pipeline import no_checkpoint
 from streamer.worker.process import make_accounts, make_composer
 from streamer.worker.waiting import Waiting
 
@@ -105,19 +109,18 @@ def make_delivery(
         sending = make_sending(
             settings.delivery, accounts, resend, claims, limiter, holding, waiting
         )
-        return Delivery(
-            settings,
-            client,
-            Probes(client, epoch),
-            claims,
-            make_composer(settings),
-            accounts,
-            sending.slots,
-            sending.sender,
-            holding,
+        filler = Filler(
+            settings.batch,
             batcher,
+            Probes(client, epoch),
+            Decisions(client, accounts, holding, waiting),
+            make_composer(settings),
+            BulkStop(settings.breaker, client, waiting),
             waiting,
-            no_checkpoint,
+        )
+        finisher = Finisher(claims, sending.sender, holding, waiting, no_checkpoint)
+        return Delivery(
+            batcher, filler, finisher, claims, accounts, sending.slots, waiting, no_checkpoint
         )
 
     return make
