@@ -170,7 +170,7 @@ def _accounts(settings: Settings) -> Accounts:
     try:
         return make_accounts(settings)
     except SettingsError as error:
-        fail(f"settings: {error}", WRONG_USE)
+        fail(f"settings: {error}", error.exit_code)
 
 
 def _payload(

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
-import redis
 from confluent_kafka import KafkaException
 
 from streamer import logs
-from streamer.ledger.connection import RefusedError, connect
-from streamer.ledger.epoch import LedgerLostError
-from streamer.ledger.persistence import UnsafeRedisError, check_persistence
+from streamer.errors import DONE, FAILED, StreamerError, exit_code
+from streamer.ledger.connection import REDIS_ERRORS, RefusedError, connect
+from streamer.ledger.persistence import check_persistence
 from streamer.mail.compose import Composer
 from streamer.mail.templates import Templates
 from streamer.mail.unsubscribe import UnsubscribeLinks
@@ -31,16 +30,14 @@ from streamer.worker.checkpoint import Checkpoint, no_checkpoint
 from streamer.worker.committer import BreakerError
 from streamer.worker.health import HealthServer
 from streamer.worker.pipeline import Pipeline
-from streamer.worker.source import SourceError
 from streamer.worker.waiting import StoppedError, Waiting
 
 logger = logging.getLogger(__name__)
 
-DONE, FAILED, WRONG_USE = 0, 1, 2
 BROKEN_INPUT = 3
 """Most records are dead letters. A supervisor starts no other; to users it is 1."""
 
-_REDIS = (redis.RedisError, redis.exceptions.RedisClusterException)  # one is no kind of the other
+_FATAL = (StreamerError, KafkaException, *REDIS_ERRORS)
 _TICK_LIMIT_S = 30.0
 _CLOSE_GRACE_S = 20.0
 _PROJECTOR_END_S = 5.0
@@ -73,12 +70,9 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
         life.pipeline = pipeline
     except StoppedError:
         return DONE
-    except (SettingsError, UnsafeRedisError) as error:
+    except (*_FATAL, OSError) as error:
         logger.critical("the worker does not start", extra={"cause": str(error)})
-        return WRONG_USE
-    except (*_REDIS, LedgerLostError, SourceError, KafkaException, OSError) as error:
-        logger.critical("the worker does not start", extra={"cause": str(error)})
-        return FAILED
+        return exit_code(error)
     stop.reaches(pipeline)
     _tune_garbage_collection()
     threading.Thread(target=_watch_ticks, args=(pipeline,), name="watchdog", daemon=True).start()
@@ -88,9 +82,9 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     except BreakerError as error:
         logger.critical("the worker ends itself", extra={"cause": str(error)})
         return BROKEN_INPUT
-    except (*_REDIS, LedgerLostError, SourceError, KafkaException) as error:
+    except _FATAL as error:
         logger.critical("the worker cannot go on", extra={"cause": str(error)})
-        return FAILED
+        return exit_code(error)
     finally:
         stop_projecting()
         if health is not None:

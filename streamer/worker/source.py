@@ -11,6 +11,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 )
 
 from streamer import metrics
+from streamer.errors import StreamerError
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.ledger.connection import UNREACHABLE
 from streamer.logs import client_logger
@@ -37,7 +38,7 @@ _FORBIDDEN = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZAT
 _UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "the name of a header is not UTF-8")
 
 
-class SourceError(RuntimeError):
+class SourceError(StreamerError):
     """The input cannot be read; the message says why and what to do."""
 
 

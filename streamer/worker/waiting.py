@@ -7,6 +7,7 @@ from collections.abc import Callable
 from threading import Event, Lock, get_ident
 from typing import TypeVar
 
+from streamer.errors import DONE, StreamerError
 from streamer.flow.retry import Backoff
 from streamer.ledger.connection import UNREACHABLE
 
@@ -22,8 +23,10 @@ _SAY_EVERY_S = 30.0
 _DEADLINE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-class StoppedError(Exception):
+class StoppedError(StreamerError):
     """The worker stops: what is not decided yet is left to the records' next owner."""
+
+    exit_code = DONE
 
 
 class Waiting:
