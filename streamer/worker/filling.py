@@ -8,12 +8,13 @@ from streamer.flow.batcher import Batcher
 from streamer.ledger.probe import Probe, Probes
 from streamer.mail.compose import Composer, RenderError, TooLargeError
 from streamer.model.address import sender_domain
+from streamer.model.campaign import Message
 from streamer.model.reasons import Reason
 from streamer.model.record import Outcome, Record
 from streamer.settings import Batch as BatchSettings
 from streamer.worker.batch import Batch
 from streamer.worker.bulk import BulkStop
-from streamer.worker.decisions import Decisions, NotMailed
+from streamer.worker.decisions import Decisions
 from streamer.worker.waiting import Waiting
 from streamer.worker.work import Work
 
@@ -107,16 +108,17 @@ class Filler:
             if record.address is not None and batch.holder(record) is not None:
                 work.twins.append(record)
                 continue
+            message = decisions.message(position, record)
+            if not isinstance(message, Message):
+                work.end(record, message, now)
+                continue
+            sender = sender_domain(message.from_)
+            if batch.records and sender != batch.sender:
+                work.others.append(record)
+                continue
+            batch.sender = sender
             try:
-                message = decisions.message(position, record)
-                sender = sender_domain(message.from_)
-                if batch.records and sender != batch.sender:
-                    work.others.append(record)
-                    continue
-                batch.sender = sender
                 mail = self._composer.compose(record.known_event, record.known_address, message)
-            except NotMailed as reason:
-                work.end(record, reason.ending, now)
             except RenderError as error:
                 work.end(record, Outcome.of(Reason.RENDER_ERROR, str(error)), now)
             except TooLargeError as error:
