@@ -33,6 +33,7 @@ from streamer.worker.dispatch import Dispatcher
 from streamer.worker.filling import Filler
 from streamer.worker.finishing import Finisher
 from streamer.worker.holding import Holding
+from streamer.worker.life import Life
 from streamer.worker.measures import Measures
 from streamer.worker.pinned import Ownership
 from streamer.worker.pipeline import Pipeline
@@ -56,6 +57,7 @@ def build_pipeline(
     composer: Composer,
     accounts: Accounts,
     waiting: Waiting,
+    life: Life,
     checkpoint: Checkpoint,
 ) -> Pipeline:
     """Make a worker, ready to run, on the thread that will run it.
@@ -121,6 +123,7 @@ def build_pipeline(
         Prober(redis, holding, slots, sender, claims, waiting),
         Relay(settings, redis, Scopes(redis, accounts, holding), waiting),
         waiting,
+        life,
         settings.worker.shutdown_timeout_s,
     )
 

@@ -15,6 +15,7 @@ from streamer.flow.batcher import Batcher
 from streamer.worker.admission import POLL_RECORDS, POLL_S, Admission
 from streamer.worker.committer import BreakerError, Committer
 from streamer.worker.dispatch import Dispatcher
+from streamer.worker.life import Life, WorkerState
 from streamer.worker.measures import Measures
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
@@ -50,6 +51,7 @@ class Pipeline:
         prober: Prober,
         relay: Relay,
         waiting: Waiting,
+        life: Life,
         shutdown_timeout_s: float,
     ) -> None:
         self._source = source
@@ -62,6 +64,7 @@ class Pipeline:
         self._prober = prober
         self._relay = relay
         self._waiting = waiting
+        self._life = life
         self._shutdown_timeout_s = shutdown_timeout_s
         self._stopping = Event()
         self._next_commit = self._next_measure = 0.0
@@ -94,6 +97,7 @@ class Pipeline:
             self._source.start(self._verifier.verify_committed, self._finish_revoked)
             self._prober.start()
             self._relay.start()
+            self._life.enter(WorkerState.RUNNING)
             self.last_tick = time.monotonic()
             while not self._stopping.is_set():
                 self._tick()
@@ -154,7 +158,7 @@ class Pipeline:
 
     def _drain(self) -> None:
         """Finish or hand over what is in flight, and commit."""
-        logger.info("stopping: no more records are taken")
+        self._life.enter(WorkerState.DRAINING)
         until = time.monotonic() + self._shutdown_timeout_s
         self._source.pause()
         self._batcher.clear()

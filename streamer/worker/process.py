@@ -29,6 +29,7 @@ from streamer.worker.build import build_pipeline
 from streamer.worker.checkpoint import Checkpoint, no_checkpoint
 from streamer.worker.committer import BreakerError
 from streamer.worker.health import HealthServer
+from streamer.worker.life import Life, WorkerState
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.waiting import StoppedError, Waiting
 
@@ -58,16 +59,24 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     _keep_heaps_small()  # before there are threads
     threading.excepthook = _end_with_thread
     waiting = Waiting()
+    life = Life(waiting)
+    try:
+        return _run(settings, waiting, life, checkpoint)
+    finally:
+        life.enter(WorkerState.STOPPED)
+
+
+def _run(settings: Settings, waiting: Waiting, life: Life, checkpoint: Checkpoint) -> int:
     stop = _StopRequest(settings.worker.shutdown_timeout_s, waiting)
-    life = _Life(waiting)
+    checks = _Checks(waiting)
     health = None
     try:
         composer, accounts = make_composer(settings), make_accounts(settings)
         # Before Redis and Kafka: who looks can see what it waits for.
-        health = _serve_health(settings, life)
+        health = _serve_health(settings, checks, life)
         _check_redis(settings, waiting)
-        pipeline = build_pipeline(settings, composer, accounts, waiting, checkpoint)
-        life.pipeline = pipeline
+        pipeline = build_pipeline(settings, composer, accounts, waiting, life, checkpoint)
+        checks.pipeline = pipeline
     except StoppedError:
         return DONE
     except (*_FATAL, OSError) as error:
@@ -89,7 +98,6 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
         stop_projecting()
         if health is not None:
             health.close()
-    logger.info("stopped")
     return DONE
 
 
@@ -110,7 +118,7 @@ def _check_redis(settings: Settings, waiting: Waiting) -> None:
     waiting.for_redis(check)
 
 
-class _Life:
+class _Checks:
     """How the worker does, for who asks its port; each answer is from memory.
 
     Attributes:
@@ -247,11 +255,13 @@ def _numbered(settings: Settings, number: int) -> Settings:
     return settings.model_copy(update={"worker": worker, "metrics": metrics})
 
 
-def _serve_health(settings: Settings, life: _Life) -> HealthServer | None:
+def _serve_health(settings: Settings, checks: _Checks, life: Life) -> HealthServer | None:
     if settings.metrics.port == 0:
         return None
     try:
-        return HealthServer(settings.metrics.port, life.alive, life.ready)
+        return HealthServer(
+            settings.metrics.port, checks.alive, checks.ready, lambda: life.state.value
+        )
     except OSError as error:
         raise SettingsError(
             f"metrics.port: port {settings.metrics.port} cannot be listened on ({error.strerror})"

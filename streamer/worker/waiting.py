@@ -30,9 +30,15 @@ class StoppedError(StreamerError):
 
 
 class Waiting:
-    """How the threads of a worker wait, and what they wait for."""
+    """How the threads of a worker wait, and what they wait for.
+
+    Attributes:
+        on_change: called when the first thread begins to wait for Redis, and when none does any
+            more.
+    """
 
     def __init__(self) -> None:
+        self.on_change: Callable[[], None] = lambda: None
         self._stopped = Event()
         self._lock = Lock()
         self._troubles: dict[int, str] = {}
@@ -83,7 +89,8 @@ class Waiting:
         """Say it at first, when the reason changes, and now and then."""
         now = time.monotonic()
         with self._lock:
-            if not self._troubles:
+            is_first = not self._troubles
+            if is_first:
                 self._since = now
             self._troubles[get_ident()] = reason
             is_due = now >= self._say_at.get(reason, 0.0) and not self._stopped.is_set()
@@ -95,6 +102,8 @@ class Waiting:
                 "Redis cannot be used, waiting",
                 extra={"error": reason, "seconds": round(waited_s)},
             )
+        if is_first:
+            self.on_change()
 
     def _forget(self) -> None:
         with self._lock:
@@ -105,6 +114,8 @@ class Waiting:
             waited_s = time.monotonic() - self._since
         if is_over and not self._stopped.is_set():
             logger.info("Redis can be used again", extra={"seconds": round(waited_s)})
+        if is_over:
+            self.on_change()
 
 
 def deadline_clock() -> float:
