@@ -8,6 +8,12 @@ _LATENCIES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
 _TICKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1)
 _FILLS = (1, 10, 25, 50, 75, 90, 95, 99, 100)
 
+WORKER_STATE = Gauge(
+    "streamer_worker_state",
+    "1 for the state that this worker is in, 0 for the others: starting, running, "
+    "waiting_for_redis, draining, stopped.",
+    ["state"],
+)
 RECORDS_CONSUMED = Counter(
     "streamer_records_consumed_total", "Input records taken from Kafka, redeliveries included."
 )

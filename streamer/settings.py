@@ -13,6 +13,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from streamer.errors import WrongUseError
+
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
@@ -29,7 +31,7 @@ _OF_MEMBERS = (
 DEFAULT_API_URL = "https://api.resend.com"
 
 
-class SettingsError(ValueError):
+class SettingsError(WrongUseError):
     """The settings cannot be used; the message names each one and what to do."""
 
 

@@ -11,15 +11,9 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, SecretStr
 
 from streamer import metrics, settings
+from streamer.model.disposition import Conflicting, OnHold, Refused, Taken, Throttled
 from streamer.model.reasons import Reason
-from streamer.provider.answers import (
-    Conflicting,
-    OnHold,
-    Refused,
-    Taken,
-    Throttled,
-    judge,
-)
+from streamer.provider.answers import judge
 from streamer.provider.client import UNTRUSTED, Answer
 from streamer.provider.table import ROWS
 from streamer.settings import Account, Settings

@@ -103,7 +103,7 @@ def create(
         try:
             created = campaigns.create(client, definition)
         except (CampaignExistsError, UnreadableDefinitionError) as error:
-            fail(str(error))
+            fail(error)
         if as_json:
             show_json({"created": created, **_as_json(_load(client, name))})
         else:
@@ -256,7 +256,7 @@ def _load(client: Client, name: CampaignName) -> Campaign:
     try:
         found = campaigns.load(client, *name)
     except UnreadableDefinitionError as error:
-        fail(str(error))
+        fail(error)
     if found is None:
         why = campaigns.paused_for(client, *name)
         if why is not None:  # its events bring their own messages

@@ -11,16 +11,16 @@ import typer
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from pydantic import TypeAdapter, ValidationError
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException
 
+from streamer.errors import FAILED as FAILED
+from streamer.errors import WRONG_USE as WRONG_USE
+from streamer.errors import StreamerError
+from streamer.ledger.connection import REDIS_ERRORS as REDIS_ERRORS
 from streamer.ledger.connection import UNREACHABLE, Client, connect
 from streamer.model.campaign import Id
 from streamer.settings import Settings, SettingsError, load
 from streamer.worker.kafka import Properties, producer_config
-
-FAILED, WRONG_USE = 1, 2
-
-REDIS_ERRORS = (RedisError, RedisClusterException)  # the one is no kind of the other
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 
@@ -67,9 +67,11 @@ OrganizationArgument = Annotated[
 ]
 
 
-def fail(message: str, code: int = FAILED) -> NoReturn:
-    """Say what went wrong and end the command."""
-    warn(message)
+def fail(cause: str | StreamerError, code: int | None = None) -> NoReturn:
+    """Say what went wrong and end the command: with the error's code, 1, or another."""
+    warn(str(cause))
+    if code is None:
+        code = FAILED if isinstance(cause, str) else cause.exit_code
     raise typer.Exit(code)
 
 
@@ -83,7 +85,7 @@ def read_settings(config: Path | None) -> Settings:
     try:
         return load(config)
     except SettingsError as error:
-        fail(f"settings: {error}", WRONG_USE)
+        fail(f"settings: {error}", error.exit_code)
 
 
 def show_json(value: object) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 from pydantic import ConfigDict, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
+from streamer.errors import InvalidDataError
 from streamer.mail.templates import RenderError, Templates
 from streamer.model.address import InvalidAddressError, check_sender
 from streamer.model.campaign import Definition, Message
 from streamer.settings import Mail
 
 
-class BadDefinitionError(ValueError):
+class BadDefinitionError(InvalidDataError):
     """It is no definition that could be sent; the message names each fault."""
 
 

@@ -105,7 +105,7 @@ def _check_campaign(settings: Settings, name: CampaignName, form: Format) -> boo
         try:
             found = campaigns.load(client, *name)
         except campaigns.UnreadableDefinitionError as error:
-            fail(str(error))
+            fail(error)
     if found is not None and found.state in _STATE_WARNINGS:
         warn(f"campaign {name}: {_STATE_WARNINGS[found.state]}")
     if found is None and form is Format.CSV:
@@ -128,7 +128,7 @@ def _produce(
     try:
         writer = RecipientsWriter(settings, trouble)
     except NoTopicError as error:
-        fail(str(error))
+        fail(error)
     except KafkaException as error:
         fail(trouble.describe(error.args[0]))
     tally = Tally()

@@ -6,6 +6,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streamer.cli.common import KafkaTrouble, client_config
 from streamer.cli.rows import Row
+from streamer.errors import StreamerError
 from streamer.settings import Settings
 from streamer.worker.kafka import Properties
 
@@ -13,11 +14,11 @@ _WAIT_S = 0.2
 _METADATA_S = 5.0
 
 
-class NoTopicError(RuntimeError):
+class NoTopicError(StreamerError):
     """The topic of the recipients does not exist."""
 
 
-class DeliveryStoppedError(RuntimeError):
+class DeliveryStoppedError(StreamerError):
     """Kafka takes nothing more: the rows that follow would fail like the last ones."""
 
 

@@ -56,7 +56,7 @@ def project(
     try:
         projector.work(stop)
     except ProjectionError as error:
-        fail(str(error))
+        fail(error)
     finally:
         if server is not None:
             server.close()

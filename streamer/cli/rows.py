@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 import orjson
 
 from streamer.cli.common import CampaignName
+from streamer.errors import InvalidDataError
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.event import DeadEventError, RecipientEvent, parse
 
@@ -26,7 +27,7 @@ class Format(StrEnum):
     JSONL = "jsonl"
 
 
-class BadFileError(ValueError):
+class BadFileError(InvalidDataError):
     """Nothing of the file can be used; the message says why."""
 
 

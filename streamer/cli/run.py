@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from streamer.cli.common import ConfigOption, read_settings
-from streamer.worker.process import BROKEN_INPUT, FAILED, run_worker
+from streamer.errors import FAILED
+from streamer.worker.process import BROKEN_INPUT, run_worker
 from streamer.worker.supervisor import Supervisor
 
 

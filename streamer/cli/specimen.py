@@ -71,7 +71,7 @@ def composer_of(settings: Settings) -> Composer:
     try:
         return make_composer(settings)
     except SettingsError as error:
-        fail(f"settings: {error}", WRONG_USE)
+        fail(f"settings: {error}", error.exit_code)
 
 
 def load_specimen(
@@ -87,7 +87,7 @@ def load_specimen(
     try:
         found = campaigns.load_message(client, *name)
     except UnreadableDefinitionError as error:
-        fail(str(error))
+        fail(error)
     if file is not None:
         event = _from_file(file, name, is_defined=found is not None)
     else:

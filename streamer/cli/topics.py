@@ -8,7 +8,6 @@ import typer
 from streamer import topics
 from streamer.cli.common import (
     FAILED,
-    WRONG_USE,
     ConfigOption,
     JsonOption,
     fail,
@@ -47,7 +46,7 @@ def create(
         with kafka_admin(settings) as admin:
             reports = topics.ensure(admin, settings.topics, partitions, replication)
     except SettingsError as error:
-        fail(f"settings: {error}", WRONG_USE)
+        fail(f"settings: {error}", error.exit_code)
     if as_json:
         show_json([asdict(report) for report in reports])
     else:

@@ -40,10 +40,11 @@ from streamer.ledger.limiter import Later, Limiter, Slot
 from streamer.mail.compose import Composer, RenderError, TooLargeError
 from streamer.mail.review import read_mail
 from streamer.model.address import InvalidAddressError, normalise
+from streamer.model.disposition import Again, Taken
 from streamer.model.payload import Payload
 from streamer.model.reasons import Status
 from streamer.provider.accounts import Accounts, NoKeyError
-from streamer.provider.answers import Again, Taken, judge
+from streamer.provider.answers import judge
 from streamer.provider.client import Answer, ResendClient
 from streamer.settings import Settings, SettingsError
 from streamer.worker.process import make_accounts
@@ -169,7 +170,7 @@ def _accounts(settings: Settings) -> Accounts:
     try:
         return make_accounts(settings)
     except SettingsError as error:
-        fail(f"settings: {error}", WRONG_USE)
+        fail(f"settings: {error}", error.exit_code)
 
 
 def _payload(

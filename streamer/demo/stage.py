@@ -12,6 +12,7 @@ from streamer.demo.audience import Audience, Progress
 from streamer.demo.histogram import Buckets, quantile
 from streamer.demo.reports import ActReport, Endings, Source, report
 from streamer.demo.workers import Workers
+from streamer.errors import StreamerError
 from streamer.ledger import campaigns, suppression
 from streamer.ledger.connection import connect
 from streamer.model.reasons import Status
@@ -33,7 +34,7 @@ _SILENCE_S = 1.0
 """After that long without an ending, and no worker running, there is none to come."""
 
 
-class DemoError(RuntimeError):
+class DemoError(StreamerError):
     """The demo could not be played to its end; the message says why."""
 
 

@@ -36,9 +36,14 @@ class Troubles:
 
     Args:
         set_aside_s: after how long a batch that fails alone is set aside.
+
+    Attributes:
+        under_backpressure: whether much waits behind batches that keep failing: one that fails
+            alone goes aside sooner.
     """
 
     def __init__(self, set_aside_s: float) -> None:
+        self.under_backpressure = False
         self._set_aside_s = set_aside_s
         self._states: dict[str, _State] = {}
         self._lock = Lock()

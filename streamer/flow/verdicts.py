@@ -18,10 +18,16 @@ _SURE_S = 2.0
 PRESSED_RECORDS = 25_000
 """Records behind batches that keep failing at which one that fails alone goes aside at once."""
 
+OUTAGE = "outage"
+"""The reason of a hold for an account whose every call fails, where other accounts do not."""
 OUTAGE_PATIENCE_S = 1.0
 """After so long an outage holds its account, where there are others that it could hold up."""
 OUTAGE_PROBE_S = 5.0
 """How often such a hold is tested, if holds are not tested oftener anyway."""
+
+
+LONGEST_PAUSE_S = 30.0
+"""The longest that an account's calls pause after one that was throttled; more is a hold."""
 
 
 def circuit_pause_s(failures: int) -> float:
@@ -29,6 +35,23 @@ def circuit_pause_s(failures: int) -> float:
     if failures < OUTAGE_FAILURES:
         return 0.0
     return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(failures - OUTAGE_FAILURES, 64))
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How an account's calls go, by all workers.
+
+    Attributes:
+        failures: in a row.
+        successes: ever.
+        failing_s: since the first of the failures.
+        others_failing: further batches that failed since a call succeeded last.
+    """
+
+    failures: int
+    successes: int
+    failing_s: float
+    others_failing: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 import orjson
 from pydantic import ValidationError
 
+from streamer.errors import StreamerError
 from streamer.ledger import keys
 from streamer.ledger.claims import BUCKETS
 from streamer.ledger.connection import Client
@@ -32,11 +33,11 @@ _ACTIVE, _PAUSED, _CANCELLED, _COMPLETED = (
 _AT_ONCE = 512
 
 
-class CampaignExistsError(RuntimeError):
+class CampaignExistsError(StreamerError):
     """The campaign is defined already, and not like this; the message says what differs."""
 
 
-class UnreadableDefinitionError(RuntimeError):
+class UnreadableDefinitionError(StreamerError):
     """What stands in the ledger is no definition that this version can read."""
 
 

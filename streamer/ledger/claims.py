@@ -17,6 +17,7 @@ from typing import NamedTuple, cast
 import orjson
 import zstandard
 
+from streamer.errors import StreamerError
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
@@ -60,7 +61,7 @@ class Conflict:
     claims: Mapping[int, Claim]
 
 
-class TakenOverError(Exception):
+class TakenOverError(StreamerError):
     """The batch has another owner now: let go of it, and read its result later."""
 
 

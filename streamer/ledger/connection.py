@@ -16,20 +16,24 @@ from redis import (
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
+from streamer.errors import StreamerError
 from streamer.settings import Redis as RedisSettings
 
 Client = Redis | RedisCluster
 
 
-class NotNowError(exceptions.ConnectionError):
+class NotNowError(StreamerError, exceptions.ConnectionError):
     """The server answers that it cannot do the command now. The connection is given up, as
     another server may stand behind its address soon."""
 
 
-class RefusedError(exceptions.ResponseError):
+class RefusedError(StreamerError, exceptions.ResponseError):
     """The server refuses what waiting does not mend: a password, a permission, a command that it
     does not have. The message says what to do."""
 
+
+REDIS_ERRORS = (exceptions.RedisError, exceptions.RedisClusterException)
+"""Whatever Redis' client raises; the one is no kind of the other."""
 
 UNREACHABLE = (
     exceptions.ConnectionError,

@@ -9,11 +9,12 @@ is kept too, as in a cluster one node alone may lose what it had.
 import secrets
 from collections.abc import Iterable
 
+from streamer.errors import StreamerError
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
 
 
-class LedgerLostError(RuntimeError):
+class LedgerLostError(StreamerError):
     """Redis does not hold the claims that it should: nothing may be sent any more."""
 
 

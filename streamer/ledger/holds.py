@@ -15,9 +15,6 @@ from streamer.ledger import keys
 from streamer.ledger.connection import Client
 from streamer.ledger.scripts import Argument, read
 
-OUTAGE = "outage"
-"""The reason of a hold for an account whose every call fails, where other accounts do not."""
-
 
 class By(StrEnum):
     """Who put a hold."""

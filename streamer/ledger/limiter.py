@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass
 from typing import cast
 
-from streamer.flow.verdicts import circuit_pause_s
+from streamer.flow.verdicts import LONGEST_PAUSE_S, Health, circuit_pause_s
 from streamer.ledger import answers, keys
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
@@ -19,9 +19,6 @@ _TOGETHER = 0.99
 
 _NARROW = 100.0
 """Calls a second; above it one that leaves late is no matter."""
-
-LONGEST_PAUSE_S = 30.0
-"""The longest that an account's calls pause after one that was throttled; more is a hold."""
 
 _FURTHEST_S = 1.0
 """The furthest slot that is given: who waits for one hears neither of a hold nor of its end."""
@@ -70,23 +67,6 @@ class Held:
     """No slot: the account is held, or `domain` of the sender within it."""
 
     domain: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How the account's calls go.
-
-    Attributes:
-        failures: in a row, by all workers.
-        successes: as in `Slot`.
-        failing_s: since the first of the failures.
-    """
-
-    failures: int
-    successes: int
-    failing_s: float
-    batches: int
-    """That failed since a call succeeded last."""
 
 
 class Limiter:
@@ -177,7 +157,7 @@ class Limiter:
             tuple[int, int, int, int],
             self._failure(keys=_health_keys(account), args=[batch_id, *_PAUSES_US]),
         )
-        return Health(failures, successes, failing_ms / 1000, batches)
+        return Health(failures, successes, failing_ms / 1000, batches - 1)
 
     def successes(self, account: str) -> int:
         """Calls of the account that were counted as successes, ever."""

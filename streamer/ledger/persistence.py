@@ -6,12 +6,13 @@ from typing import cast
 from redis import RedisCluster
 from redis.exceptions import ResponseError
 
+from streamer.errors import WrongUseError
 from streamer.ledger.connection import Client
 
 logger = logging.getLogger(__name__)
 
 
-class UnsafeRedisError(RuntimeError):
+class UnsafeRedisError(WrongUseError):
     """Redis may drop claims at will; the message says what to set."""
 
 

@@ -26,6 +26,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from streamer.errors import InvalidDataError
+
 ABSENT = "streamer__absent"
 """What the text of a `Narrowed` calls the sequence of stand-ins for what an expression lacks. The
 first of them is equal to any other and stands for nothing."""
@@ -79,7 +81,7 @@ _TOKEN = re.compile(
 )
 
 
-class RefusedError(ValueError):
+class RefusedError(InvalidDataError):
     """The template uses what a mail may not; the message says what, and on which line."""
 
 

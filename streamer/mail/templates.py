@@ -11,6 +11,7 @@ from typing import TypeAlias
 from minijinja import Environment, TemplateError
 from pydantic import JsonValue
 
+from streamer.errors import InvalidDataError
 from streamer.mail.absent import KIND, Absent, AnyAbsent, Glimpse
 from streamer.mail.language import ABSENT, Narrowed, RefusedError, narrow
 from streamer.mail.values import Given, MissingKeyError, Value
@@ -39,7 +40,7 @@ _LEAST_FUEL = 100_000
 _LONGEST_DETAIL = 500
 
 
-class RenderError(ValueError):
+class RenderError(InvalidDataError):
     """A template cannot be rendered for this recipient; the message says why and where."""
 
     def __init__(self, detail: str) -> None:
@@ -58,7 +59,7 @@ class UndefinedError(RenderError):
         self.name = name
 
 
-class TooLargeError(ValueError):
+class TooLargeError(InvalidDataError):
     """The mail is larger than allowed, or its template would never come to an end."""
 
 

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from streamer.errors import InvalidDataError
+
 VERSION = b"1"
 _MAC_BYTES = 32
 _LEAST_SECRET = 16
 _SEPARATOR = b"\0"  # in none of the three fields
 
 
-class InvalidTokenError(ValueError):
+class InvalidTokenError(InvalidDataError):
     """The token was not made here, or was altered."""
 
 

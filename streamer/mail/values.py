@@ -6,13 +6,15 @@ from typing import Literal, TypeAlias
 
 from pydantic import JsonValue
 
+from streamer.errors import InvalidDataError
+
 Value: TypeAlias = "str | int | float | bool | tuple[Value, ...] | Array | Object | None"
 """A JSON value that cannot be changed."""
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 
-class OutOfRangeError(ValueError):
+class OutOfRangeError(InvalidDataError):
     """A whole number has no place in 64 bits: the engine would write it as a fraction."""
 
 

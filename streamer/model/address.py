@@ -6,6 +6,8 @@ from functools import lru_cache
 
 import idna
 
+from streamer.errors import InvalidDataError
+
 MAX_LENGTH = 254
 MAX_LOCAL_LENGTH = 64
 # NFC makes one character of four at most. Of a longer text no address can come, and composing a
@@ -20,7 +22,7 @@ _PLAIN = re.compile(
 )
 
 
-class InvalidAddressError(ValueError):
+class InvalidAddressError(InvalidDataError):
     """The text is no address that a mail can be sent to; the message says why."""
 
 

@@ -2,6 +2,7 @@
 
 from pydantic import Field, JsonValue, ValidationError
 
+from streamer.errors import InvalidDataError
 from streamer.model.campaign import Id, Message, Model, Timestamp
 from streamer.model.reasons import DeadReason
 
@@ -21,7 +22,7 @@ class RecipientEvent(Model):
     message: Message | None = None
 
 
-class DeadEventError(ValueError):
+class DeadEventError(InvalidDataError):
     """The value is no recipient event; `reason` and the message say why."""
 
     def __init__(self, reason: DeadReason, detail: str) -> None:

@@ -5,11 +5,12 @@ from typing import NamedTuple
 import orjson
 from pydantic import ValidationError
 
+from streamer.errors import InvalidDataError
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.published import PublishedOutcome
 
 
-class UnreadableOutcomeError(ValueError):
+class UnreadableOutcomeError(InvalidDataError):
     """The value is no outcome that this version can read."""
 
 

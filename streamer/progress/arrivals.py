@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from streamer.errors import StreamerError
 from streamer.logs import client_logger
 from streamer.progress.fold import Chunk, Cursor, Place
 from streamer.progress.kafka import consumer_config
@@ -18,7 +19,7 @@ _PORTION = 500
 _WAIT_S = 0.1
 
 
-class ProjectionError(RuntimeError):
+class ProjectionError(StreamerError):
     """The topics cannot be counted; the message says why and what to do."""
 
 

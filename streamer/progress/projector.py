@@ -8,10 +8,9 @@ from contextlib import ExitStack, suppress
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from redis.exceptions import RedisClusterException, RedisError
 
 from streamer.ledger import keys
-from streamer.ledger.connection import Client, connect
+from streamer.ledger.connection import REDIS_ERRORS, Client, connect
 from streamer.ledger.lease import Lease
 from streamer.ledger.relayed import Relayed
 from streamer.logs import client_logger
@@ -33,8 +32,6 @@ from streamer.progress.summaries import Summaries
 from streamer.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-REDIS_ERRORS = (RedisError, RedisClusterException)  # the one is no kind of the other
 
 _REPORTS_AT_ONCE = 500
 _LOOK_FOR_PARTITIONS_EVERY_S = 60.0

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import NamedTuple, Protocol, cast
 
+from streamer.errors import StreamerError
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
 from streamer.progress.counts import Counts, read_counts
@@ -34,7 +35,7 @@ _BEGAN = "began:"
 _CURSORS = frozenset(cursor.value for cursor in Cursor)
 
 
-class StaleGenerationError(RuntimeError):
+class StaleGenerationError(StreamerError):
     """The projection began anew, or is another group's by now: read the positions again."""
 
 

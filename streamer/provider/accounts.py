@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 
+from streamer.errors import StreamerError
 from streamer.settings import Account
 
 logger = logging.getLogger(__name__)
 
 
-class NoKeyError(RuntimeError):
+class NoKeyError(StreamerError):
     """An account's key is not where the settings say; the message says where that is."""
 
 

@@ -5,8 +5,16 @@ that no mail is sent twice and none is lost.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from streamer.model.disposition import (
+    Again,
+    Conflicting,
+    OnHold,
+    Refused,
+    Taken,
+    Throttled,
+    Verdict,
+)
 from streamer.model.reasons import Reason
 from streamer.model.result import ItemResult
 from streamer.provider.client import UNTRUSTED, Answer
@@ -15,69 +23,6 @@ from streamer.provider.table import KNOWN, Means, row_of
 ACCEPTED = "accepted"
 NO_ANSWER = "no_answer"
 UNREADABLE = "unreadable"
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """The batch was taken; one result for each of its mails, refused ones among them."""
-
-    items: list[ItemResult]
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """It may have been taken or not: the same bytes must be sent again, under the same key.
-
-    Attributes:
-        why: the name of the trouble.
-        after_s: what `retry-after` asked for.
-        failing: it may be the provider that fails, for everybody.
-        unreadable: Resend took it but said so in a way that cannot be understood.
-    """
-
-    why: str
-    after_s: float = 0.0
-    failing: bool = False
-    unreadable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Throttled:
-    """Nothing was taken: the account was called too fast, and must not be for `after_s`."""
-
-    after_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class OnHold:
-    """Nothing was taken, and nothing will be for a while, for a trouble of the account's.
-
-    Attributes:
-        why: the name of the trouble: a quota, a refused key, a wrong URL, a certificate.
-        detail: Resend's words.
-        of_sender: it concerns the sender's domain alone.
-    """
-
-    why: str
-    detail: str
-    of_sender: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Nothing of the batch was taken, for its content."""
-
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Conflicting:
-    """Resend has another payload under this key: what it did with that is not known."""
-
-    detail: str
-
-
-Verdict = Taken | Again | Throttled | OnHold | Refused | Conflicting
 
 
 def judge(answer: Answer, count: int) -> Verdict:

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 from prometheus_client import Counter as PrometheusCounter
 
 from streamer import metrics
+from streamer.errors import StreamerError
 from streamer.flow.breaker import Breaker
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.logs import client_logger
@@ -81,7 +82,7 @@ _PROPERTIES: kafka.Properties = {
 _KINDS = {Outcome: "outcome", DeadLetter: "dead_letter", Parked: "parked"}
 
 
-class BreakerError(RuntimeError):
+class BreakerError(StreamerError):
     """Most records are dead letters; the message says what was seen."""
 
 

@@ -30,14 +30,6 @@ def first_expiry(event: RecipientEvent, message: Message) -> datetime | None:
     return min(expiries, default=None)
 
 
-class NotMailed(Exception):  # noqa: N818 - no error, a decision
-    """The record is not mailed; `ending` says why."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending)
-        self.ending = ending
-
-
 class Decisions:
     """Decides about records; may be asked from any thread."""
 
@@ -104,47 +96,47 @@ class BatchDecisions:
         self._definitions: dict[str, Message | DeadLetter] = {}
         self._holds: dict[str, Scope | None] = {}
 
-    def message(self, position: int, record: Record) -> Message:
+    def message(self, position: int, record: Record) -> Message | Ending:
         """What to send to the record's recipient, who has no mail of this campaign on the way.
+
+        It is the record's ending if nothing is, for the first reason in the order of decisions.
 
         Args:
             position: of the record among those that were probed.
 
         Raises:
-            NotMailed: nothing, for the first reason in the order of decisions.
             StoppedError: the worker stops.
         """
         event = record.known_event
         message = event.message or self._definition(event.campaign_id)
+        if isinstance(message, DeadLetter):
+            return message
         if record.address is None:
-            raise NotMailed(Outcome.of(Reason.INVALID_ADDRESS, record.address_fault))
+            return Outcome.of(Reason.INVALID_ADDRESS, record.address_fault)
         claim = self._found.claims.get(position)
         if claim is not None:
-            raise NotMailed(duplicate(claim))
+            return duplicate(claim)
         state = self._found.campaigns[event.campaign_id].state
         if state is CampaignState.CANCELLED:
-            raise NotMailed(Outcome.of(Reason.CANCELLED))
+            return Outcome.of(Reason.CANCELLED)
         expires_at = first_expiry(event, message)
         if expires_at is not None and expires_at <= self._now:
-            raise NotMailed(Outcome.of(Reason.EXPIRED, f"at {expires_at.isoformat()}"))
+            return Outcome.of(Reason.EXPIRED, f"at {expires_at.isoformat()}")
         if state is CampaignState.PAUSED:
-            raise NotMailed(Parked(Scope.of_campaign(self._organization, event.campaign_id)))
+            return Parked(Scope.of_campaign(self._organization, event.campaign_id))
         hold = self._hold(sender_domain(message.from_))
         if hold is not None:
-            raise NotMailed(Parked(hold))
+            return Parked(hold)
         if position in self._found.suppressed:
-            raise NotMailed(Outcome.of(Reason.SUPPRESSED))
+            return Outcome.of(Reason.SUPPRESSED)
         return message
 
-    def _definition(self, campaign_id: str) -> Message:
+    def _definition(self, campaign_id: str) -> Message | DeadLetter:
         if campaign_id not in self._definitions:
             self._definitions[campaign_id] = self._decisions.definition(
                 self._organization, campaign_id, self._found.campaigns[campaign_id]
             )
-        definition = self._definitions[campaign_id]
-        if isinstance(definition, DeadLetter):
-            raise NotMailed(definition)
-        return definition
+        return self._definitions[campaign_id]
 
     def _hold(self, sender: str) -> Scope | None:
         if sender not in self._holds:

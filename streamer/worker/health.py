@@ -19,12 +19,15 @@ class HealthServer:
     Args:
         alive: what is wrong with the worker's loop.
         ready: why the worker does not work.
+        state: names the worker's state, for a line of its own in `/readyz`.
 
     Raises:
         OSError: the port is taken.
     """
 
-    def __init__(self, port: int, alive: Check, ready: Check) -> None:
+    def __init__(
+        self, port: int, alive: Check, ready: Check, state: Callable[[], str] | None = None
+    ) -> None:
         checks = {"/healthz": alive, "/readyz": ready}
 
         class Handler(BaseHTTPRequestHandler):
@@ -34,7 +37,10 @@ class HealthServer:
                     self._answer(200, generate_latest(), CONTENT_TYPE_LATEST)
                 elif path in checks:
                     wrong = checks[path]()
-                    self._answer(200 if wrong is None else 503, f"{wrong or 'ok'}\n".encode())
+                    text = f"{wrong or 'ok'}\n"
+                    if path == "/readyz" and state is not None:
+                        text += f"state: {state()}\n"
+                    self._answer(200 if wrong is None else 503, text.encode())
                 else:
                     self._answer(404, b"/metrics, /healthz, /readyz\n")
 

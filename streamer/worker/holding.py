@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from threading import Lock
 
 from streamer import metrics
-from streamer.flow.verdicts import OUTAGE_PROBE_S, hold_until
+from streamer.flow.verdicts import OUTAGE, OUTAGE_PROBE_S, hold_until
 from streamer.ledger.connection import UNREACHABLE
-from streamer.ledger.holds import OUTAGE, AccountState, BatchRef, By, Hold, Holds
+from streamer.ledger.holds import AccountState, BatchRef, By, Hold, Holds
 from streamer.ledger.limiter import Limiter
+from streamer.model.disposition import OnHold
 from streamer.model.parking import Scope
 from streamer.provider.accounts import Accounts
-from streamer.provider.answers import OnHold
 
 logger = logging.getLogger(__name__)
 

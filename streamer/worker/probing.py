@@ -6,19 +6,22 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Thread
 
+from streamer.flow.verdicts import OUTAGE
 from streamer.ledger import campaigns, suppression
 from streamer.ledger.claims import Claims, TakenOverError
 from streamer.ledger.connection import UNREACHABLE, Client
 from streamer.ledger.epoch import LedgerLostError
-from streamer.ledger.holds import OUTAGE, BatchRef, Hold
+from streamer.ledger.holds import BatchRef, Hold
 from streamer.model.campaign import CampaignState
+from streamer.model.disposition import Again, Conflicting, OnHold, Throttled
 from streamer.model.parking import Scope
 from streamer.model.reasons import Reason
 from streamer.model.result import BatchResult, ItemResult
-from streamer.provider.answers import Again, Conflicting, OnHold, Throttled
 from streamer.worker.holding import Holding, as_hold
-from streamer.worker.sending import PinnedBatch, Sender, adopted
-from streamer.worker.waiting import StoppedError, Waiting, deadline_clock
+from streamer.worker.pinned import PinnedBatch, adopt
+from streamer.worker.sending import Sender
+from streamer.worker.slots import Slots
+from streamer.worker.waiting import StoppedError, Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +38,14 @@ class Prober:
         self,
         client: Client,
         holding: Holding,
+        slots: Slots,
         sender: Sender,
         claims: Claims,
         waiting: Waiting,
     ) -> None:
         self._client = client
         self._holding = holding
+        self._slots = slots
         self._sender = sender
         self._claims = claims
         self._waiting = waiting
@@ -124,14 +129,12 @@ class Prober:
         here: they find it when they come back."""
         # The slot comes first: while the account's circuit is open it is long in coming, and the
         # batch would be another test's by then.
-        self._sender.take_slot(account, domain or "", despite_hold=True)
+        self._slots.take(account, domain or "", ignore_hold=True)
         owner = secrets.token_hex(8)
-        asked_at = deadline_clock()
-        stored = self._claims.adopt(*ref, owner)
-        if stored is None or stored.payload is None or stored.learned.refused:
+        batch = adopt(self._claims, ref, owner)
+        if batch is None or batch.learned.refused:
             self._holding.forget(account, domain, ref)
             return False
-        batch = adopted(stored, ref, stored.payload, owner, asked_at)
         answer = self._sender.test_hold(batch)
         if isinstance(answer, OnHold):
             self._claims.lay_down(*ref, owner)

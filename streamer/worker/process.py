@@ -13,33 +13,32 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
-import redis
 from confluent_kafka import KafkaException
 
 from streamer import logs
-from streamer.ledger.connection import RefusedError, connect
-from streamer.ledger.epoch import LedgerLostError
-from streamer.ledger.persistence import UnsafeRedisError, check_persistence
+from streamer.errors import DONE, FAILED, StreamerError, exit_code
+from streamer.ledger.connection import REDIS_ERRORS, RefusedError, connect
+from streamer.ledger.persistence import check_persistence
 from streamer.mail.compose import Composer
 from streamer.mail.templates import Templates
 from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.progress.projector import Projector
 from streamer.provider.accounts import Accounts
 from streamer.settings import Settings, SettingsError
+from streamer.worker.build import build_pipeline
+from streamer.worker.checkpoint import Checkpoint, no_checkpoint
 from streamer.worker.committer import BreakerError
-from streamer.worker.delivery import Checkpoint
 from streamer.worker.health import HealthServer
-from streamer.worker.pipeline import Pipeline, no_checkpoint
-from streamer.worker.source import SourceError
+from streamer.worker.life import Life, WorkerState
+from streamer.worker.pipeline import Pipeline
 from streamer.worker.waiting import StoppedError, Waiting
 
 logger = logging.getLogger(__name__)
 
-DONE, FAILED, WRONG_USE = 0, 1, 2
 BROKEN_INPUT = 3
 """Most records are dead letters. A supervisor starts no other; to users it is 1."""
 
-_REDIS = (redis.RedisError, redis.exceptions.RedisClusterException)  # one is no kind of the other
+_FATAL = (StreamerError, KafkaException, *REDIS_ERRORS)
 _TICK_LIMIT_S = 30.0
 _CLOSE_GRACE_S = 20.0
 _PROJECTOR_END_S = 5.0
@@ -60,23 +59,29 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     _keep_heaps_small()  # before there are threads
     threading.excepthook = _end_with_thread
     waiting = Waiting()
+    life = Life(waiting)
+    try:
+        return _run(settings, waiting, life, checkpoint)
+    finally:
+        life.enter(WorkerState.STOPPED)
+
+
+def _run(settings: Settings, waiting: Waiting, life: Life, checkpoint: Checkpoint) -> int:
     stop = _StopRequest(settings.worker.shutdown_timeout_s, waiting)
-    life = _Life(waiting)
+    checks = _Checks(waiting)
     health = None
     try:
         composer, accounts = make_composer(settings), make_accounts(settings)
         # Before Redis and Kafka: who looks can see what it waits for.
-        health = _serve_health(settings, life)
+        health = _serve_health(settings, checks, life)
         _check_redis(settings, waiting)
-        pipeline = life.pipeline = Pipeline(settings, composer, accounts, waiting, checkpoint)
+        pipeline = build_pipeline(settings, composer, accounts, waiting, life, checkpoint)
+        checks.pipeline = pipeline
     except StoppedError:
         return DONE
-    except (SettingsError, UnsafeRedisError) as error:
+    except (*_FATAL, OSError) as error:
         logger.critical("the worker does not start", extra={"cause": str(error)})
-        return WRONG_USE
-    except (*_REDIS, LedgerLostError, SourceError, KafkaException, OSError) as error:
-        logger.critical("the worker does not start", extra={"cause": str(error)})
-        return FAILED
+        return exit_code(error)
     stop.reaches(pipeline)
     _tune_garbage_collection()
     threading.Thread(target=_watch_ticks, args=(pipeline,), name="watchdog", daemon=True).start()
@@ -86,14 +91,13 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     except BreakerError as error:
         logger.critical("the worker ends itself", extra={"cause": str(error)})
         return BROKEN_INPUT
-    except (*_REDIS, LedgerLostError, SourceError, KafkaException) as error:
+    except _FATAL as error:
         logger.critical("the worker cannot go on", extra={"cause": str(error)})
-        return FAILED
+        return exit_code(error)
     finally:
         stop_projecting()
         if health is not None:
             health.close()
-    logger.info("stopped")
     return DONE
 
 
@@ -114,7 +118,7 @@ def _check_redis(settings: Settings, waiting: Waiting) -> None:
     waiting.for_redis(check)
 
 
-class _Life:
+class _Checks:
     """How the worker does, for who asks its port; each answer is from memory.
 
     Attributes:
@@ -251,11 +255,13 @@ def _numbered(settings: Settings, number: int) -> Settings:
     return settings.model_copy(update={"worker": worker, "metrics": metrics})
 
 
-def _serve_health(settings: Settings, life: _Life) -> HealthServer | None:
+def _serve_health(settings: Settings, checks: _Checks, life: Life) -> HealthServer | None:
     if settings.metrics.port == 0:
         return None
     try:
-        return HealthServer(settings.metrics.port, life.alive, life.ready)
+        return HealthServer(
+            settings.metrics.port, checks.alive, checks.ready, lambda: life.state.value
+        )
     except OSError as error:
         raise SettingsError(
             f"metrics.port: port {settings.metrics.port} cannot be listened on ({error.strerror})"

@@ -22,6 +22,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamer import metrics
+from streamer.errors import StreamerError
 from streamer.flow.gone import Gone, Span
 from streamer.flow.waitlist import Waitlist
 from streamer.ledger import keys
@@ -62,7 +63,7 @@ _CALL_TIMEOUT_S = 10.0
 _OFFSETS_TIMEOUT_S = 20.0
 
 
-class RelayError(RuntimeError):
+class RelayError(StreamerError):
     """Nothing can be brought back; the message says why."""
 
 

@@ -11,6 +11,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 )
 
 from streamer import metrics
+from streamer.errors import StreamerError
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.ledger.connection import UNREACHABLE
 from streamer.logs import client_logger
@@ -37,7 +38,7 @@ _FORBIDDEN = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZAT
 _UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "the name of a header is not UTF-8")
 
 
-class SourceError(RuntimeError):
+class SourceError(StreamerError):
     """The input cannot be read; the message says why and what to do."""
 
 
@@ -53,22 +54,12 @@ class Source:
       way would be taken for a new one otherwise, and all of it mailed again;
     - it is read.
 
-    Args:
-        verify_epochs: is given the ledger epochs of the offsets of partitions that arrive; raises
-            LedgerLostError, or one of UNREACHABLE if that cannot be said now.
-        on_revoke: is called with the windows of partitions that are given up in good order, to
-            finish and commit what is possible. Afterwards they are gone.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        verify_epochs: Callable[[set[str]], None],
-        on_revoke: Callable[[Windows], None],
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._topic = settings.topics.recipients
-        self._verify_epochs = verify_epochs
-        self._on_revoke = on_revoke
+        self._verify_epochs: Callable[[set[str]], None] = lambda _: None
+        self._on_revoke: Callable[[Windows], None] = lambda _: None
         config = kafka.consumer_config(settings)
         self._starts_at_end = config["auto.offset.reset"] in _AT_END
         self._consumer = Consumer(config, logger=client_logger("source"))
@@ -122,8 +113,28 @@ class Source:
             )
         return cast(TopicMetadata, topic)
 
-    def start(self) -> None:
-        """Join the group."""
+    @property
+    def held(self) -> int:
+        """How many records are admitted and not yet committed."""
+        return sum(map(len, self.windows.values()))
+
+    @property
+    def held_bytes(self) -> int:
+        """The memory that they take, about."""
+        return sum(window.bytes for window in self.windows.values())
+
+    def start(
+        self, verify_epochs: Callable[[set[str]], None], on_revoke: Callable[[Windows], None]
+    ) -> None:
+        """Join the group.
+
+        Args:
+            verify_epochs: is given the ledger epochs of the offsets of partitions that arrive;
+                raises LedgerLostError, or one of UNREACHABLE if that cannot be said now.
+            on_revoke: is called with the windows of partitions that are given up in good order,
+                to finish and commit what is possible. Afterwards they are gone.
+        """
+        self._verify_epochs, self._on_revoke = verify_epochs, on_revoke
         self._consumer.subscribe(
             [self._topic],
             on_assign=self._assigned,

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import FrameType
 
 from streamer import logs
+from streamer.errors import DONE, FAILED, WRONG_USE
 from streamer.settings import load
-from streamer.worker.process import BROKEN_INPUT, DONE, FAILED, WRONG_USE, run_worker
+from streamer.worker.process import BROKEN_INPUT, run_worker
 
 logger = logging.getLogger(__name__)
 

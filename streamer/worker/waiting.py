@@ -7,6 +7,7 @@ from collections.abc import Callable
 from threading import Event, Lock, get_ident
 from typing import TypeVar
 
+from streamer.errors import DONE, StreamerError
 from streamer.flow.retry import Backoff
 from streamer.ledger.connection import UNREACHABLE
 
@@ -22,14 +23,22 @@ _SAY_EVERY_S = 30.0
 _DEADLINE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-class StoppedError(Exception):
+class StoppedError(StreamerError):
     """The worker stops: what is not decided yet is left to the records' next owner."""
+
+    exit_code = DONE
 
 
 class Waiting:
-    """How the threads of a worker wait, and what they wait for."""
+    """How the threads of a worker wait, and what they wait for.
+
+    Attributes:
+        on_change: called when the first thread begins to wait for Redis, and when none does any
+            more.
+    """
 
     def __init__(self) -> None:
+        self.on_change: Callable[[], None] = lambda: None
         self._stopped = Event()
         self._lock = Lock()
         self._troubles: dict[int, str] = {}
@@ -80,7 +89,8 @@ class Waiting:
         """Say it at first, when the reason changes, and now and then."""
         now = time.monotonic()
         with self._lock:
-            if not self._troubles:
+            is_first = not self._troubles
+            if is_first:
                 self._since = now
             self._troubles[get_ident()] = reason
             is_due = now >= self._say_at.get(reason, 0.0) and not self._stopped.is_set()
@@ -92,6 +102,8 @@ class Waiting:
                 "Redis cannot be used, waiting",
                 extra={"error": reason, "seconds": round(waited_s)},
             )
+        if is_first:
+            self.on_change()
 
     def _forget(self) -> None:
         with self._lock:
@@ -102,6 +114,8 @@ class Waiting:
             waited_s = time.monotonic() - self._since
         if is_over and not self._stopped.is_set():
             logger.info("Redis can be used again", extra={"seconds": round(waited_s)})
+        if is_over:
+            self.on_change()
 
 
 def deadline_clock() -> float:

@@ -18,8 +18,9 @@ import orjson
 import pytest
 import urllib3
 
+from streamer.flow.verdicts import OUTAGE
 from streamer.ledger import answers
-from streamer.ledger.holds import OUTAGE, Hold, Holds
+from streamer.ledger.holds import Hold, Holds
 from streamer.model.record import Coordinates
 from streamer.sandbox import (
     DEFAULT_KEY,

@@ -32,8 +32,8 @@ from streamer.model.record import (
 )
 from streamer.model.wire import DETAIL, REASON, SOURCE_OFFSET
 from streamer.settings import Settings
+from streamer.worker.checkpoint import no_checkpoint
 from streamer.worker.committer import Committer, fencing_producer
-from streamer.worker.pipeline import no_checkpoint
 from tests.kit.world import World, wait_until
 
 _LIMIT = 10_000

@@ -26,11 +26,15 @@ from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
 from streamer.settings import Redis as RedisSettings
 from streamer.settings import Settings
 from streamer.stack import Redis
+from streamer.worker.build import make_sending
+from streamer.worker.bulk import BulkStop
+from streamer.worker.checkpoint import no_checkpoint
+from streamer.worker.decisions import Decisions
 from streamer.worker.delivery import Delivery
+from streamer.worker.filling import Filler
+from streamer.worker.finishing import Finisher
 from streamer.worker.holding import Holding
-from streamer.worker.pipeline import no_checkpoint
 from streamer.worker.process import make_accounts, make_composer
-from streamer.worker.sending import Sender
 from streamer.worker.waiting import Waiting
 
 
@@ -104,18 +108,21 @@ def make_delivery(
     ) -> Delivery:
         claims = make_claims(client, epoch)
         holding = Holding(Holds(client), limiter, accounts, 30.0)
-        return Delivery(
-            settings,
-            client,
-            Probes(client, epoch),
-            claims,
-            make_composer(settings),
-            accounts,
-            Sender(settings.delivery, accounts, resend, claims, limiter, holding, waiting),
-            holding,
+        sending = make_sending(
+            settings.delivery, accounts, resend, claims, limiter, holding, waiting
+        )
+        filler = Filler(
+            settings.batch,
             batcher,
+            Probes(client, epoch),
+            Decisions(client, accounts, holding, waiting),
+            make_composer(settings),
+            BulkStop(settings.breaker, client, waiting),
             waiting,
-            no_checkpoint,
+        )
+        finisher = Finisher(claims, accounts, sending.sender, holding, waiting, no_checkpoint)
+        return Delivery(
+            batcher, filler, finisher, claims, accounts, sending.slots, waiting, no_checkpoint
         )
 
     return make

@@ -22,9 +22,9 @@ from streamer.provider.client import Answer, ResendClient
 from streamer.settings import Account, Delivery
 from streamer.settings import Redis as RedisSettings
 from streamer.stack import Stack
+from streamer.worker.build import make_sending
 from streamer.worker.holding import Holding
 from streamer.worker.probing import Prober
-from streamer.worker.sending import Sender
 from streamer.worker.waiting import Waiting
 
 QUOTA = Answer(429, "monthly_quota_exceeded", "You have reached your quota.", {}, {})
@@ -65,10 +65,12 @@ class Ground:
         accounts = Accounts({self.account: Account(api_key_env="RESEND_API_KEY")})
         self.limiter = limiter = Limiter(client, epoch)
         self.holding = Holding(self.holds, limiter, accounts, 30.0)
-        sender = Sender(
+        sending = make_sending(
             Delivery(), accounts, self.resend, self.claims, limiter, self.holding, waiting
         )
-        self.prober = Prober(client, self.holding, sender, self.claims, waiting)
+        self.prober = Prober(
+            client, self.holding, sending.slots, sending.sender, self.claims, waiting
+        )
         self.hold = Hold(
             by=By.ANSWER, reason="monthly_quota_exceeded", detail="", since=datetime.now(UTC)
         )

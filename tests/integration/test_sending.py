@@ -21,8 +21,10 @@ from streamer.sandbox import DEFAULT_KEY, SandboxProcess
 from streamer.settings import Account, Delivery
 from streamer.settings import Redis as RedisSettings
 from streamer.stack import Stack
+from streamer.worker.build import make_sending
 from streamer.worker.holding import Holding
-from streamer.worker.sending import LaidDown, PinnedBatch, Sender
+from streamer.worker.pinned import PinnedBatch
+from streamer.worker.sending import LaidDown, Sender
 from streamer.worker.waiting import Waiting, deadline_clock
 
 MAILS = [
@@ -80,9 +82,9 @@ class Ground:
         limiter = Limiter(self._client, self.epoch)
         holding = Holding(Holds(self._client), limiter, self._accounts, 30.0)
         settings = Delivery(safe_window_s=safe_window_s)
-        return Sender(
+        return make_sending(
             settings, self._accounts, self.resend, self.claims, limiter, holding, Waiting()
-        )
+        ).sender
 
     def adopt(self, alone_in_s: float = 0.0) -> PinnedBatch:
         """As another worker does."""

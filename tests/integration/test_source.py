@@ -47,15 +47,15 @@ def test_nothing_is_read_before_the_ledger_is_verified_and_marked(
     world.produce(world.event(number) for number in range(20))
     ledger, kept = _Ledger(), Windows()
     ledger.is_away = True
-    first = Source(_settings(world), ledger.verify, kept.update)
-    second = Source(_settings(world), ledger.verify, kept.update)
+    first = Source(_settings(world))
+    second = Source(_settings(world))
     with closing(first), closing(second):
-        first.start()
+        first.start(ledger.verify, kept.update)
         wait_until(lambda: first.poll(10, 0.05) or len(ledger.asked) >= 2, 20, "it asks again")
         assert first.joined
         assert first.windows == {}
         # Partitions that were never read are given up, and arrive, as any are.
-        second.start()
+        second.start(ledger.verify, kept.update)
 
         def both() -> bool:
             assert first.poll(10, 0.05) + second.poll(10, 0.05) == []

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streamer.cli.common import KafkaTrouble
+from streamer.errors import StreamerError
 from streamer.model.record import Headers
 from streamer.settings import Settings
 from streamer.worker.kafka import producer_config
@@ -34,7 +35,7 @@ def no_checkpoint(name: str) -> None:
     del name
 
 
-class WriteError(RuntimeError):
+class WriteError(StreamerError):
     """Nothing more can be written; the message says why and what to do."""
 
 

@@ -5,14 +5,16 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from streamer.errors import InvalidDataError
+
 Patch = dict[str, JsonValue]
 
 
-class BadPatchError(ValueError):
+class BadPatchError(InvalidDataError):
     """The text is no patch; the message says why."""
 
 
-class UnpatchableError(ValueError):
+class UnpatchableError(InvalidDataError):
     """The value is no JSON, so there is nothing to patch."""
 
 

@@ -20,6 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 
 from streamer.cli.common import KafkaTrouble, client_config, fail
 from streamer.cli.meter import meter
+from streamer.errors import StreamerError
 from streamer.flow.gone import Gone
 from streamer.model.marks import words
 from streamer.model.record import Coordinates, Headers, header_list
@@ -36,7 +37,7 @@ _AT_A_TIME = 500
 _PATIENCE_S = 60.0
 
 
-class ReadError(RuntimeError):
+class ReadError(StreamerError):
     """A topic cannot be read; the message says why and what to do."""
 
 
@@ -218,7 +219,7 @@ def topic_reader(settings: Settings) -> Iterator[Reader]:
         reader = Reader(settings, trouble)
         yield reader
     except ReadError as error:
-        fail(str(error))
+        fail(error)
     except KafkaException as error:
         fail(trouble.describe(error.args[0]))
     finally:

@@ -16,15 +16,16 @@ from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import BatchRef, By, Hold, Holds
 from streamer.ledger.limiter import Limiter
 from streamer.model.campaign import Definition
+from streamer.model.disposition import OnHold
 from streamer.model.payload import Payload
 from streamer.model.result import BatchResult
 from streamer.provider.accounts import Accounts
-from streamer.provider.answers import OnHold
 from streamer.provider.client import ResendClient
 from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
 from streamer.settings import Account, Delivery
+from streamer.worker.build import make_sending
 from streamer.worker.holding import Holding
-from streamer.worker.sending import PinnedBatch, Sender
+from streamer.worker.pinned import PinnedBatch
 from streamer.worker.waiting import Waiting, deadline_clock
 from tests.kit.world import World, wait_until
 
@@ -191,7 +192,7 @@ def test_an_answer_that_cannot_be_noted_fails_no_call(
     accounts = Accounts({"default": Account(api_key_env="RESEND_API_KEY")})
     holding = Holding(Holds(own_world.redis), mute, accounts, 1.0)
     client = ResendClient(sandbox.url, 10.0, 1)
-    sender = Sender(Delivery(), accounts, client, claims, mute, holding, Waiting())
+    sender = make_sending(Delivery(), accounts, client, claims, mute, holding, Waiting()).sender
     mail = orjson.dumps({"from": "a@acme.test", "to": "b@b.test", "subject": "s", "text": "t"})
     ref, payload = BatchRef("acme", "b1"), Payload([mail])
     batch = PinnedBatch(ref, "default", "acme.test", payload, "", deadline_clock())

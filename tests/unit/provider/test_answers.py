@@ -4,17 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.model.disposition import Again, Conflicting, OnHold, Refused, Taken, Throttled
 from streamer.model.result import ItemResult
-from streamer.provider.answers import (
-    Again,
-    Conflicting,
-    OnHold,
-    Refused,
-    Taken,
-    Throttled,
-    judge,
-    result_label,
-)
+from streamer.provider.answers import judge, result_label
 from streamer.provider.client import Answer
 from streamer.provider.table import KNOWN, ROWS, Means, Row, row_of
 

@@ -1,0 +1,121 @@
+"""Seeing a pinned batch through to its result: sending it, or adopting one that was pinned before.
+
+Recovery comes from redelivery alone: a record that finds its own claim finds its batch.
+"""
+
+import secrets
+import time
+from functools import partial
+
+from streamer.ledger.claims import Claims, TakenOverError
+from streamer.ledger.holds import BatchRef
+from streamer.ledger.limiter import Slot
+from streamer.model.record import Parked
+from streamer.model.result import BatchResult
+from streamer.provider.accounts import Accounts
+from streamer.worker.checkpoint import Checkpoint
+from streamer.worker.holding import Holding
+from streamer.worker.pinned import PinnedBatch, adopt
+from streamer.worker.sending import LaidDown, Sender
+from streamer.worker.underway import Finished, Underway, Unpinned
+from streamer.worker.waiting import Waiting
+
+_OTHER_OWNER_S = 10.0
+"""How long a batch is another owner's without a result until it is taken over from that one."""
+_LOOK_EVERY_S = 0.25
+
+
+class Finisher:
+    """Finishes batches, each by one thread of this process at a time."""
+
+    def __init__(
+        self,
+        claims: Claims,
+        accounts: Accounts,
+        sender: Sender,
+        holding: Holding,
+        waiting: Waiting,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self._claims = claims
+        self._accounts = accounts
+        self._sender = sender
+        self._holding = holding
+        self._waiting = waiting
+        self._checkpoint = checkpoint
+        self._underway = Underway()
+
+    def oldest(self) -> float | None:
+        """When the oldest batch that is pinned and not resolved was taken up; monotonic clock."""
+        return self._underway.oldest()
+
+    def send(self, batch: PinnedBatch, slot: Slot) -> Finished:
+        """Send a batch that was pinned just now.
+
+        Args:
+            slot: for its first call.
+
+        Raises:
+            StoppedError: the worker stops.
+            LedgerLostError: the ledger forgot: nothing may be sent.
+        """
+        return self._underway.once(batch.ref.batch_id, partial(self._send_own, batch, slot))
+
+    def adopt(self, ref: BatchRef) -> Finished:
+        """Finish a batch that is in the ledger; errors as of `send`."""
+        return self._underway.once(ref.batch_id, partial(self._finish, ref))
+
+    def _send_own(self, batch: PinnedBatch, slot: Slot) -> Finished:
+        try:
+            return self._send_and_resolve(batch, slot)
+        except TakenOverError:
+            return self._finish(batch.ref, is_others=True)
+
+    def _finish(self, ref: BatchRef, is_others: bool = False) -> Finished:
+        """See a batch through that is in the ledger.
+
+        Args:
+            is_others: whether another owner is at it: the result is waited for then, and the
+                batch is taken over only if that one does not get on.
+        """
+        patience = time.monotonic() + _OTHER_OWNER_S
+        while True:
+            stored = self._waiting.for_redis(partial(self._claims.load, *ref))
+            if stored is None:
+                return None
+            if stored.unpinned:
+                return Unpinned.UNPINNED
+            if stored.payload is None:
+                return stored.result
+            scope = self._holding.scope_of(stored.account, stored.sender)
+            # Another account's hold is nothing to an organization that has left that account.
+            has_left = self._accounts.of(ref.organization) != stored.account
+            if scope is not None and not (stored.laid_down and has_left):
+                return Parked(scope)  # nobody is the batch's owner meanwhile
+            if stored.laid_down:
+                # Resend has nothing of it: who was suppressed, or cancelled, since is not mailed.
+                self._waiting.for_redis(partial(self._claims.unpin, *ref, stored))
+                continue
+            if is_others and time.monotonic() < patience:
+                self._waiting.sleep(_LOOK_EVERY_S)
+                continue
+            try:
+                owner = secrets.token_hex(8)
+                batch = self._waiting.for_redis(partial(adopt, self._claims, ref, owner))
+                if batch is not None:
+                    return self._send_and_resolve(batch, slot=None)
+            except TakenOverError:
+                is_others, patience = True, time.monotonic() + _OTHER_OWNER_S
+
+    def _send_and_resolve(
+        self, batch: PinnedBatch, slot: Slot | None
+    ) -> BatchResult | Parked | None:
+        result = self._sender.send(batch, slot)
+        self._checkpoint("after_post")
+        if isinstance(result, LaidDown):
+            if result.untouched:
+                self._waiting.for_redis(partial(self._claims.lay_down, *batch.ref, batch.owner))
+            return result.parked
+        return self._waiting.for_redis(
+            partial(self._claims.resolve, *batch.ref, batch.owner, result)
+        )

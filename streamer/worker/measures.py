@@ -1,0 +1,65 @@
+"""What a worker holds, and where: counted from the windows, the queue and the batches."""
+
+from streamer import metrics
+from streamer.flow.batcher import Batcher
+from streamer.flow.room import Room
+from streamer.flow.troubles import Troubles
+from streamer.flow.verdicts import PRESSED_RECORDS
+from streamer.worker.dispatch import Dispatcher
+from streamer.worker.finishing import Finisher
+from streamer.worker.source import Source
+
+_COMMIT_AT_RECORDS = 2_000
+_COMMIT_AT_BYTES = 8_000_000
+
+
+class Measures:
+    """Measures on the thread that owns the consumer.
+
+    Args:
+        batch_size: records that a batch takes.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batcher: Batcher,
+        dispatcher: Dispatcher,
+        finisher: Finisher,
+        room: Room,
+        troubles: Troubles,
+        batch_size: int,
+    ) -> None:
+        self._source = source
+        self._batcher = batcher
+        self._dispatcher = dispatcher
+        self._finisher = finisher
+        self._room = room
+        self._troubles = troubles
+        self._batch_size = batch_size
+
+    def is_much_done(self) -> bool:
+        """Whether memory is better freed now, by a commit, than at the next due time."""
+        is_much = self._decided(spare_batches=1) > _COMMIT_AT_RECORDS
+        return is_much or self._decided_bytes() > _COMMIT_AT_BYTES
+
+    def measure(self, now: float) -> None:
+        """Show what is held, and let the senders know if too much waits behind their batches."""
+        metrics.IN_FLIGHT.set(self._source.held)
+        metrics.IN_FLIGHT_BYTES.set(self._source.held_bytes)
+        blocked = max(0, self._decided())
+        metrics.BLOCKED.set(blocked)
+        self._troubles.under_backpressure = blocked > PRESSED_RECORDS or self._room.is_pressed(
+            self._decided_bytes()
+        )
+        oldest = self._finisher.oldest()
+        metrics.OLDEST_BATCH_AGE.set(0 if oldest is None else now - oldest)
+        self._source.measure()
+
+    def _decided(self, spare_batches: int = 0) -> int:
+        """Records that are neither queued nor in a batch, as if each batch were full."""
+        batches = len(self._dispatcher) + spare_batches
+        return self._source.held - len(self._batcher) - batches * self._batch_size
+
+    def _decided_bytes(self) -> int:
+        return self._source.held_bytes - self._batcher.bytes

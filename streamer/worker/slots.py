@@ -1,0 +1,135 @@
+"""The accounts' shared rate limits and circuits, as the threads of one worker use them."""
+
+import time
+from collections import Counter
+from contextlib import suppress
+from functools import partial
+from threading import Lock
+
+from streamer import metrics
+from streamer.flow.rate import allowed_rate
+from streamer.flow.verdicts import Health
+from streamer.ledger.connection import UNREACHABLE
+from streamer.ledger.limiter import Departure, Held, Later, Limiter, Slot
+from streamer.provider.accounts import Accounts
+from streamer.worker.holding import Holding
+from streamer.worker.waiting import Waiting
+
+_ASK_AGAIN_S = 1.0
+_LATE_S = 0.003
+"""A call that leaves later than that is told to those that come behind it."""
+
+
+class Slots:
+    """Takes send slots, and says how the calls went. Its methods wait for Redis, and raise
+    StoppedError when the worker stops."""
+
+    def __init__(
+        self, accounts: Accounts, limiter: Limiter, holding: Holding, waiting: Waiting
+    ) -> None:
+        self._accounts = accounts
+        self._limiter = limiter
+        self._holding = holding
+        self._waiting = waiting
+        self._account_locks: dict[str, Lock] = {}
+        self._ask_at: dict[str, float] = {}
+        """When this worker asks again for a slot of an account that had none."""
+        self._lock = Lock()
+        self._successes: Counter[str] = Counter()
+        """Calls by account that succeeded, not told to the others yet."""
+
+    def take(self, account: str, sender: str, ignore_hold: bool = False) -> Slot | Held:
+        """Wait for the account's next send slot, or learn that it is held.
+
+        Args:
+            sender: the domain that the mails come from, which may be held by itself.
+            ignore_hold: to test whether a hold is over.
+        """
+        asked_at = time.monotonic()
+        while isinstance(slot := self.ask(account, sender, asked_at, ignore_hold), Later):
+            self._waiting.sleep(slot.wait_s)
+        return slot
+
+    def ask(
+        self, account: str, sender: str, asked_at: float, ignore_hold: bool = False
+    ) -> Slot | Later | Held:
+        """Ask for the account's next send slot, and if there is one wait until it begins.
+
+        A worker takes one slot at a time and waits for it before it takes the next: were it
+        killed, that one is lost, and not all that its threads could have queued up for.
+
+        Args:
+            sender, ignore_hold: as in `take`.
+            asked_at: when the caller asked first; monotonic clock.
+        """
+        with self._account_locks.setdefault(account, Lock()):
+            wait_s = self._ask_at.get(account, 0.0) - time.monotonic()
+            if wait_s > 0:
+                return Later(wait_s)
+            slot = self._ask(account, sender, ignore_hold)
+            if isinstance(slot, Later):
+                wait_s = min(slot.wait_s, _ASK_AGAIN_S)
+                self._ask_at[account] = time.monotonic() + wait_s
+                return Later(wait_s)
+            metrics.THROTTLED.labels(account).inc(time.monotonic() - asked_at)
+            return slot
+
+    def _ask(self, account: str, sender: str, ignore_hold: bool) -> Slot | Later | Held:
+        with self._lock:
+            successes = self._successes.pop(account, 0)
+        rate = self._rate(account)
+        take = partial(self._limiter.take, account, rate, sender, successes, ignore_hold)
+        slot = self._waiting.for_redis(take)
+        if isinstance(slot, Slot):
+            self._waiting.sleep(slot.wait_s)
+        return slot
+
+    def depart(self, account: str) -> Departure | None:
+        """Learn when a call that has a slot leaves; None: at once, and nobody is told if it is
+        late."""
+        return self._waiting.for_redis(partial(self._limiter.depart, account, self._rate(account)))
+
+    def departed(self, account: str, departure: Departure, late_s: float) -> None:
+        """Let those that come behind a call know if it left much later than it was to."""
+        if late_s > _LATE_S:
+            with suppress(*UNREACHABLE):  # at worst one call is answered 429
+                self._limiter.departed_late(account, departure, late_s)
+
+    def pause(self, account: str, seconds: float) -> None:
+        """Let no slot of the account begin within so many seconds."""
+        self._waiting.for_redis(partial(self._limiter.pause, account, seconds))
+
+    def succeeded(self, account: str, *, after_failures: bool) -> None:
+        """Count a call that was answered.
+
+        Args:
+            after_failures: whether calls had failed before it, so that the others are told at
+                once; otherwise they are told with the next slot.
+        """
+        if after_failures:
+            self._waiting.for_redis(partial(self._limiter.succeeded, account))
+        else:
+            with self._lock:
+                self._successes[account] += 1
+
+    def failed(self, account: str, batch_id: str, *, counts: bool) -> Health:
+        """Count a call for a batch whose fate is not known, and learn how the account does.
+
+        Args:
+            counts: whether it may be the provider that fails; if not, this says nothing of the
+                account's other calls but how many succeeded.
+        """
+        if counts:
+            return self._waiting.for_redis(partial(self._limiter.failed, account, batch_id))
+        successes = self._waiting.for_redis(partial(self._limiter.successes, account))
+        return Health(0, successes, 0.0, 0)
+
+    def note(self, account: str, result: str, words: str) -> None:
+        """Keep an answer that was not `accepted`, for who asks how the account does."""
+        with suppress(*UNREACHABLE):  # it is there to be shown, no more
+            self._limiter.note(account, result, words)
+
+    def _rate(self, account: str) -> float:
+        return allowed_rate(
+            self._accounts.requests_per_second(account), self._holding.limit(account)
+        )
