@@ -387,8 +387,9 @@ class Sender:
     def _hold(self, course: "_Course", verdict: OnHold, until: datetime | None = None) -> NoReturn:
         """Hold the account, or the sender's domain, and lay the batch down."""
         batch = course.batch
-        # What is in halves cannot test it: it is no one call any more.
-        test_with = None if batch.learned.refused else batch.ref
+        # What is in halves cannot test it: it is no one call any more. Nor can what a key that is
+        # used stands for: it would be answered the same for as long as Resend keeps that.
+        test_with = None if batch.learned.refused or verdict.is_key_used else batch.ref
         put = partial(
             self._holding.put,
             batch.account,
