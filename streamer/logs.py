@@ -7,7 +7,10 @@ coordinates say enough, and no secret is ever handed to a logger.
 import logging
 import re
 import sys
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from threading import Lock
+from typing import TypeVar
 
 import orjson
 
@@ -36,28 +39,63 @@ def client_logger(name: str) -> logging.Logger:
     return logger
 
 
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class _Story:
+    """What one connection said since it was up: each text, and when that came through last."""
+
+    said: dict[str, float] = field(default_factory=dict)
+    left_out: int = 0
+
+
 class _Changes(logging.Filter):
-    """Leaves out what a connection said just before, and counts it."""
+    """Leaves out what a connection said before, and counts it.
+
+    A client says each try of each address of a broker, so the texts alternate. They come again
+    once the connection was up in between, and now and then while the trouble lasts.
+    """
 
     _CONNECTION = re.compile(r"\[rdkafka#[^\]]*\] \[thrd:[^\]]*\]")
     _VARIES = re.compile(r"\(after .*\)")
+    _WAS_UP = re.compile(r"\(after \d+ms in state UP\b")
+    _AGAIN_S = 600.0
+    _MOST_CONNECTIONS = 100
+    _MOST_TEXTS = 20
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[str, tuple[str, int]] = {}
+        self._stories: dict[str, _Story] = {}
+        self._lock = Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        text = self._VARIES.sub("", record.getMessage())
+        message = record.getMessage()
+        text = self._VARIES.sub("", message)
         found = self._CONNECTION.search(text)
         connection = found.group() if found else ""
-        said, repeated = self._said.get(connection, ("", 0))
-        if text == said:
-            self._said[connection] = said, repeated + 1
-            return False
-        self._said[connection] = text, 0
-        if repeated:
-            record.repeated_before = repeated
+        with self._lock:
+            story = self._stories.pop(connection, None) or _Story()
+            self._stories[connection] = story
+            _drop_oldest(self._stories, self._MOST_CONNECTIONS)
+            if self._WAS_UP.search(message):
+                story.said.clear()
+            at = story.said.pop(text, None)
+            if at is not None and 0 <= record.created - at < self._AGAIN_S:
+                story.said[text] = at
+                story.left_out += 1
+                return False
+            story.said[text] = record.created
+            _drop_oldest(story.said, self._MOST_TEXTS)
+            if story.left_out:
+                record.repeated_before = story.left_out
+                story.left_out = 0
         return True
+
+
+def _drop_oldest(entries: dict[str, _T], most: int) -> None:
+    if len(entries) > most:
+        del entries[next(iter(entries))]
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

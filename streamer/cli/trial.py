@@ -199,10 +199,10 @@ def _send(
     """One call, under a key that nothing else has."""
     try:
         key = accounts.key(account)
+        resend = ResendClient(settings.api_url, settings.delivery.timeout_s, connections=1)
         _await_slot(client, account, accounts.requests_per_second(account))
-    except (NoKeyError, LedgerLostError) as error:
+    except (NoKeyError, SettingsError, LedgerLostError) as error:
         fail(f"nothing was sent: {error}")
-    resend = ResendClient(settings.api_url, settings.delivery.timeout_s, connections=1)
     return resend.send_batch(key, f"test-{secrets.token_hex(16)}", payload.body, lambda: True)
 
 

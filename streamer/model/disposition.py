@@ -21,12 +21,15 @@ class Again:
         after_s: what `retry-after` asked for.
         failing: it may be the provider that fails, for everybody.
         unreadable: Resend took it but said so in a way that cannot be understood.
+        may_be_content: Resend refused it for certain, for a reason that is not known: nothing of
+            it was taken, and it may be for what one of its mails holds.
     """
 
     why: str
     after_s: float = 0.0
     failing: bool = False
     unreadable: bool = False
+    may_be_content: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +47,26 @@ class OnHold:
         why: the name of the trouble: a quota, a refused key, a wrong URL, a certificate.
         detail: Resend's words.
         of_sender: it concerns the sender's domain alone.
+        is_key_used: it was said in a success, which Resend repeats under that idempotency key for
+            as long as it keeps it, whatever becomes of the trouble.
     """
 
     why: str
     detail: str
     of_sender: bool = False
+    is_key_used: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Nothing of the batch was taken, for its content."""
+    """Nothing of the batch was taken, for its content.
+
+    Attributes:
+        of_template: it is refused so for every mail that uses the template.
+    """
 
     detail: str
+    of_template: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Which refusal means what stands in the table. What Resend's pages leave open is 
 that no mail is sent twice and none is lost.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from streamer.model.disposition import (
     Again,
@@ -18,7 +18,7 @@ from streamer.model.disposition import (
 from streamer.model.reasons import Reason
 from streamer.model.result import ItemResult
 from streamer.provider.client import UNTRUSTED, Answer
-from streamer.provider.table import KNOWN, Means, row_of
+from streamer.provider.table import KNOWN, Means, may_be_content, row_of, trouble_of
 
 ACCEPTED = "accepted"
 NO_ANSWER = "no_answer"
@@ -45,13 +45,14 @@ def judge(answer: Answer, count: int) -> Verdict:
         case Means.SENDER:
             return OnHold(why, answer.message, of_sender=True)
         case Means.CONTENT:
-            return Refused(answer.message)
+            return Refused(answer.message, of_template=row.of_template)
         case Means.CONFLICT:
             return Conflicting(answer.message)
         case Means.BUSY:
             return Again(why, after_s)
         case Means.WAY:
-            return Again(why, after_s, failing=True)
+            unknown = may_be_content(row, status, answer.is_resends)
+            return Again(why, after_s, failing=True, may_be_content=unknown)
 
 
 def result_label(answer: Answer) -> str:
@@ -67,8 +68,8 @@ def _name(answer: Answer) -> str:
     return answer.name if answer.name in KNOWN else f"http_{answer.status}"
 
 
-def _read_items(answer: Answer, count: int) -> Taken | Again:
-    """Give each mail its id or its error.
+def _read_items(answer: Answer, count: int) -> Taken | Again | OnHold:
+    """Give each mail its id or its error, or hold what none of them is to blame for.
 
     In permissive mode `errors` names the refused mails by their index into the request. `data`
     has the ids of all others in their order, or an id or null for each.
@@ -91,6 +92,10 @@ def _read_items(answer: Answer, count: int) -> Taken | Again:
         data = [entry for index, entry in enumerate(data) if index not in refused]
     if len(data) + len(refused) != count:
         return unreadable
+    if not data:
+        trouble = _trouble(refused.values())
+        if trouble is not None:
+            return trouble
     ids = iter(data)
     items = []
     for index in range(count):
@@ -103,6 +108,18 @@ def _read_items(answer: Answer, count: int) -> Taken | Again:
             return unreadable
         items.append(ItemResult.sent(email_id))
     return Taken(items)
+
+
+def _trouble(refusals: Iterable[str]) -> OnHold | None:
+    """The trouble of the account's or the sender's that mails were refused for.
+
+    Where it is so for some, what others were refused for is seen again when it is over.
+    """
+    found = [(trouble, words) for words in refusals if (trouble := trouble_of(words)) is not None]
+    if not found:
+        return None
+    trouble, words = min(found, key=lambda each: each[0].means is Means.SENDER)
+    return OnHold(trouble.why, words, of_sender=trouble.means is Means.SENDER, is_key_used=True)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

@@ -5,11 +5,13 @@ would send each other's keys. Here one HTTP client, set once, takes what belongs
 a context variable, which each thread has to itself. It also keeps connections open.
 """
 
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 import resend
@@ -18,7 +20,10 @@ from resend.exceptions import NoContentError, ResendError
 from resend.http_client import HTTPClient
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError, ProxyError, SSLError
+from urllib3.util.ssl_match_hostname import CertificateError
 
+from streamer.provider import route
 from streamer.settings import DEFAULT_API_URL
 
 UNTRUSTED = "untrusted_certificate"
@@ -34,6 +39,7 @@ class _Call:
     Attributes:
         error: the name and the words of the error, if the body was one of Resend's.
         foreign: the beginning of a body that is not Resend's.
+        untrusted: what is wrong with the certificate that was shown; nothing was sent then.
     """
 
     key: str
@@ -92,12 +98,15 @@ class ResendClient:
         api_url: where the API is.
         timeout_s: how long one call may take.
         connections: calls at a time for which connections are kept open.
+
+    Raises:
+        SettingsError: the environment names a proxy or a CA bundle that cannot be used.
     """
 
     def __init__(self, api_url: str, timeout_s: float, connections: int) -> None:
         resend.api_url = api_url or DEFAULT_API_URL
         resend.api_key = "set for each call"
-        resend.default_http_client = _PooledClient(timeout_s, connections)
+        resend.default_http_client = _PooledClient(resend.api_url, timeout_s, connections)
 
     def send_batch(
         self, key: str, idempotency_key: str, body: bytes, may_leave: Callable[[], bool]
@@ -151,7 +160,8 @@ def _perform(call: _Call, method: Callable[[], object]) -> Answer:
 
 class _NoticesLeaving:
     """Asks whether a call may leave, and notes when its request was on its way: a connection may
-    have had to be opened first."""
+    have had to be opened first. Through a tunnel it asks twice: before the tunnel is asked for,
+    and before the call."""
 
     def send(self, data: Any) -> None:  # http.client's own, whatever it takes
         if self.sock is None:  # type: ignore[attr-defined]  # mixed into a connection
@@ -186,13 +196,8 @@ class _SecurePool(HTTPSConnectionPool):
 class _PooledClient(HTTPClient):
     """The SDK's transport, over connections that stay open."""
 
-    def __init__(self, timeout_s: float, connections: int) -> None:
-        # A call is repeated by whoever knows its idempotency key, and nothing is redirected.
-        self._pool = urllib3.PoolManager(
-            maxsize=connections,
-            timeout=urllib3.Timeout(total=timeout_s),
-            retries=False,
-        )
+    def __init__(self, url: str, timeout_s: float, connections: int) -> None:
+        self._pool = _manager(url, timeout_s, connections)
         self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
     def request(
@@ -212,16 +217,20 @@ class _PooledClient(HTTPClient):
         """
         del json, files, data  # what is sent is what was pinned, to the byte
         call = _call.get()
-        response = self._pool.request(
-            method.upper(),
-            url,
-            body=call.body,
-            headers={
-                **headers,
-                "Authorization": f"Bearer {call.key}",
-                "Content-Type": "application/json",
-            },
-        )
+        try:
+            response = self._pool.request(
+                method.upper(),
+                url,
+                body=call.body,
+                headers={
+                    **headers,
+                    "Authorization": f"Bearer {call.key}",
+                    "Content-Type": "application/json",
+                },
+            )
+        except HTTPError as error:
+            call.untrusted = _untrusted(error, url)
+            raise
         call.status = response.status
         call.headers = response.headers
         content_type = response.headers.get("content-type", "")
@@ -234,6 +243,45 @@ class _PooledClient(HTTPClient):
             begin = " ".join(response.data[:_SHOWN].decode(errors="replace").split())
             call.foreign = f"not Resend's answer, but {content_type or 'of no type'}: {begin}"
         return response.data, response.status, response.headers
+
+
+def _manager(url: str, timeout_s: float, connections: int) -> urllib3.PoolManager:
+    """The connections to a URL, through a proxy if the environment names one."""
+    trust = route.trust()
+    proxy = route.proxy_for(url)
+    timeout = urllib3.Timeout(total=timeout_s)
+    # A call is repeated by whoever knows its idempotency key, and nothing is redirected.
+    if proxy is None:
+        return urllib3.PoolManager(
+            maxsize=connections, timeout=timeout, retries=False, ssl_context=trust
+        )
+    return urllib3.ProxyManager(
+        proxy.url,
+        proxy_headers=proxy.headers,
+        proxy_ssl_context=trust,
+        maxsize=connections,
+        timeout=timeout,
+        retries=False,
+        ssl_context=trust,
+    )
+
+
+def _untrusted(error: HTTPError, url: str) -> str | None:
+    """Whose certificate was not trusted, and why; None if that is not what failed.
+
+    It is refused in the handshake, before anything of the call is sent. Other trouble with TLS,
+    as a connection that is cut, says nothing of the certificate, and may be over soon.
+    """
+    whose = "the proxy" if isinstance(error, ProxyError) else urlsplit(url).netloc
+    cause: object = error
+    while isinstance(cause, BaseException):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the certificate of {whose}: {cause.verify_message or cause}"
+        if isinstance(cause, CertificateError):
+            return f"the certificate of {whose}: {cause}"
+        # urllib3's own is given what it stands for, and not always raised from it.
+        cause = cause.args[0] if isinstance(cause, SSLError) else cause.__cause__
+    return None
 
 
 def _error(body: bytes) -> tuple[str, str] | None:

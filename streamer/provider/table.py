@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 
 class Means(Enum):
@@ -42,6 +43,7 @@ class Row:
         example: a message as Resend gives it.
         why: the trouble's own name; empty: the error's, or `http_` and the status.
         anyones: whether it need not be Resend's JSON.
+        of_template: whether it is so for every mail that uses the template.
     """
 
     means: Means
@@ -51,6 +53,7 @@ class Row:
     example: str = ""
     why: str = ""
     anyones: bool = False
+    of_template: bool = False
 
     def has(self, status: int, name: str, message: str, is_resends: bool) -> bool:
         """Whether an answer is of this row."""
@@ -65,9 +68,22 @@ class Row:
 REFUSALS = range(400, 500)
 FAILURES = range(500, 600)
 
-# What a message about a mail begins with is a field of the mail.
-_ABOUT_THE_KEY = re.compile(r"^\W*(\w+ ){0,3}api[ -]?key\b", re.IGNORECASE)
+# A complaint of a mail names a field of it first, or quotes it, whatever its words are then.
+_NO_FIELD = (
+    r"^(?:(?!\b(?:fields?|subject|html|text|body|tags?|attachments?|templates?|variables?"
+    r"|address(?:es)?|recipients?|idempoten\w*)\b)(?:[^`\"'\u201c\u2018]|(?<=\w)'(?=\w)))*?"
+)
+
+
+def _words(pattern: str) -> re.Pattern[str]:
+    return re.compile(_NO_FIELD + pattern, re.IGNORECASE | re.DOTALL)
+
+
+_ABOUT_THE_KEY = _words(r"\bapi[ _-]?keys?\b")
 _NOT_THIS_DOMAIN = re.compile(r"not authorized to send emails? from", re.IGNORECASE)
+_NOT_VERIFIED = _words(r"\b(?:domain (?:is )?not verified|only send testing emails)\b")
+_DAILY_QUOTA = _words(r"\bdaily\b.*\bquota\b")
+_MONTHLY_QUOTA = _words(r"\bmonthly\b.*\bquota\b")
 _OF_A_TEMPLATE = re.compile(r"\btemplates?\b", re.IGNORECASE)
 
 ROWS: tuple[Row, ...] = (
@@ -115,6 +131,7 @@ ROWS: tuple[Row, ...] = (
         ["not_found"],
         words=_OF_A_TEMPLATE,
         example="Template not found",
+        of_template=True,
     ),
     Row(
         Means.ACCOUNT,
@@ -164,3 +181,43 @@ def row_of(status: int, name: str, message: str, is_resends: bool) -> Row:
         is_resends: whether the body was an error as Resend's API writes it.
     """
     return next((row for row in ROWS if row.has(status, name, message, is_resends)), ROWS[-1])
+
+
+class Trouble(NamedTuple):
+    """Trouble of the account's, or of the sender's domain, that words alone tell."""
+
+    words: re.Pattern[str]
+    means: Means
+    why: str
+
+
+_TROUBLES = (
+    Trouble(_DAILY_QUOTA, Means.ACCOUNT, "daily_quota_exceeded"),
+    Trouble(_MONTHLY_QUOTA, Means.ACCOUNT, "monthly_quota_exceeded"),
+    Trouble(_NOT_THIS_DOMAIN, Means.SENDER, "domain_not_allowed"),
+    Trouble(_ABOUT_THE_KEY, Means.ACCOUNT, "invalid_api_key"),
+    Trouble(_NOT_VERIFIED, Means.SENDER, "domain_not_verified"),
+)
+
+
+def trouble_of(message: str) -> Trouble | None:
+    """What the error of one mail in a batch, which has no status and no name, says of the account
+    or of the sender; None if it is about the mail."""
+    return next((each for each in _TROUBLES if each.words.search(message)), None)
+
+
+_NOT_OF_CONTENT = frozenset({402, 405, 407, 408, 421, 423, 425})
+
+
+def may_be_content(row: Row, status: int, is_resends: bool) -> bool:
+    """Whether an answer that nobody knows the meaning of may be a refusal of a mail.
+
+    Resend refused for certain then, and took nothing. Statuses that say that it did not read, or
+    that it may still be reading, are none of these.
+    """
+    return (
+        row.means is Means.WAY
+        and is_resends
+        and status in REFUSALS
+        and status not in _NOT_OF_CONTENT
+    )

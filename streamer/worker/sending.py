@@ -278,8 +278,10 @@ class Sender:
         until = None
         if step.lasts_s is not None:
             until = datetime.now(UTC) + timedelta(seconds=step.lasts_s)
-        # What is in halves cannot test it: it is no one call any more.
-        test_with = None if batch.learned.refused else batch.ref
+        # What is in halves cannot test it: it is no one call any more. Nor can what a key that is
+        # used stands for: it would be answered the same for as long as Resend keeps that.
+        is_one_call = not (batch.learned.refused or step.cause.is_key_used)
+        test_with = batch.ref if is_one_call else None
         put = partial(
             self._holding.put,
             batch.account,

@@ -203,6 +203,19 @@ def test_a_batch_that_fails_for_itself_tests_a_hold_no_more(ground: Ground) -> N
     assert ground.resend.called == [ref.batch_id]
 
 
+def test_a_batch_that_a_success_refused_for_the_account_tests_a_hold_no_more(
+    ground: Ground,
+) -> None:
+    """Resend repeats that success for the key, whatever becomes of the trouble."""
+    ref = ground.batch(1)
+    errors = [{"index": 0, "message": "You have reached your monthly email sending quota."}]
+    ground.resend.answers[ref.batch_id] = Answer(200, "", "", {"errors": errors}, {})
+    assert ground.test() == {None: "monthly_quota_exceeded"}
+    assert ground.holds.tests(ground.account, None).batches == []
+    assert ground.test() == {}
+    assert ground.resend.called == [ref.batch_id]
+
+
 def test_a_test_that_waits_for_its_slot_does_not_lose_the_batch_to_the_next(
     ground: Ground,
 ) -> None:

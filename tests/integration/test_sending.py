@@ -114,10 +114,15 @@ def _record(organization: str, item: int) -> Record:
 
 
 @pytest.fixture
-def ground(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
-    client = connect(RedisSettings(url=stack.redis_url))
-    yield Ground(client, monkeypatch)
-    client.close()
+def client(stack: Stack) -> Iterator[Client]:
+    one = connect(RedisSettings(url=stack.redis_url))
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def ground(client: Client, monkeypatch: pytest.MonkeyPatch) -> Ground:
+    return Ground(client, monkeypatch)
 
 
 def test_who_adopts_a_batch_in_halves_goes_on_at_the_halves(ground: Ground) -> None:
@@ -208,6 +213,30 @@ def test_a_long_pause_that_is_asked_for_holds_the_account(ground: Ground) -> Non
     assert isinstance(laid_down, LaidDown)
     assert laid_down.untouched
     assert str(laid_down.parked.scope) == f"account {ground.account}"
+
+
+def test_a_success_that_refuses_all_for_the_account_holds_it_and_tests_it_no_more(
+    ground: Ground, client: Client
+) -> None:
+    """Resend repeats it for the key; who comes back when the hold is over has another."""
+    words = "API key is invalid"
+    errors = [{"index": index, "message": words} for index in range(len(MAILS))]
+    ground.resend.answers = {"": [Answer(200, "", "", {"data": [], "errors": errors}, {})]}
+    laid_down = ground.sender().send(ground.pinned)
+    assert isinstance(laid_down, LaidDown)
+    assert laid_down.untouched
+    holds = Holds(client)
+    hold = holds.read([ground.account])[ground.account].holds[None]
+    assert (hold.reason, hold.detail) == ("invalid_api_key", words)
+    assert holds.next_batch(ground.account, None) is None
+
+
+def test_a_refusal_that_holds_the_account_is_tested_with_the_batch(
+    ground: Ground, client: Client
+) -> None:
+    ground.resend.answers = {"": [Answer(403, "invalid_api_key", "Invalid.", {}, {})]}
+    assert isinstance(ground.sender().send(ground.pinned), LaidDown)
+    assert Holds(client).next_batch(ground.account, None) == ground.ref
 
 
 def test_a_call_that_may_not_leave_any_more_does_not_reach_the_provider(

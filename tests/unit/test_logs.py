@@ -4,22 +4,92 @@ import logging
 
 import pytest
 
+from streamer import logs
 from streamer.logs import client_logger
 
 _LINE = "FAIL [rdkafka#consumer-{client}] [thrd:b:{port}/1]: b:{port}/1: {what} (after {ms}ms in x)"
+
+_UP = _LINE.replace("in x", "in state UP")
 
 
 def test_a_client_s_line_comes_once_until_it_changes(caplog: pytest.LogCaptureFixture) -> None:
     logger = client_logger("of a test")
     assert client_logger("of a test").filters == logger.filters
     with caplog.at_level(logging.INFO):
-        logger.info(_LINE.format(client=1, port=1, what="Disconnected", ms=9))
+        logger.info(_UP.format(client=1, port=1, what="Disconnected", ms=9))
         for ms in range(20):
             for client in (1, 2):
                 logger.error(_LINE.format(client=client, port=1, what="Connect failed", ms=ms))
             logger.error(_LINE.format(client=1, port=2, what="Connect failed", ms=ms))
-        logger.info(_LINE.format(client=1, port=1, what="Disconnected", ms=2))
+        logger.info(_UP.format(client=1, port=1, what="Disconnected", ms=2))
     said = [record.getMessage() for record in caplog.records]
     assert sum("Connect failed" in line for line in said) == 3
     assert sum("Disconnected" in line for line in said) == 2
     assert vars(caplog.records[-1])["repeated_before"] == 19
+
+
+def _line(what: str, state: str = "CONNECT", thread: str = "b:1/1", client: int = 1) -> str:
+    return (
+        f"FAIL [rdkafka#producer-{client}] [thrd:{thread}]: {thread}: {what} "
+        f"(after 3ms in state {state})"
+    )
+
+
+IPV4 = "Connect to ipv4#127.0.0.1:1 failed: Connection refused"
+IPV6 = "Connect to ipv6#[::1]:1 failed: Connection refused"
+CLOSED = "Disconnected"
+
+
+class _Clock:
+    """Says lines at times, and notes those that came through."""
+
+    def __init__(self) -> None:
+        self.filter = logs._Changes()
+        self.said: list[logging.LogRecord] = []
+
+    def say(self, at: float, text: str) -> bool:
+        record = logging.makeLogRecord({"msg": text, "created": at})
+        if not self.filter.filter(record):
+            return False
+        self.said.append(record)
+        return True
+
+
+def test_texts_that_alternate_come_once_each() -> None:
+    clock = _Clock()
+    for second in range(0, 100, 2):
+        clock.say(second, _line(IPV4))
+        clock.say(second + 1, _line(IPV6))
+        clock.say(second + 1, _line(IPV4, thread="main"))
+        clock.say(second + 1, _line(IPV6, thread="main"))
+    assert len(clock.said) == 4
+
+
+def test_after_a_connection_was_up_its_story_begins_anew() -> None:
+    clock = _Clock()
+    for start in (0, 20):
+        assert clock.say(start, _line(CLOSED, "UP"))
+        for second in range(start, start + 20):
+            clock.say(second, _line(IPV4))
+            clock.say(second, _line(IPV6))
+    texts = [record.getMessage() for record in clock.said]
+    assert [sum(what in text for text in texts) for what in (CLOSED, IPV4, IPV6)] == [2, 2, 2]
+    assert vars(clock.said[3])["repeated_before"] == 38
+    assert not hasattr(clock.said[4], "repeated_before")
+
+
+def test_what_lasts_is_said_again_now_and_then() -> None:
+    clock = _Clock()
+    for second in range(3_600):
+        clock.say(second, _line(IPV4))
+        clock.say(second, _line(IPV6))
+    assert len(clock.said) == 12
+    assert vars(clock.said[2])["repeated_before"] == 1_198
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    clock = _Clock()
+    for number in range(100_000):
+        assert clock.say(0.0, _line(f"{number} requests timed out", client=number % 5_000))
+    stories = clock.filter._stories
+    assert sum(len(story.said) for story in stories.values()) <= 2_000

@@ -12,18 +12,13 @@ from streamer.ledger.answers import LastAnswer
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.holds import AccountState, By, Hold, Holds
 from streamer.provider.accounts import Accounts
+from streamer.provider.remedies import ENDS_BY_ITSELF, remedy
 from streamer.settings import Account, Settings
 
 _SHOWN_FOR = timedelta(days=1)
 _FRESH = timedelta(hours=1)
 _MOST_ANSWERS = 5
 _MOST_ORGANIZATIONS = 10
-
-_ENDS_BY_ITSELF = {
-    "daily_quota_exceeded": "it ends by itself; a larger plan at Resend ends it sooner",
-    "outage": "it ends by itself, when a worker's test call gets through; see Resend's status page",
-}
-_DEFECTS = {"not_found", "method_not_allowed", "invalid_idempotency_key"}
 
 
 def check_accounts(settings: Settings) -> Iterator[Finding]:
@@ -71,7 +66,7 @@ def _holds(name: str, state: AccountState) -> Iterator[Finding]:
     for domain, hold in state.holds.items():
         what = "" if domain is None else f" of {domain}"
         # Nothing can be sent, and nothing will be until somebody does something.
-        grave = domain is None and hold.by is By.ANSWER and hold.reason not in _ENDS_BY_ITSELF
+        grave = domain is None and hold.by is By.ANSWER and hold.reason not in ENDS_BY_ITSELF
         judge = failed if grave else warning
         yield judge(f"account {name} hold{what}", _words(hold), _mend(name, domain, hold))
 
@@ -94,16 +89,9 @@ def _mend(name: str, domain: str | None, hold: Hold) -> str:
         release += f" --domain {domain}"
     if hold.by is By.OPERATOR:
         return release
-    if hold.reason in _ENDS_BY_ITSELF:
-        return _ENDS_BY_ITSELF[hold.reason]
-    if domain is not None:
-        cause = "verify the domain at Resend"
-    elif hold.reason == "monthly_quota_exceeded":
-        cause = "take a larger plan at Resend"
-    elif hold.reason in _DEFECTS:
-        cause = "set RESEND_API_URL right, or leave it out, and restart the workers"
-    else:
-        cause = "put a key that may send where the settings say"
+    cause = remedy(hold.reason)
+    if hold.reason in ENDS_BY_ITSELF:
+        return cause
     return f"{cause}; a worker tests it from time to time, and at once after: {release}"
 
 

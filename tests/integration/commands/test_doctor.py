@@ -7,7 +7,7 @@ import pytest
 
 from streamer.ledger import keys
 from streamer.ledger.connection import Client, connect
-from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
+from streamer.sandbox import DEFAULT_KEY, Faults, Play, SandboxProcess
 from streamer.settings import Redis as RedisSettings
 from streamer.stack import Redis
 from tests.kit.operator import NOWHERE, Operator
@@ -88,6 +88,36 @@ def test_doctor_and_two_accounts_of_one_organization(
     accounts = orjson.dumps({"one": account, "two": account}).decode()
     found = findings(operator, good | {"STREAMER_ACCOUNTS": accounts}, 1)
     assert "acme is in the accounts one and two" in found["accounts"]["text"]
+
+
+def test_doctor_and_two_accounts_with_one_key(operator: Operator, good: dict[str, str]) -> None:
+    account = {"api_key_env": "RESEND_API_KEY"}
+    accounts = orjson.dumps(
+        {"one": {**account, "organizations": ["acme"]}, "two": account}
+    ).decode()
+    found = findings(operator, good | {"STREAMER_ACCOUNTS": accounts})
+    assert "account one key" not in found
+    assert found["account two key"]["level"] == "warning"
+    assert "account one" in found["account two key"]["text"]
+
+
+def test_doctor_and_a_key_that_is_not_active(
+    operator: Operator, good: dict[str, str], sandbox: SandboxProcess
+) -> None:
+    words = {"statusCode": 403, "message": "API key is not active", "name": "restricted_api_key"}
+    sandbox.play(Play(status=403, body=orjson.dumps(words).decode()))
+    try:
+        found = findings(operator, good, 1)["account default"]
+    finally:
+        sandbox.calm()
+    assert found["level"] == "failed"
+    assert "not active" in found["text"]
+
+
+def test_doctor_and_a_proxy_that_cannot_be_used(operator: Operator, good: dict[str, str]) -> None:
+    url = "https://resend.test"
+    env = good | {"RESEND_API_URL": url, "HTTPS_PROXY": "socks5://ann:hidden@127.0.0.1:1"}
+    assert "HTTPS_PROXY" in findings(operator, env, 1)["resend"]["text"]
 
 
 def test_doctor_when_nobody_answers(operator: Operator, good: dict[str, str]) -> None:

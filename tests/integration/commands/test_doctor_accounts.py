@@ -105,6 +105,11 @@ def test_the_rate_that_results(own_world: World, ceiling: str, named: int, resul
         ("outage", "warning", "ends by itself"),
         ("monthly_quota_exceeded", "failed", "larger plan"),
         ("suspended_api_key", "failed", "put a key"),
+        ("invalid_api_key", "failed", "put a key"),
+        ("http_401", "failed", "read its words"),
+        ("email_above_quota", "failed", "usage"),
+        ("untrusted_certificate", "failed", "REQUESTS_CA_BUNDLE"),
+        ("rate_limit_exceeded", "warning", "requests_per_second"),
         ("not_found", "failed", "RESEND_API_URL"),
     ],
 )
@@ -122,6 +127,7 @@ def test_a_hold_and_its_mend(own_world: World, reason: str, level: str, mend: st
 def test_until_when(own_world: World) -> None:
     hold(own_world, reason="daily_quota_exceeded", until=SINCE + timedelta(hours=2))
     hold(own_world, "new.test", reason="domain_not_verified")
+    hold(own_world, "other.test", reason="domain_not_allowed")
     hold(own_world, "old.test", by=By.OPERATOR, reason="operator")
     found = findings(own_world)
     assert "until 2026-11-24T05:40:00+00:00" in found["account default hold"]["text"]
@@ -129,6 +135,9 @@ def test_until_when(own_world: World) -> None:
     assert "until a test call gets through" in new["text"]
     assert "verify the domain" in new["mend"]
     assert new["mend"].endswith("streamer account release default --domain new.test")
+    other = found["account default hold of other.test"]
+    assert "let the key send from the domain" in other["mend"]
+    assert "verify" not in other["mend"]
     old = found["account default hold of old.test"]
     assert "until it is released by hand" in old["text"]
     assert old["mend"] == "streamer account release default --domain old.test"

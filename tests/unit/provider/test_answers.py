@@ -55,19 +55,23 @@ def _said(status: int, name: str, words: str, *, is_resends: bool = True) -> Ans
         (404, "not_found", OnHold("not_found", "words")),
         (405, "method_not_allowed", OnHold("method_not_allowed", "words")),
         (400, "invalid_idempotency_key", OnHold("invalid_idempotency_key", "words")),
-        # What is in no row says nothing of a mail.
+        # What is in no row fails no recipient by itself.
         (302, "", Again("http_302", failing=True)),
         (402, "payment_required", Again("http_402", failing=True)),
-        (403, "something_new", Again("http_403", failing=True)),
-        (406, "", Again("http_406", failing=True)),
-        (411, "", Again("http_411", failing=True)),
-        (413, "validation_error", Again("validation_error", failing=True)),
-        (418, "teapot", Again("http_418", failing=True)),
+        (405, "something_new", Again("http_405", failing=True)),
+        (407, "", Again("http_407", failing=True)),
+        (408, "", Again("http_408", failing=True)),
+        (425, "", Again("http_425", failing=True)),
+        (403, "something_new", Again("http_403", failing=True, may_be_content=True)),
+        (406, "", Again("http_406", failing=True, may_be_content=True)),
+        (411, "", Again("http_411", failing=True, may_be_content=True)),
+        (413, "validation_error", Again("validation_error", failing=True, may_be_content=True)),
+        (418, "teapot", Again("http_418", failing=True, may_be_content=True)),
         (421, "", Again("http_421", failing=True)),
-        (422, "something_new", Again("http_422", failing=True)),
+        (422, "something_new", Again("http_422", failing=True, may_be_content=True)),
         (423, "", Again("http_423", failing=True)),
-        (431, "", Again("http_431", failing=True)),
-        (451, "security_error", Again("security_error", failing=True)),
+        (431, "", Again("http_431", failing=True, may_be_content=True)),
+        (451, "security_error", Again("security_error", failing=True, may_be_content=True)),
         (599, "new_error", Again("http_599", failing=True)),
     ],
 )
@@ -121,7 +125,88 @@ def test_a_key_that_may_not_send_for_a_domain_holds_that_domain(
     ],
 )
 def test_words_that_name_trouble_of_the_content(status: int, name: str, words: str) -> None:
-    assert judge(_said(status, name, words), 2) == Refused(words)
+    of_template = status == 404
+    assert judge(_said(status, name, words), 2) == Refused(words, of_template=of_template)
+
+
+KEY_WORDS = [
+    "API key is invalid",
+    "API key not found",
+    "API-key is wrong",
+    "APIKey rejected",
+    "Invalid API key",
+    "Missing API key in the `Authorization` header",
+    "Missing authorization header: an API key is required.",
+    "No API key provided",
+    "No api_key was given.",
+    "Please provide a valid API key.",
+    "The API key you have provided in the request is not valid.",
+    "The provided API key has expired.",
+    "This API key is suspended.",
+    "Unauthorized: the request has no valid API key",
+    "You didn't provide an API key",
+    "You must provide a valid API key.",
+    "Your API key was revoked.",
+    "API keys of this team are disabled",
+]
+FIELDS = ["to", "from", "subject", "html", "text", "tags", "headers", "reply_to", "template"]
+
+
+@pytest.mark.parametrize("words", KEY_WORDS)
+@pytest.mark.parametrize("status", [400, 401, 403, 422])
+def test_a_validation_error_about_the_key_is_the_accounts(status: int, words: str) -> None:
+    answer = _said(status, "validation_error", words)
+    assert judge(answer, 2) == OnHold("invalid_api_key", words)
+
+
+@given(
+    st.sampled_from(FIELDS),
+    st.sampled_from(
+        [
+            "Invalid `{}` field. ",
+            "Invalid '{}' field: ",
+            'Invalid "{}": ',
+            "The {} field has: ",
+            "Missing `{}` field. ",
+            "`{}` must not be: ",
+        ]
+    ),
+    st.sampled_from(KEY_WORDS),
+)
+def test_a_complaint_of_a_field_is_of_the_content_whatever_it_quotes(
+    field: str, begin: str, words: str
+) -> None:
+    message = begin.format(field) + words
+    assert judge(_said(422, "validation_error", message), 2) == Refused(message)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The template variable api_key is not defined",
+        "'Your API key' is too long a subject",
+        "Tag API key has spaces",
+        "The attachment API key.txt is too large",
+    ],
+)
+def test_who_writes_about_keys_is_not_taken_for_one_without(words: str) -> None:
+    assert judge(_said(422, "validation_error", words), 2) == Refused(words)
+
+
+def test_a_key_of_another_kind_is_none_of_the_accounts() -> None:
+    words = "This idempotency key was used with another API key"
+    assert judge(_said(409, "invalid_idempotent_request", words), 2) == Conflicting(words)
+
+
+@given(st.integers(400, 499), st.sampled_from(["", "odd", "validation_error"]), st.text())
+def test_what_may_be_the_content_was_refused_by_resend_for_certain(
+    status: int, name: str, words: str
+) -> None:
+    foreign = judge(_said(status, name, words, is_resends=False), 2)
+    assert not isinstance(foreign, Again) or not foreign.may_be_content
+    verdict = judge(_said(status, name, words), 2)
+    if isinstance(verdict, Again) and status in {402, 405, 407, 408, 409, 421, 423, 425, 429}:
+        assert not verdict.may_be_content
 
 
 @given(st.integers(200, 599), st.text())
@@ -250,3 +335,60 @@ def test_labels_are_a_bounded_set() -> None:
     assert result_label(_answer(500, "whatever they invent")) == "http_500"
     assert result_label(_answer(200)) == "accepted"
     assert result_label(_answer(None)) == "no_answer"
+
+
+def _items(*words: str | None) -> Answer:
+    """A permissive answer: an id for None, else the words that the mail was refused with."""
+    ids = [{"id": f"id-{index}"} for index, each in enumerate(words) if each is None]
+    errors = [
+        {"index": index, "message": each} for index, each in enumerate(words) if each is not None
+    ]
+    return Answer(200, "", "", {"data": ids, "errors": errors}, {})
+
+
+NOT_VERIFIED = "The acme.test domain is not verified. Please, add and verify your domain"
+NOT_ALLOWED = "This API key is not authorized to send emails from acme.test"
+CONTENT = "Invalid `to` field. The address is refused."
+
+
+@pytest.mark.parametrize(
+    ("words", "why", "of_sender"),
+    [
+        ("API key is invalid", "invalid_api_key", False),
+        ("You must provide a valid API key.", "invalid_api_key", False),
+        ("You have reached your daily email sending quota.", "daily_quota_exceeded", False),
+        ("You have reached your monthly email sending quota.", "monthly_quota_exceeded", False),
+        (NOT_ALLOWED, "domain_not_allowed", True),
+        (NOT_VERIFIED, "domain_not_verified", True),
+        ("You can only send testing emails to your own address.", "domain_not_verified", True),
+    ],
+)
+def test_items_that_are_all_refused_for_the_account_reject_nobody(
+    words: str, why: str, of_sender: bool
+) -> None:
+    held = OnHold(why, words, of_sender=of_sender, is_key_used=True)
+    assert judge(_items(words), 1) == held
+    assert judge(_items(words, words, words), 3) == held
+    # Whoever is refused for the content as well is so again when the account is well.
+    assert judge(_items(CONTENT, words), 2) == held
+    assert result_label(_items(words)) == "accepted"
+
+
+def test_trouble_of_the_account_goes_before_that_of_the_sender() -> None:
+    words = "API key is invalid"
+    assert judge(_items(NOT_VERIFIED, words), 2) == OnHold(
+        "invalid_api_key", words, is_key_used=True
+    )
+
+
+def test_where_some_mail_was_taken_all_have_their_results() -> None:
+    words = "You have reached your daily email sending quota."
+    assert judge(_items(None, words), 2) == Taken(
+        [ItemResult("sent", "id-0"), ItemResult("rejected", words)]
+    )
+
+
+@given(st.lists(st.sampled_from([CONTENT, f"{CONTENT} {NOT_VERIFIED}", "odd"]), min_size=1))
+def test_items_that_are_refused_for_their_content_are_rejected(words: list[str]) -> None:
+    rejected = [ItemResult("rejected", each) for each in words]
+    assert judge(_items(*words), len(words)) == Taken(rejected)

@@ -1,0 +1,98 @@
+"""How the environment says that Resend is to be reached: through which proxy, trusting whom.
+
+The variables are those that the official SDK honours through `requests`: `HTTPS_PROXY`,
+`HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case, `REQUESTS_CA_BUNDLE` and
+`CURL_CA_BUNDLE`; also OpenSSL's own `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+"""
+
+import base64
+import ipaddress
+import os
+import ssl
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
+from urllib3.util.ssl_ import create_urllib3_context
+
+from streamer.settings import SettingsError
+
+_CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy, without the credentials that its URL had.
+
+    Attributes:
+        headers: for the proxy alone.
+    """
+
+    url: str
+    headers: dict[str, str]
+
+
+def trust() -> ssl.SSLContext:
+    """Return what checks certificates: against the bundle that is named, or the system's.
+
+    Raises:
+        SettingsError: the bundle cannot be read.
+    """
+    context = create_urllib3_context()
+    name = next((each for each in _CA_BUNDLES if os.environ.get(each)), None)
+    if name is None:
+        context.load_default_certs()
+        return context
+    path = Path(os.environ[name]).expanduser()
+    try:
+        if path.is_dir():
+            context.load_verify_locations(capath=path)
+        else:
+            context.load_verify_locations(cafile=path)
+    except OSError as error:  # ssl's too
+        raise SettingsError(f"{name}: no certificates can be read from {path}: {error}") from None
+    return context
+
+
+def proxy_for(url: str) -> Proxy | None:
+    """Return the proxy for a URL; None if there is none, or the host is reached without it.
+
+    This machine itself is, whatever `NO_PROXY` says: no proxy elsewhere could reach it.
+
+    Raises:
+        SettingsError: the proxy's URL cannot be used.
+    """
+    target = parse_url(url)
+    host = target.host or ""
+    proxies = urllib.request.getproxies()
+    scheme = target.scheme or "http"
+    kind = scheme if scheme in proxies else "all"
+    if kind not in proxies or _is_this_machine(host):
+        return None
+    if urllib.request.proxy_bypass(host if target.port is None else f"{host}:{target.port}"):
+        return None
+    given = proxies[kind]
+    try:
+        proxy = parse_url(given if "://" in given else f"http://{given}")
+    except LocationParseError:
+        proxy = None
+    if proxy is None or proxy.scheme not in ("http", "https") or not proxy.host:
+        # It may hold a password, so it is not shown.
+        raise SettingsError(
+            f"{kind.upper()}_PROXY cannot be used: give http://HOST:PORT or https://HOST:PORT"
+        )
+    headers = {}
+    if proxy.auth:
+        words = base64.b64encode(unquote(proxy.auth).encode()).decode()
+        headers["Proxy-Authorization"] = f"Basic {words}"
+    return Proxy(f"{proxy.scheme}://{proxy.netloc}", headers)
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

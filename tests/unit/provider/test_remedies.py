@@ -1,0 +1,28 @@
+"""Each trouble that holds an account or a domain has a remedy of its own."""
+
+import pytest
+
+from streamer.flow.verdicts import OUTAGE
+from streamer.provider.client import UNTRUSTED
+from streamer.provider.remedies import ENDS_BY_ITSELF, remedy
+from streamer.provider.table import ROWS, Means
+
+_REASONS = {
+    why
+    for row in ROWS
+    if row.means in (Means.ACCOUNT, Means.SENDER)
+    for why in ([row.why] if row.why else row.names or [f"http_{min(row.statuses)}"])
+} | {UNTRUSTED, OUTAGE, "rate_limit_exceeded"}
+
+
+@pytest.mark.parametrize("why", sorted(_REASONS))
+def test_a_reason_of_a_hold_has_a_remedy(why: str) -> None:
+    assert remedy(why) != remedy("http_499")
+
+
+def test_what_is_new_has_one_too() -> None:
+    assert "words" in remedy("http_499")
+
+
+def test_what_ends_by_itself_says_so() -> None:
+    assert all("ends by itself" in remedy(why) for why in ENDS_BY_ITSELF)
