@@ -12,6 +12,7 @@ from streamer.demo.audience import Audience, Progress
 from streamer.demo.histogram import Buckets, quantile
 from streamer.demo.reports import ActReport, Endings, Source, report
 from streamer.demo.workers import Workers
+from streamer.kafka.properties import Properties
 from streamer.ledger import campaigns, suppression
 from streamer.ledger.connection import connect
 from streamer.model.reasons import Status
@@ -19,7 +20,6 @@ from streamer.model.wire import SOURCE_OFFSET, SOURCE_PARTITION
 from streamer.sandbox import SandboxProcess
 from streamer.settings import Redis, Topics
 from streamer.stack import Stack
-from streamer.worker.kafka import Properties
 
 PARTITIONS = 8
 
