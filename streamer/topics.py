@@ -8,12 +8,12 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
     AdminClient,
     ClusterMetadata,
-    ConfigResource,
     NewTopic,
     ResourceType,
     TopicMetadata,
 )
 
+from streamer.kafka.metadata import read_configs
 from streamer.settings import SettingsError, Topics
 
 DEFAULT_PARTITIONS = 8
@@ -193,7 +193,7 @@ def _is_led(topic: TopicMetadata | None) -> bool:
 def _compare(admin: AdminClient, wanted: list[Wanted]) -> list[TopicReport]:
     found = _metadata(admin).topics
     existing = [each for each in wanted if each.name in found]
-    configs = _configs(admin, [each.name for each in existing])
+    configs = read_configs(admin, ResourceType.TOPIC, [each.name for each in existing])
     reports = []
     for each in wanted:
         topic = found.get(each.name)
@@ -207,28 +207,6 @@ def _compare(admin: AdminClient, wanted: list[Wanted]) -> list[TopicReport]:
         ]
         reports.append(TopicReport(each.name, differences=differences))
     return reports
-
-
-def _configs(admin: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
-    """The configuration of each topic; empty where we are not allowed to see it."""
-    if not names:
-        return {}
-    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-    configs: dict[str, dict[str, str]] = {}
-    for resource, future in admin.describe_configs(resources, request_timeout=_TIMEOUT_S).items():
-        try:
-            entries = future.result()
-        except KafkaException as error:
-            if error.args[0].code() not in (
-                KafkaError.TOPIC_AUTHORIZATION_FAILED,
-                KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-            ):
-                raise
-            entries = {}
-        configs[resource.name] = {
-            entry.name: entry.value for entry in entries.values() if entry.value is not None
-        }
-    return configs
 
 
 def _shape_differences(wanted: Wanted, partitions: int, replication: int) -> Iterable[Difference]:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import typer
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import RedisClusterException
@@ -16,11 +16,12 @@ from redis.exceptions import RedisClusterException
 from streamer.errors import FAILED as FAILED
 from streamer.errors import WRONG_USE as WRONG_USE
 from streamer.errors import StreamerError
+from streamer.kafka.properties import COMMAND, client_properties
+from streamer.kafka.trouble import KafkaTrouble
 from streamer.ledger.connection import REDIS_ERRORS as REDIS_ERRORS
 from streamer.ledger.connection import UNREACHABLE, Client, connect
 from streamer.model.campaign import Id
 from streamer.settings import Settings, SettingsError, load
-from streamer.worker.kafka import Properties, producer_config
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 
@@ -132,42 +133,13 @@ def redis_address(url: str) -> str:
     return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
 
 
-class KafkaTrouble:
-    """Keeps the last error that a Kafka client met in the background, to say why it failed."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._address = settings.kafka.bootstrap_servers
-        self._last: str | None = None
-
-    def note(self, error: KafkaError) -> None:
-        """Take an error, as librdkafka's `error_cb` does."""
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # the others say why
-            self._last = error.str().partition(" (after")[0]
-
-    def describe(self, error: KafkaError) -> str:
-        """What to say when Kafka cannot be used."""
-        text = f"Kafka at {self._address}: {error.str()}"
-        if self._last is not None:
-            text += f" ({self._last})"
-        if error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
-            text += "; is it running, and is kafka.bootstrap_servers right?"
-        return text
-
-
-def client_config(settings: Settings) -> Properties:
-    """Properties of an admin client, or of a producer without transactions."""
-    properties = producer_config(settings)
-    del properties["transactional.id"], properties["transaction.timeout.ms"]
-    return properties | {"client.id": "streamer-cli", "log_level": 0}
-
-
 @contextmanager
 def kafka_admin(settings: Settings) -> Iterator[AdminClient]:
     """An admin client of Kafka; the command ends with 1 if Kafka cannot be used."""
     trouble = KafkaTrouble(settings)
     admin: AdminClient | None = None
     try:
-        admin = AdminClient(client_config(settings), error_cb=trouble.note)
+        admin = AdminClient(client_properties(settings, COMMAND), error_cb=trouble.note)
         yield admin
     except KafkaException as error:
         if admin is not None:

@@ -24,10 +24,9 @@ from streamer.cli.common import (
     show_json,
     warn,
 )
-from streamer.cli.repair.fenced import WriteError
+from streamer.cli.reading import topic_reader
 from streamer.cli.repair.letters import Letter, Letters, Wanted, read_letter
 from streamer.cli.repair.patch import BadPatchError, Patch, read_patch
-from streamer.cli.repair.reading import Reader, Span, topic_reader
 from streamer.cli.repair.replay import Replay, Replayer
 from streamer.cli.repair.shown import (
     label_if_apart,
@@ -36,6 +35,8 @@ from streamer.cli.repair.shown import (
     stream_table,
 )
 from streamer.cli.repair.times import as_text, from_milliseconds, milliseconds, parse_time
+from streamer.kafka.reading import Reader, Span
+from streamer.kafka.writing import WriteError
 from streamer.model.reasons import DeadReason
 from streamer.settings import Settings
 

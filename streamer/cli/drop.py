@@ -19,11 +19,11 @@ from streamer.cli.common import (
     show_json,
 )
 from streamer.cli.progress import NOBODY_COUNTS, find
+from streamer.kafka.metadata import partitions_of
 from streamer.ledger import campaigns
 from streamer.progress.arrivals import arrival_places
 from streamer.progress.fold import Cursor
 from streamer.progress.judge import Ends
-from streamer.progress.kafka import partitions_of
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
 from streamer.settings import Settings

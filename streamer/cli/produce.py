@@ -16,7 +16,6 @@ from streamer.cli.common import (
     CampaignName,
     ConfigOption,
     JsonOption,
-    KafkaTrouble,
     fail,
     read_settings,
     redis_client,
@@ -27,6 +26,7 @@ from streamer.cli.meter import meter
 from streamer.cli.producing import DeliveryStoppedError, NoTopicError, RecipientsWriter
 from streamer.cli.rows import BadFileError, Format, Row
 from streamer.cli.source import SHOW_EVERY, Source, Tally, check, open_file
+from streamer.kafka.trouble import KafkaTrouble
 from streamer.ledger import campaigns
 from streamer.model.campaign import CampaignState
 from streamer.progress.fold import CampaignKey

@@ -4,11 +4,12 @@ from collections import Counter
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streamer.cli.common import KafkaTrouble, client_config
 from streamer.cli.rows import Row
 from streamer.errors import StreamerError
+from streamer.kafka.metadata import partitions_of
+from streamer.kafka.properties import COMMAND, Properties, producer_properties
+from streamer.kafka.trouble import KafkaTrouble
 from streamer.settings import Settings
-from streamer.worker.kafka import Properties
 
 _WAIT_S = 0.2
 _METADATA_S = 5.0
@@ -46,19 +47,16 @@ class RecipientsWriter:
         defaults: Properties = {
             # How much waits in memory while Kafka is slower than the file.
             "queue.buffering.max.kbytes": 32_768,
-            "linger.ms": 20,
             "delivery.timeout.ms": 60_000,
         }
         always: Properties = {"enable.idempotence": True}
-        self._producer = Producer(
-            defaults | client_config(settings) | always, error_cb=trouble.note
-        )
+        properties = defaults | producer_properties(settings, COMMAND) | always
+        self._producer = Producer(properties, error_cb=trouble.note)
         self._check_topic()
 
     def _check_topic(self) -> None:
         try:
-            # Asked for all topics, as a question for one by its name might create it.
-            found = self._producer.list_topics(timeout=_METADATA_S).topics
+            found = partitions_of(self._producer, [self._topic], _METADATA_S)
         except KafkaException:
             self._producer.poll(0)  # hands `trouble` what it met
             raise

@@ -11,8 +11,9 @@ from confluent_kafka.admin import AdminClient
 
 from streamer import logs
 from streamer.cli.common import ConfigOption, fail, kafka_admin, read_settings, redis_client, warn
+from streamer.kafka.metadata import partitions_of
+from streamer.kafka.offsets import EARLIEST, OffsetsQuestion
 from streamer.progress.arrivals import ProjectionError
-from streamer.progress.kafka import EARLIEST, OffsetsQuestion, partitions_of
 from streamer.progress.projector import Projector
 from streamer.progress.store import Store
 from streamer.settings import Settings

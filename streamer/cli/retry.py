@@ -17,11 +17,11 @@ from streamer.cli.common import (
     show_json,
     warn,
 )
+from streamer.cli.reading import topic_reader
 from streamer.cli.repair.again import Retrier, Retry
 from streamer.cli.repair.choice import Candidate, Choice
-from streamer.cli.repair.fenced import WriteError
-from streamer.cli.repair.reading import topic_reader
 from streamer.cli.repair.shown import stream_table
+from streamer.kafka.writing import WriteError
 from streamer.model.reasons import Reason, Status
 
 _COLUMNS = (("RECIPIENT", 16), ("EMAIL", 28), ("REASON", 20), ("SOURCE", 0))

@@ -19,7 +19,7 @@ from streamer.cli.common import (
     show_json,
     warn,
 )
-from streamer.cli.repair.reading import topic_reader
+from streamer.cli.reading import topic_reader
 from streamer.cli.repair.shown import printable, stream_table
 from streamer.cli.repair.story import Event, Kind, Standing, Story, Who
 from streamer.cli.repair.times import as_text, from_milliseconds

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -28,18 +27,13 @@ from streamer.cli.common import (
     redis_client,
 )
 from streamer.cli.progress import NOBODY_COUNTS, find
+from streamer.kafka.offsets import GroupLag
 from streamer.ledger import campaigns, keys, lease
 from streamer.ledger.connection import Client
 from streamer.ledger.holds import Holds
 from streamer.model.campaign import CampaignState
 from streamer.model.reasons import Status
 from streamer.progress.fold import CampaignKey
-from streamer.progress.kafka import (
-    LATEST,
-    GroupOffsets,
-    OffsetsQuestion,
-    partitions_of,
-)
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
 from streamer.settings import Settings
@@ -181,29 +175,6 @@ class _Eyes:
             for campaign_id in campaigns.ids(self._client, organization)
         }
         return sorted(defined | set(self._store.campaigns()))
-
-
-class GroupLag:
-    """How many recipients the workers' group has not committed yet."""
-
-    def __init__(self, settings: Settings, admin: AdminClient) -> None:
-        topic = settings.topics.recipients
-        self._admin = admin
-        self._committed = GroupOffsets(settings, settings.kafka.group_id)
-        numbers = partitions_of(admin, [topic]).get(topic, [])
-        self._partitions = [(topic, number) for number in numbers]
-
-    def measure(self) -> int | None:
-        """None while Kafka does not answer."""
-        try:
-            ends = OffsetsQuestion(self._admin, self._partitions, LATEST)
-            committed = self._committed.read(self._partitions)
-            return sum(
-                max(0, end - (committed[place].offset if place in committed else 0))
-                for place, end in ends.answer().items()
-            )
-        except KafkaException:
-            return None
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from streamer.demo.histogram import Buckets, quantile
 from streamer.demo.reports import ActReport, Endings, Source, report
 from streamer.demo.workers import Workers
 from streamer.errors import StreamerError
+from streamer.kafka.properties import Properties
 from streamer.ledger import campaigns, suppression
 from streamer.ledger.connection import connect
 from streamer.model.reasons import Status
@@ -20,7 +21,6 @@ from streamer.model.wire import SOURCE_OFFSET, SOURCE_PARTITION
 from streamer.sandbox import SandboxProcess
 from streamer.settings import Redis, Topics
 from streamer.stack import Stack
-from streamer.worker.kafka import Properties
 
 PARTITIONS = 8
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from operator import methodcaller
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from streamer.model.detail import bounded
 from streamer.model.event import RecipientEvent, parse
@@ -15,37 +14,6 @@ from streamer.model.reasons import DeadReason, Reason, Status
 
 Header = tuple[str, str | bytes | None]
 Headers = list[Header]
-
-
-# Not called as a method: a call that runs often is specialised by the interpreter, and then it
-# does not look whether the client set an exception beside its result. From C it is always checked.
-_headers: Callable[[Carrier], Headers | dict[str, str | bytes | None] | None]
-_headers = methodcaller("headers")
-
-
-class Carrier(Protocol):
-    """What has headers: confluent_kafka's `Message` does."""
-
-    def headers(self) -> Headers | dict[str, str | bytes | None] | None:
-        """Its headers; of a `Message` only to be asked for by `header_list`."""
-
-    def set_headers(self, headers: Headers, /) -> None:
-        """Replace them."""
-
-
-def header_list(message: Carrier) -> Headers | None:
-    """A message's headers, empty for none; None where a name is not UTF-8.
-
-    Kafka takes any bytes for a name, the client library reads text alone: it then raises a
-    SystemError for all of them, and when it is asked again gives a list with a null pointer in
-    it, which ends the process that touches it. So such a message has no headers afterwards.
-    """
-    try:
-        headers = _headers(message)
-    except (SystemError, UnicodeDecodeError):
-        message.set_headers([])
-        return None
-    return list(headers.items()) if isinstance(headers, dict) else headers or []
 
 
 class Coordinates(NamedTuple):

@@ -14,9 +14,9 @@ from typing import NamedTuple, Protocol
 import orjson
 from pydantic_core import from_json
 
+from streamer.kafka.headers import Carrier, header_list
 from streamer.model import marks
 from streamer.model.reasons import Status
-from streamer.model.record import Carrier, header_list
 from streamer.model.wire import REASON, left_place, split_headers
 from streamer.progress.counts import DEAD, PARKED, RECEIVED, ended_word
 

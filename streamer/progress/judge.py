@@ -15,9 +15,9 @@ from hashlib import blake2b
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streamer.kafka.offsets import LATEST, Offsets, OffsetsQuestion
 from streamer.model.campaign import CampaignState
 from streamer.progress.fold import Place
-from streamer.progress.kafka import LATEST, Offsets, OffsetsQuestion
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Due, Look, Store
 from streamer.progress.summaries import Summaries

@@ -9,6 +9,9 @@ from contextlib import ExitStack, suppress
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streamer.kafka.metadata import partitions_of, topic_id
+from streamer.kafka.offsets import EARLIEST, OffsetsQuestion
+from streamer.kafka.properties import client_properties
 from streamer.ledger import keys
 from streamer.ledger.connection import REDIS_ERRORS, Client, connect
 from streamer.ledger.lease import Lease
@@ -18,13 +21,6 @@ from streamer.progress.arrivals import Arrivals, ProjectionError, arrival_places
 from streamer.progress.fold import Cursor, Place
 from streamer.progress.gauges import Gauges
 from streamer.progress.judge import Ends, Judge
-from streamer.progress.kafka import (
-    EARLIEST,
-    OffsetsQuestion,
-    client_config,
-    partitions_of,
-    topic_id,
-)
 from streamer.progress.projection import Projection
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Due, Positions, StaleGenerationError, Store
@@ -169,7 +165,8 @@ class _Session:
     def __init__(self, settings: Settings, client: Client, store: Store, stored: Positions) -> None:
         topics = settings.topics
         self.generation = stored.generation
-        self.admin = AdminClient(client_config(settings), logger=client_logger("progress"))
+        properties = client_properties(settings, f"{settings.worker.id}-progress")
+        self.admin = AdminClient(properties, logger=client_logger("progress"))
         self._cursors = {
             Cursor.RECIPIENTS: topics.recipients,
             Cursor.PARKED: topics.parked,

@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping
 
-from confluent_kafka import KafkaError, KafkaException, Producer
-
+from streamer.kafka.properties import transactional_properties
+from streamer.kafka.transactions import TransactionalProducer
 from streamer.logs import client_logger
-from streamer.progress.kafka import client_config
 from streamer.settings import Settings
-
-_TIMEOUT_S = 5.0
 
 
 class Summaries:
@@ -20,7 +17,7 @@ class Summaries:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._producer: Producer | None = None
+        self._producer: TransactionalProducer | None = None
 
     def open(self) -> None:
         """Get ready; what is published was to be looked at after this.
@@ -30,16 +27,12 @@ class Summaries:
         """
         if self._producer is not None:
             return
-        producer = Producer(
-            {
-                **client_config(self._settings),
-                "transactional.id": f"{self._settings.kafka.group_id}.progress",
-                "transaction.timeout.ms": 10_000,
-            },
+        client_id = f"{self._settings.worker.id}-progress"
+        self._producer = TransactionalProducer(
+            transactional_properties(self._settings, client_id, "progress"),
+            patience_s=0.0,
             logger=client_logger("progress"),
         )
-        producer.init_transactions(_TIMEOUT_S)
-        self._producer = producer
 
     def publish(self, summaries: Mapping[str, bytes]) -> None:
         """Write summaries under their keys, all or none.
@@ -50,10 +43,7 @@ class Summaries:
         producer, self._producer = self._producer, None  # in doubt a new one
         if producer is None:
             raise AssertionError("summaries are published before they are opened")
-        producer.begin_transaction()
-        for key, value in summaries.items():
-            producer.produce(self._settings.topics.results, value, key.encode())
-        if producer.flush(_TIMEOUT_S):
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the summaries wait too long"))
-        producer.commit_transaction(_TIMEOUT_S)
+        with producer.transaction():
+            for key, value in summaries.items():
+                producer.produce(self._settings.topics.results, value, key.encode())
         self._producer = producer

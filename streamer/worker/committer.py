@@ -7,19 +7,21 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from prometheus_client import Counter as PrometheusCounter
 
 from streamer import metrics
 from streamer.errors import StreamerError
 from streamer.flow.breaker import Breaker
 from streamer.flow.window import Partition, PartitionWindow
+from streamer.kafka.offsets import generation
+from streamer.kafka.properties import transactional_properties
+from streamer.kafka.transactions import Delivered, State, TransactionalProducer
 from streamer.logs import client_logger
-from streamer.model.record import DeadLetter, Ending, Headers, Outcome, Parked, Record
+from streamer.model.record import DeadLetter, Ending, Outcome, Parked, Record
 from streamer.model.refused import leave_out
 from streamer.model.wire import dead_letter_headers, outcome_value, parked_headers
 from streamer.settings import Settings, Topics
-from streamer.worker import kafka
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +38,6 @@ Prefixes = dict[Partition, Prefix]
 
 _MOST_RECORDS = 5_000
 _MOST_BYTES = 8_000_000
-_CALL_TIMEOUT_S = 5.0
-_START_TIMEOUT_S = 10.0
-_START_TRIES = 3
 # What is said of a record, or of those that went to the broker together: not of the broker.
 _REFUSALS = {
     KafkaError.MSG_SIZE_TOO_LARGE,
@@ -48,42 +47,22 @@ _REFUSALS = {
     KafkaError.POLICY_VIOLATION,
     KafkaError.INVALID_RECORD,
 }
-
-
-def fencing_producer(settings: Settings) -> Producer:
-    """A transactional producer that has fenced whoever had this worker's id before.
-
-    A transaction that the other left open is ended by that. Until then the group's offsets
-    cannot be read, so this comes before reading them.
-
-    Raises:
-        KafkaException: the brokers cannot be reached, or do not allow it.
-    """
-    producer = Producer(
-        kafka.producer_config(settings) | _PROPERTIES, logger=client_logger("producer")
-    )
-    for attempt in range(1, _START_TRIES + 1):
-        try:
-            producer.init_transactions(_START_TIMEOUT_S)
-        except KafkaException as exception:
-            # A new or restarted cluster takes its time to have a coordinator.
-            if attempt == _START_TRIES or not exception.args[0].retriable():
-                raise
-        else:
-            break
-    return producer
-
-
-_PROPERTIES: kafka.Properties = {
-    # A broker holds a topic's limit against what comes together: less than any topic allows.
-    "batch.size": 131_072,
-    "delivery.report.only.error": True,
-}
 _KINDS = {Outcome: "outcome", DeadLetter: "dead_letter", Parked: "parked"}
 
 
 class BreakerError(StreamerError):
     """Most records are dead letters; the message says what was seen."""
+
+
+def fencing_producer(settings: Settings) -> TransactionalProducer:
+    """A producer that has fenced whoever had this worker's id before.
+
+    Raises:
+        KafkaException: the brokers cannot be reached, or do not allow it.
+    """
+    name = settings.worker.id
+    properties = transactional_properties(settings, name, name)
+    return TransactionalProducer(properties, logger=client_logger("producer"))
 
 
 class Committer:
@@ -104,7 +83,7 @@ class Committer:
 
     def __init__(
         self,
-        producer: Producer,
+        producer: TransactionalProducer,
         topics: Topics,
         group_metadata: Callable[[], object],
         epoch: str,
@@ -119,8 +98,8 @@ class Committer:
         self._group_metadata = group_metadata
         self._epoch = epoch
         self._checkpoint = checkpoint
-        self._unfinished: Prefixes | None = None
-        self._aborting = False
+        self._written: Prefixes = {}
+        """In the transaction under way."""
         self._refused: list[tuple[Record, KafkaError]] = []
         """Of the transaction under way."""
         self._is_alone = False
@@ -142,17 +121,18 @@ class Committer:
         started = time.perf_counter()
         self.busy = True
         try:
-            if self._aborting:
-                self._abort()
-            if self._unfinished is None:
+            if self._producer.state is State.OPEN:  # it failed
+                self._producer.abort()
+            if self._producer.state is not State.COMMITTING:
                 prefixes = self._next(windows)
                 if not prefixes:
                     return True
                 metadata = self._group_metadata()
-                if kafka.generation(metadata) < 0:
+                if generation(metadata) < 0:
                     return False
                 self._write(prefixes, metadata)
-            self._finish()
+            self._producer.commit()
+            self._settle()
         except KafkaException as exception:
             self._recover(exception)
             return False
@@ -170,9 +150,9 @@ class Committer:
 
     def close(self) -> None:
         """Give up a transaction that is under way."""
-        if self._aborting:
+        if self._producer.state is State.OPEN:
             try:
-                self._abort()
+                self._producer.abort()
             except KafkaException as exception:
                 logger.warning("abort failed", extra={"error": str(exception.args[0])})
 
@@ -181,8 +161,8 @@ class Committer:
         self._ask_breaker(records)
         if records:
             self._checkpoint("before_transaction")
-        self._producer.begin_transaction()
-        self._aborting = True  # should anything fail before the transaction is complete
+        self._producer.begin()
+        self._written = prefixes
         self._refused.clear()
         self._is_alone = len(records) == 1
         self._produce(records)
@@ -190,23 +170,16 @@ class Committer:
             TopicPartition(topic, partition, prefix.offset, self._epoch)
             for (topic, partition), prefix in prefixes.items()
         ]
-        self._producer.send_offsets_to_transaction(offsets, metadata, _CALL_TIMEOUT_S)
+        self._producer.send_offsets(offsets, metadata)
         if records:
             self._checkpoint("inside_transaction")
-        self._aborting = False
-        self._unfinished = prefixes
 
-    def _finish(self) -> None:
-        if self._unfinished is None:
-            return
-        # When it times out nobody knows how it ended, so it must be called again: an abort
-        # instead would be refused for ever if the commit had begun.
-        self._producer.commit_transaction(_CALL_TIMEOUT_S)
-        for window, records, offset in self._unfinished.values():
+    def _settle(self) -> None:
+        """Let what is committed go."""
+        for window, records, offset in self._written.values():
             window.committed(len(records), offset)
             self._breaker.remember(_are_dead(records))
             _count(records)
-        self._unfinished = None
 
     def _ask_breaker(self, records: list[Record]) -> None:
         dead = [record for record in records if isinstance(record.ending, DeadLetter)]
@@ -222,82 +195,46 @@ class Committer:
         )
 
     def _produce(self, records: list[Record]) -> None:
-        """Hand the records' endings to the producer.
-
-        Outcomes go in one call: each call lets go of the interpreter's lock, and to have it back
-        from busy senders takes longer than the rest of it.
-        """
-        outcomes: list[dict[str, object]] = []
-        ended: list[Record] = []
+        """Hand the records' endings to the producer."""
+        outcomes: list[tuple[bytes, bytes | None, Delivered]] = []
         for record in records:
             ending = record.ending
+            delivered = partial(self._delivered, record)
             if isinstance(ending, DeadLetter):
                 headers = dead_letter_headers(record, ending)
-                self._produce_one(self._topics.dead_letters, record, headers)
-            elif isinstance(ending, Parked):
-                # The records of a partition stay in their order.
-                headers = parked_headers(record, ending)
-                partition = record.partition % self._parked_partitions
-                self._produce_one(self._topics.parked, record, headers, partition)
-            elif ending is not None:
-                ended.append(record)
-                outcomes.append(
-                    {
-                        "value": outcome_value(record, ending),
-                        "key": record.key,
-                        "callback": partial(self._delivered, record),
-                    }
+                self._producer.produce(
+                    self._topics.dead_letters, record.value, record.key, -1, headers, delivered
                 )
+            elif isinstance(ending, Parked):
+                headers = parked_headers(record, ending)
+                # The records of a partition stay in their order.
+                partition = record.partition % self._parked_partitions
+                self._producer.produce(
+                    self._topics.parked, record.value, record.key, partition, headers, delivered
+                )
+            elif ending is not None:
+                outcomes.append((outcome_value(record, ending), record.key, delivered))
         self._producer.produce_batch(self._topics.outcomes, outcomes)
-        for outcome, record in zip(outcomes, ended, strict=True):
-            error = outcome.get("_error")
-            if isinstance(error, KafkaError):
-                self._delivered(record, error, None)
-                raise KafkaException(error)
-
-    def _produce_one(
-        self, topic: str, record: Record, headers: Headers, partition: int = -1
-    ) -> None:
-        delivered = partial(self._delivered, record)
-        try:
-            self._producer.produce(
-                topic,
-                record.value,
-                record.key,
-                partition=partition,
-                on_delivery=delivered,
-                headers=headers,
-            )
-        except KafkaException as exception:
-            delivered(exception.args[0], None)
-            raise
-        except BufferError:  # the client's queue is full: what is in it has to go first
-            raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from None
 
     def _delivered(self, record: Record, error: KafkaError | None, message: Message | None) -> None:
-        """Called by the client for what was not delivered, and for nothing else."""
+        """Take what was not delivered."""
         del message
         if error is not None and error.code() in _REFUSALS:
             self._refused.append((record, error))
 
     def _recover(self, exception: KafkaException) -> None:
-        error = exception.args[0]
-        if error.fatal():
+        if self._producer.state is State.LOST:
             raise exception
         self._leave_out_what_is_refused()
-        if error.txn_requires_abort():
-            self._unfinished = None
-            self._aborting = True
-        elif self._unfinished is not None and not error.retriable():
-            raise exception
+        error = exception.args[0]
+        must_abort = self._producer.state is State.OPEN
         logger.warning(
             "a transaction did not succeed, it will be tried again",
-            extra={"error": error.str(), "code": error.name(), "abort": self._aborting},
+            extra={"error": error.str(), "code": error.name(), "abort": must_abort},
         )
 
     def _leave_out_what_is_refused(self) -> None:
         """Have those that Kafka refused go alone; or, if they did, write less of them."""
-        self._producer.poll(0)  # lets it tell what it has not told yet
         for record, error in self._refused:
             record.refusals += 1
             if not self._is_alone:
@@ -317,10 +254,6 @@ class Committer:
                 },
             )
         self._refused.clear()
-
-    def _abort(self) -> None:
-        self._producer.abort_transaction(_CALL_TIMEOUT_S)
-        self._aborting = False
 
 
 def _due(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:

@@ -15,16 +15,21 @@ moved to the topic's tail. What nobody needs any more is deleted.
 import logging
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from threading import Thread
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamer import metrics
 from streamer.errors import StreamerError
 from streamer.flow.gone import Gone, Span
 from streamer.flow.waitlist import Waitlist
+from streamer.kafka.metadata import partitions_of, topic_id
+from streamer.kafka.offsets import committed
+from streamer.kafka.properties import client_properties, reader_properties, transactional_properties
+from streamer.kafka.reading import PartitionReader, Seen
+from streamer.kafka.transactions import TransactionalProducer
 from streamer.ledger import keys
 from streamer.ledger.connection import UNREACHABLE, Client
 from streamer.ledger.lease import Lease
@@ -33,16 +38,15 @@ from streamer.logs import client_logger
 from streamer.model.record import Parked
 from streamer.model.wire import moved_headers
 from streamer.progress.fold import Cursor, Place
-from streamer.progress.kafka import client_config, topic_id
 from streamer.progress.store import Store
 from streamer.settings import Settings
-from streamer.worker.committer import fencing_producer
-from streamer.worker.parked import Copy, ParkedReader, Seen, read_copy
+from streamer.worker.parked import Copy, read_copy
 from streamer.worker.scopes import Scopes
 from streamer.worker.waiting import StoppedError, Waiting
 
 logger = logging.getLogger(__name__)
 
+_CLIENT = "relay"
 _AWAIT_TURN_S = 1.0
 _HOPELESS_S = 30.0
 _LOOK_EVERY_S = 0.5
@@ -60,6 +64,7 @@ _MOST_TEXT = 3_600
 # Offsets behind the base, of those that left, that a new relay reads in vain.
 _MOST_WASTE = 10_000
 _CALL_TIMEOUT_S = 10.0
+_PATIENCE_S = 5.0
 _OFFSETS_TIMEOUT_S = 20.0
 
 
@@ -69,7 +74,7 @@ class RelayError(StreamerError):
 
 def group_id(settings: Settings) -> str:
     """The consumer group of the relay: its offsets say who has left the parked topic."""
-    return f"{settings.kafka.group_id}.relay"
+    return f"{settings.kafka.group_id}.{_CLIENT}"
 
 
 class Relay:
@@ -142,12 +147,7 @@ class Session:
         self._topics = settings.topics
         self._scopes = scopes
         self._store = Store(client, settings.kafka.group_id)
-        self._settings = settings.model_copy(
-            update={
-                "kafka": settings.kafka.model_copy(update={"group_id": group_id(settings)}),
-                "worker": settings.worker.model_copy(update={"id": "relay"}),
-            }
-        )
+        self._settings = settings
         self._inputs = 0
         self._gone: dict[int, Gone] = {}
         self._empty: dict[int, Gone] = {}
@@ -158,10 +158,14 @@ class Session:
         self._look_at = self._renew_at = now
         self._partitions_at, self._cut_at = now + _PARTITIONS_EVERY_S, now + _CUT_EVERY_S
         # Before the offsets are read: it ends what the relay before this one left open.
-        self._producer: Producer = fencing_producer(self._settings)
-        self._admin = AdminClient(client_config(self._settings), logger=client_logger("relay"))
-        self._ahead = ParkedReader(self._settings)
-        self._back = ParkedReader(self._settings)
+        self._producer = TransactionalProducer(
+            transactional_properties(settings, _CLIENT, f"{_CLIENT}.{_CLIENT}"),
+            logger=client_logger("producer"),
+        )
+        self._admin = AdminClient(
+            client_properties(settings, f"{_CLIENT}-progress"), logger=client_logger(_CLIENT)
+        )
+        self._ahead, self._back = self._reader(), self._reader()
         try:
             name = topic_id(self._admin, self._topics.parked)
             self._relayed = Relayed(client, settings.kafka.group_id, name)
@@ -181,7 +185,7 @@ class Session:
             free = self._scopes.free(self._waitlist.waits)
             if free:
                 yield from self.bring_back(free)
-            for partition in self._ahead.ended & self._gone.keys():
+            for _, partition in [*self._ahead.ended]:
                 if self._is_wasteful(partition):
                     yield from self._move_all(partition, free)
             # Not while some of them are still there to be brought back.
@@ -191,6 +195,8 @@ class Session:
     def look_ahead(self) -> None:
         """Read on, and note what the records wait for."""
         for seen in self._ahead.read():
+            if seen.offset < seen.start:
+                continue
             if seen.start < seen.offset:
                 self._empty[seen.partition].add(seen.start, seen.offset)
             if seen.message is None or seen.offset in self._gone[seen.partition]:
@@ -241,22 +247,31 @@ class Session:
 
     # Moving
 
-    def _copies(self, reader: ParkedReader, spans: dict[int, list[Span]]) -> Iterator[Copy]:
+    def _reader(self) -> PartitionReader:
+        group = group_id(self._settings)
+        properties = reader_properties(
+            self._settings, _CLIENT, group, read_ahead_kb=1_024, fetch_bytes=32_768
+        )
+        return PartitionReader(properties, 100, logger=client_logger(_CLIENT))
+
+    def _copies(self, reader: PartitionReader, spans: dict[int, list[Span]]) -> Iterator[Copy]:
         """The records in the spans that are parked still."""
-        for seen in reader.read_spans(spans):
-            if seen.offset not in self._gone[seen.partition]:
-                copy = read_copy(seen)
-                if copy is not None:
-                    yield copy
+        for found in reader.read_spans(self._topics.parked, spans):
+            for seen in found:
+                if seen.offset not in self._gone[seen.partition]:
+                    copy = read_copy(seen)
+                    if copy is not None:
+                        yield copy
 
     def _move_all(self, partition: int, free: Collection[Parked]) -> Iterator[None]:
         """Move all records of a partition: those that wait on to its tail, in their order."""
         started, moved = time.monotonic(), 0
-        while partition not in self._ahead.ended:  # or those behind would overtake the others
+        place = (self._topics.parked, partition)
+        while place not in self._ahead.ended:  # or those behind would overtake the others
             self.look_ahead()
             yield
-        span = Span(self._gone[partition].base, self._ahead.positions[partition])
-        reader = ParkedReader(self._settings)
+        span = Span(self._gone[partition].base, self._ahead.positions[place])
+        reader = self._reader()
         try:
             for chunk in _chunks(self._copies(reader, {partition: [span]})):
                 self._move(chunk, free)
@@ -278,35 +293,31 @@ class Session:
         with the note of who left."""
         if not copies:
             return
-        producer, back = self._producer, 0
-        producer.begin_transaction()
-        try:
+        back = 0
+        with self._noting(self._without(copies)):
             for copy in copies:
                 is_back = copy.wait in free
                 back += is_back
                 # Where it first stood: the records of a partition stay in their order.
-                producer.produce(
+                self._producer.produce(
                     self._topics.recipients if is_back else self._topics.parked,
                     copy.value,
                     copy.key,
-                    partition=copy.home % self._inputs if is_back else copy.partition,
-                    headers=moved_headers(copy.headers, copy.partition, copy.offset, back=is_back),
+                    copy.home % self._inputs if is_back else copy.partition,
+                    moved_headers(copy.headers, copy.partition, copy.offset, back=is_back),
                 )
-            self._commit(self._without(copies))
-        except KafkaException as exception:
-            if not exception.args[0].fatal():
-                producer.abort_transaction(_CALL_TIMEOUT_S)
-            raise
         metrics.RETURNED.inc(back)
 
-    def _commit(self, gone: dict[int, Gone]) -> None:
-        """End a transaction with what has then left partitions."""
-        self._producer.send_offsets_to_transaction(
-            [TopicPartition(self._topics.parked, p, g.base, g.text()) for p, g in gone.items()],
-            self._ahead.consumer.consumer_group_metadata(),
-            _CALL_TIMEOUT_S,
-        )
-        self._producer.commit_transaction(_CALL_TIMEOUT_S)
+    @contextmanager
+    def _noting(self, gone: dict[int, Gone]) -> Iterator[None]:
+        """A transaction with the note of what has left partitions when it is committed."""
+        with self._producer.transaction(_PATIENCE_S):
+            yield
+            self._producer.send_offsets(
+                [TopicPartition(self._topics.parked, p, g.base, g.text()) for p, g in gone.items()],
+                # Of no member: a relay is fenced by its transactional id alone.
+                self._ahead.consumer.consumer_group_metadata(),
+            )
         self._gone |= gone
         self._relayed.keep(gone)
 
@@ -332,7 +343,7 @@ class Session:
     def _is_wasteful(self, partition: int) -> bool:
         """Whether most of what a new relay would read has left."""
         gone = self._gone[partition]
-        others = self._ahead.positions[partition] - gone.base - gone.scattered
+        others = self._ahead.positions[self._topics.parked, partition] - gone.base - gone.scattered
         return gone.scattered > max(_MOST_WASTE, 2 * others)
 
     # Keeping up
@@ -350,29 +361,29 @@ class Session:
 
     def _look_for_partitions(self) -> None:
         """Read partitions that are not read yet, of the parked topic and of the input."""
-        # Asked for all topics, as a question for one by its name might create it; by both, as
-        # each has to know of a new partition before it reads or writes there.
-        found = self._ahead.consumer.list_topics(timeout=_CALL_TIMEOUT_S).topics
-        self._producer.list_topics(timeout=_CALL_TIMEOUT_S)
-        for name in (self._topics.recipients, self._topics.parked):
+        topics = (self._topics.recipients, self._topics.parked)
+        # Asked for by both, as each has to know of a new partition before it reads or writes there.
+        found = partitions_of(self._ahead.consumer, topics)
+        self._producer.refresh_metadata()
+        for name in topics:
             if name not in found:
                 raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, name))
-        self._inputs = len(found[self._topics.recipients].partitions)
-        new = sorted(found[self._topics.parked].partitions.keys() - self._gone.keys())
+        self._inputs = len(found[self._topics.recipients])
+        new = sorted({*found[self._topics.parked]} - self._gone.keys())
         if not new:
             return
         gone = self._read_gone(new)
         self._gone |= gone
         self._empty |= {partition: Gone() for partition in new}
-        self._ahead.start({partition: each.base for partition, each in gone.items()})
+        self._ahead.start({(self._topics.parked, p): each.base for p, each in gone.items()})
 
     def _read_gone(self, partitions: list[int]) -> dict[int, Gone]:
         """Who left partitions, as the broker knows it, and the ledger where that knows more."""
-        asked = [TopicPartition(self._topics.parked, partition) for partition in partitions]
+        asked = [(self._topics.parked, partition) for partition in partitions]
         gone: dict[int, Gone] = {}
         try:
             known = self._relayed.read()
-            for each in self._ahead.consumer.committed(asked, _OFFSETS_TIMEOUT_S):
+            for each in committed(self._ahead.consumer, asked, _OFFSETS_TIMEOUT_S):
                 here = Gone.read(max(0, each.offset), each.metadata)
                 both = here.union(known.get(each.partition, here))
                 if both != here:
@@ -397,8 +408,8 @@ class Session:
         """Commit the offsets again, or the broker forgets them."""
         gone = {p: each for p, each in self._gone.items() if each != Gone()}
         if gone:
-            self._producer.begin_transaction()
-            self._commit(gone)
+            with self._noting(gone):
+                pass
 
     def _delete_before(self) -> None:
         """Delete the records before which nobody is left, unless they are still to be counted."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
     TopicMetadata,
 )
@@ -13,14 +13,17 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 from streamer import metrics
 from streamer.errors import StreamerError
 from streamer.flow.window import Partition, PartitionWindow
+from streamer.kafka.headers import header_list
+from streamer.kafka.offsets import checked, committed, generation
+from streamer.kafka.properties import member_properties
+from streamer.kafka.reading import FORBIDDEN, is_permanent
 from streamer.ledger.connection import UNREACHABLE
 from streamer.logs import client_logger
 from streamer.model import marks
 from streamer.model.reasons import DeadReason
-from streamer.model.record import Coordinates, DeadLetter, Record, header_list
+from streamer.model.record import Coordinates, DeadLetter, Record
 from streamer.model.wire import replaced_batch, split_headers
 from streamer.settings import Settings
-from streamer.worker import kafka
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +37,6 @@ _START_PATIENCE_S = 25.0
 _METADATA_TIMEOUT_S = 15.0
 _EARLIEST, _LATEST = -2, -1  # as times, in Kafka's protocol
 _AT_END = ("latest", "largest", "end")  # each means the same to librdkafka
-_FORBIDDEN = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 _UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "the name of a header is not UTF-8")
 
 
@@ -60,7 +62,7 @@ class Source:
         self._topic = settings.topics.recipients
         self._verify_epochs: Callable[[set[str]], None] = lambda _: None
         self._on_revoke: Callable[[Windows], None] = lambda _: None
-        config = kafka.consumer_config(settings)
+        config = member_properties(settings)
         self._starts_at_end = config["auto.offset.reset"] in _AT_END
         self._consumer = Consumer(config, logger=client_logger("source"))
         self._paused = False
@@ -207,7 +209,7 @@ class Source:
         self._consumer.close()
 
     def _is_member(self) -> bool:
-        return kafka.generation(self.group_metadata()) >= 0
+        return generation(self.group_metadata()) >= 0
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         logger.info("partitions assigned", extra={"partitions": _numbers(partitions)})
@@ -225,7 +227,7 @@ class Source:
             except UNREACHABLE as error:
                 self._try_again("Redis cannot be used", str(error))
             except KafkaException as exception:
-                if exception.args[0].code() in _FORBIDDEN:
+                if exception.args[0].code() in FORBIDDEN:
                     raise _unknown_offsets(exception) from None
                 self._try_again("their offsets cannot be had", exception.args[0].str())
         ready = [key for key in self._unread if self.windows[key].is_marked]
@@ -259,7 +261,7 @@ class Source:
             return []
         when = _LATEST if self._starts_at_end else _EARLIEST
         asked = [TopicPartition(p.topic, p.partition, when) for p in partitions]
-        return _sound(self._consumer.offsets_for_times(asked, _OFFSETS_TIMEOUT_S))
+        return checked(self._consumer.offsets_for_times(asked, _OFFSETS_TIMEOUT_S))
 
     def _try_again(self, what: str, error: str) -> None:
         self._next_try = time.monotonic() + _OFFSETS_RETRY_S
@@ -297,17 +299,13 @@ class Source:
 
     def _committed(self, partitions: Iterable[Partition]) -> list[TopicPartition]:
         """The committed offsets; waits a little for transactions that hold some back."""
-        asked = [TopicPartition(*partition) for partition in partitions]
-        return _sound(self._consumer.committed(asked, _OFFSETS_TIMEOUT_S))
+        return committed(self._consumer, partitions, _OFFSETS_TIMEOUT_S)
 
     def _report(self, message: Message) -> None:
         error = message.error()
         if error is None:
             return
-        if error.fatal() or error.code() in (
-            KafkaError.UNKNOWN_TOPIC_OR_PART,
-            *_FORBIDDEN,
-        ):
+        if is_permanent(error):
             raise SourceError(f"{self._topic} cannot be read: {error.str()}")
         logger.warning("Kafka reports an error", extra={"error": error.str()})
 
@@ -335,18 +333,6 @@ def _record(message: Message, now: float) -> Record:
         partition,
         replaced_batch(own),
     )
-
-
-def _sound(found: list[TopicPartition]) -> list[TopicPartition]:
-    """The answer, if it is one for each partition.
-
-    Raises:
-        KafkaException: it is not.
-    """
-    for each in found:
-        if each.error is not None:
-            raise KafkaException(each.error)
-    return found
 
 
 def _unknown_offsets(exception: KafkaException) -> SourceError:

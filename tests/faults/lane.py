@@ -11,8 +11,9 @@ from typing import NamedTuple, TypeVar
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from streamer.kafka.headers import header_list
 from streamer.ledger import campaigns, keys
-from streamer.model.record import Coordinates, header_list
+from streamer.model.record import Coordinates
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store
 from streamer.sandbox import Faults, SandboxProcess

@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 
+from streamer.cli.reading import topic_reader
 from streamer.cli.repair.letters import Wanted
-from streamer.cli.repair.reading import topic_reader
 from streamer.cli.repair.replay import Replayer
 from streamer.settings import load
 

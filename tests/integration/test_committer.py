@@ -17,6 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 
 from streamer.flow.breaker import Breaker
 from streamer.flow.window import PartitionWindow
+from streamer.kafka.headers import header_list
 from streamer.model.event import parse
 from streamer.model.parking import Scope
 from streamer.model.reasons import DeadReason, Reason
@@ -28,7 +29,6 @@ from streamer.model.record import (
     Outcome,
     Parked,
     Record,
-    header_list,
 )
 from streamer.model.wire import DETAIL, REASON, SOURCE_OFFSET
 from streamer.settings import Settings

@@ -4,7 +4,7 @@ import orjson
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from streamer.cli.watch import GroupLag
+from streamer.kafka.offsets import GroupLag
 from streamer.ledger import campaigns, keys
 from streamer.model.campaign import Definition
 from streamer.sandbox import Faults

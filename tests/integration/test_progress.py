@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 
 from streamer.cli import app
 from streamer.flow.gone import Gone
+from streamer.kafka.metadata import topic_id
 from streamer.ledger import keys, lease
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.relayed import Relayed
@@ -30,7 +31,6 @@ from streamer.model.record import Coordinates, Headers
 from streamer.model.wire import PARKED_FOR, REASON, moved_headers, source_headers
 from streamer.progress.fold import CampaignKey, Cursor, Place, Share
 from streamer.progress.judge import Judge
-from streamer.progress.kafka import topic_id
 from streamer.progress.projector import Projector
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store, Update

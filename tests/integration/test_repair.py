@@ -18,10 +18,10 @@ from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
 from streamer.cli import app
-from streamer.cli.repair.fenced import WriteError
+from streamer.cli.reading import topic_reader
 from streamer.cli.repair.letters import Wanted
-from streamer.cli.repair.reading import topic_reader
 from streamer.cli.repair.replay import Replayer
+from streamer.kafka.writing import WriteError
 from streamer.model import marks
 from streamer.model.record import Coordinates, Headers
 from streamer.model.wire import DETAIL, PARKED_FOR, REASON, source_headers

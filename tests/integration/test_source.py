@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from streamer.cli.repair.reading import topic_reader
+from streamer.cli.reading import topic_reader
 from streamer.model.record import Record
 from streamer.settings import Settings
 from streamer.worker.source import Source, Windows

@@ -154,18 +154,23 @@ def put_into_modules(port: int) -> None:
     for module_name, module in list(sys.modules.items()):
         if not module_name.startswith("streamer."):
             continue
-        parts = module_name.split(".")
-        role = "progress" if "progress" in parts else parts[-1]
         for base in (confluent_kafka.Consumer, confluent_kafka.Producer):
             if getattr(module, base.__name__, None) is base:
-                setattr(module, base.__name__, _wrapped(base, role, questions))
+                setattr(module, base.__name__, _wrapped(base, questions))
 
 
-def _wrapped(base: type[Any], role: str, questions: _Questions) -> type[Any]:
+def _role(base: type[Any], client_id: str) -> str:
+    """Whose client it is."""
+    if client_id.endswith("-progress"):
+        return "progress"
+    consumer, producer = ("parked", "relay") if client_id == "relay" else ("source", "committer")
+    return producer if base is confluent_kafka.Producer else consumer
+
+
+def _wrapped(base: type[Any], questions: _Questions) -> type[Any]:
     def init(self: Any, config: dict[str, object], *args: Any, **options: Any) -> None:
         base.__init__(self, config, *args, **options)
-        # The relay's producer is made by another module.
-        self.role = "relay" if config.get("client.id") == "relay" else role
+        self.role = _role(base, str(config["client.id"]))
         self.is_over = set()
 
     methods: dict[str, object] = {"__init__": init}

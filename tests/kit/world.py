@@ -17,9 +17,10 @@ from confluent_kafka.admin import AdminClient
 
 from streamer import topics
 from streamer.flow.gone import Gone
+from streamer.kafka.headers import header_list
 from streamer.ledger import keys
 from streamer.ledger.connection import connect
-from streamer.model.record import Coordinates, Headers, header_list
+from streamer.model.record import Coordinates, Headers
 from streamer.model.wire import SOURCE_TOPIC
 from streamer.sandbox import SandboxProcess
 from streamer.settings import Redis as RedisSettings

@@ -3,21 +3,22 @@
 import secrets
 from collections.abc import Iterator
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
     AdminClient,
-    ConfigResource,
     ResourceType,
 )
 
 from streamer import topics
 from streamer.cli.checks.finding import Finding, failed, ok, warning
-from streamer.cli.common import KafkaTrouble, client_config
+from streamer.kafka.metadata import read_configs
+from streamer.kafka.properties import COMMAND, client_properties, transactional_properties
+from streamer.kafka.transactions import TransactionalProducer
+from streamer.kafka.trouble import KafkaTrouble
 from streamer.settings import Settings, SettingsError
 from streamer.topics import Difference, TopicReport
-from streamer.worker.kafka import Properties, producer_config
 
-_TIMEOUT_S = 10.0
+_PATIENCE_S = 5.0
 _METADATA_S = 5.0
 _BREAKING = ("cleanup.policy", "min.insync.replicas")
 _RETENTION = "offsets.retention.minutes"
@@ -30,7 +31,7 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
     trouble = KafkaTrouble(settings)
     admin: AdminClient | None = None
     try:
-        admin = AdminClient(client_config(settings), error_cb=trouble.note)
+        admin = AdminClient(client_properties(settings, COMMAND), error_cb=trouble.note)
         brokers = admin.list_topics(timeout=_METADATA_S).brokers
         yield ok("kafka", f"{settings.kafka.bootstrap_servers}: brokers: {len(brokers)}")
         minutes = min(filter(None, (_retention(admin, number) for number in brokers)), default=None)
@@ -70,15 +71,8 @@ def _words(minutes: int) -> str:
 def _retention(admin: AdminClient, broker: int) -> int | None:
     """How long a broker keeps the offsets of a group without members; None where that is not to
     be seen."""
-    resource = ConfigResource(ResourceType.BROKER, str(broker))
-    (future,) = admin.describe_configs([resource], request_timeout=_TIMEOUT_S).values()
-    try:
-        entry = future.result().get(_RETENTION)
-    except KafkaException as error:
-        if error.args[0].code() != KafkaError.CLUSTER_AUTHORIZATION_FAILED:
-            raise
-        return None
-    return int(entry.value) if entry is not None and entry.value else None
+    (config,) = read_configs(admin, ResourceType.BROKER, [str(broker)]).values()
+    return int(config[_RETENTION]) if config.get(_RETENTION) else None
 
 
 def _topic(report: TopicReport) -> Iterator[Finding]:
@@ -98,17 +92,14 @@ def _difference(subject: str, difference: Difference) -> Finding:
 
 def _transactions(settings: Settings, trouble: KafkaTrouble) -> Finding:
     # Its name begins as the workers' do, so that the same permissions are needed.
-    name = f"{settings.kafka.group_id}.doctor-{secrets.token_hex(4)}"
-    own: Properties = {"transactional.id": name, "client.id": "streamer-cli", "log_level": 0}
-    producer: Producer | None = None
+    name = f"doctor-{secrets.token_hex(4)}"
     try:
-        producer = Producer(producer_config(settings) | own, error_cb=trouble.note)
-        producer.init_transactions(_TIMEOUT_S)
-        producer.begin_transaction()
-        producer.abort_transaction(_TIMEOUT_S)
+        producer = TransactionalProducer(
+            transactional_properties(settings, COMMAND, name), _PATIENCE_S, error_cb=trouble.note
+        )
+        producer.begin()
+        producer.abort()
     except KafkaException as error:
-        if producer is not None:
-            producer.poll(0)
         return failed(
             "transactions",
             trouble.describe(error.args[0]),

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from streamer.cli.common import CampaignName
 from streamer.cli.repair.choice import Candidate, Choice
-from streamer.cli.repair.fenced import Checkpoint, FencedWriter, Outgoing, chunked, no_checkpoint
 from streamer.cli.repair.marked import Marked
-from streamer.cli.repair.reading import Reader, Span, Stored
 from streamer.cli.repair.told import Told
+from streamer.kafka.reading import Reader, Span, Stored
+from streamer.kafka.writing import Checkpoint, FencedWriter, Outgoing, chunked, no_checkpoint
 from streamer.model import marks
 from streamer.model.record import Coordinates
 from streamer.model.wire import REPLACES

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from streamer.cli.common import CampaignName
-from streamer.cli.repair.reading import Reader, Span, Stored
 from streamer.cli.repair.times import milliseconds
+from streamer.kafka.reading import Reader, Span, Stored
 from streamer.model import marks
 from streamer.model.outcome import Names, read_names
 from streamer.model.reasons import DeadReason

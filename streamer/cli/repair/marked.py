@@ -8,7 +8,7 @@ whatever the clocks say. It is gone only if what stood behind the source is gone
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from streamer.cli.repair.reading import Reader, Span
+from streamer.kafka.reading import Reader, Span
 from streamer.model import marks
 from streamer.model.record import Coordinates
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from streamer.cli.repair import patch
-from streamer.cli.repair.fenced import Checkpoint, FencedWriter, Outgoing, chunked, no_checkpoint
 from streamer.cli.repair.letters import Letter, Letters, Wanted
 from streamer.cli.repair.marked import Marked
 from streamer.cli.repair.patch import Patch, UnpatchableError
-from streamer.cli.repair.reading import Reader
+from streamer.kafka.reading import Reader
+from streamer.kafka.writing import Checkpoint, FencedWriter, Outgoing, chunked, no_checkpoint
 from streamer.model import marks
 from streamer.model.event import DeadEventError, parse
 from streamer.model.record import Coordinates

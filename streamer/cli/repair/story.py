@@ -9,8 +9,9 @@ from pydantic import JsonValue
 
 from streamer.cli.common import CampaignName
 from streamer.cli.repair.letters import read_letter
-from streamer.cli.repair.reading import Reader, Stored
 from streamer.cli.repair.told import Told
+from streamer.flow.gone import Gone
+from streamer.kafka.reading import Reader, ReadError, Stored
 from streamer.ledger import claim_reader, suppression
 from streamer.ledger.claim_reader import Holding
 from streamer.ledger.connection import Client
@@ -138,7 +139,7 @@ class Story:
 
     def _parked(self, reader: Reader, topic: str, group: str) -> Iterator[Event]:
         spans = reader.spans(topic)
-        left = reader.left(topic, (span.partition for span in spans), group)
+        left = _left(reader, topic, (span.partition for span in spans), group)
         for stored in self._mine(reader.read(topic, spans, topic)):
             words = stored.words
             _, partition, offset = stored.coordinates
@@ -169,6 +170,15 @@ class Story:
 
 def _all(reader: Reader, topic: str) -> Iterator[Stored]:
     return reader.read(topic, reader.spans(topic), topic)
+
+
+def _left(reader: Reader, topic: str, partitions: Iterable[int], group: str) -> dict[int, Gone]:
+    """Who has left the partitions of the parked topic, by the offsets of the relay's group."""
+    found = reader.committed(topic, partitions, group)
+    try:
+        return {each.partition: Gone.read(each.offset, each.metadata) for each in found}
+    except ValueError as error:  # another version wrote them
+        raise ReadError(f"the offsets of group {group}: {error}") from None
 
 
 def _event(kind: Kind, stored: Stored, source: Coordinates, facts: dict[str, JsonValue]) -> Event:

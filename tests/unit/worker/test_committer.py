@@ -1,70 +1,122 @@
 """A transaction that does not succeed is tried again, and loses nothing."""
 
 import sys
-from typing import cast
 
-from confluent_kafka import Producer
+import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from streamer.flow.breaker import Breaker
 from streamer.flow.window import Partition, PartitionWindow
+from streamer.kafka import transactions
+from streamer.kafka.transactions import TransactionalProducer
 from streamer.model.reasons import DeadReason
 from streamer.model.record import Coordinates, DeadLetter, Record
 from streamer.settings import Topics
 from streamer.worker.committer import Committer
+from tests.unit.kafka.fake import ABORTABLE, FENCED, TIMED_OUT, FakeProducer
 
 JOINED = b"CGMDv2:" + (3).to_bytes(4, sys.byteorder, signed=True)
+LEFT = b"CGMDv2:" + (-1).to_bytes(4, sys.byteorder, signed=True)
+WRITTEN = ["begin", "?", "offsets", "commit"]
 
 
-class FullProducer:
-    """Its queue is full at first."""
+class Desk:
+    """A committer on a fake producer, and a window with one dead letter."""
 
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.is_full = True
+    def __init__(self, fake: FakeProducer) -> None:
+        self.fake = fake
+        self.metadata = JOINED
+        self.committer = Committer(
+            TransactionalProducer({}),
+            Topics(),
+            lambda: self.metadata,
+            "e",
+            4,
+            Breaker(1000, 1),
+            lambda name: None,
+        )
+        fake.said.clear()
+        self.window = PartitionWindow(0, is_marked=True)
+        record = Record(Coordinates("t", 0, 0), None, b"?", None, 0.0)
+        self.window.admit(record)
+        record.end(DeadLetter(DeadReason.UNDECODABLE, "not JSON"), 0.0)
 
-    def begin_transaction(self) -> None:
-        self.said.append("begin")
-
-    def produce(self, topic: str, *args: object, **options: object) -> None:
-        if self.is_full:
-            raise BufferError("Local: Queue full")
-        self.said.append(topic)
-
-    def produce_batch(self, topic: str, outcomes: list[object]) -> None:
-        assert not outcomes
-
-    def send_offsets_to_transaction(self, *args: object) -> None:
-        self.said.append("offsets")
-
-    def commit_transaction(self, *args: object) -> None:
-        self.said.append("commit")
-
-    def abort_transaction(self, *args: object) -> None:
-        self.said.append("abort")
-        self.is_full = False
-
-    def poll(self, timeout_s: float) -> int:
-        return 0
+    def commit(self) -> bool:
+        windows: dict[Partition, PartitionWindow] = {("t", 0): self.window}
+        done = self.committer.commit(windows)
+        assert done == (len(self.window) == 0)
+        return done
 
 
-def test_a_full_queue_of_the_client_is_waited_for() -> None:
-    producer, topics = FullProducer(), Topics()
-    committer = Committer(
-        cast(Producer, producer),
-        topics,
-        lambda: JOINED,
-        "e",
-        4,
-        Breaker(1000, 1),
-        lambda name: None,
-    )
-    window = PartitionWindow(0, is_marked=True)
-    record = Record(Coordinates("t", 0, 0), None, b"?", None, 0.0)
-    window.admit(record)
-    record.end(DeadLetter(DeadReason.UNDECODABLE, "not JSON"), 0.0)
-    windows: dict[Partition, PartitionWindow] = {("t", 0): window}
-    assert not committer.commit(windows)
-    assert len(window) == 1
-    assert committer.commit(windows)
-    assert producer.said == ["begin", "abort", "begin", topics.dead_letters, "offsets", "commit"]
-    assert len(window) == 0
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+    fake = FakeProducer()
+    monkeypatch.setattr(transactions, "Producer", fake)
+    return Desk(fake)
+
+
+def test_a_full_queue_of_the_client_is_waited_for(desk: Desk) -> None:
+    desk.fake.fail("produce", BufferError("Local: Queue full"))
+    assert not desk.commit()
+    assert desk.commit()
+    assert desk.fake.said == ["begin", "?", "abort", *WRITTEN]
+
+
+def test_what_was_aborted_is_written_again(desk: Desk) -> None:
+    desk.fake.fail("offsets", ABORTABLE)
+    desk.fake.fail("abort", TIMED_OUT)
+    assert not desk.commit()
+    assert not desk.commit()
+    assert desk.commit()
+    assert desk.fake.said == ["begin", "?", "offsets", "abort", "abort", *WRITTEN]
+
+
+def test_an_open_transaction_is_aborted_also_where_nothing_can_be_committed(desk: Desk) -> None:
+    """The next owner of the partitions waits for its end."""
+    desk.fake.fail("offsets", ABORTABLE)
+    assert not desk.commit()
+    desk.metadata = LEFT
+    assert not desk.commit()
+    assert desk.fake.said == ["begin", "?", "offsets", "abort"]
+
+
+def test_a_commit_of_unknown_end_is_called_again_before_anything_else(desk: Desk) -> None:
+    desk.fake.fail("commit", TIMED_OUT)
+    assert not desk.commit()
+    desk.metadata = LEFT
+    assert desk.commit()
+    assert desk.fake.said == [*WRITTEN, "commit"]
+
+
+def test_a_commit_that_turns_out_to_be_none_is_written_again(desk: Desk) -> None:
+    desk.fake.fail("commit", TIMED_OUT, ABORTABLE)
+    assert not desk.commit()
+    assert not desk.commit()
+    assert desk.commit()
+    assert desk.fake.said == [*WRITTEN, "commit", "abort", *WRITTEN]
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [("begin", FENCED), ("commit", FENCED), ("commit", KafkaError(KafkaError._STATE))],
+)
+def test_a_producer_that_is_lost_ends_the_worker(desk: Desk, call: str, error: KafkaError) -> None:
+    desk.fake.fail(call, error)
+    with pytest.raises(KafkaException):
+        desk.commit()
+    assert len(desk.window) == 1
+    desk.committer.close()
+    assert "abort" not in desk.fake.said
+
+
+def test_the_end_aborts_what_is_open(desk: Desk) -> None:
+    desk.fake.fail("offsets", ABORTABLE)
+    assert not desk.commit()
+    desk.committer.close()
+    assert desk.fake.said[-1] == "abort"
+
+
+def test_nothing_is_begun_by_who_is_no_member(desk: Desk) -> None:
+    desk.metadata = LEFT
+    assert not desk.commit()
+    assert desk.fake.said == []

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from streamer.cli.common import CampaignName
 from streamer.cli.repair.letters import Letters, Wanted, read_letter
-from streamer.cli.repair.reading import Stored
 from streamer.cli.repair.times import milliseconds
+from streamer.kafka.reading import Stored
 from streamer.model.reasons import DeadReason
 from streamer.model.record import Coordinates
 from streamer.model.wire import REASON, source_headers

@@ -2,7 +2,8 @@
 
 from confluent_kafka import Message
 
-from streamer.model.record import Headers, header_list
+from streamer.kafka.headers import header_list
+from streamer.model.record import Headers
 
 
 class _Unreadable:

@@ -5,25 +5,22 @@ can be read, or never happened. So a command that first fences, then reads what 
 before, and then writes the rest, may be killed anywhere and repeated.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
-from streamer.cli.common import KafkaTrouble
 from streamer.errors import StreamerError
+from streamer.kafka.properties import COMMAND, transactional_properties
+from streamer.kafka.transactions import State, TransactionalProducer, is_fenced
+from streamer.kafka.trouble import KafkaTrouble
 from streamer.model.record import Headers
 from streamer.settings import Settings
-from streamer.worker.kafka import producer_config
 
 CHUNK_RECORDS = 500
 CHUNK_BYTES = 4_000_000
 
-_CALL_TIMEOUT_S = 10.0
 _PATIENCE_S = 60.0
-_RETRY_S = 0.2
-_POLL_S = 0.1
 _TRIES = 3
 
 Checkpoint = Callable[[str], None]
@@ -67,27 +64,12 @@ class FencedWriter:
     def __init__(
         self, settings: Settings, name: str, trouble: KafkaTrouble, checkpoint: Checkpoint
     ) -> None:
-        self._settings = settings
         self._topic = settings.topics.recipients
         self._name = name
-        self._trouble = trouble
         self._checkpoint = checkpoint
-        self._failure: KafkaError | None = None
-        self._producer = self._connect()
+        properties = transactional_properties(settings, COMMAND, name)
+        self._producer = TransactionalProducer(properties, _PATIENCE_S, error_cb=trouble.note)
         checkpoint("after_fence")
-
-    def _connect(self) -> Producer:
-        producer = Producer(
-            {
-                **producer_config(self._settings),
-                "client.id": "streamer-cli",
-                "log_level": 0,
-                "transactional.id": f"{self._settings.kafka.group_id}.{self._name}",
-            },
-            error_cb=self._trouble.note,
-        )
-        _patiently(producer.init_transactions)
-        return producer
 
     def write(self, records: Sequence[Outgoing]) -> list[Outgoing]:
         """Write all the records or, of those that the broker refuses for their size, none.
@@ -99,7 +81,7 @@ class FencedWriter:
         """
         tries = _TRIES
         try:
-            while (cause := self._transaction(records)) is not None:
+            while (cause := self._write(records)) is not None:
                 if cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:
                     if len(records) == 1:
                         return list(records)
@@ -114,59 +96,32 @@ class FencedWriter:
             raise self._explain(exception.args[0]) from None
         return []
 
-    def _transaction(self, records: Sequence[Outgoing]) -> KafkaError | None:
+    def _write(self, records: Sequence[Outgoing]) -> KafkaError | None:
         """Write the records in one transaction; if it was aborted, returns why.
 
         Raises:
             KafkaException: this writer was fenced, or nobody knows how the transaction ended.
         """
-        self._failure = None
         self._checkpoint("before_transaction")
-        self._producer.begin_transaction()
         try:
-            self._produce(records)
-            if self._failure is None:
+            with self._producer.transaction(_PATIENCE_S):
+                for record in records:
+                    self._producer.produce(
+                        self._topic, record.value, record.key, record.partition, record.headers
+                    )
+                self._producer.flush()
                 self._checkpoint("inside_transaction")
-                # When it times out nobody knows how it ended, so it is called again.
-                _patiently(self._producer.commit_transaction)
         except KafkaException as exception:
-            if exception.args[0].fatal():
+            if self._producer.state is not State.READY:
                 raise
-            self._failure = exception.args[0]
-        if self._failure is not None:
-            _patiently(self._producer.abort_transaction)
             # After an abort the broker may take the same producer for one that was fenced.
-            self._producer = self._connect()
-        else:
-            self._checkpoint("after_transaction")
-        return self._failure
-
-    def _produce(self, records: Sequence[Outgoing]) -> None:
-        """Hand the records over, until all have arrived or one has failed."""
-        for record in records:
-            self._producer.produce(
-                self._topic,
-                record.value,
-                record.key,
-                record.partition,
-                headers=record.headers,
-                on_delivery=self._delivered,
-            )
-        while len(self._producer) and self._failure is None:
-            self._producer.poll(_POLL_S)
-
-    def _delivered(self, error: KafkaError | None, message: object) -> None:
-        del message
-        # Of several the first is the cause: what follows in the partition fails with it.
-        if error is not None and self._failure is None:
-            self._failure = error
+            self._producer.reconnect()
+            return cast(KafkaError, exception.args[0])
+        self._checkpoint("after_transaction")
+        return None
 
     def _explain(self, error: KafkaError) -> WriteError:
-        if error.code() in (
-            KafkaError._FENCED,
-            KafkaError.INVALID_PRODUCER_EPOCH,
-            KafkaError.PRODUCER_FENCED,
-        ):
+        if is_fenced(error):
             return WriteError(
                 f"another command of this kind ({self._name}) was started meanwhile and goes on "
                 f"in this one's place; wait for its end, then repeat this one if there is need"
@@ -175,21 +130,6 @@ class FencedWriter:
             f"{self._topic}: {error.str()}; to repeat the command is safe: it knows what is "
             f"written already"
         )
-
-
-def _patiently(call: Callable[[float], None]) -> None:
-    """Make a call of the transactional producer until it succeeds, or cannot."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            call(_CALL_TIMEOUT_S)
-        except KafkaException as exception:
-            # A coordinator that moves or loads, or one that ends another's transaction.
-            if not exception.args[0].retriable() or time.monotonic() > deadline:
-                raise
-            time.sleep(_RETRY_S)
-        else:
-            return
 
 
 def chunked(records: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:

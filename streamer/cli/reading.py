@@ -1,0 +1,29 @@
+"""Reading topics for a command: its progress is shown, and an error ends the command."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from confluent_kafka import KafkaException
+
+from streamer.cli.common import fail
+from streamer.cli.meter import meter
+from streamer.kafka.reading import Reader, ReadError
+from streamer.kafka.trouble import KafkaTrouble
+from streamer.settings import Settings
+
+
+@contextmanager
+def topic_reader(settings: Settings) -> Iterator[Reader]:
+    """A reader; the command ends with 1 if Kafka cannot be used or a topic cannot be read."""
+    trouble = KafkaTrouble(settings)
+    reader: Reader | None = None
+    try:
+        reader = Reader(settings, trouble, meter)
+        yield reader
+    except ReadError as error:
+        fail(error)
+    except KafkaException as error:
+        fail(trouble.describe(error.args[0]))
+    finally:
+        if reader is not None:
+            reader.close()

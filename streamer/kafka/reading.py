@@ -1,0 +1,367 @@
+"""Reading committed records from given offsets on, in bounded memory, as a member of no group.
+
+- `PartitionReader`: of any partitions, as they come or in spans
+- `Reader`: of a topic, to the end that it had at the start
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from streamer.errors import StreamerError
+from streamer.kafka.headers import header_list
+from streamer.kafka.metadata import partitions_of
+from streamer.kafka.offsets import (
+    EARLIEST,
+    LATEST,
+    GroupOffsets,
+    OffsetsQuestion,
+    Partition,
+    checked,
+)
+from streamer.kafka.properties import COMMAND, Properties, client_properties, reader_properties
+from streamer.kafka.trouble import KafkaTrouble
+from streamer.model.marks import words
+from streamer.model.record import Coordinates, Headers
+from streamer.settings import Settings
+
+FORBIDDEN = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
+
+_MOST_BYTES = 4_000_000
+_PORTIONS = 10
+_TIMEOUT_S = 10.0
+# As long as an open transaction may hold the records behind it back, and then some.
+_PATIENCE_S = 60.0
+
+Meter = Callable[[str, int], AbstractContextManager[Callable[[int, int], None]]]
+"""Shows how far a reading is: given its label and how many offsets there are, it gives what is
+told how many of them are done, and how many records were read."""
+
+
+class ReadError(StreamerError):
+    """A topic cannot be read; the message says why and what to do."""
+
+
+def is_permanent(error: KafkaError) -> bool:
+    """Whether an error in a record's place stays until somebody acts; the others pass."""
+    return error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, *FORBIDDEN)
+
+
+def _raise(error: KafkaError) -> None:
+    raise KafkaException(error)
+
+
+class Seen(NamedTuple):
+    """What came of a partition next.
+
+    Attributes:
+        start: from here to the offset there is no other record. Behind the offset, if the topic
+            was created again.
+        message: None at the end of the partition.
+    """
+
+    topic: str
+    partition: int
+    start: int
+    offset: int
+    message: Message | None
+
+    @property
+    def end(self) -> int:
+        """Up to where the partition is read with this."""
+        return self.offset + (self.message is not None)
+
+
+class PartitionReader:
+    """Reads committed records of partitions, from given offsets on.
+
+    Args:
+        properties: as of `reader_properties`.
+        portion: how many records are taken from the client at a time.
+        wait_s: how long the first of them are waited for.
+        on_error: is told errors that stand in a record's place; by default they are raised.
+        client: `logger` or `error_cb`, as the client library takes them.
+
+    Attributes:
+        positions: the end of what was read, of each partition that is read.
+        ended: the partitions that are read to their ends.
+        consumer: for questions about the cluster and the group.
+    """
+
+    def __init__(
+        self,
+        properties: Properties,
+        portion: int,
+        wait_s: float = 0.2,
+        on_error: Callable[[KafkaError], None] = _raise,
+        **client: object,
+    ) -> None:
+        self.positions: dict[Partition, int] = {}
+        self.ended: set[Partition] = set()
+        self.consumer = Consumer(properties, **client)
+        self._portion = portion
+        self._wait_s = wait_s
+        self._on_error = on_error
+
+    def start(self, offsets: Mapping[Partition, int]) -> None:
+        """Read further partitions, from these offsets on; those that are read already go on."""
+        new = {each: at for each, at in offsets.items() if each not in self.positions}
+        self.positions |= new
+        if new:
+            self.consumer.incremental_assign(
+                [TopicPartition(topic, number, at) for (topic, number), at in new.items()]
+            )
+
+    def stop(self, partitions: Collection[Partition]) -> None:
+        """Read these no more."""
+        for partition in partitions:
+            del self.positions[partition]
+        self.ended.difference_update(partitions)
+        if partitions:
+            self.consumer.incremental_unassign([TopicPartition(*each) for each in partitions])
+
+    def read(self) -> list[Seen]:
+        """What came, of each partition in its order; waits a moment if nothing did.
+
+        Raises:
+            KafkaException: a topic cannot be read.
+        """
+        found: list[Seen] = []
+        count = size = 0
+        while count < _PORTIONS * self._portion and size < _MOST_BYTES:
+            messages = self.consumer.consume(self._portion, 0.0 if count else self._wait_s)
+            if not messages:
+                break
+            count += len(messages)
+            for message in messages:
+                seen = self._seen(message)
+                if seen is not None:
+                    found.append(seen)
+                    size += len(message.value() or b"") if seen.message else 0
+        return found
+
+    def read_spans(
+        self,
+        topic: str,
+        spans: Mapping[int, Sequence[tuple[int, int]]],
+        patience_s: float | None = None,
+    ) -> Iterator[list[Seen]]:
+        """The records of these spans alone, as they come; those of a partition in their order.
+
+        Args:
+            spans: by partition: each from its start to before its end.
+            patience_s: how long nothing may come while a span lacks records that are not
+                committed yet; None: these are not waited for.
+
+        Raises:
+            ReadError: nothing came for so long.
+            KafkaException: the topic cannot be read.
+        """
+        self.stop([*self.positions])
+        for at in range(max(map(len, spans.values()), default=0)):
+            now = {(topic, p): of_one[at] for p, of_one in spans.items() if at < len(of_one)}
+            self.start({partition: start for partition, (start, _) in now.items()})
+            ends = {partition: end for partition, (_, end) in now.items()}
+            heard = time.monotonic()
+            while ends:
+                inside, done = [], set()
+                found = self.read()
+                for seen in found:
+                    partition = (topic, seen.partition)
+                    end = ends.get(partition)
+                    if end is None or seen.offset < seen.start:
+                        continue
+                    if seen.message is not None and seen.offset < end:
+                        inside.append(seen)
+                    if seen.end >= end or (seen.message is None and patience_s is None):
+                        done.add(partition)
+                        del ends[partition]
+                self.stop(done)
+                yield inside
+                if found:
+                    heard = time.monotonic()
+                elif patience_s is not None and time.monotonic() - heard > patience_s:
+                    raise self._stuck(ends, patience_s)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self.consumer.close()
+
+    def _seen(self, message: Message) -> Seen | None:
+        """None for what belongs to nothing that is read."""
+        error = message.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            self._on_error(error)
+            return None
+        topic, number, offset = message.topic(), message.partition(), message.offset()
+        if topic is None or number is None or offset is None:
+            return None
+        partition = (topic, number)
+        start = self.positions.get(partition)
+        if start is None:
+            return None
+        seen = Seen(topic, number, start, offset, message if error is None else None)
+        if start <= offset:
+            self.positions[partition] = seen.end
+            (self.ended.add if error is not None else self.ended.discard)(partition)
+        return seen
+
+    def _stuck(self, ends: Mapping[Partition, int], patience_s: float) -> ReadError:
+        (topic, number), end = next(iter(ends.items()))
+        return ReadError(
+            f"{topic}/{number} cannot be read from offset {self.positions[topic, number]} to "
+            f"{end}: nothing came for {patience_s:.0f} s. Is its broker running, or is a "
+            f"transaction open for long?"
+        )
+
+
+class Span(NamedTuple):
+    """The offsets of a partition from `start` to before `end`."""
+
+    partition: int
+    start: int
+    end: int
+
+
+class Stored(NamedTuple):
+    """A record as it stands in a topic."""
+
+    coordinates: Coordinates
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Its headers as text."""
+        return words(self.headers)
+
+
+class Reader:
+    """Reads committed records for a command, a topic at a time.
+
+    Args:
+        meter: shows how far it is.
+
+    Attributes:
+        trouble: knows what the connection met.
+    """
+
+    def __init__(self, settings: Settings, trouble: KafkaTrouble, meter: Meter) -> None:
+        self.trouble = trouble
+        self._settings = settings
+        self._meter = meter
+        # Read for its throughput: larger fetches than a worker's, and still bounded.
+        properties = reader_properties(
+            settings, COMMAND, settings.kafka.group_id, read_ahead_kb=4_096, fetch_bytes=262_144
+        )
+        properties["fetch.wait.max.ms"] = 50  # at the end of a topic it is waited for so long
+        self._reader = PartitionReader(properties, 500, error_cb=trouble.note)
+        self._consumer = self._reader.consumer
+        self._admin = AdminClient(client_properties(settings, COMMAND), error_cb=trouble.note)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._reader.close()
+
+    def spans(self, topic: str, *, undecided: bool = False) -> list[Span]:
+        """All of a topic, from its beginning to its end as it is now.
+
+        Args:
+            undecided: to the very end, transactions that are open now included: reading then
+                waits until it is decided what became of them. Otherwise to the first of these.
+
+        Raises:
+            ReadError: there is no such topic.
+            KafkaException: Kafka cannot be used.
+        """
+        numbers = partitions_of(self._consumer, [topic]).get(topic)
+        if numbers is None:
+            raise ReadError(f"topic {topic} does not exist; create it: streamer topics create")
+        level = IsolationLevel.READ_UNCOMMITTED if undecided else IsolationLevel.READ_COMMITTED
+        partitions = [(topic, number) for number in numbers]
+        lows = OffsetsQuestion(self._admin, partitions, EARLIEST, level).answer()
+        highs = OffsetsQuestion(self._admin, partitions, LATEST, level).answer()
+        return [Span(number, lows[topic, number], highs[topic, number]) for number in numbers]
+
+    def since(self, topic: str, spans: Iterable[Span], timestamp_ms: int) -> list[Span]:
+        """The spans without the records before the first one of that time or a later one."""
+        spans = list(spans)
+        asked = [TopicPartition(topic, span.partition, timestamp_ms) for span in spans]
+        found = {
+            each.partition: each.offset
+            for each in checked(self._consumer.offsets_for_times(asked, _TIMEOUT_S))
+        }
+        # A negative offset: nothing is that young.
+        return [
+            span._replace(start=min(max(span.start, offset), span.end) if offset >= 0 else span.end)
+            for span in spans
+            for offset in (found[span.partition],)
+        ]
+
+    def committed(
+        self, topic: str, partitions: Iterable[int], group: str
+    ) -> Collection[TopicPartition]:
+        """A group's offsets, with their metadata, of the partitions that have one.
+
+        Raises:
+            KafkaException: Kafka cannot be used.
+        """
+        offsets = GroupOffsets(self._settings, group)
+        try:
+            return offsets.read((topic, partition) for partition in partitions).values()
+        finally:
+            offsets.close()
+
+    def read(self, topic: str, spans: Iterable[Span], label: str | None = None) -> Iterator[Stored]:
+        """The committed records of the spans; those of a partition in their order.
+
+        Args:
+            label: what to call it while it is shown how far it is; None: it is not shown.
+
+        Raises:
+            ReadError: a transaction, or Kafka, keeps it from going on.
+            KafkaException: Kafka cannot be used.
+        """
+        wanted = {s.partition: [(s.start, s.end)] for s in spans if s.start < s.end}
+        if not wanted:
+            return
+        ends = {(topic, partition): end for partition, ((_, end),) in wanted.items()}
+        total = sum(end - start for ((start, end),) in wanted.values())
+        count = 0
+        with nullcontext(_show_nothing) if label is None else self._meter(label, total) as show:
+            for found in self._reader.read_spans(topic, wanted, _PATIENCE_S):
+                yield from map(_stored, found)
+                count += len(found)
+                positions = self._reader.positions
+                left = sum(ends[each] - at for each, at in positions.items())
+                show(total - left, count)
+
+
+def _show_nothing(offsets: int, records: int) -> None:
+    del offsets, records
+
+
+def _stored(seen: Seen) -> Stored:
+    message = seen.message
+    if message is None:
+        raise AssertionError("the end of a partition is no record")
+    return Stored(
+        Coordinates(seen.topic, seen.partition, seen.offset),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        header_list(message) or [],
+    )
