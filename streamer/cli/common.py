@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NamedTuple, NoReturn
+from typing import Annotated, NoReturn
 from urllib.parse import urlsplit
 
 import orjson
@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import RedisClusterException, RedisError
 
 from streamer.ledger.connection import UNREACHABLE, Client, connect
-from streamer.model.campaign import Id
+from streamer.model.campaign import CampaignName, Id
 from streamer.settings import Settings, SettingsError, load
 from streamer.worker.kafka import Properties, producer_config
 
@@ -28,16 +28,6 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
-
-
-class CampaignName(NamedTuple):
-    """A campaign as it is named on the command line."""
-
-    organization: str
-    campaign_id: str
-
-    def __str__(self) -> str:
-        return f"{self.organization}/{self.campaign_id}"
 
 
 def parse_campaign(text: str) -> CampaignName:

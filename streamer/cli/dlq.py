@@ -14,7 +14,6 @@ from confluent_kafka import TopicPartition
 from streamer.cli.common import (
     FAILED,
     WRONG_USE,
-    CampaignName,
     ConfigOption,
     JsonOption,
     fail,
@@ -25,18 +24,20 @@ from streamer.cli.common import (
     warn,
 )
 from streamer.cli.repair.fenced import WriteError
-from streamer.cli.repair.letters import Letter, Letters, Wanted, read_letter
-from streamer.cli.repair.patch import BadPatchError, Patch, read_patch
 from streamer.cli.repair.reading import Reader, Span, topic_reader
-from streamer.cli.repair.replay import Replay, Replayer
-from streamer.cli.repair.shown import (
+from streamer.cli.shown import (
     label_if_apart,
     printable,
     printable_lines,
     stream_table,
 )
-from streamer.cli.repair.times import as_text, from_milliseconds, milliseconds, parse_time
+from streamer.cli.times import parse_time
+from streamer.model.campaign import CampaignName
+from streamer.model.instants import as_text, from_milliseconds, milliseconds
 from streamer.model.reasons import DeadReason
+from streamer.recovery.dead_letters import Letter, Letters, Wanted, read_letter
+from streamer.recovery.patch import BadPatchError, Patch, read_patch
+from streamer.recovery.replay import Replay, Replayer
 from streamer.settings import Settings
 
 app = typer.Typer(

@@ -10,12 +10,12 @@ import typer
 
 from streamer.cli.common import CampaignArgument, ConfigOption, read_settings, warn
 from streamer.cli.repair.reading import Stored, topic_reader
-from streamer.cli.repair.shown import label_if_apart, stream_table
-from streamer.cli.repair.times import as_text
-from streamer.cli.repair.told import Told
+from streamer.cli.shown import label_if_apart, stream_table
+from streamer.model.instants import as_text
 from streamer.model.outcome import same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
+from streamer.recovery.outcomes import Told
 
 _COLUMNS = (
     ("OCCURRED", 24),

@@ -20,7 +20,6 @@ from rich.table import Table
 from rich.text import Text
 
 from streamer.cli.common import (
-    CampaignName,
     ConfigOption,
     kafka_admin,
     parse_campaign,
@@ -31,7 +30,7 @@ from streamer.cli.progress import NOBODY_COUNTS, find
 from streamer.ledger import campaigns, keys, lease
 from streamer.ledger.connection import Client
 from streamer.ledger.holds import Holds
-from streamer.model.campaign import CampaignState
+from streamer.model.campaign import CampaignName, CampaignState
 from streamer.model.reasons import Status
 from streamer.progress.fold import CampaignKey
 from streamer.progress.kafka import (

@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import (
     AwareDatetime,
@@ -19,7 +19,6 @@ from pydantic import (
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@-]{1,128}$")]
 """An organization's, a campaign's or a recipient's id."""
 
-
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
 
@@ -32,6 +31,16 @@ def _only_text(value: object) -> object:
 
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_only_text)]
 """An instant: RFC 3339 with an offset."""
+
+
+class CampaignName(NamedTuple):
+    """A campaign, by the ids of its organization and its own; written ORGANIZATION/CAMPAIGN."""
+
+    organization: str
+    campaign_id: str
+
+    def __str__(self) -> str:
+        return f"{self.organization}/{self.campaign_id}"
 
 
 class CampaignState(StrEnum):

@@ -5,9 +5,9 @@ import os
 import signal
 import sys
 
-from streamer.cli.repair.letters import Wanted
 from streamer.cli.repair.reading import topic_reader
-from streamer.cli.repair.replay import Replayer
+from streamer.recovery.dead_letters import Wanted
+from streamer.recovery.replay import Replayer
 from streamer.settings import load
 
 

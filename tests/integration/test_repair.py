@@ -19,12 +19,12 @@ from typer.testing import CliRunner, Result
 
 from streamer.cli import app
 from streamer.cli.repair.fenced import WriteError
-from streamer.cli.repair.letters import Wanted
 from streamer.cli.repair.reading import topic_reader
-from streamer.cli.repair.replay import Replayer
 from streamer.model import marks
 from streamer.model.record import Coordinates, Headers
 from streamer.model.wire import DETAIL, PARKED_FOR, REASON, source_headers
+from streamer.recovery.dead_letters import Wanted
+from streamer.recovery.replay import Replayer
 from streamer.sandbox import Faults
 from streamer.settings import Settings
 from tests.kit.world import World

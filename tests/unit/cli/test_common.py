@@ -3,7 +3,8 @@
 import pytest
 import typer
 
-from streamer.cli.common import CampaignName, parse_campaign, redis_address
+from streamer.cli.common import parse_campaign, redis_address
+from streamer.model.campaign import CampaignName
 
 
 def test_a_campaign_is_organization_and_campaign() -> None:

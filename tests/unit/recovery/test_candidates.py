@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.cli.repair.choice import Candidate, Choice
 from streamer.model.outcome import same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
+from streamer.recovery.candidates import Candidate, Choice
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 

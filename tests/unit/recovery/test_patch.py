@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from streamer.cli.repair.patch import BadPatchError, UnpatchableError, apply, merge, read_patch
+from streamer.recovery.patch import BadPatchError, UnpatchableError, apply, merge, read_patch
 
 # RFC 7396, appendix A: original, patch, result.
 EXAMPLES = [

@@ -3,16 +3,16 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from streamer.cli.repair import patch
 from streamer.cli.repair.fenced import Checkpoint, FencedWriter, Outgoing, chunked, no_checkpoint
-from streamer.cli.repair.letters import Letter, Letters, Wanted
-from streamer.cli.repair.marked import Marked
-from streamer.cli.repair.patch import Patch, UnpatchableError
 from streamer.cli.repair.reading import Reader
 from streamer.model import marks
 from streamer.model.event import DeadEventError, parse
 from streamer.model.record import Coordinates
 from streamer.model.wire import REPLACES
+from streamer.recovery import patch
+from streamer.recovery.copies import Marked
+from streamer.recovery.dead_letters import Letter, Letters, Wanted
+from streamer.recovery.patch import Patch, UnpatchableError
 from streamer.settings import Settings
 
 

@@ -7,7 +7,8 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.cli.repair.times import as_text, from_milliseconds, milliseconds, parse_time, since
+from streamer.cli.times import parse_time, since
+from streamer.model.instants import as_text, from_milliseconds, milliseconds
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from streamer.cli.common import CampaignName
 from streamer.cli.repair.reading import Reader, Span, Stored
-from streamer.cli.repair.times import milliseconds
 from streamer.model import marks
+from streamer.model.campaign import CampaignName
+from streamer.model.instants import milliseconds
 from streamer.model.outcome import Names, read_names
 from streamer.model.reasons import DeadReason
 from streamer.model.record import Coordinates

@@ -37,19 +37,3 @@ def since(text: str, now: datetime) -> datetime:
             f"P{upper}" if upper.endswith(_DAYS) else f"PT{upper}"
         )
     return _INSTANT.validate_python(text.strip())
-
-
-def milliseconds(instant: datetime) -> int:
-    """Since 1970, as Kafka counts."""
-    return round(instant.timestamp() * 1000)
-
-
-def as_text(instant: datetime) -> str:
-    """An instant in RFC 3339, as outcomes have it."""
-    utc = instant.astimezone(UTC)
-    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def from_milliseconds(timestamp_ms: int) -> datetime:
-    """An instant of Kafka's."""
-    return datetime.fromtimestamp(timestamp_ms / 1000, UTC)

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.cli.common import CampaignName
-from streamer.cli.repair.letters import Letters, Wanted, read_letter
 from streamer.cli.repair.reading import Stored
-from streamer.cli.repair.times import milliseconds
+from streamer.model.campaign import CampaignName
+from streamer.model.instants import milliseconds
 from streamer.model.reasons import DeadReason
 from streamer.model.record import Coordinates
 from streamer.model.wire import REASON, source_headers
+from streamer.recovery.dead_letters import Letters, Wanted, read_letter
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 HERE = Coordinates("dead", 0, 7)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from streamer.cli.common import CampaignName
 from streamer.cli.repair.reading import Stored
+from streamer.model.campaign import CampaignName
 from streamer.model.outcome import UnreadableOutcomeError, read_outcome
 from streamer.model.published import PublishedOutcome
 

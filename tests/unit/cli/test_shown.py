@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.cli.repair.shown import printable, printable_lines
+from streamer.cli.shown import printable, printable_lines
 
 
 @given(st.text())

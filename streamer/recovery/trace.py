@@ -7,19 +7,19 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from streamer.cli.common import CampaignName
-from streamer.cli.repair.letters import read_letter
 from streamer.cli.repair.reading import Reader, Stored
-from streamer.cli.repair.told import Told
 from streamer.ledger import claim_reader, suppression
 from streamer.ledger.claim_reader import Holding
 from streamer.ledger.connection import Client
 from streamer.model import marks
 from streamer.model.address import InvalidAddressError, normalise
+from streamer.model.campaign import CampaignName
 from streamer.model.outcome import read_names, same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.record import Coordinates
 from streamer.model.wire import PARKED_FOR, PARKED_UNTIL
+from streamer.recovery.dead_letters import read_letter
+from streamer.recovery.outcomes import Told
 from streamer.settings import Settings
 
 

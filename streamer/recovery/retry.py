@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from streamer.cli.common import CampaignName
-from streamer.cli.repair.choice import Candidate, Choice
 from streamer.cli.repair.fenced import Checkpoint, FencedWriter, Outgoing, chunked, no_checkpoint
-from streamer.cli.repair.marked import Marked
 from streamer.cli.repair.reading import Reader, Span, Stored
-from streamer.cli.repair.told import Told
 from streamer.model import marks
+from streamer.model.campaign import CampaignName
 from streamer.model.record import Coordinates
 from streamer.model.wire import REPLACES
+from streamer.recovery.candidates import Candidate, Choice
+from streamer.recovery.copies import Marked
+from streamer.recovery.outcomes import Told
 from streamer.settings import Settings
 
 
