@@ -4,23 +4,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
-from urllib.parse import urlsplit
 
 import orjson
 import typer
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from pydantic import TypeAdapter, ValidationError
-from redis.exceptions import RedisClusterException, RedisError
 
-from streamer.ledger.connection import UNREACHABLE, Client, connect
+from streamer.ledger.connection import Client, connect
+from streamer.ledger.failure import REDIS_ERRORS, redis_failure
 from streamer.model.campaign import CampaignName, Id
 from streamer.settings import Settings, SettingsError, load
 from streamer.worker.kafka import Properties, producer_config
 
 FAILED, WRONG_USE = 1, 2
-
-REDIS_ERRORS = (RedisError, RedisClusterException)  # the one is no kind of the other
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 
@@ -104,20 +101,6 @@ def redis_client(settings: Settings) -> Iterator[Client]:
         fail(redis_failure(settings, error))
     finally:
         client.close()
-
-
-def redis_failure(settings: Settings, error: Exception) -> str:
-    """What to say when Redis cannot be used."""
-    text = f"Redis at {redis_address(settings.redis.url)}: {error}"
-    if isinstance(error, (*UNREACHABLE, RedisClusterException)):
-        text += "; is it running, and are redis.url and redis.cluster right?"
-    return text
-
-
-def redis_address(url: str) -> str:
-    """The address in a URL of Redis, without its password."""
-    parts = urlsplit(url)
-    return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
 
 
 class KafkaTrouble:

@@ -11,8 +11,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 )
 
 from streamer import topics
-from streamer.cli.checks.finding import Finding, failed, ok, warning
 from streamer.cli.common import KafkaTrouble, client_config
+from streamer.doctor.finding import Finding, failed, ok, warning
 from streamer.settings import Settings, SettingsError
 from streamer.topics import Difference, TopicReport
 from streamer.worker.kafka import Properties, producer_config

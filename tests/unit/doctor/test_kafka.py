@@ -2,8 +2,8 @@
 
 import pytest
 
-from streamer.cli.checks.finding import Level
-from streamer.cli.checks.kafka import judge_retention
+from streamer.doctor.finding import Level
+from streamer.doctor.kafka import judge_retention
 
 
 @pytest.mark.parametrize(

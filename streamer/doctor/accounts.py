@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from streamer.cli.checks.finding import Finding, failed, ok, warning
-from streamer.cli.common import REDIS_ERRORS
+from streamer.doctor.finding import Finding, failed, ok, warning
 from streamer.flow.rate import allowed_rate
 from streamer.flow.verdicts import circuit_pause_s
 from streamer.ledger import answers, campaigns
 from streamer.ledger.answers import LastAnswer
 from streamer.ledger.connection import Client, connect
+from streamer.ledger.failure import REDIS_ERRORS
 from streamer.ledger.holds import AccountState, By, Hold, Holds
 from streamer.provider.accounts import Accounts
 from streamer.settings import Account, Settings

@@ -6,10 +6,10 @@ from typing import cast
 
 from redis.exceptions import RedisError
 
-from streamer.cli.checks.finding import Finding, clock, failed, ok, warning
-from streamer.cli.common import REDIS_ERRORS, redis_address, redis_failure
+from streamer.doctor.finding import Finding, clock, failed, ok, warning
 from streamer.ledger import suppression
 from streamer.ledger.connection import UNREACHABLE, Client, connect
+from streamer.ledger.failure import REDIS_ERRORS, redis_address, redis_failure
 from streamer.ledger.persistence import eviction_policy, is_durable
 from streamer.settings import Settings
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 
-from streamer.cli.checks.finding import Finding, clock, failed, ok, warning
+from streamer.doctor.finding import Finding, clock, failed, ok, warning
 from streamer.provider.accounts import Accounts, NoKeyError
 from streamer.provider.client import Answer, ResendClient
 from streamer.settings import DEFAULT_API_URL, Settings

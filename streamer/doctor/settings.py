@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from streamer.cli.checks.finding import Finding, failed, ok, warning
+from streamer.doctor.finding import Finding, failed, ok, warning
 from streamer.provider.accounts import Accounts
 from streamer.settings import Settings, SettingsError
 from streamer.worker.process import make_composer
