@@ -14,7 +14,7 @@ __all__ = ["Finding", "Level", "examine"]
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Run every check and yield its findings as they come; none of them raises."""
+    """Run every check and yield its findings as they come."""
     yield from check_settings(settings)
     yield from check_kafka(settings)
     yield from check_redis(settings)

@@ -44,6 +44,21 @@ def read_letter(stored: Stored) -> Letter | None:
     return Letter(stored, words[REASON], words.get(DETAIL, ""), source)
 
 
+def read_at(reader: Reader, topic: str, partition: int, offset: int) -> Stored | None:
+    """The record at a place in the topic; None if there is none.
+
+    Raises:
+        ReadError: the topic cannot be read.
+        KafkaException: Kafka cannot be used.
+    """
+    inside = [
+        Span(partition, offset, offset + 1)
+        for span in reader.spans(topic)
+        if span.partition == partition and span.start <= offset < span.end
+    ]
+    return next(reader.read(topic, inside), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which dead letters are asked for; None and empty: whatever it is.

@@ -1,11 +1,13 @@
 """A campaign's outcomes, read from their topic."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from streamer.cli.repair.reading import Stored
 from streamer.model.campaign import CampaignName
-from streamer.model.outcome import UnreadableOutcomeError, read_outcome
+from streamer.model.outcome import UnreadableOutcomeError, read_outcome, same_address
 from streamer.model.published import PublishedOutcome
+from streamer.model.reasons import Reason, Status
 
 
 class Told:
@@ -30,3 +32,26 @@ class Told:
                 continue
             if (outcome.organization_id, outcome.campaign_id) == self._campaign:
                 yield stored, outcome
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeFilter:
+    """Which outcomes of a campaign are asked for; None and empty: whatever it is.
+
+    Attributes:
+        address: in the form of `same_address`.
+    """
+
+    status: Status | None = None
+    reasons: frozenset[Reason] = frozenset()
+    recipient_id: str | None = None
+    address: str | None = None
+
+    def matches(self, outcome: PublishedOutcome) -> bool:
+        """Whether the outcome is among them."""
+        return (
+            (self.status is None or outcome.status is self.status)
+            and (not self.reasons or outcome.reason in self.reasons)
+            and (self.recipient_id is None or outcome.recipient_id == self.recipient_id)
+            and (self.address is None or same_address(outcome.email) == self.address)
+        )

@@ -1,18 +1,19 @@
 """Dead letters back to the input, each once, however often it is killed and repeated."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from streamer.cli.repair.fenced import Checkpoint, FencedWriter, Outgoing, chunked, no_checkpoint
+from streamer.cli.repair.fenced import Checkpoint, no_checkpoint
 from streamer.cli.repair.reading import Reader
 from streamer.model import marks
 from streamer.model.event import DeadEventError, parse
-from streamer.model.record import Coordinates
+from streamer.model.record import Coordinates, Headers
 from streamer.model.wire import REPLACES
 from streamer.recovery import patch
 from streamer.recovery.copies import Marked
 from streamer.recovery.dead_letters import Letter, Letters, Wanted
 from streamer.recovery.patch import Patch, UnpatchableError
+from streamer.recovery.republish import Copy, Republisher
 from streamer.settings import Settings
 
 
@@ -54,7 +55,7 @@ class Replay:
 
 
 class Replayer:
-    """Replays dead letters: fences, reads what was replayed before, writes the rest.
+    """Replays dead letters.
 
     Args:
         fix: a merge patch for each value.
@@ -70,13 +71,14 @@ class Replayer:
         *,
         may_mail_twice: bool = False,
     ) -> None:
-        self._settings = settings
         self._reader = reader
+        self._topic = settings.topics.dead_letters
         self._letters = Letters(wanted)
+        self._spans = wanted.spans(reader, self._topic)
         self._fix = fix
         self._may_mail_twice = may_mail_twice
-        self._topic = settings.topics.dead_letters
-        self._spans = wanted.spans(reader, self._topic)
+        self._republisher = Republisher(settings, reader, "dlq", marks.REPLAY_OF)
+        self._places: dict[Coordinates, str] = {}
         self.result = Replay()
 
     def plan(self) -> None:
@@ -86,12 +88,10 @@ class Replayer:
             ReadError: a topic cannot be read.
             KafkaException: Kafka cannot be used.
         """
-        places = self._select()
-        if not places:
-            return
-        for letter, outgoing in self._due(places, self._look_back(places)):
-            fault = self._count(outgoing)
-            self.result.planned.append(Planned(letter.place, letter.source, fault))
+        self._select()
+        for copy in self._republisher.plan(self._places, self._due):
+            fault = self._count(copy.value)
+            self.result.planned.append(Planned(self._places[copy.source], copy.source, fault))
 
     def run(self, checkpoint: Checkpoint = no_checkpoint) -> None:
         """Replay them. What was done when it fails stands in `result`.
@@ -101,38 +101,25 @@ class Replayer:
             WriteError: nothing more can be written.
             KafkaException: Kafka cannot be used.
         """
-        places = self._select()
-        if not places:
-            return
-        writer = FencedWriter(self._settings, "dlq", self._reader.trouble, checkpoint)
-        marked = self._look_back(places)
-        checkpoint("after_look_back")
-        due = (outgoing for _, outgoing in self._due(places, marked))
-        for chunk in chunked(due):
-            refused = writer.write(chunk)
-            self.result.too_large += len(refused)
-            for outgoing in chunk:
-                if outgoing not in refused:
-                    self._count(outgoing)
+        self._select()
+        for record, is_written in self._republisher.run(self._places, self._due, checkpoint):
+            if is_written:
+                self._count(record.value)
+            else:
+                self.result.too_large += 1
 
-    def _select(self) -> dict[Coordinates, str]:
-        """The letters that are asked for: the place of each, by its source."""
+    def _select(self) -> None:
+        """Take the place of each letter that is asked for, by its source."""
         records = self._reader.read(self._topic, self._spans, "dead letters")
-        places = {letter.source: letter.place for letter in self._letters.among(records)}
-        self.result.selected = len(places)
+        self._places = {letter.source: letter.place for letter in self._letters.among(records)}
+        self.result.selected = len(self._places)
         self.result.strangers = self._letters.strangers
-        return places
 
-    def _look_back(self, sources: Iterable[Coordinates]) -> Marked:
-        return Marked.by(marks.REPLAY_OF, self._reader, self._settings.topics.recipients, sources)
-
-    def _due(
-        self, places: Mapping[Coordinates, str], marked: Marked
-    ) -> Iterator[tuple[Letter, Outgoing]]:
-        """The letters that are to be replayed, and the record of each."""
+    def _due(self, marked: Marked) -> Iterator[Copy]:
+        """Copies of the letters that are to be replayed."""
         again = self._letters.among(self._reader.read(self._topic, self._spans, "replay"))
         for letter in again:
-            if places.get(letter.source) != letter.place:
+            if self._places.get(letter.source) != letter.place:
                 continue  # not there when they were selected
             if letter.source in marked.done:
                 self.result.already += 1
@@ -140,26 +127,26 @@ class Replayer:
                 self.result.unknown += 1
             else:
                 try:
-                    yield letter, self._outgoing(letter, marked)
+                    yield self._copy(letter)
                 except UnpatchableError:
                     self.result.unpatchable += 1
 
-    def _outgoing(self, letter: Letter, marked: Marked) -> Outgoing:
+    def _copy(self, letter: Letter) -> Copy:
         stored = letter.stored
-        headers = marks.own_headers(stored.headers)
-        headers.append((marks.REPLAY_OF, str(letter.source).encode()))
-        for name in (marks.ATTEMPT, REPLACES):
-            if name in stored.words:
-                # It is the same attempt still: as the first it would be taken for a duplicate.
-                headers.append((name, stored.words[name].encode()))
+        # It is the same attempt still: as the first it would be taken for a duplicate.
+        headers: Headers = [
+            (name, stored.words[name].encode())
+            for name in (marks.ATTEMPT, REPLACES)
+            if name in stored.words
+        ]
         value = stored.value if self._fix is None else patch.apply(self._fix, stored.value)
-        return Outgoing(marked.partition(letter.source), stored.key, value, headers)
+        return Copy(letter.source, stored, value, headers)
 
-    def _count(self, outgoing: Outgoing) -> str | None:
+    def _count(self, value: bytes | None) -> str | None:
         """Count a record that is replayed; returns why it will die again, if it will."""
         self.result.replayed += 1
         try:
-            parse(outgoing.value)
+            parse(value)
         except DeadEventError as error:
             self.result.still_dead += 1
             return f"{error.reason}: {error}"

@@ -3,15 +3,16 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from streamer.cli.repair.fenced import Checkpoint, FencedWriter, Outgoing, chunked, no_checkpoint
+from streamer.cli.repair.fenced import Checkpoint, no_checkpoint
 from streamer.cli.repair.reading import Reader, Span, Stored
 from streamer.model import marks
 from streamer.model.campaign import CampaignName
-from streamer.model.record import Coordinates
+from streamer.model.record import Coordinates, Headers
 from streamer.model.wire import REPLACES
 from streamer.recovery.candidates import Candidate, Choice
 from streamer.recovery.copies import Marked
 from streamer.recovery.outcomes import Told
+from streamer.recovery.republish import Copy, Republisher
 from streamer.settings import Settings
 
 
@@ -48,7 +49,8 @@ class Retrier:
         self._reader = reader
         self._campaign = campaign
         self._choice = choice
-        self._topic = settings.topics.recipients
+        self._republisher = Republisher(settings, reader, "retry", marks.RETRY_OF)
+        self._chosen: dict[Coordinates, Candidate] = {}
         self.result = Retry()
 
     def plan(self) -> None:
@@ -58,11 +60,9 @@ class Retrier:
             ReadError: a topic cannot be read.
             KafkaException: Kafka cannot be used.
         """
-        chosen = self._select()
-        if not chosen:
-            return
-        marked = self._look_back(chosen)
-        self.result.planned = [chosen[source] for source, _ in self._due(chosen, marked)]
+        self._select()
+        for copy in self._republisher.plan(self._chosen, self._due):
+            self.result.planned.append(self._chosen[copy.source])
         self.result.retried = len(self.result.planned)
         self._settle()
 
@@ -74,19 +74,13 @@ class Retrier:
             WriteError: nothing more can be written.
             KafkaException: Kafka cannot be used.
         """
-        chosen = self._select()
-        if not chosen:
-            return
-        writer = FencedWriter(self._settings, "retry", self._reader.trouble, checkpoint)
-        marked = self._look_back(chosen)
-        checkpoint("after_look_back")
-        for chunk in chunked(outgoing for _, outgoing in self._due(chosen, marked)):
-            refused = len(writer.write(chunk))
-            self.result.too_large += refused
-            self.result.retried += len(chunk) - refused
+        self._select()
+        for _, is_written in self._republisher.run(self._chosen, self._due, checkpoint):
+            self.result.retried += is_written
+            self.result.too_large += not is_written
         self._settle()
 
-    def _select(self) -> dict[Coordinates, Candidate]:
+    def _select(self) -> None:
         topic = self._settings.topics.outcomes
         # To the very end: an outcome that is being written may say `sent`.
         spans = self._reader.spans(topic, undecided=True)
@@ -95,28 +89,21 @@ class Retrier:
             self._choice.nominate(outcome)
         self.result.unreadable = told.unreadable
         if self._choice.is_empty:
-            return {}
+            return
         for _, outcome in told.among(self._reader.read(topic, spans, "outcomes again")):
             self._choice.weigh(outcome)
-        chosen = {outcome.coordinates: outcome for outcome in self._choice.chosen()}
-        self.result.selected = len(chosen)
-        return chosen
+        self._chosen = {outcome.coordinates: outcome for outcome in self._choice.chosen()}
+        self.result.selected = len(self._chosen)
 
-    def _look_back(self, chosen: dict[Coordinates, Candidate]) -> Marked:
-        marked = Marked.by(marks.RETRY_OF, self._reader, self._topic, chosen)
+    def _due(self, marked: Marked) -> Iterator[Copy]:
+        """Copies of the originals that are still there."""
         self.result.already = len(marked.done)
-        return marked
-
-    def _due(
-        self, chosen: dict[Coordinates, Candidate], marked: Marked
-    ) -> Iterator[tuple[Coordinates, Outgoing]]:
-        """The originals that are still there, and the record of each."""
-        due = chosen.keys() - marked.done
+        due = self._chosen.keys() - marked.done
         spans = _around(source for source in due if marked.covers(source))
-        for stored in self._reader.read(self._topic, spans, "original records"):
-            if stored.coordinates in due:
-                batch_id = chosen[stored.coordinates].batch_id
-                yield stored.coordinates, _outgoing(stored, marked, batch_id)
+        topic = self._settings.topics.recipients
+        for original in self._reader.read(topic, spans, "original records"):
+            if original.coordinates in due:
+                yield _copy(original, self._chosen[original.coordinates].batch_id)
 
     def _settle(self) -> None:
         """Whoever was neither tried again nor left out has no record any more."""
@@ -133,14 +120,9 @@ def _around(sources: Iterable[Coordinates]) -> list[Span]:
     return list(spans.values())
 
 
-def _outgoing(original: Stored, marked: Marked, batch_id: str | None) -> Outgoing:
-    source = original.coordinates
+def _copy(original: Stored, batch_id: str | None) -> Copy:
     attempt = marks.attempt(original.words) + 1
-    headers = [
-        *marks.own_headers(original.headers),
-        (marks.RETRY_OF, str(source).encode()),
-        (marks.ATTEMPT, str(attempt).encode()),
-    ]
+    headers: Headers = [(marks.ATTEMPT, str(attempt).encode())]
     if batch_id is not None:
         headers.append((REPLACES, batch_id.encode()))
-    return Outgoing(marked.partition(source), original.key, original.value, headers)
+    return Copy(original.coordinates, original, original.value, headers)
