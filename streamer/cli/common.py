@@ -7,10 +7,11 @@ from typing import Annotated, NoReturn
 
 import orjson
 import typer
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from pydantic import TypeAdapter, ValidationError
 
+from streamer.kafka.trouble import KafkaTrouble as KafkaTrouble
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.failure import REDIS_ERRORS, redis_failure
 from streamer.model.campaign import CampaignName, Id
@@ -101,28 +102,6 @@ def redis_client(settings: Settings) -> Iterator[Client]:
         fail(redis_failure(settings, error))
     finally:
         client.close()
-
-
-class KafkaTrouble:
-    """Keeps the last error that a Kafka client met in the background, to say why it failed."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._address = settings.kafka.bootstrap_servers
-        self._last: str | None = None
-
-    def note(self, error: KafkaError) -> None:
-        """Take an error, as librdkafka's `error_cb` does."""
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # the others say why
-            self._last = error.str().partition(" (after")[0]
-
-    def describe(self, error: KafkaError) -> str:
-        """What to say when Kafka cannot be used."""
-        text = f"Kafka at {self._address}: {error.str()}"
-        if self._last is not None:
-            text += f" ({self._last})"
-        if error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
-            text += "; is it running, and is kafka.bootstrap_servers right?"
-        return text
 
 
 def client_config(settings: Settings) -> Properties:

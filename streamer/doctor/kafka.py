@@ -11,8 +11,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 )
 
 from streamer import topics
-from streamer.cli.common import KafkaTrouble, client_config
 from streamer.doctor.finding import Finding, failed, ok, warning
+from streamer.kafka.trouble import KafkaTrouble
 from streamer.settings import Settings, SettingsError
 from streamer.topics import Difference, TopicReport
 from streamer.worker.kafka import Properties, producer_config
@@ -30,7 +30,7 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
     trouble = KafkaTrouble(settings)
     admin: AdminClient | None = None
     try:
-        admin = AdminClient(client_config(settings), error_cb=trouble.note)
+        admin = AdminClient(_client_config(settings), error_cb=trouble.note)
         brokers = admin.list_topics(timeout=_METADATA_S).brokers
         yield ok("kafka", f"{settings.kafka.bootstrap_servers}: brokers: {len(brokers)}")
         minutes = min(filter(None, (_retention(admin, number) for number in brokers)), default=None)
@@ -58,6 +58,12 @@ def judge_retention(minutes: int) -> Finding:
         f"{text}: workers that rest for longer read the input again from its beginning",
         f"set {_RETENTION}={_LEAST_MINUTES} or more on the brokers",
     )
+
+
+def _client_config(settings: Settings) -> Properties:
+    properties = producer_config(settings)
+    del properties["transactional.id"], properties["transaction.timeout.ms"]
+    return properties | {"client.id": "streamer-cli", "log_level": 0}
 
 
 def _words(minutes: int) -> str:
