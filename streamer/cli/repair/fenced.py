@@ -20,6 +20,11 @@ CHUNK_RECORDS = 500
 CHUNK_BYTES = 4_000_000
 
 _CALL_TIMEOUT_S = 10.0
+_ABORT_TIMEOUT_S = 1.0
+"""Of a call of `abort_transaction`. It drops what waits to be sent, then waits for what is in
+flight. What fails there, as it came behind a record that was refused, waits to be sent again: for
+the abort, which waits for it, until the call has timed out and the next one drops it, too. If
+that took as long as a transaction may last, the broker would abort it, and fence this producer."""
 _PATIENCE_S = 60.0
 _RETRY_S = 0.2
 _POLL_S = 0.1
@@ -133,7 +138,7 @@ class FencedWriter:
                 raise
             self._failure = exception.args[0]
         if self._failure is not None:
-            _patiently(self._producer.abort_transaction)
+            _patiently(self._producer.abort_transaction, _ABORT_TIMEOUT_S)
             # After an abort the broker may take the same producer for one that was fenced.
             self._producer = self._connect()
         else:
@@ -176,12 +181,12 @@ class FencedWriter:
         )
 
 
-def _patiently(call: Callable[[float], None]) -> None:
+def _patiently(call: Callable[[float], None], timeout_s: float = _CALL_TIMEOUT_S) -> None:
     """Make a call of the transactional producer until it succeeds, or cannot."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            call(_CALL_TIMEOUT_S)
+            call(timeout_s)
         except KafkaException as exception:
             # A coordinator that moves or loads, or one that ends another's transaction.
             if not exception.args[0].retriable() or time.monotonic() > deadline:
