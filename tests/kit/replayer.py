@@ -1,4 +1,4 @@
-"""A replay that kills itself: `python -m tests.integration.replayer CHECKPOINT NTH`."""
+"""A replay that kills itself: `python -m tests.kit.replayer CHECKPOINT NTH`."""
 
 import itertools
 import os
