@@ -109,20 +109,15 @@ class Operator:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
+    def define(self) -> None:
+        """Define the campaign."""
+        content = ("--from", "a@b.cc", "--subject", "s", "--text", os.devnull)
+        self.run("campaign", "create", self.campaign, *content)
+
     def ready(self) -> "Operator":
         """Topics are there, and the campaign is defined."""
         self.run("topics", "create", "--partitions", "2")
-        self.run(
-            "campaign",
-            "create",
-            self.campaign,
-            "--from",
-            "a@b.cc",
-            "--subject",
-            "s",
-            "--text",
-            os.devnull,
-        )
+        self.define()
         return self
 
     def produced(self) -> list[tuple[bytes | None, RecipientEvent]]:

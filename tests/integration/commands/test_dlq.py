@@ -25,11 +25,6 @@ from tests.kit.settings import settings_of
 from tests.kit.world import World
 
 
-@pytest.fixture
-def operator(world: World) -> Operator:
-    return Operator.of_world(world)
-
-
 def test_dlq_list_and_show(world: World, operator: Operator, records: Records) -> None:
     nasty = '{"organization_id": "\u001b]0;owned\u0007", "x": "\u202e\u009b2J"}'.encode()
     values = [world.event(1, expires_at="soon"), nasty, b"\xff\x1b[2J", None]

@@ -15,6 +15,7 @@ from tests.kit.operator import NOWHERE, Operator
     [
         ("campaign", "list"),
         ("campaign", "show", "acme/x"),
+        ("progress", "acme/x"),
         ("suppress", "export", "acme"),
         ("suppress", "add", "acme", "a@b.cc"),
         ("produce", "acme/x", os.devnull, "--format", "csv"),

@@ -4,16 +4,10 @@ import csv
 import io
 
 import orjson
-import pytest
 
 from tests.kit.operator import Answer, Operator
 from tests.kit.records import Records
 from tests.kit.world import World
-
-
-@pytest.fixture
-def operator(world: World) -> Operator:
-    return Operator.of_world(world)
 
 
 def _recipient(outcome: Answer) -> str:

@@ -3,18 +3,12 @@
 from collections import Counter
 
 import orjson
-import pytest
 
 from streamer.model import marks
 from streamer.sandbox import Faults
 from tests.kit.operator import Operator
 from tests.kit.records import Records
 from tests.kit.world import World
-
-
-@pytest.fixture
-def operator(world: World) -> Operator:
-    return Operator.of_world(world)
 
 
 def test_who_failed_is_tried_again_once_an_outcome(

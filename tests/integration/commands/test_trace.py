@@ -4,7 +4,6 @@ import signal
 from typing import cast
 
 import orjson
-import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -13,11 +12,6 @@ from streamer.model.wire import PARKED_FOR, source_headers
 from tests.kit.operator import Answer, Operator
 from tests.kit.records import Records
 from tests.kit.world import World
-
-
-@pytest.fixture
-def operator(world: World) -> Operator:
-    return Operator.of_world(world)
 
 
 def test_trace_tells_the_whole_story(world: World, operator: Operator) -> None:
