@@ -30,7 +30,6 @@ def held_domains(world: World) -> set[str | None]:
 
 def test_an_operator_s_hold_ends_only_by_the_operator(own_world: World) -> None:
     account = partial(Operator.of_world(own_world).run, "account")
-
     account("hold", "default", "--why", "a test")
     own_world.produce(own_world.event(number) for number in range(100))
     with own_world.worker():
@@ -50,7 +49,6 @@ def test_an_operator_s_hold_ends_only_by_the_operator(own_world: World) -> None:
 def test_a_release_ends_a_hold_at_once(own_world: World, sandbox: SandboxProcess) -> None:
     own_world.settings["STREAMER_DELIVERY__HOLD_PROBE_S"] = "3600"
     account = partial(Operator.of_world(own_world).run, "account")
-
     sandbox.order(Faults(quota="monthly"))
     own_world.produce(own_world.event(number) for number in range(100))
     with own_world.worker():
@@ -58,10 +56,10 @@ def test_a_release_ends_a_hold_at_once(own_world: World, sandbox: SandboxProcess
         held = orjson.loads(account("list", "--json").stdout)[0]["holds"][0]
         assert datetime.fromisoformat(held["next_test"]) > datetime.now(UTC)
         (tester,) = held["tested_with"]
-        assert (
-            f"with batch {tester['batch_id']} of {own_world.organization}" in account("list").output
-        )
-        assert orjson.loads(account("release", "default", "--json").stdout)["release"] == "released"
+        batch = f"with batch {tester['batch_id']} of {own_world.organization}"
+        assert batch in account("list").output
+        released = orjson.loads(account("release", "default", "--json").stdout)
+        assert released["release"] == "released"
         # What draws the answer again is held with its sender's domain, and holds nobody else up.
         wait_until(lambda: held_domains(own_world) == {"acme.test"}, 20, "its domain is held")
         sandbox.calm()
