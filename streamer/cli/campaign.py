@@ -15,7 +15,6 @@ from streamer.cli import definitions
 from streamer.cli.common import (
     WRONG_USE,
     CampaignArgument,
-    CampaignName,
     ConfigOption,
     JsonOption,
     fail,
@@ -36,7 +35,7 @@ from streamer.ledger.campaigns import (
     UnreadableDefinitionError,
 )
 from streamer.ledger.connection import Client
-from streamer.model.campaign import CampaignState, Definition
+from streamer.model.campaign import CampaignName, CampaignState, Definition
 from streamer.model.reasons import Status
 from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Reporter

@@ -3,24 +3,23 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NamedTuple, NoReturn
-from urllib.parse import urlsplit
+from typing import Annotated, NoReturn
 
 import orjson
 import typer
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from pydantic import TypeAdapter, ValidationError
-from redis.exceptions import RedisClusterException
 
 from streamer.errors import FAILED as FAILED
 from streamer.errors import WRONG_USE as WRONG_USE
 from streamer.errors import StreamerError
 from streamer.kafka.properties import COMMAND, client_properties
-from streamer.kafka.trouble import KafkaTrouble
+from streamer.kafka.trouble import KafkaTrouble as KafkaTrouble
 from streamer.ledger.connection import REDIS_ERRORS as REDIS_ERRORS
-from streamer.ledger.connection import UNREACHABLE, Client, connect
-from streamer.model.campaign import Id
+from streamer.ledger.connection import Client, connect
+from streamer.ledger.failure import redis_failure
+from streamer.model.campaign import CampaignName, Id
 from streamer.settings import Settings, SettingsError, load
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
@@ -29,16 +28,6 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
-
-
-class CampaignName(NamedTuple):
-    """A campaign as it is named on the command line."""
-
-    organization: str
-    campaign_id: str
-
-    def __str__(self) -> str:
-        return f"{self.organization}/{self.campaign_id}"
 
 
 def parse_campaign(text: str) -> CampaignName:
@@ -117,20 +106,6 @@ def redis_client(settings: Settings) -> Iterator[Client]:
         fail(redis_failure(settings, error))
     finally:
         client.close()
-
-
-def redis_failure(settings: Settings, error: Exception) -> str:
-    """What to say when Redis cannot be used."""
-    text = f"Redis at {redis_address(settings.redis.url)}: {error}"
-    if isinstance(error, (*UNREACHABLE, RedisClusterException)):
-        text += "; is it running, and are redis.url and redis.cluster right?"
-    return text
-
-
-def redis_address(url: str) -> str:
-    """The address in a URL of Redis, without its password."""
-    parts = urlsplit(url)
-    return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
 
 
 @contextmanager

@@ -7,8 +7,9 @@ import typer
 from confluent_kafka import KafkaException
 from rich.console import Console
 
-from streamer.cli.common import FAILED, REDIS_ERRORS, JsonOption, fail, show_json, warn
+from streamer.cli.common import FAILED, JsonOption, fail, show_json, warn
 from streamer.demo import ACTS, DemoError, DemoInterruptedError, Screen, run_demo, table
+from streamer.ledger.connection import REDIS_ERRORS
 from streamer.sandbox import SandboxError
 from streamer.stack import StackError
 

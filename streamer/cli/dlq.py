@@ -2,19 +2,16 @@
 
 import base64
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
 import orjson
 import typer
-from confluent_kafka import TopicPartition
 
 from streamer.cli.common import (
     FAILED,
     WRONG_USE,
-    CampaignName,
     ConfigOption,
     JsonOption,
     fail,
@@ -25,20 +22,21 @@ from streamer.cli.common import (
     warn,
 )
 from streamer.cli.reading import topic_reader
-from streamer.cli.repair.letters import Letter, Letters, Wanted, read_letter
-from streamer.cli.repair.patch import BadPatchError, Patch, read_patch
-from streamer.cli.repair.replay import Replay, Replayer
-from streamer.cli.repair.shown import (
+from streamer.cli.shown import (
     label_if_apart,
     printable,
     printable_lines,
     stream_table,
 )
-from streamer.cli.repair.times import as_text, from_milliseconds, milliseconds, parse_time
-from streamer.kafka.reading import Reader, Span
+from streamer.cli.times import parse_time
 from streamer.kafka.writing import WriteError
+from streamer.model.campaign import CampaignName
+from streamer.model.instants import as_text, from_milliseconds
 from streamer.model.reasons import DeadReason
-from streamer.settings import Settings
+from streamer.recovery import purge as purging
+from streamer.recovery.dead_letters import Letter, Letters, Wanted, read_at, read_letter
+from streamer.recovery.patch import BadPatchError, Patch, read_patch
+from streamer.recovery.replay import Replay, Replayer
 
 app = typer.Typer(
     no_args_is_help=True, help="Dead letters: input records that name no usable campaign."
@@ -118,12 +116,7 @@ def show(
     partition, offset = _parse_place(place)
     topic = settings.topics.dead_letters
     with topic_reader(settings) as reader:
-        inside = [
-            Span(partition, offset, offset + 1)
-            for span in reader.spans(topic)
-            if span.partition == partition and span.start <= offset < span.end
-        ]
-        stored = next(reader.read(topic, inside), None)
+        stored = read_at(reader, topic, partition, offset)
     if stored is None:
         fail(f"{topic} has no dead letter at {place}; see: streamer dlq list")
     letter = read_letter(stored)
@@ -211,12 +204,13 @@ def purge(
         )
     topic = settings.topics.dead_letters
     with topic_reader(settings) as reader:
-        spans = _before(reader, topic, until)
+        spans = purging.before(reader, topic, until)
     count = sum(span.end - span.start for span in spans)
     if count and not yes:
         _confirm(topic, count, until)
     if count:
-        _delete(settings, topic, spans)
+        with kafka_admin(settings) as admin:
+            purging.delete(admin, topic, spans)
     if as_json:
         ends = {str(span.partition): span.end for span in spans}
         show_json({"topic": topic, "offsets_deleted": count, "deleted_before": ends})
@@ -340,15 +334,6 @@ def _parse_place(text: str) -> tuple[int, int]:
     return int(partition), int(offset)
 
 
-def _before(reader: Reader, topic: str, until: datetime | None) -> list[Span]:
-    """What is to be deleted: up to the end that is seen now, or to the first that is too young."""
-    spans = reader.spans(topic)
-    if until is None:
-        return spans
-    younger = reader.since(topic, spans, milliseconds(until))
-    return [span._replace(end=young.start) for span, young in zip(spans, younger, strict=True)]
-
-
 def _confirm(topic: str, count: int, until: datetime | None) -> None:
     if not sys.stdin.isatty():
         fail("nothing is deleted without --yes", WRONG_USE)
@@ -356,13 +341,6 @@ def _confirm(topic: str, count: int, until: datetime | None) -> None:
     question = f"Delete {count:,} offsets of {topic}{which} for good?"
     if not typer.confirm(question, err=True):
         fail("nothing was deleted")
-
-
-def _delete(settings: Settings, topic: str, spans: Iterable[Span]) -> None:
-    ends = [TopicPartition(topic, s.partition, s.end) for s in spans if s.start < s.end]
-    with kafka_admin(settings) as admin:
-        for future in admin.delete_records(ends).values():
-            future.result()
 
 
 def _campaign(letter: Letter) -> str:

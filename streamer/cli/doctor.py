@@ -1,18 +1,11 @@
 """`streamer doctor`: is everything there that a worker needs?"""
 
-from collections.abc import Iterator
 from dataclasses import asdict
 
 import typer
 
-from streamer.cli.checks.accounts import check_accounts
-from streamer.cli.checks.finding import Finding, Level
-from streamer.cli.checks.kafka import check_kafka
-from streamer.cli.checks.redis import check_redis
-from streamer.cli.checks.resend import check_resend
-from streamer.cli.checks.settings import check_settings
 from streamer.cli.common import FAILED, ConfigOption, JsonOption, read_settings, show_json
-from streamer.settings import Settings
+from streamer.doctor import Finding, Level, examine
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "red"}
 _WIDTH = max(map(len, Level))
@@ -22,7 +15,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check the settings, Kafka, Redis, Resend and how the accounts do, and say how to mend it."""
     settings = read_settings(config)
     findings = []
-    for finding in _examine(settings):
+    for finding in examine(settings):
         findings.append(finding)
         if not as_json:
             _show(finding)
@@ -30,14 +23,6 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         show_json([asdict(finding) for finding in findings])
     if any(finding.level is Level.FAILED for finding in findings):
         raise typer.Exit(FAILED)
-
-
-def _examine(settings: Settings) -> Iterator[Finding]:
-    yield from check_settings(settings)
-    yield from check_kafka(settings)
-    yield from check_redis(settings)
-    yield from check_resend(settings)
-    yield from check_accounts(settings)
 
 
 def _show(finding: Finding) -> None:

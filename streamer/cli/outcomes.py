@@ -10,13 +10,13 @@ import typer
 
 from streamer.cli.common import CampaignArgument, ConfigOption, read_settings, warn
 from streamer.cli.reading import topic_reader
-from streamer.cli.repair.shown import label_if_apart, stream_table
-from streamer.cli.repair.times import as_text
-from streamer.cli.repair.told import Told
+from streamer.cli.shown import label_if_apart, stream_table
 from streamer.kafka.reading import Stored
+from streamer.model.instants import as_text
 from streamer.model.outcome import same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
+from streamer.recovery.outcomes import OutcomeFilter, Told
 
 _COLUMNS = (
     ("OCCURRED", 24),
@@ -75,21 +75,13 @@ def outcomes(
     """
     settings = read_settings(config)
     address = None if email is None else same_address(email)
+    wanted = OutcomeFilter(status, frozenset(reason or ()), recipient, address)
     told = Told(campaign)
-
-    def is_wanted(outcome: PublishedOutcome) -> bool:
-        return (
-            (status is None or outcome.status is status)
-            and (not reason or outcome.reason in reason)
-            and (recipient is None or outcome.recipient_id == recipient)
-            and (address is None or same_address(outcome.email) == address)
-        )
-
     form = OutcomesFormat.JSONL if as_json else form
     topic = settings.topics.outcomes
     with topic_reader(settings) as reader:
         records = told.among(reader.read(topic, reader.spans(topic), label_if_apart("outcomes")))
-        _print((pair for pair in records if is_wanted(pair[1])), form)
+        _print((pair for pair in records if wanted.matches(pair[1])), form)
     if told.unreadable:
         warn(f"{told.unreadable:,} records of {topic} are no outcomes that can be read")
 

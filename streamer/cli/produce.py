@@ -13,7 +13,6 @@ from streamer.cli.common import (
     FAILED,
     WRONG_USE,
     CampaignArgument,
-    CampaignName,
     ConfigOption,
     JsonOption,
     fail,
@@ -28,7 +27,7 @@ from streamer.cli.rows import BadFileError, Format, Row
 from streamer.cli.source import SHOW_EVERY, Source, Tally, check, open_file
 from streamer.kafka.trouble import KafkaTrouble
 from streamer.ledger import campaigns
-from streamer.model.campaign import CampaignState
+from streamer.model.campaign import CampaignName, CampaignState
 from streamer.progress.fold import CampaignKey
 from streamer.progress.store import Store
 from streamer.settings import Settings

@@ -10,7 +10,6 @@ from streamer.cli.common import (
     FAILED,
     WRONG_USE,
     CampaignArgument,
-    CampaignName,
     ConfigOption,
     JsonOption,
     fail,
@@ -22,7 +21,7 @@ from streamer.cli.common import (
 )
 from streamer.ledger import keys, lease
 from streamer.ledger.connection import Client
-from streamer.model.campaign import CampaignState
+from streamer.model.campaign import CampaignName, CampaignState
 from streamer.model.reasons import Status
 from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Report, Reporter

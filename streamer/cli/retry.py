@@ -18,11 +18,11 @@ from streamer.cli.common import (
     warn,
 )
 from streamer.cli.reading import topic_reader
-from streamer.cli.repair.again import Retrier, Retry
-from streamer.cli.repair.choice import Candidate, Choice
-from streamer.cli.repair.shown import stream_table
+from streamer.cli.shown import stream_table
 from streamer.kafka.writing import WriteError
 from streamer.model.reasons import Reason, Status
+from streamer.recovery.candidates import Candidate, Choice
+from streamer.recovery.retry import Retrier, Retry
 
 _COLUMNS = (("RECIPIENT", 16), ("EMAIL", 28), ("REASON", 20), ("SOURCE", 0))
 

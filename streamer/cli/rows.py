@@ -9,9 +9,9 @@ from typing import BinaryIO, Protocol
 
 import orjson
 
-from streamer.cli.common import CampaignName
 from streamer.errors import InvalidDataError
 from streamer.model.address import InvalidAddressError, normalise
+from streamer.model.campaign import CampaignName
 from streamer.model.event import DeadEventError, RecipientEvent, parse
 
 _BOM = b"\xef\xbb\xbf"

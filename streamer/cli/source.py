@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from streamer.cli.common import CampaignName, fail, warn
+from streamer.cli.common import fail, warn
 from streamer.cli.meter import meter
 from streamer.cli.rows import BadRow, Format, Lines, Row, Rows, read_rows
+from streamer.model.campaign import CampaignName
 
 SHOW_EVERY = 1000
 """Rows between two looks at the progress."""

@@ -11,7 +11,7 @@ import orjson
 import typer
 from pydantic import JsonValue
 
-from streamer.cli.common import WRONG_USE, CampaignName, fail, warn
+from streamer.cli.common import WRONG_USE, fail, warn
 from streamer.cli.rows import BadFileError, BadRow, Format, Lines, Row, read_rows
 from streamer.cli.source import open_file
 from streamer.ledger import campaigns
@@ -20,7 +20,7 @@ from streamer.ledger.connection import Client
 from streamer.mail.compose import Composer
 from streamer.mail.review import Remark, remarks_on_undefined, undefined_variables
 from streamer.mail.templates import UndefinedError
-from streamer.model.campaign import Message
+from streamer.model.campaign import CampaignName, Message
 from streamer.model.event import RecipientEvent, parse
 from streamer.settings import Settings, SettingsError
 from streamer.worker.process import make_composer

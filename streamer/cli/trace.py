@@ -10,7 +10,6 @@ from streamer.cli.common import (
     FAILED,
     WRONG_USE,
     CampaignArgument,
-    CampaignName,
     ConfigOption,
     JsonOption,
     fail,
@@ -20,11 +19,12 @@ from streamer.cli.common import (
     warn,
 )
 from streamer.cli.reading import topic_reader
-from streamer.cli.repair.shown import printable, stream_table
-from streamer.cli.repair.story import Event, Kind, Standing, Story, Who
-from streamer.cli.repair.times import as_text, from_milliseconds
+from streamer.cli.shown import printable, stream_table
 from streamer.ledger.claim_reader import Holding
+from streamer.model.campaign import CampaignName
+from streamer.model.instants import as_text, from_milliseconds
 from streamer.model.outcome import same_address
+from streamer.recovery.trace import Event, Kind, Standing, Story, Who
 
 _COLUMNS = (("TIME", 24), ("WHAT", 11), ("STANDS AT", 28), ("", 0))
 _SILENT = ("recipient_id", "email", "occurred_at")

@@ -15,7 +15,6 @@ from streamer.cli.common import (
     FAILED,
     WRONG_USE,
     CampaignArgument,
-    CampaignName,
     ConfigOption,
     JsonOption,
     fail,
@@ -40,6 +39,7 @@ from streamer.ledger.limiter import Later, Limiter, Slot
 from streamer.mail.compose import Composer, RenderError, TooLargeError
 from streamer.mail.review import read_mail
 from streamer.model.address import InvalidAddressError, normalise
+from streamer.model.campaign import CampaignName
 from streamer.model.disposition import Again, Taken
 from streamer.model.payload import Payload
 from streamer.model.reasons import Status

@@ -19,7 +19,6 @@ from rich.table import Table
 from rich.text import Text
 
 from streamer.cli.common import (
-    CampaignName,
     ConfigOption,
     kafka_admin,
     parse_campaign,
@@ -31,7 +30,7 @@ from streamer.kafka.offsets import GroupLag
 from streamer.ledger import campaigns, keys, lease
 from streamer.ledger.connection import Client
 from streamer.ledger.holds import Holds
-from streamer.model.campaign import CampaignState
+from streamer.model.campaign import CampaignName, CampaignState
 from streamer.model.reasons import Status
 from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Report, Reporter

@@ -27,6 +27,11 @@ Delivered = Callable[[KafkaError | None, Message | None], None]
 
 _CALL_TIMEOUT_S = 5.0
 """Of one call: a worker has to go on polling."""
+_ABORT_TIMEOUT_S = 1.0
+"""Of a call that aborts. It drops what waits to be sent, then waits for what is in flight. What
+fails there, as it came behind a record that was refused, waits to be sent again: for the abort,
+which waits for it, until the call has timed out and the next one drops it, too. If that took as
+long as a transaction may last, the broker would abort it, and fence this producer."""
 _INIT_PATIENCE_S = 25.0
 _RETRY_S = 0.2
 _POLL_S = 0.1
@@ -181,7 +186,7 @@ class TransactionalProducer:
         if self.state is not State.OPEN:
             raise AssertionError(f"an abort while the transaction is {self.state.name}")
         with self._watched():
-            self._producer.abort_transaction(_CALL_TIMEOUT_S)
+            self._producer.abort_transaction(_ABORT_TIMEOUT_S)
         self.state = State.READY
 
     @contextmanager

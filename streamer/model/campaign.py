@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import (
     AwareDatetime,
@@ -44,6 +44,16 @@ def _first_fault(value: object) -> object:
             if not isinstance(text, str):
                 raise ValueError(f"the value of {name[:_MOST_NAMED]!r} must be a string")
     return value
+
+
+class CampaignName(NamedTuple):
+    """A campaign, by the ids of its organization and its own; written ORGANIZATION/CAMPAIGN."""
+
+    organization: str
+    campaign_id: str
+
+    def __str__(self) -> str:
+        return f"{self.organization}/{self.campaign_id}"
 
 
 class CampaignState(StrEnum):

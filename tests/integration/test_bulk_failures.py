@@ -4,13 +4,10 @@ import contextlib
 import secrets
 from collections import Counter
 
-import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from streamer.cli import app
 from streamer.ledger import campaigns, keys
 from streamer.ledger.campaigns import CampaignProbe
 from streamer.ledger.connection import connect
@@ -23,6 +20,7 @@ from streamer.settings import Redis as RedisSettings
 from streamer.stack import Stack
 from streamer.worker.bulk import BulkStop
 from streamer.worker.waiting import Waiting
+from tests.kit.operator import Operator
 from tests.kit.world import MESSAGE, World, wait_until
 
 _WORKERS_HOLD = 8 * 2 * 100
@@ -31,19 +29,14 @@ _WORKERS_HOLD = 8 * 2 * 100
 
 def test_a_campaign_whose_mails_fail_is_paused_before_the_rest_is_spent(world: World) -> None:
     world.settings["STREAMER_BREAKER__CAMPAIGN_MAILS"] = "200"
-    runner = CliRunner(env=world.environment())
-
-    def campaign(*arguments: str, stdin: str = "") -> str:
-        result = runner.invoke(app, ["campaign", *arguments], input=stdin)
-        assert result.exit_code == 0, result.output
-        return result.stdout
+    operator = Operator.of_world(world)
 
     def state(name: str) -> CampaignState | None:
         return campaigns.state(world.redis, world.organization, name)
 
-    spring = f"{world.organization}/spring"
-    create = ("create", spring, "--from", "a <a@acme.test>", "--subject", "s", "--text", "-")
-    campaign(*create, stdin="Hello {{ First_Name }}")
+    spring = operator.campaign
+    content = ("--from", "a <a@acme.test>", "--subject", "s", "--text", "-")
+    operator.run("campaign", "create", spring, *content, stdin=b"Hello {{ First_Name }}")
     world.produce(world.event(n, message=None) for n in range(3_000))
     world.produce(world.event(n, campaign_id="summer") for n in range(100))
     broken = {**MESSAGE, "subject": "{{ nobody }}"}
@@ -55,9 +48,9 @@ def test_a_campaign_whose_mails_fail_is_paused_before_the_rest_is_spent(world: W
         failed = world.words()["failed", "render_error"]
         assert 100 < failed < _WORKERS_HOLD
         assert {state(name) for name in ("spring", "autumn", "winter")} == {CampaignState.PAUSED}
-        shown = orjson.loads(campaign("show", spring, "--json"))
-        assert "mails failed as render_error" in shown["paused_for"]
-        assert "First_Name" in shown["paused_for"]
+        why = str(operator.answer("campaign", "show", spring)["paused_for"])
+        assert "mails failed as render_error" in why
+        assert "First_Name" in why
         assert f"campaign={spring}" in worker.words()
         assert state("summer") is None
 

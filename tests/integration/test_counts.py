@@ -7,13 +7,12 @@ import os
 from collections.abc import Callable
 
 import pytest
-from typer.testing import CliRunner
 
-from streamer.cli import app
 from streamer.progress.counts import Counts
 from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store
+from tests.kit.operator import Operator
 from tests.kit.world import Tail, World, wait_until
 
 RECORDS = int(os.environ.get("STREAMER_TEST_PARKED", "4000"))
@@ -26,13 +25,8 @@ def test_counts_stay_exact(
 ) -> None:
     world = make_world(redis=make_redis())
     world.settings["STREAMER_PROGRESS__EMBEDDED"] = "true"
-    runner = CliRunner(env={"STREAMER_REDIS__URL": world.redis_url})
+    operator = Operator.of_world(world)
     reporter = Reporter(world.redis, Store(world.redis, world.name))
-    name = f"{world.organization}/spring"
-
-    def command(*arguments: str) -> None:
-        result = runner.invoke(app, [*arguments])
-        assert result.exit_code == 0, result.output
 
     def counts() -> Counts:
         report = reporter.report(CampaignKey(world.organization, "spring"))
@@ -48,13 +42,13 @@ def test_counts_stay_exact(
         inputs.poll()
         return inputs.count - RECORDS
 
-    command("campaign", "pause", name)
-    command("account", "hold", "default", "--why", "a test")
+    operator.run("campaign", "pause", operator.campaign)
+    operator.run("account", "hold", "default", "--why", "a test")
     world.produce(world.event(number) for number in range(RECORDS))
     first, second = world.start_worker(0), world.start_worker(1)
     wait_until(all_parked, PATIENCE_S, "all wait for their campaign")
 
-    command("campaign", "resume", name)
+    operator.run("campaign", "resume", operator.campaign)
     wait_until(lambda: returned() > 0, PATIENCE_S, "they come back")
     third = world.start_worker(2)
     first.kill()
@@ -64,8 +58,8 @@ def test_counts_stay_exact(
         "all wait for their account",
     )
 
-    command("campaign", "cancel", name)
-    command("account", "release", "default")
+    operator.run("campaign", "cancel", operator.campaign)
+    operator.run("account", "release", "default")
     wait_until(lambda: counts().outcomes > 0, PATIENCE_S, "they end")
     world.start_worker(0)
     assert second.stop() == 0

@@ -7,13 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
-from typer.testing import CliRunner
 
-from streamer.cli import app
 from streamer.flow.verdicts import PRESSED_RECORDS
 from streamer.ledger import keys
 from streamer.ledger.holds import By, Hold, Holds
 from streamer.sandbox import AccountSpec, Faults, SandboxProcess
+from tests.kit.operator import Operator
 from tests.kit.world import World, wait_until
 
 PROBE_S = "1"
@@ -78,56 +77,6 @@ def test_only_the_domain_that_is_not_verified_is_held(
         assert set(_holds(own_world)) == {"new.test"}
         sandbox.calm()
         own_world.await_endings(200, 30)
-    own_world.judge()
-
-
-def test_an_operator_s_hold_ends_only_by_the_operator(own_world: World) -> None:
-    runner = CliRunner(env={"STREAMER_REDIS__URL": own_world.redis_url})
-
-    def account(*arguments: str) -> str:
-        result = runner.invoke(app, ["account", *arguments])
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    account("hold", "default", "--why", "a test")
-    own_world.produce(own_world.event(number) for number in range(100))
-    with own_world.worker():
-        wait_until(_parked(own_world, 100), 30, "all are parked")
-        listed = orjson.loads(account("list", "--json"))
-        assert [hold["detail"] for hold in listed[0]["holds"]] == ["a test"]
-        assert listed[0]["holds"][0]["by"] == By.OPERATOR
-        assert "a test" in account("list")
-        time.sleep(2 * float(PROBE_S))  # what must not happen has no condition to wait for
-        assert own_world.sandbox.stats().calls == 0
-        assert "released" in account("release", "default")
-        own_world.await_endings(100, 20)
-    assert "was not held" in account("release", "default")
-    own_world.judge()
-
-
-def test_a_release_ends_a_hold_at_once(own_world: World, sandbox: SandboxProcess) -> None:
-    own_world.settings["STREAMER_DELIVERY__HOLD_PROBE_S"] = "3600"
-    runner = CliRunner(env={"STREAMER_REDIS__URL": own_world.redis_url})
-
-    def account(*arguments: str) -> str:
-        result = runner.invoke(app, ["account", *arguments])
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    sandbox.order(Faults(quota="monthly"))
-    own_world.produce(own_world.event(number) for number in range(100))
-    with own_world.worker():
-        wait_until(_parked(own_world, 100), 30, "all are parked")
-        held = orjson.loads(account("list", "--json"))[0]["holds"][0]
-        assert datetime.fromisoformat(held["next_test"]) > datetime.now(UTC)
-        (tester,) = held["tested_with"]
-        assert f"with batch {tester['batch_id']} of {own_world.organization}" in account("list")
-        assert orjson.loads(account("release", "default", "--json"))["release"] == "released"
-        # What draws the answer again is held with its sender's domain, and holds nobody else up.
-        wait_until(lambda: set(_holds(own_world)) == {"acme.test"}, 20, "its domain is held")
-        sandbox.calm()
-        account("release", "default", "--domain", "acme.test")
-        own_world.await_endings(100, 20)
     own_world.judge()
 
 
@@ -212,11 +161,10 @@ def test_the_safe_window_goes_on_if_a_test_of_the_hold_may_have_been_taken(
 
 
 def test_a_paused_campaign_waits_and_others_go_on(world: World) -> None:
-    runner = CliRunner(env={"STREAMER_REDIS__URL": world.redis_url})
+    operator = Operator.of_world(world)
 
     def campaign(verb: str) -> None:
-        result = runner.invoke(app, ["campaign", verb, f"{world.organization}/spring"])
-        assert result.exit_code == 0, result.output
+        operator.run("campaign", verb, operator.campaign)
 
     campaign("pause")
     campaign("pause")
@@ -233,21 +181,14 @@ def test_a_paused_campaign_waits_and_others_go_on(world: World) -> None:
         wait_until(_parked(world, 50), 20, "more are parked")
         campaign("cancel")
         world.await_endings(250, 30)
-        again = runner.invoke(app, ["campaign", "resume", f"{world.organization}/spring"])
-        assert again.exit_code == 1
-        assert "cancelled" in again.output
+        assert "cancelled" in operator.run("campaign", "resume", operator.campaign, code=1).output
     assert world.words() == {("sent", None): 200, ("skipped", "cancelled"): 50}
     assert world.parked() == []
     world.judge()
 
 
 def test_only_that_comes_back_whose_time_has_come(own_world: World) -> None:
-    runner = CliRunner(env={"STREAMER_REDIS__URL": own_world.redis_url})
-
-    def command(*arguments: str) -> None:
-        result = runner.invoke(app, [*arguments])
-        assert result.exit_code == 0, result.output
-
+    command = Operator.of_world(own_world).run
     command("campaign", "pause", f"{own_world.organization}/spring")
     command("campaign", "pause", f"{own_world.organization}/autumn")
     command("account", "hold", "default", "--why", "a test")
@@ -432,22 +373,16 @@ def test_an_organization_whose_batches_all_fail_keeps_no_other_out(
 
 
 def test_a_campaign_waits_for_its_start(world: World) -> None:
-    environment = {"STREAMER_REDIS__URL": world.redis_url}
-    runner, name = CliRunner(env=environment), f"{world.organization}/spring"
+    operator = Operator.of_world(world)
     start = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    created = runner.invoke(
-        app,
-        ["campaign", "create", name, "--from", "a <a@acme.test>", "--subject", "s", "--text",
-         "-", "--start-at", start],
-        input="hello {{ unsubscribe_url }}",
-    )  # fmt: skip
-    assert created.exit_code == 0, created.output
+    content = ("--from", "a <a@acme.test>", "--subject", "s", "--text", "-", "--start-at", start)
+    text = b"hello {{ unsubscribe_url }}"
+    operator.run("campaign", "create", operator.campaign, *content, stdin=text)
     world.produce(world.event(number, message=None) for number in range(50))
     with world.worker():
         wait_until(_parked(world, 50), 30, "all wait")
         for command in (["campaign", "show"], ["progress"]):
-            shown = orjson.loads(runner.invoke(app, [*command, name, "--json"]).stdout)
-            assert shown["state"] == "paused"
+            assert operator.answer(*command, operator.campaign)["state"] == "paused"
         world.redis.hset(
             keys.campaign(world.organization, "spring"), "start_at", str(int(time.time()) + 2)
         )

@@ -7,9 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 from redis import Redis, RedisCluster
-from typer.testing import CliRunner
 
-from streamer.cli import app
 from streamer.ledger import keys
 from streamer.ledger.claims import claim_place
 from streamer.ledger.connection import UNREACHABLE, Client, RefusedError, connect
@@ -17,6 +15,7 @@ from streamer.ledger.holds import Holds
 from streamer.sandbox import Faults, SandboxProcess
 from streamer.settings import Redis as RedisSettings
 from streamer.stack import Redis as ServerOfItsOwn
+from tests.kit.operator import Answer, Operator
 from tests.kit.redis_cluster import ClusterNode, start_cluster, stop_cluster
 from tests.kit.world import World, wait_until
 
@@ -36,12 +35,7 @@ def test_campaigns_go_through_a_cluster(
         "STREAMER_PROGRESS__EMBEDDED": "true",
         "STREAMER_DELIVERY__HOLD_PROBE_S": "1",
     }
-    runner = CliRunner(env=world.environment())
-
-    def run(*arguments: str) -> str:
-        result = runner.invoke(app, arguments)
-        assert result.exit_code == 0, result.output
-        return result.stdout
+    operator = Operator.of_world(world)
 
     # Of several organizations, whose keys lie on several nodes.
     world.organizations = {f"{world.organization}-{letter}" for letter in "abcdef"}
@@ -51,30 +45,29 @@ def test_campaigns_go_through_a_cluster(
         for organization in sorted(world.organizations)
     ]
     first = min(world.organizations)
-    run("suppress", "add", first, "user7@example.com")
-    run("campaign", "pause", f"{first}/spring")
+    operator.run("suppress", "add", first, "user7@example.com")
+    operator.run("campaign", "pause", f"{first}/spring")
     sandbox.order(Faults(quota="daily"))
     world.produce(events)
     with world.worker(0), world.worker(1):
         wait_until(lambda: len(world.parked()) == 360, 30, "all wait for the account")
         sandbox.calm()
         world.await_endings(300)
-        run("campaign", "resume", f"{first}/spring")
+        operator.run("campaign", "resume", f"{first}/spring")
         world.await_endings(360)
         world.produce(events)
         world.await_endings(720)
 
-        def progress() -> dict[str, int]:
-            report = orjson.loads(run("progress", f"{first}/spring", "--json"))
+        def progress() -> Answer:
+            report = operator.answer("progress", f"{first}/spring")
             return {name: report[name] for name in ("received", "sent", "skipped")}
 
         wanted = {"received": 120, "sent": 59, "skipped": 61}
         wait_until(lambda: progress() == wanted, 30, "all are counted")
-        found = orjson.loads(
-            run("trace", f"{first}/spring", "--email", "user8@example.com", "--json")
-        )
+        trace = ("trace", f"{first}/spring", "--email", "user8@example.com", "--json")
+        found = orjson.loads(operator.run(*trace).stdout)
         assert found["ledger"][0]["claim"]["batch"]["result"]["status"] == "sent"
-        run("campaign", "drop", f"{first}/spring", "--yes")
+        operator.run("campaign", "drop", f"{first}/spring", "--yes")
         assert not world.redis.exists(claim_place(first, "spring", "user8@example.com")[0])
     assert world.words() == {
         ("sent", None): 359,

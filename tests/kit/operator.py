@@ -16,29 +16,57 @@ from streamer.cli import app
 from streamer.model.event import RecipientEvent, parse
 from streamer.settings import Topics
 from streamer.stack import Stack
+from tests.kit.world import World
 
 NOWHERE = "127.0.0.1:1"
 """Where nobody answers."""
 NO_CHANGE: Mapping[str, str] = {}
+Answer = dict[str, object]
 
 
 class Operator:
-    """Somebody at a terminal, with an organization and topics of their own."""
+    """Somebody at a terminal.
 
-    def __init__(self, stack: Stack) -> None:
+    Args:
+        environment: the settings of every command; those not named are the defaults.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        organization: str,
+        campaign_id: str,
+        topics: Topics | None = None,
+    ) -> None:
+        self.environment = dict(environment)
+        self.organization = organization
+        self.campaign = f"{organization}/{campaign_id}"
+        self.topics = topics or Topics()
+
+    @classmethod
+    def of_stack(cls, stack: Stack) -> "Operator":
+        """With an organization and topics of their own, which are not there yet."""
         name = secrets.token_hex(4)
-        self.organization = f"org-{name}"
-        self.campaign = f"{self.organization}/spring-26"
-        self.topics = Topics(**{setting: f"{name}.{setting}" for setting in Topics.model_fields})
-        self.bootstrap_servers = stack.bootstrap_servers
-        self.environment = {
+        topics = Topics(**{setting: f"{name}.{setting}" for setting in Topics.model_fields})
+        environment = {
             "STREAMER_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap_servers,
             "STREAMER_REDIS__URL": stack.redis_url,
             **{
                 f"STREAMER_TOPICS__{setting.upper()}": str(topic)
-                for setting, topic in self.topics.model_dump().items()
+                for setting, topic in topics.model_dump().items()
             },
         }
+        return cls(environment, f"org-{name}", "spring-26", topics)
+
+    @classmethod
+    def of_world(cls, world: World) -> "Operator":
+        """With the settings that the world's workers have now, and its campaign."""
+        return cls(world.environment(), world.organization, "spring", world.topics)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The brokers."""
+        return self.environment["STREAMER_KAFKA__BOOTSTRAP_SERVERS"]
 
     def run(
         self,
@@ -59,6 +87,16 @@ class Operator:
         answer: object = orjson.loads(self.run(*arguments, "--json", code=code, stdin=stdin).stdout)
         return answer
 
+    def answer(self, *arguments: str | Path, code: int = 0) -> Answer:
+        """Run a command and read its answer, which is a JSON object."""
+        answer = self.json(*arguments, code=code)
+        assert isinstance(answer, dict)
+        return answer
+
+    def lines(self, *arguments: str | Path) -> list[Answer]:
+        """Run a command and read its answer, in JSON lines."""
+        return [orjson.loads(x) for x in self.run(*arguments, "--json").stdout.splitlines()]
+
     def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
         """Start a command as a process of its own."""
         return subprocess.Popen(
@@ -71,20 +109,15 @@ class Operator:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
+    def define(self) -> None:
+        """Define the campaign."""
+        content = ("--from", "a@b.cc", "--subject", "s", "--text", os.devnull)
+        self.run("campaign", "create", self.campaign, *content)
+
     def ready(self) -> "Operator":
         """Topics are there, and the campaign is defined."""
         self.run("topics", "create", "--partitions", "2")
-        self.run(
-            "campaign",
-            "create",
-            self.campaign,
-            "--from",
-            "a@b.cc",
-            "--subject",
-            "s",
-            "--text",
-            os.devnull,
-        )
+        self.define()
         return self
 
     def produced(self) -> list[tuple[bytes | None, RecipientEvent]]:

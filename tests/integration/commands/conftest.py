@@ -1,22 +1,25 @@
 """What the tests of commands share."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from streamer.ledger.connection import Client, connect
+from streamer.sandbox import SandboxProcess
 from streamer.settings import Redis as RedisSettings
-from streamer.stack import Stack
-from tests.kit.operator import Operator
+from streamer.stack import Redis, Stack
+from tests.kit.desk import Desk
 
 
 @pytest.fixture
-def operator(stack: Stack) -> Operator:
-    return Operator(stack)
-
-
-@pytest.fixture
-def client(stack: Stack) -> Iterable[Client]:
+def client(stack: Stack) -> Iterator[Client]:
     one = connect(RedisSettings(url=stack.redis_url))
     yield one
     one.close()
+
+
+@pytest.fixture
+def desk(make_redis: Callable[[], Redis], sandbox: SandboxProcess) -> Iterator[Desk]:
+    one = Desk(make_redis(), sandbox)
+    yield one
+    one.client.close()

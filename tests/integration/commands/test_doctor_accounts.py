@@ -6,9 +6,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 from redis import exceptions
-from typer.testing import CliRunner
 
-from streamer.cli import app
 from streamer.flow.verdicts import OUTAGE_FAILURES, circuit_pause_s
 from streamer.ledger import answers, campaigns
 from streamer.ledger.claims import Claims
@@ -27,11 +25,11 @@ from streamer.worker.build import make_sending
 from streamer.worker.holding import Holding
 from streamer.worker.pinned import PinnedBatch
 from streamer.worker.waiting import Waiting, deadline_clock
+from tests.kit.operator import NOWHERE, Operator
 from tests.kit.world import World, wait_until
 
 Findings = Mapping[str, dict[str, str]]
 
-NOWHERE = "127.0.0.1:1"
 SINCE = datetime(2026, 11, 24, 3, 40, tzinfo=UTC)
 
 
@@ -53,8 +51,8 @@ def doctor(world: World, *options: str, code: int = 0, **changes: str) -> str:
         "RESEND_API_URL": world.sandbox.url,
         **changes,
     }
-    result = CliRunner(env=environment).invoke(app, ["doctor", *options])
-    assert result.exit_code == code, result.output
+    operator = Operator(environment, world.organization, "spring", world.topics)
+    result = operator.run("doctor", *options, code=code)
     assert "hidden" not in result.output
     return result.stdout
 

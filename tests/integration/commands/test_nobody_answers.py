@@ -15,6 +15,7 @@ from tests.kit.operator import NOWHERE, Operator
     [
         ("campaign", "list"),
         ("campaign", "show", "acme/x"),
+        ("progress", "acme/x"),
         ("suppress", "export", "acme"),
         ("suppress", "add", "acme", "a@b.cc"),
         ("produce", "acme/x", os.devnull, "--format", "csv"),
@@ -60,3 +61,9 @@ def test_settings_that_cannot_be_used(operator: Operator, arguments: Sequence[st
     failure = operator.run(*arguments, code=2, env={"STREAMER_BATCH__SIZE": "1000"})
     assert re.search(r"batch\.size: .*STREAMER_BATCH__SIZE", failure.stderr)
     assert operator.run(*arguments, "--config", "/not-there.toml", code=2).stderr
+
+
+def test_topics_that_are_not_there(operator: Operator) -> None:
+    for arguments in (("outcomes", operator.campaign), ("dlq", "list"), ("dlq", "replay")):
+        failure = operator.run(*arguments, code=1)
+        assert "does not exist; create it: streamer topics create" in failure.stderr

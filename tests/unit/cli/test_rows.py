@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.cli.common import CampaignName
 from streamer.cli.rows import BadFileError, BadRow, Format, Lines, Row, read_rows
+from streamer.model.campaign import CampaignName
 from streamer.model.event import RecipientEvent, parse
 
 CAMPAIGN = CampaignName("acme", "spring-26")

@@ -1,0 +1,140 @@
+"""How the accounts do, as the workers know it: their rates, holds, circuits and last answers."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from streamer.doctor.finding import Finding, failed, ok, warning
+from streamer.flow.rate import allowed_rate
+from streamer.flow.verdicts import circuit_pause_s
+from streamer.ledger import answers, campaigns
+from streamer.ledger.answers import LastAnswer
+from streamer.ledger.connection import REDIS_ERRORS, Client, connect
+from streamer.ledger.holds import AccountState, By, Hold, Holds
+from streamer.provider.accounts import Accounts
+from streamer.provider.remedies import ENDS_BY_ITSELF, remedy
+from streamer.settings import Account, Settings
+
+_SHOWN_FOR = timedelta(days=1)
+_FRESH = timedelta(hours=1)
+_MOST_ANSWERS = 5
+_MOST_ORGANIZATIONS = 10
+
+
+def check_accounts(settings: Settings) -> Iterator[Finding]:
+    """Show what the ledger says of each account. It writes nothing.
+
+    Says nothing where the settings or Redis cannot be used: other checks say so.
+    """
+    try:
+        accounts = Accounts(settings.accounts)
+        client = connect(settings.redis)
+    except (ValueError, *REDIS_ERRORS):
+        return
+    try:
+        states = Holds(client).read(accounts.names())
+        last = answers.read(client, accounts.names())
+        unserved = _organizations(client, accounts)
+    except REDIS_ERRORS:
+        return
+    finally:
+        client.close()
+    now = datetime.now(UTC)
+    for name, state in states.items():
+        yield _rate(name, settings.accounts[name], state)
+        yield from _holds(name, state)
+        yield _circuit(name, state)
+        yield _answers(name, last[name], now)
+    yield unserved
+
+
+def _rate(name: str, account: Account, state: AccountState) -> Finding:
+    rate = allowed_rate(account.requests_per_second, state.limit)
+    ceiling = (
+        f"requests_per_second is {account.requests_per_second:g}"
+        if account.requests_per_second
+        else "requests_per_second leaves it to Resend"
+    )
+    named = "named none yet" if state.limit is None else f"named {state.limit}"
+    text = f"{rate:g} calls a second, of all workers: {ceiling}, Resend's answers {named}"
+    return ok(f"account {name} rate", text)
+
+
+def _holds(name: str, state: AccountState) -> Iterator[Finding]:
+    if not state.holds:
+        yield ok(f"account {name} holds", "none")
+    for domain, hold in state.holds.items():
+        what = "" if domain is None else f" of {domain}"
+        # Nothing can be sent, and nothing will be until somebody does something.
+        grave = domain is None and hold.by is By.ANSWER and hold.reason not in ENDS_BY_ITSELF
+        judge = failed if grave else warning
+        yield judge(f"account {name} hold{what}", _words(hold), _mend(name, domain, hold))
+
+
+def _words(hold: Hold) -> str:
+    since = hold.since.isoformat(timespec="seconds")
+    if hold.until is not None:
+        until = f"until {hold.until.isoformat(timespec='seconds')}"
+    elif hold.by is By.OPERATOR:
+        until = "until it is released by hand"
+    else:
+        until = "until a test call gets through"
+    detail = f": {hold.detail}" if hold.detail else ""
+    return f"{hold.reason}, since {since}, {until}; its records are parked{detail}"
+
+
+def _mend(name: str, domain: str | None, hold: Hold) -> str:
+    release = f"streamer account release {name}"
+    if domain is not None:
+        release += f" --domain {domain}"
+    if hold.by is By.OPERATOR:
+        return release
+    cause = remedy(hold.reason)
+    if hold.reason in ENDS_BY_ITSELF:
+        return cause
+    return f"{cause}; a worker tests it from time to time, and at once after: {release}"
+
+
+def _circuit(name: str, state: AccountState) -> Finding:
+    subject = f"account {name} circuit"
+    if not state.failures:
+        return ok(subject, "closed: the last call was answered, or none was made yet")
+    failures = f"the last {state.failures} calls failed"
+    pause_s = circuit_pause_s(state.failures)
+    if not pause_s:
+        return ok(subject, f"closed: {failures}")
+    return warning(
+        subject,
+        f"open: {failures}, so one is made every {pause_s:g} s until one is answered",
+        "an outage of Resend's ends by itself, and nobody is given up; else see the last answers",
+    )
+
+
+def _answers(name: str, last: list[LastAnswer], now: datetime) -> Finding:
+    subject = f"account {name} answers"
+    shown = [answer for answer in last if now - answer.at < _SHOWN_FOR][:_MOST_ANSWERS]
+    if not shown:
+        return ok(subject, "in the last day none but `accepted`")
+    listed = "; ".join(
+        f"{answer.result} at {answer.at.isoformat(timespec='seconds')}"
+        + (f" ({answer.words})" if answer.words else "")
+        for answer in shown
+    )
+    judge = warning if now - shown[0].at < _FRESH else ok
+    return judge(subject, f"the last that were not `accepted`: {listed}")
+
+
+def _organizations(client: Client, accounts: Accounts) -> Finding:
+    """About the organizations that have defined campaigns: is each served?"""
+    organizations = campaigns.organizations(client)
+    unserved = [each for each in organizations if accounts.of(each) is None]
+    if not unserved:
+        return ok("organizations", f"with campaigns: {len(organizations)}; each has an account")
+    named = ", ".join(unserved[:_MOST_ORGANIZATIONS])
+    if len(unserved) > _MOST_ORGANIZATIONS:
+        named += f" and {len(unserved) - _MOST_ORGANIZATIONS} more"
+    return warning(
+        "organizations",
+        f"no account serves {named}: their records are parked",
+        "name them in accounts.NAME.organizations, or leave that out of one account, which then "
+        "serves all others; and restart the workers",
+    )

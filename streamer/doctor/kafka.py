@@ -1,0 +1,110 @@
+"""Whether Kafka can be reached, has the topics, and commits transactions."""
+
+import secrets
+from collections.abc import Iterator
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
+    AdminClient,
+    ResourceType,
+)
+
+from streamer import topics
+from streamer.doctor.finding import Finding, failed, ok, warning
+from streamer.kafka.metadata import read_configs
+from streamer.kafka.properties import COMMAND, client_properties, transactional_properties
+from streamer.kafka.transactions import TransactionalProducer
+from streamer.kafka.trouble import KafkaTrouble
+from streamer.settings import Settings, SettingsError
+from streamer.topics import Difference, TopicReport
+
+_PATIENCE_S = 5.0
+_METADATA_S = 5.0
+_BREAKING = ("cleanup.policy", "min.insync.replicas")
+_RETENTION = "offsets.retention.minutes"
+_DAY_MINUTES = 1_440
+_LEAST_MINUTES = 7 * _DAY_MINUTES  # Kafka's own default
+
+
+def check_kafka(settings: Settings) -> Iterator[Finding]:
+    """Check Kafka. It writes nothing but an aborted transaction, which is empty."""
+    trouble = KafkaTrouble(settings)
+    admin: AdminClient | None = None
+    try:
+        admin = AdminClient(client_properties(settings, COMMAND), error_cb=trouble.note)
+        brokers = admin.list_topics(timeout=_METADATA_S).brokers
+        yield ok("kafka", f"{settings.kafka.bootstrap_servers}: brokers: {len(brokers)}")
+        minutes = min(filter(None, (_retention(admin, number) for number in brokers)), default=None)
+        if minutes is not None:
+            yield judge_retention(minutes)
+        for report in topics.inspect(admin, settings.topics):
+            yield from _topic(report)
+    except SettingsError as error:
+        yield failed("topics", str(error), "give each its own name")
+    except KafkaException as error:
+        if admin is not None:
+            admin.poll(0)  # hands `trouble` what it met
+        yield failed("kafka", trouble.describe(error.args[0]))
+        return
+    yield _transactions(settings, trouble)
+
+
+def judge_retention(minutes: int) -> Finding:
+    """The finding about how long the brokers keep the offsets of a group that rests."""
+    text = f"the brokers keep the offsets of a group without workers for {_words(minutes)}"
+    if minutes >= _LEAST_MINUTES:
+        return ok("offsets", text)
+    return warning(
+        "offsets",
+        f"{text}: workers that rest for longer read the input again from its beginning",
+        f"set {_RETENTION}={_LEAST_MINUTES} or more on the brokers",
+    )
+
+
+def _words(minutes: int) -> str:
+    count, unit = (minutes, "minute") if minutes < 60 else (minutes // 60, "hour")
+    if minutes >= 2 * _DAY_MINUTES:
+        count, unit = minutes // _DAY_MINUTES, "day"
+    return f"{count} {unit}{'' if count == 1 else 's'}"
+
+
+def _retention(admin: AdminClient, broker: int) -> int | None:
+    """How long a broker keeps the offsets of a group without members; None where that is not to
+    be seen."""
+    (config,) = read_configs(admin, ResourceType.BROKER, [str(broker)]).values()
+    return int(config[_RETENTION]) if config.get(_RETENTION) else None
+
+
+def _topic(report: TopicReport) -> Iterator[Finding]:
+    subject = f"topic {report.name}"
+    if report.missing:
+        yield failed(subject, "does not exist", "streamer topics create")
+    elif not report.differences:
+        yield ok(subject, "is as it should be")
+    for difference in report.differences:
+        yield _difference(subject, difference)
+
+
+def _difference(subject: str, difference: Difference) -> Finding:
+    judge = failed if difference.what in _BREAKING else warning
+    return judge(subject, str(difference), difference.mend)
+
+
+def _transactions(settings: Settings, trouble: KafkaTrouble) -> Finding:
+    # Its name begins as the workers' do, so that the same permissions are needed.
+    name = f"doctor-{secrets.token_hex(4)}"
+    try:
+        producer = TransactionalProducer(
+            transactional_properties(settings, COMMAND, name), _PATIENCE_S, error_cb=trouble.note
+        )
+        producer.begin()
+        producer.abort()
+    except KafkaException as error:
+        return failed(
+            "transactions",
+            trouble.describe(error.args[0]),
+            f"the workers need write permission on transactional ids that begin with "
+            f"{settings.kafka.group_id}, and a broker with few copies needs "
+            f"transaction.state.log.replication.factor set to match",
+        )
+    return ok("transactions", "begin and abort")

@@ -1,0 +1,89 @@
+"""Whether Redis can be reached, can do what is asked of it, and keeps what it is told."""
+
+import time
+from collections.abc import Iterator
+from typing import cast
+
+from redis.exceptions import RedisError
+
+from streamer.doctor.finding import Finding, clock, failed, ok, warning
+from streamer.ledger import suppression
+from streamer.ledger.connection import REDIS_ERRORS, UNREACHABLE, Client, connect
+from streamer.ledger.failure import redis_address, redis_failure
+from streamer.ledger.persistence import eviction_policy, is_durable
+from streamer.settings import Settings
+
+_KEY = "streamer:doctor"
+_TIME = "local time = redis.call('TIME') return {time[1], time[2]}"
+
+
+def check_redis(settings: Settings) -> Iterator[Finding]:
+    """Check Redis. It writes one key, which is gone after a second."""
+    try:
+        client = connect(settings.redis)
+    except ValueError as error:
+        yield failed("redis", f"redis.url: {error}")
+        return
+    except REDIS_ERRORS as error:
+        yield failed("redis", redis_failure(settings, error))
+        return
+    try:
+        client.exists(_KEY)
+        yield ok("redis", redis_address(settings.redis.url))
+        yield from _commands(client)
+        yield _eviction(client)
+        yield _durability(client)
+    except REDIS_ERRORS as error:
+        yield failed("redis", redis_failure(settings, error))
+    finally:
+        client.close()
+
+
+def _commands(client: Client) -> Iterator[Finding]:
+    try:
+        client.set(_KEY, b"", ex=1)
+        suppression.check(client, "streamer-doctor", ["nobody@example.com"])
+        before = time.time()
+        reply = client.register_script(_TIME)(keys=[_KEY])
+        after = time.time()
+    except UNREACHABLE:
+        raise
+    except RedisError as error:
+        yield failed(
+            "redis commands",
+            str(error),
+            "a primary of Redis 6.2 or newer is needed (for SMISMEMBER), whose user may write, "
+            "run scripts, and use all keys",
+        )
+        return
+    yield ok("redis commands", "writes, SMISMEMBER and scripts work")
+    seconds, micros = cast(list[bytes], reply)
+    now = int(seconds) + int(micros) / 1_000_000
+    yield clock("redis clock", now - (before + after) / 2)
+
+
+def _eviction(client: Client) -> Finding:
+    policy = eviction_policy(client)
+    if policy is None:
+        return warning(
+            "redis eviction",
+            "the server does not say what it does when memory is short",
+            "make sure that its maxmemory-policy is noeviction",
+        )
+    if policy != "noeviction":
+        return failed(
+            "redis eviction",
+            f"maxmemory-policy is {policy}: it would forget who was mailed",
+            "CONFIG SET maxmemory-policy noeviction, and in redis.conf",
+        )
+    return ok("redis eviction", "noeviction")
+
+
+def _durability(client: Client) -> Finding:
+    if is_durable(client):
+        return ok("redis durability", "an append-only file or a replica")
+    return warning(
+        "redis durability",
+        "neither an append-only file nor a replica: if it restarts, the workers halt",
+        "CONFIG SET appendonly yes, and in redis.conf",
+    )

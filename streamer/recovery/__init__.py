@@ -1,0 +1,1 @@
+"""What became of recipients and dead letters, from the topics; and writing records again."""

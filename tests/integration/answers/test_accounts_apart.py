@@ -1,0 +1,123 @@
+"""Accounts of which one has trouble: the others go on, and it loses nobody."""
+
+import signal
+from collections import Counter
+from collections.abc import Callable
+
+import orjson
+import pytest
+
+from streamer.ledger.holds import Holds
+from streamer.sandbox import AccountSpec, Faults, Play, SandboxProcess
+from streamer.stack import Redis
+from tests.integration.answers.table import FEW, INVALID_KEY, page, sent
+from tests.kit.world import World, wait_until
+
+
+def test_a_batch_of_an_account_that_left_the_settings_waits_and_nobody_dies(
+    own_world: World,
+) -> None:
+    own = {"gone": {"organizations": [own_world.organization]}}
+    other = f"other-{own_world.name}"
+    own_world.organizations.add(other)
+    own_world.produce(own_world.event(number) for number in range(FEW))
+    own_world.settings["STREAMER_ACCOUNTS"] = orjson.dumps({"default": {}, **own}).decode()
+    doomed = own_world.start_worker(crash_at="after_pin")
+    assert doomed.wait() == -signal.SIGKILL
+    own_world.settings["STREAMER_ACCOUNTS"] = orjson.dumps({"default": {}}).decode()
+    with own_world.worker() as left:
+        wait_until(lambda: len(own_world.parked()) == FEW, 30, "the batch waits for its account")
+        own_world.produce([own_world.event(0, organization_id=other)])
+        own_world.await_endings(1, 30)
+    assert left.words().count("the settings have no account of this name any more") == 1
+    assert own_world.words() == sent(1)
+    own_world.judge()
+
+
+def test_where_there_are_other_accounts_an_outage_holds_one_and_sets_a_batch_aside(
+    make_redis: Callable[[], Redis], make_world: Callable[..., World]
+) -> None:
+    """Nothing that keeps failing stands in the way of others for long."""
+    specs = [AccountSpec(name=name, keys=(f"re_{name}",), limit=None) for name in ("one", "two")]
+    with SandboxProcess(accounts=specs) as sandbox:
+        world = make_world(redis=make_redis(), stand_in=sandbox)
+        down = f"down-{world.name}"
+        world.organizations.add(down)
+        world.settings |= {
+            "STREAMER_DELIVERY__HOLD_PROBE_S": "1",
+            "STREAMER_DELIVERY__SET_ASIDE_S": "2",
+            "STREAMER_BATCH__LINGER_MS": "1000",
+            "STREAMER_BATCH__SIZE": str(FEW),
+            # Beside the account `default`.
+            "STREAMER_ACCOUNTS": orjson.dumps(
+                {"two": {"api_key_env": "KEY_TWO", "organizations": [down]}}
+            ).decode(),
+            "RESEND_API_KEY": "re_one",
+            "KEY_TWO": "re_two",
+        }
+        sandbox.order(Faults(outage="unavailable"), account="two")
+        sandbox.order(Faults(poison=frozenset({"user0@example.com"})), account="one")
+        # Two batches: one alone could be the batch's own trouble.
+        world.produce(world.event(number, organization_id=down) for number in range(2 * FEW))
+        world.produce(world.event(number) for number in range(FEW))
+        numbers = iter(range(FEW, 1000))
+
+        def both_wait() -> bool:
+            world.produce(world.event(next(numbers)) for _ in range(FEW))
+            return len(world.parked()) == 3 * FEW
+
+        with world.worker():
+            wait_until(lambda: len(sandbox.calls()) >= 2, 30, "calls fail")
+            wait_until(both_wait, 60, "the account's and the batch's records are parked")
+            states = Holds(world.redis).read(["default", "two"])
+            assert [hold.reason for hold in states["two"].holds.values()] == ["outage"]
+            assert not states["default"].holds
+            count = next(numbers)
+            world.await_endings(count - FEW, 30)
+            assert {status for status, _ in world.words()} == {"sent"}
+            sandbox.calm()
+            world.await_endings(count + 2 * FEW, 60)
+        assert world.words() == sent(count + 2 * FEW)
+        world.judge()
+
+
+@pytest.mark.parametrize("play", [INVALID_KEY, page(400)], ids=["400, key", "400, a page"])
+def test_an_account_that_is_refused_for_a_while_loses_nobody_and_stops_no_other(
+    make_redis: Callable[[], Redis], make_world: Callable[..., World], play: Play
+) -> None:
+    """What is refused for the key, or by what stands on the way, fails nobody and is over once
+    it is; halves that were taken meanwhile do not go out again as a whole."""
+    specs = [AccountSpec(name=name, keys=(f"re_{name}",), limit=50) for name in ("one", "two")]
+    with SandboxProcess(accounts=specs, latency_ms=10) as sandbox:
+        world = make_world(redis=make_redis(), stand_in=sandbox)
+        refused = f"refused-{world.name}"
+        world.organizations.add(refused)
+        world.settings |= {
+            "RESEND_API_KEY": "re_one",
+            "RESEND_API_KEY_2": "re_two",
+            "STREAMER_ACCOUNTS__TWO__API_KEY_ENV": "RESEND_API_KEY_2",
+            "STREAMER_ACCOUNTS__TWO__ORGANIZATIONS": orjson.dumps([refused]).decode(),
+            "STREAMER_ACCOUNTS__TWO__REQUESTS_PER_SECOND": "50",
+            "STREAMER_DELIVERY__HOLD_PROBE_S": "1",
+            "STREAMER_BATCH__SIZE": "20",
+        }
+        own = 40 * 20
+        world.produce(world.event(number) for number in range(own))
+        world.produce(world.event(number, organization_id=refused) for number in range(own))
+
+        def done() -> Counter[str]:
+            return Counter(a.organization for a in sandbox.acceptances())
+
+        with world.worker():
+            wait_until(lambda: 0 < done()[refused] < own / 2, 30, "it is in mid-run")
+            sandbox.play(play, account="two")
+            wait_until(lambda: done()[world.organization] == own, 30, "the other account is done")
+            at_peace = done()[refused]
+            assert at_peace < own
+            sandbox.calm()
+            world.await_endings(2 * own, 60)
+        stats = sandbox.stats()
+        assert (stats.accepted_twice, sandbox.repeats()) == (0, [])
+        assert world.words() == {("sent", None): 2 * own}
+        assert stats.accounts["two"].answers["400:played"] < 50
+        world.judge()

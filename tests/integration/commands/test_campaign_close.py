@@ -1,0 +1,37 @@
+"""`campaign close`: how many recipients a campaign has."""
+
+from streamer.ledger import keys
+from streamer.progress.fold import CampaignKey
+from tests.kit.office import Office
+from tests.kit.operator import Operator
+from tests.kit.world import wait_until
+
+
+def test_a_campaign_is_closed(office: Office, operator: Operator) -> None:
+    world = office.world
+    operator.run("campaign", "close", operator.campaign, code=1)
+    with world.worker(STREAMER_PROGRESS__EMBEDDED="false"), office.projecting():
+        world.produce([world.event(n) for n in range(50)])
+        wait_until(lambda: office.ended() == 50, 60, "all are counted")
+        assert office.progress()["state"] == "active"
+        key = keys.campaign(world.organization, "spring")
+        office.client.hset(key, "state", "paused")
+        operator.run("campaign", "close", operator.campaign)
+        wait_until(lambda: is_judged_again(office), 30, "it is judged while it is paused")
+        assert office.progress()["state"] == "paused"
+        assert office.summaries() == []
+        office.client.hset(key, "state", "active")  # resumed
+        done = office.progress("--wait", "--timeout", "30")
+        assert (done["state"], done["expected"], done["sent"]) == ("completed", 50, 50)
+        operator.run("campaign", "pause", operator.campaign)
+        assert office.progress()["state"] == "paused"
+        operator.run("campaign", "resume", operator.campaign)
+        assert office.progress("--wait", "--timeout", "30")["state"] == "completed"
+
+
+def is_judged_again(office: Office) -> bool:
+    """Whether everything that was due before was judged: of two, the other is settled."""
+    other = CampaignKey(office.world.organization, "other")
+    office.store.expect(other, 1)
+    wait_until(lambda: other not in {due.key for due in office.store.due()}, 30, "it is settled")
+    return True

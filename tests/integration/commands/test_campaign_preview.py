@@ -1,0 +1,165 @@
+"""`campaign preview` against a real Redis."""
+
+import tempfile
+import webbrowser
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.kit.desk import HTML, LINKS, VARS, Desk
+
+
+def concerns(answer: Mapping[str, Any]) -> list[str]:
+    return [warning["concern"] for warning in answer["warnings"]]
+
+
+def test_a_preview_is_the_mail_that_a_worker_would_send(desk: Desk, tmp_path: Path) -> None:
+    desk.define(headers={"X-Season": "{{ first_name }}"}, reply_to="help@acme.test")
+    before = desk.client.keys("*")
+    folder = tmp_path / "new" / "folder"
+    answer = desk.json("preview", "--vars", VARS, "--output", folder)
+    url = LINKS.url(desk.organization, "spring", "recipient@example.com")
+    assert (answer["rendered"], answer["error"], answer["warnings"]) == (True, None, [])
+    assert answer["recipient"]["email"] == "recipient@example.com"
+    mail = answer["mail"]
+    assert mail["to"] == ["recipient@example.com"]
+    assert mail["subject"] == "Hello Ann"
+    assert mail["text"] == f"Hi Ann\n{url}"
+    assert mail["headers"] == {
+        "X-Season": "Ann",
+        "List-Unsubscribe": f"<{url}>",
+        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+    }
+    assert orjson.loads((folder / "mail.json").read_bytes()) == mail
+    assert (folder / "mail.json").stat().st_size == answer["bytes"]
+    assert (folder / "mail.html").read_text() == mail["html"]
+    assert (folder / "mail.txt").read_text() == mail["text"]
+
+    shown = desk.run("preview", "--vars", VARS).stdout
+    for words in (
+        f"campaign: {desk.campaign}",
+        "from: Acme <news@acme.test>",
+        "to: recipient@example.com",
+        "reply_to: help@acme.test",
+        "X-Season: Ann",
+        "subject: Hello Ann",
+        "Hi Ann",
+        "<p>Hi Ann",
+    ):
+        assert words in shown
+    assert "warning" not in shown
+    assert desk.client.keys("*") == before
+    assert desk.sandbox.stats().calls == 0
+
+
+def test_a_part_that_is_gone_leaves_no_file(desk: Desk, tmp_path: Path) -> None:
+    desk.define(text=None)
+    folder = tmp_path / "mail"
+    folder.mkdir()
+    (folder / "mail.txt").write_text("of another campaign")
+    answer = desk.json("preview", "--vars", VARS, "--output", folder)
+    assert concerns(answer) == ["missing_text"]
+    assert sorted(path.name for path in folder.iterdir()) == ["mail.html", "mail.json"]
+    shown = desk.run("preview", "--vars", VARS).stdout
+    assert "warning: there is no text part: add one" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("one.json", '{"email": "Bo@Example.com",\n "variables": {"first_name": "Bo"}}'),
+        ("two.jsonl", '{"email":"Bo@Example.com","variables":{"first_name":"Bo"}}\n{"x'),
+        ("three.CSV", "email,first_name\nBo@Example.com,Bo\nbad\n"),
+    ],
+)
+def test_a_recipient_of_a_file(desk: Desk, tmp_path: Path, name: str, content: str) -> None:
+    desk.define()
+    file = tmp_path / name
+    file.write_text(content)
+    answer = desk.json("preview", "--recipient", file)
+    assert answer["mail"]["to"] == ["bo@example.com"]
+    assert answer["mail"]["subject"] == "Hello Bo"
+
+
+def test_an_event_that_carries_its_message_needs_no_campaign(desk: Desk, tmp_path: Path) -> None:
+    file = tmp_path / "one.json"
+    message = {"from": "a@b.test", "subject": "own", "text": "x"}
+    file.write_bytes(orjson.dumps({"email": "bo@example.com", "message": message}))
+    assert desk.json("preview", "--recipient", file)["mail"]["subject"] == "own"
+
+
+def test_every_undefined_variable_is_said(desk: Desk, tmp_path: Path) -> None:
+    desk.define(html=f"{HTML}{{{{ shop.url }}}}", text="{{ city }}")
+    answer = desk.json("preview", "--output", tmp_path / "out", code=1)
+    assert (answer["rendered"], answer["mail"]) == (False, None)
+    assert answer["error"].startswith("render_error: undefined variable: first_name")
+    assert [warning["text"] for warning in answer["warnings"]] == [
+        "first_name is undefined",
+        "shop.url is undefined",
+        "city is undefined",
+    ]
+    assert not (tmp_path / "out").exists()
+    failure = desk.run("preview", code=1)
+    assert "warning: city is undefined: give it" in failure.stdout
+    assert "it cannot be rendered for recipient@example.com" in failure.stderr
+
+
+@pytest.mark.parametrize(
+    ("email", "html", "error"),
+    [("nobody", "x", "invalid_address"), ("a@example.com", "{{ 1 // 0 }}", "render_error")],
+)
+def test_what_a_worker_could_not_send(
+    desk: Desk, tmp_path: Path, email: str, html: str, error: str
+) -> None:
+    desk.define(html=html, subject="s", text=None)
+    file = tmp_path / "one.json"
+    file.write_bytes(orjson.dumps({"email": email}))
+    assert error in desk.json("preview", "--recipient", file, code=1)["error"]
+
+
+def test_a_mail_that_is_too_large(desk: Desk) -> None:
+    desk.define(html="x" * 3000, subject="s", text=None)
+    failure = desk.run("preview", code=1, env={"STREAMER_MAIL__MAX_BYTES": "2000"})
+    assert "too_large" in failure.stderr
+
+
+def test_previews_that_cannot_be_had(desk: Desk, tmp_path: Path) -> None:
+    assert "is not defined" in desk.run("preview", code=1).stderr
+    desk.define()
+    file = tmp_path / "one.txt"
+    assert "of what format" in desk.run("preview", "--recipient", file, code=2).stderr
+    missing = tmp_path / "one.json"
+    assert "No such file" in desk.run("preview", "--recipient", missing, code=1).stderr
+    missing.write_text("{")
+    assert "not JSON" in desk.run("preview", "--recipient", missing, code=1).stderr
+    missing.write_text("{}")
+    assert "no email" in desk.run("preview", "--recipient", missing, code=1).stderr
+    empty = tmp_path / "none.csv"
+    empty.write_text("email\n")
+    assert "no recipient" in desk.run("preview", "--recipient", empty, code=1).stderr
+    both = ("--recipient", missing, "--vars", "{}")
+    assert "not both" in desk.run("preview", *both, code=2).stderr
+    assert "not a JSON object" in desk.run("preview", "--vars", "[]", code=2).stderr
+    without = {"STREAMER_UNSUBSCRIBE__BASE_URL": ""}
+    assert "unsubscribe.base_url" in desk.run("preview", code=2, env=without).stderr
+
+
+def test_the_html_is_opened(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def open_(url: str) -> bool:
+        opened.append(url)
+        return len(opened) == 1
+
+    monkeypatch.setattr(webbrowser, "open", open_)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    desk.define()
+    desk.run("preview", "--vars", VARS, "--output", tmp_path, "--open")
+    assert opened == [(tmp_path / "mail.html").as_uri()]
+    failed = desk.run("preview", "--vars", VARS, "--open")
+    assert "no browser could be opened" in failed.stderr
+    page = Path(opened[1].removeprefix("file://"))
+    assert "Hi Ann" in page.read_text()

@@ -1,0 +1,236 @@
+"""`dlq`: dead letters listed, replayed and deleted."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import cast
+
+import orjson
+import pytest
+from confluent_kafka import Producer
+
+from streamer.cli.reading import topic_reader
+from streamer.kafka.writing import WriteError
+from streamer.model import marks
+from streamer.model.record import Headers
+from streamer.recovery.dead_letters import Wanted
+from streamer.recovery.replay import Replayer
+from tests.kit.operator import Answer, Operator
+from tests.kit.records import Records, words
+from tests.kit.settings import settings_of
+from tests.kit.world import World
+
+
+def test_dlq_list_and_show(world: World, operator: Operator, records: Records) -> None:
+    nasty = '{"organization_id": "\u001b]0;owned\u0007", "x": "\u202e\u009b2J"}'.encode()
+    values = [world.event(1, expires_at="soon"), nasty, b"\xff\x1b[2J", None]
+    world.produce(values, partition=0)
+    with world.worker():
+        world.await_endings(4)
+    records.write(world.topics.dead_letters, b"no headers")
+
+    assert "1 records of the topic are no dead letters" in operator.run("dlq", "list").stderr
+    letters = operator.lines("dlq", "list")
+    assert Counter(letter["reason"] for letter in letters) == {
+        "invalid_event": 1,
+        "undecodable": 3,
+    }
+
+    def places(*options: str) -> list[object]:
+        return [letter["place"] for letter in operator.lines("dlq", "list", *options)]
+
+    (place,) = places("--campaign", operator.campaign)
+    assert places("--reason", "invalid_event") == [place]
+    assert len(places("--since", "1h")) == len(places("--since", "2020-01-01T00:00:00Z")) == 4
+    assert places("--until", "1h") == []
+    assert places("--since", "2100-01-01T00:00:00Z") == []
+    assert len(places("--until", "2100-01-01T00:00:00Z")) == 4
+    operator.run("dlq", "list", "--since", "yesterday", code=2)
+
+    shown = operator.answer("dlq", "show", str(place))
+    assert orjson.loads(str(shown["value"])) == values[0]
+    assert "expires_at" in str(shown["detail"])
+    for letter in letters:
+        text = operator.run("dlq", "show", str(letter["place"])).stdout
+        assert all(char.isprintable() or char == "\n" for char in text)
+    assert "no dead letter at 0/99" in operator.run("dlq", "show", "0/99", code=1).stderr
+    operator.run("dlq", "show", "x", code=2)
+
+
+def test_a_replayed_dead_letter_is_mended_and_sent(
+    world: World, operator: Operator, records: Records, tmp_path: Path
+) -> None:
+    world.produce([world.event(number, campaign_id="a b") for number in range(3)])
+    world.produce([b"[broken"])
+    with world.worker():
+        world.await_endings(4)
+
+        planned = operator.answer("dlq", "replay", "--dry-run")
+        assert (planned["selected"], planned["replayed"], planned["still_dead"]) == (4, 4, 4)
+        assert len(cast(list[Answer], planned["planned"])) == 4
+        assert not records.replays()
+
+        fix = '{"campaign_id": "spring"}'
+        done = operator.answer("dlq", "replay", "--fix", fix, code=1)
+        assert (done["replayed"], done["unpatchable"], done["still_dead"]) == (3, 1, 0)
+        world.await_endings(7)
+        file = tmp_path / "fix.json"
+        file.write_text(fix)
+        again = operator.answer("dlq", "replay", "--reason", "invalid_event", "--fix", file)
+        assert (again["replayed"], again["already"]) == (0, 3)
+
+        # One that dies again is a new dead letter, which may be replayed in its turn.
+        assert operator.answer("dlq", "replay")["still_dead"] == 1
+        world.await_endings(8)
+        assert operator.answer("dlq", "replay")["replayed"] == 1
+        world.await_endings(9)
+    assert world.words() == {
+        ("sent", None): 3,
+        ("dead", "invalid_event"): 3,
+        ("dead", "undecodable"): 3,
+    }
+    assert set(records.replays().values()) == {1}
+    operator.run("dlq", "replay", "--fix", "[]", code=2)
+    operator.run("dlq", "replay", "--fix", "{", code=2)
+
+
+def test_a_replayed_record_keeps_its_key_and_its_own_headers(
+    world: World, operator: Operator, records: Records
+) -> None:
+    own: Headers = [("trace", b"x"), (marks.ATTEMPT, b"2"), (marks.RETRY_OF, b"t/0/1")]
+    records.write(world.topics.recipients, b"{}")
+    records.bury(b"value", 0, own)
+    operator.run("dlq", "replay")
+    (message,) = records.copies(marks.REPLAY_OF)
+    assert (message.key(), message.value(), message.partition()) == (b"key", b"value", 0)
+    assert words(message) == {
+        "trace": "x",
+        marks.ATTEMPT: "2",
+        marks.REPLAY_OF: f"{world.topics.recipients}/0/0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "nth", "written"),
+    [
+        ("after_fence", 1, 0),
+        ("after_look_back", 1, 0),
+        ("inside_transaction", 2, 500),
+        ("after_transaction", 2, 1000),
+    ],
+)
+def test_a_replay_is_killed_and_repeated(
+    world: World, operator: Operator, records: Records, checkpoint: str, nth: int, written: int
+) -> None:
+    count = 1200
+    world.produce(world.event(number, campaign_id="a b") for number in range(count))
+    with world.worker():
+        world.await_endings(count)
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.kit.replayer", checkpoint, str(nth)],
+        env={**os.environ, **operator.environment},
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == -signal.SIGKILL
+    done = operator.answer("dlq", "replay")
+    assert (done["already"], done["replayed"]) == (written, count - written)
+    assert len(records.replays()) == count
+    assert set(records.replays().values()) == {1}
+
+
+def test_a_second_replay_fences_the_first(
+    world: World, operator: Operator, records: Records
+) -> None:
+    for offset in range(3):
+        records.write(world.topics.recipients, b"{}")
+        records.bury(b"value", offset)
+
+    def second(checkpoint: str) -> None:
+        if checkpoint == "inside_transaction":
+            assert operator.answer("dlq", "replay")["replayed"] == 3
+
+    with topic_reader(settings_of(world)) as reader:
+        first = Replayer(settings_of(world), reader, Wanted())
+        with pytest.raises(WriteError, match="another command of this kind"):
+            first.run(second)
+    assert list(records.replays().values()) == [1, 1, 1]
+
+
+def test_a_replay_that_stands_behind_an_open_transaction_is_known(
+    world: World, operator: Operator, records: Records
+) -> None:
+    topic = world.topics.recipients
+    records.write(topic, b"{}")
+    records.bury(b"value", 0)
+    other = Producer(
+        {
+            "bootstrap.servers": world.bootstrap_servers,
+            "transactional.id": f"{world.name}.other",
+            "log_level": 0,
+        }
+    )
+    other.init_transactions(30)
+
+    def open_another(checkpoint: str) -> None:
+        if checkpoint == "before_transaction":
+            other.begin_transaction()
+            other.produce(topic, b"{}", partition=0)
+            other.flush(30)
+
+    with topic_reader(settings_of(world)) as reader:
+        Replayer(settings_of(world), reader, Wanted()).run(open_another)
+    assert not records.replays()  # nobody can see it yet
+    ending = threading.Timer(1, other.abort_transaction, [30])
+    ending.start()
+    assert operator.answer("dlq", "replay")["already"] == 1
+    ending.join()
+    assert list(records.replays().values()) == [1]
+
+
+def test_of_dead_letters_older_than_the_input_nobody_can_tell(
+    world: World, operator: Operator, records: Records
+) -> None:
+    topics = world.topics
+    for offset in range(2):
+        records.write(topics.recipients, b"{}")
+        records.bury(b"value", offset)
+    records.delete(topics.recipients)
+    records.write(topics.recipients, b"{}")
+    records.bury(b"value", 2)
+    done = operator.answer("dlq", "replay", code=1)
+    # Behind the second source nothing was deleted yet.
+    assert (done["replayed"], done["unknown"]) == (2, 1)
+    assert operator.answer("dlq", "replay", "--may-mail-twice")["replayed"] == 1
+    assert set(records.replays().values()) == {1}
+
+
+def test_a_dead_letter_that_is_too_large_does_not_hold_up_the_others(
+    world: World, operator: Operator, records: Records
+) -> None:
+    for offset in range(3):
+        records.write(world.topics.recipients, b"{}")
+        records.bury(os.urandom(1_100_000) if offset == 1 else b"value", offset)
+    done = operator.answer("dlq", "replay", code=1)
+    assert (done["replayed"], done["too_large"]) == (2, 1)
+    assert len(records.replays()) == 2
+    assert operator.answer("dlq", "replay", code=1)["already"] == 2
+
+
+def test_dlq_purge(operator: Operator, records: Records) -> None:
+    for offset in range(3):
+        records.bury(b"value", offset)
+    assert "without --yes" in operator.run("dlq", "purge", code=2).stderr
+    refused = operator.run("dlq", "purge", "--yes", "--reason", "undecodable", code=2)
+    assert "the beginning of a topic only" in refused.stderr
+    assert operator.answer("dlq", "purge", "--yes", "--until", "1h")["offsets_deleted"] == 0
+    assert len(operator.lines("dlq", "list")) == 3
+    assert operator.answer("dlq", "purge", "--yes", "--until", "0s")["offsets_deleted"] == 3
+    assert operator.lines("dlq", "list") == []
+    records.bury(b"value", 3)
+    assert operator.answer("dlq", "purge", "--yes")["offsets_deleted"] == 1
+    assert operator.lines("dlq", "list") == []

@@ -1,0 +1,56 @@
+"""`outcomes`: what became of a campaign's recipients, in each format."""
+
+import csv
+import io
+
+import orjson
+
+from tests.kit.operator import Answer, Operator
+from tests.kit.records import Records
+from tests.kit.world import World
+
+
+def _recipient(outcome: Answer) -> str:
+    return str(outcome["recipient_id"])
+
+
+def test_outcomes_are_filtered_and_printed_in_each_format(
+    world: World, operator: Operator, records: Records
+) -> None:
+    world.suppress("user1@example.com")
+    world.produce(
+        [
+            *(world.event(number) for number in range(4)),
+            world.event(4, email='no "address", at all'),
+            world.event(5, campaign_id="other"),
+        ]
+    )
+    with world.worker():
+        world.await_endings(6)
+    expected = [o for o in world.outcomes() if o["campaign_id"] == "spring"]
+    records.write(world.topics.outcomes, b"{}")
+    records.write(world.topics.outcomes, None)
+
+    result = operator.run("outcomes", operator.campaign, "--json")
+    assert "2 records" in result.stderr
+    told = [orjson.loads(line) for line in result.stdout.splitlines()]
+    assert sorted(told, key=_recipient) == sorted(expected, key=_recipient)
+    assert len(told) == 5
+
+    def ids(*options: str) -> set[object]:
+        return {o["recipient_id"] for o in operator.lines("outcomes", operator.campaign, *options)}
+
+    assert ids("--status", "sent") == {"r-0", "r-2", "r-3"}
+    assert ids("--reason", "suppressed", "--reason", "invalid_address") == {"r-1", "r-4"}
+    assert ids("--email", " USER2@Example.com") == {"r-2"}
+    assert ids("--email", 'no "address", at all') == {"r-4"}
+    assert ids("--recipient", "r-3", "--status", "failed") == set()
+
+    text = operator.run("outcomes", operator.campaign, "--format", "csv").stdout
+    rows = {row["recipient_id"]: row for row in csv.DictReader(io.StringIO(text))}
+    assert len(rows) == 5
+    assert rows["r-4"]["email"] == 'no "address", at all'
+    assert rows["r-1"]["reason"] == "suppressed"
+    assert rows["r-0"]["source_topic"] == world.topics.recipients
+    assert rows["r-0"]["email_id"]
+    assert "user2@example.com" in operator.run("outcomes", operator.campaign).stdout

@@ -1,0 +1,45 @@
+"""`progress`: how far a campaign is."""
+
+from pathlib import Path
+
+from tests.kit.office import Office
+from tests.kit.operator import Operator
+from tests.kit.world import World, wait_until
+
+
+def test_a_completed_campaign_has_one_summary(
+    office: Office, operator: Operator, tmp_path: Path
+) -> None:
+    world = office.world
+    operator.define()
+    file = tmp_path / "r.csv"
+    file.write_text("email\n" + "".join(f"user{n}@example.com\n" for n in range(300)))
+    with world.worker(STREAMER_PROGRESS__EMBEDDED="false"), office.projecting():
+        office.progress("--wait", "--timeout", "0", code=1)
+        operator.run("produce", operator.campaign, file)
+        operator.run("produce", operator.campaign, file, "--done")
+        done = office.progress("--wait", "--timeout", "60")
+        assert (done["state"], done["expected"], done["received"]) == ("completed", 300, 600)
+        assert (done["sent"], done["reasons"]) == (300, {"duplicate": 300})
+        assert done["finished_at"] is not None
+        wait_until(office.summaries, 30, "the summary is there")
+
+        late = world.event(1, email="late@example.com", message=None)
+        world.produce([{k: v for k, v in late.items() if v is not None}])
+        wait_until(lambda: len(office.summaries()) > 1, 30, "a late record corrects the summary")
+        wait_until(lambda: not office.store.due(), 30, "everything is judged")
+    # Counting again comes to the same, which is published already.
+    office.store.open(anew=True)
+    with office.projecting():
+        wait_until(lambda: (r := office.report()) and r.counts.outcomes == 601, 30, "counted")
+        wait_until(lambda: not office.store.due(), 30, "everything is judged")
+    first, second = office.summaries()
+    assert (first["expected"], first["total"]) == (300, 600)
+    assert (first["sent"], first["skipped"]) == (300, 300)
+    assert (second["total"], second["sent"]) == (601, 301)
+    assert operator.run("progress", operator.campaign).stdout.count("601") == 1
+
+
+def test_what_cannot_be_shown(operator: Operator, world: World) -> None:
+    operator.run("progress", operator.campaign, "--timeout", "3", code=2)
+    assert "is not defined" in operator.run("progress", operator.campaign, code=1).stderr

@@ -1,0 +1,75 @@
+"""`trace`: the story of one recipient."""
+
+import signal
+from typing import cast
+
+import orjson
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from streamer.model.record import Coordinates
+from streamer.model.wire import PARKED_FOR, source_headers
+from tests.kit.operator import Answer, Operator
+from tests.kit.records import Records
+from tests.kit.world import World
+
+
+def test_trace_tells_the_whole_story(world: World, operator: Operator) -> None:
+    world.produce([world.event(1), world.event(2)], partition=1)
+    with world.worker():
+        world.await_endings(2)
+    (sent,) = (o for o in world.outcomes() if o["recipient_id"] == "r-1")
+
+    by_id = operator.answer("trace", operator.campaign, "--recipient", "r-1")
+    assert by_id == operator.answer("trace", operator.campaign, "--email", "User1@example.com")
+    events = cast(list[Answer], by_id["events"])
+    assert [event["kind"] for event in events] == ["input", "outcome"]
+    assert events[1]["email_id"] == sent["email_id"]
+    assert events[1]["source"] == events[0]["stands_at"] == sent["source"]
+    (standing,) = cast(list[Answer], by_id["ledger"])
+    assert (standing["address"], standing["suppressed"]) == ("user1@example.com", False)
+    claim = cast(Answer, standing["claim"])
+    assert claim["batch_id"] == sent["batch_id"]
+    batch = cast(Answer, claim["batch"])
+    assert batch["account"] == "default"
+    assert cast(Answer, batch["result"])["email_id"] == sent["email_id"]
+
+    text = operator.run("trace", operator.campaign, "--recipient", "r-1").stdout
+    assert f"email id: {sent['email_id']}" in text
+    assert "user2" not in text
+    unknown = operator.run("trace", operator.campaign, "--recipient", "r-9", code=1)
+    assert "nothing is known of r-9" in unknown.stderr
+    operator.run("trace", operator.campaign, code=2)
+
+
+def test_trace_shows_a_batch_that_is_open(world: World, operator: Operator) -> None:
+    world.produce([world.event(1)])
+    assert world.start_worker(crash_at="after_pin").wait() == -signal.SIGKILL
+    text = operator.run("trace", operator.campaign, "--recipient", "r-1").stdout
+    assert "as item 0 of batch" in text
+    assert "still open: no result yet" in text
+
+
+def test_trace_tells_a_parked_copy_that_waits_from_one_that_came_back(
+    world: World, operator: Operator, records: Records
+) -> None:
+    topics = world.topics
+    value = orjson.dumps(world.event(1))
+    records.write(topics.recipients, value)
+    source = source_headers(Coordinates(topics.recipients, 0, 0))
+    waits = (PARKED_FOR, f"campaign {operator.campaign}".encode())
+    records.write(topics.parked, value, [*source, waits])
+    records.write(topics.parked, value, [*source, waits])
+    admin = AdminClient({"bootstrap.servers": world.bootstrap_servers})
+    relayed = [TopicPartition(topics.parked, 0, 1)]
+    (future,) = admin.alter_consumer_group_offsets(
+        [ConsumerGroupTopicPartitions(f"{world.name}.relay", relayed)]
+    ).values()
+    future.result()
+    records.write(topics.recipients, value, source)
+
+    story = operator.answer("trace", operator.campaign, "--email", "user1@example.com")
+    events = cast(list[Answer], story["events"])
+    assert [e["kind"] for e in events] == ["input", "parked", "parked", "returned"]
+    assert [e["is_waiting"] for e in events if e["kind"] == "parked"] == [False, True]
+    assert {orjson.dumps(e["source"]) for e in events} == {orjson.dumps(events[0]["stands_at"])}

@@ -1,0 +1,18 @@
+"""`watch`: campaigns as they go, here without a terminal."""
+
+from tests.kit.office import Office
+from tests.kit.operator import Operator
+from tests.kit.world import wait_until
+
+
+def test_a_campaign_is_watched_until_it_is_complete(office: Office, operator: Operator) -> None:
+    assert "is not defined" in operator.run("watch", operator.campaign, code=1).stderr
+    world = office.world
+    with world.worker(), office.projecting():
+        world.produce([world.event(n) for n in range(50)])
+        wait_until(lambda: office.ended() == 50, 60, "all are counted")
+        operator.run("campaign", "close", operator.campaign)
+        office.progress("--wait", "--timeout", "30")
+        (line,) = operator.run("watch", operator.campaign).stdout.splitlines()
+        assert line.startswith(f"{operator.campaign}: 50 of 50, sent 50")
+        assert line.endswith("complete")

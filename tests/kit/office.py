@@ -1,0 +1,102 @@
+"""Where the progress of a world's campaigns is counted, and asked for."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+
+from streamer.ledger.connection import Client, connect
+from streamer.progress.fold import CampaignKey
+from streamer.progress.projector import Projector
+from streamer.progress.report import Report, Reporter
+from streamer.progress.store import Store
+from tests.kit.operator import Answer, Operator
+from tests.kit.settings import settings_of
+from tests.kit.world import World
+
+
+class Office:
+    """Counts the progress of a world's campaigns, and reads the counts."""
+
+    def __init__(self, world: World, operator: Operator, folder: Path) -> None:
+        self.world = world
+        self.settings = settings_of(world)
+        self.client: Client = connect(self.settings.redis)
+        self.store = Store(self.client, world.name)
+        self._operator = operator
+        self._folder = folder
+        self._projectors: list[subprocess.Popen[bytes]] = []
+
+    def progress(self, *arguments: str, code: int = 0) -> Answer:
+        """`progress --json` of the campaign."""
+        return self._operator.answer("progress", self._operator.campaign, *arguments, code=code)
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start `streamer project`."""
+        with self._log(len(self._projectors)).open("wb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "streamer", "project", *arguments],
+                env={**os.environ, **self._operator.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+            )
+        self._projectors.append(process)
+        return process
+
+    def log(self, number: int) -> str:
+        """What the projector said that was started as the number, from 0."""
+        return self._log(number).read_text()
+
+    @contextmanager
+    def projecting(self) -> Iterator[None]:
+        """A projector in a thread, as in a worker."""
+        stop = threading.Event()
+        thread = threading.Thread(target=Projector(self.settings).run, args=(stop,))
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(30)
+            assert not thread.is_alive()
+
+    def report(self, campaign: str = "spring") -> Report | None:
+        """What is counted of the campaign."""
+        key = CampaignKey(self.world.organization, campaign)
+        return Reporter(self.client, self.store).report(key)
+
+    def ended(self) -> int:
+        """How many recipients of the campaign have ended."""
+        report = self.report()
+        return report.ended if report else 0
+
+    def parked(self) -> tuple[int, int, int]:
+        """How many were received, are parked, and are in flight."""
+        report = self.report()
+        if report is None:
+            return (0, 0, 0)
+        return report.counts.received, report.counts.parked, report.counts.in_flight
+
+    def summaries(self) -> list[Answer]:
+        """All records of the topic of results."""
+        return [
+            orjson.loads(message.value() or b"")
+            for message in self.world._read(self.world.topics.results)
+        ]
+
+    def close(self) -> None:
+        """End every projector that still runs."""
+        for process in self._projectors:
+            if process.poll() is None:
+                process.kill()
+                process.wait(10)
+        self.client.close()
+
+    def _log(self, number: int) -> Path:
+        return self._folder / f"project-{number}.log"

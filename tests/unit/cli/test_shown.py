@@ -1,0 +1,23 @@
+"""What others wrote does not steer the terminal."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.cli.shown import printable, printable_lines
+
+
+@given(st.text())
+def test_only_what_is_plainly_visible_is_left(text: str) -> None:
+    assert printable(text).isprintable()
+    assert printable(printable(text)) == printable(text)
+    assert all(line.isprintable() for line in printable_lines(text).split("\n"))
+    assert printable_lines(text).count("\n") == text.count("\n")
+
+
+@given(st.text(st.characters(categories=("L", "N", "P", "S", "Zs"), max_codepoint=0x7E)))
+def test_plain_text_stays_as_it_is(text: str) -> None:
+    assert printable(text) == text
+
+
+def test_escapes_are_shown() -> None:
+    assert printable("a\x1b[2J\n\u202eb") == "a\\x1b[2J\\n\\u202eb"

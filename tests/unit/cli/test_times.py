@@ -1,0 +1,53 @@
+"""Points in time on the command line."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.cli.times import parse_time, since
+from streamer.model.instants import as_text, from_milliseconds, milliseconds
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "ago"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("30m", timedelta(minutes=30)),
+        ("2h", timedelta(hours=2)),
+        ("1H30M", timedelta(minutes=90)),
+        ("3d", timedelta(days=3)),
+        ("2w", timedelta(days=14)),
+    ],
+)
+def test_durations_count_back(text: str, ago: timedelta) -> None:
+    assert since(text, NOW) == NOW - ago
+
+
+def test_an_instant_is_taken_as_it_is() -> None:
+    assert since("2026-11-24T13:00:00+01:00", NOW) == NOW
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "h", "2", "2x", "-2h", "yesterday", "2026-11-24", "2026-11-24T12:00:00", "1764000000"],
+)
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="no time"):
+        parse_time(text)
+
+
+def test_before_all_time() -> None:
+    with pytest.raises(typer.BadParameter):
+        parse_time("900000d")
+
+
+@given(st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
+def test_kafka_s_time_and_back(instant: datetime) -> None:
+    back = from_milliseconds(milliseconds(instant))
+    assert abs(back - instant) <= timedelta(milliseconds=1)
+    assert since(as_text(back), NOW) == back

@@ -1,0 +1,26 @@
+"""What `doctor` says of Kafka."""
+
+import pytest
+
+from streamer.doctor.finding import Level
+from streamer.doctor.kafka import judge_retention
+
+
+@pytest.mark.parametrize(
+    ("minutes", "level", "words"),
+    [
+        (10_080, Level.OK, "7 days"),
+        (43_200, Level.OK, "30 days"),
+        (10_079, Level.WARNING, "6 days"),
+        (1_440, Level.WARNING, "24 hours"),
+        (60, Level.WARNING, "1 hour"),
+        (5, Level.WARNING, "5 minutes"),
+    ],
+)
+def test_offsets_that_are_soon_forgotten_are_warned_of(
+    minutes: int, level: Level, words: str
+) -> None:
+    found = judge_retention(minutes)
+    assert found.level is level
+    assert f"for {words}" in found.text
+    assert (found.mend is None) == (level is Level.OK)

@@ -1,0 +1,74 @@
+"""What `doctor` says of an answer to a key: by the same table as sending."""
+
+import pytest
+
+from streamer.doctor.finding import Level
+from streamer.doctor.resend import judge_answer
+from streamer.provider.client import Answer
+from streamer.settings import DEFAULT_API_URL
+
+
+def _error(status: int, name: str, words: str = "Its words.") -> Answer:
+    return Answer(status, name, words, {}, {})
+
+
+def _foreign(status: int) -> Answer:
+    words = "not Resend's answer, but text/html: <html>"
+    return Answer(status, "", words, {}, {}, is_resends=False)
+
+
+def _domains(*statuses: str) -> Answer:
+    listed = [{"name": f"{status}.test", "status": status} for status in statuses]
+    return Answer(200, "", "", {"object": "list", "data": listed}, {})
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "text", "mend"),
+    [
+        (_error(401, "restricted_api_key", "This API key is restricted to only send emails"),
+         Level.OK, "may send", None),
+        (_error(403, "restricted_api_key", "API key is not active"),
+         Level.FAILED, "not active", "put a key"),
+        (_error(400, "validation_error", "API key is invalid"),
+         Level.FAILED, "API key is invalid", "put a key"),
+        (_error(422, "validation_error", "You must provide a valid API key."),
+         Level.FAILED, "valid API key", "put a key"),
+        (_error(401, "missing_api_key"), Level.FAILED, "missing_api_key", "put a key"),
+        (_error(403, "suspended_api_key"), Level.FAILED, "suspended_api_key", "suspended"),
+        (_error(401, "something_new"), Level.FAILED, "something_new", "read its words"),
+        (_error(403, "email_above_quota"), Level.FAILED, "email_above_quota", "usage"),
+        (_error(429, "monthly_quota_exceeded"), Level.FAILED, "monthly", "larger plan"),
+        (_error(429, "daily_quota_exceeded"), Level.WARNING, "daily", "ends by itself"),
+        (_error(429, "rate_limit_exceeded"), Level.WARNING, "429", "requests_per_second"),
+        (_error(404, "not_found", "The requested endpoint does not exist"),
+         Level.FAILED, "404", "RESEND_API_URL"),
+        (_error(403, "", "This API key is not authorized to send emails from acme.test"),
+         Level.FAILED, "acme.test", "let the key send"),
+        (_error(418, "teapot"), Level.FAILED, "teapot", "RESEND_API_URL"),
+        (_error(500, "application_error"), Level.WARNING, "500", "later"),
+        (_foreign(200), Level.FAILED, "not Resend's", "on the way"),
+        (_foreign(403), Level.FAILED, "403", "on the way"),
+        (_foreign(404), Level.FAILED, "404", "RESEND_API_URL"),
+        (_foreign(407), Level.FAILED, "407", "HTTPS_PROXY"),
+        (_foreign(502), Level.WARNING, "502", "later"),
+        (Answer(None, "untrusted_certificate", "the certificate of x: self-signed", {}, {}),
+         Level.FAILED, "self-signed", "REQUESTS_CA_BUNDLE"),
+        (Answer(None, "HttpClientError", "Tunnel connection failed: 407", {}, {}),
+         Level.FAILED, "407", "HTTPS_PROXY"),
+        (Answer(200, "", "", {"hello": "world"}, {}), Level.FAILED, "no list", "RESEND_API_URL"),
+        (_domains(), Level.WARNING, "no verified domain", "verify one"),
+        (_domains("pending", "failed"), Level.WARNING, "no verified domain", "verify one"),
+        (_domains("verified", "pending"), Level.OK, "domains: verified.test", None),
+        (_domains("partially_verified"), Level.OK, "domains: partially_verified.test", None),
+    ],
+)  # fmt: skip
+def test_an_answer_to_a_key(answer: Answer, level: Level, text: str, mend: str | None) -> None:
+    found = judge_answer("account default", answer, DEFAULT_API_URL)
+    assert found.level is level
+    assert text in found.text
+    assert (mend is None) == (found.mend is None)
+    if mend is not None:
+        assert mend in str(found.mend)
+    if level is not Level.OK:
+        elsewhere = judge_answer("account default", answer, "http://sandbox.test")
+        assert elsewhere.level is (Level.OK if "verify" in str(mend) else level)

@@ -1,0 +1,85 @@
+"""Whom a retry chooses."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.model.outcome import same_address
+from streamer.model.published import PublishedOutcome
+from streamer.model.reasons import Reason, Status
+from streamer.recovery.candidates import Candidate, Choice
+
+START = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> list[PublishedOutcome]:
+    """Outcomes of a few addresses, in any order, no two at a time of one source."""
+    ends = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["a@example.com", " A@Example.com", "b@example.com", "nobody"]),
+                st.sampled_from([None, *Reason]),
+                st.integers(0, 5),
+            ),
+            max_size=12,
+        )
+    )
+    return [
+        PublishedOutcome.model_validate(
+            {
+                "organization_id": "acme",
+                "campaign_id": "spring",
+                "recipient_id": "r",
+                "email": email,
+                "status": Status.SENT if reason is None else reason.status,
+                "reason": reason,
+                "detail": None,
+                "email_id": "an id" if reason is None else None,
+                "batch_id": None,
+                "attempts": 0,
+                "occurred_at": START + timedelta(seconds=seconds),
+                "source": {"topic": "t", "partition": 0, "offset": offset},
+            }
+        )
+        for offset, (email, reason, seconds) in enumerate(ends)
+    ]
+
+
+def choose(
+    outcomes: list[PublishedOutcome], status: Status, reasons: frozenset[Reason]
+) -> list[Candidate]:
+    choice = Choice(status, reasons)
+    for outcome in outcomes:
+        choice.nominate(outcome)
+    for outcome in outcomes:
+        choice.weigh(outcome)
+    return choice.chosen()
+
+
+@given(stories(), st.sampled_from(Status), st.frozensets(st.sampled_from(Reason), max_size=3))
+def test_each_chosen_one_is_the_last_word_on_an_address_that_was_never_sent(
+    outcomes: list[PublishedOutcome], status: Status, reasons: frozenset[Reason]
+) -> None:
+    chosen = choose(outcomes, status, reasons)
+    expected = []
+    for address in {same_address(outcome.email) for outcome in outcomes}:
+        its = [outcome for outcome in outcomes if same_address(outcome.email) == address]
+        telling = [outcome for outcome in its if outcome.reason is not Reason.DUPLICATE]
+        if not telling or any(outcome.status is Status.SENT for outcome in its):
+            continue
+        last = max(telling, key=lambda outcome: (outcome.occurred_at, outcome.coordinates))
+        if last.status is status and (not reasons or last.reason in reasons):
+            expected.append(last.coordinates)
+    assert sorted(outcome.coordinates for outcome in chosen) == sorted(expected)
+
+
+@given(stories(), st.data())
+def test_the_order_in_which_they_are_read_does_not_matter(
+    outcomes: list[PublishedOutcome], data: st.DataObject
+) -> None:
+    shuffled = data.draw(st.permutations(outcomes))
+    one = choose(outcomes, Status.FAILED, frozenset())
+    other = choose(shuffled, Status.FAILED, frozenset())
+    assert {o.coordinates for o in one} == {o.coordinates for o in other}
