@@ -1,6 +1,6 @@
 """What a sandbox is started with."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -8,6 +8,8 @@ from streamer.sandbox.faults import Faults
 
 DEFAULT_KEY = "re_sandbox"
 DEFAULT_LIMIT = 10
+Limit = Annotated[int, Field(ge=1)] | None
+"""Requests a second. None: unthrottled, and no `ratelimit-*` header is sent."""
 
 
 class AccountSpec(BaseModel):
@@ -17,8 +19,7 @@ class AccountSpec(BaseModel):
 
     name: str = Field(min_length=1)
     keys: tuple[str, ...] = Field(min_length=1)
-    limit: int | None = Field(default=DEFAULT_LIMIT, ge=1)
-    """Requests a second. None: unthrottled, and no `ratelimit-*` header is sent."""
+    limit: Limit = DEFAULT_LIMIT
     daily_quota: int | None = Field(default=None, ge=0)
     """Recipients a day, as on the free plan. None: no such quota and no such header."""
     monthly_quota: int | None = Field(default=None, ge=0)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
+import orjson
 import urllib3
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
 from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config, Rules
-from streamer.sandbox.control import AdvanceOrder, FaultOrder, LimitOrder, PlayOrder
 from streamer.sandbox.faults import Faults, Play
 from streamer.sandbox.tally import Acceptance, Call, Repeat, Stats
 
@@ -137,17 +137,14 @@ class SandboxProcess:
 
     def order(self, faults: Faults, account: str | None = None) -> None:
         """Change the faults given in `faults`, for one account or for all; the others stay."""
-        self._post(
-            "faults",
-            FaultOrder(faults=faults, account=account),
-        )
+        self._post("faults", faults=_given(faults), account=account)
 
     def play(self, *plays: Play, account: str | None = None) -> None:
         """Give these answers, to the letter, to the next calls of one account or of all.
 
         The first that is meant for a call is its answer; where none is, the sandbox gives its own.
         """
-        self._post("play", PlayOrder(plays=list(plays), account=account))
+        self._post("play", plays=[_given(play) for play in plays], account=account)
 
     def calm(self) -> None:
         """Back to the faults it was started with (none, or a latency); nothing is played."""
@@ -155,11 +152,11 @@ class SandboxProcess:
 
     def set_limit(self, limit: int | None, account: str | None = None) -> None:
         """Change the requests a second; None: unthrottled."""
-        self._post("limit", LimitOrder(limit=limit, account=account))
+        self._post("limit", limit=limit, account=account)
 
     def advance(self, seconds: float) -> None:
         """Put the server's wall clock forward: idempotency keys age, quotas renew."""
-        self._post("advance", AdvanceOrder(seconds=seconds))
+        self._post("advance", seconds=seconds)
 
     def expire_keys(self) -> None:
         """Forget every idempotency key whose call is over."""
@@ -194,12 +191,16 @@ class SandboxProcess:
         lines = self._call("GET", f"/_sandbox/{what}").splitlines()
         return [adapter.validate_json(line) for line in lines]
 
-    def _post(self, what: str, order: BaseModel | None = None) -> None:
-        body = b"" if order is None else order.model_dump_json(exclude_unset=True).encode()
-        self._call("POST", f"/_sandbox/{what}", body)
+    def _post(self, what: str, **arguments: object) -> None:
+        self._call("POST", f"/_sandbox/{what}", orjson.dumps(arguments))
 
     def _call(self, method: str, path: str, body: bytes = b"") -> bytes:
         answer = self._http.request(method, self.url + path, body=body)
         if answer.status != 200:
             raise SandboxError(f"{method} {path}: {answer.status} {answer.data.decode()}")
         return answer.data
+
+
+def _given(order: Faults | Play) -> dict[str, object]:
+    """The fields that were given."""
+    return order.model_dump(mode="json", exclude_unset=True)
