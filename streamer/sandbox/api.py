@@ -13,7 +13,7 @@ from streamer.sandbox.config import Config
 from streamer.sandbox.errors import Problem
 from streamer.sandbox.faults import Dice, FaultBook, Faults, Play, Script, names
 from streamer.sandbox.http import JSON, Answer, Request
-from streamer.sandbox.idempotency import Finding, Memory, Stored
+from streamer.sandbox.idempotency import Finding, Memory
 from streamer.sandbox.tally import Call, Tally
 
 _BATCH = "/emails/batch"
@@ -28,7 +28,7 @@ class _Outcome:
     """An answer to give, and the one to remember for the idempotency key, if any."""
 
     answer: Answer
-    remember: Stored | None = None
+    remember: Answer | None = None
     name: str = ""
     mails: int = 0
 
@@ -118,7 +118,8 @@ class Api:
             return replace(outcome, answer=_played(play), name=play.name)
         # Read again: an order may have come while the call was running.
         faults = self.faults.of(account.name)
-        return _with_headers(outcome, self._headers(faults, reading, account))
+        headers = self._headers(faults, reading, account)
+        return replace(outcome, answer=replace(outcome.answer, headers=headers))
 
     async def _routed(self, request: Request, key: str, account: Account) -> _Outcome:
         if request.path == _BATCH:
@@ -154,17 +155,14 @@ class Api:
             return _refused(errors.OTHER_PAYLOAD)
         if found is Finding.RUNNING:
             return _refused(errors.STILL_RUNNING)
-        if isinstance(found, Stored):
+        if isinstance(found, Answer):
             return await self._replay(found, self.faults.of(account.name))
-        settled = False
+        remember = None
         try:
             outcome = await self._process(request, account, idempotency_key)
-            if outcome.remember is not None:
-                self.memory.settle(scope, outcome.remember)
-                settled = True
+            remember = outcome.remember
         finally:
-            if not settled:
-                self.memory.forget(scope)
+            self.memory.settle(scope, remember)
         return outcome
 
     def _fingerprint(self, request: Request) -> bytes:
@@ -173,11 +171,11 @@ class Api:
             digest.update(request.headers.get("x-batch-validation", "strict").encode())
         return digest.digest()
 
-    async def _replay(self, stored: Stored, faults: Faults) -> _Outcome:
+    async def _replay(self, stored: Answer, faults: Faults) -> _Outcome:
         """The first answer again. What befalls answers on their way befalls it too."""
         await self._latency(faults, 1.0)
         if stored.status >= 400:
-            return _Outcome(Answer(stored.status, stored.body), name="replay")
+            return _Outcome(stored, name="replay")
         return self._deliver(stored, 0, faults, "replay")
 
     async def _process(self, request: Request, account: Account, key: str) -> _Outcome:
@@ -203,7 +201,7 @@ class Api:
         if permissive:
             answer["errors"] = [{"index": e.index, "message": e.message} for e in read.errors]
         # Copied, because orjson leaves up to as much again behind its bytes, and this is kept.
-        stored = Stored(200, bytes(memoryview(orjson.dumps(answer))))
+        stored = Answer(200, bytes(memoryview(orjson.dumps(answer))))
         if faults.hang_s and self._dice.falls(faults.hang_percent):
             await self._hang(account.name, faults.hang_s)
         await self._latency(faults, 0.5)
@@ -241,16 +239,11 @@ class Api:
 
     def _erring(self, outcome: _Outcome) -> _Outcome:
         """Remember an error, where the rules say so. A 429 never is: it asks to come again."""
-        answer = outcome.answer
-        if (
-            not self._rules.remember_errors
-            or answer.status == 429
-            or not isinstance(answer.body, bytes)
-        ):
+        if not self._rules.remember_errors or outcome.answer.status == 429:
             return outcome
-        return replace(outcome, remember=Stored(answer.status, answer.body))
+        return replace(outcome, remember=outcome.answer)
 
-    def _deliver(self, stored: Stored, mails: int, faults: Faults, name: str) -> _Outcome:
+    def _deliver(self, stored: Answer, mails: int, faults: Faults, name: str) -> _Outcome:
         """The answer to accepted mails, as the caller gets to see it."""
         if self._dice.falls(faults.error_after_percent):
             failed = replace(_failed(faults), remember=stored, mails=mails)
@@ -258,16 +251,15 @@ class Api:
             return replace(self._erring(failed), mails=mails)
         if self._dice.falls(faults.cut_after_percent):
             return _Outcome(_CUT, stored, "cut", mails)
-        answer = Answer(stored.status, stored.body)
         if self._dice.falls(faults.half_body_percent):
-            return _Outcome(replace(answer, cut_at=0.5), stored, "half_body", mails)
+            return _Outcome(replace(stored, cut_at=0.5), stored, "half_body", mails)
         if self._dice.falls(faults.broken_body_percent):
-            return _Outcome(replace(answer, body=b'{"data":[{"id":"'), stored, name, mails)
+            return _Outcome(replace(stored, body=b'{"data":[{"id":"'), stored, name, mails)
         if self._dice.falls(faults.wrong_ids_percent):
             told = orjson.loads(stored.body)
             told["data"] = told["data"][:-1]
-            return _Outcome(replace(answer, body=orjson.dumps(told)), stored, name, mails)
-        return _Outcome(answer, stored, name, mails)
+            return _Outcome(replace(stored, body=orjson.dumps(told)), stored, name, mails)
+        return _Outcome(stored, stored, name, mails)
 
     async def _latency(self, faults: Faults, share: float) -> None:
         seconds = (faults.latency_ms + self._dice.up_to(faults.jitter_ms)) / 1000 * share
@@ -367,7 +359,3 @@ def _failed(faults: Faults) -> _Outcome:
         case gateway:
             page = f"<html><body><h1>{gateway}</h1></body></html>".encode()
             return _Outcome(Answer(gateway, page, "text/html; charset=UTF-8"), name="gateway")
-
-
-def _with_headers(outcome: _Outcome, headers: dict[str, str]) -> _Outcome:
-    return replace(outcome, answer=replace(outcome.answer, headers=headers))

@@ -130,7 +130,7 @@ _READS = frozenset({"/", "/stats", "/_sandbox/acceptances", "/_sandbox/calls", "
 
 def _lines(rows: Sequence[Acceptance | Call | Repeat]) -> Answer:
     # As many as there are now: a list that grows while it is read would have no end.
-    return Answer(200, _chunks(islice(rows, len(rows))), JSON_LINES)
+    return Answer(200, content_type=JSON_LINES, chunks=_chunks(islice(rows, len(rows))))
 
 
 def _chunks(rows: Iterator[Acceptance | Call | Repeat]) -> Iterator[bytes]:

@@ -24,14 +24,16 @@ class Request:
 
 @dataclass(slots=True, frozen=True)
 class Answer:
-    """What goes back. An iterator as body is streamed in chunks, at the reader's pace."""
+    """What goes back."""
 
     status: int
-    body: bytes | Iterator[bytes] = b""
+    body: bytes = b""
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
     cut_at: float | None = None
     """Close the connection after that share of the body; 0: before the first byte of the head."""
+    chunks: Iterator[bytes] | None = None
+    """A body to be streamed instead, at the reader's pace."""
 
 
 class _BadRequestError(Exception):
@@ -101,12 +103,12 @@ async def _write(writer: asyncio.StreamWriter, request: Request, answer: Answer)
     if answer.cut_at == 0:
         writer.transport.abort()
         return False
-    if isinstance(answer.body, bytes):
+    if answer.chunks is None:
         share = 0 if request.method == "HEAD" else 1 if answer.cut_at is None else answer.cut_at
         writer.write(_head(answer) + answer.body[: int(len(answer.body) * share)])
     else:
         writer.write(_head(answer))
-        for chunk in filter(None, answer.body):
+        for chunk in answer.chunks:
             writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             await writer.drain()
             # Lets calls in between the chunks of a long answer.
@@ -118,11 +120,12 @@ async def _write(writer: asyncio.StreamWriter, request: Request, answer: Answer)
 
 def _head(answer: Answer) -> bytes:
     """Status line and headers."""
-    is_whole = isinstance(answer.body, bytes)
     lines = [
         f"HTTP/1.1 {answer.status} {_PHRASES.get(answer.status, 'Unknown')}",
         f"content-type: {answer.content_type}",
-        f"content-length: {len(answer.body)}" if is_whole else "transfer-encoding: chunked",
+        f"content-length: {len(answer.body)}"
+        if answer.chunks is None
+        else "transfer-encoding: chunked",
         *(f"{name}: {value}" for name, value in answer.headers.items()),
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

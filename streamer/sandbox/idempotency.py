@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from streamer.sandbox.http import Answer
+
 
 class Finding(Enum):
     """What a key is known for, when there is no answer to give again."""
@@ -10,14 +12,6 @@ class Finding(Enum):
     NEW = auto()
     RUNNING = auto()
     OTHER_PAYLOAD = auto()
-
-
-@dataclass(slots=True, frozen=True)
-class Stored:
-    """An answer as it was first given."""
-
-    status: int
-    body: bytes
 
 
 Scope = tuple[str, str]
@@ -28,7 +22,7 @@ Scope = tuple[str, str]
 class _Entry:
     fingerprint: bytes
     since: float
-    answer: Stored | None = None
+    answer: Answer | None = None
 
 
 class Memory:
@@ -38,8 +32,8 @@ class Memory:
         self._lasts_s = lasts_s
         self._entries: dict[Scope, _Entry] = {}
 
-    def begin(self, scope: Scope, fingerprint: bytes, now: float) -> Finding | Stored:
-        """Look a key up. `NEW` enters it as running: `settle` or `forget` must follow."""
+    def begin(self, scope: Scope, fingerprint: bytes, now: float) -> Finding | Answer:
+        """Look a key up. `NEW` enters it as running: `settle` must follow."""
         self._drop_old(now)
         entry = self._entries.get(scope)
         if entry is not None and entry.answer is not None and self._is_old(entry, now):
@@ -53,15 +47,12 @@ class Memory:
             return Finding.OTHER_PAYLOAD
         return Finding.RUNNING if entry.answer is None else entry.answer
 
-    def settle(self, scope: Scope, answer: Stored) -> None:
-        """Remember the answer of a key that was running."""
-        entry = self._entries.get(scope)
-        if entry is not None:
-            entry.answer = answer
-
-    def forget(self, scope: Scope) -> None:
-        """As if the key had never been used."""
-        self._entries.pop(scope, None)
+    def settle(self, scope: Scope, answer: Answer | None) -> None:
+        """Remember the answer of a key that was running; None: as if it had never been used."""
+        if answer is None:
+            self._entries.pop(scope, None)
+        elif scope in self._entries:  # the memory may have been cleared meanwhile
+            self._entries[scope].answer = answer
 
     def expire(self) -> None:
         """Forget every key but those still running."""

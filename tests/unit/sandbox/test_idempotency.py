@@ -1,9 +1,10 @@
 """What is remembered for a key, for how long."""
 
-from streamer.sandbox.idempotency import Finding, Memory, Stored
+from streamer.sandbox.http import Answer
+from streamer.sandbox.idempotency import Finding, Memory
 
 SCOPE = ("default", "key")
-ANSWER = Stored(200, b"{}")
+ANSWER = Answer(200, b"{}")
 
 
 def test_a_key_runs_then_gives_its_answer_again_until_it_is_too_old() -> None:
@@ -35,7 +36,7 @@ def test_a_running_key_in_front_keeps_no_older_answer_alive() -> None:
 def test_a_forgotten_key_may_carry_anything() -> None:
     memory = Memory(10.0)
     memory.begin(SCOPE, b"a", 0.0)
-    memory.forget(SCOPE)
+    memory.settle(SCOPE, None)
     assert memory.begin(SCOPE, b"b", 0.0) is Finding.NEW
 
 
