@@ -15,7 +15,7 @@ from streamer.sandbox.config import Config, Limit
 from streamer.sandbox.errors import METHOD_NOT_ALLOWED, NOT_FOUND, Problem
 from streamer.sandbox.faults import Faults, Play
 from streamer.sandbox.http import Answer, Request
-from streamer.sandbox.tally import Acceptance, Call, Repeat, Stats, Tally
+from streamer.sandbox.tally import Acceptance, Call, Stats, Tally
 
 JSON_LINES = "application/x-ndjson"
 _LINES_A_CHUNK = 1000
@@ -34,7 +34,7 @@ class Control:
         self._api = Api(config, Accounts(config.accounts), self._tally, self._clock)
         self._orders: dict[str, TypeAdapter[None]] = {
             name: TypeAdapter(getattr(self, name))
-            for name in ("faults", "play", "limit", "advance", "calm", "expire", "reset")
+            for name in ("faults", "play", "limit", "advance", "calm", "reset")
         }
 
     def faults(self, faults: Faults, account: str | None = None) -> None:
@@ -62,10 +62,6 @@ class Control:
     def calm(self) -> None:
         """Back to the faults it was started with; nothing is played."""
         self._api.calm()
-
-    def expire(self) -> None:
-        """Forget every idempotency key whose call is over."""
-        self._api.memory.expire()
 
     def reset(self) -> None:
         """Forget mails, counts, idempotency keys and quotas. Faults and limits stay."""
@@ -106,8 +102,6 @@ class Control:
                 return _lines(self._tally.acceptances)
             case "/_sandbox/calls":
                 return _lines(self._tally.calls)
-            case "/_sandbox/repeats":
-                return _lines(list(self._tally.repeats()))
             case "/":
                 return page.listing(self._tally.latest, self.stats())
             case path:
@@ -125,15 +119,15 @@ class Control:
         return Answer(200, b"{}")
 
 
-_READS = frozenset({"/", "/stats", "/_sandbox/acceptances", "/_sandbox/calls", "/_sandbox/repeats"})
+_READS = frozenset({"/", "/stats", "/_sandbox/acceptances", "/_sandbox/calls"})
 
 
-def _lines(rows: Sequence[Acceptance | Call | Repeat]) -> Answer:
+def _lines(rows: Sequence[Acceptance | Call]) -> Answer:
     # As many as there are now: a list that grows while it is read would have no end.
     return Answer(200, content_type=JSON_LINES, chunks=_chunks(islice(rows, len(rows))))
 
 
-def _chunks(rows: Iterator[Acceptance | Call | Repeat]) -> Iterator[bytes]:
+def _chunks(rows: Iterator[Acceptance | Call]) -> Iterator[bytes]:
     while some := list(islice(rows, _LINES_A_CHUNK)):
         yield b"".join(
             orjson.dumps(row._asdict(), option=orjson.OPT_APPEND_NEWLINE) for row in some

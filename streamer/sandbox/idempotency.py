@@ -15,7 +15,10 @@ class Finding(Enum):
 
 
 Scope = tuple[str, str]
-"""(account or API key, idempotency key)."""
+"""(account, idempotency key): the API keys of an account share them."""
+
+LASTS_S = 86_400.0
+"""How long an idempotency key is remembered."""
 
 
 @dataclass(slots=True)
@@ -26,10 +29,9 @@ class _Entry:
 
 
 class Memory:
-    """Answers by key, for `lasts_s` seconds of the wall clock that callers pass in."""
+    """Answers by key, for a day of the wall clock that callers pass in."""
 
-    def __init__(self, lasts_s: float) -> None:
-        self._lasts_s = lasts_s
+    def __init__(self) -> None:
         self._entries: dict[Scope, _Entry] = {}
 
     def begin(self, scope: Scope, fingerprint: bytes, now: float) -> Finding | Answer:
@@ -54,16 +56,12 @@ class Memory:
         elif scope in self._entries:  # the memory may have been cleared meanwhile
             self._entries[scope].answer = answer
 
-    def expire(self) -> None:
-        """Forget every key but those still running."""
-        self._entries = {s: e for s, e in self._entries.items() if e.answer is None}
-
     def clear(self) -> None:
         """Forget every key."""
         self._entries.clear()
 
     def _is_old(self, entry: _Entry, now: float) -> bool:
-        return now - entry.since >= self._lasts_s
+        return now - entry.since >= LASTS_S
 
     def _drop_old(self, now: float) -> None:
         """Drop from the old end, so that a long run does not keep every answer for ever."""

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, TypeVar
@@ -10,14 +11,13 @@ import orjson
 import urllib3
 from pydantic import TypeAdapter
 
-from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config, Rules
+from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config
 from streamer.sandbox.faults import Faults, Play
-from streamer.sandbox.tally import Acceptance, Call, Repeat, Stats
+from streamer.sandbox.tally import Acceptance, Call, Stats
 
-_Row = TypeVar("_Row", Acceptance, Call, Repeat)
+_Row = TypeVar("_Row", Acceptance, Call)
 _ACCEPTANCE = TypeAdapter(Acceptance)
 _CALL = TypeAdapter(Call)
-_REPEAT = TypeAdapter(Repeat)
 _PATIENCE_S = 30.0
 _GRACE_S = 5.0
 
@@ -43,7 +43,6 @@ class SandboxProcess:
         latency_ms: float = 0,
         accounts: Sequence[AccountSpec] = (),
         faults: Faults | None = None,
-        rules: Rules | None = None,
         port: int = 0,
         seed: int = 0,
         count_addresses: bool = True,
@@ -58,7 +57,6 @@ class SandboxProcess:
             accounts=tuple(accounts)
             or (AccountSpec(name="default", keys=(DEFAULT_KEY,), limit=limit),),
             faults=given,
-            rules=rules if rules is not None else Rules(),
             seed=seed,
             count_addresses=count_addresses,
             keep_acceptances=keep_acceptances,
@@ -158,10 +156,6 @@ class SandboxProcess:
         """Put the server's wall clock forward: idempotency keys age, quotas renew."""
         self._post("advance", seconds=seconds)
 
-    def expire_keys(self) -> None:
-        """Forget every idempotency key whose call is over."""
-        self._post("expire")
-
     def reset(self) -> None:
         """Forget mails, counts, idempotency keys and quotas. Faults and limits stay.
 
@@ -183,9 +177,10 @@ class SandboxProcess:
         """Every call that is over, in the order they ended."""
         return self._rows("calls", _CALL)
 
-    def repeats(self) -> list[Repeat]:
-        """Whoever got a campaign more than once. Needs `count_addresses`."""
-        return self._rows("repeats", _REPEAT)
+    def repeats(self) -> list[tuple[str, str, str]]:
+        """(organization, campaign, address) accepted more than once. Needs `keep_acceptances`."""
+        times = Counter(acceptance[:3] for acceptance in self.acceptances())
+        return [each for each, count in times.items() if count > 1]
 
     def _rows(self, what: str, adapter: TypeAdapter[_Row]) -> list[_Row]:
         lines = self._call("GET", f"/_sandbox/{what}").splitlines()
