@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from bench.ground import show, totals_alone
 from bench.limiter import limiter
 from bench.mixed import mixed
 from bench.paused import paused
@@ -60,12 +60,7 @@ def bench(
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if context.invoked_subcommand is not None:
         return
-    with (
-        Stack.ephemeral() as stack,
-        SandboxProcess(
-            limit=rate or None, count_addresses=False, keep_acceptances=False, keep_mails=0
-        ) as sandbox,
-    ):
+    with Stack.ephemeral() as stack, totals_alone(rate or None) as sandbox:
         if memory:
             backlog = recipients or _BACKLOG
             speed = rate or UNTHROTTLED
@@ -75,10 +70,7 @@ def bench(
             report = Report([result])
         else:
             report = _compare(stack, sandbox, recipients or _RECIPIENTS, rounds, flush_each)
-    if json:
-        sys.stdout.buffer.write(report.to_json() + b"\n")
-    else:
-        report.print(Console())
+    show(report.as_json(), report.as_text(), json)
     raise typer.Exit(0 if report.adds_up else 1)
 
 

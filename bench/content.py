@@ -49,19 +49,9 @@ def recipient_id(number: int) -> str:
     return f"r-{number}"
 
 
-def number_of(recipient: str) -> int:
-    """The number of the recipient with this id."""
-    return int(recipient.removeprefix("r-"))
-
-
 def suppressed(recipients: int) -> Iterator[str]:
     """The addresses that get no mail."""
     return map(address, range(0, recipients, SUPPRESSED_EVERY))
-
-
-def suppressed_count(recipients: int) -> int:
-    """How many there are of them."""
-    return len(range(0, recipients, SUPPRESSED_EVERY))
 
 
 def events(

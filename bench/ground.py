@@ -1,17 +1,22 @@
 """Topics and a group of its own for each measurement, on the stack that all of them share."""
 
+import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, closing
 from typing import cast
 
 import orjson
+import urllib3
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from rich.console import Console, RenderableType
 
-from bench.measured import BenchError, bare_environment
+from bench.measured import BenchError, MeasuredProcess, bare_environment
 from streamer import topics
+from streamer.ledger.connection import Client, connect
 from streamer.sandbox import DEFAULT_KEY, SandboxProcess
-from streamer.settings import Topics
+from streamer.settings import Redis, Topics
 from streamer.stack import Stack
 
 PARTITIONS = 8
@@ -19,6 +24,31 @@ _FLUSH_S = 60.0
 _READ_S = 120.0
 _CALL_S = 15.0
 _ASK_S = 5.0
+
+
+def totals_alone(limit: int | None, latency_ms: float = 0) -> SandboxProcess:
+    """A stand-in for Resend that keeps nothing but counts."""
+    return SandboxProcess(
+        limit=limit,
+        latency_ms=latency_ms,
+        count_addresses=False,
+        keep_acceptances=False,
+        keep_mails=0,
+    )
+
+
+def show(report: object, words: RenderableType, as_json: bool) -> None:
+    """Print what was found, for programs or for people."""
+    if as_json:
+        sys.stdout.buffer.write(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
+    else:
+        Console().print(words)
+
+
+def read_metrics(port: int) -> str:
+    """What a worker shows on `/metrics`."""
+    url = f"http://127.0.0.1:{port}/metrics"
+    return urllib3.request("GET", url, retries=False, timeout=10.0).data.decode()
 
 
 class Ground:
@@ -82,10 +112,24 @@ class Ground:
         if producer.flush(_FLUSH_S):
             raise BenchError("Kafka did not take the backlog in time")
 
-    def environment(
-        self, accounts: Mapping[str, Mapping[str, object]], metrics_port: int
-    ) -> dict[str, str]:
-        """The settings of whoever is measured here; `RESEND_API_KEY` is the sandbox's default."""
+    def redis(self) -> AbstractContextManager[Client]:
+        """A client of Redis."""
+        return closing(connect(Redis(url=self.stack.redis_url)))
+
+    def worker(
+        self,
+        requests_per_second: float,
+        metrics_port: int = 0,
+        workers: int = 1,
+        settings: dict[str, str] | None = None,
+    ) -> MeasuredProcess:
+        """Start workers, as users start them."""
+        environment = self.environment(requests_per_second, metrics_port) | (settings or {})
+        return MeasuredProcess(["-m", "streamer", "run", "--workers", str(workers)], environment)
+
+    def environment(self, requests_per_second: float, metrics_port: int) -> dict[str, str]:
+        """The settings of whoever is measured here, with the sandbox's default account."""
+        account = {"api_key_env": "RESEND_API_KEY", "requests_per_second": requests_per_second}
         return bare_environment() | {
             "STREAMER_KAFKA__BOOTSTRAP_SERVERS": self.stack.bootstrap_servers,
             "STREAMER_KAFKA__GROUP_ID": self.name,
@@ -96,7 +140,7 @@ class Ground:
             "STREAMER_PROGRESS__EMBEDDED": "false",
             "STREAMER_UNSUBSCRIBE__BASE_URL": "https://bench.example/u",
             "STREAMER_UNSUBSCRIBE__SECRET": "a secret for measurements alone",
-            "STREAMER_ACCOUNTS": orjson.dumps(accounts).decode(),
+            "STREAMER_ACCOUNTS": orjson.dumps({"default": account}).decode(),
             "STREAMER_LOG__LEVEL": "warning",
             "RESEND_API_KEY": DEFAULT_KEY,
             "RESEND_API_URL": self.sandbox.url,

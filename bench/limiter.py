@@ -5,21 +5,18 @@ others. The workers are members of their group before there is anything to do, a
 always more to do than the limit allows.
 """
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
-import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from bench import content
-from bench.ground import Ground
-from bench.measured import BenchError, MeasuredProcess
+from bench.ground import Ground, show, totals_alone
+from bench.measured import BenchError
 from streamer.sandbox import Call, SandboxProcess
 from streamer.stack import Stack
 
@@ -108,17 +105,12 @@ def measure(stack: Stack, sandbox: SandboxProcess, workers: int, seconds: int) -
     with closing(Ground(stack, sandbox, f"limiter-{workers}")) as ground:
         ground.make_topics()
         sandbox.reset()
-        account = {"api_key_env": "RESEND_API_KEY", "requests_per_second": LIMIT}
-        command = ["-m", "streamer", "run", "--workers", str(workers)]
-        environment = ground.environment({"default": account}, 0)
-        with MeasuredProcess(command, environment) as process:
+        with ground.worker(LIMIT, workers=workers) as process:
             process.wait_until(lambda: ground.members() == workers, _LOOK_EVERY_S, _START_S)
             ground.write(content.events(ground.name, range(recipients), inline=True))
             process.wait_until(lambda: sandbox.stats().calls > 0, _LOOK_EVERY_S, _START_S)
             process.wait_until(_later(seconds + 1.0), 1.0, seconds + 2.0)
             calls = sandbox.calls()
-            if code := process.stop():
-                raise BenchError(f"{ground.name} ended with {code}")
     return use_of(calls, workers, seconds)
 
 
@@ -131,21 +123,9 @@ def limiter(
 ) -> None:
     """Measure how well workers use a rate limit that they share."""
     counts = _counts(workers)
-    with (
-        Stack.ephemeral() as stack,
-        SandboxProcess(
-            limit=LIMIT,
-            latency_ms=LATENCY_MS,
-            count_addresses=False,
-            keep_acceptances=False,
-            keep_mails=0,
-        ) as sandbox,
-    ):
+    with Stack.ephemeral() as stack, totals_alone(LIMIT, LATENCY_MS) as sandbox:
         uses = [measure(stack, sandbox, count, seconds) for count in counts]
-    if json:
-        sys.stdout.buffer.write(_to_json(uses) + b"\n")
-    else:
-        _print(uses, Console())
+    show(_report(uses), _table(uses), json)
     raise typer.Exit(1 if any(use.missed for use in uses) else 0)
 
 
@@ -161,8 +141,8 @@ def _later(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() >= until
 
 
-def _to_json(uses: Sequence[Use]) -> bytes:
-    content = {
+def _report(uses: Sequence[Use]) -> dict[str, object]:
+    return {
         "limit": LIMIT,
         "latency_ms": LATENCY_MS,
         "bars": {"share": SHARE_BAR, "throttled_share": THROTTLED_BAR, "fill": FILL_BAR},
@@ -177,10 +157,9 @@ def _to_json(uses: Sequence[Use]) -> bytes:
             for use in uses
         ],
     }
-    return orjson.dumps(content, option=orjson.OPT_INDENT_2)
 
 
-def _print(uses: Sequence[Use], console: Console) -> None:
+def _table(uses: Sequence[Use]) -> Table:
     table = Table(
         title=f"{LIMIT} calls a second allowed, each takes {LATENCY_MS} ms", title_justify="left"
     )
@@ -199,4 +178,4 @@ def _print(uses: Sequence[Use], console: Console) -> None:
             f"{use.fill:.1%}",
             ", ".join(use.missed),
         )
-    console.print(table)
+    return table

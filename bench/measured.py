@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import psutil
@@ -22,10 +21,13 @@ class BenchError(RuntimeError):
 
 
 class MeasuredProcess:
-    """`python ARGUMENTS`, from its start to SIGTERM.
+    """`python ARGUMENTS`, which gets SIGTERM at the end of the `with` block.
 
     Args:
         environment: its whole environment.
+
+    Raises:
+        BenchError: at the block's end: its exit code is not 0.
     """
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -76,8 +78,7 @@ class MeasuredProcess:
                 raise BenchError(f"nothing moved for {at_most_s:.0f} s")
             time.sleep(every_s)
 
-    def stop(self) -> int:
-        """SIGTERM; returns the exit code."""
+    def _stop(self) -> int:
         self._ended.set()
         self._process.terminate()
         try:
@@ -99,13 +100,10 @@ class MeasuredProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        code = self._stop()
+        if code and kind is None:
+            raise BenchError(f"the process ended with {code}")
 
 
 def bare_environment() -> dict[str, str]:

@@ -6,26 +6,20 @@ reads ahead decides how many it finds. Beside that its loop must not slow down b
 """
 
 import random
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
-import orjson
 import typer
-from rich.console import Console
+from rich.console import Group
 from rich.table import Table
 
 from bench import content
-from bench.ground import Ground
-from bench.measured import BenchError, MeasuredProcess
-from bench.quantiles import read_histograms
+from bench.ground import Ground, read_metrics, show, totals_alone
+from streamer.demo import histogram
 from streamer.ledger import campaigns
-from streamer.ledger.connection import connect
-from streamer.sandbox import SandboxProcess
-from streamer.settings import Redis
 from streamer.stack import Stack
 from streamer.stack.ports import free_port
 
@@ -80,30 +74,18 @@ def _name(number: int) -> str:
     return f"org-{number}"
 
 
-def _define(stack: Stack, organizations: int) -> None:
-    client = connect(Redis(url=stack.redis_url))
-    definition = content.definition(_CAMPAIGN)
-    for number in range(organizations):
-        campaigns.create(client, definition.model_copy(update={"organization_id": _name(number)}))
-    client.close()
-
-
 def measure(stack: Stack, organizations: int, each: int, rate: int, seconds: int) -> Finding:
     """Let one worker send for so long, after a while to begin."""
     port = free_port()
-    url = f"http://127.0.0.1:{port}/metrics"
-    with (
-        SandboxProcess(
-            limit=None, count_addresses=False, keep_acceptances=False, keep_mails=0
-        ) as sandbox,
-        closing(Ground(stack, sandbox, "mixed")) as ground,
-    ):
+    with totals_alone(None) as sandbox, closing(Ground(stack, sandbox, "mixed")) as ground:
         ground.make_topics()
-        _define(stack, organizations)
+        definition = content.definition(_CAMPAIGN)
+        with ground.redis() as client:
+            for number in range(organizations):
+                its = {"organization_id": _name(number)}
+                campaigns.create(client, definition.model_copy(update=its))
         ground.write(_events(organizations, each))
-        account = {"api_key_env": "RESEND_API_KEY", "requests_per_second": rate}
-        environment = ground.environment({"default": account}, port)
-        with MeasuredProcess(["-m", "streamer", "run"], environment) as process:
+        with ground.worker(rate, port) as process:
             # As many calls as are made while it joins and reads ahead say nothing.
             process.wait_until(lambda: sandbox.stats().calls >= 5 * rate, _LOOK_EVERY_S, _START_S)
             before, until = sandbox.stats(), time.monotonic() + seconds
@@ -115,10 +97,9 @@ def measure(stack: Stack, organizations: int, each: int, rate: int, seconds: int
                 seconds + _START_S,
             )
             stats = sandbox.stats()
-            ticks = read_histograms(url, [_TICK])[_TICK]
+            _, buckets = histogram.parse(read_metrics(port), _TICK)
             peak = process.peak_rss()
-            if code := process.stop():
-                raise BenchError(f"the worker ended with {code}")
+    ticks = sorted(buckets.items())
     calls = stats.calls - before.calls
     return Finding(
         organizations=organizations,
@@ -126,8 +107,8 @@ def measure(stack: Stack, organizations: int, each: int, rate: int, seconds: int
         calls=calls,
         fill=(stats.accepted - before.accepted) / max(1, calls),
         best_fill=min(each, _BATCH),
-        ticks=round(ticks[-1][1]),
-        slow_ticks=round(ticks[-1][1] - next(n for le, n in ticks if le >= TICK_BAR_S)),
+        ticks=ticks[-1][1],
+        slow_ticks=ticks[-1][1] - next(n for le, n in ticks if le >= TICK_BAR_S),
         most_tick_s=next(le for le, n in ticks if n == ticks[-1][1]),
         peak_rss_bytes=peak,
     )
@@ -143,19 +124,16 @@ def mixed(
     """Measure how full calls are where many organizations send at once."""
     with Stack.ephemeral() as stack:
         finding = measure(stack, organizations, each, rate, seconds)
-    if json:
-        report = {
-            **asdict(finding),
-            "bars": {"fill": FILL_BAR * finding.best_fill, "tick_s": TICK_BAR_S},
-            "missed": finding.is_missed,
-        }
-        sys.stdout.buffer.write(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
-    else:
-        _print(finding, Console())
+    report = {
+        **asdict(finding),
+        "bars": {"fill": FILL_BAR * finding.best_fill, "tick_s": TICK_BAR_S},
+        "missed": finding.is_missed,
+    }
+    show(report, _table(finding), json)
     raise typer.Exit(1 if finding.is_missed else 0)
 
 
-def _print(finding: Finding, console: Console) -> None:
+def _table(finding: Finding) -> Group:
     table = Table(
         title=f"{finding.organizations:,} organizations with {finding.each} mails each, mixed; "
         f"{finding.calls:,} calls",
@@ -168,6 +146,4 @@ def _print(finding: Finding, console: Console) -> None:
     table.add_row("longest tick, ms of CPU", most, f"{TICK_BAR_S * 1000:g}")
     table.add_row("ticks longer than that", f"{finding.slow_ticks:,} of {finding.ticks:,}", "0")
     table.add_row("peak memory, MB", f"{finding.peak_rss_bytes / _MB:.0f}", "")
-    console.print(table)
-    if finding.is_missed:
-        console.print("[yellow]missed[/]")
+    return Group(table, *(["[yellow]missed[/]"] if finding.is_missed else []))

@@ -5,7 +5,6 @@ paused campaign, which are decided at once, yet cannot be committed before.
 """
 
 import random
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Annotated
@@ -14,12 +13,9 @@ import orjson
 import typer
 
 from bench import content
-from bench.ground import PARTITIONS, Ground
-from bench.measured import BenchError, MeasuredProcess
+from bench.ground import PARTITIONS, Ground, show, totals_alone
 from streamer.ledger import campaigns
-from streamer.ledger.connection import connect
-from streamer.sandbox import Faults, SandboxProcess
-from streamer.settings import Redis
+from streamer.sandbox import Faults
 from streamer.stack import Stack
 
 MEMORY_BAR_MB = 200.0
@@ -53,32 +49,25 @@ def paused(
     poison = frozenset(map(content.address, _FAILING))
     with (
         Stack.ephemeral() as stack,
-        SandboxProcess(limit=None, count_addresses=False, keep_mails=0) as sandbox,
+        totals_alone(None) as sandbox,
         closing(Ground(stack, sandbox, "paused")) as ground,
     ):
         ground.make_topics()
-        client = connect(Redis(url=stack.redis_url))
-        campaigns.create(client, content.definition("paused"))
-        campaigns.pause(client, content.ORGANIZATION, "paused")
-        client.close()
+        with ground.redis() as client:
+            campaigns.create(client, content.definition("paused"))
+            campaigns.pause(client, content.ORGANIZATION, "paused")
         sandbox.order(Faults(poison=poison))
         ground.write(_events(events, size))
-        account = {"api_key_env": "RESEND_API_KEY", "requests_per_second": 10}
-        environment = ground.environment({"default": account}, 0)
-        with MeasuredProcess(["-m", "streamer", "run"], environment) as process:
+        with ground.worker(10) as process:
             process.wait_until(
                 lambda: ground.committed() >= events + len(_FAILING), _LOOK_EVERY_S, _MOST_S
             )
             peak = process.peak_rss() / _MB
-            if code := process.stop():
-                raise BenchError(f"the worker ended with {code}")
-    if json:
-        report = {"events": events, "size": size, "peak_rss_mb": peak, "bar_mb": MEMORY_BAR_MB}
-        sys.stdout.buffer.write(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
-    else:
-        verdict = "kept" if peak <= MEMORY_BAR_MB else "exceeded"
-        typer.echo(
-            f"{events:,} paused events of {size:,} bytes in {PARTITIONS} partitions: "
-            f"{peak:.0f} MB at most; {MEMORY_BAR_MB:.0f} is {verdict}"
-        )
+    verdict = "kept" if peak <= MEMORY_BAR_MB else "exceeded"
+    show(
+        {"events": events, "size": size, "peak_rss_mb": peak, "bar_mb": MEMORY_BAR_MB},
+        f"{events:,} paused events of {size:,} bytes in {PARTITIONS} partitions: "
+        f"{peak:.0f} MB at most; {MEMORY_BAR_MB:.0f} is {verdict}",
+        json,
+    )
     raise typer.Exit(peak > MEMORY_BAR_MB)

@@ -5,8 +5,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import orjson
-from rich.console import Console
+from rich.console import Group
 from rich.table import Table
 
 from bench.ground import PARTITIONS
@@ -39,7 +38,7 @@ class Report:
             return None
         return result.emails_per_cpu_second / self.loops[0].emails_per_cpu_second
 
-    def to_json(self) -> bytes:
+    def as_json(self) -> dict[str, object]:
         """Everything, for programs."""
         runs = [
             {
@@ -49,7 +48,7 @@ class Report:
             }
             for result in self._all()
         ]
-        content = {
+        return {
             "machine": {
                 "cpus": os.cpu_count(),
                 "python": platform.python_version(),
@@ -59,36 +58,34 @@ class Report:
             "runs": runs,
             "adds_up": self.adds_up,
         }
-        return orjson.dumps(content, option=orjson.OPT_INDENT_2)
 
-    def print(self, console: Console) -> None:
+    def as_text(self) -> Group:
         """Everything, for people."""
         first = self.workers[0]
-        console.print(
+        wrong = [
+            f"[red]{result.name} does not add up:[/] {result.ending.missing} recipients "
+            f"without an outcome, {result.ending.repeated} outcomes too many, "
+            f"{result.ending.statuses}"
+            for result in self._all()
+            if not result.adds_up
+        ]
+        return Group(
             f"{first.recipients:,} recipients, {PARTITIONS} partitions; "
-            f"{os.cpu_count()} CPUs, Python {platform.python_version()}"
+            f"{os.cpu_count()} CPUs, Python {platform.python_version()}",
+            self._costs(),
+            self._bars(first),
+            self._latencies(),
+            *wrong,
         )
-        console.print(self._costs())
-        self._print_bars(console)
-        console.print(self._latencies())
-        for result in self._all():
-            if not result.adds_up:
-                console.print(
-                    f"[red]{result.name} does not add up:[/] {result.ending.missing} recipients "
-                    f"without an outcome, {result.ending.repeated} outcomes too many, "
-                    f"{result.ending.statuses}"
-                )
 
-    def _print_bars(self, console: Console) -> None:
-        first = self.workers[0]
+    def _bars(self, first: Result) -> str:
         ratio = self.ratio(first)
         if ratio is not None:
             verdict = "reached" if ratio >= RATIO_BAR else "[yellow]missed[/]"
-            console.print(f"{first.name}: {ratio:.2f} x the loop; {RATIO_BAR} is {verdict}")
-        else:
-            peak = first.peak_rss_bytes / _MB
-            verdict = "kept" if peak <= MEMORY_BAR_MB else "[yellow]exceeded[/]"
-            console.print(f"{first.name}: {peak:.0f} MB at most; {MEMORY_BAR_MB:.0f} is {verdict}")
+            return f"{first.name}: {ratio:.2f} x the loop; {RATIO_BAR} is {verdict}"
+        peak = first.peak_rss_bytes / _MB
+        verdict = "kept" if peak <= MEMORY_BAR_MB else "[yellow]exceeded[/]"
+        return f"{first.name}: {peak:.0f} MB at most; {MEMORY_BAR_MB:.0f} is {verdict}"
 
     def _costs(self) -> Table:
         table = Table(title="Emails, and what they took", title_justify="left")

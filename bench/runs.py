@@ -7,16 +7,20 @@ end, which for the worker is the last commit of outcomes, for the loop that of i
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import urllib3
 
-from bench.measured import BenchError, MeasuredProcess
-from bench.place import Ending, Place
+from bench import content
+from bench.ground import Ground, read_metrics
+from bench.measured import MeasuredProcess
 from bench.plain_loop import READY
-from bench.quantiles import quantile, read_histograms
+from streamer.demo import histogram
+from streamer.ledger import campaigns, suppression
 from streamer.sandbox import SandboxProcess
 from streamer.stack import Stack
 from streamer.stack.ports import free_port
@@ -43,6 +47,26 @@ class Quantiles:
 
     p50_ms: float
     p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What the outcomes of a run say.
+
+    Attributes:
+        missing: recipients without an outcome.
+        repeated: outcomes beyond a recipient's first.
+    """
+
+    statuses: dict[str, int]
+    missing: int
+    repeated: int
+
+
+class _Cost(NamedTuple):
+    cpu_s: float
+    wall_s: float
+    peak_rss_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,66 +117,79 @@ def run_worker(
 ) -> Result:
     """Let one worker, started as users start it, empty a backlog."""
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
 
     def is_ready() -> bool:
         try:
-            return urllib3.request("GET", f"{url}/readyz", retries=False).status == 200
+            url = f"http://127.0.0.1:{port}/readyz"
+            return urllib3.request("GET", url, retries=False).status == 200
         except urllib3.exceptions.HTTPError:
             return False  # it does not listen yet
 
-    with closing(Place(stack, sandbox, name, recipients, inline=inline)) as place:
-        place.prepare()
-        environment = place.environment(requests_per_second, port)
-        with MeasuredProcess(["-m", "streamer", "run"], environment) as process:
+    with closing(_prepared(stack, sandbox, name, recipients, inline=inline)) as ground:
+        with ground.worker(requests_per_second, port) as process:
             process.wait_until(is_ready, _READY_EVERY_S, _START_S)
-            return _measure(place, sandbox, process, lambda: _read_steps(f"{url}/metrics"))
+            cost = _measure(ground, recipients, process)
+            steps = _read_steps(read_metrics(port))
+        return _result(ground, recipients, cost, steps)
 
 
 def run_plain_loop(
     stack: Stack, sandbox: SandboxProcess, name: str, recipients: int, *options: str
 ) -> Result:
     """Let the plain loop, with options of its own, empty a backlog with inline content."""
-    with closing(Place(stack, sandbox, name, recipients, inline=True)) as place:
-        place.prepare()
-        environment = place.environment(UNTHROTTLED, 0)
+    with closing(_prepared(stack, sandbox, name, recipients, inline=True)) as ground:
+        environment = ground.environment(UNTHROTTLED, 0)
         with MeasuredProcess(["-m", "bench.plain_loop", *options], environment) as process:
             process.await_line(READY)
-            return _measure(place, sandbox, process, dict)
+            cost = _measure(ground, recipients, process)
+        return _result(ground, recipients, cost, {})
 
 
-def _measure(
-    place: Place,
-    sandbox: SandboxProcess,
-    process: MeasuredProcess,
-    read_steps: Callable[[], dict[str, Quantiles]],
-) -> Result:
+def _prepared(
+    stack: Stack, sandbox: SandboxProcess, name: str, recipients: int, *, inline: bool
+) -> Ground:
+    """A ground with the campaign of that name, its suppression list and its backlog."""
+    ground = Ground(stack, sandbox, name)
+    ground.make_topics()
+    with ground.redis() as client:
+        suppression.add(client, content.ORGANIZATION, content.suppressed(recipients))
+        if not inline:
+            campaigns.create(client, content.definition(name))
+    sandbox.reset()
+    ground.write(content.events(name, range(recipients), inline=inline))
+    return ground
+
+
+def _measure(ground: Ground, recipients: int, process: MeasuredProcess) -> _Cost:
     cpu_before, started = process.cpu_seconds(), time.perf_counter()
     done = 0
-    while done < place.recipients:
+    while done < recipients:
         before = done
 
         def moved(before: int = before) -> bool:
             nonlocal done
-            done = place.committed()
+            done = ground.committed()
             return done > before
 
         process.wait_until(moved, _LOOK_EVERY_S, _STALL_S)
     cpu_s = process.cpu_seconds() - cpu_before
-    wall_s = time.perf_counter() - started
-    peak = process.peak_rss()
-    steps = read_steps()
-    if code := process.stop():
-        raise BenchError(f"{place.name} ended with {code}")
-    stats, ending = sandbox.stats(), place.read_ending()
-    sent = ending.statuses.get("sent", 0)
+    return _Cost(cpu_s, time.perf_counter() - started, process.peak_rss())
+
+
+def _result(ground: Ground, recipients: int, cost: _Cost, steps: dict[str, Quantiles]) -> Result:
+    """Count what came of a run that is over."""
+    statuses: Counter[str] = Counter()
+    reached = set()
+    for outcome in ground.outcomes():
+        statuses[outcome["status"]] += 1
+        reached.add(outcome["recipient_id"])
+    ending = Ending(dict(statuses), recipients - len(reached), statuses.total() - len(reached))
+    stats, sent = ground.sandbox.stats(), statuses["sent"]
     return Result(
-        name=place.name,
-        recipients=place.recipients,
+        name=ground.name,
+        recipients=recipients,
         emails=sent,
-        cpu_s=cpu_s,
-        wall_s=wall_s,
-        peak_rss_bytes=peak,
+        **cost._asdict(),
         calls=stats.calls,
         fill=stats.fill,
         steps=steps,
@@ -161,11 +198,11 @@ def _measure(
     )
 
 
-def _read_steps(url: str) -> dict[str, Quantiles]:
-    histograms = read_histograms(url, STEPS.values())
+def _read_steps(exposition: str) -> dict[str, Quantiles]:
     steps = {}
     for step, metric in STEPS.items():
-        p50, p99 = (quantile(histograms[metric], share) for share in (0.5, 0.99))
-        if p50 is not None and p99 is not None:
-            steps[step] = Quantiles(p50 * 1000, p99 * 1000)
+        _, buckets = histogram.parse(exposition, metric)
+        if any(buckets.values()):
+            p50, p99 = (histogram.quantile(buckets, share) * 1000 for share in (0.5, 0.99))
+            steps[step] = Quantiles(p50, p99)
     return steps

@@ -5,7 +5,6 @@ good health, and with some in trouble. How much later have the others their last
 many of their outcomes are not to be read a while later, for they stand behind records in trouble?
 """
 
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -14,14 +13,11 @@ from typing import Annotated
 
 import orjson
 import typer
-import urllib3
 from prometheus_client.parser import text_string_to_metric_families
-from rich.console import Console
 from rich.table import Table
 
 from bench import content
-from bench.ground import Ground
-from bench.measured import BenchError, MeasuredProcess
+from bench.ground import Ground, read_metrics, show
 from streamer.sandbox import AccountSpec, Faults, SandboxProcess
 from streamer.stack import Stack
 from streamer.stack.ports import free_port
@@ -139,17 +135,17 @@ class _Backlog:
 class _Watch:
     """Waits until so many mails are accepted, and looks at what the worker shows meanwhile."""
 
-    def __init__(self, sandbox: SandboxProcess, mails: int, url: str) -> None:
+    def __init__(self, sandbox: SandboxProcess, mails: int, port: int) -> None:
         self._sandbox = sandbox
         self._mails = mails
-        self._url = url
+        self._port = port
         self._until: float | None = None
         self.oldest_s = 0.0
         self.blocked = 0
 
     def is_over(self) -> bool:
         """Whether they are, and the outcomes had time to be committed."""
-        shown = _read_gauges(self._url)
+        shown = _read_gauges(self._port)
         self.oldest_s = max(self.oldest_s, shown[_AGE])
         self.blocked = max(self.blocked, round(shown[_BLOCKED]))
         if self._until is None and self._sandbox.stats().accepted >= self._mails:
@@ -192,24 +188,20 @@ def _run(
     with closing(Ground(stack, sandbox, name)) as ground:
         ground.make_topics()
         sandbox.reset()
-        environment = _environment(ground, case, port, set_aside_s)
-        with MeasuredProcess(["-m", "streamer", "run"], environment) as process:
+        with ground.worker(RATE, port, settings=_settings(case, set_aside_s)) as process:
             process.wait_until(lambda: ground.members() == 1, _LOOK_EVERY_S, _START_S)
             ground.write(backlog.events(name))
-            url = f"http://127.0.0.1:{port}/metrics"
-            watch = _Watch(sandbox, mails, url)
+            watch = _Watch(sandbox, mails, port)
             process.wait_until(watch.is_over, _LOOK_EVERY_S, _MOST_TIMES * seconds + _START_S)
             committed = sum(o["organization_id"] not in case.troubled for o in ground.outcomes())
             calls = sandbox.calls()
-            if code := process.stop():
-                raise BenchError(f"{name} ended with {code}")
     first = min(call.wall for call in calls)
     last = max(a.wall for a in sandbox.acceptances() if a.organization not in case.troubled)
     unread = backlog.others - committed
     return Run(last - first, unread, len(calls), watch.oldest_s, watch.blocked)
 
 
-def _environment(ground: Ground, case: Case, port: int, set_aside_s: float) -> dict[str, str]:
+def _settings(case: Case, set_aside_s: float) -> dict[str, str]:
     accounts = {
         name: {
             "api_key_env": f"KEY_OF_{name.upper()}",
@@ -218,22 +210,20 @@ def _environment(ground: Ground, case: Case, port: int, set_aside_s: float) -> d
         }
         for name, served in case.accounts.items()
     }
-    return (
-        ground.environment(accounts, port)
-        | {f"KEY_OF_{name.upper()}": _key(name) for name in case.accounts}
-        | {"STREAMER_DELIVERY__SET_ASIDE_S": str(set_aside_s)}
-    )
+    return {f"KEY_OF_{name.upper()}": _key(name) for name in case.accounts} | {
+        "STREAMER_ACCOUNTS": orjson.dumps(accounts).decode(),
+        "STREAMER_DELIVERY__SET_ASIDE_S": str(set_aside_s),
+    }
 
 
 def _key(account: str) -> str:
     return f"re_{account}"
 
 
-def _read_gauges(url: str) -> dict[str, float]:
-    text = urllib3.request("GET", url, retries=False, timeout=10.0).data.decode()
+def _read_gauges(port: int) -> dict[str, float]:
     return {
         family.name: family.samples[0].value
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(read_metrics(port))
         if family.name in (_AGE, _BLOCKED)
     }
 
@@ -250,25 +240,18 @@ def stuck(
     """Measure what the trouble of some costs the others."""
     with Stack.ephemeral() as stack:
         findings = [measure(stack, case, seconds, set_aside) for case in CASES]
-    if json:
-        sys.stdout.buffer.write(_to_json(findings, set_aside) + b"\n")
-    else:
-        _print(findings, Console())
-    raise typer.Exit(1 if any(finding.is_missed for finding in findings) else 0)
-
-
-def _to_json(findings: Sequence[Finding], set_aside_s: float) -> bytes:
     report = {
         "organizations": ORGANIZATIONS,
         "requests_per_second": RATE,
-        "set_aside_s": set_aside_s,
+        "set_aside_s": set_aside,
         "bar": SLOWER_BAR,
         "cases": [{**asdict(finding), "slower": finding.slower} for finding in findings],
     }
-    return orjson.dumps(report, option=orjson.OPT_INDENT_2)
+    show(report, _table(findings), json)
+    raise typer.Exit(1 if any(finding.is_missed for finding in findings) else 0)
 
 
-def _print(findings: Sequence[Finding], console: Console) -> None:
+def _table(findings: Sequence[Finding]) -> Table:
     table = Table(
         title=f"{ORGANIZATIONS} organizations, {RATE} calls a second an account; the others' "
         f"last mail may be {SLOWER_BAR:.0%} later",
@@ -292,4 +275,4 @@ def _print(findings: Sequence[Finding], console: Console) -> None:
                 f"{run.oldest_s:.1f}",
                 f"{run.blocked:,}",
             )
-    console.print(table)
+    return table

@@ -1,11 +1,12 @@
 """Recipients in a file: each row becomes an event, or a reason why it cannot."""
 
 import csv
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 import orjson
 
@@ -95,7 +96,7 @@ class Lines:
         return raw
 
 
-class Rows(Protocol):
+class Rows(ABC):
     """The rows of a file of one format.
 
     Attributes:
@@ -103,10 +104,27 @@ class Rows(Protocol):
         unknown: names of fields that nobody reads, where there are such.
     """
 
-    head: bytes
-    unknown: set[str]
+    def __init__(self, lines: Lines, campaign: CampaignName) -> None:
+        self.head = b""
+        self.unknown: set[str] = set()
+        self._lines = lines
+        self._campaign = campaign
 
-    def __iter__(self) -> Iterator[Row | BadRow]: ...
+    def __iter__(self) -> Iterator[Row | BadRow]:
+        while True:
+            self._lines.begin()
+            line = self._lines.number + 1
+            try:
+                if row := self._read(line):
+                    yield row
+            except StopIteration:
+                return
+            except _BadError as error:
+                yield BadRow(line, str(error), self._lines.record)
+
+    @abstractmethod
+    def _read(self, line: int) -> Row | None:
+        """The next row; None for an empty one. Raises `StopIteration` and `_BadError`."""
 
 
 def read_rows(lines: Lines, form: Format, campaign: CampaignName, *, is_defined: bool) -> Rows:
@@ -123,11 +141,9 @@ def read_rows(lines: Lines, form: Format, campaign: CampaignName, *, is_defined:
     return _JsonRows(lines, campaign, is_defined=is_defined)
 
 
-class _CsvRows:
+class _CsvRows(Rows):
     def __init__(self, lines: Lines, campaign: CampaignName) -> None:
-        self.unknown: set[str] = set()
-        self._lines = lines
-        self._campaign = campaign
+        super().__init__(lines, campaign)
         self._reader = csv.reader(lines, strict=True)
         try:
             header = next(self._reader, [])
@@ -136,26 +152,13 @@ class _CsvRows:
         self.head = lines.record
         self._columns = _check_header([name.strip() for name in header])
 
-    def __iter__(self) -> Iterator[Row | BadRow]:
-        while True:
-            self._lines.begin()
-            line = self._lines.number + 1
-            try:
-                cells = next(self._reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                reason = f"{error}; is there a quote that never ends?"
-                yield BadRow(line, reason, self._lines.record)
-                continue
-            if not cells:
-                continue  # an empty line
-            try:
-                yield self._row(line, cells)
-            except _BadError as error:
-                yield BadRow(line, str(error), self._lines.record)
-
-    def _row(self, line: int, cells: list[str]) -> Row:
+    def _read(self, line: int) -> Row | None:
+        try:
+            cells = next(self._reader)
+        except csv.Error as error:
+            raise _BadError(f"{error}; is there a quote that never ends?") from None
+        if not cells:
+            return None
         if len(cells) != len(self._columns):
             raise _BadError(f"{len(cells)} cells, the header has {len(self._columns)}")
         # Of the event's own fields an empty cell is an absent one; a variable may be empty.
@@ -182,31 +185,15 @@ class _CsvRows:
         return Row(line, _validated(value).recipient_id, value, address is not None)
 
 
-class _JsonRows:
-    head = b""
-
+class _JsonRows(Rows):
     def __init__(self, lines: Lines, campaign: CampaignName, *, is_defined: bool) -> None:
-        self.unknown: set[str] = set()
-        self._lines = lines
-        self._campaign = campaign
+        super().__init__(lines, campaign)
         self._is_defined = is_defined
 
-    def __iter__(self) -> Iterator[Row | BadRow]:
-        while True:
-            self._lines.begin()
-            try:
-                raw = self._lines.next_raw().strip()
-            except StopIteration:
-                return
-            if not raw:
-                continue
-            line = self._lines.number
-            try:
-                yield self._row(line, raw)
-            except _BadError as error:
-                yield BadRow(line, str(error), self._lines.record)
-
-    def _row(self, line: int, raw: bytes) -> Row:
+    def _read(self, line: int) -> Row | None:
+        raw = self._lines.next_raw().strip()
+        if not raw:
+            return None
         try:
             event = orjson.loads(raw)
         except orjson.JSONDecodeError as error:

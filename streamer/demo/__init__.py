@@ -2,12 +2,11 @@
 
 - `run_demo`: the whole of it, with the acts that are given
 - `ACTS`: the acts of `streamer demo`; each an `Act`
-- `Audience`: who watches; gets `Progress`. `Screen` is one, `table` shows the end
+- `Screen`: who watches, and may want it to end; `table` shows the end
 - `ActReport`, `DemoError`, `DemoInterruptedError`: what came of it, or why nothing did
 """
 
 from streamer.demo.acts import ACTS, Act
-from streamer.demo.audience import Audience, Progress
 from streamer.demo.reports import ActReport
 from streamer.demo.run import run_demo
 from streamer.demo.screen import Screen
@@ -17,10 +16,8 @@ __all__ = [
     "ACTS",
     "Act",
     "ActReport",
-    "Audience",
     "DemoError",
     "DemoInterruptedError",
-    "Progress",
     "Screen",
     "run_demo",
 ]

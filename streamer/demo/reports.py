@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import islice
 
 from streamer.demo.acts import Act, suppressed
@@ -79,19 +79,10 @@ class ActReport:
 
     def as_json(self) -> dict[str, object]:
         """The act as `--json` shows it."""
-        return {
-            "recipients": self.act.recipients,
-            "sent": self.sent,
-            "skipped": self.skipped,
-            "failed": self.failed,
-            "indeterminate": self.indeterminate,
-            "dead": self.dead,
-            "seconds": round(self.seconds, 3),
-            "accepted": self.accepted,
-            "accepted_twice": self.accepted_twice,
-            "calls": self.calls,
-            "suppression_p99_ms": round(self.suppression_p99_ms, 3),
-            "killed": self.killed,
+        left_out = ("act", "fill", "problems")
+        names = [each.name for each in fields(self) if each.name not in left_out]
+        return {"recipients": self.act.recipients} | {
+            name: round(getattr(self, name), 3) for name in names
         }
 
 

@@ -3,16 +3,19 @@
 import os
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
 
 from streamer import topics
 from streamer.demo.acts import Act
-from streamer.demo.audience import Audience
 from streamer.demo.reports import ActReport
+from streamer.demo.screen import Screen
 from streamer.demo.stage import PARTITIONS, DemoError, DemoInterruptedError, Stage
 from streamer.demo.workers import Workers
 from streamer.sandbox import SandboxProcess
@@ -27,19 +30,19 @@ LATENCY_MS = 60
 _READY_S = 60.0
 
 
-def run_demo(acts: Sequence[Act], audience: Audience) -> list[ActReport]:
+def run_demo(acts: Sequence[Act], screen: Screen) -> list[ActReport]:
     """Play the acts; an act that does not come to its end is the last.
 
     Nothing is left afterwards, and nothing either when this process is killed.
 
     Raises:
         DemoError: a worker did not start, or recipients could not be produced.
-        DemoInterruptedError: the audience left.
+        DemoInterruptedError: somebody wanted it to end.
         streamer.stack.StackError: Kafka or Redis cannot be had.
     """
     if not kafka_is_here():
-        audience.say(f"fetching Kafka {KAFKA_VERSION}, about 45 MB, once")
-    audience.say(
+        screen.say(f"fetching Kafka {KAFKA_VERSION}, about 45 MB, once")
+    screen.say(
         f"starting Kafka, Redis, and a stand-in for Resend: {CALLS_PER_SECOND} calls a second, "
         f"{LATENCY_MS} ms each"
     )
@@ -51,54 +54,34 @@ def run_demo(acts: Sequence[Act], audience: Audience) -> list[ActReport]:
     ):
         names = Topics()
         _create_topics(stack, names)
-        with Stage(stack, sandbox, names, audience) as stage:
-            crews = _Crews(stack, sandbox.url, Path(folder) / "workers.log", guard, audience)
-            try:
-                for act in acts:
-                    if not stage.play(act, crews.of(act)):
+        start = partial(Workers, stack, sandbox.url, Path(folder) / "workers.log", guard)
+        with Stage(stack, sandbox, names, screen) as stage:
+            # The workers are the same ones for acts that want as many.
+            for count, alike in groupby(acts, attrgetter("workers")):
+                with _crew(count, start, screen) as workers:
+                    if not all(stage.play(act, workers) for act in alike):
                         break
-            finally:
-                crews.stop()
             return stage.reports()
 
 
-class _Crews:
-    """The workers, the same ones for acts that want as many."""
+@contextmanager
+def _crew(count: int, start: Callable[[int], Workers], screen: Screen) -> Iterator[Workers]:
+    """So many workers, all at work, and ended afterwards.
 
-    def __init__(
-        self, stack: Stack, api_url: str, log: Path, guard: Guard, audience: Audience
-    ) -> None:
-        self._stack = stack
-        self._api_url = api_url
-        self._log = log
-        self._guard = guard
-        self._audience = audience
-        self._count = 0
-        self._workers: Workers | None = None
-
-    def of(self, act: Act) -> Workers:
-        """As many as the act wants, all at work.
-
-        Raises:
-            DemoError: they do not start.
-            DemoInterruptedError: the audience left meanwhile.
-        """
-        if self._workers is None or self._count != act.workers:
-            self.stop()
-            self._audience.say(f"starting: streamer run --workers {act.workers}")
-            self._count = act.workers
-            self._workers = Workers(self._stack, self._api_url, act.workers, self._log, self._guard)
-            if not self._workers.await_ready(_READY_S, lambda: self._audience.leaves):
-                if self._audience.leaves:
-                    raise DemoInterruptedError
-                raise DemoError(f"the workers do not start:\n{self._workers.last_words()}")
-        return self._workers
-
-    def stop(self) -> None:
-        """End them."""
-        workers, self._workers = self._workers, None
-        if workers is not None:
-            workers.stop()
+    Raises:
+        DemoError: they do not start.
+        DemoInterruptedError: somebody wanted it to end meanwhile.
+    """
+    screen.say(f"starting: streamer run --workers {count}")
+    workers = start(count)
+    try:
+        if not workers.await_ready(_READY_S, lambda: screen.leaves):
+            if screen.leaves:
+                raise DemoInterruptedError
+            raise DemoError(f"the workers do not start:\n{workers.last_words()}")
+        yield workers
+    finally:
+        workers.stop()
 
 
 def _create_topics(stack: Stack, names: Topics) -> None:

@@ -1,7 +1,6 @@
 """The demo on a terminal, or as lines where there is none."""
 
 import time
-from types import TracebackType
 from typing import Self
 
 import rich.progress
@@ -9,13 +8,14 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 
 from streamer.demo.acts import Act
-from streamer.demo.audience import Progress
+from streamer.demo.reports import Endings
+from streamer.model.reasons import Status
 
 _LINE_EVERY_S = 2.0
 
 
 class Screen:
-    """An audience that shows what it sees: a bar for each act, or a line now and then.
+    """Shows a bar for each act, or a line now and then.
 
     Attributes:
         signal: the number of the signal that the demo should end for; 0: none came.
@@ -36,19 +36,15 @@ class Screen:
 
     @property
     def leaves(self) -> bool:
-        """Whether such a signal came."""
+        """Whether the demo should end: looked at now and then, as no exception of a signal's
+        handler gets safely through the Kafka client."""
         return self.signal != 0
 
     def __enter__(self) -> Self:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
     def say(self, words: str) -> None:
@@ -63,16 +59,18 @@ class Screen:
         self._bar = self._bars.add_task("", total=act.recipients, name=act.name, words="")
         self._next_line = time.monotonic() + _LINE_EVERY_S
 
-    def see(self, progress: Progress) -> None:
+    def see(self, act: Act, seconds: float, endings: Endings, calls: int) -> None:
         """Move the bar, or print a line if it is time for one."""
+        count, ended = endings.words, endings.ended
         words = (
-            f"{progress.sent:,} sent {progress.skipped:,} skipped {progress.failed:,} failed "
-            f"{progress.calls:,} calls {progress.rate:,.0f}/s"
+            f"{count[Status.SENT]:,} sent {count[Status.SKIPPED]:,} skipped "
+            f"{count[Status.FAILED]:,} failed {calls:,} calls "
+            f"{ended / seconds if seconds else 0:,.0f}/s"
         )
         if self._bar is not None:
-            self._bars.update(self._bar, completed=progress.ended, words=words)
-        over = progress.ended >= progress.act.recipients
+            self._bars.update(self._bar, completed=ended, words=words)
         now = time.monotonic()
-        if not self._console.is_terminal and (over or now >= self._next_line):
+        is_due = ended >= act.recipients or now >= self._next_line
+        if not self._console.is_terminal and is_due:
             self._next_line = now + _LINE_EVERY_S
-            self.say(f"act {progress.act.name}: {progress.seconds:4.1f} s  {words}")
+            self.say(f"act {act.name}: {seconds:4.1f} s  {words}")

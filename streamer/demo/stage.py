@@ -8,15 +8,14 @@ import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from streamer.demo.acts import ORGANIZATION, Act, definition, event, suppressed
-from streamer.demo.audience import Audience, Progress
 from streamer.demo.histogram import Buckets, quantile
 from streamer.demo.reports import ActReport, Endings, Source, report
+from streamer.demo.screen import Screen
 from streamer.demo.workers import Workers
 from streamer.errors import StreamerError
 from streamer.kafka.properties import Properties
 from streamer.ledger import campaigns, suppression
 from streamer.ledger.connection import connect
-from streamer.model.reasons import Status
 from streamer.model.wire import SOURCE_OFFSET, SOURCE_PARTITION
 from streamer.sandbox import SandboxProcess
 from streamer.settings import Redis, Topics
@@ -61,11 +60,11 @@ class Stage:
     """What the acts are played on: clients of the stack and of the sandbox."""
 
     def __init__(
-        self, stack: Stack, sandbox: SandboxProcess, names: Topics, audience: Audience
+        self, stack: Stack, sandbox: SandboxProcess, names: Topics, screen: Screen
     ) -> None:
         self._sandbox = sandbox
         self._topics = names
-        self._audience = audience
+        self._screen = screen
         self._played: list[_Played] = []
         self._redis = connect(Redis(url=stack.redis_url))
         quiet: Properties = {"bootstrap.servers": stack.bootstrap_servers, "log_level": 0}
@@ -100,19 +99,19 @@ class Stage:
 
         Raises:
             DemoError: its records cannot be produced.
-            DemoInterruptedError: the audience left.
+            DemoInterruptedError: somebody wanted it to end.
         """
         campaigns.create(self._redis, definition(act))
         suppression.add(self._redis, ORGANIZATION, suppressed(act))
         checks_before = workers.suppression_checks()
         played = _Played(act, calls_before=self._sandbox.stats().calls)
         self._played.append(played)
-        self._audience.begin(act)
+        self._screen.begin(act)
         started = time.monotonic()
         self._produce(played)
         all_ended = self._watch(played, workers, started)
-        if played.killed and not workers.await_ready(_READY_S, lambda: self._audience.leaves):
-            if self._audience.leaves:
+        if played.killed and not workers.await_ready(_READY_S, lambda: self._screen.leaves):
+            if self._screen.leaves:
                 raise DemoInterruptedError
             played.problems.append("the worker that was killed was not started again")
         played.checks = workers.suppression_checks()
@@ -160,33 +159,22 @@ class Stage:
             all_ended = endings.sources.keys() >= played.inputs
             if all_ended or now >= next_look:
                 next_look = now + _LOOK_AT_SANDBOX_S
-                self._audience.see(self._progress(played))
+                calls = self._sandbox.stats().calls - played.calls_before
+                self._screen.see(act, played.seconds, endings, calls)
             if all_ended:
                 return True
-            if self._audience.leaves:
+            if self._screen.leaves:
                 raise DemoInterruptedError
             if act.kill and not played.killed and endings.ended >= act.recipients * _KILL_AT:
                 pid = workers.kill_one()
                 if pid is not None:
                     played.killed += 1
-                    self._audience.say(
+                    self._screen.say(
                         f"act {act.name}: kill -9 {pid}, one of the workers; "
                         f"the supervisor will start another"
                     )
             if not workers.alive or played.seconds > _ACT_S:
                 return False
-
-    def _progress(self, played: _Played) -> Progress:
-        words = played.endings.words
-        return Progress(
-            act=played.act,
-            seconds=played.seconds,
-            ended=played.endings.ended,
-            sent=words[Status.SENT],
-            skipped=words[Status.SKIPPED],
-            failed=words[Status.FAILED],
-            calls=self._sandbox.stats().calls - played.calls_before,
-        )
 
     def _produce(self, played: _Played) -> None:
         act = played.act

@@ -32,12 +32,12 @@ class Workers:
     """A supervisor and its workers; for one worker, there is no supervisor.
 
     Args:
-        count: of workers.
         log: the file that their log goes to.
         guard: who ends them when this process is killed.
+        count: of workers.
     """
 
-    def __init__(self, stack: Stack, api_url: str, count: int, log: Path, guard: Guard) -> None:
+    def __init__(self, stack: Stack, api_url: str, log: Path, guard: Guard, count: int) -> None:
         self._log = log
         self._ports = _free_ports(count)
         self._checks: dict[tuple[int, float], Buckets] = {}

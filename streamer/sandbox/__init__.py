@@ -10,25 +10,23 @@
 
 The contents, by what you want to do:
 
-- start one: `SandboxProcess` (a process of its own, for tests and the bench), `Sandbox` (inside
-  an event loop), `serve` (the command line); with `AccountSpec`, `Rules`, `Config`, `Clock`
+- start one: `SandboxProcess` (a process of its own, for tests and the bench), `serve` (the command
+  line); with `AccountSpec`, `Config`
 - make trouble: `Faults`, one field each, or `Play`, an answer to the letter
-- ask what happened: `Stats`, `Acceptance`, `Call`, `Repeat`
-- failures of its own: `SandboxError`, `UnknownAccountError`
+- ask what happened: `Stats`, `Acceptance`, `Call`
+- a failure of its own: `SandboxError`
 
 Over HTTP it answers `POST /emails/batch`, `GET /domains` and `GET /api-keys` as Resend does, and
 beside that, without a key: `GET /` and `GET /mails/ID` (pages), `GET /stats`,
-`GET /_sandbox/acceptances|calls|repeats` (JSON lines), and
-`POST /_sandbox/faults|play|limit|advance|calm|expire|reset` (JSON, in force when it answers).
+`GET /_sandbox/acceptances|calls` (JSON lines), and
+`POST /_sandbox/faults|play|limit|advance|calm|reset` (JSON, in force when it answers).
 """
 
-from streamer.sandbox.clock import Clock
-from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config, Rules
-from streamer.sandbox.control import UnknownAccountError
+from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config
 from streamer.sandbox.faults import Faults, Play
 from streamer.sandbox.process import SandboxError, SandboxProcess
-from streamer.sandbox.server import Sandbox, serve
-from streamer.sandbox.tally import Acceptance, AccountStats, Call, Repeat, Stats
+from streamer.sandbox.server import serve
+from streamer.sandbox.tally import Acceptance, AccountStats, Call, Stats
 
 __all__ = [
     "DEFAULT_KEY",
@@ -37,16 +35,11 @@ __all__ = [
     "AccountSpec",
     "AccountStats",
     "Call",
-    "Clock",
     "Config",
     "Faults",
     "Play",
-    "Repeat",
-    "Rules",
-    "Sandbox",
     "SandboxError",
     "SandboxProcess",
     "Stats",
-    "UnknownAccountError",
     "serve",
 ]

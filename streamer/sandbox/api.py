@@ -1,7 +1,15 @@
-"""The endpoints of Resend that streamer uses, with the faults that were ordered."""
+"""The endpoints of Resend that streamer uses, with the faults that were ordered.
+
+What nobody established about the real Resend: whether errors are remembered for an idempotency
+key (here they are not), how a permissive batch without one valid item is answered (200), and one
+of more than 100 items (422), how large a body may be (no limit), whether the validation mode is a
+part of the payload that a key is compared by, and whether two API keys of an account have keys of
+their own (neither). `Play` can give any other answer.
+"""
 
 import asyncio
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import orjson
@@ -13,7 +21,7 @@ from streamer.sandbox.config import Config
 from streamer.sandbox.errors import Problem
 from streamer.sandbox.faults import Dice, FaultBook, Faults, Play, Script, names
 from streamer.sandbox.http import JSON, Answer, Request
-from streamer.sandbox.idempotency import Finding, Memory, Stored
+from streamer.sandbox.idempotency import Finding, Memory
 from streamer.sandbox.tally import Call, Tally
 
 _BATCH = "/emails/batch"
@@ -28,7 +36,7 @@ class _Outcome:
     """An answer to give, and the one to remember for the idempotency key, if any."""
 
     answer: Answer
-    remember: Stored | None = None
+    remember: Answer | None = None
     name: str = ""
     mails: int = 0
 
@@ -40,8 +48,7 @@ class Api:
         self.accounts = accounts
         self.tally = tally
         self.faults = FaultBook(config.faults)
-        self.memory = Memory(config.rules.key_memory_s)
-        self._rules = config.rules
+        self.memory = Memory()
         self._clock = clock
         self._dice = Dice(config.seed)
         self.script = Script(self._dice)
@@ -112,19 +119,20 @@ class Api:
         if reading is not None and not reading.granted:
             outcome = _refused(errors.too_fast(reading.limit))
         else:
-            outcome = await self._routed(request, key, account)
+            outcome = await self._routed(request, account)
         play = self.script.next(name, key, accepts=True)
         if play is not None:
             return replace(outcome, answer=_played(play), name=play.name)
         # Read again: an order may have come while the call was running.
         faults = self.faults.of(account.name)
-        return _with_headers(outcome, self._headers(faults, reading, account))
+        headers = self._headers(faults, reading, account)
+        return replace(outcome, answer=replace(outcome.answer, headers=headers))
 
-    async def _routed(self, request: Request, key: str, account: Account) -> _Outcome:
+    async def _routed(self, request: Request, account: Account) -> _Outcome:
         if request.path == _BATCH:
             if request.method != "POST":
                 return _refused(errors.METHOD_NOT_ALLOWED)
-            return await self._send(request, key, account)
+            return await self._send(request, account)
         if request.path in _LISTS:
             if request.method != "GET":
                 return _refused(errors.METHOD_NOT_ALLOWED)
@@ -139,46 +147,32 @@ class Api:
             return _failed(faults)
         return _Outcome(Answer(200, _EMPTY_LIST))
 
-    async def _send(self, request: Request, key: str, account: Account) -> _Outcome:
+    async def _send(self, request: Request, account: Account) -> _Outcome:
         idempotency_key = request.headers.get("idempotency-key")
         if idempotency_key is None:
             return await self._process(request, account, "")
         if not 1 <= len(idempotency_key) <= 256:
             return _refused(errors.INVALID_IDEMPOTENCY_KEY)
-        scope = (
-            account.name if self._rules.key_scope == "account" else key,
-            idempotency_key,
-        )
-        found = self.memory.begin(scope, self._fingerprint(request), self._clock.wall())
+        scope = account.name, idempotency_key
+        # The validation mode is no part of what is compared.
+        fingerprint = hashlib.sha1(request.body, usedforsecurity=False).digest()
+        found = self.memory.begin(scope, fingerprint, self._clock.wall())
         if found is Finding.OTHER_PAYLOAD:
             return _refused(errors.OTHER_PAYLOAD)
         if found is Finding.RUNNING:
             return _refused(errors.STILL_RUNNING)
-        if isinstance(found, Stored):
-            return await self._replay(found, self.faults.of(account.name))
-        settled = False
+        if isinstance(found, Answer):
+            # The first answer again. What befalls answers on their way befalls it too.
+            faults = self.faults.of(account.name)
+            await self._latency(faults, 1.0)
+            return self._deliver(found, 0, faults, "replay")
+        remember = None
         try:
             outcome = await self._process(request, account, idempotency_key)
-            if outcome.remember is not None:
-                self.memory.settle(scope, outcome.remember)
-                settled = True
+            remember = outcome.remember
         finally:
-            if not settled:
-                self.memory.forget(scope)
+            self.memory.settle(scope, remember)
         return outcome
-
-    def _fingerprint(self, request: Request) -> bytes:
-        digest = hashlib.sha1(request.body, usedforsecurity=False)
-        if self._rules.validation_mode_in_fingerprint:
-            digest.update(request.headers.get("x-batch-validation", "strict").encode())
-        return digest.digest()
-
-    async def _replay(self, stored: Stored, faults: Faults) -> _Outcome:
-        """The first answer again. What befalls answers on their way befalls it too."""
-        await self._latency(faults, 1.0)
-        if stored.status >= 400:
-            return _Outcome(Answer(stored.status, stored.body), name="replay")
-        return self._deliver(stored, 0, faults, "replay")
 
     async def _process(self, request: Request, account: Account, key: str) -> _Outcome:
         faults = self.faults.of(account.name)
@@ -186,14 +180,14 @@ class Api:
         if self._dice.falls(faults.cut_before_percent):
             return _Outcome(_CUT, name="cut")
         if self._dice.falls(faults.error_before_percent):
-            return self._erring(_failed(faults))
+            return _failed(faults)
         permissive = request.headers.get("x-batch-validation", "").lower() == "permissive"
-        read, refusal = self._judge(request, permissive, account, faults)
+        read = batch.read(request.body, permissive=permissive, faults=faults)
+        refusal = (
+            read.refusal or _ordered_refusal(read, faults) or self._quota(read, account, faults)
+        )
         if refusal is not None:
-            return self._erring(_refused(refusal))
-        if not read.parcels and self._rules.empty_permissive_status == 422:
-            message = "None of the emails is valid: " + read.errors[0].message
-            return self._erring(_refused(errors.validation(message)))
+            return _refused(refusal)
         ids: list[str] = []
         if read.parcels:
             account.use(sum(p.recipients for p in read.parcels), self._clock.wall())
@@ -203,28 +197,11 @@ class Api:
         if permissive:
             answer["errors"] = [{"index": e.index, "message": e.message} for e in read.errors]
         # Copied, because orjson leaves up to as much again behind its bytes, and this is kept.
-        stored = Stored(200, bytes(memoryview(orjson.dumps(answer))))
-        if faults.hang_s and self._dice.falls(faults.hang_percent):
+        stored = Answer(200, bytes(memoryview(orjson.dumps(answer))))
+        if faults.hang_s:
             await self._hang(account.name, faults.hang_s)
         await self._latency(faults, 0.5)
         return self._deliver(stored, len(ids), faults, "")
-
-    def _judge(
-        self, request: Request, permissive: bool, account: Account, faults: Faults
-    ) -> tuple[batch.Batch, Problem | None]:
-        """What there is to accept, or why nothing may be."""
-        most = self._rules.max_body_bytes
-        if most is not None and len(request.body) > most:
-            return batch.Batch(0), errors.validation("The request body is too large.", 413)
-        read = batch.read(
-            request.body,
-            permissive=permissive,
-            faults=faults,
-            too_many=self._rules.too_many_items_status,
-        )
-        if read.refusal is not None:
-            return read, read.refusal
-        return read, _ordered_refusal(read, faults) or self._quota(read, account, faults)
 
     def _quota(self, read: batch.Batch, account: Account, faults: Faults) -> Problem | None:
         daily, monthly = account.used(self._clock.wall())
@@ -239,35 +216,21 @@ class Api:
             return errors.MONTHLY_QUOTA
         return None
 
-    def _erring(self, outcome: _Outcome) -> _Outcome:
-        """Remember an error, where the rules say so. A 429 never is: it asks to come again."""
-        answer = outcome.answer
-        if (
-            not self._rules.remember_errors
-            or answer.status == 429
-            or not isinstance(answer.body, bytes)
-        ):
-            return outcome
-        return replace(outcome, remember=Stored(answer.status, answer.body))
-
-    def _deliver(self, stored: Stored, mails: int, faults: Faults, name: str) -> _Outcome:
+    def _deliver(self, stored: Answer, mails: int, faults: Faults, name: str) -> _Outcome:
         """The answer to accepted mails, as the caller gets to see it."""
         if self._dice.falls(faults.error_after_percent):
-            failed = replace(_failed(faults), remember=stored, mails=mails)
-            # With `remember_errors` the caller gets this error again, though mails were sent.
-            return replace(self._erring(failed), mails=mails)
+            return replace(_failed(faults), remember=stored, mails=mails)
         if self._dice.falls(faults.cut_after_percent):
             return _Outcome(_CUT, stored, "cut", mails)
-        answer = Answer(stored.status, stored.body)
         if self._dice.falls(faults.half_body_percent):
-            return _Outcome(replace(answer, cut_at=0.5), stored, "half_body", mails)
+            return _Outcome(replace(stored, cut_at=0.5), stored, "half_body", mails)
         if self._dice.falls(faults.broken_body_percent):
-            return _Outcome(replace(answer, body=b'{"data":[{"id":"'), stored, name, mails)
+            return _Outcome(replace(stored, body=b'{"data":[{"id":"'), stored, name, mails)
         if self._dice.falls(faults.wrong_ids_percent):
             told = orjson.loads(stored.body)
             told["data"] = told["data"][:-1]
-            return _Outcome(replace(answer, body=orjson.dumps(told)), stored, name, mails)
-        return _Outcome(answer, stored, name, mails)
+            return _Outcome(replace(stored, body=orjson.dumps(told)), stored, name, mails)
+        return _Outcome(stored, stored, name, mails)
 
     async def _latency(self, faults: Faults, share: float) -> None:
         seconds = (faults.latency_ms + self._dice.up_to(faults.jitter_ms)) / 1000 * share
@@ -275,12 +238,10 @@ class Api:
             await asyncio.sleep(seconds)
 
     async def _hang(self, account: str, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        while loop.time() < until and self.faults.of(account).hang_s:
-            ordered = asyncio.ensure_future(self._ordered.wait())
-            await asyncio.wait((ordered,), timeout=until - loop.time())
-            ordered.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.faults.of(account).hang_s:
+                    await self._ordered.wait()
 
     def _headers(self, faults: Faults, reading: Reading | None, account: Account) -> dict[str, str]:
         headers: dict[str, str] = {}
@@ -367,7 +328,3 @@ def _failed(faults: Faults) -> _Outcome:
         case gateway:
             page = f"<html><body><h1>{gateway}</h1></body></html>".encode()
             return _Outcome(Answer(gateway, page, "text/html; charset=UTF-8"), name="gateway")
-
-
-def _with_headers(outcome: _Outcome, headers: dict[str, str]) -> _Outcome:
-    return replace(outcome, answer=replace(outcome.answer, headers=headers))

@@ -56,8 +56,8 @@ class Batch:
     refusal: Problem | None = None
 
 
-def read(body: bytes | bytearray, *, permissive: bool, faults: Faults, too_many: int) -> Batch:
-    """Judge a body. `too_many` is the status for more than 100 items."""
+def read(body: bytes, *, permissive: bool, faults: Faults) -> Batch:
+    """Judge a body."""
     try:
         items: object = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -68,7 +68,7 @@ def read(body: bytes | bytearray, *, permissive: bool, faults: Faults, too_many:
         return Batch(0, refusal=validation("The batch must have at least one email."))
     if len(items) > MAX_ITEMS:
         words = f"The batch must have at most {MAX_ITEMS} emails."
-        return Batch(len(items), refusal=validation(words, too_many))
+        return Batch(len(items), refusal=validation(words))
     batch = Batch(len(items))
     judge = _Judge(faults)
     for index, item in enumerate(items):

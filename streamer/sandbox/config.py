@@ -1,6 +1,6 @@
 """What a sandbox is started with."""
 
-from typing import Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -8,6 +8,8 @@ from streamer.sandbox.faults import Faults
 
 DEFAULT_KEY = "re_sandbox"
 DEFAULT_LIMIT = 10
+Limit = Annotated[int, Field(ge=1)] | None
+"""Requests a second. None: unthrottled, and no `ratelimit-*` header is sent."""
 
 
 class AccountSpec(BaseModel):
@@ -17,33 +19,11 @@ class AccountSpec(BaseModel):
 
     name: str = Field(min_length=1)
     keys: tuple[str, ...] = Field(min_length=1)
-    limit: int | None = Field(default=DEFAULT_LIMIT, ge=1)
-    """Requests a second. None: unthrottled, and no `ratelimit-*` header is sent."""
+    limit: Limit = DEFAULT_LIMIT
     daily_quota: int | None = Field(default=None, ge=0)
     """Recipients a day, as on the free plan. None: no such quota and no such header."""
     monthly_quota: int | None = Field(default=None, ge=0)
     """Recipients a month. None: unlimited; the header tells what is used all the same."""
-
-
-class Rules(BaseModel):
-    """What nobody established about the real Resend: each can be played either way."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    remember_errors: bool = False
-    """Whether 4xx and 5xx answers are remembered for an idempotency key."""
-    empty_permissive_status: Literal[200, 422] = 200
-    """The answer to a permissive batch without one valid item."""
-    too_many_items_status: Literal[400, 413, 422] = 422
-    """The answer to more than 100 items."""
-    max_body_bytes: int | None = None
-    """Above it: 413. None: no limit."""
-    validation_mode_in_fingerprint: bool = False
-    """Whether the same key and body under another validation mode is another payload."""
-    key_scope: Literal["account", "api_key"] = "account"
-    """Whether two API keys of an account share their idempotency keys."""
-    key_memory_s: float = 86_400.0
-    """How long an idempotency key is remembered."""
 
 
 class Config(BaseModel):
@@ -57,7 +37,6 @@ class Config(BaseModel):
     """0: any free port."""
     accounts: tuple[AccountSpec, ...] = (AccountSpec(name="default", keys=(DEFAULT_KEY,)),)
     faults: Faults = Faults()
-    rules: Rules = Rules()
     seed: int = 0
     """Of the dice behind every fault given in percent."""
     count_addresses: bool = True

@@ -41,8 +41,6 @@ class Faults(BaseModel):
     """`unavailable` answers 503 to every call; `drop` closes the connection without an answer."""
     hang_s: float = Field(default=0, ge=0)
     """Silence after acceptance. It ends early when `hang_s` is ordered back to 0."""
-    hang_percent: Percent = 100
-    """How many of the accepted calls hang, once `hang_s` is above 0."""
     quota: Literal["none", "daily", "monthly"] = "none"
     """A quota that is used up, whatever was sent."""
     refuse_key: KeyRefusal = "none"

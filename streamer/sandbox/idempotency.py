@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from streamer.sandbox.http import Answer
+
 
 class Finding(Enum):
     """What a key is known for, when there is no answer to give again."""
@@ -12,34 +14,28 @@ class Finding(Enum):
     OTHER_PAYLOAD = auto()
 
 
-@dataclass(slots=True, frozen=True)
-class Stored:
-    """An answer as it was first given."""
-
-    status: int
-    body: bytes
-
-
 Scope = tuple[str, str]
-"""(account or API key, idempotency key)."""
+"""(account, idempotency key): the API keys of an account share them."""
+
+LASTS_S = 86_400.0
+"""How long an idempotency key is remembered."""
 
 
 @dataclass(slots=True)
 class _Entry:
     fingerprint: bytes
     since: float
-    answer: Stored | None = None
+    answer: Answer | None = None
 
 
 class Memory:
-    """Answers by key, for `lasts_s` seconds of the wall clock that callers pass in."""
+    """Answers by key, for a day of the wall clock that callers pass in."""
 
-    def __init__(self, lasts_s: float) -> None:
-        self._lasts_s = lasts_s
+    def __init__(self) -> None:
         self._entries: dict[Scope, _Entry] = {}
 
-    def begin(self, scope: Scope, fingerprint: bytes, now: float) -> Finding | Stored:
-        """Look a key up. `NEW` enters it as running: `settle` or `forget` must follow."""
+    def begin(self, scope: Scope, fingerprint: bytes, now: float) -> Finding | Answer:
+        """Look a key up. `NEW` enters it as running: `settle` must follow."""
         self._drop_old(now)
         entry = self._entries.get(scope)
         if entry is not None and entry.answer is not None and self._is_old(entry, now):
@@ -53,26 +49,19 @@ class Memory:
             return Finding.OTHER_PAYLOAD
         return Finding.RUNNING if entry.answer is None else entry.answer
 
-    def settle(self, scope: Scope, answer: Stored) -> None:
-        """Remember the answer of a key that was running."""
-        entry = self._entries.get(scope)
-        if entry is not None:
-            entry.answer = answer
-
-    def forget(self, scope: Scope) -> None:
-        """As if the key had never been used."""
-        self._entries.pop(scope, None)
-
-    def expire(self) -> None:
-        """Forget every key but those still running."""
-        self._entries = {s: e for s, e in self._entries.items() if e.answer is None}
+    def settle(self, scope: Scope, answer: Answer | None) -> None:
+        """Remember the answer of a key that was running; None: as if it had never been used."""
+        if answer is None:
+            self._entries.pop(scope, None)
+        elif scope in self._entries:  # the memory may have been cleared meanwhile
+            self._entries[scope].answer = answer
 
     def clear(self) -> None:
         """Forget every key."""
         self._entries.clear()
 
     def _is_old(self, entry: _Entry, now: float) -> bool:
-        return now - entry.since >= self._lasts_s
+        return now - entry.since >= LASTS_S
 
     def _drop_old(self, now: float) -> None:
         """Drop from the old end, so that a long run does not keep every answer for ever."""

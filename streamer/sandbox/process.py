@@ -2,22 +2,22 @@
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
+import orjson
 import urllib3
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
-from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config, Rules
-from streamer.sandbox.control import AdvanceOrder, FaultOrder, LimitOrder, PlayOrder
+from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config
 from streamer.sandbox.faults import Faults, Play
-from streamer.sandbox.tally import Acceptance, Call, Repeat, Stats
+from streamer.sandbox.tally import Acceptance, Call, Stats
 
-_Row = TypeVar("_Row", Acceptance, Call, Repeat)
+_Row = TypeVar("_Row", Acceptance, Call)
 _ACCEPTANCE = TypeAdapter(Acceptance)
 _CALL = TypeAdapter(Call)
-_REPEAT = TypeAdapter(Repeat)
 _PATIENCE_S = 30.0
 _GRACE_S = 5.0
 
@@ -43,7 +43,6 @@ class SandboxProcess:
         latency_ms: float = 0,
         accounts: Sequence[AccountSpec] = (),
         faults: Faults | None = None,
-        rules: Rules | None = None,
         port: int = 0,
         seed: int = 0,
         count_addresses: bool = True,
@@ -58,7 +57,6 @@ class SandboxProcess:
             accounts=tuple(accounts)
             or (AccountSpec(name="default", keys=(DEFAULT_KEY,), limit=limit),),
             faults=given,
-            rules=rules if rules is not None else Rules(),
             seed=seed,
             count_addresses=count_addresses,
             keep_acceptances=keep_acceptances,
@@ -137,17 +135,14 @@ class SandboxProcess:
 
     def order(self, faults: Faults, account: str | None = None) -> None:
         """Change the faults given in `faults`, for one account or for all; the others stay."""
-        self._post(
-            "faults",
-            FaultOrder(faults=faults, account=account),
-        )
+        self._post("faults", faults=_given(faults), account=account)
 
     def play(self, *plays: Play, account: str | None = None) -> None:
         """Give these answers, to the letter, to the next calls of one account or of all.
 
         The first that is meant for a call is its answer; where none is, the sandbox gives its own.
         """
-        self._post("play", PlayOrder(plays=list(plays), account=account))
+        self._post("play", plays=[_given(play) for play in plays], account=account)
 
     def calm(self) -> None:
         """Back to the faults it was started with (none, or a latency); nothing is played."""
@@ -155,15 +150,11 @@ class SandboxProcess:
 
     def set_limit(self, limit: int | None, account: str | None = None) -> None:
         """Change the requests a second; None: unthrottled."""
-        self._post("limit", LimitOrder(limit=limit, account=account))
+        self._post("limit", limit=limit, account=account)
 
     def advance(self, seconds: float) -> None:
         """Put the server's wall clock forward: idempotency keys age, quotas renew."""
-        self._post("advance", AdvanceOrder(seconds=seconds))
-
-    def expire_keys(self) -> None:
-        """Forget every idempotency key whose call is over."""
-        self._post("expire")
+        self._post("advance", seconds=seconds)
 
     def reset(self) -> None:
         """Forget mails, counts, idempotency keys and quotas. Faults and limits stay.
@@ -186,20 +177,25 @@ class SandboxProcess:
         """Every call that is over, in the order they ended."""
         return self._rows("calls", _CALL)
 
-    def repeats(self) -> list[Repeat]:
-        """Whoever got a campaign more than once. Needs `count_addresses`."""
-        return self._rows("repeats", _REPEAT)
+    def repeats(self) -> list[tuple[str, str, str]]:
+        """(organization, campaign, address) accepted more than once. Needs `keep_acceptances`."""
+        times = Counter(acceptance[:3] for acceptance in self.acceptances())
+        return [each for each, count in times.items() if count > 1]
 
     def _rows(self, what: str, adapter: TypeAdapter[_Row]) -> list[_Row]:
         lines = self._call("GET", f"/_sandbox/{what}").splitlines()
         return [adapter.validate_json(line) for line in lines]
 
-    def _post(self, what: str, order: BaseModel | None = None) -> None:
-        body = b"" if order is None else order.model_dump_json(exclude_unset=True).encode()
-        self._call("POST", f"/_sandbox/{what}", body)
+    def _post(self, what: str, **arguments: object) -> None:
+        self._call("POST", f"/_sandbox/{what}", orjson.dumps(arguments))
 
     def _call(self, method: str, path: str, body: bytes = b"") -> bytes:
         answer = self._http.request(method, self.url + path, body=body)
         if answer.status != 200:
             raise SandboxError(f"{method} {path}: {answer.status} {answer.data.decode()}")
         return answer.data
+
+
+def _given(order: Faults | Play) -> dict[str, object]:
+    """The fields that were given."""
+    return order.model_dump(mode="json", exclude_unset=True)

@@ -2,7 +2,6 @@
 
 import os
 from collections import Counter, deque
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from pydantic import BaseModel
@@ -40,15 +39,6 @@ class Call(NamedTuple):
     mails: int
     """Accepted by this call."""
     idempotency_key: str
-
-
-class Repeat(NamedTuple):
-    """An address that a campaign reached more than once."""
-
-    organization: str
-    campaign: str
-    address: str
-    times: int
 
 
 class Kept(NamedTuple):
@@ -172,13 +162,6 @@ class Tally:
     def kept(self, email_id: str) -> Kept | None:
         """A mail among the latest, by its id."""
         return next((kept for kept in self.latest if kept.email_id == email_id), None)
-
-    def repeats(self) -> Iterator[Repeat]:
-        """Whoever got a campaign more than once."""
-        for (organization, campaign), times in self._times.items():
-            for address, count in times.items():
-                if count > 1:
-                    yield Repeat(organization, campaign, address, count)
 
     def account(self, name: str) -> AccountStats:
         """Numbers of one account, without its limit and quotas."""

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import orjson
 
+from tests.kit.local_server import LocalServer, abort
 from tests.kit.points import Kind, Script
-from tests.kit.redis_proxy import ENDS, FROZEN_S, abort
+from tests.kit.redis_proxy import ENDS, FROZEN_S
 
 CLIENT_WAITS_S = 1.0
 LATE_S = 2.0
@@ -155,7 +156,7 @@ FAULTS = (*_WAY, *ANSWERS, *ENDS)
 FAULTS_OF_THE_WAY = (*_WAY, *ENDS)
 
 
-class HttpProxy:
+class HttpProxy(LocalServer):
     """Listens on a free port of 127.0.0.1; lives in the running event loop.
 
     Args:
@@ -166,41 +167,17 @@ class HttpProxy:
     def __init__(
         self, port: int, script: Script, arrived: Callable[[str], None] = lambda key: None
     ) -> None:
+        super().__init__()
         self._upstream = port
         self._script = script
         self._arrived = arrived
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
-
-    async def start(self) -> None:
-        """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        """Listen no more, and end every connection."""
-        if self._server is not None:
-            self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def url(self) -> str:
         """What `RESEND_API_URL` should be."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        with suppress(asyncio.CancelledError):  # else the streams complain of a task cancelled
-            await self._talk(reader, writer)
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while (request := await _read_message(reader)) is not None:
                 if not await self._answer(request, writer):

@@ -10,12 +10,12 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message
 
+from tests.kit.local_server import LocalServer
 from tests.kit.points import Kind, Script
 from tests.kit.redis_proxy import ENDS
 
@@ -81,38 +81,14 @@ def faults_of(name: str) -> tuple[str, ...]:
     return (*_FAULTS[name.rpartition(".")[2]], *ENDS)
 
 
-class KafkaReferee:
+class KafkaReferee(LocalServer):
     """Answers a worker's questions; lives in the running event loop."""
 
     def __init__(self, script: Script) -> None:
+        super().__init__()
         self._script = script
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
 
-    async def start(self) -> None:
-        """Listen on a free port of 127.0.0.1."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        """Listen no more, and end every connection."""
-        if self._server is not None:
-            self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        with suppress(asyncio.CancelledError):  # else the streams complain of a task cancelled
-            await self._talk(reader, writer)
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
                 fault = self._script.at(Kind.KAFKA, line.decode().strip()) or ""

@@ -3,14 +3,12 @@
 import ast
 import asyncio
 import hashlib
-import socket
-import struct
 from collections import deque
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import streamer
+from tests.kit.local_server import LocalServer, abort
 from tests.kit.points import Kind, Script
 from tests.kit.resp import Command, is_push, take_commands, take_reply
 
@@ -102,39 +100,15 @@ def _key(key: bytes) -> str:
     return text if len(parts) < 3 else ":".join([*parts[:2], parts[-1]])
 
 
-class RedisProxy:
+class RedisProxy(LocalServer):
     """Listens on a free port of 127.0.0.1; lives in the running event loop."""
 
     def __init__(self, port: int, script: Script) -> None:
+        super().__init__()
         self._upstream = port
         self._script = script
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
 
-    async def start(self) -> None:
-        """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        """Listen no more, and end every connection."""
-        if self._server is not None:
-            self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        with suppress(asyncio.CancelledError):  # else the streams complain of a task cancelled
-            await self._talk(reader, writer)
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._upstream)
         except OSError:
@@ -251,11 +225,3 @@ class _Link:
         if fault not in ("reply_lost", "request_late"):
             self._say(reply)
         self._give_answers()
-
-
-def abort(writer: asyncio.StreamWriter) -> None:
-    """End a connection with a reset."""
-    connection = writer.get_extra_info("socket")
-    with suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()

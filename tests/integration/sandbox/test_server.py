@@ -1,6 +1,5 @@
 """The process, the wire and the command."""
 
-import asyncio
 import json
 import signal
 import socket
@@ -10,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from streamer.sandbox import AccountSpec, Config, Faults, Sandbox, SandboxError, SandboxProcess
+from streamer.sandbox import AccountSpec, Config, SandboxError, SandboxProcess
 from tests.integration.sandbox.client import Client, mail, wait_until
 
 PARENT = """
@@ -60,21 +59,6 @@ def test_two_accounts_do_not_share_a_key() -> None:
     spec = AccountSpec(name="a", keys=("re_1",))
     with pytest.raises(ValueError, match="same key"):
         Config(accounts=(spec, spec.model_copy(update={"name": "b"})))
-
-
-def test_inside_an_event_loop() -> None:
-    async def run() -> None:
-        async with Sandbox(Config(faults=Faults(jitter_ms=1))) as sandbox:
-            client = Client(sandbox.url)
-            reply = await asyncio.to_thread(client.send, [mail()], key="k")
-            assert reply.status == 200
-            sandbox.order(Faults(outage="unavailable"))
-            reply = await asyncio.to_thread(client.send, [mail()], key="k")
-            assert reply.status == 503
-            assert sandbox.stats().accepted == len(sandbox.acceptances()) == 1
-            assert len(sandbox.calls()) == 2
-
-    asyncio.run(run())
 
 
 def _talk(sandbox: SandboxProcess, *parts: bytes) -> bytes:

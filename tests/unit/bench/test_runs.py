@@ -1,7 +1,6 @@
 """Which of several runs counts."""
 
-from bench.place import Ending
-from bench.runs import Result, middle
+from bench.runs import Ending, Result, middle
 
 
 def _result(cpu_s: float, *, adds_up: bool = True) -> Result:

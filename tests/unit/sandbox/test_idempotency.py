@@ -1,45 +1,44 @@
 """What is remembered for a key, for how long."""
 
-from streamer.sandbox.idempotency import Finding, Memory, Stored
+from streamer.sandbox.http import Answer
+from streamer.sandbox.idempotency import LASTS_S, Finding, Memory
 
 SCOPE = ("default", "key")
-ANSWER = Stored(200, b"{}")
+ANSWER = Answer(200, b"{}")
 
 
 def test_a_key_runs_then_gives_its_answer_again_until_it_is_too_old() -> None:
-    memory = Memory(10.0)
+    memory = Memory()
     assert memory.begin(SCOPE, b"a", 0.0) is Finding.NEW
     assert memory.begin(SCOPE, b"a", 1.0) is Finding.RUNNING
     memory.settle(SCOPE, ANSWER)
-    assert memory.begin(SCOPE, b"a", 9.9) == ANSWER
-    assert memory.begin(SCOPE, b"b", 9.9) is Finding.OTHER_PAYLOAD
-    assert memory.begin(SCOPE, b"b", 10.0) is Finding.NEW
+    assert memory.begin(SCOPE, b"a", LASTS_S - 0.1) == ANSWER
+    assert memory.begin(SCOPE, b"b", LASTS_S - 0.1) is Finding.OTHER_PAYLOAD
+    assert memory.begin(SCOPE, b"b", LASTS_S) is Finding.NEW
 
 
 def test_a_running_key_does_not_age() -> None:
-    memory = Memory(10.0)
+    memory = Memory()
     memory.begin(SCOPE, b"a", 0.0)
-    assert memory.begin(SCOPE, b"a", 100.0) is Finding.RUNNING
-    memory.expire()
-    assert memory.begin(SCOPE, b"a", 100.0) is Finding.RUNNING
+    assert memory.begin(SCOPE, b"a", 2 * LASTS_S) is Finding.RUNNING
 
 
 def test_a_running_key_in_front_keeps_no_older_answer_alive() -> None:
-    memory = Memory(10.0)
+    memory = Memory()
     memory.begin(("default", "running"), b"a", 0.0)
     memory.begin(SCOPE, b"a", 0.0)
     memory.settle(SCOPE, ANSWER)
-    assert memory.begin(SCOPE, b"b", 10.0) is Finding.NEW
+    assert memory.begin(SCOPE, b"b", LASTS_S) is Finding.NEW
 
 
 def test_a_forgotten_key_may_carry_anything() -> None:
-    memory = Memory(10.0)
+    memory = Memory()
     memory.begin(SCOPE, b"a", 0.0)
-    memory.forget(SCOPE)
+    memory.settle(SCOPE, None)
     assert memory.begin(SCOPE, b"b", 0.0) is Finding.NEW
 
 
 def test_keys_of_other_scopes_are_other_keys() -> None:
-    memory = Memory(10.0)
+    memory = Memory()
     memory.begin(SCOPE, b"a", 0.0)
     assert memory.begin(("other", "key"), b"b", 0.0) is Finding.NEW
