@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from streamer import cli
 from streamer.settings import Settings, load
-from tests import docs
+from tools import docs
 
 CONFIG = docs.ROOT / "config"
 DOCUMENTS = [docs.README, CONFIG / "streamer.toml", CONFIG / "alerts.yml"]
@@ -60,7 +60,7 @@ def fault(words: list[str]) -> str | None:
 
 def test_the_tables_are_up_to_date() -> None:
     text = docs.README.read_text(encoding="utf-8")
-    assert docs.renewed(text) == text, "renew them: python -m tests.docs --write"
+    assert docs.renewed(text) == text, "renew them: python -m tools.docs --write"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -1,4 +1,4 @@
-"""The README's tables, made from the code: `python -m tests.docs` checks, `--write` renews."""
+"""The README's tables, made from the code: `python -m tools.docs` checks, `--write` renews."""
 
 import ast
 import inspect
@@ -257,7 +257,7 @@ def main() -> int:
     if "--write" in sys.argv[1:]:
         README.write_text(fresh, encoding="utf-8")
     elif fresh != text:
-        print("README.md: its tables are out of date: python -m tests.docs --write")
+        print("README.md: its tables are out of date: python -m tools.docs --write")
         return 1
     return 0
 
