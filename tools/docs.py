@@ -1,17 +1,27 @@
-"""The README's tables, made from the code: `python -m tools.docs` checks, `--write` renews."""
+"""The tables of docs/reference.md, made from the code.
+
+`python -m tools.docs` checks that they are up to date, `--write` renews them. What a setting, a
+metric, a reason or a command means is said where it is defined.
+"""
 
 import ast
 import inspect
 import re
+import socket
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
+from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from typer.core import TyperArgument, TyperCommand, TyperGroup
+from typer.main import get_command
 
-from streamer import metrics, settings
-from streamer.model.reasons import Reason
+from streamer import cli, metrics, topics
+from streamer.model.reasons import DeadReason, Reason, Status
 from streamer.provider.answers import (
     Conflicting,
     OnHold,
@@ -22,51 +32,18 @@ from streamer.provider.answers import (
 )
 from streamer.provider.client import UNTRUSTED, Answer
 from streamer.provider.table import ROWS
-from streamer.settings import Account, Settings
+from streamer.settings import Account, Settings, Topics
+
+_Member = TypeVar("_Member", bound=Enum)
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+REFERENCE = ROOT / "docs" / "reference.md"
 
-# What the sections say with names and types alone, in words for operators.
-_MEANINGS = {
-    "kafka.bootstrap_servers": "Brokers to begin with.",
-    "kafka.group_id": "Consumer group; transactional ids begin with it.",
-    "kafka.group_protocol": "`classic`, or `consumer` for the newer group protocol.",
-    "topics.recipients": "Input: one event for each recipient of a campaign.",
-    "topics.outcomes": "One outcome for each input record that names a campaign.",
-    "topics.dead_letters": "Input records that name no campaign that can be acted on.",
-    "topics.parked": "Records set aside while their campaign is paused or their account is held.",
-    "topics.results": "Summaries of finished campaigns.",
-    "redis.url": "`redis://` or `rediss://`.",
-    "redis.cluster": "Whether that is a cluster.",
-    "batch.size": "Most mails in a call, 1 to 100.",
-    "batch.max_in_flight": "Batches that a worker has under way at a time.",
-    "batch.max_bytes": "A batch is closed before its request is larger than this.",
-    "mail.max_bytes": "A larger mail is `too_large`.",
-    "delivery.set_aside_s": "A batch that keeps failing so long, while three others of its account "
-    "went through, is set aside.",
-    "delivery.give_up_s": "A batch that was set aside ends as `provider_error` so long after its "
-    "pin.",
-    "delivery.hold_probe_s": "How often one call tests whether an account works again.",
-    "delivery.timeout_s": "How long one call to Resend may take.",
-    "worker.shutdown_timeout_s": "What is still in flight so long after SIGTERM is left to the "
-    "next owner.",
-    "unsubscribe.base_url": "The token follows it, in each mail's `List-Unsubscribe`. An https "
-    "URL.",
-    "unsubscribe.secret": "Signs the tokens; at least 16 bytes. Of a list the first signs and all "
-    "verify.",
-    "unsubscribe.required": "Whether a worker refuses to start without those two.",
-    "accounts.NAME.api_key_env": "The variable that holds the API key. Give this or the next, or "
-    "neither.",
-    "accounts.NAME.api_key_file": "The file that holds the API key; read again when it changes.",
-    "accounts.NAME.requests_per_second": "A ceiling, for all workers together. A lower "
-    "`ratelimit-limit` of Resend lowers it; 0 takes Resend's alone.",
-    "accounts.NAME.organizations": "Whose mail goes through it. None: every organization that no "
-    "other account names.",
-    "log.format": "`human`, or `json` lines.",
-    "log.level": "`debug`, `info`, `warning` or `error`.",
-}
-_DEFAULTS = {"worker.id": "the host's name"}
+_HOLDS = "[held](concepts.md#holds-and-parking)"
+_BAR = r"\|"  # in a cell of a table
+_DAY_MS = 86_400_000
+_COMPUTED = {socket.gethostname: "the host's name"}
+"""Words for defaults that are different on each machine."""
 
 
 def setting_names() -> list[str]:
@@ -88,13 +65,18 @@ def series() -> set[str]:
     return names
 
 
+def base(name: str) -> str:
+    """The metric that a time series is of."""
+    return re.sub(r"_(bucket|count|sum)$", "", name)
+
+
 def settings_table() -> str:
     """Every setting with its default and its meaning."""
     rows = []
     for name, default, meaning in _settings():
         if not meaning:
-            raise AssertionError(f"{name} has no meaning: give it a docstring in the settings")
-        rows.append((f"`{name}`", _DEFAULTS.get(name, default), meaning))
+            raise AssertionError(f"{name} has no meaning: give its field a description")
+        rows.append((f"`{name}`", default, meaning))
     return _table(("setting", "default", "meaning"), rows)
 
 
@@ -108,14 +90,52 @@ def metrics_table() -> str:
     return _table(("metric", "type", "labels", "meaning"), rows)
 
 
+def statuses_table() -> str:
+    """Every status of an outcome."""
+    rows = [(f"`{each}`", meaning) for each, meaning in meanings(Status).items()]
+    return _table(("status", "meaning"), rows)
+
+
 def reasons_table() -> str:
-    """Every reason with its status."""
-    missing = set(Reason) - _REASONS.keys()
-    if missing:
-        raise AssertionError(f"no meaning for {missing}")
-    rows = [("`sent`", "", "Resend took the mail and gave it an id.")]
-    rows += [(f"`{each.status}`", f"`{each}`", _REASONS[each]) for each in Reason]
+    """Every reason of an outcome with its status."""
+    rows = [
+        (f"`{each.status}`", f"`{each}`", meaning) for each, meaning in meanings(Reason).items()
+    ]
     return _table(("status", "reason", "meaning"), rows)
+
+
+def dead_letters_table() -> str:
+    """Every reason of a dead letter."""
+    rows = [(f"`{each}`", meaning) for each, meaning in meanings(DeadReason).items()]
+    return _table(("reason", "meaning"), rows)
+
+
+def topics_table() -> str:
+    """Every topic, as `streamer topics create` creates it."""
+    wanted = topics.wanted_topics(Topics(), topics.DEFAULT_PARTITIONS, topics.MOST_REPLICAS)
+    rows = []
+    for (setting, field), topic in zip(Topics.model_fields.items(), wanted, strict=True):
+        largest = f"{int(topic.config['max.message.bytes']):,}"
+        rows.append(
+            (
+                f"`{topic.name}`",
+                f"`topics.{setting}`",
+                field.description or "",
+                _kept(topic),
+                largest,
+            )
+        )
+    return _table(("topic", "setting", "what it carries", "kept", "largest record, bytes"), rows)
+
+
+def commands_table() -> str:
+    """Every command with its arguments, and what it does."""
+    rows = []
+    for name, arguments, what in _commands(get_command(cli.app), "streamer"):
+        if not what:
+            raise AssertionError(f"{name} has no help: give its function a docstring")
+        rows.append((f"`{' '.join((name, *arguments))}`", what))
+    return _table(("command", "what it does"), rows)
 
 
 def answers_table() -> str:
@@ -139,10 +159,14 @@ def _statuses(statuses: Collection[int]) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "commands": commands_table,
     "settings": settings_table,
-    "metrics": metrics_table,
+    "topics": topics_table,
+    "statuses": statuses_table,
     "reasons": reasons_table,
+    "dead-letters": dead_letters_table,
     "answers": answers_table,
+    "metrics": metrics_table,
 }
 
 
@@ -153,25 +177,31 @@ def renewed(text: str) -> str:
         head, found, rest = text.partition(begin)
         _, ended, tail = rest.partition(end)
         if not (found and ended):
-            raise AssertionError(f"the README has no markers for {name}")
+            raise AssertionError(f"{REFERENCE.name} has no markers for {name}")
         text = f"{head}{begin}{make()}{end}{tail}"
     return text
 
 
-_REASONS = {
-    Reason.SUPPRESSED: "The address is in the organization's suppression set.",
-    Reason.DUPLICATE: "Another record of this campaign has this address already.",
-    Reason.CANCELLED: "The campaign was cancelled before the mail was pinned.",
-    Reason.EXPIRED: "`expires_at` of the event or of the campaign has passed.",
-    Reason.INVALID_ADDRESS: "Not an address that a mail can be sent to; `detail` says why.",
-    Reason.RENDER_ERROR: "A template failed for this recipient; an undefined variable is named.",
-    Reason.REJECTED: "Resend refused this mail; `detail` has its words.",
-    Reason.TOO_LARGE: "The mail is larger than `mail.max_bytes`.",
-    Reason.WINDOW_CLOSED: "Still unknown when `delivery.safe_window_s` had passed.",
-    Reason.IDEMPOTENCY_CONFLICT: "Resend has another payload under this batch's key.",
-    Reason.PROVIDER_ERROR: "Resend's answers to this batch stayed unusable.",
-    Reason.LEDGER_LOST: "The address is claimed, but its batch is not in Redis.",
-}
+def meanings(enum: type[_Member]) -> dict[_Member, str]:
+    """The members of an enum, and the docstring below each.
+
+    Raises:
+        AssertionError: a member has none.
+    """
+    found = {}
+    (node,) = ast.parse(inspect.getsource(enum)).body
+    assert isinstance(node, ast.ClassDef)
+    for member, text in zip(node.body, node.body[1:], strict=False):
+        if (
+            isinstance(member, ast.Assign)
+            and isinstance(member.targets[0], ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            found[enum[member.targets[0].id]] = " ".join(str(text.value.value).split())
+    if missing := set(enum) - found.keys():
+        raise AssertionError(f"no docstring below {missing}")
+    return found
 
 
 def _consequence(answer: Answer) -> str:
@@ -183,14 +213,14 @@ def _consequence(answer: Answer) -> str:
     if isinstance(verdict, Conflicting):
         return "`indeterminate`, `idempotency_conflict`; nothing is sent again"
     if isinstance(verdict, Throttled):
-        return "All workers pause this account for `retry-after`; then the same bytes again"
+        return "All workers pause this account for `retry-after`, then send the same bytes again"
     if isinstance(verdict, OnHold):
         held = "The sender's domain" if verdict.of_sender else "The account"
         of = "" if verdict.why == answer.name else f" (`{verdict.why}`)"
-        return f"{held} is held{of}, nobody is failed: see [Holds](#holds)"
+        return f"{held} is {_HOLDS}{of}; no recipient fails"
     if verdict.failing:
-        return "The same bytes again; Resend tells by the key whether it has them"
-    return "The same bytes again, after a wait"
+        return "The same bytes are sent again; Resend knows by the key whether it has them"
+    return "The same bytes are sent again, after a wait"
 
 
 def _settings() -> Iterator[tuple[str, str, str]]:
@@ -205,28 +235,13 @@ def _settings() -> Iterator[tuple[str, str, str]]:
 def _section(
     name: str, values: BaseModel, model: type[BaseModel]
 ) -> Iterator[tuple[str, str, str]]:
-    docstrings = _docstrings(model.__name__)
-    for field in model.model_fields:
-        full = f"{name}.{field}"
-        meaning = _MEANINGS.get(full) or docstrings.get(field, "")
-        yield full, _default(getattr(values, field)), meaning
+    for setting, field in model.model_fields.items():
+        default = _computed(field) or _default(getattr(values, setting))
+        yield f"{name}.{setting}", default, field.description or ""
 
 
-def _docstrings(class_name: str) -> dict[str, str]:
-    """What stands below a class' attributes."""
-    found = {}
-    for node in ast.parse(inspect.getsource(settings)).body:
-        if not (isinstance(node, ast.ClassDef) and node.name == class_name):
-            continue
-        for field, text in zip(node.body, node.body[1:], strict=False):
-            if (
-                isinstance(field, ast.AnnAssign)
-                and isinstance(field.target, ast.Name)
-                and isinstance(text, ast.Expr)
-                and isinstance(text.value, ast.Constant)
-            ):
-                found[field.target.id] = " ".join(str(text.value.value).split())
-    return found
+def _computed(field: FieldInfo) -> str | None:
+    return next((w for make, w in _COMPUTED.items() if field.default_factory is make), None)
 
 
 def _default(value: object) -> str:
@@ -243,21 +258,44 @@ def _metrics() -> list[MetricWrapperBase]:
     return [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
 
 
+def _kept(topic: topics.Wanted) -> str:
+    if topic.config["cleanup.policy"] == "compact":
+        return "the latest of each key"
+    retention = int(topic.config["retention.ms"])
+    return "for ever" if retention < 0 else f"{retention // _DAY_MS} days"
+
+
+def _commands(command: object, name: str) -> Iterator[tuple[str, list[str], str]]:
+    """The names of all commands, their arguments, and the first paragraph of their help."""
+    if isinstance(command, TyperGroup):
+        if " " in name:
+            yield name, ["..."], command.help or ""
+        for word, each in command.commands.items():
+            yield from _commands(each, f"{name} {word}")
+    elif isinstance(command, TyperCommand):
+        first = (command.help or "").partition("\n\n")[0]
+        yield name, list(_arguments(command)), " ".join(first.split())
+
+
+def _arguments(command: TyperCommand) -> Iterator[str]:
+    for parameter in command.params:
+        if isinstance(parameter, TyperArgument):
+            yield f"{parameter.metavar}{'...' if parameter.nargs < 0 else ''}"
+
+
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "".join(
-        f"| {' | '.join(re.sub(r'[|]', '/', cell) for cell in row)} |\n" for row in lines
-    )
+    return "".join(f"| {' | '.join(cell.replace('|', _BAR) for cell in row)} |\n" for row in lines)
 
 
 def main() -> int:
-    """Check the README's tables, or with `--write` make them anew."""
-    text = README.read_text(encoding="utf-8")
+    """Check the tables, or with `--write` make them anew."""
+    text = REFERENCE.read_text(encoding="utf-8")
     fresh = renewed(text)
     if "--write" in sys.argv[1:]:
-        README.write_text(fresh, encoding="utf-8")
+        REFERENCE.write_text(fresh, encoding="utf-8")
     elif fresh != text:
-        print("README.md: its tables are out of date: python -m tools.docs --write")
+        print("docs/reference.md: its tables are out of date: python -m tools.docs --write")
         return 1
     return 0
 
