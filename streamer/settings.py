@@ -42,11 +42,16 @@ class Section(BaseModel):
 
 
 class Kafka(Section):
-    bootstrap_servers: str = "localhost:9092"
-    group_id: str = "streamer"
-    group_protocol: Literal["classic", "consumer"] = "classic"
-    properties: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    """Any librdkafka property, for TLS and SASL."""
+    bootstrap_servers: str = Field("localhost:9092", description="Brokers to connect to first.")
+    group_id: str = Field(
+        "streamer", description="Consumer group; transactional ids begin with it."
+    )
+    group_protocol: Literal["classic", "consumer"] = Field(
+        "classic", description="`classic`, or `consumer` for the newer group protocol."
+    )
+    properties: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="Any librdkafka property, for TLS and SASL."
+    )
 
     @property
     def common_properties(self) -> dict[str, str | int | float | bool]:
@@ -59,69 +64,131 @@ class Kafka(Section):
 
 
 class Topics(Section):
-    recipients: str = "campaign.recipients"
-    outcomes: str = "campaign.outcomes"
-    dead_letters: str = "campaign.dead-letters"
-    parked: str = "campaign.parked"
-    results: str = "campaign.results"
+    recipients: str = Field(
+        "campaign.recipients", description="Input: one event for each recipient of a campaign."
+    )
+    outcomes: str = Field(
+        "campaign.outcomes",
+        description="Exactly one outcome for each input record that names a campaign.",
+    )
+    dead_letters: str = Field(
+        "campaign.dead-letters",
+        description="Input records that name no campaign that streamer can act on.",
+    )
+    parked: str = Field(
+        "campaign.parked",
+        description="Records set aside while their campaign is paused or their account is held.",
+    )
+    results: str = Field("campaign.results", description="The summary of each finished campaign.")
 
 
 class Redis(Section):
-    url: str = "redis://localhost:6379/0"
-    cluster: bool = False
+    url: str = Field("redis://localhost:6379/0", description="A `redis://` or `rediss://` URL.")
+    cluster: bool = Field(False, description="Whether the URL is that of a Redis Cluster.")
 
 
 class Batch(Section):
-    size: Annotated[int, Field(ge=1, le=100)] = 100
-    linger_ms: Annotated[int, Field(ge=0)] = 200
-    """The longest that a record waits for its batch to fill."""
-    max_in_flight: Positive = 8
-    """Batches a worker."""
-    max_bytes: Positive = 8_000_000
+    size: Annotated[int, Field(ge=1, le=100)] = Field(
+        100, description="Maximum number of mails in one call, 1 to 100."
+    )
+    linger_ms: Annotated[int, Field(ge=0)] = Field(
+        200, description="The longest that a record waits for its batch to fill."
+    )
+    max_in_flight: Positive = Field(
+        8, description="Maximum number of batches that a worker sends at the same time."
+    )
+    max_bytes: Positive = Field(
+        8_000_000, description="A batch closes before its request becomes larger than this."
+    )
 
 
 class Mail(Section):
-    max_bytes: Positive = 1_000_000
+    max_bytes: Positive = Field(1_000_000, description="A larger mail ends as `too_large`.")
 
 
 class Delivery(Section):
-    safe_window_s: Annotated[int, Field(gt=0, le=86_400)] = 82_800
-    """Within it a pinned batch may be sent again: under the 24 h for which Resend keeps a key."""
-    set_aside_s: PositiveFloat = 20.0
-    give_up_s: PositiveFloat = 3_600.0
-    hold_probe_s: PositiveFloat = 30.0
-    timeout_s: PositiveFloat = 30.0
-    claims_ttl_s: Annotated[int, Field(gt=86_400)] = 2_592_000
-    """How long a claim is kept: longer than upstream may repeat an event."""
+    safe_window_s: Annotated[int, Field(gt=0, le=86_400)] = Field(
+        82_800,
+        description="How long after its pin a batch may be sent again. It must stay under the "
+        "24 h for which Resend remembers an idempotency key.",
+    )
+    set_aside_s: PositiveFloat = Field(
+        20.0,
+        description="How long a batch must keep failing, while three others of its account go "
+        "through, before it is set aside.",
+    )
+    give_up_s: PositiveFloat = Field(
+        3_600.0,
+        description="How long after its pin a batch that was set aside and still fails ends as "
+        "`provider_error`.",
+    )
+    hold_probe_s: PositiveFloat = Field(
+        30.0, description="How often one call tests whether a hold is over."
+    )
+    timeout_s: PositiveFloat = Field(30.0, description="Time limit of one call to Resend.")
+    claims_ttl_s: Annotated[int, Field(gt=86_400)] = Field(
+        2_592_000,
+        description="How long a claim is kept. It must be longer than the time within which "
+        "upstream may repeat an event.",
+    )
 
 
 class Breaker(Section):
-    records: Positive = 1_000
-    """Of so many records that a worker had last,"""
-    dead_share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """so large a share may be dead letters: with more the worker ends, before it commits them."""
-    campaign_mails: Positive = 1_000
-    """Of so many mails of a campaign that ended last at a worker,"""
-    campaign_failed_share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """so large a share may be `failed` for one reason: with more it is paused. 1: never."""
+    records: Positive = Field(
+        1_000, description="How many of its latest records a worker checks for dead letters."
+    )
+    dead_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5,
+        description="If more than this share of them are dead letters, the worker ends before it "
+        "commits them.",
+    )
+    campaign_mails: Positive = Field(
+        1_000,
+        description="How many of a campaign's latest mails, at all workers, are checked for "
+        "failures.",
+    )
+    campaign_failed_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5,
+        description="If more than this share of them ended as `failed` for one reason, the "
+        "campaign is paused. 1: never.",
+    )
 
 
 class Worker(Section):
-    id: str = Field(default_factory=socket.gethostname)
-    """Unique in the group; a supervisor adds each worker's number."""
-    shutdown_timeout_s: PositiveFloat = 25.0
+    id: str = Field(
+        default_factory=socket.gethostname,
+        description="Unique in the group: the transactional id comes from it. `--workers N` adds "
+        "each worker's number.",
+    )
+    shutdown_timeout_s: PositiveFloat = Field(
+        25.0,
+        description="Time after SIGTERM to finish what is in flight; the rest is left to the next "
+        "owner.",
+    )
 
 
 class Metrics(Section):
-    port: Annotated[int, Field(ge=0, le=65_535)] = 9464
-    """0: none. Worker i of `--workers N` takes port + i."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        9464,
+        description="Port of `/metrics`, `/healthz` and `/readyz`; 0: none. Worker i of "
+        "`--workers N` listens on port + i.",
+    )
 
 
 class Unsubscribe(Section):
-    base_url: str | None = None
-    secret: SecretStr | list[SecretStr] | None = None
-    """The first signs, all verify."""
-    required: bool = True
+    base_url: str | None = Field(
+        None,
+        description="An https URL. A signed token is appended to it in each mail's "
+        "`List-Unsubscribe`.",
+    )
+    secret: SecretStr | list[SecretStr] | None = Field(
+        None,
+        description="Signs the tokens; at least 16 bytes. Of a list the first one signs and all "
+        "verify.",
+    )
+    required: bool = Field(
+        True, description="Whether a worker refuses to start without the two settings above."
+    )
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
@@ -131,11 +198,23 @@ class Unsubscribe(Section):
 
 
 class Account(Section):
-    api_key_env: str | None = None
-    api_key_file: Path | None = None
-    organizations: list[str] | None = None
-    """None: every organization that no other account names."""
-    requests_per_second: Annotated[float, Field(ge=0)] = 10.0
+    api_key_env: str | None = Field(
+        None,
+        description="The variable that holds the API key. Give this or `api_key_file`, or neither.",
+    )
+    api_key_file: Path | None = Field(
+        None, description="The file that holds the API key; read again when it changes."
+    )
+    organizations: list[str] | None = Field(
+        None,
+        description="The organizations whose mail goes through this account. None: every "
+        "organization that no other account names.",
+    )
+    requests_per_second: Annotated[float, Field(ge=0)] = Field(
+        10.0,
+        description="A ceiling for all workers together. A lower `ratelimit-limit` of Resend "
+        "lowers it; 0 follows Resend's alone.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -155,17 +234,23 @@ class Account(Section):
 
 
 class Progress(Section):
-    embedded: bool = True
-    """Whether the workers count the progress of campaigns, one of them at a time; otherwise run
-    `streamer project`."""
-    keep_days: PositiveFloat = 90.0
-    """How long the counts of a campaign that is completed or cancelled are kept after the last
-    change."""
+    embedded: bool = Field(
+        True,
+        description="Whether one of the workers counts the progress of campaigns. If not, run "
+        "`streamer project`.",
+    )
+    keep_days: PositiveFloat = Field(
+        90.0,
+        description="How long the counts of a completed or cancelled campaign are kept after "
+        "their last change.",
+    )
 
 
 class Log(Section):
-    format: Literal["json", "human"] = "human"
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "human"] = Field("human", description="`human`, or `json` lines.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="`debug`, `info`, `warning` or `error`."
+    )
 
 
 def _default_accounts() -> dict[str, Account]:

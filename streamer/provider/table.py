@@ -1,7 +1,7 @@
 """The answers that say that a batch was not taken, as one table. Pure.
 
 The names and statuses are those of Resend's error reference and of its SDKs; the words those
-that Resend was seen to answer. The README's table is made from this one.
+that Resend was seen to answer. The table in docs/reference.md is made from this one.
 
 What is in no row says nothing about the mails: it is trouble of the way, and the same bytes are
 sent again. So is whatever is not Resend's at all: a proxy's page, a firewall's, an empty body.

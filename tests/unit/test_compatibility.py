@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from tests import schemas
-from tests.compatibility import INPUT, OUTPUT, ROLE, Schema, breaches
-from tests.validation import fits
+from tools import schemas
+from tools.compatibility import INPUT, OUTPUT, ROLE, Schema, breaches
+from tools.validation import fits
 
 OLD: Schema = {
     "$id": "urn:x:thing:1",

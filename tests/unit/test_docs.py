@@ -1,33 +1,72 @@
 """What the documents and the sample configuration say is what the code does."""
 
+import importlib.util
 import json
 import re
 import shlex
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from bench import __main__ as bench
+from bench import limiter, mixed, paused, report, stuck
 from streamer import cli
+from streamer.flow import verdicts
+from streamer.flow.verdicts import LONGEST_PAUSE_S
+from streamer.mail import language
+from streamer.mail.review import CLIPPED_BYTES
+from streamer.mail.templates import RenderError, Templates
+from streamer.mail.unsubscribe import UnsubscribeLinks
+from streamer.model import marks, wire
+from streamer.model.campaign import Definition
+from streamer.model.event import RecipientEvent
+from streamer.model.published import PublishedOutcome
 from streamer.settings import Settings, load
-from tests import docs
+from streamer.topics import DEFAULT_PARTITIONS
+from tools import docs
 
 CONFIG = docs.ROOT / "config"
-DOCUMENTS = [docs.README, CONFIG / "streamer.toml", CONFIG / "alerts.yml"]
+README = docs.ROOT / "README.md"
+DOCS = docs.ROOT / "docs"
+PAGES = [*sorted(docs.ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
+WITH_COMMANDS = [
+    *(page for page in PAGES if page.name not in ("SECURITY.md", "glossary.md")),
+    CONFIG / "streamer.toml",
+    CONFIG / "alerts.yml",
+]
+MOST_LINES = 200
 
 _METRIC = re.compile(r"\bstreamer_[a-z_]+\b")
-_BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _QUOTED = re.compile(r"`((?:streamer|make) [^`]+)`")
+_MODULE = re.compile(r"\bpython -m ([\w.]+)(?: ([a-z]+))?")
+_CODE = re.compile(r"`([^`\n]+)`")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_ADDRESS = re.compile(r"[\w.+-]+@((?:[\w-]+\.)+[\w-]+)")
+_HEADER = re.compile(r"\bstreamer-[a-z]+(?:-[a-z]+)*\b")
 _ENDS = {"|", "&", "&&", ";"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(docs.ROOT).as_posix()
+
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
+
+
+def blocks(text: str, kind: str) -> list[str]:
+    """The code blocks of a language."""
+    return [code for language, code in _FENCE.findall(text) if language == kind]
 
 
 def commands(text: str) -> Iterator[list[str]]:
     """The words of each `streamer` or `make` command of a document."""
-    pieces = _QUOTED.findall(text.replace("\n", " "))
-    for block in _BLOCK.findall(text):
+    pieces = _QUOTED.findall(_FENCE.sub("", text).replace("\n", " "))
+    for block in blocks(text, "sh"):
         pieces += block.splitlines()
     for piece in pieces:
         command: list[str] = []
@@ -46,7 +85,7 @@ def fault(words: list[str]) -> str | None:
     rest = list(words)
     while isinstance(command, TyperGroup) and rest:
         name = rest.pop(0)
-        if name.isupper():  # a placeholder
+        if name.isupper() or name == "...":  # a placeholder
             return None
         if name not in command.commands:
             return f"no command {name}"
@@ -58,17 +97,89 @@ def fault(words: list[str]) -> str | None:
     return f"no option {', '.join(unknown)}" if unknown else None
 
 
-def test_the_tables_are_up_to_date() -> None:
-    text = docs.README.read_text(encoding="utf-8")
-    assert docs.renewed(text) == text, "renew them: python -m tests.docs --write"
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as they are on GitHub."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.+)$", _FENCE.sub("", text), re.MULTILINE):
+        anchor = re.sub(r"[^\w\- ]", "", _LINK.sub("", heading).lower()).replace(" ", "-")
+        assert anchor not in found, f"two headings have the anchor {anchor}"
+        found.add(anchor)
+    return found
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def broken_links(page: Path, text: str) -> list[str]:
+    """The links of a page to files or headings that are not there."""
+    broken = []
+    for link in _LINK.findall(_FENCE.sub("", text)):
+        if "://" in link:
+            continue
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        if not target.exists():
+            broken.append(link)
+        elif anchor:
+            there = text if target == page else target.read_text(encoding="utf-8")
+            if anchor not in anchors(there):
+                broken.append(link)
+    return broken
+
+
+# The documents
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    links = _LINK.findall(README.read_text(encoding="utf-8"))
+    pages = {name_of(page) for page in PAGES} - {"README.md"}
+    assert pages - {link.partition("#")[0] for link in links} == set()
+
+
+@pytest.mark.parametrize("page", [*PAGES, docs.ROOT / "schemas" / "README.md"], ids=name_of)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert broken_links(page, text) == []
+
+
+def test_a_broken_link_is_noticed() -> None:
+    text = "# One: `two`\n[a](#one-two) [b](#three) [c](docs/nothing.md) [d](docs/concepts.md#x)"
+    assert broken_links(README, text) == ["#three", "docs/nothing.md", "docs/concepts.md#x"]
+
+
+@each_page
+def test_addresses_are_examples(page: Path) -> None:
+    domains = set(_ADDRESS.findall(page.read_text(encoding="utf-8").lower()))
+    assert {d for d in domains if d != "example.com" and not d.endswith(".test")} == set()
+
+
+@each_page
+def test_every_setting_that_is_named_exists(page: Path) -> None:
+    names = set(docs.setting_names())
+    sections = "|".join({name.partition(".")[0] for name in names})
+    setting = re.compile(rf"(?:{sections})\.\w[\w.]*")
+    text = page.read_text(encoding="utf-8")
+    used = {
+        word for code in _CODE.findall(text) for word in code.split() if setting.fullmatch(word)
+    }
+    files = {word for word in used if word.endswith((".py", ".md"))}
+    assert used - files - names == set()
+    variables = {name.upper().replace(".", "__") for name in names}
+    assert set(re.findall(r"\bSTREAMER_(\w+__\w+)", text)) - {"SECTION__NAME"} <= variables
+
+
+@each_page
+def test_every_metric_that_is_named_exists(page: Path) -> None:
+    known = {name for each in docs.series() for name in (each, docs.base(each))}
+    assert set(_METRIC.findall(page.read_text(encoding="utf-8"))) - known == set()
+
+
+@pytest.mark.parametrize("document", WITH_COMMANDS, ids=name_of)
 def test_every_command_exists(document: Path) -> None:
     makefile = (docs.ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
-    text = document.read_text(encoding="utf-8")
-    found = list(commands(text))
+    found = list(commands(document.read_text(encoding="utf-8")))
     assert found
     wrong = [
         (words, problem)
@@ -78,7 +189,7 @@ def test_every_command_exists(document: Path) -> None:
     wrong += [
         (words, "no target")
         for words in found
-        if words[0] == "make" and not targets.issuperset(words[1:2])
+        if words[0] == "make" and not targets & {word for word in words if "=" not in word}
     ]
     assert not wrong
 
@@ -92,76 +203,182 @@ def test_a_command_that_is_not_there_is_noticed() -> None:
     assert fault(["run", "--workers", "2"]) is None
 
 
-def test_every_file_that_is_linked_is_there() -> None:
-    text = docs.README.read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)]+)\)", text)
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    anchors = {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in headings}
-    assert {link[1:] for link in links if link.startswith("#")} <= anchors
-    local = [link for link in links if "://" not in link and not link.startswith("#")]
-    assert local
-    assert [link for link in local if not (docs.ROOT / link).exists()] == []
+@each_page
+def test_every_module_that_is_run_exists(page: Path) -> None:
+    measurements = get_command(bench.app)
+    assert isinstance(measurements, TyperGroup)
+    for module, word in _MODULE.findall(page.read_text(encoding="utf-8").replace("\n", " ")):
+        assert importlib.util.find_spec(module), module
+        assert module != "bench" or not word or word in measurements.commands, word
 
 
-def test_the_sample_configuration_is_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("STREAMER_CONFIG", "STREAMER_WORKER__ID"):
-        monkeypatch.delenv(name, raising=False)
-    assert load(CONFIG / "streamer.toml").model_dump() == Settings().model_dump()
+@each_page
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    folders = ("streamer", "tests", "tools", "config", "bench", "docs", "schemas")
+    named = [
+        word
+        for word in re.findall(r"[\w./-]+", page.read_text(encoding="utf-8"))
+        if word.startswith(tuple(f"{folder}/" for folder in folders))
+        and re.search(r"\.(py|toml|ya?ml|json|md)$", word)
+        and "NAME" not in word
+    ]
+    bases = (docs.ROOT, page.parent)
+    assert [word for word in named if not any((base / word).exists() for base in bases)] == []
 
 
-def test_the_sample_configuration_has_every_setting() -> None:
-    text = (CONFIG / "streamer.toml").read_text(encoding="utf-8")
-    given = tomllib.loads(text)
-    either = "accounts.NAME.api_key_file"  # stands for api_key_env
-    for name in set(docs.setting_names()) - {either}:
-        section, _, field = name.replace("accounts.NAME", "accounts/default").partition(".")
-        table = given
-        for part in section.split("/"):
-            table = table[part]
-        assert field in table or re.search(rf"^# {field} = ", text, re.MULTILINE), name
+@each_page
+def test_every_example_fits(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for block in blocks(text, "json"):
+        given = json.loads(block)
+        model: type[BaseModel] = Definition
+        if "recipient_id" in given:
+            model = PublishedOutcome if "status" in given else RecipientEvent
+        read = model.model_validate_json(block)
+        # A misspelt field would be ignored.
+        assert read.model_dump(by_alias=True, exclude_unset=True).keys() == given.keys()
 
 
-def test_every_metric_of_the_dashboard_exists() -> None:
-    dashboard = json.loads((CONFIG / "grafana" / "streamer.json").read_text(encoding="utf-8"))
-    panels = dashboard["panels"]
-    expressions = [target["expr"] for panel in panels for target in panel["targets"]]
-    used = set(_METRIC.findall(" ".join(expressions)))
-    assert used
-    assert used - docs.series() == set()
-    assert len({panel["id"] for panel in panels}) == len(panels)
+def test_the_settings_that_are_shown_can_be_read(tmp_path: Path) -> None:
+    shown = [block for page in PAGES for block in blocks(page.read_text("utf-8"), "toml")]
+    assert shown
+    for block in shown:
+        path = tmp_path / "streamer.toml"
+        path.write_text(block, encoding="utf-8")
+        load(path)
 
 
-def test_every_metric_is_on_the_dashboard() -> None:
-    shown = (CONFIG / "grafana" / "streamer.json").read_text(encoding="utf-8")
-    used = set(_METRIC.findall(shown))
-    missing = {
-        name
-        for name in docs.series()
-        if not used & {name, *(f"{_base(name)}{end}" for end in ("_bucket", "_count", "_sum"))}
+def test_numbers_are_those_of_the_code() -> None:
+    settings = Settings()
+    concepts = " ".join((DOCS / "concepts.md").read_text(encoding="utf-8").split())
+    assert f"{verdicts.PRESSED_RECORDS:,} records" in concepts
+    assert f"`retry-after` of more than {LONGEST_PAUSE_S:.0f} seconds" in concepts
+    assert (verdicts.OUTAGE_FAILURES, "After five failures" in concepts) == (5, True)
+    assert (settings.breaker.dead_share, settings.breaker.campaign_failed_share) == (0.5, 0.5)
+    assert f"last `breaker.records` ({settings.breaker.records:,})" in concepts
+    assert f"last `breaker.campaign_mails` ({settings.breaker.campaign_mails:,})" in concepts
+    assert f"{settings.delivery.claims_ttl_s // 86_400} days by default" in concepts
+    assert f"{settings.delivery.safe_window_s // 3600} h are used" in concepts
+    assert f"with {DEFAULT_PARTITIONS} partitions" in docs.REFERENCE.read_text(encoding="utf-8")
+
+
+def test_bars_are_those_of_the_measurements() -> None:
+    text = (DOCS / "operating.md").read_text(encoding="utf-8")
+    bars = dict(
+        re.findall(r"^\| `(?:python -m |make )(bench[^`]*)` \|.*\| ([^|]+) \|$", text, re.M)
+    )
+    assert bars == {
+        "bench": f"{report.RATIO_BAR} times the loop",
+        "bench --memory": f"{report.MEMORY_BAR_MB:.0f} MB",
+        "bench limiter": f"{limiter.SHARE_BAR * 100:.0f} % of the allowed calls are used, fewer "
+        f"than {limiter.THROTTLED_BAR * 100:.1f} % are answered 429, calls are "
+        f"{limiter.FILL_BAR * 100:.0f} % full",
+        "bench stuck": f"{stuck.SLOWER_BAR * 100:.0f} %",
+        "bench mixed": f"{mixed.FILL_BAR * 100:.0f} % of the best fill, "
+        f"{mixed.TICK_BAR_S * 1000:.0f} ms",
+        "bench paused": f"{paused.MEMORY_BAR_MB:.0f} MB",
     }
-    assert missing == set()
 
 
-def test_every_metric_of_the_alerts_exists() -> None:
-    text = (CONFIG / "alerts.yml").read_text(encoding="utf-8")
-    expressions = re.findall(r"^\s+expr: (.+)$", text, re.MULTILINE)
-    assert len(expressions) == text.count("- alert: ")
-    assert set(_METRIC.findall(" ".join(expressions))) - docs.series() == set()
+# The reference
 
 
-def test_every_alert_says_what_to_do() -> None:
-    text = (CONFIG / "alerts.yml").read_text(encoding="utf-8")
-    rules = text.split("- alert: ")[1:]
-    for rule in rules:
-        (runbook,) = re.findall(r"^\s+runbook: (.+)$", rule, re.MULTILINE)
-        assert runbook.endswith("."), rule
+def test_the_tables_are_up_to_date() -> None:
+    text = docs.REFERENCE.read_text(encoding="utf-8")
+    assert docs.renewed(text) == text, "renew them: python -m tools.docs --write"
 
 
-def test_a_pod_is_given_the_time_to_finish() -> None:
-    text = (CONFIG / "kubernetes.yaml").read_text(encoding="utf-8")
-    (grace,) = re.findall(r"terminationGracePeriodSeconds: (\d+)", text)
-    assert float(grace) > Settings().worker.shutdown_timeout_s + 20
+@pytest.mark.parametrize("name", sorted(docs.TABLES))
+def test_a_table_that_is_out_of_date_is_noticed(name: str) -> None:
+    text = docs.REFERENCE.read_text(encoding="utf-8")
+    mark = f"<!-- {name}:begin -->\n"
+    assert docs.renewed(text.replace(mark, f"{mark}| x |\n")) == text
+    with pytest.raises(AssertionError, match=name):
+        docs.renewed(text.replace(mark, ""))
 
 
-def _base(name: str) -> str:
-    return re.sub(r"_(bucket|count|sum)$", "", name)
+def test_every_header_is_explained() -> None:
+    values = {**vars(wire), **vars(marks)}.values()
+    ours = {text for text in values if isinstance(text, str) and _HEADER.fullmatch(text)}
+    text = docs.REFERENCE.read_text(encoding="utf-8")
+    _, _, section = text.partition("\n## Headers\n")
+    assert set(_HEADER.findall(section)) == ours
+
+
+# Templates
+
+
+def test_templates_are_accepted_as_the_page_says() -> None:
+    templates = Templates(1_000_000)
+    text = (DOCS / "templates.md").read_text(encoding="utf-8")
+    _, _, rest = text.partition("| not accepted | write instead |\n")
+    rows = [row.replace(r"\|", "¦").split("|")[1:3] for row in rest.split("\n\n")[0].splitlines()]
+    refused, accepted = (
+        [code.replace("¦", "|") for row in rows for code in _CODE.findall(row[column])]
+        for column in (0, 1)
+    )
+    tags = [code for code in refused if code.startswith("{")]
+    assert len(tags) > 3
+    for code in tags:
+        with pytest.raises(RenderError):
+            templates.check(code)
+    for name in ("macro x()", "block x", "include 'x'", "extends 'x'", "for x in y recursive"):
+        with pytest.raises(RenderError):
+            templates.check(f"{{% {name} %}}")
+    filters = [code for code in refused if code.isalpha() and code not in ("include", "extends")]
+    assert "zip" in filters
+    for name in filters:
+        source = "{{ dict(a=1) }}" if name == "dict" else f"{{{{ text|{name} }}}}"
+        with pytest.raises(RenderError, match=r"unknown|not"):
+            templates.render_text(source, {"text": "x"})
+    for code in accepted:
+        if code.startswith("{"):
+            templates.check(code)
+
+
+def test_undefined_and_null_are_as_the_page_says() -> None:
+    templates = Templates(1_000_000)
+    text = (DOCS / "templates.md").read_text(encoding="utf-8")
+    always, undefined = '{{ name|default("there", true) }}', '{{ name|default("there") }}'
+    assert always in text
+    assert undefined in text
+    assert templates.render_text(undefined, {}) == "there"
+    assert templates.render_text(undefined, {"name": None}) == "None"
+    assert templates.render_text(always, {"name": None}) == "there"
+    assert templates.render_text("{{ name }}", {"name": None}) == "None"
+    assert f"{language._MOST_TOKENS_IN_ALL:,} names" in text
+    assert f"{language._MOST_TOKENS} in a tag" in text
+    assert f"{CLIPPED_BYTES // 1024} KB" in text
+
+
+def test_a_token_is_verified_as_the_page_says() -> None:
+    (block,) = blocks((DOCS / "templates.md").read_text(encoding="utf-8"), "python")
+    secret = re.findall(r'b"(.+)"', block)[0].encode()
+    links = UnsubscribeLinks("https://example.com/unsubscribe", [secret])
+    for token, found in (
+        (links.sign("acme", "spring-26", "ann@example.com"), True),
+        ("1.x", False),
+    ):
+        names = {"token": token}
+        exec(block, names)
+        assert (names.get("address") == "ann@example.com") == found
+
+
+# Architecture
+
+
+def test_every_folder_has_its_job() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"`(streamer/\w+)`", text))
+    packages = {f"streamer/{path.parent.name}" for path in docs.ROOT.glob("streamer/*/__init__.py")}
+    assert packages - rows == set()
+
+
+def test_the_layers_are_those_that_are_checked() -> None:
+    rules = (docs.ROOT / ".importlinter").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^layers =\n((?:    .+\n)+)", rules, re.MULTILINE)
+    layers = [re.findall(r"\w+", line) for line in block.splitlines()]
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    picture = text.partition("\n## Layers\n")[2].split("```")[1]
+    shown = [re.split(r"  +", line.strip())[0] for line in picture.strip().splitlines()]
+    assert [re.findall(r"\w+", line) for line in shown] == layers

@@ -22,10 +22,10 @@ from streamer.model.record import Coordinates, DeadLetter, Outcome, Record
 from streamer.progress.counts import Counts
 from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Report
-from tests import schemas
-from tests.compatibility import Schema
-from tests.schemas import Contract
-from tests.validation import fits
+from tools import schemas
+from tools.compatibility import Schema
+from tools.schemas import Contract
+from tools.validation import fits
 
 _BY_TITLE = {contract.title: contract for contract in schemas.CONTRACTS}
 _IDS = st.from_regex(r"[A-Za-z0-9._:@-]{1,128}", fullmatch=True)
@@ -129,7 +129,7 @@ def test_what_is_no_outcome(changes: dict[str, JsonValue]) -> None:
 
 
 def test_the_schemas_are_up_to_date() -> None:
-    assert schemas.present() == schemas.files(), "renew them: python -m tests.schemas --write"
+    assert schemas.present() == schemas.files(), "renew them: python -m tools.schemas --write"
 
 
 @pytest.mark.parametrize("contract", schemas.CONTRACTS, ids=lambda contract: contract.name)

@@ -6,7 +6,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from tests.compatibility import Schema
+from tools.compatibility import Schema
 
 _TYPES: dict[str, Callable[[JsonValue], bool]] = {
     "string": lambda value: isinstance(value, str),

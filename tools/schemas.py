@@ -1,6 +1,6 @@
 """The JSON Schemas in `schemas/`, made from the models.
 
-`python -m tests.schemas` checks that they are up to date, `--write` renews them, and
+`python -m tools.schemas` checks that they are up to date, `--write` renews them, and
 `--compatible-with [REF]` compares them with those of a commit: by default with the last ones
 that were different.
 """
@@ -19,8 +19,8 @@ from pydantic import BaseModel, JsonValue
 from streamer.model.campaign import Definition
 from streamer.model.event import RecipientEvent
 from streamer.model.published import DeadLetterHeaders, PublishedOutcome, PublishedResult
-from tests.compatibility import INPUT, OUTPUT, ROLE, Schema, breaches
-from tests.docs import ROOT
+from tools.compatibility import INPUT, OUTPUT, ROLE, Schema, breaches
+from tools.docs import ROOT
 
 FOLDER = ROOT / "schemas"
 README = FOLDER / "README.md"
@@ -176,7 +176,7 @@ def _write() -> None:
 
 def main() -> int:
     """Check the schemas, renew them, or compare them with a commit's."""
-    parser = argparse.ArgumentParser(prog="python -m tests.schemas")
+    parser = argparse.ArgumentParser(prog="python -m tools.schemas")
     parser.add_argument("--write", action="store_true", help="make them anew")
     parser.add_argument(
         "--compatible-with",
@@ -189,7 +189,7 @@ def main() -> int:
     if given.write:
         _write()
     elif given.compatible_with is None and files() != present():
-        print("schemas/: out of date: python -m tests.schemas --write")
+        print("schemas/: out of date: python -m tools.schemas --write")
         return 1
     return 0 if given.compatible_with is None else _compare(given.compatible_with)
 

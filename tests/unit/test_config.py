@@ -1,0 +1,108 @@
+"""What operators take from `config/` is what the code has and the documents explain."""
+
+import json
+import re
+import tomllib
+
+import pytest
+import yaml
+
+from streamer.provider.table import ROWS, Means
+from streamer.settings import Settings, load
+from tools import docs
+
+CONFIG = docs.ROOT / "config"
+
+_METRIC = re.compile(r"\bstreamer_[a-z_]+\b")
+_CODE = re.compile(r"`([^`\n]+)`")
+
+
+def chapters() -> dict[str, str]:
+    """The chapters of `operating.md` that are about alerts, by their headings."""
+    text = (docs.ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    _, _, rest = text.partition("\n## Alerts\n")
+    about, _, _ = rest.partition("\n## ")
+    found = re.split(r"^### (.+)\n", about, flags=re.MULTILINE)[1:]
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
+def alerts() -> dict[str, dict[str, str]]:
+    """The annotations of each alert."""
+    rules = yaml.safe_load((CONFIG / "alerts.yml").read_text(encoding="utf-8"))
+    return {
+        rule["alert"]: rule["annotations"] for group in rules["groups"] for rule in group["rules"]
+    }
+
+
+def test_the_sample_configuration_is_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STREAMER_CONFIG", "STREAMER_WORKER__ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert load(CONFIG / "streamer.toml").model_dump() == Settings().model_dump()
+
+
+def test_the_sample_configuration_has_every_setting() -> None:
+    text = (CONFIG / "streamer.toml").read_text(encoding="utf-8")
+    given = tomllib.loads(text)
+    either = "accounts.NAME.api_key_file"  # stands for api_key_env
+    for name in set(docs.setting_names()) - {either}:
+        section, _, field = name.replace("accounts.NAME", "accounts/default").partition(".")
+        table = given
+        for part in section.split("/"):
+            table = table[part]
+        assert field in table or re.search(rf"^# {field} = ", text, re.MULTILINE), name
+
+
+def test_every_metric_of_the_dashboard_exists() -> None:
+    dashboard = json.loads((CONFIG / "grafana" / "streamer.json").read_text(encoding="utf-8"))
+    panels = dashboard["panels"]
+    expressions = [target["expr"] for panel in panels for target in panel["targets"]]
+    used = set(_METRIC.findall(" ".join(expressions)))
+    assert used
+    assert used - docs.series() == set()
+    assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def test_every_metric_is_on_the_dashboard() -> None:
+    shown = (CONFIG / "grafana" / "streamer.json").read_text(encoding="utf-8")
+    used = set(_METRIC.findall(shown))
+    missing = {
+        name
+        for name in docs.series()
+        if not used & {name, *(f"{docs.base(name)}{end}" for end in ("_bucket", "_count", "_sum"))}
+    }
+    assert missing == set()
+
+
+def test_every_metric_of_the_alerts_exists() -> None:
+    text = (CONFIG / "alerts.yml").read_text(encoding="utf-8")
+    expressions = re.findall(r"^\s+expr: (.+)$", text, re.MULTILINE)
+    assert len(expressions) == text.count("- alert: ")
+    assert set(_METRIC.findall(" ".join(expressions))) - docs.series() == set()
+
+
+def test_every_alert_says_what_to_do() -> None:
+    assert [name for name, about in alerts().items() if not about["runbook"].endswith(".")] == []
+
+
+def test_every_alert_has_its_chapter() -> None:
+    assert list(chapters()) == list(alerts())
+    for name, about in alerts().items():
+        assert about["chapter"] == f"docs/operating.md#{name.lower()}"
+        parts = re.findall(r"^\*\*(.+?)\*\*", chapters()[name], re.MULTILINE)
+        assert parts == ["What it means.", "What to look at.", "What to do."], name
+
+
+def test_every_reason_of_a_hold_has_its_remedy() -> None:
+    reasons = set()
+    for row in ROWS:
+        if row.means in (Means.ACCOUNT, Means.SENDER):
+            reasons |= {row.why} if row.why else set(row.names)
+    reasons -= {"invalid_access", "invalid_region"}  # of endpoints that are not called
+    told = set(_CODE.findall(chapters()["StreamerAccountHeld"]))
+    assert reasons - told == set()
+
+
+def test_a_pod_is_given_the_time_to_finish() -> None:
+    text = (CONFIG / "kubernetes.yaml").read_text(encoding="utf-8")
+    (grace,) = re.findall(r"terminationGracePeriodSeconds: (\d+)", text)
+    assert float(grace) > Settings().worker.shutdown_timeout_s + 20

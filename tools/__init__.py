@@ -1,0 +1,1 @@
+"""Generators: the tables of the documents and the JSON Schemas, made from the code."""

@@ -1,0 +1,298 @@
+"""The tables of docs/reference.md, made from the code.
+
+`python -m tools.docs` checks that they are up to date, `--write` renews them. What a setting, a
+metric, a reason or a command means is said where it is defined.
+"""
+
+import ast
+import inspect
+import re
+import socket
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+from prometheus_client.metrics import MetricWrapperBase
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from typer.core import TyperArgument, TyperCommand, TyperGroup
+from typer.main import get_command
+
+from streamer import cli, metrics, topics
+from streamer.model.disposition import Conflicting, OnHold, Refused, Taken, Throttled
+from streamer.model.reasons import DeadReason, Reason, Status
+from streamer.provider.answers import judge
+from streamer.provider.client import UNTRUSTED, Answer
+from streamer.provider.table import ROWS
+from streamer.settings import Account, Settings, Topics
+
+_Member = TypeVar("_Member", bound=Enum)
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "docs" / "reference.md"
+
+_HOLDS = "[held](concepts.md#holds-and-parking)"
+_BAR = r"\|"  # in a cell of a table
+_DAY_MS = 86_400_000
+_COMPUTED = {socket.gethostname: "the host's name"}
+"""Words for defaults that are different on each machine."""
+
+
+def setting_names() -> list[str]:
+    """Every setting, as `section.name`; those of an account as `accounts.NAME.name`."""
+    return [name for name, _, _ in _settings()]
+
+
+def series() -> set[str]:
+    """The names of all time series that a worker shows."""
+    names = set()
+    for metric in _metrics():
+        name, kind = metric._name, metric._type
+        if kind == "counter":
+            names.add(f"{name}_total")
+        elif kind == "histogram":
+            names |= {f"{name}_bucket", f"{name}_count", f"{name}_sum"}
+        else:
+            names.add(name)
+    return names
+
+
+def base(name: str) -> str:
+    """The metric that a time series is of."""
+    return re.sub(r"_(bucket|count|sum)$", "", name)
+
+
+def settings_table() -> str:
+    """Every setting with its default and its meaning."""
+    rows = []
+    for name, default, meaning in _settings():
+        if not meaning:
+            raise AssertionError(f"{name} has no meaning: give its field a description")
+        rows.append((f"`{name}`", default, meaning))
+    return _table(("setting", "default", "meaning"), rows)
+
+
+def metrics_table() -> str:
+    """Every metric with its type, its labels and its help."""
+    rows = []
+    for metric in _metrics():
+        name = metric._name + ("_total" if metric._type == "counter" else "")
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+        rows.append((f"`{name}`", metric._type or "", labels, metric._documentation))
+    return _table(("metric", "type", "labels", "meaning"), rows)
+
+
+def statuses_table() -> str:
+    """Every status of an outcome."""
+    rows = [(f"`{each}`", meaning) for each, meaning in meanings(Status).items()]
+    return _table(("status", "meaning"), rows)
+
+
+def reasons_table() -> str:
+    """Every reason of an outcome with its status."""
+    rows = [
+        (f"`{each.status}`", f"`{each}`", meaning) for each, meaning in meanings(Reason).items()
+    ]
+    return _table(("status", "reason", "meaning"), rows)
+
+
+def dead_letters_table() -> str:
+    """Every reason of a dead letter."""
+    rows = [(f"`{each}`", meaning) for each, meaning in meanings(DeadReason).items()]
+    return _table(("reason", "meaning"), rows)
+
+
+def topics_table() -> str:
+    """Every topic, as `streamer topics create` creates it."""
+    wanted = topics.wanted_topics(Topics(), topics.DEFAULT_PARTITIONS, topics.MOST_REPLICAS)
+    rows = []
+    for (setting, field), topic in zip(Topics.model_fields.items(), wanted, strict=True):
+        largest = f"{int(topic.config['max.message.bytes']):,}"
+        rows.append(
+            (
+                f"`{topic.name}`",
+                f"`topics.{setting}`",
+                field.description or "",
+                _kept(topic),
+                largest,
+            )
+        )
+    return _table(("topic", "setting", "what it carries", "kept", "largest record, bytes"), rows)
+
+
+def commands_table() -> str:
+    """Every command with its arguments, and what it does."""
+    rows = []
+    for name, arguments, what in _commands(get_command(cli.app), "streamer"):
+        if not what:
+            raise AssertionError(f"{name} has no help: give its function a docstring")
+        rows.append((f"`{' '.join((name, *arguments))}`", what))
+    return _table(("command", "what it does"), rows)
+
+
+def answers_table() -> str:
+    """What each answer of Resend does, as the code judges it: the first row that fits."""
+    rows = [("200", "", "", _consequence(Answer(200, "", "", {"data": [{"id": "1"}]}, {})))]
+    for row in ROWS:
+        names = ", ".join(f"`{name}`" for name in row.names)
+        answer = Answer(min(row.statuses), "".join([*row.names][:1]), row.example, {}, {})
+        rows.append((_statuses(row.statuses), names, row.example, _consequence(answer)))
+    untrusted, nothing = Answer(None, UNTRUSTED, "", {}, {}), Answer(None, "", "", {}, {})
+    rows.append(("none", "", "a certificate that is not trusted", _consequence(untrusted)))
+    rows.append(("none", "", "", _consequence(nothing)))
+    return _table(("status", "error", "its words", "what follows"), rows)
+
+
+def _statuses(statuses: Collection[int]) -> str:
+    """`403`, `400, 422`, `4xx`."""
+    if not isinstance(statuses, range):
+        return ", ".join(str(each) for each in sorted(statuses))
+    return "any other" if len(statuses) > 100 else f"{statuses[0] // 100}xx"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "commands": commands_table,
+    "settings": settings_table,
+    "topics": topics_table,
+    "statuses": statuses_table,
+    "reasons": reasons_table,
+    "dead-letters": dead_letters_table,
+    "answers": answers_table,
+    "metrics": metrics_table,
+}
+
+
+def renewed(text: str) -> str:
+    """The text with each table between its markers made anew."""
+    for name, make in TABLES.items():
+        begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+        head, found, rest = text.partition(begin)
+        _, ended, tail = rest.partition(end)
+        if not (found and ended):
+            raise AssertionError(f"{REFERENCE.name} has no markers for {name}")
+        text = f"{head}{begin}{make()}{end}{tail}"
+    return text
+
+
+def meanings(enum: type[_Member]) -> dict[_Member, str]:
+    """The members of an enum, and the docstring below each.
+
+    Raises:
+        AssertionError: a member has none.
+    """
+    found = {}
+    (node,) = ast.parse(inspect.getsource(enum)).body
+    assert isinstance(node, ast.ClassDef)
+    for member, text in zip(node.body, node.body[1:], strict=False):
+        if (
+            isinstance(member, ast.Assign)
+            and isinstance(member.targets[0], ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            found[enum[member.targets[0].id]] = " ".join(str(text.value.value).split())
+    if missing := set(enum) - found.keys():
+        raise AssertionError(f"no docstring below {missing}")
+    return found
+
+
+def _consequence(answer: Answer) -> str:
+    verdict = judge(answer, 1)
+    if isinstance(verdict, Taken):
+        return "Each mail is `sent` with its id, or `rejected` with Resend's words"
+    if isinstance(verdict, Refused):
+        return "The batch is halved until the mail at fault is alone: that one is `rejected`"
+    if isinstance(verdict, Conflicting):
+        return "`indeterminate`, `idempotency_conflict`; nothing is sent again"
+    if isinstance(verdict, Throttled):
+        return "All workers pause this account for `retry-after`, then send the same bytes again"
+    if isinstance(verdict, OnHold):
+        held = "The sender's domain" if verdict.of_sender else "The account"
+        of = "" if verdict.why == answer.name else f" (`{verdict.why}`)"
+        return f"{held} is {_HOLDS}{of}; no recipient fails"
+    if verdict.failing:
+        return "The same bytes are sent again; Resend knows by the key whether it has them"
+    return "The same bytes are sent again, after a wait"
+
+
+def _settings() -> Iterator[tuple[str, str, str]]:
+    for section, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={})
+        if section == "accounts":
+            yield from _section("accounts.NAME", default["default"], Account)
+        else:
+            yield from _section(section, default, type(default))
+
+
+def _section(
+    name: str, values: BaseModel, model: type[BaseModel]
+) -> Iterator[tuple[str, str, str]]:
+    for setting, field in model.model_fields.items():
+        default = _computed(field) or _default(getattr(values, setting))
+        yield f"{name}.{setting}", default, field.description or ""
+
+
+def _computed(field: FieldInfo) -> str | None:
+    return next((w for make, w in _COMPUTED.items() if field.default_factory is make), None)
+
+
+def _default(value: object) -> str:
+    if value is None or isinstance(value, SecretStr):
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, float) and value.is_integer():
+        return f"`{int(value)}`"
+    return f"`{value}`"
+
+
+def _metrics() -> list[MetricWrapperBase]:
+    return [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
+
+
+def _kept(topic: topics.Wanted) -> str:
+    if topic.config["cleanup.policy"] == "compact":
+        return "the latest of each key"
+    retention = int(topic.config["retention.ms"])
+    return "for ever" if retention < 0 else f"{retention // _DAY_MS} days"
+
+
+def _commands(command: object, name: str) -> Iterator[tuple[str, list[str], str]]:
+    """The names of all commands, their arguments, and the first paragraph of their help."""
+    if isinstance(command, TyperGroup):
+        if " " in name:
+            yield name, ["..."], command.help or ""
+        for word, each in command.commands.items():
+            yield from _commands(each, f"{name} {word}")
+    elif isinstance(command, TyperCommand):
+        first = (command.help or "").partition("\n\n")[0]
+        yield name, list(_arguments(command)), " ".join(first.split())
+
+
+def _arguments(command: TyperCommand) -> Iterator[str]:
+    for parameter in command.params:
+        if isinstance(parameter, TyperArgument):
+            yield f"{parameter.metavar}{'...' if parameter.nargs < 0 else ''}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', _BAR) for cell in row)} |\n" for row in lines)
+
+
+def main() -> int:
+    """Check the tables, or with `--write` make them anew."""
+    text = REFERENCE.read_text(encoding="utf-8")
+    fresh = renewed(text)
+    if "--write" in sys.argv[1:]:
+        REFERENCE.write_text(fresh, encoding="utf-8")
+    elif fresh != text:
+        print("docs/reference.md: its tables are out of date: python -m tools.docs --write")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
