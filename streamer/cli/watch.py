@@ -3,10 +3,9 @@
 import shutil
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -33,13 +32,13 @@ from streamer.ledger.holds import Holds
 from streamer.model.campaign import CampaignName, CampaignState
 from streamer.model.reasons import Status
 from streamer.progress.fold import CampaignKey
+from streamer.progress.rates import Rates
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
 from streamer.settings import Settings
 
 _EVERY_S = 1.0
 _LINES_EVERY_S = 10.0
-_RATE_OVER_S = 30.0
 _BAR_WIDTH = 18
 _COUNTS_WIDTH = len("1,000,000 of 1,000,000")
 _LINES_OF_ONE = 2
@@ -66,22 +65,6 @@ class View:
 
 
 Show = Callable[[View], None]
-
-
-@dataclass(slots=True)
-class Rates:
-    """How fast campaigns go now, from how far they were a while ago."""
-
-    _seen: dict[CampaignKey, deque[tuple[float, int]]] = field(default_factory=dict)
-
-    def of(self, report: Report, now: float) -> float:
-        """Take what was seen, `now` in monotonic seconds; returns endings a second."""
-        seen = self._seen.setdefault(report.key, deque())
-        seen.append((now, report.ended))
-        while len(seen) > 2 and now - seen[1][0] >= _RATE_OVER_S:
-            seen.popleft()
-        then, ended = seen[0]
-        return max(0.0, (report.ended - ended) / (now - then)) if now > then else 0.0
 
 
 def watch(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from streamer.cli.watch import Rates, View, line, render
+from streamer.cli.watch import View, line, render
 from streamer.model.campaign import CampaignState
 from streamer.progress.counts import Counts
 from streamer.progress.fold import CampaignKey
@@ -60,11 +60,3 @@ def test_a_plain_line_says_it_all() -> None:
         "acme/spring: 50,102 of 60,000, sent 100, skipped 50,000, dead 2, parked 900, 100/s, "
         "0:01:39 left"
     )
-
-
-def test_the_rate_is_that_of_the_last_seconds() -> None:
-    rates = Rates()
-    assert rates.of(report("a", 0, None), 0.0) == 0.0
-    assert rates.of(report("a", 100, None), 10.0) == 10.0
-    assert rates.of(report("a", 100, None), 40.0) == 0.0
-    assert rates.of(report("a", 50, None), 41.0) == 0.0  # counted anew

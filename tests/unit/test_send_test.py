@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.cli.trial import Fate, as_test, read_answer
 from streamer.provider.client import Answer
+from streamer.send_test import Fate, as_test, read_answer
 
 _ADDRESSES = ["a@example.com", "b@example.com"]
 

@@ -1,0 +1,25 @@
+"""How fast campaigns go now."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from streamer.progress.fold import CampaignKey
+from streamer.progress.report import Report
+
+_RATE_OVER_S = 30.0
+
+
+@dataclass(slots=True)
+class Rates:
+    """How fast campaigns go now, from how far they were a while ago."""
+
+    _seen: dict[CampaignKey, deque[tuple[float, int]]] = field(default_factory=dict)
+
+    def of(self, report: Report, now: float) -> float:
+        """Take what was seen, `now` in monotonic seconds; returns endings a second."""
+        seen = self._seen.setdefault(report.key, deque())
+        seen.append((now, report.ended))
+        while len(seen) > 2 and now - seen[1][0] >= _RATE_OVER_S:
+            seen.popleft()
+        then, ended = seen[0]
+        return max(0.0, (report.ended - ended) / (now - then)) if now > then else 0.0

@@ -1,0 +1,141 @@
+"""Test mails: a campaign's mail to a few named addresses, beside the campaign."""
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import orjson
+
+from streamer.errors import StreamerError
+from streamer.flow.rate import allowed_rate
+from streamer.ledger import keys
+from streamer.ledger.connection import Client
+from streamer.ledger.epoch import Epoch, LedgerLostError
+from streamer.ledger.limiter import Later, Limiter, Slot
+from streamer.mail.review import read_mail
+from streamer.model.disposition import Again, Taken
+from streamer.model.payload import Payload
+from streamer.model.reasons import Status
+from streamer.provider.accounts import Accounts, NoKeyError
+from streamer.provider.answers import judge
+from streamer.provider.client import Answer, ResendClient
+from streamer.settings import Settings, SettingsError
+
+
+class NotSentError(StreamerError):
+    """No call was made; the message says why."""
+
+
+class Fate(StrEnum):
+    """What became of one address."""
+
+    SENT = "sent"
+    REFUSED = "refused"
+    SUPPRESSED = "suppressed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One address, and what became of its mail: Resend's id, or why there is none."""
+
+    address: str
+    fate: Fate
+    email_id: str | None = None
+    detail: str | None = None
+
+
+def as_test(mail: bytes) -> bytes:
+    """The mail as a test of it: sent now, and not told by its tags for one of the campaign."""
+    changed = read_mail(mail)
+    changed.pop("scheduled_at", None)
+    tags = changed.get("tags")
+    if isinstance(tags, list):
+        named = {str(tag["name"]): tag["value"] for tag in tags if isinstance(tag, dict)}
+        named["test"] = named.pop("campaign", "")
+        changed["tags"] = [{"name": name, "value": value} for name, value in named.items()]
+    return orjson.dumps(changed)
+
+
+def send_test(
+    settings: Settings,
+    client: Client,
+    accounts: Accounts,
+    account: str,
+    mails: Sequence[bytes],
+    waits: Callable[[float], None],
+) -> Answer:
+    """Send mails as tests, in one call under a key that nothing else has; returns its answer.
+
+    It waits for a send slot of the account's rate, which is shared with its workers.
+
+    Args:
+        waits: is told how many seconds that takes.
+
+    Raises:
+        NotSentError: the mails are too large, there is no key, or the account's calls keep
+            failing.
+        redis.exceptions.RedisError: Redis cannot be used.
+    """
+    payload = Payload([as_test(mail) for mail in mails])
+    if len(payload.body) > settings.batch.max_bytes:
+        raise NotSentError(
+            f"{len(payload.body):,} bytes in one call, batch.max_bytes allows "
+            f"{settings.batch.max_bytes:,}; give fewer addresses"
+        )
+    try:
+        key = accounts.key(account)
+        resend = ResendClient(settings.api_url, settings.delivery.timeout_s, connections=1)
+        _await_slot(client, account, accounts.requests_per_second(account), waits)
+    except (NoKeyError, SettingsError, LedgerLostError) as error:
+        raise NotSentError(str(error)) from None
+    return resend.send_batch(key, f"test-{secrets.token_hex(16)}", payload.body, lambda: True)
+
+
+def read_answer(answer: Answer, addresses: Sequence[str]) -> list[Tried]:
+    """What Resend's answer says of each address."""
+    verdict = judge(answer, len(addresses))
+    if isinstance(verdict, Taken):
+        return [
+            Tried(address, Fate.SENT, email_id=item.text)
+            if item.word == Status.SENT
+            else Tried(address, Fate.REFUSED, detail=item.text)
+            for address, item in zip(addresses, verdict.items, strict=True)
+        ]
+    said = f"{answer.name or 'no answer that can be read'}: {answer.message}".removesuffix(": ")
+    # Whoever did not say that they refused may have taken it; under a new key it would go again.
+    is_open = isinstance(verdict, Again)
+    if is_open:
+        said = f"it may have been sent: {said}"
+    fate = Fate.UNKNOWN if is_open else Fate.REFUSED
+    return [Tried(address, fate, detail=said) for address in addresses]
+
+
+def _await_slot(
+    client: Client, account: str, requests_per_second: float, waits: Callable[[float], None]
+) -> None:
+    """Wait for a send slot.
+
+    The limiter needs the ledger's epoch. A ledger without one has no workers to share with, and
+    what gives it one are their offsets: none is made up here, and no slot is needed. A hold is
+    passed over: whoever tests wants to see whether its cause is gone.
+
+    Raises:
+        LedgerLostError: the account's part of the ledger has another epoch.
+    """
+    found = client.get(keys.EPOCH)
+    if not isinstance(found, bytes):
+        return
+    limiter = Limiter(client, Epoch(client, found.decode()))
+    rate = allowed_rate(requests_per_second, None)
+    slot = limiter.take(account, rate, despite_hold=True)
+    if isinstance(slot, Later):
+        raise NotSentError(
+            f"the calls of account {account} keep failing, or were too many; the next is due in "
+            f"{slot.wait_s:.0f} s, try again then"
+        )
+    if isinstance(slot, Slot):
+        waits(slot.wait_s)
+        time.sleep(slot.wait_s)

@@ -1,0 +1,20 @@
+"""How fast campaigns go now."""
+
+from streamer.model.campaign import CampaignState
+from streamer.progress.counts import Counts
+from streamer.progress.fold import CampaignKey
+from streamer.progress.rates import Rates
+from streamer.progress.report import Report
+
+
+def report(sent: int) -> Report:
+    counts = Counts(sent, 0, {("sent", ""): sent})
+    return Report(CampaignKey("acme", "spring"), CampaignState.ACTIVE, None, counts)
+
+
+def test_the_rate_is_that_of_the_last_seconds() -> None:
+    rates = Rates()
+    assert rates.of(report(0), 0.0) == 0.0
+    assert rates.of(report(100), 10.0) == 10.0
+    assert rates.of(report(100), 40.0) == 0.0
+    assert rates.of(report(50), 41.0) == 0.0  # counted anew
