@@ -12,7 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 from streamer import topics
 from streamer.doctor.finding import Finding, failed, ok, warning
 from streamer.kafka.metadata import read_configs
-from streamer.kafka.properties import COMMAND, client_properties, transactional_properties
+from streamer.kafka.properties import COMMAND, client_properties
 from streamer.kafka.transactions import TransactionalProducer
 from streamer.kafka.trouble import KafkaTrouble
 from streamer.settings import Settings, SettingsError
@@ -95,7 +95,7 @@ def _transactions(settings: Settings, trouble: KafkaTrouble) -> Finding:
     name = f"doctor-{secrets.token_hex(4)}"
     try:
         producer = TransactionalProducer(
-            transactional_properties(settings, COMMAND, name), _PATIENCE_S, error_cb=trouble.note
+            settings, COMMAND, name, _PATIENCE_S, error_cb=trouble.note
         )
         producer.begin()
         producer.abort()

@@ -58,9 +58,7 @@ def transactional_properties(settings: Settings, client_id: str, name: str) -> P
 def member_properties(settings: Settings) -> Properties:
     """Properties of a consumer that is a member of the workers' group."""
     properties: Properties = {
-        "bootstrap.servers": settings.kafka.bootstrap_servers,
-        "client.id": settings.worker.id,
-        "reconnect.backoff.ms": RECONNECT_MS,
+        **client_properties(settings, settings.worker.id),
         "group.id": settings.kafka.group_id,
         "group.protocol": settings.kafka.group_protocol,
         "enable.auto.commit": False,

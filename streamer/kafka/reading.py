@@ -22,14 +22,7 @@ from confluent_kafka.admin import AdminClient
 from streamer.errors import StreamerError
 from streamer.kafka.headers import header_list
 from streamer.kafka.metadata import partitions_of
-from streamer.kafka.offsets import (
-    EARLIEST,
-    LATEST,
-    GroupOffsets,
-    OffsetsQuestion,
-    Partition,
-    checked,
-)
+from streamer.kafka.offsets import EARLIEST, LATEST, OffsetsQuestion, Partition, checked
 from streamer.kafka.properties import COMMAND, Properties, client_properties, reader_properties
 from streamer.kafka.trouble import KafkaTrouble
 from streamer.model.marks import words
@@ -192,7 +185,13 @@ class PartitionReader:
                 if found:
                     heard = time.monotonic()
                 elif patience_s is not None and time.monotonic() - heard > patience_s:
-                    raise self._stuck(ends, patience_s)
+                    (_, number), end = next(iter(ends.items()))
+                    raise ReadError(
+                        f"{topic}/{number} cannot be read from offset "
+                        f"{self.positions[topic, number]} to {end}: nothing came for "
+                        f"{patience_s:.0f} s. Is its broker running, or is a transaction open "
+                        f"for long?"
+                    )
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -214,16 +213,10 @@ class PartitionReader:
         seen = Seen(topic, number, start, offset, message if error is None else None)
         if start <= offset:
             self.positions[partition] = seen.end
-            (self.ended.add if error is not None else self.ended.discard)(partition)
+            self.ended.discard(partition)
+            if error is not None:
+                self.ended.add(partition)
         return seen
-
-    def _stuck(self, ends: Mapping[Partition, int], patience_s: float) -> ReadError:
-        (topic, number), end = next(iter(ends.items()))
-        return ReadError(
-            f"{topic}/{number} cannot be read from offset {self.positions[topic, number]} to "
-            f"{end}: nothing came for {patience_s:.0f} s. Is its broker running, or is a "
-            f"transaction open for long?"
-        )
 
 
 class Span(NamedTuple):
@@ -261,7 +254,6 @@ class Reader:
 
     def __init__(self, settings: Settings, trouble: KafkaTrouble, meter: Meter) -> None:
         self.trouble = trouble
-        self._settings = settings
         self._meter = meter
         # Read for its throughput: larger fetches than a worker's, and still bounded.
         properties = reader_properties(
@@ -310,20 +302,6 @@ class Reader:
             for span in spans
             for offset in (found[span.partition],)
         ]
-
-    def committed(
-        self, topic: str, partitions: Iterable[int], group: str
-    ) -> Collection[TopicPartition]:
-        """A group's offsets, with their metadata, of the partitions that have one.
-
-        Raises:
-            KafkaException: Kafka cannot be used.
-        """
-        offsets = GroupOffsets(self._settings, group)
-        try:
-            return offsets.read((topic, partition) for partition in partitions).values()
-        finally:
-            offsets.close()
 
     def read(self, topic: str, spans: Iterable[Span], label: str | None = None) -> Iterator[Stored]:
         """The committed records of the spans; those of a partition in their order.

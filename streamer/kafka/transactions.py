@@ -19,8 +19,9 @@ from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from streamer.kafka.properties import Properties
+from streamer.kafka.properties import transactional_properties
 from streamer.model.record import Headers
+from streamer.settings import Settings
 
 Delivered = Callable[[KafkaError | None, Message | None], None]
 """Is told that a record was not delivered, and why; nothing of those that were."""
@@ -35,11 +36,7 @@ long as a transaction may last, the broker would abort it, and fence this produc
 _INIT_PATIENCE_S = 25.0
 _RETRY_S = 0.2
 _POLL_S = 0.1
-_FENCED = (
-    KafkaError._FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.PRODUCER_FENCED,
-)
+_FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
 
 
 class State(Enum):
@@ -61,7 +58,7 @@ class TransactionalProducer:
     `state` then says what to do. `transaction` does it for those who can wait.
 
     Args:
-        properties: as of `transactional_properties`.
+        name: of its transactional id, see `transactional_properties`.
         patience_s: how long initialising is tried again: a new or restarted cluster takes its
             time to have a coordinator, and that one to end the transaction of another.
         client: `logger` or `error_cb`, as the client library takes them.
@@ -71,9 +68,14 @@ class TransactionalProducer:
     """
 
     def __init__(
-        self, properties: Properties, patience_s: float = _INIT_PATIENCE_S, **client: object
+        self,
+        settings: Settings,
+        client_id: str,
+        name: str,
+        patience_s: float = _INIT_PATIENCE_S,
+        **client: object,
     ) -> None:
-        self._properties = properties
+        self._properties = transactional_properties(settings, client_id, name)
         self._patience_s = patience_s
         self._client = client
         self._failure: KafkaError | None = None

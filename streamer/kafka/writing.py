@@ -6,12 +6,12 @@ before, and then writes the rest, may be killed anywhere and repeated.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 from confluent_kafka import KafkaError, KafkaException
 
 from streamer.errors import StreamerError
-from streamer.kafka.properties import COMMAND, transactional_properties
+from streamer.kafka.properties import COMMAND
 from streamer.kafka.transactions import State, TransactionalProducer, is_fenced
 from streamer.kafka.trouble import KafkaTrouble
 from streamer.model.record import Headers
@@ -50,6 +50,14 @@ class Outgoing(NamedTuple):
         return len(self.value or b"") + len(self.key or b"")
 
 
+class _HasSize(Protocol):
+    @property
+    def size(self) -> int: ...
+
+
+Sized = TypeVar("Sized", bound=_HasSize)
+
+
 class FencedWriter:
     """Writes to the recipients' topic. Making one fences the one before it.
 
@@ -67,8 +75,9 @@ class FencedWriter:
         self._topic = settings.topics.recipients
         self._name = name
         self._checkpoint = checkpoint
-        properties = transactional_properties(settings, COMMAND, name)
-        self._producer = TransactionalProducer(properties, _PATIENCE_S, error_cb=trouble.note)
+        self._producer = TransactionalProducer(
+            settings, COMMAND, name, _PATIENCE_S, error_cb=trouble.note
+        )
         checkpoint("after_fence")
 
     def write(self, records: Sequence[Outgoing]) -> list[Outgoing]:
@@ -132,12 +141,12 @@ class FencedWriter:
         )
 
 
-def chunked(records: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
+def chunked(records: Iterable[Sized], most: int = CHUNK_RECORDS) -> Iterator[list[Sized]]:
     """The records in lists, each as large as a transaction should be."""
-    chunk: list[Outgoing] = []
+    chunk: list[Sized] = []
     room = CHUNK_BYTES
     for record in records:
-        if chunk and (len(chunk) == CHUNK_RECORDS or record.size > room):
+        if chunk and (len(chunk) == most or record.size > room):
             yield chunk
             chunk, room = [], CHUNK_BYTES
         chunk.append(record)

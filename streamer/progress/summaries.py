@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from streamer.kafka.properties import transactional_properties
 from streamer.kafka.transactions import TransactionalProducer
 from streamer.logs import client_logger
 from streamer.settings import Settings
@@ -29,9 +28,7 @@ class Summaries:
             return
         client_id = f"{self._settings.worker.id}-progress"
         self._producer = TransactionalProducer(
-            transactional_properties(self._settings, client_id, "progress"),
-            patience_s=0.0,
-            logger=client_logger("progress"),
+            self._settings, client_id, "progress", 0.0, logger=client_logger("progress")
         )
 
     def publish(self, summaries: Mapping[str, bytes]) -> None:

@@ -1,6 +1,7 @@
 """The story of one recipient of a campaign, gathered from all topics and the ledger."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -8,6 +9,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from streamer.flow.gone import Gone
+from streamer.kafka.offsets import GroupOffsets, Partition
 from streamer.kafka.reading import Reader, ReadError, Stored
 from streamer.ledger import claim_reader, suppression
 from streamer.ledger.claim_reader import Holding
@@ -99,7 +101,7 @@ class Story:
         topics = settings.topics
         self.events = [
             *map(self._input, self._mine(_all(reader, topics.recipients))),
-            *self._parked(reader, topics.parked, f"{settings.kafka.group_id}.relay"),
+            *self._parked(reader, settings),
             *self._dead(self._mine(_all(reader, topics.dead_letters))),
             *self._outcomes(_all(reader, topics.outcomes)),
         ]
@@ -137,9 +139,10 @@ class Story:
         kind = Kind.INPUT if source is None else Kind.RETURNED
         return _event(kind, stored, source or stored.coordinates, facts)
 
-    def _parked(self, reader: Reader, topic: str, group: str) -> Iterator[Event]:
+    def _parked(self, reader: Reader, settings: Settings) -> Iterator[Event]:
+        topic = settings.topics.parked
         spans = reader.spans(topic)
-        left = _left(reader, topic, (span.partition for span in spans), group)
+        left = _left(settings, [(topic, span.partition) for span in spans])
         for stored in self._mine(reader.read(topic, spans, topic)):
             words = stored.words
             _, partition, offset = stored.coordinates
@@ -172,11 +175,13 @@ def _all(reader: Reader, topic: str) -> Iterator[Stored]:
     return reader.read(topic, reader.spans(topic), topic)
 
 
-def _left(reader: Reader, topic: str, partitions: Iterable[int], group: str) -> dict[int, Gone]:
+def _left(settings: Settings, partitions: list[Partition]) -> dict[int, Gone]:
     """Who has left the partitions of the parked topic, by the offsets of the relay's group."""
-    found = reader.committed(topic, partitions, group)
+    group = f"{settings.kafka.group_id}.relay"
+    with closing(GroupOffsets(settings, group)) as offsets:
+        found = offsets.read(partitions)
     try:
-        return {each.partition: Gone.read(each.offset, each.metadata) for each in found}
+        return {p: Gone.read(each.offset, each.metadata) for (_, p), each in found.items()}
     except ValueError as error:  # another version wrote them
         raise ReadError(f"the offsets of group {group}: {error}") from None
 

@@ -15,7 +15,6 @@ from streamer.errors import StreamerError
 from streamer.flow.breaker import Breaker
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.kafka.offsets import generation
-from streamer.kafka.properties import transactional_properties
 from streamer.kafka.transactions import Delivered, State, TransactionalProducer
 from streamer.logs import client_logger
 from streamer.model.record import DeadLetter, Ending, Outcome, Parked, Record
@@ -61,8 +60,7 @@ def fencing_producer(settings: Settings) -> TransactionalProducer:
         KafkaException: the brokers cannot be reached, or do not allow it.
     """
     name = settings.worker.id
-    properties = transactional_properties(settings, name, name)
-    return TransactionalProducer(properties, logger=client_logger("producer"))
+    return TransactionalProducer(settings, name, name, logger=client_logger("producer"))
 
 
 class Committer:

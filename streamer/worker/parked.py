@@ -25,6 +25,11 @@ class Copy(NamedTuple):
     home: int
     wait: Parked
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it has."""
+        return len(self.value or b"")
+
 
 def read_copy(seen: Seen) -> Copy | None:
     """A parked record; None for one that streamer did not write, as nothing says where it

@@ -27,9 +27,10 @@ from streamer.flow.gone import Gone, Span
 from streamer.flow.waitlist import Waitlist
 from streamer.kafka.metadata import partitions_of, topic_id
 from streamer.kafka.offsets import committed
-from streamer.kafka.properties import client_properties, reader_properties, transactional_properties
+from streamer.kafka.properties import client_properties, reader_properties
 from streamer.kafka.reading import PartitionReader, Seen
 from streamer.kafka.transactions import TransactionalProducer
+from streamer.kafka.writing import chunked
 from streamer.ledger import keys
 from streamer.ledger.connection import UNREACHABLE, Client
 from streamer.ledger.lease import Lease
@@ -58,7 +59,6 @@ _CUT_EVERY_S = 60.0
 _TURN = 20_000
 # Of one transaction. Were each of them alone, to say so takes five bytes at most.
 _CHUNK = 500
-_CHUNK_BYTES = 4_000_000
 # A broker's `offset.metadata.max.bytes` is 4,096; a chunk adds 3,200 at most.
 _MOST_TEXT = 3_600
 # Offsets behind the base, of those that left, that a new relay reads in vain.
@@ -159,8 +159,7 @@ class Session:
         self._partitions_at, self._cut_at = now + _PARTITIONS_EVERY_S, now + _CUT_EVERY_S
         # Before the offsets are read: it ends what the relay before this one left open.
         self._producer = TransactionalProducer(
-            transactional_properties(settings, _CLIENT, f"{_CLIENT}.{_CLIENT}"),
-            logger=client_logger("producer"),
+            settings, _CLIENT, f"{_CLIENT}.{_CLIENT}", logger=client_logger("producer")
         )
         self._admin = AdminClient(
             client_properties(settings, f"{_CLIENT}-progress"), logger=client_logger(_CLIENT)
@@ -228,7 +227,7 @@ class Session:
             for copy in self._copies(self._back, spans)
             if copy.offset < taken.limits.get((copy.wait, copy.partition), 0)
         )
-        for chunk in _chunks(found):
+        for chunk in chunked(found, _CHUNK):
             for partition in self._crowded(chunk):
                 yield from self._move_all(partition, free)
             left = [copy for copy in chunk if copy.offset not in self._gone[copy.partition]]
@@ -273,7 +272,7 @@ class Session:
         span = Span(self._gone[partition].base, self._ahead.positions[place])
         reader = self._reader()
         try:
-            for chunk in _chunks(self._copies(reader, {partition: [span]})):
+            for chunk in chunked(self._copies(reader, {partition: [span]}), _CHUNK):
                 self._move(chunk, free)
                 moved += len(chunk)
                 yield
@@ -435,17 +434,3 @@ class Session:
             )
         else:
             self._cut |= wanted
-
-
-def _chunks(copies: Iterable[Copy]) -> Iterator[list[Copy]]:
-    """Copies for one transaction each."""
-    chunk: list[Copy] = []
-    size = 0
-    for copy in copies:
-        chunk.append(copy)
-        size += len(copy.value or b"")
-        if len(chunk) >= _CHUNK or size >= _CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk

@@ -4,6 +4,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streamer.kafka.transactions import State, TransactionalProducer, is_fenced
+from streamer.settings import Settings
 from tests.unit.kafka.fake import (
     ABORTABLE,
     CONFLICT,
@@ -17,7 +18,7 @@ from tests.unit.kafka.fake import (
 
 @pytest.fixture
 def producer(fake: FakeProducer) -> TransactionalProducer:
-    made = TransactionalProducer({})
+    made = TransactionalProducer(Settings(), "me", "me")
     fake.said.clear()
     return made
 
@@ -164,7 +165,7 @@ def test_a_begin_that_failed_can_be_tried_again(
 
 def test_the_start_is_tried_again_while_it_can_be(fake: FakeProducer) -> None:
     fake.fail("init", TIMED_OUT, TIMED_OUT)
-    assert TransactionalProducer({}).state is State.READY
+    assert TransactionalProducer(Settings(), "me", "me").state is State.READY
     assert fake.said == ["init"] * 3
     assert fake.made == 1
 
@@ -175,7 +176,7 @@ def test_the_start_fails_when_it_cannot_or_nobody_waits(
 ) -> None:
     fake.fail("init", error)
     with pytest.raises(KafkaException):
-        TransactionalProducer({}, patience_s)
+        TransactionalProducer(Settings(), "me", "me", patience_s)
     assert fake.said == ["init"]
 
 

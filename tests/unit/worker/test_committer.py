@@ -11,7 +11,7 @@ from streamer.kafka import transactions
 from streamer.kafka.transactions import TransactionalProducer
 from streamer.model.reasons import DeadReason
 from streamer.model.record import Coordinates, DeadLetter, Record
-from streamer.settings import Topics
+from streamer.settings import Settings, Topics
 from streamer.worker.committer import Committer
 from tests.unit.kafka.fake import ABORTABLE, FENCED, TIMED_OUT, FakeProducer
 
@@ -27,7 +27,7 @@ class Desk:
         self.fake = fake
         self.metadata = JOINED
         self.committer = Committer(
-            TransactionalProducer({}),
+            TransactionalProducer(Settings(), "me", "me"),
             Topics(),
             lambda: self.metadata,
             "e",
