@@ -71,27 +71,21 @@ class FencedWriter:
     def __init__(
         self, settings: Settings, name: str, trouble: KafkaTrouble, checkpoint: Checkpoint
     ) -> None:
-        self._settings = settings
         self._topic = settings.topics.recipients
         self._name = name
-        self._trouble = trouble
         self._checkpoint = checkpoint
         self._failure: KafkaError | None = None
-        self._producer = self._connect()
-        checkpoint("after_fence")
-
-    def _connect(self) -> Producer:
-        producer = Producer(
+        self._producer = Producer(
             {
-                **producer_config(self._settings),
+                **producer_config(settings),
                 "client.id": "streamer-cli",
                 "log_level": 0,
-                "transactional.id": f"{self._settings.kafka.group_id}.{self._name}",
+                "transactional.id": f"{settings.kafka.group_id}.{name}",
             },
-            error_cb=self._trouble.note,
+            error_cb=trouble.note,
         )
-        _patiently(producer.init_transactions)
-        return producer
+        _patiently(self._producer.init_transactions)
+        checkpoint("after_fence")
 
     def write(self, records: Sequence[Outgoing]) -> list[Outgoing]:
         """Write all the records or, of those that the broker refuses for their size, none.
@@ -139,8 +133,6 @@ class FencedWriter:
             self._failure = exception.args[0]
         if self._failure is not None:
             _patiently(self._producer.abort_transaction, _ABORT_TIMEOUT_S)
-            # After an abort the broker may take the same producer for one that was fenced.
-            self._producer = self._connect()
         else:
             self._checkpoint("after_transaction")
         return self._failure
