@@ -35,6 +35,7 @@
         WriteError                  1
         NoTopicError                1
         DeliveryStoppedError        1
+        NotSentError                1
         DemoError                   1
 
 Each is defined where it is raised. The errors of Kafka's and Redis' clients are in no tree of ours;

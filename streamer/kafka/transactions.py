@@ -75,22 +75,11 @@ class TransactionalProducer:
         patience_s: float = _INIT_PATIENCE_S,
         **client: object,
     ) -> None:
-        self._properties = transactional_properties(settings, client_id, name)
-        self._patience_s = patience_s
-        self._client = client
         self._failure: KafkaError | None = None
-        self.reconnect()
-
-    def reconnect(self) -> None:
-        """Begin anew with another client, which fences the one before.
-
-        Raises:
-            KafkaException: the brokers cannot be reached, or do not allow it.
-        """
+        self._producer = Producer(transactional_properties(settings, client_id, name), **client)
         self.state = State.LOST
-        self._producer = Producer(self._properties, **self._client)
         with self._watched():
-            _repeat(partial(self._producer.init_transactions, _CALL_TIMEOUT_S), self._patience_s)
+            _repeat(partial(self._producer.init_transactions, _CALL_TIMEOUT_S), patience_s)
         self.state = State.READY
 
     def refresh_metadata(self) -> None:

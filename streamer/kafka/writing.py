@@ -123,8 +123,6 @@ class FencedWriter:
         except KafkaException as exception:
             if self._producer.state is not State.READY:
                 raise
-            # After an abort the broker may take the same producer for one that was fenced.
-            self._producer.reconnect()
             return cast(KafkaError, exception.args[0])
         self._checkpoint("after_transaction")
         return None

@@ -186,8 +186,7 @@ def test_a_new_client_fences_the_one_that_is_lost(
     fake.fail("commit", FENCED)
     with pytest.raises(KafkaException):
         _write(producer, b"a")
-    producer.reconnect()
-    _write(producer, b"b")
+    _write(TransactionalProducer(Settings(), "me", "me"), b"b")
     assert fake.made == 2
     assert fake.said[-4:] == ["init", "begin", "b", "commit"]
 
