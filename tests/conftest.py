@@ -4,10 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from streamer.sandbox import SandboxProcess
 from streamer.stack import Kafka, Redis, Stack
 from tests.kit.world import World
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("streamer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("streamer")
 
 
 @pytest.fixture(scope="session")
