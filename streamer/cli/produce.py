@@ -23,8 +23,8 @@ from streamer.cli.common import (
 )
 from streamer.cli.meter import meter
 from streamer.cli.producing import DeliveryStoppedError, NoTopicError, RecipientsWriter
-from streamer.cli.rows import BadFileError, Format, Row
-from streamer.cli.source import SHOW_EVERY, Source, Tally, check, open_file
+from streamer.cli.rows import FORMATS, BadFileError, Format, Row
+from streamer.cli.source import SHOW_EVERY, Source, Tally, check, open_file, warn_of_unknown
 from streamer.kafka.trouble import KafkaTrouble
 from streamer.ledger import campaigns
 from streamer.model.campaign import CampaignName, CampaignState
@@ -32,7 +32,6 @@ from streamer.progress.fold import CampaignKey
 from streamer.progress.store import Store
 from streamer.settings import Settings
 
-_SUFFIXES = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
 _STOP = "stop"
 
 _STATE_WARNINGS = {
@@ -81,7 +80,7 @@ def produce(
     To repeat it is safe: nobody is mailed twice.
     """
     settings = read_settings(config)
-    form = form or _SUFFIXES.get(file.suffix.lower())
+    form = form or FORMATS.get(file.suffix.lower())
     if form is None:
         fail(f"of what format is {file}? Give --format csv or jsonl", WRONG_USE)
     aside = None if bad_rows == _STOP else Path(bad_rows)
@@ -182,9 +181,7 @@ def _report(
     as_json: bool,
 ) -> None:
     tally.warn_of_bad()
-    if unknown:
-        names = ", ".join(sorted(unknown))
-        warn(f"fields that nobody reads (variables stand under `variables`): {names}")
+    warn_of_unknown(unknown)
     if tally.invalid_addresses:
         warn(f"{tally.invalid_addresses:,} have no valid address: they end as invalid_address")
     for reason, count in writer.failures.items():

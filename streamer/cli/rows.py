@@ -28,6 +28,10 @@ class Format(StrEnum):
     JSONL = "jsonl"
 
 
+FORMATS = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
+"""By a file's suffix."""
+
+
 class BadFileError(InvalidDataError):
     """Nothing of the file can be used; the message says why."""
 

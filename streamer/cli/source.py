@@ -80,6 +80,13 @@ def open_file(file: Path, stack: ExitStack) -> tuple[BinaryIO, int | None]:
     return stream, status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
+def warn_of_unknown(fields: set[str]) -> None:
+    """Name the fields of rows that nobody reads, if there are any."""
+    if fields:
+        names = ", ".join(sorted(fields))
+        warn(f"fields that nobody reads (variables stand under `variables`): {names}")
+
+
 def check(source: Source) -> None:
     """Read the whole file; the command ends if there is a bad row in it."""
     lines, rows = source.open()

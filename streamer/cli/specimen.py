@@ -11,9 +11,9 @@ import orjson
 import typer
 from pydantic import JsonValue
 
-from streamer.cli.common import WRONG_USE, fail, warn
-from streamer.cli.rows import BadFileError, BadRow, Format, Lines, Row, read_rows
-from streamer.cli.source import open_file
+from streamer.cli.common import WRONG_USE, fail
+from streamer.cli.rows import FORMATS, BadFileError, BadRow, Format, Lines, Row, read_rows
+from streamer.cli.source import open_file, warn_of_unknown
 from streamer.ledger import campaigns
 from streamer.ledger.campaigns import UnreadableDefinitionError
 from streamer.ledger.connection import Client
@@ -39,7 +39,6 @@ VarsOption = Annotated[
     typer.Option("--vars", metavar="JSON", help="Render for a sample with these variables."),
 ]
 
-_SUFFIXES = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
 _SAMPLE_EMAIL, _SAMPLE_NAME = "recipient@example.com", "Ann Example"
 
 
@@ -121,7 +120,7 @@ def _sample(name: CampaignName, variables: dict[str, JsonValue]) -> RecipientEve
 
 def _from_file(file: Path, name: CampaignName, *, is_defined: bool) -> RecipientEvent:
     suffix = file.suffix.lower()
-    form = Format.JSONL if suffix == ".json" else _SUFFIXES.get(suffix)
+    form = Format.JSONL if suffix == ".json" else FORMATS.get(suffix)
     if form is None:
         fail(f"of what format is {file}? It must end in .json, .jsonl, .ndjson or .csv", WRONG_USE)
     with ExitStack() as stack:
@@ -137,9 +136,7 @@ def _from_file(file: Path, name: CampaignName, *, is_defined: bool) -> Recipient
         fail(f"{file}: line {first.line}: {first.reason}")
     if not isinstance(first, Row):
         fail(f"{file}: there is no recipient in it")
-    if rows.unknown:
-        names = ", ".join(sorted(rows.unknown))
-        warn(f"fields that nobody reads (variables stand under `variables`): {names}")
+    warn_of_unknown(rows.unknown)
     return parse(first.value)
 
 

@@ -1,11 +1,11 @@
 """`streamer suppress`: who of an organization's recipients is not mailed."""
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, BinaryIO, TextIO
+from typing import Annotated, TextIO
 
 import orjson
 import typer
@@ -23,6 +23,7 @@ from streamer.cli.common import (
     show_table,
 )
 from streamer.cli.rows import BadFileError
+from streamer.cli.source import open_file
 from streamer.ledger import suppression
 from streamer.settings import Settings
 
@@ -59,7 +60,8 @@ def import_(
 ) -> None:
     """Suppress the addresses of a file."""
     settings = read_settings(config)
-    with _open(file) as stream:
+    with ExitStack() as stack:
+        stream, _ = open_file(file, stack)
         try:
             _add(settings, organization, from_file(stream), as_json=as_json)
         except BadFileError as error:
@@ -158,19 +160,6 @@ def _bad(intake: Intake) -> dict[str, object]:
 def _end(intake: Intake) -> None:
     if intake.bad:
         raise typer.Exit(FAILED)
-
-
-@contextmanager
-def _open(file: Path) -> Iterator[BinaryIO]:
-    if file == Path("-"):
-        yield sys.stdin.buffer
-        return
-    try:
-        stream = file.open("rb")
-    except OSError as error:
-        fail(f"{file}: {error.strerror}")
-    with stream:
-        yield stream
 
 
 def _write(stream: TextIO, addresses: Iterable[str], *, as_json: bool) -> None:
