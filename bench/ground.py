@@ -187,3 +187,5 @@ class Ground:
     def close(self) -> None:
         """Let go of it; its topics end with the stack."""
         self._watcher.close()
+        # While its broker lives: without one the client may never end.
+        del self._admin
