@@ -26,6 +26,7 @@ from streamer.model.reasons import DeadReason, Reason, Status
 from streamer.provider.answers import judge
 from streamer.provider.client import UNTRUSTED, Answer
 from streamer.provider.table import ROWS
+from streamer.sandbox import Faults
 from streamer.settings import Account, Settings, Topics
 
 _Member = TypeVar("_Member", bound=Enum)
@@ -145,6 +146,16 @@ def answers_table() -> str:
     return _table(("status", "error", "its words", "what follows"), rows)
 
 
+def faults_table() -> str:
+    """Every fault of the sandbox."""
+    rows = []
+    for name, default, meaning in _section("", Faults(), Faults):
+        if not meaning:
+            raise AssertionError(f"the fault{name} has no meaning: give its field a docstring")
+        rows.append((f"`{name[1:]}`", default, " ".join(meaning.split())))
+    return _table(("fault", "default", "meaning"), rows)
+
+
 def _statuses(statuses: Collection[int]) -> str:
     """`403`, `400, 422`, `4xx`."""
     if not isinstance(statuses, range):
@@ -161,6 +172,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "dead-letters": dead_letters_table,
     "answers": answers_table,
     "metrics": metrics_table,
+    "faults": faults_table,
 }
 
 
@@ -239,7 +251,7 @@ def _computed(field: FieldInfo) -> str | None:
 
 
 def _default(value: object) -> str:
-    if value is None or isinstance(value, SecretStr):
+    if value is None or isinstance(value, SecretStr) or value == frozenset():
         return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

@@ -29,23 +29,31 @@ def sandbox(
             "the same name again gives it another key.",
         ),
     ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Something that goes wrong from the start, as error_after_percent=20 or "
+            "refuse_example_domain=true; VALUE is JSON, or plain text. docs/reference.md has all.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Say where it listens as one line of JSON.")
     ] = False,
 ) -> None:
     """Run a stand-in for Resend on this machine. It sends nothing; a browser shows the mails."""
+    faults = _faults(fault or [], latency_ms)
     try:
         config = Config(
             host=host,
             port=port,
             accounts=_accounts(key or [], limit or None),
-            faults=Faults(latency_ms=latency_ms),
+            faults=faults,
             # For a judge, not for a trial: a trial may go on for days.
             keep_acceptances=False,
         )
     except ValidationError as error:
-        words = "; ".join(problem["msg"] for problem in error.errors())
-        raise typer.BadParameter(words, param_hint="--key") from None
+        raise _bad_parameter(error, "--key") from None
 
     if host != _LOOPBACK:
         warn(
@@ -77,6 +85,25 @@ def _accounts(options: list[str], limit: int | None) -> tuple[AccountSpec, ...]:
             changes["limit"] = int(own_limit) or None
         found[name] = spec.model_copy(update=changes)
     return tuple(found.values())
+
+
+def _faults(options: list[str], latency_ms: float) -> Faults:
+    given: dict[str, object] = {"latency_ms": latency_ms}
+    for option in options:
+        name, _, text = option.partition("=")
+        try:
+            given[name] = json.loads(text)
+        except json.JSONDecodeError:
+            given[name] = text
+    try:
+        return Faults.model_validate(given)
+    except ValidationError as error:
+        raise _bad_parameter(error, "--fault") from None
+
+
+def _bad_parameter(error: ValidationError, option: str) -> typer.BadParameter:
+    words = (": ".join([*map(str, each["loc"]), each["msg"]]) for each in error.errors())
+    return typer.BadParameter("; ".join(words), param_hint=option)
 
 
 def _as_json(url: str, config: Config) -> str:

@@ -16,10 +16,11 @@ The contents, by what you want to do:
 - ask what happened: `Stats`, `Acceptance`, `Call`
 - a failure of its own: `SandboxError`
 
-Over HTTP it answers `POST /emails/batch`, `GET /domains` and `GET /api-keys` as Resend does, and
-beside that, without a key: `GET /` and `GET /mails/ID` (pages), `GET /stats`,
+Over HTTP it answers as Resend does to `POST /emails`, `POST /emails/batch`, `GET /emails/ID` (of
+the latest mails), `GET /domains`, `GET /api-keys`, and `/suppressions` with all that is below it.
+Beside that, without a key: `GET /` and `GET /mails/ID` (pages), `GET /stats`,
 `GET /_sandbox/acceptances|calls` (JSON lines), and
-`POST /_sandbox/faults|play|limit|advance|calm|reset` (JSON, in force when it answers).
+`POST /_sandbox/faults|play|limit|suppress|advance|calm|reset` (JSON, in force when it answers).
 """
 
 from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config

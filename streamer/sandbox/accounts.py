@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from streamer.sandbox.config import AccountSpec
+from streamer.sandbox.suppressions import SuppressionList
 
 
 @dataclass(slots=True, frozen=True)
@@ -45,6 +46,7 @@ class Account:
         self.daily_quota = spec.daily_quota
         self.monthly_quota = spec.monthly_quota
         self.window = Window()
+        self.suppressions = SuppressionList()
         self._day = self._month = (0, 0, 0)
         self._daily_used = self._monthly_used = 0
 
@@ -66,8 +68,9 @@ class Account:
         self._monthly_used += recipients
 
     def reset(self) -> None:
-        """Forget what was used; the limit stays as it was last set."""
+        """Forget what was used and who is suppressed; the limit stays as it was last set."""
         self.window = Window()
+        self.suppressions = SuppressionList()
         self._daily_used = self._monthly_used = 0
 
 

@@ -8,13 +8,14 @@ import orjson
 from pydantic import Field, TypeAdapter
 
 from streamer.sandbox import page
-from streamer.sandbox.accounts import Accounts
+from streamer.sandbox.accounts import Account, Accounts
 from streamer.sandbox.api import Api
 from streamer.sandbox.clock import Clock
 from streamer.sandbox.config import Config, Limit
 from streamer.sandbox.errors import METHOD_NOT_ALLOWED, NOT_FOUND, Problem
 from streamer.sandbox.faults import Faults, Play
 from streamer.sandbox.http import Answer, Request
+from streamer.sandbox.suppressions import Origin
 from streamer.sandbox.tally import Acceptance, Call, Stats, Tally
 
 JSON_LINES = "application/x-ndjson"
@@ -27,20 +28,20 @@ class Control:
     An order is the name of its method; its arguments come as the JSON body.
     """
 
-    def __init__(self, config: Config) -> None:
-        self._clock = Clock()
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._clock = clock
         self._keeps = config.keep_acceptances
         self._tally = Tally(config, self._clock)
         self._api = Api(config, Accounts(config.accounts), self._tally, self._clock)
         self._orders: dict[str, TypeAdapter[None]] = {
             name: TypeAdapter(getattr(self, name))
-            for name in ("faults", "play", "limit", "advance", "calm", "reset")
+            for name in ("faults", "play", "limit", "suppress", "advance", "calm", "reset")
         }
 
     def faults(self, faults: Faults, account: str | None = None) -> None:
         """Change the fields given in `faults`, for one account or for all."""
         self._check(account)
-        self._api.order(faults, account)
+        self._api.faults.order(faults, account)
 
     def play(self, plays: list[Play], account: str | None = None) -> None:
         """Play answers to the letter, to the calls of one account or of all."""
@@ -50,10 +51,16 @@ class Control:
 
     def limit(self, limit: Limit, account: str | None = None) -> None:
         """Change requests a second of one account or of all, from the next call on."""
-        self._check(account)
-        for each in self._api.accounts.all():
-            if account is None or each.name == account:
-                each.limit = limit
+        for each in self._named(account):
+            each.limit = limit
+
+    def suppress(
+        self, emails: list[str], origin: Origin = "manual", account: str | None = None
+    ) -> None:
+        """Put addresses onto the suppression list of one account or of all."""
+        for each in self._named(account):
+            for email in emails:
+                each.suppressions.add(email.lower(), self._clock.wall(), origin)
 
     def advance(self, seconds: Annotated[float, Field(ge=0)]) -> None:
         """Put the server's wall clock forward."""
@@ -61,14 +68,19 @@ class Control:
 
     def calm(self) -> None:
         """Back to the faults it was started with; nothing is played."""
-        self._api.calm()
+        self._api.faults.calm()
+        self._api.script.clear()
 
     def reset(self) -> None:
-        """Forget mails, counts, idempotency keys and quotas. Faults and limits stay."""
+        """Forget mails, counts, idempotency keys, quotas, suppressions. Faults and limits stay."""
         self._tally.reset()
-        self._api.memory.clear()
+        self._api.emails.memory.clear()
         for account in self._api.accounts.all():
             account.reset()
+
+    def _named(self, account: str | None) -> list[Account]:
+        self._check(account)
+        return [each for each in self._api.accounts.all() if account in (None, each.name)]
 
     def _check(self, account: str | None) -> None:
         if account is not None and self._api.accounts.named(account) is None:

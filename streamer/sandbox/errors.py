@@ -5,19 +5,13 @@ from dataclasses import dataclass
 
 import orjson
 
+from streamer.sandbox.faults import Faults, KeyRefusal
 from streamer.sandbox.http import Answer
 
 INVALID_TO = (
     "Invalid `to` field. The email address needs to follow the `email@example.com` or "
     "`Name <email@example.com>` format."
 )
-_KEY_REFUSALS: Mapping[str, tuple[int, str]] = {
-    "missing_api_key": (401, "Missing API key in the authorization header."),
-    "restricted_api_key": (401, "This API key is restricted to only send emails."),
-    "invalid_api_key": (403, "API key is invalid."),
-    "suspended_api_key": (403, "This API key is suspended."),
-    "invalid_permission": (403, "This API key has no permission for this action."),
-}
 
 
 @dataclass(slots=True, frozen=True)
@@ -36,18 +30,52 @@ class Problem:
         return Answer(self.status, self.body())
 
 
-def key_refusal(name: str) -> Problem:
-    """The refusal of an API key by its name in Resend's list."""
-    status, message = _KEY_REFUSALS[name]
-    return Problem(status, name, message)
+class RefusalError(Exception):
+    """A call, or one mail of a batch, is refused."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def key_refusal(faults: Faults) -> Problem | None:
+    """Why every API key is refused, if an order says so."""
+    return _KEY_REFUSALS.get(faults.refuse_key)
 
 
 def validation(message: str, status: int = 422) -> Problem:
     return Problem(status, "validation_error", message)
 
 
-def missing(field: str) -> Problem:
-    return Problem(422, "missing_required_field", f"Missing `{field}` field.")
+def missing(*fields: str) -> Problem:
+    """One of these fields is needed."""
+    names = " or ".join(f"`{field}`" for field in fields)
+    return Problem(422, "missing_required_field", f"Missing {names} field.")
+
+
+def invalid_address(field: str) -> Problem:
+    """A field that must hold addresses and does not."""
+    return validation(INVALID_TO.replace("`to`", f"`{field}`"))
+
+
+def invalid_type(field: str) -> Problem:
+    return validation(f"The `{field}` field has the wrong type.")
+
+
+def parse_json(body: bytes) -> object:
+    """Read a request's body.
+
+    Raises:
+        RefusalError: it is not JSON.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise RefusalError(validation("The request body is not valid JSON.", 400)) from None
+
+
+def not_found(what: str) -> Problem:
+    return Problem(404, "not_found", f"{what} not found")
 
 
 def too_fast(limit: int) -> Problem:
@@ -71,6 +99,23 @@ def unverified(domain: str) -> Problem:
     )
 
 
+MISSING_KEY = Problem(401, "missing_api_key", "Missing API key in the authorization header.")
+UNKNOWN_KEY = Problem(403, "invalid_api_key", "API key is invalid.")
+_KEY_REFUSALS: Mapping[KeyRefusal, Problem] = {
+    "missing_api_key": MISSING_KEY,
+    "restricted_api_key": Problem(403, "restricted_api_key", "API key is not active"),
+    "invalid_api_key": UNKNOWN_KEY,
+    "suspended_api_key": Problem(403, "suspended_api_key", "This API key is suspended."),
+    "invalid_permission": Problem(
+        403, "invalid_permission", "This API key has no permission for this action."
+    ),
+    "validation_error": validation("API key is invalid", 400),
+}
+EXAMPLE_DOMAIN = validation(
+    "Invalid `to` field. Please use our testing email address instead of domains like "
+    "`example.com`."
+)
+SENDING_ONLY = Problem(401, "restricted_api_key", "This API key is restricted to only send emails")
 DAILY_QUOTA = Problem(
     429, "daily_quota_exceeded", "You have reached your daily email sending quota."
 )

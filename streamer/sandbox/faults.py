@@ -1,7 +1,9 @@
 """Faults to order while the sandbox runs, and the dice that decide about those in percent."""
 
+import asyncio
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -15,44 +17,63 @@ KeyRefusal = Literal[
     "restricted_api_key",
     "suspended_api_key",
     "invalid_permission",
+    "validation_error",
 ]
 
 
 class Faults(BaseModel):
-    """What goes wrong. In an order only the fields that are given change; the others stay.
+    """What goes wrong, and what a key may not do.
+
+    In an order only the fields that are given change; the others stay.
 
     *Before* acceptance means that nothing was sent; *after* means that the mails count as sent
     and their idempotency key is remembered, whatever the caller gets to see.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     latency_ms: float = Field(default=0, ge=0)
     """Time a call takes: half before and half after acceptance, so a kill lands on either side."""
     jitter_ms: float = Field(default=0, ge=0)
     """Up to so much more, at random."""
     error_before_percent: Percent = 0
+    """An error before acceptance."""
     error_after_percent: Percent = 0
+    """An error after acceptance."""
     error_status: Literal[500, 502, 503, 504] = 500
-    """Of those two. 502 and 504 answer a gateway's HTML page."""
+    """Of those two errors. 502 and 504 answer a gateway's HTML page."""
     cut_before_percent: Percent = 0
+    """The connection is cut before acceptance."""
     cut_after_percent: Percent = 0
+    """The connection is cut after acceptance."""
     outage: Literal["none", "unavailable", "drop"] = "none"
     """`unavailable` answers 503 to every call; `drop` closes the connection without an answer."""
     hang_s: float = Field(default=0, ge=0)
-    """Silence after acceptance. It ends early when `hang_s` is ordered back to 0."""
+    """Silence after acceptance. It ends early when `hang_s` is set back to 0."""
     quota: Literal["none", "daily", "monthly"] = "none"
     """A quota that is used up, whatever was sent."""
     refuse_key: KeyRefusal = "none"
+    """Every call is refused for its API key, with the error of that name: `restricted_api_key`
+    (403) is a key that is not active, `validation_error` (400) one that was revoked."""
+    sending_only: frozenset[str] = frozenset()
+    """API keys (`*`: all) that may only send: 401 `restricted_api_key` to all else."""
+    key_domains: dict[str, str] = Field(default_factory=dict)
+    """API keys (`*`: all others), each with the only sender domain that it may use: another one
+    answers 403 without a name."""
     unverified_domains: frozenset[str] = frozenset()
     """Sender domains (`*`: all) that answer 403 `validation_error`."""
-    forbidden_domains: frozenset[str] = frozenset()
-    """Sender domains (`*`: all) that the key may not send from: 403 without a name."""
+    fail_later: bool = False
+    """A permissive batch is not refused for its key, its sender's domain or a quota: it answers
+    200 with ids, and those mails have `last_event` = `failed`."""
+    refuse_example_domain: bool = False
+    """Recipients at `example.com` are invalid, as at Resend. Off by default: such addresses are
+    the ones to use in examples and tests, and here no mail reaches anyone."""
     refused: frozenset[str] = frozenset()
     """Addresses, or `@domain`: that item is invalid; in strict mode the whole batch is."""
     guilty: frozenset[str] = frozenset()
     """Addresses, or `@domain`, that refuse their whole batch in either mode."""
     guilty_status: Literal[400, 413, 422] = 422
+    """The status of that refusal."""
     poison: frozenset[str] = frozenset()
     """Addresses, or `@domain`: any batch with one of them answers 500, and nothing is sent."""
     broken_body_percent: Percent = 0
@@ -61,6 +82,8 @@ class Faults(BaseModel):
     """200 and accepted, but the connection is cut in the middle of the body."""
     wrong_ids_percent: Percent = 0
     """200 and accepted, but one id is missing."""
+    null_for_refused: bool = False
+    """A permissive answer has null in `data` for a refused item, instead of leaving it out."""
     ratelimit_headers: Literal["right", "missing", "wrong", "garbled"] = "right"
     """`missing` leaves out `retry-after` too; `wrong` promises a thousandfold limit."""
 
@@ -140,6 +163,7 @@ class FaultBook:
     def __init__(self, base: Faults) -> None:
         self._start = self._base = base
         self._given: dict[str, dict[str, object]] = {}
+        self._changed = asyncio.Event()
 
     def of(self, account: str | None) -> Faults:
         """Faults of an account; of a caller without a known account: those for all."""
@@ -157,11 +181,25 @@ class FaultBook:
             self._base = self._base.model_copy(update=changes)
         else:
             self._given.setdefault(account, {}).update(changes)
+        self._wake()
 
     def calm(self) -> None:
         """Back to the faults it was started with, for everyone."""
         self._base = self._start
         self._given.clear()
+        self._wake()
+
+    async def hang(self, account: str) -> None:
+        """Be silent as long as `hang_s` says, or until it is ordered back to 0."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.of(account).hang_s):
+                while self.of(account).hang_s:
+                    await self._changed.wait()
+
+    def _wake(self) -> None:
+        # A new event for those who wait from now on.
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 class Dice:
@@ -174,8 +212,11 @@ class Dice:
         """Whether a thing of that likelihood happens now."""
         return percent > 0 and self._random.random() * 100 < percent
 
-    def up_to(self, most: float) -> float:
-        return self._random.random() * most if most > 0 else 0.0
+    async def spend_latency(self, faults: Faults, share: float) -> None:
+        """Let that share of a call's time pass."""
+        jitter_ms = self._random.random() * faults.jitter_ms if faults.jitter_ms else 0.0
+        if seconds := (faults.latency_ms + jitter_ms) / 1000 * share:
+            await asyncio.sleep(seconds)
 
 
 def names(listed: frozenset[str], address: str) -> bool:

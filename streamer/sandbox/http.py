@@ -1,9 +1,13 @@
 """HTTP/1.1 with keep-alive on asyncio's streams, as little of it as the sandbox needs."""
 
 import asyncio
+import hashlib
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 
 JSON = "application/json; charset=utf-8"
@@ -14,12 +18,13 @@ _PHRASES: Mapping[int, str] = {each.value: each.phrase for each in HTTPStatus}
 
 @dataclass(slots=True, frozen=True)
 class Request:
-    """One call. Header names are in lower case; `path` is without its query."""
+    """One call. Header names are in lower case; `path` and `query` are still percent-encoded."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
+    query: str = ""
 
 
 @dataclass(slots=True, frozen=True)
@@ -30,6 +35,7 @@ class Answer:
     body: bytes = b""
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+    """In lower case. A `date` or `etag` among them replaces the server's own."""
     cut_at: float | None = None
     """Close the connection after that share of the body; 0: before the first byte of the head."""
     chunks: Iterator[bytes] | None = None
@@ -46,10 +52,14 @@ async def serve_connection(
     handler: Callable[[Request], Awaitable[Answer]],
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
+    wall: Callable[[], float],
 ) -> None:
     """Answer the calls of one connection, one after another, until either side closes it.
 
     A call is worked off also when its caller hangs up meanwhile, as at a real provider.
+
+    Args:
+        wall: the clock that the `date` header shows.
     """
     # A task that is cancelled when the server ends must not end so: the streams of Python 3.11
     # complain of it.
@@ -58,9 +68,9 @@ async def serve_connection(
             is_open = True
             while is_open:
                 request = await _read(reader, writer)
-                is_open = await _write(writer, request, await handler(request))
+                is_open = await _write(writer, request, await handler(request), wall)
         except _BadRequestError as error:
-            writer.write(_head(Answer(error.status, headers={"connection": "close"})))
+            writer.write(_head(Answer(error.status, headers={"connection": "close"}), wall()))
             writer.write_eof()
             # What the caller still sends is read and dropped: closing with bytes unread would
             # reset the connection, and the caller might never see the answer.
@@ -85,18 +95,37 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> R
         headers[name.strip().lower()] = value.strip()
     if words[2] == "HTTP/1.0":
         headers.setdefault("connection", "close")
-    if "transfer-encoding" in headers:
-        raise _BadRequestError(411)
+    encoding = headers.get("transfer-encoding", "").lower()
+    if encoding not in ("", "chunked"):
+        raise _BadRequestError(501)
     length = headers.get("content-length", "0")
-    if not (length.isascii() and length.isdigit()):
+    if not encoding and not (length.isascii() and length.isdigit()):
         raise _BadRequestError(400)
     if headers.get("expect", "").lower() == "100-continue":
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    body = await reader.readexactly(int(length))
-    return Request(words[0], words[1].partition("?")[0], headers, body)
+    body = await (_read_chunks(reader) if encoding else reader.readexactly(int(length)))
+    path, _, query = words[1].partition("?")
+    return Request(words[0], path, headers, body, query)
 
 
-async def _write(writer: asyncio.StreamWriter, request: Request, answer: Answer) -> bool:
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    """A chunked body. What its chunks say beside their size, and its trailer, is dropped."""
+    body = bytearray()
+    try:
+        while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+            body += await reader.readexactly(size)
+            if await reader.readexactly(2) != b"\r\n":
+                raise _BadRequestError(400)
+        while await reader.readuntil(b"\r\n") != b"\r\n":
+            pass
+    except (ValueError, asyncio.LimitOverrunError):
+        raise _BadRequestError(400) from None
+    return bytes(body)
+
+
+async def _write(
+    writer: asyncio.StreamWriter, request: Request, answer: Answer, wall: Callable[[], float]
+) -> bool:
     """Write an answer; returns whether the connection stays open."""
     if writer.is_closing():
         return False
@@ -105,9 +134,9 @@ async def _write(writer: asyncio.StreamWriter, request: Request, answer: Answer)
         return False
     if answer.chunks is None:
         share = 0 if request.method == "HEAD" else 1 if answer.cut_at is None else answer.cut_at
-        writer.write(_head(answer) + answer.body[: int(len(answer.body) * share)])
+        writer.write(_head(answer, wall()) + answer.body[: int(len(answer.body) * share)])
     else:
-        writer.write(_head(answer))
+        writer.write(_head(answer, wall()))
         for chunk in answer.chunks:
             writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             await writer.drain()
@@ -118,14 +147,27 @@ async def _write(writer: asyncio.StreamWriter, request: Request, answer: Answer)
     return answer.cut_at is None and request.headers.get("connection", "").lower() != "close"
 
 
-def _head(answer: Answer) -> bytes:
+def _head(answer: Answer, wall: float) -> bytes:
     """Status line and headers."""
+    headers = {"content-type": answer.content_type, "date": _date(int(wall))}
+    if answer.chunks is None:
+        headers["content-length"] = str(len(answer.body))
+        headers["etag"] = _etag(answer.body)
+    else:
+        headers["transfer-encoding"] = "chunked"
     lines = [
         f"HTTP/1.1 {answer.status} {_PHRASES.get(answer.status, 'Unknown')}",
-        f"content-type: {answer.content_type}",
-        f"content-length: {len(answer.body)}"
-        if answer.chunks is None
-        else "transfer-encoding: chunked",
-        *(f"{name}: {value}" for name, value in answer.headers.items()),
+        *(f"{name}: {value}" for name, value in {**headers, **answer.headers}.items()),
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+def _etag(body: bytes) -> str:
+    """As Resend's look: weak, the body's length and its SHA-1."""
+    digest = b64encode(hashlib.sha1(body, usedforsecurity=False).digest()).decode()
+    return f'W/"{len(body):x}-{digest[:27]}"'

@@ -14,8 +14,9 @@ class Finding(Enum):
     OTHER_PAYLOAD = auto()
 
 
-Scope = tuple[str, str]
-"""(account, idempotency key): the API keys of an account share them."""
+Scope = tuple[str, str, str]
+"""(account, path, idempotency key): each endpoint has its own, and the API keys of an account
+share them."""
 
 LASTS_S = 86_400.0
 """How long an idempotency key is remembered."""

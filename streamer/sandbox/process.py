@@ -11,6 +11,7 @@ import urllib3
 
 from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config
 from streamer.sandbox.faults import Faults, Play
+from streamer.sandbox.suppressions import Origin
 from streamer.sandbox.tally import Acceptance, Call, Stats
 
 _PATIENCE_S = 30.0
@@ -142,12 +143,16 @@ class SandboxProcess:
         """Change the requests a second; None: unthrottled."""
         self._post("limit", limit=limit, account=account)
 
+    def suppress(self, *emails: str, origin: Origin = "manual", account: str | None = None) -> None:
+        """Put addresses onto the suppression list of one account or of all."""
+        self._post("suppress", emails=emails, origin=origin, account=account)
+
     def advance(self, seconds: float) -> None:
         """Put the server's wall clock forward: idempotency keys age, quotas renew."""
         self._post("advance", seconds=seconds)
 
     def reset(self) -> None:
-        """Forget mails, counts, idempotency keys and quotas. Faults and limits stay.
+        """Forget mails, counts, idempotency keys, quotas, suppressions. Faults and limits stay.
 
         A call that is still in flight counts afterwards.
         """

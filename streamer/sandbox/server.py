@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 
+from streamer.sandbox.clock import Clock
 from streamer.sandbox.config import Config
 from streamer.sandbox.control import Control
 from streamer.sandbox.http import MAX_HEAD, serve_connection
@@ -38,7 +39,8 @@ async def _serve(config: Config, announce: Callable[[str], None], lifeline: int 
                 over.set()
 
         loop.add_reader(pipe, read)
-    serve_one = partial(serve_connection, Control(config).answer)
+    clock = Clock()
+    serve_one = partial(serve_connection, Control(config, clock).answer, wall=clock.wall)
     server = await asyncio.start_server(
         serve_one, config.host, config.port, limit=MAX_HEAD, backlog=_BACKLOG
     )

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from streamer.sandbox.batch import Mail, Parcel
 from streamer.sandbox.clock import Clock
 from streamer.sandbox.config import Config
+from streamer.sandbox.rules import Mail, Parcel
 
 
 class Acceptance(NamedTuple):
@@ -100,6 +100,8 @@ class Tally:
         self.replays = 0
         self.calls: list[Call] = []
         self.acceptances: list[Acceptance] = []
+        self.failed: set[str] = set()
+        """Ids of mails that were accepted and failed later."""
         self.latest: deque[Kept] = deque(maxlen=self._config.keep_mails)
         self._answers: dict[str, Counter[str]] = {}
         self._accepted: Counter[str] = Counter()

@@ -196,21 +196,11 @@ ROWS = [
     ),
     Row(
         "400, API key is invalid",
-        Faults(),
+        Faults(refuse_key="validation_error"),
         Fate.HELD,
         frozenset(["validation_error"]),
         sent(),
         reason="invalid_api_key",
-        plays=(json_error(400, "API key is invalid", name="validation_error"),),
-    ),
-    Row(
-        "403, API key is not active",
-        Faults(),
-        Fate.HELD,
-        frozenset(["restricted_api_key"]),
-        sent(),
-        reason="restricted_api_key",
-        plays=(json_error(403, "API key is not active", name="restricted_api_key"),),
     ),
     # It says nothing of a mail.
     of_the_way("400, a page", page(400), "http_400"),
@@ -239,7 +229,7 @@ ROWS = [
     # The sender's domain is held.
     Row(
         "403, a key that may not send for the domain",
-        Faults(forbidden_domains=frozenset({"other.test"})),
+        Faults(key_domains={"*": "acme.test"}),
         Fate.HELD,
         frozenset(["http_403"]),
         sent(),

@@ -39,12 +39,26 @@ class Reply:
     headers: Mapping[str, str]
 
     @property
+    def fields(self) -> dict[str, object]:
+        """Of a body that is an object."""
+        body = orjson.loads(self.raw)
+        assert isinstance(body, dict)
+        return body
+
+    @property
     def body(self) -> object:
         return orjson.loads(self.raw)
 
     @property
     def ids(self) -> list[str]:
         return [item["id"] for item in orjson.loads(self.raw)["data"]]
+
+    @property
+    def errors(self) -> list[dict[str, object]]:
+        """Of a permissive batch."""
+        errors = self.fields["errors"]
+        assert isinstance(errors, list)
+        return errors
 
     @property
     def error(self) -> tuple[int, str]:
@@ -83,6 +97,10 @@ class Client:
         return Reply(
             answer.status, answer.data, {name.lower(): v for name, v in answer.headers.items()}
         )
+
+    def post(self, path: str, body: object, **headers: str) -> Reply:
+        """A call with a JSON body."""
+        return self.call("POST", path, orjson.dumps(body), **headers)
 
     def send(
         self,

@@ -1,10 +1,8 @@
 """`POST /emails/batch`: both validation modes, and the exact words of refusals."""
 
 import pytest
-import resend
-from resend.exceptions import ResendError
 
-from streamer.sandbox import SandboxProcess
+from streamer.sandbox import Faults, SandboxProcess
 from tests.integration.sandbox.client import INVALID_TO, Client, Mail, mail
 
 
@@ -94,10 +92,20 @@ def test_a_good_address_is_not(client: Client, address: object) -> None:
         ({"to": []}, (422, "missing_required_field")),
         ({"to": ["a@example.com"] * 51}, (422, "validation_error")),
         ({"subject": None}, (422, "missing_required_field")),
+        ({"subject": ""}, (422, "missing_required_field")),
         ({"subject": 3}, (422, "validation_error")),
+        ({"html": None}, (422, "missing_required_field")),
+        ({"html": ""}, (422, "missing_required_field")),
         ({"html": 3}, (422, "validation_error")),
+        ({"text": 3}, (422, "validation_error")),
+        ({"cc": "nobody"}, (422, "validation_error")),
         ({"headers": []}, (422, "validation_error")),
         ({"reply_to": "nobody"}, (422, "validation_error")),
+        ({"template": {"id": "welcome"}}, (422, "validation_error")),
+        ({"topic_id": "news"}, (422, "validation_error")),
+        ({"scheduled_at": "2020-01-01T00:00:00Z"}, (422, "validation_error")),
+        ({"scheduled_at": "in good time"}, (422, "validation_error")),
+        ({"scheduled_at": 7}, (422, "validation_error")),
         ({"tags": {}}, (422, "validation_error")),
         ({"tags": [{"name": "a.b", "value": "c"}]}, (422, "validation_error")),
         ({"tags": [{"name": "a", "value": "ü"}]}, (422, "validation_error")),
@@ -114,8 +122,67 @@ def test_limits_are_inclusive(client: Client) -> None:
     assert client.send([mail(["a@example.com"] * 50, tags=tags)]).status == 200
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"html": None, "text": "Hi"},
+        {"html": "", "text": "Hi"},
+        {"topic_id": "0d4d2b8e-6f0c-4b53-9a3f-6f5b1f4b7a11"},
+        {"scheduled_at": "2999-01-01T00:00:00.000Z"},
+        {"scheduled_at": "in 5 min"},
+        {"cc": None, "headers": None, "template": None, "scheduled_at": None},
+    ],
+)
+def test_what_is_fine_is_accepted(client: Client, fields: Mail) -> None:
+    assert client.send([{**mail(), **fields}]).status == 200
+
+
+def templated(**template: object) -> Mail:
+    return {"to": "ann@example.com", "template": {"id": "welcome", **template}}
+
+
+def test_a_template_brings_its_own_sender_and_subject(
+    client: Client, sandbox: SandboxProcess
+) -> None:
+    variables = {"NAME": "x" * 2000, "count_2": 7, "half": 0.5, "v" * 50: ""}
+    assert client.send([templated(), templated(variables=variables)]).status == 200
+    # Nobody knows its domain then.
+    sandbox.order(Faults(unverified_domains=frozenset({"acme.test"})))
+    assert client.send([templated()]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"template": "welcome"}, (422, "validation_error")),
+        ({"template": {}}, (422, "missing_required_field")),
+        ({"subject": ""}, (422, "missing_required_field")),
+        ({"from": "news"}, (422, "validation_error")),
+        (templated(variables=[]), (422, "validation_error")),
+        (templated(variables={"NAME": "x" * 2001}), (422, "validation_error")),
+        (templated(variables={"NAME": True}), (422, "validation_error")),
+        (templated(variables={"NAME": None}), (422, "validation_error")),
+        (templated(variables={"a-b": "c"}), (422, "validation_error")),
+        (templated(variables={"v" * 51: "c"}), (422, "validation_error")),
+    ],
+)
+def test_a_template_has_rules_too(client: Client, fields: Mail, error: tuple[int, str]) -> None:
+    assert client.send([{**templated(), **fields}]).error == error
+
+
 def test_attachments_are_dropped_without_a_word(client: Client, sandbox: SandboxProcess) -> None:
     assert client.send([mail(attachments=[{"filename": "a.txt"}])]).status == 200
+
+
+def test_example_addresses_are_refused_where_that_is_wanted(
+    client: Client, sandbox: SandboxProcess
+) -> None:
+    sandbox.order(Faults(refuse_example_domain=True))
+    reply = client.send([mail(), mail("a@x.test"), mail("a@x.test", cc="b@example.com")])
+    assert reply.error == (422, "validation_error")
+    assert b"testing email address" in reply.raw
+    copied = mail("a@x.test", cc="b@example.com")
+    assert len(client.send([mail("a@x.test"), copied], permissive=True).ids) == 1
 
 
 @pytest.mark.parametrize("body", [{}, [], [mail()] * 101, ["mail"]])
@@ -132,29 +199,3 @@ def test_a_permissive_batch_without_a_valid_item(client: Client, sandbox: Sandbo
     assert reply.status == 200
     assert reply.body == {"data": [], "errors": [{"index": 0, "message": INVALID_TO}]}
     assert sandbox.stats().accepted == 0
-
-
-def test_the_official_sdk(sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As it comes; the worker's code, where tests run it in this process, puts a client of its own.
-    monkeypatch.setattr(resend, "default_http_client", resend.RequestsClient())
-    monkeypatch.setattr(resend, "api_url", sandbox.url)
-    monkeypatch.setattr(resend, "api_key", "re_sandbox")
-    good: resend.Emails.SendParams = {
-        "from": "Acme <news@acme.test>",
-        "to": "ann@example.com",
-        "subject": "Hello",
-        "html": "<p>Hi</p>",
-    }
-    bad: resend.Emails.SendParams = {**good, "to": "bad"}
-    answer = resend.Batch.send(
-        [bad, good], {"idempotency_key": "k", "batch_validation": "permissive"}
-    )
-    assert len(answer["data"]) == 1
-    assert answer["errors"] == [{"index": 0, "message": INVALID_TO}]
-    with pytest.raises(ResendError) as caught:
-        resend.Batch.send([bad])
-    assert (caught.value.code, caught.value.error_type) == (422, "validation_error")
-    with pytest.raises(ResendError) as caught:
-        resend.Batch.send([good], {"idempotency_key": "k"})
-    assert (caught.value.code, caught.value.error_type) == (409, "invalid_idempotent_request")
-    assert [a.idempotency_key for a in sandbox.acceptances()] == ["k"]

@@ -95,7 +95,7 @@ def test_the_list_shows_nothing_unescaped(client: Client, sandbox: SandboxProces
 def test_a_mail_is_shown_behind_fences(client: Client, sandbox: SandboxProcess) -> None:
     html = f'"></iframe>{EVIL}<img src="https://track.test/p.gif" onerror="alert(1)"><p>Hi'
     headers = {"List-Unsubscribe": "<https://u.test/1>", EVIL: EVIL}
-    odd = {"topic_id": EVIL}
+    odd = {"odd": EVIL}
     (email_id,) = client.send(
         [mail(subject=EVIL, html=html, text=f"</pre>{EVIL}", headers=headers, **odd)]
     ).ids

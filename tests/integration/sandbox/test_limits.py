@@ -28,7 +28,8 @@ def test_keys(sandbox: SandboxProcess) -> None:
     ("refusal", "status"),
     [
         ("missing_api_key", 401),
-        ("restricted_api_key", 401),
+        ("restricted_api_key", 403),
+        ("validation_error", 400),
         ("invalid_api_key", 403),
         ("suspended_api_key", 403),
         ("invalid_permission", 403),
@@ -51,9 +52,38 @@ def test_a_harmless_call(client: Client, path: str) -> None:
     assert client.call("POST", path).error == (405, "method_not_allowed")
 
 
+def test_a_key_that_may_only_send(sandbox: SandboxProcess) -> None:
+    sandbox.order(Faults(sending_only=frozenset({"re_slow_1"})))
+    sending, full = Client(sandbox.url, "re_slow_1"), Client(sandbox.url, "re_slow_2")
+    (email_id,) = sending.send([mail()]).ids
+    sandbox.set_limit(None, "slow")
+    try:
+        for path in ("/domains", f"/emails/{email_id}", "/suppressions", "/nowhere"):
+            reply = sending.call("GET", path)
+            assert reply.error == (401, "restricted_api_key")
+            assert b"restricted to only send emails" in reply.raw
+        assert full.call("GET", f"/emails/{email_id}").status == 200
+    finally:
+        sandbox.set_limit(3, "slow")
+
+
+def test_a_key_that_may_send_for_one_domain(client: Client, sandbox: SandboxProcess) -> None:
+    sandbox.order(Faults(key_domains={"re_free": "acme.test", "*": "other.test"}))
+    assert Client(sandbox.url, "re_free").send([mail()]).status == 200
+    for permissive in (False, True):
+        reply = client.send([mail()], permissive=permissive)
+        assert reply.status == 403
+        assert reply.body == {
+            "statusCode": 403,
+            "message": "This API key is not authorized to send emails from acme.test",
+        }
+
+
 def test_other_paths_and_methods(client: Client) -> None:
     assert client.call("GET", "/emails/batch").error == (405, "method_not_allowed")
-    assert client.call("POST", "/emails").error == (404, "not_found")
+    assert client.call("GET", "/emails").error == (405, "method_not_allowed")
+    assert client.call("POST", "/emails/1").error == (405, "method_not_allowed")
+    assert client.call("GET", "/contacts").error == (404, "not_found")
     assert client.call("GET", "/_sandbox/reset").error == (405, "method_not_allowed")
     assert client.call("POST", "/_sandbox/no").error == (404, "not_found")
 
@@ -77,6 +107,7 @@ def test_the_rate_is_shared_by_the_keys_of_an_account(sandbox: SandboxProcess) -
     assert granted.headers["ratelimit-limit"] == "3"
     assert granted.headers["ratelimit-remaining"] == "2"
     assert granted.headers["ratelimit-reset"] == "1"
+    assert granted.headers["ratelimit-policy"] == "3;w=1"
     assert "retry-after" not in granted.headers
     refused = _until(clients, 429)
     assert refused.error == (429, "rate_limit_exceeded")

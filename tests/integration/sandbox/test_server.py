@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import pytest
@@ -106,10 +107,39 @@ def test_expect_is_answered(sandbox: SandboxProcess) -> None:
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 422 ")
 
 
+CHUNKED = b"POST /emails/batch HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n" % HEAD + b"\r\n"
+
+
+def test_a_chunked_body(sandbox: SandboxProcess) -> None:
+    body = json.dumps([mail()]).encode()
+    parts = [body[i : i + 50] for i in range(0, len(body), 50)]
+    chunks = [b"%X;note=1\r\n%b\r\n" % (len(part), part) for part in parts]
+    end = b"0\r\nTrailer: x\r\n\r\n"
+    last = b"GET /domains HTTP/1.1\r\n" + HEAD + b"Connection: close\r\n\r\n"
+    answer = _talk(sandbox, CHUNKED, *chunks, end + last)
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert sandbox.stats().accepted == 1
+
+
+def test_every_answer_has_a_date_and_an_etag(client: Client, sandbox: SandboxProcess) -> None:
+    one, two = client.send([mail()], key="k"), client.send([mail()], key="k")
+    assert one.headers["etag"] == two.headers["etag"]
+    other = client.call("GET", "/nowhere")
+    assert other.headers["etag"].startswith(f'W/"{len(other.raw):x}-')
+    assert other.headers["etag"] != one.headers["etag"]
+    sandbox.advance(3600)
+    later = parsedate_to_datetime(client.call("GET", "/stats").headers["date"])
+    now = parsedate_to_datetime(one.headers["date"])
+    assert 3600 <= (later - now).total_seconds() < 3660
+    assert b"\r\ndate: " in _talk(sandbox, b"nonsense\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     ("request_head", "status"),
     [
-        (b"POST /emails/batch HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"411"),
+        (b"POST /emails/batch HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", b"501"),
+        (CHUNKED + b"many\r\n", b"400"),
+        (CHUNKED + b"1\r\n[[]]\r\n", b"400"),
         (b"POST /emails/batch HTTP/1.1\r\nContent-Length: many\r\n\r\n", b"400"),
         (b"nonsense\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 300_000, b"431"),
@@ -121,11 +151,14 @@ def test_what_is_not_understood_is_refused(
     assert _talk(sandbox, request_head).startswith(b"HTTP/1.1 " + status)
 
 
+FAULTS = ["--fault", 'sending_only=["re_acme"]', "--fault", "ratelimit_headers=right"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_runs_until_a_signal(number: signal.Signals) -> None:
     command = [sys.executable, "-m", "streamer", "sandbox", "--port", "0", "--json"]
     with subprocess.Popen(
-        [*command, "--limit", "0", "--latency-ms", "0", "--key", "acme=re_acme:7"],
+        [*command, "--limit", "0", "--latency-ms", "0", "--key", "acme=re_acme:7", *FAULTS],
         stdout=subprocess.PIPE,
     ) as process:
         try:
@@ -137,6 +170,8 @@ def test_the_command_runs_until_a_signal(number: signal.Signals) -> None:
             }
             reply = Client(told["url"], "re_acme").send([mail()])
             assert (reply.status, reply.headers["ratelimit-limit"]) == (200, "7")
+            refused = Client(told["url"], "re_acme").call("GET", "/domains")
+            assert refused.error == (401, "restricted_api_key")
             process.send_signal(number)
             assert process.wait(30) == 0
         finally:
@@ -149,6 +184,15 @@ def test_the_command_refuses_a_key_it_cannot_read(option: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "--key" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["no_such=1", "error_after_percent=101", "quota=hourly"])
+def test_the_command_refuses_a_fault_it_does_not_know(option: str) -> None:
+    command = [sys.executable, "-m", "streamer", "sandbox", "--fault", option]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "--fault" in done.stderr
+    assert option.partition("=")[0] in done.stderr
 
 
 def test_a_host_to_listen_on_comes_with_a_warning() -> None:

@@ -3,7 +3,7 @@
 from streamer.sandbox.http import Answer
 from streamer.sandbox.idempotency import LASTS_S, Finding, Memory
 
-SCOPE = ("default", "key")
+SCOPE = ("default", "/emails/batch", "key")
 ANSWER = Answer(200, b"{}")
 
 
@@ -25,7 +25,7 @@ def test_a_running_key_does_not_age() -> None:
 
 def test_a_running_key_in_front_keeps_no_older_answer_alive() -> None:
     memory = Memory()
-    memory.begin(("default", "running"), b"a", 0.0)
+    memory.begin(("default", "/emails/batch", "running"), b"a", 0.0)
     memory.begin(SCOPE, b"a", 0.0)
     memory.settle(SCOPE, ANSWER)
     assert memory.begin(SCOPE, b"b", LASTS_S) is Finding.NEW
@@ -41,4 +41,5 @@ def test_a_forgotten_key_may_carry_anything() -> None:
 def test_keys_of_other_scopes_are_other_keys() -> None:
     memory = Memory()
     memory.begin(SCOPE, b"a", 0.0)
-    assert memory.begin(("other", "key"), b"b", 0.0) is Finding.NEW
+    assert memory.begin(("other", "/emails/batch", "key"), b"b", 0.0) is Finding.NEW
+    assert memory.begin(("default", "/emails", "key"), b"b", 0.0) is Finding.NEW

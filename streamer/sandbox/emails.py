@@ -1,0 +1,266 @@
+"""`/emails`: mails are accepted once for each idempotency key, and can be looked up."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import orjson
+
+from streamer.sandbox import batch, errors
+from streamer.sandbox.accounts import Account
+from streamer.sandbox.batch import Batch
+from streamer.sandbox.clock import Clock
+from streamer.sandbox.errors import Problem, RefusalError
+from streamer.sandbox.faults import Dice, FaultBook, Faults, names
+from streamer.sandbox.http import Answer, Request
+from streamer.sandbox.idempotency import Finding, Memory
+from streamer.sandbox.rules import Parcel, Rules, addresses_of, scheduled_time, sender_of
+from streamer.sandbox.suppressions import SuppressionList, timestamp
+from streamer.sandbox.tally import Kept, Tally
+
+SINGLE = "/emails"
+BATCH = "/emails/batch"
+CUT = Answer(0, cut_at=0)
+_TEST_DOMAIN = "@resend.dev"
+_TEST_EVENTS = frozenset({"bounced", "complained", "suppressed"})
+
+
+@dataclass(slots=True, frozen=True)
+class Outcome:
+    """An answer to give, and the one to remember for the idempotency key, if any."""
+
+    answer: Answer
+    remember: Answer | None = None
+    name: str = ""
+    mails: int = 0
+
+
+def refused(problem: Problem) -> Outcome:
+    """The answer to a call that is refused."""
+    return Outcome(problem.answer(), name=problem.name)
+
+
+def failed(faults: Faults) -> Outcome:
+    """The 5xx that was ordered."""
+    match faults.error_status:
+        case 500:
+            return refused(errors.APPLICATION_ERROR)
+        case 503:
+            return refused(errors.UNAVAILABLE)
+        case gateway:
+            page = f"<html><body><h1>{gateway}</h1></body></html>".encode()
+            return Outcome(Answer(gateway, page, "text/html; charset=UTF-8"), name="gateway")
+
+
+def trouble_before(faults: Faults, dice: Dice) -> Outcome | None:
+    """What befalls a call before anything is done for it, if anything does."""
+    if dice.falls(faults.cut_before_percent):
+        return Outcome(CUT, name="cut")
+    if dice.falls(faults.error_before_percent):
+        return failed(faults)
+    return None
+
+
+def is_permissive(request: Request) -> bool:
+    """Whether it is a batch whose valid mails are accepted beside others that are not."""
+    mode = request.headers.get("x-batch-validation", "")
+    return request.path == BATCH and mode.lower() == "permissive"
+
+
+class Emails:
+    """Accepts mails, and knows what became of them."""
+
+    def __init__(self, tally: Tally, faults: FaultBook, dice: Dice, clock: Clock) -> None:
+        self.memory = Memory()
+        self._tally = tally
+        self._faults = faults
+        self._dice = dice
+        self._clock = clock
+
+    async def send(self, request: Request, account: Account, api_key: str) -> Outcome:
+        """Answer `POST /emails` or `POST /emails/batch`.
+
+        Raises:
+            RefusalError: nothing was sent.
+        """
+        idempotency_key = request.headers.get("idempotency-key")
+        if idempotency_key is None:
+            return await self._process(request, account, api_key, "")
+        if not 1 <= len(idempotency_key) <= 256:
+            raise RefusalError(errors.INVALID_IDEMPOTENCY_KEY)
+        scope = account.name, request.path, idempotency_key
+        # The validation mode is no part of what is compared.
+        fingerprint = hashlib.sha1(request.body, usedforsecurity=False).digest()
+        found = self.memory.begin(scope, fingerprint, self._clock.wall())
+        if found is Finding.OTHER_PAYLOAD:
+            raise RefusalError(errors.OTHER_PAYLOAD)
+        if found is Finding.RUNNING:
+            raise RefusalError(errors.STILL_RUNNING)
+        if isinstance(found, Answer):
+            # The first answer again. What befalls answers on their way befalls it too.
+            faults = self._faults.of(account.name)
+            await self._dice.spend_latency(faults, 1.0)
+            return self._deliver(found, 0, faults, "replay")
+        remember = None
+        try:
+            outcome = await self._process(request, account, api_key, idempotency_key)
+            remember = outcome.remember
+        finally:
+            self.memory.settle(scope, remember)
+        return outcome
+
+    def get(self, email_id: str, account: Account) -> Answer:
+        """Answer `GET /emails/ID`.
+
+        Raises:
+            RefusalError: the mail is not among the latest, or another account's.
+        """
+        kept = self._tally.kept(email_id)
+        if kept is None or kept.account != account.name:
+            raise RefusalError(errors.not_found("Email"))
+        mail = kept.mail
+        fields = ("from", "subject", "html", "text", "scheduled_at", "topic_id", "tags")
+        shown: dict[str, object] = {
+            "object": "email",
+            "id": email_id,
+            "message_id": f"<{email_id}@sandbox.test>",
+            "created_at": timestamp(kept.wall),
+            "last_event": self._last_event(kept, account.suppressions),
+        }
+        shown |= {field: mail.get(field) for field in fields}
+        for field in ("to", "cc", "bcc", "reply_to"):
+            value = mail.get(field)
+            shown[field] = [value] if isinstance(value, str) else value
+        return Answer(200, orjson.dumps(shown))
+
+    async def _process(self, request: Request, account: Account, api_key: str, key: str) -> Outcome:
+        faults = self._faults.of(account.name)
+        await self._dice.spend_latency(faults, 0.5)
+        trouble = trouble_before(faults, self._dice)
+        if trouble is not None:
+            return trouble
+        permissive = is_permissive(request)
+        rules = Rules(faults, self._clock.wall())
+        if request.path == BATCH:
+            read = batch.read(request.body, rules, permissive=permissive)
+        else:
+            read = Batch([rules.parse(errors.parse_json(request.body))])
+        _check_ordered(read.parcels, faults)
+        problems = self._account_problems(read.parcels, account, api_key, faults)
+        if problems and not (permissive and faults.fail_later):
+            raise RefusalError(next(iter(problems.values())))
+        ids: list[str] = []
+        if read.parcels:
+            sent = read.parcels
+            if problems:
+                sent = [p for index, p in enumerate(read.parcels) if index not in problems]
+            account.use(_recipients(sent), self._clock.wall())
+            ids = self._tally.accept(account.name, key, read.parcels)
+            self._tally.failed.update(ids[index] for index in problems)
+        # From here on the mails are sent, whatever the caller gets to see.
+        body = {"id": ids[0]} if request.path == SINGLE else _told(ids, read, permissive, faults)
+        # Copied, because orjson leaves up to as much again behind its bytes, and this is kept.
+        stored = Answer(200, bytes(memoryview(orjson.dumps(body))))
+        if faults.hang_s:
+            await self._faults.hang(account.name)
+        await self._dice.spend_latency(faults, 0.5)
+        return self._deliver(stored, len(ids), faults, "")
+
+    def _account_problems(
+        self, parcels: Sequence[Parcel], account: Account, api_key: str, faults: Faults
+    ) -> Mapping[int, Problem]:
+        """By index, the mails that may not be sent for what their sender or account is."""
+        whole = errors.key_refusal(faults) or self._quota_problem(parcels, account, faults)
+        if whole is not None:
+            return dict.fromkeys(range(len(parcels)), whole)
+        if not (faults.key_domains or faults.unverified_domains):
+            return {}
+        found = enumerate(_sender_problem(parcel, api_key, faults) for parcel in parcels)
+        return {index: problem for index, problem in found if problem is not None}
+
+    def _quota_problem(
+        self, parcels: Sequence[Parcel], account: Account, faults: Faults
+    ) -> Problem | None:
+        daily, monthly = account.used(self._clock.wall())
+        wanted = _recipients(parcels)
+        if faults.quota == "daily" or (
+            account.daily_quota is not None and daily + wanted > account.daily_quota
+        ):
+            return errors.DAILY_QUOTA
+        if faults.quota == "monthly" or (
+            account.monthly_quota is not None and monthly + wanted > account.monthly_quota
+        ):
+            return errors.MONTHLY_QUOTA
+        return None
+
+    def _deliver(self, stored: Answer, mails: int, faults: Faults, name: str) -> Outcome:
+        """The answer to accepted mails, as the caller gets to see it."""
+        if self._dice.falls(faults.error_after_percent):
+            return replace(failed(faults), remember=stored, mails=mails)
+        if self._dice.falls(faults.cut_after_percent):
+            return Outcome(CUT, stored, "cut", mails)
+        if self._dice.falls(faults.half_body_percent):
+            return Outcome(replace(stored, cut_at=0.5), stored, "half_body", mails)
+        if self._dice.falls(faults.broken_body_percent):
+            return Outcome(replace(stored, body=b'{"data":[{"id":"'), stored, name, mails)
+        if self._dice.falls(faults.wrong_ids_percent):
+            told = orjson.loads(stored.body)
+            short = {**told, "data": told["data"][:-1]} if "data" in told else {}
+            return Outcome(replace(stored, body=orjson.dumps(short)), stored, name, mails)
+        return Outcome(stored, stored, name, mails)
+
+    def _last_event(self, kept: Kept, suppressions: SuppressionList) -> str:
+        if kept.email_id in self._tally.failed:
+            return "failed"
+        at = kept.mail.get("scheduled_at")
+        due = scheduled_time(at, kept.wall) if isinstance(at, str) else None
+        if due is not None and due > self._clock.wall():
+            return "scheduled"
+        for address in addresses_of("to", kept.mail["to"]):
+            suppression = suppressions.find(address)
+            if suppression is not None and suppression.wall <= kept.wall:
+                return "suppressed"
+            if address.endswith(_TEST_DOMAIN):
+                name = address.removesuffix(_TEST_DOMAIN).partition("+")[0]
+                return name if name in _TEST_EVENTS else "delivered"
+        return "delivered"
+
+
+def _recipients(parcels: Sequence[Parcel]) -> int:
+    return sum(parcel.recipients for parcel in parcels)
+
+
+def _told(ids: Sequence[str], read: Batch, permissive: bool, faults: Faults) -> dict[str, object]:
+    """What a batch is answered."""
+    data: list[dict[str, str] | None] = [{"id": email_id} for email_id in ids]
+    if not permissive:
+        return {"data": data}
+    if faults.null_for_refused:
+        for error in read.errors:
+            data.insert(error.index, None)
+    errors_told = [{"index": e.index, "message": e.message} for e in read.errors]
+    return {"data": data, "errors": errors_told}
+
+
+def _check_ordered(parcels: Sequence[Parcel], faults: Faults) -> None:
+    """Refuse what an order of faults refuses for one of its addresses."""
+    if faults.guilty and _any_named(parcels, faults.guilty):
+        raise RefusalError(errors.validation("The request was refused.", faults.guilty_status))
+    if faults.poison and _any_named(parcels, faults.poison):
+        raise RefusalError(errors.APPLICATION_ERROR)
+
+
+def _any_named(parcels: Sequence[Parcel], listed: frozenset[str]) -> bool:
+    return any(names(listed, address) for parcel in parcels for address in parcel.addresses)
+
+
+def _sender_problem(parcel: Parcel, api_key: str, faults: Faults) -> Problem | None:
+    # A template may have a sender of its own, that nobody here knows.
+    sender = parcel.mail.get("from")
+    domain = (sender_of(str(sender)) or "").rpartition("@")[2]
+    own = faults.key_domains.get(api_key, faults.key_domains.get("*"))
+    if own is not None and domain != own:
+        return errors.forbidden(domain)
+    if domain in faults.unverified_domains or "*" in faults.unverified_domains:
+        return errors.unverified(domain)
+    return None
