@@ -36,6 +36,15 @@ long as a transaction may last, the broker would abort it, and fence this produc
 _INIT_PATIENCE_S = 25.0
 _RETRY_S = 0.2
 _POLL_S = 0.1
+# What is said of a record, or of those that went to the broker together: not of the broker.
+_REFUSALS = (
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.INVALID_RECORD,
+)
 _FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
 
 
@@ -219,6 +228,11 @@ class TransactionalProducer:
 def is_fenced(error: KafkaError) -> bool:
     """Whether another producer under the same id took this one's place."""
     return error.code() in _FENCED
+
+
+def is_refused(error: KafkaError) -> bool:
+    """Whether a record is refused for what it is: written again, it is refused again."""
+    return error.code() in _REFUSALS
 
 
 def _repeat(call: Callable[[], None], patience_s: float) -> None:
