@@ -395,6 +395,8 @@ class Session:
                 self._ahead.consumer.consumer_group_metadata(),
             )
         self._gone |= gone
+        for partition, each in gone.items():
+            self._empty[partition].drop_before(each.base)
         self._relayed.keep(gone)
 
     def _without(self, copies: Iterable[Copy]) -> dict[int, Gone]:

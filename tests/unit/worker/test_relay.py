@@ -209,6 +209,26 @@ def test_where_the_least_is_refused_it_is_said(depot: Depot) -> None:
     assert depot.returned() == [0]
 
 
+def test_what_lies_before_the_base_is_forgotten(depot: Depot) -> None:
+    """A relay lives for months, and each transaction that parks leaves a gap behind it."""
+    depot.gate.open = {SPRING}
+    session = depot.relay()
+    for _ in range(50):
+        depot.park(SPRING, SPRING)
+        depot.work(session, 1)
+    assert len(depot.returned()) == 100
+    assert len(session._empty[0].spans) <= 1
+    # What lies behind it is not: the base goes on where the first of them leaves.
+    depot.park(AUTUMN)
+    for _ in range(50):
+        depot.park(SPRING)
+    depot.work(session)
+    depot.gate.open = {AUTUMN}
+    depot.work(session)
+    assert session._gone[0].spans == []
+    assert session._gone[0].base == depot.kafka.ends[TOPICS.parked, 0] - 1
+
+
 def test_a_partition_whose_offset_is_not_known_is_not_taken_for_a_new_one(depot: Depot) -> None:
     depot.park(SPRING)
     depot.kafka.errors[TOPICS.parked, 0] = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
