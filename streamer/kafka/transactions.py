@@ -46,6 +46,12 @@ _REFUSALS = (
     KafkaError.INVALID_RECORD,
 )
 _FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
+_OUT_OF_STEP = (
+    KafkaError.INVALID_TXN_STATE,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+    KafkaError._STATE,
+    KafkaError._CONFLICT,
+)
 
 
 class State(Enum):
@@ -228,6 +234,19 @@ class TransactionalProducer:
 def is_fenced(error: KafkaError) -> bool:
     """Whether another producer under the same id took this one's place."""
     return error.code() in _FENCED
+
+
+def describe_loss(error: KafkaError) -> str:
+    """What happened to a client that is of no more use, for people."""
+    said = f"{error.str()} ({error.name()})"
+    if is_fenced(error):
+        return (
+            f"its producer was fenced, by another worker with the same worker.id or by a broker "
+            f"that ended its transaction: {said}"
+        )
+    if error.code() in _OUT_OF_STEP:
+        return f"a broker knows its transaction otherwise, as after a broker's death: {said}"
+    return f"its Kafka client is of no more use: {said}"
 
 
 def is_refused(error: KafkaError) -> bool:
