@@ -175,7 +175,7 @@ class FakeReader:
             place = (each.topic, each.partition)
             answer = self._kafka.committed.get(place) or TopicPartition(*place, -1001)
             if place in self._kafka.errors:
-                answer = _with_error(place, self._kafka.errors[place])
+                answer = with_error(place, self._kafka.errors[place])
             answers.append(answer)
         return answers
 
@@ -189,7 +189,7 @@ class FakeReader:
         pass
 
 
-def _with_error(place: Partition, error: KafkaError) -> TopicPartition:
+def with_error(place: Partition, error: KafkaError) -> TopicPartition:
     """As the client library gives it: no test can set its `error`."""
 
     class Failed(TopicPartition):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import KafkaError
 
+from streamer import logs
 from streamer.errors import FAILED
 from streamer.flow.breaker import Breaker
 from streamer.flow.window import PartitionWindow
@@ -60,7 +61,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProducer]:
     monkeypatch.setattr(process, "_StopRequest", lambda *_: SimpleNamespace(reaches=lambda _: None))
     for name in ("_tune_garbage_collection", "_keep_heaps_small", "_watch_ticks"):
         monkeypatch.setattr(process, name, lambda *_: None)
-    monkeypatch.setattr(process.logs, "configure", lambda *_: None)
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
     before = threading.excepthook, signal.getsignal(signal.SIGTERM)
     yield made
     threading.excepthook = before[0]
