@@ -178,5 +178,8 @@ class Pipeline:
             )
         self._waiting.stop()
         windows = self._source.windows
+        self._source.pass_markers()
         self._commit_until(windows, time.monotonic() + _REVOKE_COMMIT_S)
+        if any(window.is_behind for window in windows.values()):
+            self._committer.commit(windows)
         self._verifier.keep(self._source.committed_offsets())
