@@ -250,6 +250,8 @@ class Source:
         self._consumer.close()
 
     def _is_member(self) -> bool:
+        # The client's main thread answers, and this one holds the interpreter's lock meanwhile:
+        # some hundredths of a second at most where this thread polls too, brokers or none.
         return generation(self.group_metadata()) >= 0
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
