@@ -52,6 +52,11 @@ class Gone:
             self.base = max(self.base, self._ends[behind - 1])
             del self._starts[:behind], self._ends[:behind]
 
+    def drop_before(self, offset: int) -> None:
+        """Forget the spans that end there or before it: nobody asks for them any more."""
+        behind = bisect_right(self._ends, offset)
+        del self._starts[:behind], self._ends[:behind]
+
     def __contains__(self, offset: int) -> bool:
         return offset < self.base or self.span_of(offset) is not None
 

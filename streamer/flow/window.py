@@ -44,6 +44,11 @@ class PartitionWindow:
         return self._committed is not None
 
     @property
+    def committed_offset(self) -> int | None:
+        """The offset that is committed with the ledger's epoch; None if there is none yet."""
+        return self._committed
+
+    @property
     def is_behind(self) -> bool:
         """Whether its offset has to be committed although no record is done.
 

@@ -36,7 +36,22 @@ long as a transaction may last, the broker would abort it, and fence this produc
 _INIT_PATIENCE_S = 25.0
 _RETRY_S = 0.2
 _POLL_S = 0.1
+# What is said of a record, or of those that went to the broker together: not of the broker.
+_REFUSALS = (
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.INVALID_RECORD,
+)
 _FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
+_OUT_OF_STEP = (
+    KafkaError.INVALID_TXN_STATE,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+    KafkaError._STATE,
+    KafkaError._CONFLICT,
+)
 
 
 class State(Enum):
@@ -219,6 +234,24 @@ class TransactionalProducer:
 def is_fenced(error: KafkaError) -> bool:
     """Whether another producer under the same id took this one's place."""
     return error.code() in _FENCED
+
+
+def describe_loss(error: KafkaError) -> str:
+    """What happened to a client that is of no more use, for people."""
+    said = f"{error.str()} ({error.name()})"
+    if is_fenced(error):
+        return (
+            f"its producer was fenced, by another worker with the same worker.id or by a broker "
+            f"that ended its transaction: {said}"
+        )
+    if error.code() in _OUT_OF_STEP:
+        return f"a broker knows its transaction otherwise, as after a broker's death: {said}"
+    return f"its Kafka client is of no more use: {said}"
+
+
+def is_refused(error: KafkaError) -> bool:
+    """Whether a record is refused for what it is: written again, it is refused again."""
+    return error.code() in _REFUSALS
 
 
 def _repeat(call: Callable[[], None], patience_s: float) -> None:

@@ -67,6 +67,12 @@ def relay_positions(group: str) -> str:
     return f"streamer:relay:{group}:positions"
 
 
+def input_positions(group: str) -> str:
+    """Hash: by topic id and partition, the offset of the input that a group committed last, and
+    the ledger's epoch."""
+    return f"streamer:input:{group}:positions"
+
+
 def progress_lease(group: str) -> str:
     """Who projects for a group at the moment."""
     return f"streamer:progress:{group}:lease"

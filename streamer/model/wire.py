@@ -79,7 +79,12 @@ def moved_headers(headers: Headers, partition: int, offset: int, *, back: bool) 
     """The headers of a parked record that leaves its place: back to the input, or to another."""
     dropped = (PARKED_FOR, PARKED_UNTIL, PARKED_AT) if back else (PARKED_AT,)
     kept = [header for header in headers if header[0] not in dropped]
-    return [*kept, (PARKED_AT, f"{partition}/{offset}".encode())]
+    return [*kept, left_header(partition, offset)]
+
+
+def left_header(partition: int, offset: int) -> tuple[str, bytes]:
+    """Of what takes the place of a parked record: which place in the parked topic it left."""
+    return PARKED_AT, f"{partition}/{offset}".encode()
 
 
 def left_place(words: dict[str, str]) -> tuple[int, int] | None:

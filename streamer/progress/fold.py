@@ -115,7 +115,7 @@ def fold(
             counted; 0 if it is not here. Who stood before it and leaves was never counted.
     """
     if place.cursor is Cursor.OUTCOMES:
-        return _fold_outcomes(records)
+        return _fold_outcomes(records, parked_from)
     words_of = _WORDS[place.cursor]
     shares: Shares = {}
     for record in records:
@@ -143,7 +143,7 @@ def named_campaign(value: bytes | None) -> CampaignKey | None:
     return _key(organization, campaign_id)
 
 
-def _fold_outcomes(records: Iterable[RecordLike]) -> Shares:
+def _fold_outcomes(records: Iterable[RecordLike], parked_from: Mapping[int, int]) -> Shares:
     shares: Shares = {}
     words: dict[tuple[str, str | None], str] = {}
     for record in records:
@@ -172,6 +172,11 @@ def _fold_outcomes(records: Iterable[RecordLike]) -> Shares:
         if share is None:
             share = shares[key] = Share(offset, offset + 1)
         share.add(word, 1, offset + 1)
+        # Who ended where it was parked, as Kafka did not take it back, was not mailed for sure,
+        # nor passed over. Of all others the headers, which they lack, need not be looked at.
+        if status not in _ELSEWHERE:
+            for left, count in _left(split_headers(header_list(record))[1], parked_from):
+                share.add(left, count, offset + 1)
         time = outcome.get("occurred_at")
         # What lies between two times of the right form, and has their length, cannot move them.
         if (
@@ -237,15 +242,19 @@ def _left(words: dict[str, str], parked_from: Mapping[int, int]) -> Words:
 
 
 def _dead(record: RecordLike, place: Place, parked_from: Mapping[int, int]) -> Words:
-    del place, parked_from
-    reason = dict(header_list(record) or ()).get(REASON)
+    """One that ended where it was parked left that place."""
+    del place
+    headers = header_list(record) or []
+    reason = dict(headers).get(REASON)
     text = reason.decode("ascii", "replace") if isinstance(reason, bytes) else ""
-    return ((ended_word(DEAD, text if _REASON.match(text) else None), 1),)
+    word = ended_word(DEAD, text if _REASON.match(text) else None)
+    return ((word, 1), *_left(split_headers(headers)[1], parked_from))
 
 
 _RECEIVED: Words = ((RECEIVED, 1),)
 _PARKED: Words = ((PARKED, 1),)
 _UNPARKED: Words = ((PARKED, -1),)
+_ELSEWHERE = (Status.SENT, Status.SKIPPED)
 _STATUSES = frozenset(status.value for status in Status)
 _WORDS: dict[Cursor, Callable[[RecordLike, Place, Mapping[int, int]], Words]] = {
     Cursor.RECIPIENTS: _received,

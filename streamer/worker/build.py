@@ -15,6 +15,7 @@ from streamer.ledger.claims import Claims
 from streamer.ledger.connection import Client, connect, warm
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import Holds
+from streamer.ledger.input_offsets import InputOffsets
 from streamer.ledger.limiter import Limiter
 from streamer.ledger.probe import Probes
 from streamer.mail.compose import Composer
@@ -77,7 +78,9 @@ def build_pipeline(
     source = Source(settings)
     producer = fencing_producer(settings)
     committed = source.committed_epochs()
-    epoch = waiting.for_redis(lambda: Epoch.establish(redis, committed))
+    offsets = InputOffsets(redis, settings.kafka.group_id, source.topic_id())
+    # Those that the ledger knows, too: what Kafka says may have been forgotten there.
+    epoch = waiting.for_redis(lambda: Epoch.establish(redis, committed | offsets.epochs()))
     waiting.for_redis(lambda: warm(redis, places.all))
 
     claims = Claims(redis, epoch, settings.delivery.claims_ttl_s)
@@ -119,7 +122,7 @@ def build_pipeline(
         dispatcher,
         committer,
         Measures(source, batcher, dispatcher, finisher, room, troubles, size),
-        EpochVerifier(epoch, waiting),
+        EpochVerifier(epoch, offsets, waiting),
         Prober(redis, holding, slots, sender, claims, waiting),
         Relay(settings, redis, Scopes(redis, accounts, holding), waiting),
         waiting,

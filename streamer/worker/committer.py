@@ -2,25 +2,24 @@
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
-from prometheus_client import Counter as PrometheusCounter
 
 from streamer import metrics
 from streamer.errors import StreamerError
 from streamer.flow.breaker import Breaker
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.kafka.offsets import generation
-from streamer.kafka.transactions import Delivered, State, TransactionalProducer
+from streamer.kafka.transactions import Delivered, State, TransactionalProducer, is_refused
 from streamer.logs import client_logger
-from streamer.model.record import DeadLetter, Ending, Outcome, Parked, Record
+from streamer.model.record import DeadLetter, Parked, Record
 from streamer.model.refused import leave_out
 from streamer.model.wire import dead_letter_headers, outcome_value, parked_headers
 from streamer.settings import Settings, Topics
+from streamer.worker.endings import KINDS, count_endings
 
 logger = logging.getLogger(__name__)
 
@@ -37,16 +36,6 @@ Prefixes = dict[Partition, Prefix]
 
 _MOST_RECORDS = 5_000
 _MOST_BYTES = 8_000_000
-# What is said of a record, or of those that went to the broker together: not of the broker.
-_REFUSALS = {
-    KafkaError.MSG_SIZE_TOO_LARGE,
-    KafkaError.INVALID_MSG_SIZE,
-    KafkaError.RECORD_LIST_TOO_LARGE,
-    KafkaError.INVALID_TIMESTAMP,
-    KafkaError.POLICY_VIOLATION,
-    KafkaError.INVALID_RECORD,
-}
-_KINDS = {Outcome: "outcome", DeadLetter: "dead_letter", Parked: "parked"}
 
 
 class BreakerError(StreamerError):
@@ -177,7 +166,7 @@ class Committer:
         for window, records, offset in self._written.values():
             window.committed(len(records), offset)
             self._breaker.remember(_are_dead(records))
-            _count(records)
+            count_endings(records)
 
     def _ask_breaker(self, records: list[Record]) -> None:
         dead = [record for record in records if isinstance(record.ending, DeadLetter)]
@@ -217,7 +206,7 @@ class Committer:
     def _delivered(self, record: Record, error: KafkaError | None, message: Message | None) -> None:
         """Take what was not delivered."""
         del message
-        if error is not None and error.code() in _REFUSALS:
+        if error is not None and is_refused(error):
             self._refused.append((record, error))
 
     def _recover(self, exception: KafkaException) -> None:
@@ -237,7 +226,7 @@ class Committer:
             record.refusals += 1
             if not self._is_alone:
                 continue
-            kind = _KINDS[type(record.ending)]
+            kind = KINDS[type(record.ending)]
             left_out = leave_out(record)
             metrics.REFUSED.labels(kind).inc()
             logger.error(
@@ -283,21 +272,3 @@ def _refused_before(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
 
 def _are_dead(records: list[Record]) -> list[bool]:
     return [isinstance(record.ending, DeadLetter) for record in records]
-
-
-def _count(records: list[Record]) -> None:
-    """Add committed endings to the metrics."""
-    for counter, count in Counter(_counter(record.ending) for record in records).items():
-        if counter is not None:
-            metric, *labels = counter
-            metric.labels(*labels).inc(count)
-
-
-def _counter(ending: Ending | None) -> tuple[PrometheusCounter, *tuple[str, ...]] | None:
-    if isinstance(ending, Outcome):
-        return metrics.OUTCOMES, ending.status, ending.reason or ""
-    if isinstance(ending, DeadLetter):
-        return metrics.DEAD_LETTERS, ending.reason
-    if isinstance(ending, Parked):
-        return metrics.PARKED, ending.scope.kind
-    return None

@@ -31,6 +31,12 @@ class HealthServer:
         checks = {"/healthz": alive, "/readyz": ready}
 
         class Handler(BaseHTTPRequestHandler):
+            def handle(self) -> None:
+                try:
+                    super().handle()
+                except OSError:  # who asked did not wait, perhaps not even to have asked
+                    logger.debug("nobody waits for the answer")
+
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
                 if path == "/metrics":
@@ -45,14 +51,11 @@ class HealthServer:
                     self._answer(404, b"/metrics, /healthz, /readyz\n")
 
             def _answer(self, status: int, body: bytes, kind: str = "text/plain") -> None:
-                try:
-                    self.send_response(status)
-                    self.send_header("Content-Type", kind)
-                    self.send_header("Content-Length", str(len(body)))
-                    self.end_headers()
-                    self.wfile.write(body)
-                except ConnectionError:  # who asked did not wait
-                    logger.debug("nobody waits for the answer")
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 logger.debug(format, *args)

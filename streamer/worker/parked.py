@@ -5,7 +5,7 @@ from typing import NamedTuple
 from streamer.kafka.headers import header_list
 from streamer.kafka.reading import Seen
 from streamer.model import marks
-from streamer.model.record import Headers, Parked
+from streamer.model.record import Coordinates, Headers, Parked
 from streamer.model.wire import read_parked
 
 
@@ -14,7 +14,7 @@ class Copy(NamedTuple):
 
     Attributes:
         headers: all of them.
-        home: the partition of the input in which it first stood.
+        original: where it first stood, in the input.
     """
 
     partition: int
@@ -22,7 +22,7 @@ class Copy(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
-    home: int
+    original: Coordinates
     wait: Parked
 
     @property
@@ -48,6 +48,6 @@ def read_copy(seen: Seen) -> Copy | None:
         message.key(),
         message.value(),
         headers,
-        first.partition,
+        first,
         read_parked(words),
     )

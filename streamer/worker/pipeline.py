@@ -10,6 +10,8 @@ import time
 from contextlib import suppress
 from threading import Event
 
+from confluent_kafka import KafkaException
+
 from streamer import metrics
 from streamer.flow.batcher import Batcher
 from streamer.worker.admission import POLL_RECORDS, POLL_S, Admission
@@ -94,7 +96,7 @@ class Pipeline:
             BreakerError: most records are dead letters.
         """
         try:
-            self._source.start(self._verifier.verify_committed, self._finish_revoked)
+            self._source.start(self._verifier.check_arrived, self._finish_revoked)
             self._prober.start()
             self._relay.start()
             self._life.enter(WorkerState.RUNNING)
@@ -121,7 +123,7 @@ class Pipeline:
         if now >= self._next_measure:
             self._next_measure = now + _MEASURE_EVERY_S
             self._measures.measure(now)
-            self._verifier.verify()
+            self._verifier.verify(self._source.committed_offsets())
 
     # Committing
 
@@ -151,7 +153,8 @@ class Pipeline:
             until = time.monotonic() + _REVOKE_DRAIN_S
             while time.monotonic() < until and any(r.ending is None for r in begun):
                 time.sleep(0.005)
-        with suppress(BreakerError):  # the next owner, or the next records, meet it again
+        # The next owner, or the next commit, meets it again.
+        with suppress(BreakerError, KafkaException):
             self._commit_until(windows, time.monotonic() + _REVOKE_COMMIT_S)
 
     # The end
@@ -174,4 +177,9 @@ class Pipeline:
                 extra={"batches": len(self._dispatcher)},
             )
         self._waiting.stop()
-        self._commit_until(self._source.windows, time.monotonic() + _REVOKE_COMMIT_S)
+        windows = self._source.windows
+        self._source.pass_markers()
+        self._commit_until(windows, time.monotonic() + _REVOKE_COMMIT_S)
+        if any(window.is_behind for window in windows.values()):
+            self._committer.commit(windows)
+        self._verifier.keep(self._source.committed_offsets())

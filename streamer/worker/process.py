@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException
 
 from streamer import logs
 from streamer.errors import DONE, FAILED, StreamerError, exit_code
+from streamer.kafka.transactions import describe_loss
 from streamer.ledger.connection import REDIS_ERRORS, RefusedError, connect
 from streamer.ledger.persistence import check_persistence
 from streamer.mail.compose import Composer
@@ -91,6 +92,13 @@ def _run(settings: Settings, waiting: Waiting, life: Life, checkpoint: Checkpoin
     except BreakerError as error:
         logger.critical("the worker ends itself", extra={"cause": str(error)})
         return BROKEN_INPUT
+    except KafkaException as exception:
+        cause = describe_loss(exception.args[0])
+        logger.critical(
+            "the worker cannot go on, and nothing is lost: what was in flight is adopted",
+            extra={"cause": cause},
+        )
+        return exit_code(exception)
     except _FATAL as error:
         logger.critical("the worker cannot go on", extra={"cause": str(error)})
         return exit_code(error)

@@ -8,17 +8,21 @@ before which nobody is left, and in its metadata who left behind it. The others 
 are. All relays share one transactional id: a new one fences the one before, should that still be
 at it.
 
+A record that Kafka refuses to take there ends where it stands, in the transaction that notes that
+it left: the others have to pass.
+
 Where the note becomes too long, or most of what is read by a new relay has left, the others are
 moved to the topic's tail. What nobody needs any more is deleted.
 """
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from threading import Thread
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamer import metrics
@@ -29,20 +33,23 @@ from streamer.kafka.metadata import partitions_of, topic_id
 from streamer.kafka.offsets import committed
 from streamer.kafka.properties import client_properties, reader_properties
 from streamer.kafka.reading import PartitionReader, Seen
-from streamer.kafka.transactions import TransactionalProducer
+from streamer.kafka.transactions import Delivered, State, TransactionalProducer, is_refused
 from streamer.kafka.writing import chunked
 from streamer.ledger import keys
 from streamer.ledger.connection import UNREACHABLE, Client
 from streamer.ledger.lease import Lease
 from streamer.ledger.relayed import Relayed
 from streamer.logs import client_logger
-from streamer.model.record import Parked
-from streamer.model.wire import moved_headers
+from streamer.model.record import DeadLetter, Outcome, Parked, Record
+from streamer.model.refused import leave_out
+from streamer.model.wire import dead_letter_headers, left_header, moved_headers, outcome_value
 from streamer.progress.fold import Cursor, Place
 from streamer.progress.store import Store
 from streamer.settings import Settings
+from streamer.worker.endings import count_endings
 from streamer.worker.parked import Copy, read_copy
 from streamer.worker.scopes import Scopes
+from streamer.worker.unmovable import end_unmovable
 from streamer.worker.waiting import StoppedError, Waiting
 
 logger = logging.getLogger(__name__)
@@ -63,6 +70,7 @@ _CHUNK = 500
 _MOST_TEXT = 3_600
 # Offsets behind the base, of those that left, that a new relay reads in vain.
 _MOST_WASTE = 10_000
+_TRIES = 3
 _CALL_TIMEOUT_S = 10.0
 _PATIENCE_S = 5.0
 _OFFSETS_TIMEOUT_S = 20.0
@@ -148,6 +156,7 @@ class Session:
         self._scopes = scopes
         self._store = Store(client, settings.kafka.group_id)
         self._settings = settings
+        self._client = client
         self._inputs = 0
         self._gone: dict[int, Gone] = {}
         self._empty: dict[int, Gone] = {}
@@ -231,9 +240,8 @@ class Session:
             for partition in self._crowded(chunk):
                 yield from self._move_all(partition, free)
             left = [copy for copy in chunk if copy.offset not in self._gone[copy.partition]]
-            self._move(left, free)
+            yield from self._move(left, free)
             returned += len(chunk)
-            yield
         logger.info(
             "parked records came back",
             extra={"records": returned, "seconds": round(time.monotonic() - started, 1)},
@@ -273,9 +281,8 @@ class Session:
         reader = self._reader()
         try:
             for chunk in chunked(self._copies(reader, {partition: [span]}), _CHUNK):
-                self._move(chunk, free)
+                yield from self._move(chunk, free)
                 moved += len(chunk)
-                yield
         finally:
             reader.close()
         logger.info(
@@ -287,25 +294,95 @@ class Session:
             },
         )
 
-    def _move(self, copies: list[Copy], free: Collection[Parked]) -> None:
-        """Write records to the input, or to the tail if they are not free, in one transaction
-        with the note of who left."""
+    def _move(self, copies: list[Copy], free: Collection[Parked]) -> Iterator[None]:
+        """Write records to the input, or to the tail if they are not free; yields after each
+        transaction. One that is refused for its size ends instead."""
         if not copies:
             return
-        back = 0
-        with self._noting(self._without(copies)):
-            for copy in copies:
-                is_back = copy.wait in free
-                back += is_back
-                # Where it first stood: the records of a partition stay in their order.
-                self._producer.produce(
-                    self._topics.recipients if is_back else self._topics.parked,
-                    copy.value,
-                    copy.key,
-                    copy.home % self._inputs if is_back else copy.partition,
-                    moved_headers(copy.headers, copy.partition, copy.offset, back=is_back),
+        error = self._commit(copies, partial(self._write_moved, copies, free))
+        if error is None:
+            metrics.RETURNED.inc(sum(copy.wait in free for copy in copies))
+        yield
+        if error is None:
+            return
+        if len(copies) == 1:
+            yield from self._end(copies[0], error, is_back=copies[0].wait in free)
+            return
+        # The broker refuses what arrives together: the one at fault is found by halves.
+        half = len(copies) // 2
+        yield from self._move(copies[:half], free)
+        yield from self._move(copies[half:], free)
+
+    def _write_moved(
+        self, copies: list[Copy], free: Collection[Parked], delivered: Delivered
+    ) -> None:
+        for copy in copies:
+            is_back = copy.wait in free
+            # Where it first stood: the records of a partition stay in their order.
+            self._producer.produce(
+                self._topics.recipients if is_back else self._topics.parked,
+                copy.value,
+                copy.key,
+                copy.original.partition % self._inputs if is_back else copy.partition,
+                moved_headers(copy.headers, copy.partition, copy.offset, back=is_back),
+                delivered,
+            )
+
+    def _end(self, copy: Copy, error: KafkaError, *, is_back: bool) -> Iterator[None]:
+        """End a record that cannot be moved, with as much as Kafka takes; yields as `_move`."""
+        record = end_unmovable(copy, self._client, is_back=is_back)
+        logger.error(
+            "Kafka refuses a parked record, it ends",
+            extra={
+                "record": str(copy.original),
+                "parked_at": f"{copy.partition}/{copy.offset}",
+                "error": error.str(),
+            },
+        )
+        metrics.REFUSED.labels("parked").inc()
+        write = partial(self._write_ending, record, copy)
+        while (refusal := self._commit([copy], write)) is not None:
+            yield
+            if leave_out(record) is None:
+                raise RelayError(
+                    f"Kafka refuses the least that can be written of {copy.original}: "
+                    f"{refusal.str()}; look at the topics: streamer topics create"
                 )
-        metrics.RETURNED.inc(back)
+        count_endings([record])
+        yield
+
+    def _write_ending(self, record: Record, copy: Copy, delivered: Delivered) -> None:
+        ending = record.ending
+        left = left_header(copy.partition, copy.offset)
+        if isinstance(ending, DeadLetter):
+            topic, value = self._topics.dead_letters, record.value
+            headers = [*dead_letter_headers(record, ending), left]
+        elif isinstance(ending, Outcome):
+            topic, value, headers = self._topics.outcomes, outcome_value(record, ending), [left]
+        else:
+            raise AssertionError(f"the record at {record.coordinates} has no ending")
+        self._producer.produce(topic, value, record.key, -1, headers, delivered)
+
+    def _commit(self, copies: list[Copy], write: Callable[[Delivered], None]) -> KafkaError | None:
+        """Write in one transaction with the note that these have left; answers why a record of it
+        was refused, if one was: then nothing is written."""
+        tries = _TRIES
+        while True:
+            refusals: list[KafkaError] = []
+            try:
+                with self._noting(self._without(copies)):
+                    write(partial(_note_refusal, refusals))
+            except KafkaException:
+                if self._producer.state is not State.READY:
+                    raise
+                if refusals:
+                    return refusals[0]
+                # After an abort librdkafka may number its messages wrongly, once.
+                tries -= 1
+                if not tries:
+                    raise
+            else:
+                return None
 
     @contextmanager
     def _noting(self, gone: dict[int, Gone]) -> Iterator[None]:
@@ -318,6 +395,8 @@ class Session:
                 self._ahead.consumer.consumer_group_metadata(),
             )
         self._gone |= gone
+        for partition, each in gone.items():
+            self._empty[partition].drop_before(each.base)
         self._relayed.keep(gone)
 
     def _without(self, copies: Iterable[Copy]) -> dict[int, Gone]:
@@ -434,3 +513,11 @@ class Session:
             )
         else:
             self._cut |= wanted
+
+
+def _note_refusal(
+    refusals: list[KafkaError], error: KafkaError | None, message: Message | None
+) -> None:
+    del message
+    if error is not None and is_refused(error):
+        refusals.append(error)

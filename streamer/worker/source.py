@@ -2,11 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import cast
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
+    AdminClient,
     TopicMetadata,
 )
 
@@ -14,10 +16,11 @@ from streamer import metrics
 from streamer.errors import StreamerError
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.kafka.headers import header_list
-from streamer.kafka.offsets import checked, committed, generation
-from streamer.kafka.properties import member_properties
+from streamer.kafka.metadata import topic_id
+from streamer.kafka.offsets import committed, generation
+from streamer.kafka.properties import client_properties, member_properties
 from streamer.kafka.reading import FORBIDDEN, is_permanent
-from streamer.ledger.connection import UNREACHABLE
+from streamer.ledger import keys
 from streamer.logs import client_logger
 from streamer.model import marks
 from streamer.model.reasons import DeadReason
@@ -28,6 +31,9 @@ from streamer.settings import Settings
 logger = logging.getLogger(__name__)
 
 Windows = dict[Partition, PartitionWindow]
+CheckArrived = Callable[[set[str]], Future[dict[int, int]]]
+"""Begins to check that the epochs in the metadata of offsets are the ledger's, and to read how far
+partitions were committed, as the ledger knows it."""
 
 _OFFSETS_TIMEOUT_S = 2.0
 _OFFSETS_RETRY_S = 0.5
@@ -47,26 +53,31 @@ class SourceError(StreamerError):
 class Source:
     """Input records from Kafka. Only the thread that made it may call it.
 
-    A partition that arrives goes through three states, each left as `poll` is called, so that a
+    A partition that arrives goes through these states, each left as `poll` is called, so that a
     rebalance waits for nobody:
     - arrived: it is this member's, and nothing is known of it yet;
+    - asked about: what is committed of it is known, and what the ledger knows of it is awaited, by
+      another thread: a Redis that stands still must not hold up polls and commits;
     - its window is there: its offsets belong to this ledger. The ledger's epoch is not yet in
       their metadata where they were never committed, or by another tool; then that is committed
       first, with the windows' other offsets. A ledger that is lost while a first batch is under
       way would be taken for a new one otherwise, and all of it mailed again;
     - it is read.
-
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._topic = settings.topics.recipients
-        self._verify_epochs: Callable[[set[str]], None] = lambda _: None
+        self._check_arrived: CheckArrived = _nothing_is_known
         self._on_revoke: Callable[[Windows], None] = lambda _: None
         config = member_properties(settings)
         self._starts_at_end = config["auto.offset.reset"] in _AT_END
         self._consumer = Consumer(config, logger=client_logger("source"))
         self._paused = False
         self._arrived: set[Partition] = set()
+        self._asked: dict[Partition, TopicPartition] = {}
+        """With what is committed of each."""
+        self._check: Future[dict[int, int]] | None = None
         self._unread: set[Partition] = set()
         """Of those with a window."""
         self._next_try = 0.0
@@ -86,12 +97,31 @@ class Source:
         deadline = time.monotonic() + _START_PATIENCE_S
         while True:
             try:
-                return _epochs(self._committed(partitions))
+                return _epochs(committed(self._consumer, partitions, _OFFSETS_TIMEOUT_S))
             except KafkaException as exception:
                 # A coordinator that moves, or loads, answers so at once, and for a while.
                 if time.monotonic() >= deadline:
-                    raise _unknown_offsets(exception) from None
+                    raise SourceError(
+                        f"the committed offsets cannot be read: {exception.args[0].str()}"
+                    ) from None
                 time.sleep(_OFFSETS_RETRY_S)
+
+    def topic_id(self) -> str:
+        """The input topic's id: one that is created again under its name has another.
+
+        Raises:
+            SourceError: Kafka does not answer, or there is no such topic.
+        """
+        admin = AdminClient(
+            client_properties(self._settings, self._settings.worker.id),
+            logger=client_logger("source"),
+        )
+        try:
+            return topic_id(admin, self._topic)
+        except KafkaException as exception:
+            raise SourceError(
+                f"topic {self._topic} cannot be described: {exception.args[0].str()}"
+            ) from None
 
     def partitions_of(self, topic: str) -> int:
         """How many partitions a topic has.
@@ -125,18 +155,16 @@ class Source:
         """The memory that they take, about."""
         return sum(window.bytes for window in self.windows.values())
 
-    def start(
-        self, verify_epochs: Callable[[set[str]], None], on_revoke: Callable[[Windows], None]
-    ) -> None:
+    def start(self, check_arrived: CheckArrived, on_revoke: Callable[[Windows], None]) -> None:
         """Join the group.
 
         Args:
-            verify_epochs: is given the ledger epochs of the offsets of partitions that arrive;
-                raises LedgerLostError, or one of UNREACHABLE if that cannot be said now.
+            check_arrived: is given the ledger epochs of the offsets of partitions that arrive; its
+                answer may raise LedgerLostError.
             on_revoke: is called with the windows of partitions that are given up in good order,
                 to finish and commit what is possible. Afterwards they are gone.
         """
-        self._verify_epochs, self._on_revoke = verify_epochs, on_revoke
+        self._check_arrived, self._on_revoke = check_arrived, on_revoke
         self._consumer.subscribe(
             [self._topic],
             on_assign=self._assigned,
@@ -187,28 +215,43 @@ class Source:
             self._paused = False
             self._consumer.resume(self._consumer.assignment())
 
+    def committed_offsets(self) -> dict[int, int]:
+        """By partition, the offset that is committed with the ledger's epoch."""
+        return {
+            partition: window.committed_offset
+            for (_, partition), window in self.windows.items()
+            if window.committed_offset is not None
+        }
+
+    def pass_markers(self) -> None:
+        """Take note of how far the partitions are read: behind the last record of one may be the
+        marker of a transaction, which is passed unseen."""
+        read = [TopicPartition(*key) for key in self.windows if key not in self._unread]
+        for at in self._consumer.position(read) if read else ():
+            if at.offset >= 0:
+                self.windows[at.topic, at.partition].pass_to(at.offset)
+
     def measure(self) -> None:
         """See whether this is a member still, how far the partitions are read, and their lag."""
         self.joined = self._is_member()
-        read = [TopicPartition(*key) for key in self.windows if key not in self._unread]
-        for at in self._consumer.position(read) if read else ():
-            window = self.windows[at.topic, at.partition]
-            # Behind its last record may be the marker of a transaction, which is passed unseen.
-            if at.offset >= 0:
-                window.pass_to(at.offset)
+        self.pass_markers()
+        for key, window in self.windows.items():
+            if key in self._unread:
+                continue
             try:
-                _, high = self._consumer.get_watermark_offsets(at, cached=True)
+                _, high = self._consumer.get_watermark_offsets(TopicPartition(*key), cached=True)
             except KafkaException:
                 continue
             if high >= 0:
-                lag = max(0, high - window.position)
-                metrics.LAG.labels(at.topic, at.partition).set(lag)
+                metrics.LAG.labels(*key).set(max(0, high - window.position))
 
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close()
 
     def _is_member(self) -> bool:
+        # The client's main thread answers, and this one holds the interpreter's lock meanwhile:
+        # some hundredths of a second at most where this thread polls too, brokers or none.
         return generation(self.group_metadata()) >= 0
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -220,16 +263,13 @@ class Source:
 
     def _take_up(self, now: float) -> None:
         """Bring partitions that arrived nearer to being read, as far as that goes now."""
-        if self._arrived and now >= self._next_try:
-            try:
+        try:
+            if self._arrived and self._check is None and now >= self._next_try:
+                self._ask()
+            if self._check is not None and self._check.done():
                 self._make_windows()
-                self._trouble = ""
-            except UNREACHABLE as error:
-                self._try_again("Redis cannot be used", str(error))
-            except KafkaException as exception:
-                if exception.args[0].code() in FORBIDDEN:
-                    raise _unknown_offsets(exception) from None
-                self._try_again("their offsets cannot be had", exception.args[0].str())
+        except KafkaException as exception:
+            self._try_again(exception.args[0])
         ready = [key for key in self._unread if self.windows[key].is_marked]
         if ready:
             starts = [TopicPartition(*key, self.windows[key].position) for key in ready]
@@ -238,36 +278,117 @@ class Source:
             (self._consumer.pause if self._paused else self._consumer.resume)(starts)
             self._unread -= {*ready}
 
-    def _make_windows(self) -> None:
-        """Learn where the partitions that arrived begin, and that it is in this ledger's time.
+    def _ask(self) -> None:
+        """Ask Kafka what is committed of the partitions that arrived, and have the ledger asked.
 
         Raises:
-            KafkaException: some of that cannot be had now.
+            KafkaException: nothing can be had now.
         """
-        committed = self._committed(self._arrived)
-        self._verify_epochs(_epochs(committed))
-        new = [TopicPartition(p.topic, p.partition) for p in committed if p.offset < 0]
-        starts = [p for p in committed if p.offset >= 0] + self._first_offsets(new)
-        marked = {(p.topic, p.partition) for p in committed if p.offset >= 0 and p.metadata}
+        asked = [TopicPartition(*key) for key in self._arrived]
+        known = self._answered(self._consumer.committed(asked, _OFFSETS_TIMEOUT_S))
+        if known:
+            self._asked = {(p.topic, p.partition): p for p in known}
+            self._arrived -= self._asked.keys()
+            self._check = self._check_arrived(_epochs(known))
+
+    def _make_windows(self) -> None:
+        """Begin with partitions that are known to be in this ledger's time.
+
+        Raises:
+            LedgerLostError: they are not.
+            SourceError: nothing is committed of one any more.
+            KafkaException: where some begin cannot be had now: they arrive again.
+        """
+        check, self._check = self._check, None
+        asked, self._asked = self._asked, {}
+        if check is None:
+            return
+        kept = check.result()
+        # Whatever comes in between: they are not lost, and not read before all is known.
+        self._arrived |= asked.keys()
+        begun = [p for p in asked.values() if p.offset >= 0]
+        new = [TopicPartition(p.topic, p.partition) for p in asked.values() if p.offset < 0]
+        marked = {(p.topic, p.partition) for p in begun if p.metadata}
+        self._begin(begun, marked)
+        first = self._first_offsets(new)
+        self._refuse_forgotten(first, kept)
+        self._begin(first, marked)
+        if not self._arrived:
+            self._trouble = ""
+
+    def _begin(self, starts: list[TopicPartition], marked: set[Partition]) -> None:
         for start in starts:
             key = (start.topic, start.partition)
             self.windows[key] = PartitionWindow(start.offset, is_marked=key in marked)
-        self._unread |= self._arrived
-        self._arrived = set()
+            self._unread.add(key)
+            self._arrived.remove(key)
 
     def _first_offsets(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """Where partitions begin of which nothing was ever committed."""
+        """Where those partitions begin of which nothing is committed, and whose leader says so."""
         if not partitions:
             return []
+        # One without a leader would fail the question about all.
+        found = self._consumer.list_topics(self._topic, _OFFSETS_TIMEOUT_S).topics[self._topic]
+        led = {number for number, each in found.partitions.items() if each.leader >= 0}
         when = _LATEST if self._starts_at_end else _EARLIEST
         asked = [TopicPartition(p.topic, p.partition, when) for p in partitions]
-        return checked(self._consumer.offsets_for_times(asked, _OFFSETS_TIMEOUT_S))
+        asked = [p for p in asked if p.partition in led]
+        if len(asked) < len(partitions):
+            self._try_again(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+        if not asked:
+            return []
+        return self._answered(self._consumer.offsets_for_times(asked, _OFFSETS_TIMEOUT_S))
 
-    def _try_again(self, what: str, error: str) -> None:
+    def _answered(self, found: list[TopicPartition]) -> list[TopicPartition]:
+        """Those whose offset could be had; the others are asked for again."""
+        errors = [each.error for each in found if each.error is not None]
+        if errors:
+            self._try_again(errors[0])
+        return [each for each in found if each.error is None]
+
+    def _refuse_forgotten(self, first: list[TopicPartition], kept: Mapping[int, int]) -> None:
+        """Check that nothing was committed before of partitions that begin anew."""
+        forgotten = {
+            start.partition: kept[start.partition]
+            for start in first
+            if start.partition in kept
+            and (
+                kept[start.partition] > start.offset
+                # From the end on, what lies between would be passed over.
+                or (self._starts_at_end and kept[start.partition] < start.offset)
+            )
+        }
+        if forgotten:
+            raise self._forgotten(forgotten)
+
+    def _forgotten(self, offsets: Mapping[int, int]) -> SourceError:
+        group, servers = self._settings.kafka.group_id, self._settings.kafka.bootstrap_servers
+        partition, offset = min(offsets.items())
+        each = ", ".join(f"{number} at {at}" for number, at in sorted(offsets.items()))
+        return SourceError(
+            f"Kafka has forgotten the committed offsets of group {group} in {self._topic}, as it "
+            f"does some time after the group's last member left (offsets.retention.minutes), or "
+            f"somebody deleted them. By the ledger, they were: partition {each}. Read from "
+            f"elsewhere, records would end twice or not at all, so nothing is read. Stop all "
+            f"workers, set the offset of each of these partitions, as with "
+            f"kafka-consumer-groups.sh --bootstrap-server {servers} --group {group} "
+            f"--topic {self._topic}:{partition} --reset-offsets --to-offset {offset} --execute, "
+            f"and start again. Only if all of the topic is to be read anew: DEL "
+            f"{keys.input_positions(group)} in Redis"
+        )
+
+    def _try_again(self, error: KafkaError) -> None:
+        """Ask again after a moment for what could not be had.
+
+        Raises:
+            SourceError: it is forbidden.
+        """
+        if error.code() in FORBIDDEN:
+            raise SourceError(f"the committed offsets cannot be read: {error.str()}")
         self._next_try = time.monotonic() + _OFFSETS_RETRY_S
-        level = logging.DEBUG if self._trouble == what else logging.WARNING
-        self._trouble = what
-        extra = {"what": what, "error": error}
+        level = logging.DEBUG if self._trouble == error.name() else logging.WARNING
+        self._trouble = error.name()
+        extra = {"what": "their offsets cannot be had", "error": error.str()}
         logger.log(level, "the assigned partitions cannot be read yet", extra=extra)
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -294,12 +415,10 @@ class Source:
             self.windows.pop(key, None)
             metrics.forget_lag(*key)
         self._arrived -= gone
+        for key in gone & self._asked.keys():
+            del self._asked[key]
         self._unread -= gone
         consumer.incremental_unassign([TopicPartition(*key) for key in read])
-
-    def _committed(self, partitions: Iterable[Partition]) -> list[TopicPartition]:
-        """The committed offsets; waits a little for transactions that hold some back."""
-        return committed(self._consumer, partitions, _OFFSETS_TIMEOUT_S)
 
     def _report(self, message: Message) -> None:
         error = message.error()
@@ -335,8 +454,11 @@ def _record(message: Message, now: float) -> Record:
     )
 
 
-def _unknown_offsets(exception: KafkaException) -> SourceError:
-    return SourceError(f"the committed offsets cannot be read: {exception.args[0].str()}")
+def _nothing_is_known(committed: set[str]) -> Future[dict[int, int]]:
+    del committed
+    answer: Future[dict[int, int]] = Future()
+    answer.set_result({})
+    return answer
 
 
 def _epochs(committed: list[TopicPartition]) -> set[str]:

@@ -1,31 +1,55 @@
-"""Whether the ledger is still the one that this worker relies on."""
+"""Whether the ledger is still the one this worker relies on, and what it keeps of the input."""
 
+import logging
+import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
+from streamer.ledger.connection import REDIS_ERRORS
 from streamer.ledger.epoch import Epoch
+from streamer.ledger.input_offsets import InputOffsets
 from streamer.worker.waiting import Waiting
+
+logger = logging.getLogger(__name__)
+
+# The owner before may have written an older offset behind this one's.
+_KEEP_AGAIN_S = 60.0
+_KEEP_S = 6.0
 
 
 class EpochVerifier:
     """Owns the thread `epoch`: a Redis that stands still must not hold up polls and commits."""
 
-    def __init__(self, epoch: Epoch, waiting: Waiting) -> None:
+    def __init__(self, epoch: Epoch, offsets: InputOffsets, waiting: Waiting) -> None:
         self._epoch = epoch
+        self._offsets = offsets
         self._waiting = waiting
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="epoch")
         self._verified: Future[None] | None = None
+        self._kept: Mapping[int, int] = {}
+        self._keep_again_at = 0.0
 
-    def verify_committed(self, committed: set[str]) -> None:
-        """Check the epochs in the metadata of offsets, now and on the caller's thread.
+    def check_arrived(self, committed: set[str]) -> Future[dict[int, int]]:
+        """Check the epochs in the metadata of offsets, and read the offsets that the ledger knows
+        by partition; when Redis can be used.
 
-        Raises:
+        The answer raises:
             LedgerLostError: they are of another ledger.
-            redis.exceptions.RedisError: Redis cannot be used.
+            StoppedError: the worker stops.
         """
-        self._epoch.verify(committed)
 
-    def verify(self) -> None:
-        """Begin to check the ledger, unless a check is under way.
+        def check() -> dict[int, int]:
+            self._epoch.verify(committed)
+            return self._offsets.read()
+
+        return self._thread.submit(self._waiting.for_redis, check)
+
+    def verify(self, offsets: Mapping[int, int]) -> None:
+        """Begin to check the ledger, and to keep committed offsets in it, unless that is under way.
+
+        Args:
+            offsets: by partition.
 
         Raises:
             LedgerLostError: the last check said that it is lost.
@@ -33,8 +57,30 @@ class EpochVerifier:
         if self._verified is None or self._verified.done():
             if self._verified is not None:
                 self._verified.result()
-            self._verified = self._thread.submit(self._waiting.for_redis, self._epoch.verify)
+            verify = partial(self._verify, offsets)
+            self._verified = self._thread.submit(self._waiting.for_redis, verify)
+
+    def keep(self, offsets: Mapping[int, int]) -> None:
+        """Keep the last committed offsets in the ledger, if Redis can be used now.
+
+        Raises:
+            LedgerLostError: it is lost.
+        """
+        try:
+            self._thread.submit(self._verify, offsets).result(_KEEP_S)
+        except (*REDIS_ERRORS, TimeoutError) as error:
+            logger.warning(
+                "the ledger lacks the last committed offsets, Kafka has them",
+                extra={"error": str(error)},
+            )
 
     def close(self) -> None:
         """Begin no more checks."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _verify(self, offsets: Mapping[int, int]) -> None:
+        self._epoch.verify()
+        now = time.monotonic()
+        if offsets != self._kept or now >= self._keep_again_at:
+            self._offsets.keep(offsets, self._epoch.name)
+            self._kept, self._keep_again_at = offsets, now + _KEEP_AGAIN_S

@@ -7,13 +7,6 @@ from dataclasses import replace
 
 import pytest
 from confluent_kafka import Consumer, Message
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
 
 from streamer.flow.breaker import Breaker
 from streamer.flow.window import PartitionWindow
@@ -67,7 +60,7 @@ def committer(
 ) -> Iterator[Committer]:
     """A committer whose topics take small records alone."""
     for name in ("outcomes", "dead_letters", "parked"):
-        _limit(world, getattr(world.topics, name), _LIMIT)
+        world.limit_messages(getattr(world.topics, name), _LIMIT)
     for name, value in world.environment().items():
         monkeypatch.setenv(name, value)
     settings = Settings()
@@ -82,15 +75,6 @@ def committer(
     )
     yield made
     made.close()
-
-
-def _limit(world: World, topic: str, limit: int) -> None:
-    admin = AdminClient({"bootstrap.servers": world.bootstrap_servers})
-    entry = ConfigEntry(
-        "max.message.bytes", str(limit), incremental_operation=AlterConfigOpType.SET
-    )
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    admin.incremental_alter_configs([resource])[resource].result(20)
 
 
 def _noise(size: int) -> bytes:

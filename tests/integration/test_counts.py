@@ -1,6 +1,8 @@
 """Counts stay exact while many records are parked, brought back, parked again and cancelled.
 
-STREAMER_TEST_PARKED says how many; 200,000 take some minutes.
+STREAMER_TEST_PARKED says how many. Some minutes, and more than a turn of the relay takes:
+
+    STREAMER_TEST_PARKED=200000 pytest tests/integration/test_counts.py
 """
 
 import os

@@ -1,15 +1,20 @@
 """Whatever is killed, and whenever: nobody is mailed twice, nobody is lost, the counts add up."""
 
+import os
 import signal
+import time
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from streamer.ledger import campaigns, keys
 from streamer.model.campaign import Definition
 from streamer.sandbox import Faults, SandboxProcess
 from streamer.stack import Kafka, Redis
-from tests.kit.world import MESSAGE, World, wait_until
+from tests.kit.world import MESSAGE, SESSION_TIMEOUT_MS, World, wait_until
 
 RECIPIENTS = 600
 
@@ -120,6 +125,91 @@ def test_redis_is_full_for_a_while(
         world.redis.config_set("maxmemory", 0)
         world.await_endings(1500)
     world.judge()
+
+
+def test_redis_stands_still_while_partitions_come_and_go(
+    make_redis: Callable[[], Redis], make_world: Callable[..., World]
+) -> None:
+    """The loop goes on: its watchdog, and the group, would take it for dead otherwise."""
+    redis = make_redis()
+    world = make_world(redis=redis)
+    world.produce(world.event(number) for number in range(100))
+    worker = world.start_worker(0, STREAMER_TEST_STANDSTILL_S="4")
+    world.await_endings(100)
+    assert redis.pid is not None
+    os.kill(redis.pid, signal.SIGSTOP)
+    try:
+        until = time.monotonic() + 12
+        with closing(_member(world)) as member:
+            wait_until(lambda: member.poll(0.1) or member.assignment(), 20, "another joins")
+        wait_until(lambda: worker.words().count("partitions assigned") > 1, 20, "all come back")
+        time.sleep(max(0.0, until - time.monotonic()))
+        assert worker.alive, worker.words()
+    finally:
+        os.kill(redis.pid, signal.SIGCONT)
+    world.produce(world.event(number) for number in range(100, 300))
+    world.await_endings(300)
+    assert worker.stop() == 0, worker.words()
+    world.judge()
+
+
+def _member(world: World) -> Consumer:
+    """Another member of the workers' group."""
+    member = Consumer(
+        {
+            "bootstrap.servers": world.bootstrap_servers,
+            "group.id": world.name,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": SESSION_TIMEOUT_MS,
+            "heartbeat.interval.ms": 500,
+            "enable.auto.commit": False,
+            "log_level": 0,
+        }
+    )
+    member.subscribe([world.topics.recipients])
+    return member
+
+
+def test_offsets_that_kafka_forgot_are_missed(world: World) -> None:
+    """As after a rest that is longer than it keeps the offsets of a group without members."""
+    world.produce(world.event(number) for number in range(100))
+    with world.worker(0):
+        world.await_endings(100)
+    committed = world.committed()
+    group, admin = world.name, AdminClient({"bootstrap.servers": world.bootstrap_servers})
+    admin.delete_consumer_groups([group])[group].result()
+    assert world.committed() == {}
+    worker = world.start_worker(0)
+    assert worker.wait() == 1
+    for (topic, partition), offset in committed.items():
+        assert f"{partition} at {offset}" in worker.words()
+        assert f"--topic {topic}:" in worker.words()
+    assert world.committed() == {}
+    # What the message says to do.
+    known = [TopicPartition(*place, offset) for place, offset in committed.items()]
+    request = ConsumerGroupTopicPartitions(group, known)
+    admin.alter_consumer_group_offsets([request])[group].result()
+    world.produce(world.event(number) for number in range(100, 150))
+    with world.worker(0):
+        world.await_endings(150)
+    world.judge()
+    assert world.words() == {("sent", None): 150}
+
+
+def test_a_ledger_that_was_lost_is_missed_where_kafka_forgot_it(
+    make_redis: Callable[[], Redis], make_world: Callable[..., World]
+) -> None:
+    world = make_world(redis=make_redis())
+    world.produce(world.event(number) for number in range(10))
+    with world.worker(0):
+        world.await_endings(10)
+    admin = AdminClient({"bootstrap.servers": world.bootstrap_servers})
+    admin.delete_consumer_groups([world.name])[world.name].result()
+    world.redis.delete(keys.EPOCH)
+    worker = world.start_worker(0)
+    assert worker.wait() == 1
+    assert "lost or replaced" in worker.words()
+    assert world.redis.get(keys.EPOCH) is None
 
 
 @pytest.mark.timeout(300)

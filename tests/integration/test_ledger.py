@@ -12,6 +12,7 @@ from streamer.ledger.campaigns import CampaignProbe
 from streamer.ledger.claims import Claim, Claims, Conflict, Pinned, TakenOverError
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch, LedgerLostError
+from streamer.ledger.input_offsets import InputOffsets
 from streamer.ledger.limiter import Departure, Held, Later, Limiter, Slot
 from streamer.ledger.persistence import is_durable
 from streamer.ledger.probe import Probes
@@ -324,6 +325,28 @@ def test_claims_and_batches_end_some_day(client: Client, claims: Claims, organiz
     assert lasting in found
     assert len(found) == 3
     assert all(0 < client.ttl(key) <= 90_000 for key in found if key != lasting)
+
+
+def test_a_ledger_that_kafka_forgot_is_known_by_what_it_keeps_of_the_input(
+    make_redis_client: Client,
+) -> None:
+    client = make_redis_client
+    epoch = Epoch.establish(client, ())
+    offsets = InputOffsets(client, "g", "ID")
+    assert (offsets.read(), offsets.epochs()) == ({}, set())
+    offsets.keep({}, epoch.name)
+    offsets.keep({0: 7, 3: 42}, epoch.name)
+    offsets.keep({3: 41}, epoch.name)
+    assert offsets.read() == {0: 7, 3: 41}
+    # Of a topic that was created again nothing was committed; the ledger is the same.
+    again = InputOffsets(client, "g", "OTHER")
+    assert again.read() == {}
+    assert again.epochs() == {epoch.name}
+    assert InputOffsets(client, "h", "ID").epochs() == set()
+    assert Epoch.establish(client, offsets.epochs()).name == epoch.name
+    client.delete(keys.EPOCH)
+    with pytest.raises(LedgerLostError):
+        Epoch.establish(client, offsets.epochs())
 
 
 def test_an_epoch_that_was_lost_is_noticed(make_redis_client: Client, organization: str) -> None:

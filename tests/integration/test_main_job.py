@@ -1,15 +1,22 @@
 """The main job: from events on Kafka to mails and outcomes."""
 
+from pathlib import Path
+
 import orjson
+import pytest
+import urllib3
+import yaml
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.kafka.offsets import GroupLag
 from streamer.ledger import campaigns, keys
 from streamer.model.campaign import Definition
 from streamer.sandbox import Faults
-from streamer.settings import Settings
+from streamer.stack.ports import free_port
 from tests.kit.raw import produce_raw
+from tests.kit.settings import settings_of
 from tests.kit.world import MESSAGE, World, wait_until
 
 
@@ -246,24 +253,64 @@ def test_the_newer_group_protocol(world: World) -> None:
     }
 
 
-def test_a_group_that_rests_has_no_lag(world: World) -> None:
+def _produce_in_a_transaction(world: World, numbers: range) -> None:
     """Behind the records of a transaction stands its marker, which is no record."""
-    producer = Producer({"bootstrap.servers": world.bootstrap_servers, "transactional.id": "x"})
+    producer = Producer(
+        {
+            "bootstrap.servers": world.bootstrap_servers,
+            "transactional.id": f"{world.name}-producer",
+            "log_level": 0,
+        }
+    )
     producer.init_transactions(20)
     producer.begin_transaction()
-    for number in range(8):
+    for number in numbers:
         value = orjson.dumps(world.event(number))
         producer.produce(world.topics.recipients, value, partition=number % 4)
     producer.commit_transaction(20)
-    settings = Settings.model_validate(
-        {
-            "kafka": {"bootstrap_servers": world.bootstrap_servers, "group_id": world.name},
-            "topics": world.topics.model_dump(),
-        }
-    )
-    lag = GroupLag(settings, AdminClient({"bootstrap.servers": world.bootstrap_servers}))
-    with world.worker():
+
+
+@pytest.fixture
+def lag(world: World) -> GroupLag:
+    """Of the workers' group, as commands measure it."""
+    settings = settings_of(world)
+    return GroupLag(settings, AdminClient({"bootstrap.servers": world.bootstrap_servers}))
+
+
+def test_a_group_that_rests_has_no_lag(world: World, lag: GroupLag) -> None:
+    _produce_in_a_transaction(world, range(8))
+    port = free_port()
+
+    def shown() -> list[float]:
+        url = f"http://127.0.0.1:{port}/metrics"
+        text = urllib3.request("GET", url, retries=False).data.decode()
+        return [
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == "streamer_consumer_lag"
+        ]
+
+    with world.worker(STREAMER_METRICS__PORT=str(port)):
         wait_until(lambda: lag.measure() == 0, 20, "there is no lag")
+        wait_until(lambda: shown() == [0.0] * 4, 10, "no lag is shown")
     world.await_endings(8)
     (epoch,) = {place.metadata for place in world.committed_offsets()}
     assert world.redis.get(keys.EPOCH) == (epoch or "").encode()
+    # Without any lag the alerts about it cannot fire, whatever the rest of their expressions is.
+    rules = yaml.safe_load(Path("config/alerts.yml").read_text())["groups"][0]["rules"]
+    about_lag = [rule["expr"] for rule in rules if "streamer_consumer_lag" in rule["expr"]]
+    assert len(about_lag) == 2
+    for expression in about_lag:
+        first, _, rest = expression.partition(" and ")
+        assert first == "sum(streamer_consumer_lag) > 0"
+        assert " or " not in rest.replace("or vector(0)", "")
+
+
+def test_a_group_that_was_stopped_has_no_lag(world: World, lag: GroupLag) -> None:
+    """Also where it stops just when its last records have ended."""
+    for first in (0, 8, 16):
+        with world.worker(0):
+            _produce_in_a_transaction(world, range(first, first + 8))
+            world.await_endings(first + 8)
+        assert lag.measure() == 0

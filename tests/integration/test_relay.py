@@ -65,14 +65,17 @@ class Depot:
         )
         self._producer.init_transactions(30)
 
-    def park(self, waits: Iterable[Parked], partition: int = 0) -> list[Coordinates]:
+    def park(
+        self, waits: Iterable[Parked], partition: int = 0, value: bytes | None = None
+    ) -> list[Coordinates]:
         """Park a record for each in one transaction; returns where they stood first."""
         stood = []
         self._producer.begin_transaction()
         for wait in waits:
             first = Coordinates(self.world.topics.recipients, partition, self._offsets[partition])
             self._offsets[partition] += 1
-            record = Record(first, None, orjson.dumps({"n": first.offset}), [("own", b"1")], 0.0)
+            body = orjson.dumps({"n": first.offset}) if value is None else value
+            record = Record(first, None, body, [("own", b"1")], 0.0)
             self._producer.produce(
                 self.world.topics.parked,
                 record.value,
@@ -321,6 +324,27 @@ def test_what_streamer_did_not_park_is_passed_over(depot: Depot) -> None:
     depot.gate.open = {SPRING}
     depot.work(session, 4)
     assert sorted(depot.returned()) == sorted(stood)
+
+
+def test_who_is_too_large_to_come_back_ends_and_stops_nobody(depot: Depot) -> None:
+    """As large as the input takes: with the headers that say where it first stood it is larger."""
+    noise = random.Random(0).randbytes(9_000).hex()
+    event = orjson.dumps(depot.world.event(7, variables={"first_name": noise}))
+    stood = depot.park([SPRING] * 300)
+    (too_large,) = depot.park([SPRING], value=event)
+    stood += depot.park([SPRING] * 100)
+    (no_event,) = depot.park([SPRING], value=event[:-1])
+    stood += depot.park([SPRING] * 300)
+    depot.world.limit_messages(depot.world.topics.recipients, 9_000)
+    depot.gate.open = {SPRING}
+    session = depot.relay()
+    depot.work(session, len(stood))
+    assert depot.returned() == stood
+    depot.work(depot.relay(), len(stood))
+    outcome, dead = sorted(depot.world.endings(), key=lambda ending: ending.status == "dead")
+    assert (outcome.source, outcome.status, outcome.reason) == (too_large, "failed", "too_large")
+    assert (dead.source, dead.status, dead.reason) == (no_event, "dead", "undecodable")
+    assert depot.world.parked() == []
 
 
 def test_a_topic_that_lost_records_is_not_brought_back(depot: Depot) -> None:

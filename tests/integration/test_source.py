@@ -1,9 +1,9 @@
 """The consuming side: what a record may look like, and how partitions come and go."""
 
+from concurrent.futures import Future
 from contextlib import closing
 
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from streamer.cli.reading import topic_reader
 from streamer.model.record import Record
@@ -31,12 +31,23 @@ class _Ledger:
 
     def __init__(self) -> None:
         self.is_away = False
-        self.asked: list[set[str]] = []
+        self._asked: list[Future[dict[int, int]]] = []
 
-    def verify(self, epochs: set[str]) -> None:
-        self.asked.append(epochs)
-        if self.is_away:
-            raise RedisConnectionError("away")
+    @property
+    def is_asked(self) -> bool:
+        return bool(self._asked)
+
+    def check(self, epochs: set[str]) -> Future[dict[int, int]]:
+        self._asked.append(Future())
+        if not self.is_away:
+            self.answer()
+        return self._asked[-1]
+
+    def answer(self) -> None:
+        self.is_away = False
+        for each in self._asked:
+            if not each.done():
+                each.set_result({})
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
@@ -50,20 +61,20 @@ def test_nothing_is_read_before_the_ledger_is_verified_and_marked(
     first = Source(_settings(world))
     second = Source(_settings(world))
     with closing(first), closing(second):
-        first.start(ledger.verify, kept.update)
-        wait_until(lambda: first.poll(10, 0.05) or len(ledger.asked) >= 2, 20, "it asks again")
+        first.start(ledger.check, kept.update)
+        wait_until(lambda: first.poll(10, 0.05) or ledger.is_asked, 20, "it asks")
         assert first.joined
         assert first.windows == {}
         # Partitions that were never read are given up, and arrive, as any are.
-        second.start(ledger.verify, kept.update)
+        second.start(ledger.check, kept.update)
 
         def both() -> bool:
             assert first.poll(10, 0.05) + second.poll(10, 0.05) == []
-            return second.joined and bool(ledger.asked)
+            return second.joined
 
         wait_until(both, 20, "the second joins")
         second.close()
-        ledger.is_away = False
+        ledger.answer()
         wait_until(lambda: first.poll(10, 0.05) or len(first.windows) == 4, 20, "it is verified")
         assert [first.poll(10, 0.05) for _ in range(5)] == [[]] * 5
         assert {window.is_marked for window in first.windows.values()} == {False}

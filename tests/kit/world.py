@@ -13,7 +13,13 @@ from pathlib import Path
 
 import orjson
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from streamer import topics
 from streamer.flow.gone import Gone
@@ -164,6 +170,15 @@ class World:
         self.redis.sadd(f"{{{self.organization}}}:suppressed", *addresses)
         if judged:
             self._suppressed |= {(self.organization, address) for address in addresses}
+
+    def limit_messages(self, topic: str, limit: int) -> None:
+        """Let a topic take no larger records than that."""
+        entry = ConfigEntry(
+            "max.message.bytes", str(limit), incremental_operation=AlterConfigOpType.SET
+        )
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        admin.incremental_alter_configs([resource])[resource].result(20)
 
     # Working
 

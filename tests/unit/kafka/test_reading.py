@@ -6,6 +6,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from streamer.kafka import reading
 from streamer.kafka.reading import PartitionReader, ReadError, Seen
 from tests.unit.kafka.fake import FakeConsumer, end, record
+from tests.unit.kafka.fake_kafka import FakeKafka
 
 A, B = ("t", 0), ("t", 1)
 
@@ -118,3 +119,32 @@ def test_nothing_comes_for_too_long(consumer: FakeConsumer, reader: PartitionRea
     # What was left of it does not stand in the way of the next.
     consumer.put(record(0))
     assert [_offsets(found) for found in reader.read_spans("t", {0: [(0, 1)]}, 0.0)] == [[(0, 0)]]
+
+
+@pytest.mark.parametrize("most_bytes", [25, 4_000_000])
+def test_what_lies_behind_a_bound_comes_later(
+    monkeypatch: pytest.MonkeyPatch, most_bytes: int
+) -> None:
+    """A reader that is bounded, in records and bytes, drops nothing that the client gave it."""
+    kafka = FakeKafka({"t": 2})
+    for at in range(100):
+        kafka.write([(("t", n % 2), b"%d" % (10 * at + n), None, []) for n in range(10)])
+    monkeypatch.setattr(reading, "Consumer", kafka.consumer)
+    monkeypatch.setattr(reading, "_PORTIONS", 3)
+    monkeypatch.setattr(reading, "_MOST_BYTES", most_bytes)
+    reader = PartitionReader({}, 10)
+    reader.start({A: 0, B: 0})
+    read: list[Seen] = []
+    most = 0
+    while reader.ended != {A, B}:
+        found = reader.read()
+        most = max(most, len(found))
+        read += found
+    assert most <= 30
+    assert sorted(int(s.message.value() or b"") for s in read if s.message) == [*range(1_000)]
+    # Up to a limit, and when that is raised, from there on.
+    values = []
+    for start, limit in ((0, 300), (300, 301), (301, 598), (598, 600)):
+        for found in reader.read_spans("t", {0: [(start, limit)], 1: [(start, limit)]}):
+            values += [int(s.message.value() or b"") for s in found if s.message]
+    assert sorted(values) == [*range(1_000)]

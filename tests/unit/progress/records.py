@@ -41,9 +41,11 @@ def event(at: int, campaign: str = "spring", head: Headers | None = None) -> Rec
     return Record(at, named(at, campaign), head)
 
 
-def dead_letter(at: int, reason: str, campaign: str = "spring") -> Record:
+def dead_letter(
+    at: int, reason: str, campaign: str = "spring", head: Headers | None = None
+) -> Record:
     """A dead letter that names a campaign."""
-    return Record(at, named(at, campaign), [("x", b"y"), (REASON, reason.encode())])
+    return Record(at, named(at, campaign), [("x", b"y"), (REASON, reason.encode()), *(head or [])])
 
 
 def outcome(
@@ -52,6 +54,7 @@ def outcome(
     reason: str | None = None,
     campaign: str = "spring",
     second: int = 0,
+    head: Headers | None = None,
 ) -> Record:
     """An outcome."""
     value = {
@@ -61,4 +64,4 @@ def outcome(
         "reason": reason,
         "occurred_at": f"2026-11-24T03:40:{second:02d}.123Z",
     }
-    return Record(at, orjson.dumps(value))
+    return Record(at, orjson.dumps(value), head)

@@ -114,6 +114,16 @@ def test_who_was_not_counted_when_it_came_is_not_counted_when_it_leaves() -> Non
     assert fold(PARKED, records, {3: 71})[SPRING].increments == {"parked": 1}
 
 
+def test_who_ended_where_it_was_parked_is_parked_no_more() -> None:
+    left: Headers = [(PARKED_AT, b"3/70")]
+    ended = [outcome(0, "failed", "too_large", head=left), outcome(1, "failed", "too_large")]
+    assert fold(OUTCOMES, ended)[SPRING].increments == {"failed:too_large": 2, "parked": -1}
+    assert fold(OUTCOMES, ended, {3: 71})[SPRING].increments == {"failed:too_large": 2}
+    dead = [dead_letter(0, "invalid_event", head=left), dead_letter(1, "invalid_event")]
+    assert fold(DEAD, dead)[SPRING].increments == {"dead:invalid_event": 2, "parked": -1}
+    assert fold(DEAD, dead, {3: 71})[SPRING].increments == {"dead:invalid_event": 2}
+
+
 @pytest.mark.parametrize(
     "odd",
     [

@@ -1,0 +1,51 @@
+"""What a parked record ends as where Kafka refuses to take it, back in the input or elsewhere.
+
+Its own size may be as much as the input allows, and the headers that say where it first stood come
+on top.
+"""
+
+import time
+
+from streamer.ledger.claim_reader import find
+from streamer.ledger.connection import Client
+from streamer.model.address import InvalidAddressError, normalise
+from streamer.model.event import DeadEventError, parse
+from streamer.model.reasons import Reason
+from streamer.model.record import DeadLetter, Ending, Outcome, Record
+from streamer.model.wire import replaced_batch, split_headers
+from streamer.worker.parked import Copy
+
+
+def end_unmovable(copy: Copy, client: Client, *, is_back: bool) -> Record:
+    """The record, ended: by an outcome, or a dead letter if its value is no event.
+
+    Args:
+        is_back: whether the input refuses it; else the parked topic does.
+
+    Raises:
+        redis.exceptions.RedisError: whether it was pinned is not known, as Redis cannot be used.
+    """
+    own, _ = split_headers(copy.headers)
+    record = Record(copy.original, copy.key, copy.value, own, 0.0, replaces=replaced_batch(own))
+    where = "the topic that it came from" if is_back else "the topic for that"
+    record.end(
+        _ending(record, client, f"it waited for {copy.wait.scope}, and {where}"), time.time()
+    )
+    return record
+
+
+def _ending(record: Record, client: Client, refused_by: str) -> Ending:
+    try:
+        record.take(parse(record.value))
+    except DeadEventError as error:
+        return DeadLetter(error.reason, str(error))
+    detail = f"{refused_by} refuses the record"
+    try:
+        record.address = normalise(record.email)
+    except InvalidAddressError:
+        return Outcome.of(Reason.TOO_LARGE, detail)
+    found = find(client, record.organization_id, record.campaign_id, record.address)
+    if found is None or not found.claim.is_of(record):
+        return Outcome.of(Reason.TOO_LARGE, detail)
+    # Its batch goes on without it, and may have been sent, or may yet be.
+    return Outcome.of(Reason.PROVIDER_ERROR, detail)._replace(batch_id=found.claim.batch_id)

@@ -1,0 +1,94 @@
+"""What a worker that cannot go on says, and ends with."""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from confluent_kafka import KafkaError
+
+from streamer import logs
+from streamer.errors import FAILED
+from streamer.flow.breaker import Breaker
+from streamer.flow.window import PartitionWindow
+from streamer.kafka import transactions
+from streamer.kafka.transactions import TransactionalProducer
+from streamer.model.reasons import DeadReason
+from streamer.model.record import Coordinates, DeadLetter, Record
+from streamer.settings import Metrics, Progress, Settings, Unsubscribe
+from streamer.worker import process
+from streamer.worker.committer import Committer
+from tests.unit.kafka.fake import FENCED, FakeProducer
+from tests.unit.worker.test_committer import JOINED
+
+_TXN_STATE = KafkaError(KafkaError.INVALID_TXN_STATE, "invalid state", True, False, False)
+
+
+class _Pipeline:
+    """Commits one record, and meets what the test has given to the producer."""
+
+    def __init__(self, fake: FakeProducer) -> None:
+        self._fake = fake
+
+    def run(self) -> None:
+        settings = Settings()
+        committer = Committer(
+            TransactionalProducer(settings, "me", "me"),
+            settings.topics,
+            lambda: JOINED,
+            "e",
+            4,
+            Breaker(1_000, 1),
+            lambda name: None,
+        )
+        window = PartitionWindow(0, is_marked=True)
+        record = Record(Coordinates("t", 0, 0), None, b"?", None, 0.0)
+        window.admit(record)
+        record.end(DeadLetter(DeadReason.UNDECODABLE, "not JSON"), 0.0)
+        while not committer.commit({("t", 0): window}):
+            pass
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProducer]:
+    """The producer of a worker all else of which is left out."""
+    made = FakeProducer()
+    monkeypatch.setattr(transactions, "Producer", made)
+    monkeypatch.setattr(process, "_check_redis", lambda *_: None)
+    monkeypatch.setattr(process, "build_pipeline", lambda *_: _Pipeline(made))
+    monkeypatch.setattr(process, "_StopRequest", lambda *_: SimpleNamespace(reaches=lambda _: None))
+    for name in ("_tune_garbage_collection", "_keep_heaps_small", "_watch_ticks"):
+        monkeypatch.setattr(process, name, lambda *_: None)
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
+    before = threading.excepthook, signal.getsignal(signal.SIGTERM)
+    yield made
+    threading.excepthook = before[0]
+    assert signal.getsignal(signal.SIGTERM) == before[1]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "what"),
+    [
+        ("begin", FENCED, "was fenced"),
+        ("commit", FENCED, "was fenced"),
+        ("commit", _TXN_STATE, "a broker's death"),
+        ("offsets", _TXN_STATE, "a broker's death"),
+    ],
+)
+def test_a_transaction_that_fails_for_good_is_said_once(
+    fake: FakeProducer, caplog: pytest.LogCaptureFixture, call: str, error: KafkaError, what: str
+) -> None:
+    fake.fail(call, error)
+    settings = Settings(
+        unsubscribe=Unsubscribe(required=False),
+        metrics=Metrics(port=0),
+        progress=Progress(embedded=False),
+    )
+    with caplog.at_level(logging.WARNING, "streamer"):
+        assert process.run_worker(settings) == FAILED
+    (line,) = caplog.records
+    assert "nothing is lost: what was in flight is adopted" in line.getMessage()
+    assert what in line.__dict__["cause"]
+    assert error.name() in line.__dict__["cause"]

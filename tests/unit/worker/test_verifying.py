@@ -1,0 +1,109 @@
+"""The ledger is checked, and told of the input, beside the loop: never in its way."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from streamer.ledger.epoch import Epoch, LedgerLostError
+from streamer.ledger.input_offsets import InputOffsets
+from streamer.worker import verifying
+from streamer.worker.verifying import EpochVerifier
+from streamer.worker.waiting import Waiting
+
+
+class _Ledger:
+    """A ledger's epoch and offsets; it may stand still, be away, or be lost."""
+
+    name = "e"
+
+    def __init__(self) -> None:
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+        self.error: Exception | None = None
+        self.kept: list[Mapping[int, int]] = []
+        self.verified: list[set[str]] = []
+
+    def verify(self, committed: set[str] | None = None) -> None:
+        self.goes_on.wait(30)
+        if self.error is not None:
+            raise self.error
+        self.verified.append(committed or set())
+
+    def read(self) -> dict[int, int]:
+        return {3: 42}
+
+    def keep(self, offsets: Mapping[int, int], epoch: str) -> None:
+        assert epoch == "e"
+        self.kept.append(dict(offsets))
+
+
+@contextmanager
+def _verifier(ledger: _Ledger) -> Iterator[EpochVerifier]:
+    waiting = Waiting()
+    made = EpochVerifier(cast(Epoch, ledger), cast(InputOffsets, ledger), waiting)
+    try:
+        yield made
+    finally:
+        ledger.goes_on.set()
+        waiting.stop()
+        made.close()
+
+
+@pytest.fixture
+def ledger() -> _Ledger:
+    return _Ledger()
+
+
+def _until(ledger: _Ledger, checks: int) -> None:
+    deadline = time.monotonic() + 5
+    while len(ledger.verified) < checks:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_nobody_waits_for_a_ledger_that_stands_still(
+    ledger: _Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifying, "_KEEP_S", 0.1)
+    ledger.goes_on.clear()
+    with _verifier(ledger) as verifier:
+        verifier.verify({0: 1})
+        answer = verifier.check_arrived({"e"})
+        for _ in range(100):
+            verifier.verify({0: 2})
+        assert not answer.done()
+        verifier.keep({0: 2})  # it is left at that
+        ledger.goes_on.set()
+        assert answer.result(5) == {3: 42}
+        assert {"e"} in ledger.verified
+
+
+def test_what_changed_is_kept_and_all_of_it_now_and_then(
+    ledger: _Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _verifier(ledger) as verifier:
+        for checks, offsets in enumerate(({0: 1}, {0: 1}, {0: 2, 1: 5}, {0: 2, 1: 5}), 1):
+            verifier.verify(offsets)
+            _until(ledger, checks)
+        assert ledger.kept == [{0: 1}, {0: 2, 1: 5}]
+        monkeypatch.setattr(verifying, "_KEEP_AGAIN_S", 0.0)
+        verifier.keep({0: 3, 1: 5})
+        verifier.keep({0: 3, 1: 5})
+        assert ledger.kept[2:] == [{0: 3, 1: 5}] * 2
+
+
+def test_a_ledger_that_was_lost_is_told_nothing(ledger: _Ledger) -> None:
+    ledger.error = LedgerLostError("lost")
+    with _verifier(ledger) as verifier:
+        with pytest.raises(LedgerLostError):
+            verifier.check_arrived({"e"}).result(5)
+        with pytest.raises(LedgerLostError):
+            verifier.keep({0: 1})
+        ledger.error = RedisConnectionError("away")
+        verifier.keep({0: 1})
+    assert ledger.kept == []
