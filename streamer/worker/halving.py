@@ -1,11 +1,15 @@
 """A batch that is refused as a whole is sent in halves, down to the mail that spoils the others.
 
+Mails that all use the template which is missing are refused together, in one call.
+
 The halves' keys follow from the batch's and their bytes from the pinned ones. What is known of
 the parts is kept with the batch: whoever adopts it must know that it is in halves. Sent as a
 whole, should the refusal be over, the first half would go out twice.
 """
 
 from collections.abc import Callable
+
+import orjson
 
 from streamer.model.disposition import Conflicting, Refused, Taken
 from streamer.model.payload import Payload
@@ -49,7 +53,7 @@ class Halving:
             settled = self._send_key(self._batch.ref.batch_id + suffix, payload)
             if isinstance(settled, Parked):
                 return settled
-            if not isinstance(settled, Refused) or len(payload) == 1:
+            if not isinstance(settled, Refused) or _befalls_all(settled, payload):
                 items = _items(settled, len(payload))
                 if suffix:
                     learned.parts[suffix] = items
@@ -64,6 +68,17 @@ class Halving:
                 return part
             items += part
         return items
+
+
+def _befalls_all(refused: Refused, payload: Payload) -> bool:
+    """Whether each mail would be refused alone as well."""
+    if len(payload) == 1:
+        return True
+    if not refused.of_template:
+        return False
+    templates = [orjson.loads(mail).get("template") for mail in payload.mails()]
+    ids = {None if each is None else each["id"] for each in templates}
+    return len(ids) == 1 and None not in ids
 
 
 def _items(settled: Settled, count: int) -> list[ItemResult]:

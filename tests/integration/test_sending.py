@@ -182,6 +182,30 @@ def test_no_call_leaves_after_the_window_wherever_the_wait_was(ground: Ground) -
     assert ground.resend.called == []
 
 
+def _with_templates(*ids: str) -> Payload:
+    mail = b'{"from":"a@acme.test","to":["u@b.test"],"subject":"s","template":{"id":"%b"}}'
+    return Payload([mail % id_.encode() for id_ in ids])
+
+
+def test_mails_of_one_template_that_is_missing_are_refused_together(ground: Ground) -> None:
+    missing = Answer(404, "not_found", "Template not found", {}, {})
+    ground.resend.answers = {"": [missing]}
+    one = replace(ground.pinned, payload=_with_templates("t1", "t1", "t1", "t1"))
+    result = ground.sender().send(one)
+    assert ground.resend.called == [""]
+    assert result == BatchResult(1, [ItemResult("rejected", "Template not found")] * 4)
+
+
+def test_mails_of_several_templates_are_halved_until_each_half_has_one(ground: Ground) -> None:
+    missing = Answer(404, "not_found", "Template not found", {}, {})
+    ground.resend.answers = {"": [missing], ".1": [missing]}
+    several = replace(ground.pinned, payload=_with_templates("t1", "t2", "t3", "t3"))
+    result = ground.sender().send(several)
+    assert ground.resend.called == ["", ".0", ".1"]
+    assert isinstance(result, BatchResult)
+    assert [item.word for item in result.items] == ["sent", "sent", "rejected", "rejected"]
+
+
 def test_what_a_half_is_known_to_be_stays_known_when_the_window_closes(ground: Ground) -> None:
     ground.resend.answers = {"": [REFUSED], ".1": [BROKEN] * 50}
     sender = ground.sender(safe_window_s=1)

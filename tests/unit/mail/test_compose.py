@@ -87,7 +87,7 @@ def test_a_whole_mail() -> None:
 )
 def test_a_sender_without_a_usable_domain_is_a_fault_of_that_mail(sender: str) -> None:
     """Resend would refuse the whole batch for it."""
-    with pytest.raises(RenderError, match="^from: "):
+    with pytest.raises(RenderError, match=r"^from: "):
         _compose({"from": sender, "text": "x"})
 
 
