@@ -32,7 +32,11 @@ _STOPPED = (CampaignState.PAUSED, CampaignState.CANCELLED)
 
 class Prober:
     """Owns the thread `holds`, and one more for each hold while it is tested: no account waits
-    for the answer that another waits for."""
+    for the answer that another waits for.
+
+    Args:
+        timeout_s: for how long a call can be under way, at any worker.
+    """
 
     def __init__(
         self,
@@ -42,6 +46,7 @@ class Prober:
         sender: Sender,
         claims: Claims,
         waiting: Waiting,
+        timeout_s: float,
     ) -> None:
         self._client = client
         self._holding = holding
@@ -49,6 +54,7 @@ class Prober:
         self._sender = sender
         self._claims = claims
         self._waiting = waiting
+        self._timeout_s = timeout_s
         self._testing: set[tuple[str, str | None]] = set()
         """The holds of which a test of this worker's is not over yet."""
 
@@ -131,7 +137,7 @@ class Prober:
         # batch would be another test's by then.
         self._slots.take(account, domain or "", ignore_hold=True)
         owner = secrets.token_hex(8)
-        batch = adopt(self._claims, ref, owner)
+        batch = adopt(self._claims, ref, owner, self._timeout_s)
         if batch is None or batch.learned.refused:
             self._holding.forget(account, domain, ref)
             return False

@@ -123,7 +123,7 @@ def make_delivery(
             BulkStop(settings.breaker, client, waiting),
             waiting,
         )
-        finisher = Finisher(claims, accounts, sending.sender, holding, waiting, no_checkpoint)
+        finisher = Finisher(claims, accounts, sending.sender, holding, waiting, no_checkpoint, 30.0)
         return Delivery(
             batcher, filler, finisher, claims, accounts, sending.slots, waiting, no_checkpoint
         )

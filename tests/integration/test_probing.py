@@ -69,7 +69,7 @@ class Ground:
             Delivery(), accounts, self.resend, self.claims, limiter, self.holding, waiting
         )
         self.prober = Prober(
-            client, self.holding, sending.slots, sending.sender, self.claims, waiting
+            client, self.holding, sending.slots, sending.sender, self.claims, waiting, 30.0
         )
         self.hold = Hold(
             by=By.ANSWER, reason="monthly_quota_exceeded", detail="", since=datetime.now(UTC)
