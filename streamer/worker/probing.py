@@ -156,6 +156,8 @@ class Prober:
             self._claims.lay_down(*ref, owner)
             return False
         if isinstance(answer, Again):
+            if answer.may_be_content:
+                self._claims.lay_down(*ref, owner)
             if hold.reason == OUTAGE:
                 # The batches that test an outage may be what fails: now and then others try.
                 return datetime.now(UTC) - hold.since > _OUTAGE_LASTS
