@@ -32,7 +32,7 @@ _STOPPED = (CampaignState.PAUSED, CampaignState.CANCELLED)
 
 class Prober:
     """Owns the thread `holds`, and one more for each hold while it is tested: no account waits
-    for the answer that another waits for.
+    for the answer that another waits for. The thread also tells of the calls that got through.
 
     Args:
         timeout_s: for how long a call can be under way, at any worker.
@@ -66,6 +66,7 @@ class Prober:
         while True:
             try:
                 self._holding.refresh()
+                self._slots.tell()
                 for account, domain, hold, batch in self._holding.due():
                     if (account, domain) in self._testing:
                         continue  # tests that wait for slots would only pile up

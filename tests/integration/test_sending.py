@@ -13,7 +13,7 @@ from streamer.ledger.claims import Claims, TakenOverError
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import BatchRef, By, Hold, Holds
-from streamer.ledger.limiter import Limiter
+from streamer.ledger.limiter import Limiter, Successes
 from streamer.model.event import parse
 from streamer.model.payload import Payload
 from streamer.model.record import Coordinates, Record
@@ -106,8 +106,8 @@ class Ground:
 
     def others_go_through(self) -> None:
         """Three calls of the account succeed, at another worker."""
-        for _ in range(3):
-            self.limiter.succeeded(self.account)
+        successes = Successes(secrets.token_hex(8), 0, 3)
+        self.limiter.succeeded(self.account, successes, after_failures=True)
 
     def adopt(self, alone_in_s: float = 0.0) -> PinnedBatch:
         """As another worker does."""
@@ -393,7 +393,7 @@ def test_a_refusal_for_an_unknown_reason_while_others_fail_too_blames_nobody(
 
     def another_fails() -> None:
         if ground.resend.called:
-            ground.limiter.failed(ground.account, "another")
+            ground.limiter.failed(ground.account, "another", secrets.token_hex(8))
 
     ground.resend.before_leaving = another_fails
     deferred = ground.sender(set_aside_s=1).send(ground.pinned)
