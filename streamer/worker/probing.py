@@ -149,7 +149,7 @@ class Prober:
                 self._holding.forget(account, domain, ref)
             test_with = None if answer.is_key_used else ref
             found = self._holding.put(
-                account, batch.sender, as_hold(answer), test_with, of_sender=answer.of_sender
+                account, batch.sender, as_hold(answer, ref), test_with, of_sender=answer.of_sender
             )
             # It is held for something else: what was tested here is over.
             return found != Scope.of_hold(account, domain)

@@ -203,7 +203,7 @@ class Sender:
                 case GiveUp(reason, detail):
                     return ItemResult.of(reason, detail)
                 case HoldAccount():
-                    return self._hold(batch, step)
+                    return self._hold(batch, step, answer.status)
                 case Defer() | UnexplainedRefusal():
                     return _stop_sending(attempt, step)
 
@@ -304,7 +304,7 @@ class Sender:
         after_failures = attempt.failed or attempt.failures_before > 0
         self._slots.succeeded(batch.account, after_failures=after_failures)
 
-    def _hold(self, batch: PinnedBatch, step: HoldAccount) -> Parked:
+    def _hold(self, batch: PinnedBatch, step: HoldAccount, status: int | None) -> Parked:
         """Hold the account, or the sender's domain; returns what the batch waits for now."""
         until = None
         if step.lasts_s is not None:
@@ -317,7 +317,7 @@ class Sender:
             self._holding.put,
             batch.account,
             batch.sender,
-            as_hold(step.cause, until),
+            as_hold(step.cause, batch.ref, status, until),
             test_with,
             of_sender=step.cause.of_sender,
         )
