@@ -19,7 +19,7 @@ from streamer.cli.common import (
     show_table,
 )
 from streamer.flow.rate import allowed_rate
-from streamer.ledger.holds import AccountState, By, Hold, Holds, Tests
+from streamer.ledger.holds import AccountState, By, DrawnBy, Hold, Holds, Tests
 from streamer.settings import Account, Settings
 
 app = typer.Typer(no_args_is_help=True, help="The accounts at Resend, and what holds them.")
@@ -62,6 +62,8 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         for domain, hold in state.holds.items():
             if hold.detail:
                 typer.echo(f"{name}, {hold.reason}: {hold.detail}")
+            if hold.drawn_by is not None:
+                typer.echo(f"{name}, {hold.reason}: {_drawn(hold.drawn_by)}")
             if (name, domain) in tests:
                 typer.echo(f"{name}, {hold.reason}: {_tested(tests[name, domain])}")
 
@@ -125,6 +127,11 @@ def _open_end(hold: Hold) -> str:
 
 def _time(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds")
+
+
+def _drawn(by: DrawnBy) -> str:
+    status = "" if by.status is None else f" with status {by.status}"
+    return f"answered{status} to batch {by.batch_id} of {by.organization_id}"
 
 
 def _tested(tests: Tests) -> str:

@@ -6,6 +6,7 @@ as counts and times; chance comes in as an argument too.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from streamer.flow.retry import Backoff
 from streamer.flow.verdicts import (
@@ -35,6 +36,9 @@ _BACKOFF = Backoff(base_s=0.5, cap_s=5.0)
 _BLIND_PAUSE_S = 0.1
 """After an answer that says that calls came too fast, and not when the next may come."""
 _MOST_UNREADABLE = 3
+_SURE_FAILURES = 3
+_LAST_CALLS_S = 600.0
+"""Of the safe window, kept for calls after a long `retry-after`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +91,39 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class UnexplainedRefusal:
+    """Resend refuses what the key stands for, and has nothing of it; nobody can say why, but it may
+    be for one of its mails: send it in halves, or blame the mail if it is one.
+
+    Attributes:
+        words: the provider's.
+    """
+
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The call failed: what follows depends on the account's health, see `Policy.after_failure`."""
 
     disposition: Again
 
 
-Step = Settle | RetryAfter | PauseAccount | HoldAccount | Defer | GiveUp
+Step = Settle | RetryAfter | PauseAccount | HoldAccount | Defer | GiveUp | UnexplainedRefusal
+
+
+class Blame(Enum):
+    """When what a key stands for is blamed for refusals that nobody can explain."""
+
+    NEVER = auto()
+    """A call for it may have been accepted, or there is nothing to tell by."""
+    WHEN_DUE = auto()
+    """When it would be deferred or given up: the whole batch."""
+    AT_ONCE = auto()
+    """A part of a batch that is sent in halves."""
+    WHEN_SURE = auto()
+    """When it is refused time and again while others go through: one mail, after other parts of
+    its batch were taken."""
 
 
 class Tries:
@@ -102,20 +132,54 @@ class Tries:
     Attributes:
         failures: how many failed.
         unreadable: how many of them were accepted in words that cannot be understood.
+        words: the provider's, of the last of them.
+        alone_in_s: after the last of them; as of `Policy.after_answer`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, blame: Blame = Blame.NEVER) -> None:
         self.failures = 0
         self.unreadable = 0
+        self.words = ""
+        self.alone_in_s: float | None = None
+        self._blame = blame
+        self._refusals = 0
         self._first_at = 0.0
         self._first_successes = 0
         self._last: Trouble | None = None
 
-    def count(self, disposition: Verdict) -> None:
+    def count(self, disposition: Verdict, words: str = "", alone_in_s: float | None = None) -> None:
         """Count an answer, if it is a failure."""
         if isinstance(disposition, Again):
+            self.alone_in_s = alone_in_s
             self.failures += 1
             self.unreadable += disposition.unreadable
+            self._refusals += disposition.may_be_content
+            self.words = words
+
+    @property
+    def only_refusals(self) -> bool:
+        """Whether each of them was refused for certain: Resend has nothing of it by these."""
+        return self._refusals == self.failures
+
+    def is_blamed(self, trouble: Trouble, set_aside_s: float, *, is_due: bool) -> bool:
+        """Whether the key's content is to blame for its failures.
+
+        Args:
+            is_due: whether it would be deferred or given up now.
+        """
+        if not self.failures or not self.only_refusals:
+            return False
+        match self._blame:
+            case Blame.NEVER:
+                return False
+            case Blame.WHEN_DUE:
+                return is_due
+            case Blame.AT_ONCE:
+                return True
+            case Blame.WHEN_SURE:
+                # With nobody to tell by it has to last; while others fail too it never shows.
+                is_apart = trouble.others_failing == 0 and trouble.lasting_s >= set_aside_s
+                return self.failures >= _SURE_FAILURES and (trouble.is_its_own or is_apart)
 
     def observe(self, health: Health, age_s: float, now: float) -> Trouble:
         """What is known of the batch after a failure.
@@ -186,50 +250,63 @@ class Policy:
     def after_failure(
         self,
         disposition: Again,
-        words: str,
-        failures: int,
+        tries: Tries,
         health: Health,
         trouble: Trouble,
         draw: Callable[[], float],
         *,
         under_backpressure: bool,
-    ) -> RetryAfter | HoldAccount | Defer | GiveUp:
+    ) -> RetryAfter | HoldAccount | Defer | GiveUp | UnexplainedRefusal:
         """What follows a call that failed.
 
         Args:
-            words: the provider's.
-            failures: of the key.
+            tries: of the key, with this failure counted.
             health: of the batch's account.
             trouble: what is known of the batch.
             draw: gives a random number in [0, 1).
             under_backpressure: whether much waits behind batches that keep failing: one that
                 fails alone is deferred sooner.
         """
-        cause = f"{disposition.why}: {words}"
+        cause = f"{disposition.why}: {tries.words}"
         if self._holds_others_up(health):
             return HoldAccount(OnHold(OUTAGE, cause))
-        if trouble.gives_up(self.set_aside_s, self.give_up_s):
+        gives_up = trouble.gives_up(self.set_aside_s, self.give_up_s)
+        sets_aside = trouble.sets_aside(self.set_aside_s, under_backpressure)
+        wait_s = _BACKOFF.delay(tries.failures, draw, disposition.after_s)
+        if tries.is_blamed(trouble, self.set_aside_s, is_due=gives_up or sets_aside):
+            if tries.alone_in_s is not None:
+                return RetryAfter(max(wait_s, tries.alone_in_s))
+            return UnexplainedRefusal(tries.words)
+        if gives_up:
             return GiveUp(Reason.PROVIDER_ERROR, cause)
-        if trouble.sets_aside(self.set_aside_s, under_backpressure):
+        if disposition.after_s > LONGEST_PAUSE_S:
+            window_s = self.safe_window_s - trouble.age_s - _LAST_CALLS_S
+            return Defer(min(disposition.after_s, max(window_s, LONGEST_PAUSE_S)))
+        if sets_aside:
             return self._defer(trouble)
-        return RetryAfter(_BACKOFF.delay(failures, draw, disposition.after_s))
+        return RetryAfter(wait_s)
 
-    def while_waiting(self, trouble: Trouble | None, *, under_backpressure: bool) -> Defer | None:
-        """What follows while there is no send slot; None: wait on.
+    def while_waiting(
+        self, tries: Tries, trouble: Trouble | None, *, under_backpressure: bool
+    ) -> Defer | UnexplainedRefusal | None:
+        """What follows while the batch waits for its next call, or for a slot; None: wait on.
 
         Calls are far apart while an account's circuit is open, and it can be the very batch that
         keeps others from calling.
 
         Args:
+            tries: of the key.
             trouble: what is known of the batch; None if it had none.
         """
         if (
-            trouble is not None
-            and trouble.is_its_own
-            and trouble.sets_aside(self.set_aside_s, under_backpressure)
+            trouble is None
+            or not trouble.is_its_own
+            or not trouble.sets_aside(self.set_aside_s, under_backpressure)
         ):
+            return None
+        if not tries.is_blamed(trouble, self.set_aside_s, is_due=True):
             return self._defer(trouble)
-        return None
+        return UnexplainedRefusal(tries.words) if tries.alone_in_s is None else None
 
     def _holds_others_up(self, health: Health) -> bool:
         """Whether every call of the account fails, while other accounts may do fine."""

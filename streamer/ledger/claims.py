@@ -303,15 +303,16 @@ def _write_result(result: BatchResult) -> bytes:
 
 def _write_learned(learned: Learned) -> bytes:
     parts = {suffix: [tuple(item) for item in items] for suffix, items in learned.parts.items()}
-    return _compress(orjson.dumps([sorted(learned.refused), parts, learned.attempts]))
+    fields = [sorted(learned.refused), parts, learned.attempts, sorted(learned.unsure)]
+    return _compress(orjson.dumps(fields))
 
 
 def _read_learned(stored: bytes | None) -> Learned:
     if stored is None:
         return Learned()
-    refused, parts, attempts = orjson.loads(zstandard.decompress(stored))
+    refused, parts, attempts, unsure = orjson.loads(zstandard.decompress(stored))
     items = {suffix: [ItemResult(*item) for item in part] for suffix, part in parts.items()}
-    return Learned(set(refused), items, attempts)
+    return Learned(set(refused), items, attempts, set(unsure))
 
 
 def read_result(stored: bytes) -> BatchResult:

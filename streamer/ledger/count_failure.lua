@@ -1,21 +1,25 @@
 -- Count a call that failed in a way that may be the provider's trouble.
 -- KEYS: health, failing batches
--- ARGV: batch, then the pause in microseconds for each number of failures in a row, from the first on; the last
---       one is for all higher numbers
+-- ARGV: batch, name of the call, then the pause in microseconds for each number of failures in a row,
+--       from the first on; the last one is for all higher numbers
 -- Answers {failures in a row, successes so far, milliseconds since the first of the failures,
---          batches that failed since the last success}.
+--          batches that failed since the last success}. Run again for the same call it counts
+--          nothing twice.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local failures = redis.call('HINCRBY', KEYS[1], 'failures', 1)
-if failures == 1 then
-  redis.call('HSET', KEYS[1], 'since', string.format('%.0f', now))
-end
-redis.call('SADD', KEYS[2], ARGV[1])
-redis.call('EXPIRE', KEYS[2], 86400)
-local pause = tonumber(ARGV[math.min(failures + 1, #ARGV)])
-if pause > 0 then
-  redis.call('HSET', KEYS[1], 'pause', pause, 'probe_at', string.format('%.0f', now + pause))
+local failures = tonumber(redis.call('HGET', KEYS[1], 'failures') or 0)
+if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then
+  failures = redis.call('HINCRBY', KEYS[1], 'failures', 1)
+  if failures == 1 then
+    redis.call('HSET', KEYS[1], 'since', string.format('%.0f', now))
+  end
+  redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+  redis.call('EXPIRE', KEYS[2], 86400)
+  local pause = tonumber(ARGV[math.min(failures + 2, #ARGV)])
+  if pause > 0 then
+    redis.call('HSET', KEYS[1], 'pause', pause, 'probe_at', string.format('%.0f', now + pause))
+  end
 end
 local since = tonumber(redis.call('HGET', KEYS[1], 'since') or now)
 return {failures, tonumber(redis.call('HGET', KEYS[1], 'successes') or 0),
-  math.floor((now - since) / 1000), redis.call('SCARD', KEYS[2])}
+  math.floor((now - since) / 1000), redis.call('HLEN', KEYS[2])}

@@ -1,5 +1,16 @@
--- Count a call that got through after others failed: the circuit closes.
--- KEYS: health, failing batches
-redis.call('HINCRBY', KEYS[1], 'successes', 1)
-redis.call('DEL', KEYS[2])
-redis.call('HDEL', KEYS[1], 'failures', 'since', 'pause', 'probe_at')
+-- Count calls that got through.
+-- KEYS: health, failing batches, successes that workers told of
+-- ARGV: worker, how many of its successes it knows to be counted, how many it had, 1 if calls had
+--       failed before: the circuit closes then
+-- What is told again, as the reply was lost, is counted once.
+local told = math.max(tonumber(redis.call('HGET', KEYS[3], ARGV[1]) or 0), tonumber(ARGV[2]))
+local new = tonumber(ARGV[3]) - told
+if new > 0 then
+  redis.call('HINCRBY', KEYS[1], 'successes', new)
+  redis.call('HSET', KEYS[3], ARGV[1], ARGV[3])
+  redis.call('EXPIRE', KEYS[3], 86400)
+end
+if ARGV[4] == '1' then
+  redis.call('DEL', KEYS[2])
+  redis.call('HDEL', KEYS[1], 'failures', 'since', 'pause', 'probe_at')
+end

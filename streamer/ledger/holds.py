@@ -23,6 +23,20 @@ class By(StrEnum):
     OPERATOR = "operator"
 
 
+class DrawnBy(BaseModel):
+    """The batch that drew the answer which put a hold.
+
+    Attributes:
+        status: of that answer; None if there was none, or if the hold was put in a test.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    organization_id: str
+    batch_id: str
+    status: int | None = None
+
+
 class Hold(BaseModel):
     """Why nothing is sent.
 
@@ -30,6 +44,7 @@ class Hold(BaseModel):
         reason: the name of the error, as in metrics; `operator`; or `outage`.
         detail: the provider's words, or the operator's.
         until: when it ends by itself; None if that is not known.
+        drawn_by: None for an operator's, and for one of an earlier version.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +54,7 @@ class Hold(BaseModel):
     detail: str
     since: datetime
     until: datetime | None = None
+    drawn_by: DrawnBy | None = None
 
 
 class AccountState(NamedTuple):

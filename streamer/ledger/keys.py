@@ -124,8 +124,14 @@ def account_health(account: str) -> str:
 
 
 def account_failing(account: str) -> str:
-    """Set: the batches of the account that failed since a call succeeded last."""
-    return f"{{account:{account}}}:failing"
+    """Hash: the batches of the account that failed since a call succeeded last, each with the name
+    of its last call that did."""
+    return f"{{account:{account}}}:failed-calls"
+
+
+def account_told(account: str) -> str:
+    """Hash: by worker, how many of its calls that got through are counted in the health."""
+    return f"{{account:{account}}}:told"
 
 
 def account_holds(account: str) -> str:

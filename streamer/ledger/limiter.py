@@ -2,7 +2,7 @@
 
 import secrets
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from streamer.flow.verdicts import LONGEST_PAUSE_S, Health, circuit_pause_s
 from streamer.ledger import answers, keys
@@ -55,6 +55,20 @@ class Departure:
     wait_s: float
 
 
+class Successes(NamedTuple):
+    """Calls of an account that one worker knows to have got through.
+
+    Attributes:
+        worker: a name that no other process has.
+        told: how many of them it knows to be counted already.
+        total: how many there were.
+    """
+
+    worker: str
+    told: int
+    total: int
+
+
 @dataclass(frozen=True, slots=True)
 class Later:
     """No slot yet: the account's circuit is open, or its calls pause. Ask again after `wait_s`."""
@@ -85,14 +99,12 @@ class Limiter:
         account: str,
         requests_per_second: float,
         domain: str = "",
-        successes: int = 0,
         despite_hold: bool = False,
     ) -> Slot | Later | Held:
         """Take the next free slot.
 
         Args:
             domain: of the sender, which may be held within the account.
-            successes: calls of this worker that succeeded since it last said so.
             despite_hold: to test whether a hold is over.
         """
         interval_us = max(1, round(1_000_000 / (requests_per_second * _PACE)))
@@ -105,7 +117,6 @@ class Limiter:
             ],
             [
                 interval_us,
-                successes,
                 domain or "*",
                 int(despite_hold),
                 round(_FURTHEST_S * 1_000_000),
@@ -151,11 +162,16 @@ class Limiter:
         most `LONGEST_PAUSE_S`."""
         self._pause(keys=[keys.account_limiter(account)], args=[round(seconds * 1_000_000)])
 
-    def failed(self, account: str, batch_id: str) -> Health:
-        """Count a call for a batch whose fate is not known; it may open the circuit."""
+    def failed(self, account: str, batch_id: str, call: str) -> Health:
+        """Count a call for a batch whose fate is not known; it may open the circuit.
+
+        Args:
+            call: a name that no other call for the batch has: told of again, as the reply was
+                lost, it counts once.
+        """
         failures, successes, failing_ms, batches = cast(
             tuple[int, int, int, int],
-            self._failure(keys=_health_keys(account), args=[batch_id, *_PAUSES_US]),
+            self._failure(keys=_health_keys(account), args=[batch_id, call, *_PAUSES_US]),
         )
         return Health(failures, successes, failing_ms / 1000, batches - 1)
 
@@ -164,9 +180,16 @@ class Limiter:
         value = cast(bytes | None, self._client.hget(keys.account_health(account), "successes"))
         return int(value or 0)
 
-    def succeeded(self, account: str) -> None:
-        """Count a call that was answered after others had failed; it closes the circuit."""
-        self._success(keys=_health_keys(account))
+    def succeeded(self, account: str, successes: Successes, *, after_failures: bool) -> None:
+        """Count calls that got through; what is told again counts once.
+
+        Args:
+            after_failures: whether calls had failed before; the circuit closes.
+        """
+        self._success(
+            keys=[*_health_keys(account), keys.account_told(account)],
+            args=[*successes, int(after_failures)],
+        )
 
     def learn(self, account: str, advertised: int) -> None:
         """Let all workers know the limit that the provider's answers name, a second."""

@@ -1,16 +1,16 @@
 -- Take the account's next free send slot (GCRA without a burst), unless its calls are held back.
 -- KEYS: epoch of the slot, limiter, health, holds
--- ARGV: epoch, interval between slots in microseconds, successes to add to the account's,
---       sender's domain, 1 to take a slot although there is a hold; in microseconds from now the
---       furthest slot that is given, and the longest pause that there can be
+-- ARGV: epoch, interval between slots in microseconds, sender's domain, 1 to take a slot although
+--       there is a hold; in microseconds from now the furthest slot that is given, and the longest
+--       pause that there can be
 -- Answers {'slot', microseconds to wait, failures in a row, successes}, {'held', field of the
 -- hold}, {'later', microseconds after which to ask again} where the circuit is open or no slot is
 -- near, or {'epoch'}. A slot is taken for good.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {'epoch'}
 end
-if ARGV[5] ~= '1' then
-  for _, field in ipairs({'*', ARGV[4]}) do
+if ARGV[4] ~= '1' then
+  for _, field in ipairs({'*', ARGV[3]}) do
     if redis.call('HEXISTS', KEYS[4], field) == 1 then
       return {'held', field}
     end
@@ -21,9 +21,6 @@ local now = time[1] * 1000000 + time[2]
 local health = redis.call('HMGET', KEYS[3], 'failures', 'probe_at', 'successes', 'pause')
 local failures = tonumber(health[1] or 0)
 local successes = tonumber(health[3] or 0)
-if tonumber(ARGV[3]) > 0 then
-  successes = redis.call('HINCRBY', KEYS[3], 'successes', ARGV[3])
-end
 -- While the circuit is open, whoever asks first after each pause makes the one call.
 local pause = tonumber(health[4] or 0)
 -- No later than a pause from now, should Redis' clock have been put back; so below.
@@ -33,10 +30,10 @@ if probe_at > now then
 end
 local interval = tonumber(ARGV[2])
 local slot = math.max(tonumber(redis.call('GET', KEYS[2]) or 0), now)
-if slot > now + interval + tonumber(ARGV[7]) then
+if slot > now + interval + tonumber(ARGV[6]) then
   slot = now + interval
 end
-if slot - now > tonumber(ARGV[6]) then
+if slot - now > tonumber(ARGV[5]) then
   return {'later', slot - now}
 end
 if probe_at > 0 then

@@ -10,6 +10,7 @@ import orjson
 from streamer.mail.templates import RenderError, Templates, TooLargeError, Variables
 from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.mail.values import OutOfRangeError, readable
+from streamer.model.address import InvalidAddressError, check_sender
 from streamer.model.campaign import Message
 from streamer.model.encoding import to_json
 from streamer.model.event import RecipientEvent
@@ -159,7 +160,7 @@ def clean_line(text: str) -> str:
 
 def _share(event: RecipientEvent, message: Message, ours: Sequence[str]) -> _Shared:
     """Make what they have in common, without the headers that we add, by their lower-case names."""
-    fields: dict[str, object] = {"from": _no_controls("from", message.from_)}
+    fields: dict[str, object] = {"from": _sender(message.from_)}
     if message.reply_to is not None:
         given = [message.reply_to] if isinstance(message.reply_to, str) else message.reply_to
         fields["reply_to"] = [_no_controls("reply_to", address) for address in given]
@@ -187,6 +188,15 @@ def _share(event: RecipientEvent, message: Message, ours: Sequence[str]) -> _Sha
 
 def _tag(text: str) -> str:
     return _NOT_IN_TAGS.sub("_", text)[:_TAG_LENGTH]
+
+
+def _sender(text: str) -> str:
+    _no_controls("from", text)
+    try:
+        check_sender(text)
+    except InvalidAddressError as error:  # Resend would refuse the whole batch for it
+        raise RenderError(f"from: {error}") from None
+    return text
 
 
 def _no_controls(field: str, value: str) -> str:

@@ -21,8 +21,9 @@ class Again:
         after_s: what `retry-after` asked for.
         failing: it may be the provider that fails, for everybody.
         unreadable: Resend took it but said so in a way that cannot be understood.
-        may_be_content: Resend refused it for certain, for a reason that is not known: nothing of
-            it was taken, and it may be for what one of its mails holds.
+        may_be_content: Resend refused it for certain, for a reason that is not known, and did not
+            say that it will take it later: nothing of it was taken, and it may be for what one of
+            its mails holds.
     """
 
     why: str

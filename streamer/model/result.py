@@ -57,11 +57,14 @@ class Learned:
             key has the empty suffix.
         parts: by the suffix, what came of a half whose fate is known.
         attempts: the calls that were made for it.
+        unsure: the suffixes of the halves' keys of which a call may have been accepted. Each is
+            among them from before its first call on.
     """
 
     refused: set[str] = field(default_factory=set)
     parts: dict[str, list[ItemResult]] = field(default_factory=dict)
     attempts: int = 0
+    unsure: set[str] = field(default_factory=set)
 
 
 def _failed(reason: Reason, detail: str | None, batch_id: str, attempts: int) -> Outcome:

@@ -51,7 +51,7 @@ def judge(answer: Answer, count: int) -> Verdict:
         case Means.BUSY:
             return Again(why, after_s)
         case Means.WAY:
-            unknown = may_be_content(row, status, answer.is_resends)
+            unknown = not after_s and may_be_content(row, status, answer.is_resends)
             return Again(why, after_s, failing=True, may_be_content=unknown)
 
 

@@ -87,7 +87,8 @@ def build_pipeline(
     limiter = Limiter(redis, epoch)
     holding = Holding(Holds(redis), limiter, accounts, settings.delivery.hold_probe_s)
     waiting.for_redis(holding.refresh)
-    client = ResendClient(settings.api_url, settings.delivery.timeout_s, places.all)
+    timeout_s = settings.delivery.timeout_s
+    client = ResendClient(settings.api_url, timeout_s, places.all)
     slots, sender, troubles = make_sending(
         settings.delivery, accounts, client, claims, limiter, holding, waiting
     )
@@ -97,7 +98,7 @@ def build_pipeline(
     bulk = BulkStop(settings.breaker, redis, waiting)
     probes = Probes(redis, epoch)
     filler = Filler(settings.batch, batcher, probes, decisions, composer, bulk, waiting)
-    finisher = Finisher(claims, accounts, sender, holding, waiting, checkpoint)
+    finisher = Finisher(claims, accounts, sender, holding, waiting, checkpoint, timeout_s)
     delivery = Delivery(batcher, filler, finisher, claims, accounts, slots, waiting, checkpoint)
     committer = Committer(
         producer,
@@ -123,7 +124,7 @@ def build_pipeline(
         committer,
         Measures(source, batcher, dispatcher, finisher, room, troubles, size),
         EpochVerifier(epoch, offsets, waiting),
-        Prober(redis, holding, slots, sender, claims, waiting),
+        Prober(redis, holding, slots, sender, claims, waiting, timeout_s),
         Relay(settings, redis, Scopes(redis, accounts, holding), waiting),
         waiting,
         life,

@@ -1,6 +1,7 @@
 """A batch's life: fill, pin, send, resolve; and adopting one that was pinned before."""
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from itertools import count
 
@@ -64,14 +65,18 @@ class Delivery:
         work = self._filler.begin(organization, records)
         batch = work.batch
         if self._filler.may_still_fill(work):
-            self._batcher.put_back(organization, batch.empty() + work.twins + work.others)
-            work.twins.clear()
-            work.others.clear()
+            self._put_back(work, batch.empty())
         if batch.records:
             self._deliver(work)
-        self._batcher.put_back(organization, work.twins + work.others)
+        self._put_back(work)
         self._adopt_all(work)
         self._filler.look_at_ended(work)
+
+    def _put_back(self, work: Work, members: Sequence[Record] = ()) -> None:
+        """Let other batches carry these, and behind them who turned up beside the batch."""
+        self._batcher.put_back(work.batch.organization, [*members, *work.twins, *work.others])
+        work.twins.clear()
+        work.others.clear()
 
     def _deliver(self, work: Work) -> None:
         """Pin the batch and see it through, or park it."""
@@ -153,6 +158,8 @@ class Delivery:
     def _send(self, work: Work, pinned: PinnedBatch, slot: Slot) -> None:
         batch = work.batch
         work.end_twins(time.time())
+        # These do not wait for what becomes of the batch, which may take hours.
+        self._put_back(work)
         batch.state = BatchState.SENDING
         result = self._finisher.send(pinned, slot)
         batch.state = BatchState.RESOLVED

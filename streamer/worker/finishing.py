@@ -26,7 +26,11 @@ _LOOK_EVERY_S = 0.25
 
 
 class Finisher:
-    """Finishes batches, each by one thread of this process at a time."""
+    """Finishes batches, each by one thread of this process at a time.
+
+    Args:
+        timeout_s: for how long a call can be under way, at any worker.
+    """
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class Finisher:
         holding: Holding,
         waiting: Waiting,
         checkpoint: Checkpoint,
+        timeout_s: float,
     ) -> None:
         self._claims = claims
         self._accounts = accounts
@@ -43,6 +48,7 @@ class Finisher:
         self._holding = holding
         self._waiting = waiting
         self._checkpoint = checkpoint
+        self._timeout_s = timeout_s
         self._underway = Underway()
 
     def oldest(self) -> float | None:
@@ -101,7 +107,8 @@ class Finisher:
                 continue
             try:
                 owner = secrets.token_hex(8)
-                batch = self._waiting.for_redis(partial(adopt, self._claims, ref, owner))
+                adopt_it = partial(adopt, self._claims, ref, owner, self._timeout_s)
+                batch = self._waiting.for_redis(adopt_it)
                 if batch is not None:
                     return self._send_and_resolve(batch, slot=None)
             except TakenOverError:

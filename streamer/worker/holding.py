@@ -8,7 +8,7 @@ from threading import Lock
 from streamer import metrics
 from streamer.flow.verdicts import OUTAGE, OUTAGE_PROBE_S, hold_until
 from streamer.ledger.connection import UNREACHABLE
-from streamer.ledger.holds import AccountState, BatchRef, By, Hold, Holds
+from streamer.ledger.holds import AccountState, BatchRef, By, DrawnBy, Hold, Holds
 from streamer.ledger.limiter import Limiter
 from streamer.model.disposition import OnHold
 from streamer.model.parking import Scope
@@ -19,15 +19,25 @@ logger = logging.getLogger(__name__)
 _NOTHING = AccountState({}, None, 0)
 
 
-def as_hold(verdict: OnHold, until: datetime | None = None) -> Hold:
+def as_hold(
+    verdict: OnHold, ref: BatchRef, status: int | None = None, until: datetime | None = None
+) -> Hold:
     """The hold that an answer puts now.
 
     Args:
+        ref: the batch that drew it.
+        status: of the answer, if that is known.
         until: when it ends, if the answer says so.
     """
     now = datetime.now(UTC)
-    ends = until or hold_until(verdict.why, now)
-    return Hold(by=By.ANSWER, reason=verdict.why, detail=verdict.detail, since=now, until=ends)
+    return Hold(
+        by=By.ANSWER,
+        reason=verdict.why,
+        detail=verdict.detail,
+        since=now,
+        until=until or hold_until(verdict.why, now),
+        drawn_by=DrawnBy(organization_id=ref.organization, batch_id=ref.batch_id, status=status),
+    )
 
 
 class Holding:

@@ -10,8 +10,7 @@ from streamer.worker.waiting import Waiting, deadline_clock
 
 _OWNED_S = 5.0
 """For so long after a batch was known to be its owner's may calls for it leave."""
-_ALONE_AFTER_S = _OWNED_S + 1.0
-"""So long after a batch was adopted no call of an earlier owner's can still arrive anywhere."""
+_MARGIN_S = 1.0
 
 
 @dataclass(slots=True)
@@ -39,11 +38,14 @@ class PinnedBatch:
     learned: Learned = field(default_factory=Learned)
 
 
-def adopt(claims: Claims, ref: BatchRef, owner: str) -> PinnedBatch | None:
+def adopt(claims: Claims, ref: BatchRef, owner: str, timeout_s: float) -> PinnedBatch | None:
     """Adopt a batch; None if there is nothing to send: it has a result, or is gone.
 
     Args:
         owner: a name that no other adoption has.
+        timeout_s: for how long a call can be under way, at any worker. A call of an earlier
+            owner's may have left until that one's ownership ended, and its body, which takes
+            long where the uplink is slow, be written until it times out.
 
     Raises:
         redis.exceptions.RedisError: Redis cannot be used.
@@ -60,7 +62,7 @@ def adopt(claims: Claims, ref: BatchRef, owner: str) -> PinnedBatch | None:
         owner,
         asked_at,
         stored.age_s,
-        deadline_clock() + _ALONE_AFTER_S,
+        deadline_clock() + _OWNED_S + timeout_s + _MARGIN_S,
         stored.learned,
     )
 

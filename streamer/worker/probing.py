@@ -32,7 +32,11 @@ _STOPPED = (CampaignState.PAUSED, CampaignState.CANCELLED)
 
 class Prober:
     """Owns the thread `holds`, and one more for each hold while it is tested: no account waits
-    for the answer that another waits for."""
+    for the answer that another waits for. The thread also tells of the calls that got through.
+
+    Args:
+        timeout_s: for how long a call can be under way, at any worker.
+    """
 
     def __init__(
         self,
@@ -42,6 +46,7 @@ class Prober:
         sender: Sender,
         claims: Claims,
         waiting: Waiting,
+        timeout_s: float,
     ) -> None:
         self._client = client
         self._holding = holding
@@ -49,6 +54,7 @@ class Prober:
         self._sender = sender
         self._claims = claims
         self._waiting = waiting
+        self._timeout_s = timeout_s
         self._testing: set[tuple[str, str | None]] = set()
         """The holds of which a test of this worker's is not over yet."""
 
@@ -60,6 +66,7 @@ class Prober:
         while True:
             try:
                 self._holding.refresh()
+                self._slots.tell()
                 for account, domain, hold, batch in self._holding.due():
                     if (account, domain) in self._testing:
                         continue  # tests that wait for slots would only pile up
@@ -131,7 +138,7 @@ class Prober:
         # batch would be another test's by then.
         self._slots.take(account, domain or "", ignore_hold=True)
         owner = secrets.token_hex(8)
-        batch = adopt(self._claims, ref, owner)
+        batch = adopt(self._claims, ref, owner, self._timeout_s)
         if batch is None or batch.learned.refused:
             self._holding.forget(account, domain, ref)
             return False
@@ -142,7 +149,7 @@ class Prober:
                 self._holding.forget(account, domain, ref)
             test_with = None if answer.is_key_used else ref
             found = self._holding.put(
-                account, batch.sender, as_hold(answer), test_with, of_sender=answer.of_sender
+                account, batch.sender, as_hold(answer, ref), test_with, of_sender=answer.of_sender
             )
             # It is held for something else: what was tested here is over.
             return found != Scope.of_hold(account, domain)
@@ -150,6 +157,8 @@ class Prober:
             self._claims.lay_down(*ref, owner)
             return False
         if isinstance(answer, Again):
+            if answer.may_be_content:
+                self._claims.lay_down(*ref, owner)
             if hold.reason == OUTAGE:
                 # The batches that test an outage may be what fails: now and then others try.
                 return datetime.now(UTC) - hold.since > _OUTAGE_LASTS

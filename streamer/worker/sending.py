@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from streamer.flow.policy import (
     RATE_LIMITED,
+    Blame,
     Defer,
     Failed,
     GiveUp,
@@ -20,11 +21,12 @@ from streamer.flow.policy import (
     Settle,
     Step,
     Tries,
+    UnexplainedRefusal,
 )
 from streamer.flow.troubles import Troubles
 from streamer.ledger.limiter import Held, Later, Slot
 from streamer.model.disposition import Again, Conflicting, Refused, Taken, Throttled, Verdict
-from streamer.model.parking import Scope
+from streamer.model.parking import BATCH, Scope
 from streamer.model.payload import Payload
 from streamer.model.reasons import Reason
 from streamer.model.record import Parked
@@ -32,13 +34,15 @@ from streamer.model.result import BatchResult, ItemResult
 from streamer.provider.answers import judge
 from streamer.provider.client import Answer
 from streamer.worker.calling import Caller
-from streamer.worker.halving import Halving, Settled
+from streamer.worker.halving import Halving, KeyResult, Settled
 from streamer.worker.holding import Holding, as_hold
 from streamer.worker.pinned import Ownership, PinnedBatch
 from streamer.worker.slots import Slots
 from streamer.worker.waiting import Waiting, deadline_clock
 
 logger = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.5
 
 
 class LaidDown(NamedTuple):
@@ -78,10 +82,10 @@ class SendAttempt:
     key: str = ""
     tries: Tries = field(default_factory=Tries)
 
-    def begin_key(self, key: str) -> None:
+    def begin_key(self, key: str, blame: Blame) -> None:
         """A key is about to be sent: how it fares says nothing of how others did."""
         self.key = key
-        self.tries = Tries()
+        self.tries = Tries(blame)
 
     def age_s(self) -> float:
         """Seconds since the batch was pinned."""
@@ -125,13 +129,15 @@ class Sender:
             TakenOverError: it is another's now.
         """
         attempt = self._begin(batch, slot)
-        send_key = partial(self._until_definite, attempt)
+        send_key = partial(self._send_key, attempt)
         try:
             items = Halving(batch, send_key, self._ownership.keep_learned).send()
         finally:
             self._troubles.ended(*batch.ref, time.monotonic())
         if isinstance(items, Parked):
-            return LaidDown(items, not attempt.maybe_accepted)
+            # What is deferred keeps its pin, and with it its age: by that it is given up.
+            untouched = not attempt.maybe_accepted and items.scope.kind != BATCH
+            return LaidDown(items, untouched)
         return BatchResult(batch.learned.attempts, items)
 
     def test_hold(self, batch: PinnedBatch) -> BatchResult | Verdict | None:
@@ -161,16 +167,21 @@ class Sender:
         deadline = pinned_at + self._policy.safe_window_s
         return SendAttempt(batch, pinned_at, deadline, slot, bool(batch.learned.parts))
 
-    def _until_definite(self, attempt: SendAttempt, key: str, payload: Payload) -> Settled | Parked:
+    def _send_key(
+        self, attempt: SendAttempt, key: str, payload: Payload, blame: Blame
+    ) -> KeyResult:
+        attempt.begin_key(key, blame)
+        settled = self._until_definite(attempt, payload)
+        is_refused = isinstance(settled, Refused | UnexplainedRefusal | Parked)
+        return KeyResult(settled, is_refused and attempt.tries.only_refusals)
+
+    def _until_definite(self, attempt: SendAttempt, payload: Payload) -> Settled | Parked:
         """Send a payload under a key until its fate is known, or the batch is deferred."""
-        batch, account = attempt.batch, attempt.batch.account
-        attempt.begin_key(key)
+        batch, account, key = attempt.batch, attempt.batch.account, attempt.key
         while True:
             slot = self._next_slot(attempt)
-            if isinstance(slot, Held):
-                return Parked(Scope.of_hold(account, slot.domain))
-            if isinstance(slot, Defer):
-                return _defer(attempt, slot)
+            if not isinstance(slot, Slot):
+                return slot
             attempt.failures_before = slot.failures
             called_at = deadline_clock()
             if called_at >= attempt.deadline:
@@ -181,7 +192,9 @@ class Sender:
             disposition = judge(answer, len(payload))
             match step := self._next_step(attempt, called_at, answer, disposition):
                 case RetryAfter(wait_s):
-                    self._waiting.sleep(wait_s)
+                    reached = self._wait(attempt, wait_s)
+                    if reached is not None:
+                        return reached
                 case PauseAccount(wait_s):
                     self._slots.pause(account, wait_s)
                 case Settle(definite):
@@ -190,39 +203,58 @@ class Sender:
                 case GiveUp(reason, detail):
                     return ItemResult.of(reason, detail)
                 case HoldAccount():
-                    return self._hold(batch, step)
-                case Defer():
-                    return _defer(attempt, step)
+                    return self._hold(batch, step, answer.status)
+                case Defer() | UnexplainedRefusal():
+                    return _stop_sending(attempt, step)
 
-    def _next_slot(self, attempt: SendAttempt) -> Slot | Held | Defer:
-        """The slot for the next call; while there is none the batch may have to be deferred."""
+    def _next_slot(self, attempt: SendAttempt) -> Slot | Parked | UnexplainedRefusal:
+        """The slot for the next call, or why the key is not sent any more."""
         if attempt.slot is not None:
             slot, attempt.slot = attempt.slot, None
             return slot
         batch, asked_at = attempt.batch, time.monotonic()
         while isinstance(asked := self._slots.ask(batch.account, batch.sender, asked_at), Later):
-            trouble = attempt.tries.trouble(attempt.age_s(), time.monotonic())
-            step = self._policy.while_waiting(
-                trouble, under_backpressure=self._troubles.under_backpressure
-            )
-            if step is not None:
-                return step
+            reached = self._while_waiting(attempt)
+            if reached is not None:
+                return reached
             self._waiting.sleep(asked.wait_s)
+        if isinstance(asked, Held):
+            return Parked(Scope.of_hold(batch.account, asked.domain))
         return asked
+
+    def _wait(self, attempt: SendAttempt, wait_s: float) -> Parked | UnexplainedRefusal | None:
+        """Wait before the same is sent again; returns why it is not sent any more, if so."""
+        batch, until = attempt.batch, time.monotonic() + wait_s
+        while (left_s := until - time.monotonic()) > 0:
+            scope = self._holding.scope_of(batch.account, batch.sender)
+            if scope is not None:
+                return Parked(scope)
+            reached = self._while_waiting(attempt)
+            if reached is not None:
+                return reached
+            self._waiting.sleep(min(left_s, _LOOK_EVERY_S))
+        return None
+
+    def _while_waiting(self, attempt: SendAttempt) -> Parked | UnexplainedRefusal | None:
+        trouble = attempt.tries.trouble(attempt.age_s(), time.monotonic())
+        step = self._policy.while_waiting(
+            attempt.tries, trouble, under_backpressure=self._troubles.under_backpressure
+        )
+        return None if step is None else _stop_sending(attempt, step)
 
     def _next_step(
         self, attempt: SendAttempt, called_at: float, answer: Answer, disposition: Verdict
     ) -> Step:
         """What follows an answer; whoever has to know of it is told."""
         batch = attempt.batch
-        attempt.tries.count(disposition)
+        alone_in_s = None
+        if called_at < batch.alone_from:
+            alone_in_s = max(0.0, batch.alone_from - deadline_clock())
+        attempt.tries.count(disposition, answer.message, alone_in_s)
         if isinstance(disposition, Throttled):
             attempt.last_error = RATE_LIMITED
         else:
             batch.learned.attempts += 1
-        alone_in_s = None
-        if called_at < batch.alone_from:
-            alone_in_s = max(0.0, batch.alone_from - deadline_clock())
         step = self._policy.after_answer(disposition, answer.message, attempt.tries, alone_in_s)
         if isinstance(step, Failed):
             return self._after_failure(attempt, answer, step.disposition)
@@ -231,7 +263,7 @@ class Sender:
     def _after_failure(self, attempt: SendAttempt, answer: Answer, failure: Again) -> Step:
         """What follows a failed call, which is counted for its account and its organization."""
         batch, tries = attempt.batch, attempt.tries
-        attempt.maybe_accepted = True
+        attempt.maybe_accepted |= not failure.may_be_content
         attempt.last_error = failure.why
         attempt.failed |= failure.failing
         logger.warning(
@@ -249,8 +281,7 @@ class Sender:
         trouble = tries.observe(health, attempt.age_s(), time.monotonic())
         step = self._policy.after_failure(
             failure,
-            answer.message,
-            tries.failures,
+            tries,
             health,
             trouble,
             random.random,
@@ -273,7 +304,7 @@ class Sender:
         after_failures = attempt.failed or attempt.failures_before > 0
         self._slots.succeeded(batch.account, after_failures=after_failures)
 
-    def _hold(self, batch: PinnedBatch, step: HoldAccount) -> Parked:
+    def _hold(self, batch: PinnedBatch, step: HoldAccount, status: int | None) -> Parked:
         """Hold the account, or the sender's domain; returns what the batch waits for now."""
         until = None
         if step.lasts_s is not None:
@@ -286,7 +317,7 @@ class Sender:
             self._holding.put,
             batch.account,
             batch.sender,
-            as_hold(step.cause, until),
+            as_hold(step.cause, batch.ref, status, until),
             test_with,
             of_sender=step.cause.of_sender,
         )
@@ -305,8 +336,16 @@ def _close_window(attempt: SendAttempt) -> ItemResult:
     return ItemResult.of(Reason.WINDOW_CLOSED, f"the last trouble was {attempt.last_error}")
 
 
-def _defer(attempt: SendAttempt, step: Defer) -> Parked:
+def _stop_sending(
+    attempt: SendAttempt, step: Defer | UnexplainedRefusal
+) -> Parked | UnexplainedRefusal:
     batch = attempt.batch
+    if isinstance(step, UnexplainedRefusal):
+        logger.warning(
+            "Resend refuses it for an unknown reason, which may be one of its mails",
+            extra={"account": batch.account, "batch": attempt.key, "words": step.words},
+        )
+        return step
     logger.error(
         "a batch keeps failing, it is set aside",
         extra={"account": batch.account, "batch": attempt.key, "seconds": round(step.wait_s)},

@@ -1,8 +1,9 @@
 """The accounts' shared rate limits and circuits, as the threads of one worker use them."""
 
+import secrets
 import time
-from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 
@@ -10,7 +11,7 @@ from streamer import metrics
 from streamer.flow.rate import allowed_rate
 from streamer.flow.verdicts import Health
 from streamer.ledger.connection import UNREACHABLE
-from streamer.ledger.limiter import Departure, Held, Later, Limiter, Slot
+from streamer.ledger.limiter import Departure, Held, Later, Limiter, Slot, Successes
 from streamer.provider.accounts import Accounts
 from streamer.worker.holding import Holding
 from streamer.worker.waiting import Waiting
@@ -18,6 +19,23 @@ from streamer.worker.waiting import Waiting
 _ASK_AGAIN_S = 1.0
 _LATE_S = 0.003
 """A call that leaves later than that is told to those that come behind it."""
+_STALE_S = 5.0
+"""Successes that could not be told of for so long say nothing of how the account does now."""
+
+
+@dataclass(slots=True)
+class _Successes:
+    """Calls of an account that got through.
+
+    Attributes:
+        total: how many.
+        told: how many of them the other workers know of.
+        since: when the first of the others was counted; monotonic clock.
+    """
+
+    total: int = 0
+    told: int = 0
+    since: float = 0.0
 
 
 class Slots:
@@ -34,9 +52,9 @@ class Slots:
         self._account_locks: dict[str, Lock] = {}
         self._ask_at: dict[str, float] = {}
         """When this worker asks again for a slot of an account that had none."""
+        self._name = secrets.token_hex(8)
         self._lock = Lock()
-        self._successes: Counter[str] = Counter()
-        """Calls by account that succeeded, not told to the others yet."""
+        self._successes: dict[str, _Successes] = {}
 
     def take(self, account: str, sender: str, ignore_hold: bool = False) -> Slot | Held:
         """Wait for the account's next send slot, or learn that it is held.
@@ -75,10 +93,7 @@ class Slots:
             return slot
 
     def _ask(self, account: str, sender: str, ignore_hold: bool) -> Slot | Later | Held:
-        with self._lock:
-            successes = self._successes.pop(account, 0)
-        rate = self._rate(account)
-        take = partial(self._limiter.take, account, rate, sender, successes, ignore_hold)
+        take = partial(self._limiter.take, account, self._rate(account), sender, ignore_hold)
         slot = self._waiting.for_redis(take)
         if isinstance(slot, Slot):
             self._waiting.sleep(slot.wait_s)
@@ -104,13 +119,41 @@ class Slots:
 
         Args:
             after_failures: whether calls had failed before it, so that the others are told at
-                once; otherwise they are told with the next slot.
+                once; otherwise `tell` does it soon.
         """
+        with self._lock:
+            successes = self._successes.setdefault(account, _Successes())
+            if successes.total == successes.told:
+                successes.since = time.monotonic()
+            successes.total += 1
         if after_failures:
-            self._waiting.for_redis(partial(self._limiter.succeeded, account))
-        else:
+            tell = partial(self._tell, account, successes, after_failures=True)
+            self._waiting.for_redis(tell)
+
+    def tell(self) -> None:
+        """Tell the other workers of the calls that got through; to be called twice a second or
+        so: what is told late looks like calls that got through late.
+
+        Raises:
+            redis.exceptions.RedisError: Redis cannot be used.
+        """
+        with self._lock:
+            untold = [(a, each) for a, each in self._successes.items() if each.total > each.told]
+        for account, successes in untold:
             with self._lock:
-                self._successes[account] += 1
+                is_stale = time.monotonic() - successes.since > _STALE_S
+                if is_stale:
+                    successes.told = successes.total
+            if not is_stale:
+                self._tell(account, successes, after_failures=False)
+
+    def _tell(self, account: str, successes: _Successes, *, after_failures: bool) -> None:
+        with self._lock:
+            told = Successes(self._name, successes.told, successes.total)
+        self._limiter.succeeded(account, told, after_failures=after_failures)
+        with self._lock:
+            successes.told = max(successes.told, told.total)
+            successes.since = time.monotonic()
 
     def failed(self, account: str, batch_id: str, *, counts: bool) -> Health:
         """Count a call for a batch whose fate is not known, and learn how the account does.
@@ -120,7 +163,8 @@ class Slots:
                 account's other calls but how many succeeded.
         """
         if counts:
-            return self._waiting.for_redis(partial(self._limiter.failed, account, batch_id))
+            call = secrets.token_hex(8)
+            return self._waiting.for_redis(partial(self._limiter.failed, account, batch_id, call))
         successes = self._waiting.for_redis(partial(self._limiter.successes, account))
         return Health(0, successes, 0.0, 0)
 

@@ -2,10 +2,13 @@
 
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import count
 
+import orjson
 import pytest
 from redis import exceptions
 
@@ -17,7 +20,9 @@ from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import Holds
 from streamer.ledger.limiter import Limiter
 from streamer.ledger.probe import Probes
-from streamer.model.event import parse
+from streamer.mail.compose import Composer
+from streamer.model.campaign import Message
+from streamer.model.event import RecipientEvent, parse
 from streamer.model.payload import Payload
 from streamer.model.reasons import Status
 from streamer.model.record import Coordinates, Outcome, Parked, Record
@@ -36,16 +41,14 @@ from streamer.worker.finishing import Finisher
 from streamer.worker.holding import Holding
 from streamer.worker.process import make_accounts, make_composer
 from streamer.worker.waiting import Waiting
+from tests.kit.world import wait_until
 
 
-def _record(organization: str, offset: int, address: str) -> Record:
+def _record(organization: str, offset: int, address: str, sender: str = "a@acme.test") -> Record:
     record = Record(Coordinates("t", 0, offset), None, None, None, 0.0)
-    record.take(
-        parse(
-            b'{"organization_id":"%b","campaign_id":"c","recipient_id":"r","email":"e",'
-            b'"message":{"from":"a@acme.test","subject":"s","text":"t"}}' % organization.encode()
-        )
-    )
+    message = {"from": sender, "subject": "s", "text": "t"}
+    ids = {"organization_id": organization, "campaign_id": "c", "recipient_id": "r", "email": "e"}
+    record.take(parse(orjson.dumps({**ids, "message": message})))
     record.address = address
     return record
 
@@ -120,7 +123,7 @@ def make_delivery(
             BulkStop(settings.breaker, client, waiting),
             waiting,
         )
-        finisher = Finisher(claims, accounts, sending.sender, holding, waiting, no_checkpoint)
+        finisher = Finisher(claims, accounts, sending.sender, holding, waiting, no_checkpoint, 30.0)
         return Delivery(
             batcher, filler, finisher, claims, accounts, sending.slots, waiting, no_checkpoint
         )
@@ -185,3 +188,53 @@ def test_who_is_new_does_not_wait_for_all_duplicates_to_be_looked_at(
     assert not thread.is_alive()
     assert isinstance(new.ending, Outcome)
     assert new.ending.status is Status.SENT
+
+
+def test_records_of_another_sender_do_not_wait_for_a_batch_that_fails(
+    make_delivery: Callable[..., Delivery], sandbox: SandboxProcess
+) -> None:
+    organization = f"org-{secrets.token_hex(4)}"
+    stuck = _record(organization, 0, "user0@example.com")
+    other = _record(organization, 1, "user1@example.com", sender="b@other.test")
+    twin = _record(organization, 2, "user0@example.com")
+    sandbox.order(Faults(poison=frozenset({"user0@example.com"})))
+    batcher = Batcher(100, 0.0)
+    delivery = make_delivery(batcher)
+    run = partial(delivery.run, organization, [stuck, other, twin])
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    wait_until(lambda: batcher.queued(organization), 10, "it waits for another batch")
+    delivery.run(organization, batcher.take(organization, 100))
+    assert isinstance(other.ending, Outcome)
+    assert other.ending.status is Status.SENT
+    assert stuck.ending is None
+    assert isinstance(twin.ending, Outcome)
+    assert twin.ending.reason == "duplicate"
+    sandbox.calm()
+    thread.join(20)
+    assert isinstance(stuck.ending, Outcome)
+
+
+def test_each_mail_is_rendered_once_where_an_organization_has_two_senders(
+    make_delivery: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    organization = f"org-{secrets.token_hex(4)}"
+    senders = ("a@acme.test", "b@other.test")
+    records = [
+        _record(organization, n, f"user{n}@example.com", sender=senders[n % 2]) for n in range(40)
+    ]
+    rendered: Counter[str] = Counter()
+    compose = Composer.compose
+
+    def counted(composer: Composer, event: RecipientEvent, address: str, message: Message) -> bytes:
+        rendered[address] += 1
+        return compose(composer, event, address, message)
+
+    monkeypatch.setattr(Composer, "compose", counted)
+    batcher = Batcher(100, 0.0)
+    delivery = make_delivery(batcher)
+    delivery.run(organization, records)
+    while queued := batcher.take(organization, 100):
+        delivery.run(organization, queued)
+    assert all(isinstance(record.ending, Outcome) for record in records)
+    assert rendered == {record.address: 1 for record in records}

@@ -268,7 +268,8 @@ def test_who_is_not_the_owner_any_more_lets_go(
 def test_what_was_learned_of_a_batch_is_known_to_who_adopts_it(
     claims: Claims, organization: str, old_batch: str
 ) -> None:
-    learned = Learned({"", ".1"}, {".0": [ItemResult.sent("x"), ItemResult("rejected", "no")]}, 3)
+    parts = {".0": [ItemResult.sent("x"), ItemResult("rejected", "no")]}
+    learned = Learned({"", ".1"}, parts, 3, {".1.0"})
     claims.own(organization, old_batch, "", learned)
     for found in (
         claims.load(organization, old_batch),

@@ -7,15 +7,21 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
+from redis import exceptions
 
-from streamer.flow.verdicts import OUTAGE_FAILURES, circuit_pause_s
+from streamer.flow.verdicts import OUTAGE_FAILURES, Health, circuit_pause_s
 from streamer.ledger import keys
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch, LedgerLostError
 from streamer.ledger.holds import BatchRef, By, Hold, Holds, Placed, Turn
-from streamer.ledger.limiter import Held, Later, Limiter, Slot
+from streamer.ledger.limiter import Held, Later, Limiter, Slot, Successes
+from streamer.provider.accounts import Accounts
+from streamer.settings import Account
 from streamer.settings import Redis as RedisSettings
 from streamer.stack import Redis, Stack
+from streamer.worker.holding import Holding
+from streamer.worker.slots import Slots
+from streamer.worker.waiting import Waiting
 
 FAST = 1000.0
 
@@ -60,10 +66,19 @@ def _pause_s(client: Client, account: str) -> float:
     return int(value) / 1_000_000 if isinstance(value, bytes) else 0.0
 
 
+def _fail(limiter: Limiter, account: str) -> Health:
+    return limiter.failed(account, "b", secrets.token_hex(8))
+
+
+def _succeed(limiter: Limiter, account: str) -> None:
+    """A call of a worker's gets through, the first that it makes."""
+    limiter.succeeded(account, Successes(secrets.token_hex(8), 0, 1), after_failures=True)
+
+
 def _open(limiter: Limiter, account: str) -> None:
     """Open the circuit for longer than a slow machine takes for a few commands."""
     for _ in range(OUTAGE_FAILURES + 10):
-        limiter.failed(account, "b")
+        _fail(limiter, account)
 
 
 # The circuit
@@ -73,7 +88,7 @@ def test_the_script_s_pauses_are_those_of_the_rule(
     client: Client, limiter: Limiter, account: str
 ) -> None:
     for failures in range(1, 20):
-        health = limiter.failed(account, "b")
+        health = _fail(limiter, account)
         assert health.failures == failures
         assert _pause_s(client, account) == pytest.approx(circuit_pause_s(failures))
     answer = limiter.take(account, FAST)
@@ -87,20 +102,20 @@ def test_the_circuit_opens_for_all_workers_and_a_success_closes_it_at_once(
     for number in range(1, OUTAGE_FAILURES):
         each = (limiter, other)[number % 2]
         assert isinstance(each.take(account, FAST), Slot)
-        assert each.failed(account, "b").failures == number
+        assert _fail(each, account).failures == number
     assert isinstance(limiter.take(account, FAST), Slot)
     _open(limiter, account)
     assert isinstance(limiter.take(account, FAST), Later)
     assert isinstance(other.take(account, FAST), Later)
-    assert other.failed(account, "b").failing_s < 60
-    other.succeeded(account)
+    assert _fail(other, account).failing_s < 60
+    _succeed(other, account)
     for each in (limiter, other):
         slot = each.take(account, FAST)
         assert isinstance(slot, Slot)
         assert (slot.failures, slot.successes) == (0, 1)
     assert limiter.successes(account) == 1
     # It counts from one again.
-    assert limiter.failed(account, "b").failures == 1
+    assert _fail(limiter, account).failures == 1
 
 
 def test_of_an_open_circuit_there_is_one_slot_a_pause(
@@ -109,7 +124,7 @@ def test_of_an_open_circuit_there_is_one_slot_a_pause(
     """Of eight workers who ask all the time, one gets a slot when the pause is over."""
     failures = OUTAGE_FAILURES + 1
     for _ in range(failures):
-        limiter.failed(account, "b")
+        _fail(limiter, account)
     taken: list[tuple[Slot, int, int]] = []
     over = threading.Event()
 
@@ -148,14 +163,102 @@ def test_an_account_s_circuit_is_its_own(limiter: Limiter, account: str) -> None
     assert isinstance(limiter.take(f"{account}-2", FAST), Slot)
 
 
-def test_successes_of_a_worker_are_counted_with_its_slots(limiter: Limiter, account: str) -> None:
-    limiter.take(account, FAST, successes=3)
-    limiter.take(account, FAST, successes=4)
+def test_successes_that_are_told_again_are_counted_once(limiter: Limiter, account: str) -> None:
+    # Of one worker's threads, whose reports cross; and of another's.
+    for told, total in [(0, 3), (0, 3), (0, 7), (3, 5), (7, 7)]:
+        limiter.succeeded(account, Successes("w1", told, total), after_failures=False)
     assert limiter.successes(account) == 7
-    # They were calls that began before: they do not close the circuit.
+    limiter.succeeded(account, Successes("w2", 0, 2), after_failures=False)
+    assert limiter.successes(account) == 9
+
+
+def test_of_successes_that_were_forgotten_only_the_new_ones_are_counted(
+    client: Client, limiter: Limiter, account: str
+) -> None:
+    limiter.succeeded(account, Successes("w1", 0, 7), after_failures=False)
+    client.delete(keys.account_told(account))  # as after a day without calls
+    limiter.succeeded(account, Successes("w1", 7, 8), after_failures=False)
+    assert limiter.successes(account) == 8
+
+
+def test_calls_that_began_before_do_not_close_the_circuit(limiter: Limiter, account: str) -> None:
     _open(limiter, account)
-    assert isinstance(limiter.take(account, FAST, successes=1), Later)
-    assert limiter.failed(account, "b").successes == 8
+    limiter.succeeded(account, Successes("w1", 0, 1), after_failures=False)
+    assert isinstance(limiter.take(account, FAST), Later)
+    assert _fail(limiter, account).successes == 1
+
+
+def test_a_failure_that_is_told_again_is_counted_once(
+    client: Client, limiter: Limiter, other: Limiter, account: str
+) -> None:
+    for _ in range(2):
+        health = limiter.failed(account, "b1", "call 1")
+        assert (health.failures, health.others_failing) == (1, 0)
+    for _ in range(2):
+        assert other.failed(account, "b2", "call 1").failures == 2
+    for number in range(3, OUTAGE_FAILURES + 1):
+        health = limiter.failed(account, "b1", f"call {number}")
+        assert (health.failures, health.others_failing) == (number, 1)
+    probe_at = client.hget(keys.account_health(account), "probe_at")
+    assert limiter.failed(account, "b1", f"call {number}").failures == OUTAGE_FAILURES
+    assert client.hget(keys.account_health(account), "probe_at") == probe_at
+
+
+class _LosesReplies(Limiter):
+    """Of each way to tell of a call, the first reply is lost."""
+
+    def __init__(self, client: Client, epoch: Epoch) -> None:
+        super().__init__(client, epoch)
+        self._lost: set[str] = set()
+
+    def failed(self, account: str, batch_id: str, call: str) -> Health:
+        health = super().failed(account, batch_id, call)
+        self._lose("failed")
+        return health
+
+    def succeeded(self, account: str, successes: Successes, *, after_failures: bool) -> None:
+        super().succeeded(account, successes, after_failures=after_failures)
+        self._lose("succeeded")
+
+    def _lose(self, name: str) -> None:
+        if name not in self._lost:
+            self._lost.add(name)
+            raise exceptions.TimeoutError("the reply is lost")
+
+
+def _slots(client: Client, limiter: Limiter, account: str) -> Slots:
+    accounts = Accounts({account: Account(api_key_env="RESEND_API_KEY")})
+    return Slots(accounts, limiter, Holding(Holds(client), limiter, accounts, 30.0), Waiting())
+
+
+def test_a_worker_tells_of_each_call_once_whatever_replies_are_lost(
+    client: Client, account: str
+) -> None:
+    limiter = _LosesReplies(client, Epoch.establish(client, ()))
+    slots = _slots(client, limiter, account)
+    assert slots.failed(account, "b", counts=True).failures == 1
+    slots.succeeded(account, after_failures=True)
+    assert limiter.successes(account) == 1
+    slots.succeeded(account, after_failures=False)
+    for _ in range(2):
+        slots.tell()
+    assert limiter.successes(account) == 2
+    assert slots.failed(account, "b", counts=False).successes == 2
+
+
+def test_successes_that_are_old_are_not_told_as_if_they_were_new(
+    client: Client, limiter: Limiter, account: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = _slots(client, limiter, account)
+    slots.succeeded(account, after_failures=False)
+    now = time.monotonic()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: now + 3600)
+        slots.tell()
+        assert limiter.successes(account) == 0
+        slots.succeeded(account, after_failures=False)
+        slots.tell()
+    assert limiter.successes(account) == 1
 
 
 # Holds
@@ -291,8 +394,8 @@ def test_the_limit_that_answers_name_is_known_to_all(
     limiter.learn(account, 10)
     assert holds.read([account])[account].limit == 10
     other.learn(account, 2)
-    limiter.failed(account, "b")
-    limiter.succeeded(account)  # what closes the circuit leaves the limit
+    _fail(limiter, account)
+    _succeed(limiter, account)  # what closes the circuit leaves the limit
     assert holds.read([account])[account].limit == 2
 
 
@@ -335,7 +438,7 @@ def test_a_clock_of_redis_that_was_put_back_stops_no_calls(
     client: Client, limiter: Limiter, account: str
 ) -> None:
     assert isinstance(limiter.take(account, 10.0), Slot)
-    limiter.failed(account, "b")
+    _fail(limiter, account)
     ahead = round((time.time() + 7200) * 1_000_000)
     client.set(keys.account_limiter(account), ahead)
     client.hset(keys.account_health(account), mapping={"probe_at": ahead, "pause": 200_000})

@@ -69,7 +69,7 @@ class Ground:
             Delivery(), accounts, self.resend, self.claims, limiter, self.holding, waiting
         )
         self.prober = Prober(
-            client, self.holding, sending.slots, sending.sender, self.claims, waiting
+            client, self.holding, sending.slots, sending.sender, self.claims, waiting, 30.0
         )
         self.hold = Hold(
             by=By.ANSWER, reason="monthly_quota_exceeded", detail="", since=datetime.now(UTC)
@@ -222,7 +222,7 @@ def test_a_test_that_waits_for_its_slot_does_not_lose_the_batch_to_the_next(
     """While the circuit is open slots are further apart than tests; all would wait in vain."""
     ground.batch(1)
     for _ in range(8):
-        ground.limiter.failed(ground.account, "another")
+        ground.limiter.failed(ground.account, "another", secrets.token_hex(8))
     tests = [threading.Thread(target=ground.test) for _ in range(2)]
     for test in tests:
         test.start()

@@ -1,16 +1,19 @@
 """How a pinned batch is sent: as its owner, in time, and in halves, on a real Redis."""
 
 import secrets
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from streamer.ledger.claims import Claims, TakenOverError
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch
-from streamer.ledger.holds import BatchRef, Holds
-from streamer.ledger.limiter import Limiter
+from streamer.ledger.holds import BatchRef, By, Hold, Holds
+from streamer.ledger.limiter import Limiter, Successes
 from streamer.model.event import parse
 from streamer.model.payload import Payload
 from streamer.model.record import Coordinates, Record
@@ -23,9 +26,9 @@ from streamer.settings import Redis as RedisSettings
 from streamer.stack import Stack
 from streamer.worker.build import make_sending
 from streamer.worker.holding import Holding
-from streamer.worker.pinned import PinnedBatch
+from streamer.worker.pinned import PinnedBatch, adopt
 from streamer.worker.sending import LaidDown, Sender
-from streamer.worker.waiting import Waiting, deadline_clock
+from streamer.worker.waiting import StoppedError, Waiting, deadline_clock
 
 MAILS = [
     b'{"from":"a@acme.test","to":["user%d@b.test"],"subject":"s","text":"t"}' % number
@@ -33,6 +36,7 @@ MAILS = [
 ]
 REFUSED = Answer(422, "validation_error", "Invalid `to` field.", {}, {})
 BROKEN = Answer(500, "application_error", "It broke.", {}, {})
+UNKNOWN = Answer(422, "something_new", "Not with this one.", {}, {})
 
 
 class ScriptedClient(ResendClient):
@@ -43,6 +47,7 @@ class ScriptedClient(ResendClient):
         self.called: list[str] = []
         self.answers: dict[str, list[Answer]] = {}
         self.before_leaving: Callable[[], None] = lambda: None
+        self.refuse: Callable[[bytes], Answer | None] = lambda body: None
 
     def send_batch(
         self, key: str, idempotency_key: str, body: bytes, may_leave: Callable[[], bool]
@@ -52,6 +57,9 @@ class ScriptedClient(ResendClient):
             return Answer(None, "", "", {}, {}, kept_back=True)
         suffix = idempotency_key.removeprefix(self._batch_id)
         self.called.append(suffix)
+        refusal = self.refuse(body)
+        if refusal is not None:
+            return refusal
         scripted = self.answers.get(suffix)
         if scripted:
             return scripted.pop(0)
@@ -71,20 +79,35 @@ class Ground:
         self.claims = Claims(client, self.epoch, 90_000)
         self.resend = ScriptedClient(self.ref.batch_id)
         self._accounts = Accounts({self.account: Account(api_key_env="RESEND_API_KEY")})
-        self._client = client
+        self.limiter = Limiter(client, self.epoch)
+        self.holding = Holding(Holds(client), self.limiter, self._accounts, 30.0)
+        self.waiting = Waiting()
         records = [_record(self.ref.organization, item) for item in range(len(MAILS))]
         self.claims.pin(*self.ref, self.account, "acme.test", records, self.payload)
         self.pinned = PinnedBatch(
             self.ref, self.account, "acme.test", self.payload, "", deadline_clock()
         )
 
-    def sender(self, safe_window_s: int = 3600) -> Sender:
-        limiter = Limiter(self._client, self.epoch)
-        holding = Holding(Holds(self._client), limiter, self._accounts, 30.0)
-        settings = Delivery(safe_window_s=safe_window_s)
+    def sender(
+        self, safe_window_s: int = 3600, set_aside_s: float = 20.0, give_up_s: float = 3600.0
+    ) -> Sender:
+        settings = Delivery(
+            safe_window_s=safe_window_s, set_aside_s=set_aside_s, give_up_s=give_up_s
+        )
         return make_sending(
-            settings, self._accounts, self.resend, self.claims, limiter, holding, Waiting()
+            settings,
+            self._accounts,
+            self.resend,
+            self.claims,
+            self.limiter,
+            self.holding,
+            self.waiting,
         ).sender
+
+    def others_go_through(self) -> None:
+        """Three calls of the account succeed, at another worker."""
+        successes = Successes(secrets.token_hex(8), 0, 3)
+        self.limiter.succeeded(self.account, successes, after_failures=True)
 
     def adopt(self, alone_in_s: float = 0.0) -> PinnedBatch:
         """As another worker does."""
@@ -182,6 +205,30 @@ def test_no_call_leaves_after_the_window_wherever_the_wait_was(ground: Ground) -
     assert ground.resend.called == []
 
 
+def _with_templates(*ids: str) -> Payload:
+    mail = b'{"from":"a@acme.test","to":["u@b.test"],"subject":"s","template":{"id":"%b"}}'
+    return Payload([mail % id_.encode() for id_ in ids])
+
+
+def test_mails_of_one_template_that_is_missing_are_refused_together(ground: Ground) -> None:
+    missing = Answer(404, "not_found", "Template not found", {}, {})
+    ground.resend.answers = {"": [missing]}
+    one = replace(ground.pinned, payload=_with_templates("t1", "t1", "t1", "t1"))
+    result = ground.sender().send(one)
+    assert ground.resend.called == [""]
+    assert result == BatchResult(1, [ItemResult("rejected", "Template not found")] * 4)
+
+
+def test_mails_of_several_templates_are_halved_until_each_half_has_one(ground: Ground) -> None:
+    missing = Answer(404, "not_found", "Template not found", {}, {})
+    ground.resend.answers = {"": [missing], ".1": [missing]}
+    several = replace(ground.pinned, payload=_with_templates("t1", "t2", "t3", "t3"))
+    result = ground.sender().send(several)
+    assert ground.resend.called == ["", ".0", ".1"]
+    assert isinstance(result, BatchResult)
+    assert [item.word for item in result.items] == ["sent", "sent", "rejected", "rejected"]
+
+
 def test_what_a_half_is_known_to_be_stays_known_when_the_window_closes(ground: Ground) -> None:
     ground.resend.answers = {"": [REFUSED], ".1": [BROKEN] * 50}
     sender = ground.sender(safe_window_s=1)
@@ -249,3 +296,201 @@ def test_a_call_that_may_not_leave_any_more_does_not_reach_the_provider(
     answer = client.send_batch(DEFAULT_KEY, "k1", Payload(MAILS).body, lambda: True)
     assert answer.status == 200
     assert not answer.kept_back
+
+
+# Refused for a reason that nobody knows
+
+
+def _refuses(*numbers: int) -> Callable[[bytes], Answer | None]:
+    addresses = [b"user%d@" % number for number in numbers]
+    return lambda body: UNKNOWN if any(each in body for each in addresses) else None
+
+
+@pytest.mark.parametrize("guilty", range(4))
+def test_a_mail_that_is_refused_for_an_unknown_reason_is_found_and_blamed_alone(
+    ground: Ground, guilty: int
+) -> None:
+    ground.resend.refuse = _refuses(guilty)
+    result = ground.sender(set_aside_s=1).send(ground.pinned)
+    assert isinstance(result, BatchResult)
+    words = ["sent"] * 4
+    words[guilty] = "rejected"
+    assert [item.word for item in result.items] == words
+    assert result.items[guilty].text == "Not with this one."
+
+
+def test_of_a_batch_that_is_refused_for_an_unknown_reason_to_the_last_mail_nobody_is_blamed(
+    ground: Ground,
+) -> None:
+    ground.resend.refuse = _refuses(0, 1, 2, 3)
+    ground.resend.before_leaving = ground.others_go_through
+    deferred = ground.sender(set_aside_s=1).send(ground.pinned)
+    assert isinstance(deferred, LaidDown)
+    assert not deferred.untouched  # its age counts on
+    # It was halved once on each level, not down to each mail.
+    assert set(ground.resend.called) == {"", ".0", ".0.0", ".0.1", ".1"}
+    ground.resend.called.clear()
+    # It comes back, and is over for all but one: what is known of the parts was kept.
+    ground.resend.refuse = _refuses(2)
+    result = ground.sender(set_aside_s=1).send(ground.adopt())
+    assert isinstance(result, BatchResult)
+    assert [item.word for item in result.items] == ["sent", "sent", "rejected", "sent"]
+    assert "" not in ground.resend.called
+
+
+def test_what_nobody_can_be_blamed_for_is_given_up_in_the_end(ground: Ground) -> None:
+    ground.resend.refuse = _refuses(0, 1, 2, 3)
+    old = replace(ground.pinned, age_s=3600.0)
+    ground.resend.before_leaving = ground.others_go_through
+    result = ground.sender(safe_window_s=7200, set_aside_s=0.5).send(old)
+    assert isinstance(result, BatchResult)
+    assert {item.word for item in result.items} == {"provider_error"}
+
+
+@pytest.mark.parametrize("unknown_end", [BROKEN, Answer(None, "HttpClientError", "", {}, {})])
+def test_what_may_have_been_accepted_once_is_sent_under_no_other_key(
+    ground: Ground, unknown_end: Answer
+) -> None:
+    ground.resend.answers = {"": [UNKNOWN, unknown_end, *[UNKNOWN] * 50]}
+    deferred = ground.sender(set_aside_s=1).send(ground.pinned)
+    assert isinstance(deferred, LaidDown)
+    assert not deferred.untouched
+    assert set(ground.resend.called) == {""}
+
+
+def test_who_adopts_a_batch_does_not_know_how_its_calls_ended(ground: Ground) -> None:
+    ground.resend.refuse = _refuses(1)
+    deferred = ground.sender(set_aside_s=1).send(ground.adopt())
+    assert isinstance(deferred, LaidDown)
+    assert set(ground.resend.called) == {""}
+
+
+def test_who_adopts_a_half_that_may_have_been_accepted_halves_it_no_further(
+    ground: Ground,
+) -> None:
+    ground.resend.answers = {"": [REFUSED], ".0": [BROKEN]}
+    ground.resend.before_leaving = lambda: (
+        ground.waiting.stop() if ground.resend.called == [""] else None
+    )
+    with pytest.raises(StoppedError):
+        ground.sender().send(ground.pinned)
+    stored = ground.claims.load(*ground.ref)
+    assert stored is not None
+    assert stored.learned.unsure == {".0"}
+    ground.waiting = Waiting()
+    ground.resend.called.clear()
+    ground.resend.refuse = _refuses(0, 1, 2)
+    sender = ground.sender(set_aside_s=1)
+    assert isinstance(sender.send(ground.adopt()), LaidDown)
+    assert set(ground.resend.called) == {".0"}
+
+
+def test_a_refusal_for_an_unknown_reason_while_others_fail_too_blames_nobody(
+    ground: Ground,
+) -> None:
+    """It is trouble of the way that began when a part had been taken."""
+    ground.resend.answers = {"": [REFUSED], ".1": [UNKNOWN] * 50, ".1.0": [UNKNOWN] * 50}
+
+    def another_fails() -> None:
+        if ground.resend.called:
+            ground.limiter.failed(ground.account, "another", secrets.token_hex(8))
+
+    ground.resend.before_leaving = another_fails
+    deferred = ground.sender(set_aside_s=1).send(ground.pinned)
+    assert isinstance(deferred, LaidDown)
+    assert ground.resend.called[:3] == ["", ".0", ".1"]
+    stored = ground.claims.load(*ground.ref)
+    assert stored is not None
+    assert set(stored.learned.parts) == {".0"}
+
+
+def test_a_batch_of_one_mail_is_never_blamed_for_an_unknown_reason(ground: Ground) -> None:
+    ground.resend.refuse = _refuses(0)
+    one = replace(ground.pinned, payload=Payload(MAILS[:1]))
+    assert isinstance(ground.sender(set_aside_s=1).send(one), LaidDown)
+
+
+def test_an_unknown_refusal_in_a_hold_leaves_the_batch_untouched(ground: Ground) -> None:
+    quota = Answer(429, "monthly_quota_exceeded", "Quota.", {}, {})
+    ground.resend.answers = {"": [UNKNOWN, quota]}
+    laid_down = ground.sender().send(ground.pinned)
+    assert isinstance(laid_down, LaidDown)
+    assert laid_down.untouched
+
+
+# How long it waits
+
+
+def test_trouble_of_a_half_is_measured_from_its_own_first_failure(ground: Ground) -> None:
+    ground.resend.answers = {"": [BROKEN, BROKEN, REFUSED], ".0": [BROKEN]}
+    started = deadline_clock()
+
+    def fail_for_long() -> None:
+        if ground.resend.called == ["", ""]:
+            while deadline_clock() < started + 2:  # longer than what would set it aside
+                ground.others_go_through()
+
+    ground.resend.before_leaving = fail_for_long
+    result = ground.sender(set_aside_s=1.5).send(ground.pinned)
+    assert isinstance(result, BatchResult)
+    assert {item.word for item in result.items} == {"sent"}
+
+
+def test_a_long_wait_that_a_failure_asks_for_defers_the_batch(ground: Ground) -> None:
+    down = Answer(503, "service_unavailable", "Later.", {}, {"retry-after": "3600"})
+    ground.resend.answers = {"": [down]}
+    deferred = ground.sender(safe_window_s=82_800).send(ground.pinned)
+    assert isinstance(deferred, LaidDown)
+    assert not deferred.untouched
+    assert deferred.parked.until_ms is not None
+    assert abs(deferred.parked.until_ms / 1000 - time.time() - 3600) < 60
+
+
+@pytest.mark.parametrize("what", ["held", "pressed", "stopped"])
+def test_a_wait_ends_when_the_batch_has_to_wait_for_something_else(
+    ground: Ground, what: str
+) -> None:
+    down = Answer(503, "service_unavailable", "Later.", {}, {"retry-after": "29"})
+    ground.resend.answers = {"": [down]}
+    sender = ground.sender(set_aside_s=1)
+
+    def happen() -> None:
+        if what == "stopped":
+            ground.waiting.stop()
+        elif what == "held":
+            hold = Hold(by=By.OPERATOR, reason="operator", detail="", since=datetime.now(UTC))
+            ground.holding.put(ground.account, "acme.test", hold, None, of_sender=True)
+
+    timer = threading.Timer(1.0, happen)
+    if what == "pressed":
+        ground.resend.answers = {"": [BROKEN, down]}  # failed before the others went through
+        ground.resend.before_leaving = lambda: (
+            ground.others_go_through() if ground.resend.called else None
+        )
+    timer.start()
+    started = deadline_clock()
+    if what == "stopped":
+        with pytest.raises(StoppedError):
+            sender.send(ground.pinned)
+    else:
+        assert isinstance(sender.send(ground.pinned), LaidDown)
+    assert deadline_clock() - started < 10
+    timer.join()
+
+
+def test_of_who_adopted_a_batch_a_refusal_is_final_when_no_call_can_be_under_way(
+    ground: Ground,
+) -> None:
+    timeout_s = 30.0
+    before = deadline_clock()
+    batch = adopt(ground.claims, ground.ref, "me", timeout_s)
+    assert batch is not None
+    # The last call of the earlier owner's left within what that one was sure of, 5 s.
+    assert batch.alone_from >= before + 5.0 + timeout_s
+    ground.resend.answers = {"": [REFUSED] * 5}
+    soon = replace(batch, alone_from=deadline_clock() + 1.5)
+    made_at: list[float] = []
+    ground.resend.before_leaving = lambda: made_at.append(deadline_clock())
+    ground.sender().send(soon)
+    assert ground.resend.called[:3] == ["", "", ".0"]
+    assert made_at[1] >= soon.alone_from

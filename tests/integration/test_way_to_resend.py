@@ -3,9 +3,13 @@
 import base64
 import logging
 import os
+import socket
+import ssl
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -30,7 +34,7 @@ from streamer.worker.holding import Holding
 from streamer.worker.pinned import PinnedBatch
 from streamer.worker.sending import LaidDown
 from streamer.worker.waiting import Waiting, deadline_clock
-from tests.kit.tls import CA, Proxy, Server
+from tests.kit.tls import CA, CERTIFICATES, Proxy, Server
 
 MAIL = b'{"from":"a@acme.test","to":["b@b.test"],"subject":"s","text":"t"}'
 TAKEN = Taken([ItemResult.sent("id-1")])
@@ -159,6 +163,29 @@ class TestCertificates:
         assert hold.reason == "untrusted_certificate"
         (line,) = caplog.records
         assert "self-signed certificate" in vars(line)["words"]
+
+
+def test_a_call_on_a_slow_uplink_is_over_when_its_time_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who adopts the batch relies on that no call of an earlier owner's arrives later."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CA))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATES / "trusted.pem", CERTIFICATES / "key.pem")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+        def read_slowly() -> None:
+            connection, _ = listener.accept()
+            with suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
+                while secure.recv(16_384):
+                    time.sleep(0.1)
+
+        Thread(target=read_slowly, daemon=True).start()
+        client = ResendClient(f"https://127.0.0.1:{listener.getsockname()[1]}", 1.0, 1)
+        started = time.monotonic()
+        answer = client.send_batch("re_1", "k", b"x" * 8_000_000, lambda: True)
+        assert time.monotonic() - started < 3
+    assert judge(answer, 1) == Again("no_answer", failing=True)
+    assert answer.left_at is None
 
 
 class TestProxies:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from http.server import BaseHTTPRequestHandler
 
 import orjson
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from streamer.ledger.holds import By, Holds
 from streamer.sandbox import Faults, SandboxProcess
 from tests.kit.operator import Operator
+from tests.kit.tls import Request, Server, reply
 from tests.kit.world import World, wait_until
 
 PROBE_S = "1"
@@ -56,8 +58,10 @@ def test_a_release_ends_a_hold_at_once(own_world: World, sandbox: SandboxProcess
         held = orjson.loads(account("list", "--json").stdout)[0]["holds"][0]
         assert datetime.fromisoformat(held["next_test"]) > datetime.now(UTC)
         (tester,) = held["tested_with"]
-        batch = f"with batch {tester['batch_id']} of {own_world.organization}"
-        assert batch in account("list").output
+        batch = f"batch {tester['batch_id']} of {own_world.organization}"
+        assert f"with {batch}" in account("list").output
+        assert held["drawn_by"] == {**tester, "status": 429}
+        assert f"answered with status 429 to {batch}" in account("list").output
         released = orjson.loads(account("release", "default", "--json").stdout)
         assert released["release"] == "released"
         # What draws the answer again is held with its sender's domain, and holds nobody else up.
@@ -66,3 +70,44 @@ def test_a_release_ends_a_hold_at_once(own_world: World, sandbox: SandboxProcess
         account("release", "default", "--domain", "acme.test")
         own_world.await_endings(100, 20)
     own_world.judge()
+
+
+class _RefusesOneDomain(Server):
+    """Answers the batches of one sender's domain as if the account had trouble; takes others."""
+
+    refused = "culprit.test"
+
+    def answer(self, handler: BaseHTTPRequestHandler, request: Request) -> None:
+        mails = orjson.loads(request.body)
+        if any(self.refused in mail["from"] for mail in mails):
+            problem = {"statusCode": 403, "name": "email_above_quota", "message": "Above quota."}
+            reply(handler, 403, orjson.dumps(problem))
+            return
+        ids = [{"id": mail["to"][0]} for mail in mails]
+        reply(handler, 200, orjson.dumps({"data": ids}))
+
+
+def test_a_release_sends_all_but_what_the_culprit_drew(own_world: World) -> None:
+    """An answer to one domain's batch holds the account; released, it holds that domain alone."""
+    account = partial(Operator.of_world(own_world).run, "account")
+    resend = _RefusesOneDomain()
+    own_world.settings |= {
+        "STREAMER_DELIVERY__HOLD_PROBE_S": "3600",
+        "RESEND_API_URL": resend.url,
+    }
+    culprit = {"from": "news@culprit.test", "subject": "s", "text": "t"}
+    own_world.produce(own_world.event(n, message=culprit, campaign_id="c") for n in range(20))
+    with resend.running(), own_world.worker():
+        wait_until(lambda: len(own_world.parked()) == 20, 30, "the culprit's are parked")
+        assert held_domains(own_world) == {None}
+        own_world.produce(own_world.event(number) for number in range(20, 60))
+        wait_until(lambda: len(own_world.parked()) == 60, 30, "the others wait as well")
+        account("release", "default")
+        own_world.await_endings(40, 30)
+        wait_until(lambda: held_domains(own_world) == {"culprit.test"}, 20, "its domain is held")
+        wait_until(lambda: len(own_world.parked()) == 20, 20, "the culprit's wait on")
+        assert own_world.words() == {("sent", None): 40}
+        resend.refused = "nobody.test"
+        account("release", "default", "--domain", "culprit.test")
+        own_world.await_endings(60, 30)
+    assert own_world.words() == {("sent", None): 60}

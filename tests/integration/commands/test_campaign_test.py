@@ -55,8 +55,8 @@ def test_while_calls_keep_failing_none_is_made(desk: Desk) -> None:
     desk.define()
     desk.client.set(keys.EPOCH, "e1")
     limiter = Limiter(desk.client, Epoch(desk.client, "e1"))
-    for _ in range(15):
-        limiter.failed("default", "b")
+    for number in range(15):
+        limiter.failed("default", "b", f"call {number}")
     failure = desk.run("test", "--vars", VARS, "--to", "ann@example.com", code=1)
     assert "the calls of account default keep failing" in failure.stderr
     assert desk.sandbox.stats().calls == 0

@@ -12,7 +12,7 @@ from streamer.ledger import answers, campaigns
 from streamer.ledger.claims import Claims
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import BatchRef, By, Hold, Holds
-from streamer.ledger.limiter import Limiter
+from streamer.ledger.limiter import Limiter, Successes
 from streamer.model.campaign import Definition
 from streamer.model.disposition import OnHold
 from streamer.model.payload import Payload
@@ -144,17 +144,17 @@ def test_until_when(own_world: World) -> None:
 
 def test_the_circuit(own_world: World) -> None:
     one = limiter(own_world)
-    one.failed("default", "b")
+    one.failed("default", "b", "the first call")
     closed = findings(own_world)["account default circuit"]
     assert closed["level"] == "ok"
     assert "the last 1 calls failed" in closed["text"]
-    for _ in range(OUTAGE_FAILURES):
-        one.failed("default", "b")
+    for number in range(OUTAGE_FAILURES):
+        one.failed("default", "b", f"call {number}")
     found = findings(own_world)["account default circuit"]
     assert found["level"] == "warning"
     assert f"the last {OUTAGE_FAILURES + 1} calls failed" in found["text"]
     assert f"every {circuit_pause_s(OUTAGE_FAILURES + 1):g} s" in found["text"]
-    one.succeeded("default")
+    one.succeeded("default", Successes("a worker", 0, 1), after_failures=True)
     assert findings(own_world)["account default circuit"]["level"] == "ok"
 
 

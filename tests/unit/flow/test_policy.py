@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.flow.policy import (
+    Blame,
     Defer,
     Failed,
     GiveUp,
@@ -16,6 +17,7 @@ from streamer.flow.policy import (
     RetryAfter,
     Settle,
     Tries,
+    UnexplainedRefusal,
 )
 from streamer.flow.verdicts import LONGEST_PAUSE_S, Health, Trouble, next_try_s
 from streamer.model.disposition import (
@@ -36,6 +38,7 @@ ALONE = replace(POLICY, has_other_accounts=False)
 
 BROKEN = Again("application_error", failing=True)
 BUSY = Again("concurrent_idempotent_requests")
+UNKNOWN = Again("http_422", failing=True, may_be_content=True)
 UNREADABLE = Again("unreadable", unreadable=True)
 TAKEN = Taken([ItemResult.sent("an-id")])
 CONFLICT = Conflicting("Same key.")
@@ -60,18 +63,27 @@ def _after_failure(
     policy: Policy = POLICY,
     disposition: Again = BROKEN,
     failures: int = 1,
+    blame: Blame = Blame.NEVER,
+    alone_in_s: float | None = None,
     *,
     under_backpressure: bool = False,
-) -> RetryAfter | HoldAccount | Defer | GiveUp:
+) -> RetryAfter | HoldAccount | Defer | GiveUp | UnexplainedRefusal:
+    tries = _tries(*[disposition] * failures, blame=blame, alone_in_s=alone_in_s)
     return policy.after_failure(
         disposition,
-        "It broke.",
-        failures,
+        tries,
         health,
         trouble,
         lambda: 0.5,
         under_backpressure=under_backpressure,
     )
+
+
+def _tries(*answers: Again, blame: Blame, alone_in_s: float | None = None) -> Tries:
+    tries = Tries(blame)
+    for answer in answers:
+        tries.count(answer, "It broke.", alone_in_s)
+    return tries
 
 
 # An answer
@@ -162,13 +174,102 @@ def test_under_backpressure_it_is_deferred_at_its_first_failure_that_shows_it() 
     assert _after_failure(trouble=early, under_backpressure=True) == Defer(ASIDE_S)
 
 
-@given(st.integers(1, 100), st.floats(0, 60))
+@given(st.integers(1, 100), st.floats(0, LONGEST_PAUSE_S))
 def test_the_wait_for_the_next_call_grows_and_is_what_was_asked_for_at_least(
     failures: int, after_s: float
 ) -> None:
     asked = Again("http_503", after_s, failing=True)
     step = _after_failure(disposition=asked, failures=failures)
     assert step == RetryAfter(after_s + 0.5 * min(5.0, 0.5 * 2.0 ** (failures - 1)))
+
+
+@given(st.floats(LONGEST_PAUSE_S, 86_400, exclude_min=True), st.floats(0, 82_800))
+def test_a_long_wait_that_is_asked_for_is_not_waited_for_by_a_sender(
+    after_s: float, age_s: float
+) -> None:
+    asked = Again("http_503", after_s, failing=True)
+    step = _after_failure(trouble=replace(FRESH, age_s=age_s), disposition=asked)
+    assert isinstance(step, Defer)
+    assert LONGEST_PAUSE_S <= step.wait_s <= after_s
+    # It comes back while it may still be sent.
+    assert step.wait_s == after_s or step.wait_s <= max(LONGEST_PAUSE_S, 82_800 - age_s - 600)
+
+
+def test_an_outage_and_the_end_of_a_batch_go_before_a_long_wait() -> None:
+    asked = Again("http_503", 3600.0, failing=True)
+    assert isinstance(_after_failure(OUTAGE, disposition=asked), HoldAccount)
+    old = replace(FAILS_ALONE, age_s=GIVE_UP_S)
+    assert isinstance(_after_failure(trouble=old, disposition=asked), GiveUp)
+
+
+# A refusal that nobody can explain
+
+
+@pytest.mark.parametrize("pressed", [False, True])
+@pytest.mark.parametrize("age_s", [ASIDE_S, GIVE_UP_S])
+def test_a_batch_that_is_refused_for_an_unknown_reason_is_halved_when_it_would_go_aside(
+    age_s: float, pressed: bool
+) -> None:
+    due = replace(FAILS_ALONE, age_s=age_s, lasting_s=0.1 if pressed else ASIDE_S)
+    found = _after_failure(
+        trouble=due, disposition=UNKNOWN, blame=Blame.WHEN_DUE, under_backpressure=pressed
+    )
+    assert found == UnexplainedRefusal("It broke.")
+    early = replace(due, lasting_s=0.1)
+    assert _after_failure(trouble=early, disposition=UNKNOWN, blame=Blame.WHEN_DUE) == RetryAfter(
+        0.25
+    )
+    tries = _tries(UNKNOWN, blame=Blame.WHEN_DUE)
+    assert POLICY.while_waiting(tries, due, under_backpressure=pressed) == found
+
+
+def test_in_an_outage_nothing_is_halved() -> None:
+    step = _after_failure(OUTAGE, FAILS_ALONE, disposition=UNKNOWN, blame=Blame.AT_ONCE)
+    assert isinstance(step, HoldAccount)
+
+
+@given(
+    st.lists(st.sampled_from([UNKNOWN, BROKEN, BUSY, UNREADABLE]), min_size=1, max_size=5),
+    st.sampled_from(list(Blame)),
+    troubles,
+)
+def test_what_may_have_been_accepted_is_sent_under_no_other_key(
+    answers: list[Again], blame: Blame, trouble: Trouble
+) -> None:
+    tries = _tries(*answers, blame=blame)
+    assert tries.only_refusals == (set(answers) == {UNKNOWN})
+    if tries.is_blamed(trouble, ASIDE_S, is_due=True):
+        assert set(answers) == {UNKNOWN}
+        assert blame is not Blame.NEVER
+
+
+@pytest.mark.parametrize("blame", [Blame.WHEN_DUE, Blame.AT_ONCE, Blame.WHEN_SURE])
+def test_a_refusal_that_an_earlier_owner_s_call_may_cross_is_not_final(blame: Blame) -> None:
+    step = _after_failure(
+        trouble=FAILS_ALONE, disposition=UNKNOWN, failures=5, blame=blame, alone_in_s=30.0
+    )
+    assert step == RetryAfter(30.0)
+    tries = _tries(*[UNKNOWN] * 5, blame=blame, alone_in_s=30.0)
+    assert POLICY.while_waiting(tries, FAILS_ALONE, under_backpressure=False) is None
+
+
+@pytest.mark.parametrize(
+    ("trouble", "is_sure"),
+    [
+        (replace(FRESH, others_taken=3), True),
+        (replace(FRESH, others_taken=3, others_failing=1), True),
+        (replace(FRESH, others_taken=2), False),
+        (replace(FRESH, lasting_s=ASIDE_S), True),  # nobody to tell by
+        (replace(FRESH, lasting_s=10 * ASIDE_S, others_failing=1), False),
+    ],
+)
+def test_one_mail_is_blamed_if_it_is_refused_time_and_again_while_others_are_not(
+    trouble: Trouble, is_sure: bool
+) -> None:
+    for failures in (1, 2, 3):
+        tries = _tries(*[UNKNOWN] * failures, blame=Blame.WHEN_SURE)
+        blamed = tries.is_blamed(trouble, ASIDE_S, is_due=True)
+        assert blamed == (is_sure and failures == 3)
 
 
 @given(healths, troubles, st.booleans(), st.booleans())
@@ -187,6 +288,8 @@ def test_each_failure_has_one_consequence(
         case Defer(wait_s):
             assert trouble.sets_aside(ASIDE_S, under_backpressure)
             assert wait_s == next_try_s(trouble.age_s, ASIDE_S, GIVE_UP_S)
+        case UnexplainedRefusal():
+            pytest.fail("it may have been accepted")
         case RetryAfter():
             assert not trouble.gives_up(ASIDE_S, GIVE_UP_S)
             assert not trouble.sets_aside(ASIDE_S, under_backpressure)
@@ -199,7 +302,8 @@ def test_each_failure_has_one_consequence(
 def test_while_it_waits_for_a_slot_a_batch_is_deferred_if_others_went_through(
     trouble: Trouble | None, under_backpressure: bool
 ) -> None:
-    step = POLICY.while_waiting(trouble, under_backpressure=under_backpressure)
+    tries = _tries(BROKEN, blame=Blame.WHEN_DUE)
+    step = POLICY.while_waiting(tries, trouble, under_backpressure=under_backpressure)
     is_due = (
         trouble is not None
         and trouble.is_its_own

@@ -21,6 +21,7 @@ from streamer.model.campaign import Message
 from streamer.model.event import RecipientEvent
 
 _MAX = 1_000_000
+_ADDRESS = "<news@acme.test>"
 _LINKS = UnsubscribeLinks("https://example.com/u", [b"a secret for tests alone"])
 
 
@@ -79,6 +80,15 @@ def test_a_whole_mail() -> None:
             {"name": "organization", "value": "acme"},
         ],
     }
+
+
+@pytest.mark.parametrize(
+    "sender", ["Acme", "news@", "Acme <news@>", "news@localhost", "news@-acme.test", "a@b..test"]
+)
+def test_a_sender_without_a_usable_domain_is_a_fault_of_that_mail(sender: str) -> None:
+    """Resend would refuse the whole batch for it."""
+    with pytest.raises(RenderError, match=r"^from: "):
+        _compose({"from": sender, "text": "x"})
 
 
 def test_without_links_there_is_no_header_and_no_url() -> None:
@@ -289,7 +299,12 @@ def test_what_only_looks_like_a_nul_is_none(text: str) -> None:
 def test_no_line_break_gets_into_a_header(text: str) -> None:
     try:
         mail = _compose(
-            {"subject": "{{ v }}", "text": "x", "headers": {"X-A": text}, "from": f"A {text}"},
+            {
+                "subject": "{{ v }}",
+                "text": "x",
+                "headers": {"X-A": text},
+                "from": f"A {text} {_ADDRESS}",
+            },
             {"v": text},
         )
     except RenderError:
@@ -304,11 +319,11 @@ def test_no_control_character_gets_into_an_address(text: str, field: str) -> Non
     breaks = any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text)
     if breaks:
         with pytest.raises(RenderError, match=f"{field} has a control character"):
-            _compose({"text": "x", field: f"A {text}"})
+            _compose({"text": "x", field: f"A {text} {_ADDRESS}"})
         return
-    mail = _compose({"text": "x", field: f"A {text}"})
+    mail = _compose({"text": "x", field: f"A {text} {_ADDRESS}"})
     given_back = mail[field] if field == "from" else mail[field][0]
-    assert given_back == f"A {text}"
+    assert given_back == f"A {text} {_ADDRESS}"
 
 
 def test_the_values_of_headers_are_templates() -> None:

@@ -47,6 +47,15 @@ class Desk:
         assert done == (len(self.window) == 0)
         return done
 
+    def window_of(self, partition: int, values: list[bytes]) -> PartitionWindow:
+        """A window with a dead letter of each value."""
+        window = PartitionWindow(0, is_marked=True)
+        for offset, value in enumerate(values):
+            record = Record(Coordinates("t", partition, offset), None, value, None, 0.0)
+            window.admit(record)
+            record.end(DeadLetter(DeadReason.UNDECODABLE, "not JSON"), 0.0)
+        return window
+
 
 @pytest.fixture
 def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
@@ -120,3 +129,23 @@ def test_nothing_is_begun_by_who_is_no_member(desk: Desk) -> None:
     desk.metadata = LEFT
     assert not desk.commit()
     assert desk.fake.said == []
+
+
+def test_a_transaction_is_cut_by_the_bytes_of_its_records(desk: Desk) -> None:
+    """Of all windows together: the client would hold them twice, and the broker's limit on the
+    time of a transaction is short."""
+    large = [b"%d" % number * 1_000_000 for number in range(3)]
+    windows: dict[Partition, PartitionWindow] = {
+        ("t", 0): desk.window_of(0, large),
+        ("t", 1): desk.window_of(1, [*large, b"small"]),
+    }
+    left = []
+    for _ in range(2):
+        assert desk.committer.commit(windows)
+        left.append([len(window) for window in windows.values()])
+    # A record counts with what it takes in memory, about twice its value: four fill a transaction.
+    assert left == [[0, 3], [0, 0]]
+    assert [said for said in desk.fake.said if said in ("begin", "commit")] == [
+        "begin",
+        "commit",
+    ] * 2
