@@ -1,17 +1,17 @@
-"""What can go wrong, as one tree; an error's class says with which code a process ends of it.
+"""The tree of errors; the class of an error determines a process's exit code.
 
     StreamerError                   1
         StoppedError                0
         WrongUseError               2
             SettingsError
             UnsafeRedisError
-        InvalidDataError            1, a ValueError too
+        InvalidDataError            1, also a ValueError
             DeadEventError
             InvalidAddressError
             UnreadableOutcomeError
             InvalidTokenError
             OutOfRangeError
-            RefusedError            of a template's expression
+            RefusedError            for a template
             RenderError
                 UndefinedError
             TooLargeError
@@ -23,8 +23,8 @@
         TakenOverError              1
         CampaignExistsError         1
         UnreadableDefinitionError   1
-        NotNowError                 1, a ConnectionError of Redis too
-        RefusedError                1, a ResponseError of Redis too
+        NotNowError                 1, also a ConnectionError of redis-py
+        RefusedError                1, also a ResponseError of redis-py
         NoKeyError                  1
         SourceError                 1
         BreakerError                1
@@ -38,8 +38,8 @@
         NotSentError                1
         DemoError                   1
 
-Each is defined where it is raised. The errors of Kafka's and Redis' clients are in no tree of ours;
-a process that ends of one ends with 1.
+Each error is defined where it is raised. Errors of the Kafka and Redis clients are not part of this
+tree; a process that ends with one of them exits with 1.
 """
 
 from typing import ClassVar
@@ -48,25 +48,25 @@ DONE, FAILED, WRONG_USE = 0, 1, 2
 
 
 class StreamerError(Exception):
-    """Something went wrong; the message says what, and where that helps what to do.
+    """Base class of errors; the message says what went wrong and, where useful, how to fix it.
 
     Attributes:
-        exit_code: of a process that ends of it.
+        exit_code: exit code of a process that ends with this error.
     """
 
     exit_code: ClassVar[int] = FAILED
 
 
 class WrongUseError(StreamerError):
-    """What was asked for, or set, cannot be done as it is."""
+    """The arguments or settings cannot be used."""
 
     exit_code = WRONG_USE
 
 
 class InvalidDataError(StreamerError, ValueError):
-    """A record, an address, a template or a file is not what it has to be."""
+    """A record, an address, a template or a file is invalid."""
 
 
 def exit_code(error: Exception) -> int:
-    """The code of a process that ends of an error, whosever that is."""
+    """Return the exit code of a process that ends with this error."""
     return error.exit_code if isinstance(error, StreamerError) else FAILED

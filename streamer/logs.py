@@ -1,7 +1,7 @@
-"""Structured logs on standard error: one line a happening, as JSON or for people.
+"""Structured logs on standard error: one line per event, as JSON or for humans.
 
-What a line is about stands in its fields (`extra=`). Addresses never do: campaigns, batches and
-coordinates say enough, and no secret is ever handed to a logger.
+Details go into fields (`extra=`). Addresses and secrets are never logged; campaigns, batches and
+offsets identify a record well enough.
 """
 
 import logging
@@ -20,18 +20,18 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "ta
 
 
 def configure(settings: Log, worker: str) -> None:
-    """Send all loggers' lines to standard error, in the settings' format and level."""
+    """Log to standard error, in the format and at the level of the settings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines(worker) if settings.format == "json" else _ForPeople(worker))
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
-    # Their lines name each connection, at levels that are not ours.
+    # urllib3 logs every connection, at levels that do not suit this program.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 def client_logger(name: str) -> logging.Logger:
-    """A logger for a Kafka client: of its lines those that say something new.
+    """Return a logger for a Kafka client that suppresses repeated lines.
 
-    While a broker is away a client says so at each try to reach it.
+    While a broker is unavailable, a client logs every connection attempt.
     """
     logger = logging.getLogger(f"streamer.client.{name}")
     if not logger.filters:
@@ -44,17 +44,17 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True)
 class _Story:
-    """What one connection said since it was up: each text, and when that came through last."""
+    """The messages of one connection since it was last up, with the time each was last logged."""
 
     said: dict[str, float] = field(default_factory=dict)
     left_out: int = 0
 
 
 class _Changes(logging.Filter):
-    """Leaves out what a connection said before, and counts it.
+    """Drops and counts messages that a connection already logged.
 
-    A client says each try of each address of a broker, so the texts alternate. They come again
-    once the connection was up in between, and now and then while the trouble lasts.
+    A client logs every attempt for every address of a broker, so messages alternate. A message is
+    logged again after the connection was up, and periodically while the problem persists.
     """
 
     _CONNECTION = re.compile(r"\[rdkafka#[^\]]*\] \[thrd:[^\]]*\]")

@@ -1,4 +1,4 @@
-"""Every metric, once, with its help. No address and no recipient id is ever a label."""
+"""All metrics, with their help texts. Addresses and recipient ids are never labels."""
 
 from contextlib import suppress
 
@@ -10,12 +10,12 @@ _FILLS = (1, 10, 25, 50, 75, 90, 95, 99, 100)
 
 WORKER_STATE = Gauge(
     "streamer_worker_state",
-    "1 for the state that this worker is in, 0 for the others: starting, running, "
+    "1 for the worker's current state, 0 for the others: starting, running, "
     "waiting_for_redis, draining, stopped.",
     ["state"],
 )
 RECORDS_CONSUMED = Counter(
-    "streamer_records_consumed_total", "Input records taken from Kafka, redeliveries included."
+    "streamer_records_consumed_total", "Input records read from Kafka, including redeliveries."
 )
 OUTCOMES = Counter(
     "streamer_outcomes_total",
@@ -26,20 +26,20 @@ DEAD_LETTERS = Counter(
     "streamer_dead_letters_total", "Dead letters committed, by reason.", ["reason"]
 )
 BATCH_EMAILS = Histogram(
-    "streamer_batch_emails", "Emails in a call to Resend: the fill of a batch.", buckets=_FILLS
+    "streamer_batch_emails", "Emails per call to Resend: the fill of a batch.", buckets=_FILLS
 )
 SUPPRESSION_CHECK = Histogram(
     "streamer_suppression_check_seconds",
-    "Round trip to Redis that checks a batch against the suppression set.",
+    "Redis round trip that checks a batch against the suppression set.",
     buckets=_LATENCIES,
 )
 PIN = Histogram(
     "streamer_pin_seconds",
-    "Round trip to Redis that claims a batch's recipients and keeps its bytes.",
+    "Redis round trip that claims a batch's recipients and stores its payload.",
     buckets=_LATENCIES,
 )
 SEND = Histogram(
-    "streamer_send_seconds", "One call to Resend, whatever its answer.", buckets=_LATENCIES
+    "streamer_send_seconds", "One call to Resend, successful or not.", buckets=_LATENCIES
 )
 API_REQUESTS = Counter(
     "streamer_api_requests_total",
@@ -48,21 +48,21 @@ API_REQUESTS = Counter(
 )
 THROTTLED = Counter(
     "streamer_throttled_seconds_total",
-    "Time that batches waited for the account's rate limit.",
+    "Time batches spent waiting for the account's rate limit.",
     ["account"],
 )
 CAMPAIGNS_STOPPED = Counter(
     "streamer_campaigns_stopped_total",
-    "Campaigns that this worker paused, as most of their last mails failed for the reason.",
+    "Campaigns paused by this worker because most of their recent mails failed for the reason.",
     ["reason"],
 )
 PARKED = Counter(
     "streamer_parked_total",
-    "Records moved to the parked topic, by the kind of what they wait for.",
+    "Records moved to the parked topic, by the kind of scope they wait for.",
     ["kind"],
 )
 RETURNED = Counter(
-    "streamer_returned_total", "Records that this worker brought back from the parked topic."
+    "streamer_returned_total", "Records returned from the parked topic by this worker."
 )
 COMMIT = Histogram(
     "streamer_commit_seconds",
@@ -71,61 +71,61 @@ COMMIT = Histogram(
 )
 TICK = Histogram(
     "streamer_tick_seconds",
-    "CPU time of a turn of the worker's loop: admitting records and starting batches.",
+    "CPU time of one iteration of the worker's loop: admitting records and starting batches.",
     buckets=_TICKS,
 )
 REFUSED = Counter(
     "streamer_refused_endings_total",
-    "Endings that Kafka refused as they were, so that less of them was written, by kind.",
+    "Results that Kafka rejected, so that they were reduced before writing, by kind.",
     ["kind"],
 )
 IN_FLIGHT_BYTES = Gauge(
     "streamer_in_flight_bytes",
-    "Memory that the records take that are admitted and not yet committed by this worker, about.",
+    "Approximate memory of records admitted and not yet committed by this worker.",
 )
 IN_FLIGHT = Gauge(
     "streamer_in_flight_emails", "Records admitted and not yet committed by this worker."
 )
 LAG = Gauge(
     "streamer_consumer_lag",
-    "Records of an assigned partition that are not yet committed.",
+    "Records of an assigned partition not yet committed.",
     ["topic", "partition"],
 )
 BLOCKED = Gauge(
     "streamer_blocked_records",
-    "Records that are decided and wait for an older one of their partition to be.",
+    "Resolved records waiting for an older unresolved record of their partition.",
 )
 OLDEST_BATCH_AGE = Gauge(
     "streamer_oldest_batch_age_seconds",
-    "Age of the oldest batch that is pinned and not resolved; 0 if there is none.",
+    "Age of the oldest batch that is pinned and unresolved; 0 if there is none.",
 )
 REBALANCES = Counter(
     "streamer_rebalances_total", "Changes of this worker's assignment.", ["change"]
 )
 ACCOUNT_HELD = Gauge(
     "streamer_account_held",
-    "1 while an account's calls are held back for the reason.",
+    "1 while the account is held for the reason.",
     ["account", "reason"],
 )
 REVOKE_DRAIN = Histogram(
     "streamer_revoke_drain_seconds",
-    "Time spent in finishing what was in flight before partitions were given up.",
+    "Time spent finishing in-flight work before partitions were revoked.",
     buckets=_LATENCIES,
 )
 CAMPAIGN_RECIPIENTS = Gauge(
     "streamer_campaign_recipients",
-    "Recipients of a campaign by status, received, parked and in_flight among them; "
-    "of the campaigns that changed last, shown by the process that projects.",
+    "Recipients of a campaign by status, including received, parked and in_flight; for the "
+    "most recently changed campaigns, exported by the process that projects.",
     ["organization", "campaign", "status"],
 )
 CAMPAIGN_EXPECTED = Gauge(
     "streamer_campaign_expected",
-    "Recipients that a campaign is to have, where that was said.",
+    "Expected number of recipients of a campaign, if set.",
     ["organization", "campaign"],
 )
 
 
 def forget_lag(topic: str, partition: int) -> None:
-    """Show no lag any more of a partition that another worker has now."""
+    """Stop exporting the lag of a partition that was revoked."""
     with suppress(KeyError):
         LAG.remove(topic, str(partition))

@@ -1,4 +1,4 @@
-"""Test mails: a campaign's mail to a few named addresses, beside the campaign."""
+"""Test mails: sending a campaign's mail to a few given addresses, outside the campaign."""
 
 import secrets
 import time
@@ -25,11 +25,11 @@ from streamer.settings import Settings, SettingsError
 
 
 class NotSentError(StreamerError):
-    """No call was made; the message says why."""
+    """The mails were not sent; the message says why."""
 
 
 class Fate(StrEnum):
-    """What became of one address."""
+    """The result for one address."""
 
     SENT = "sent"
     REFUSED = "refused"
@@ -39,7 +39,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One address, and what became of its mail: Resend's id, or why there is none."""
+    """An address and the result of its mail: Resend's id, or a detail why there is none."""
 
     address: str
     fate: Fate
@@ -48,7 +48,7 @@ class Tried:
 
 
 def as_test(mail: bytes) -> bytes:
-    """The mail as a test of it: sent now, and not told by its tags for one of the campaign."""
+    """Turn a campaign's mail into a test: sent immediately, and not tagged with the campaign."""
     changed = read_mail(mail)
     changed.pop("scheduled_at", None)
     tags = changed.get("tags")
@@ -67,23 +67,28 @@ def send_test(
     mails: Sequence[bytes],
     waits: Callable[[float], None],
 ) -> Answer:
-    """Send mails as tests, in one call under a key that nothing else has; returns its answer.
+    """Send mails as tests, in one call with a unique idempotency key; return the response.
 
-    It waits for a send slot of the account's rate, which is shared with its workers.
+    Waits for a slot in the account's rate limit, which is shared with the workers.
 
     Args:
-        waits: is told how many seconds that takes.
+        settings: the settings.
+        client: a Redis client.
+        accounts: the accounts.
+        account: the name of the account to use.
+        mails: the mails as composed for the campaign.
+        waits: called with the number of seconds before waiting.
 
     Raises:
-        NotSentError: the mails are too large, there is no key, or the account's calls keep
+        NotSentError: the mails are too large, there is no API key, or the account's calls keep
             failing.
         redis.exceptions.RedisError: Redis cannot be used.
     """
     payload = Payload([as_test(mail) for mail in mails])
     if len(payload.body) > settings.batch.max_bytes:
         raise NotSentError(
-            f"{len(payload.body):,} bytes in one call, batch.max_bytes allows "
-            f"{settings.batch.max_bytes:,}; give fewer addresses"
+            f"the call has {len(payload.body):,} bytes, but batch.max_bytes is "
+            f"{settings.batch.max_bytes:,}: use fewer addresses"
         )
     try:
         key = accounts.key(account)
@@ -95,7 +100,7 @@ def send_test(
 
 
 def read_answer(answer: Answer, addresses: Sequence[str]) -> list[Tried]:
-    """What Resend's answer says of each address."""
+    """Return the result for each address from Resend's response."""
     verdict = judge(answer, len(addresses))
     if isinstance(verdict, Taken):
         return [
@@ -104,11 +109,11 @@ def read_answer(answer: Answer, addresses: Sequence[str]) -> list[Tried]:
             else Tried(address, Fate.REFUSED, detail=item.text)
             for address, item in zip(addresses, verdict.items, strict=True)
         ]
-    said = f"{answer.name or 'no answer that can be read'}: {answer.message}".removesuffix(": ")
-    # Whoever did not say that they refused may have taken it; under a new key it would go again.
+    said = f"{answer.name or 'unreadable response'}: {answer.message}".removesuffix(": ")
+    # Without a clear rejection the mail may have been accepted; a new key would send it again.
     is_open = isinstance(verdict, Again)
     if is_open:
-        said = f"it may have been sent: {said}"
+        said = f"may have been sent: {said}"
     fate = Fate.UNKNOWN if is_open else Fate.REFUSED
     return [Tried(address, fate, detail=said) for address in addresses]
 
@@ -118,12 +123,12 @@ def _await_slot(
 ) -> None:
     """Wait for a send slot.
 
-    The limiter needs the ledger's epoch. A ledger without one has no workers to share with, and
-    what gives it one are their offsets: none is made up here, and no slot is needed. A hold is
-    passed over: whoever tests wants to see whether its cause is gone.
+    The limiter needs the ledger's epoch. A ledger without one has no workers to share the rate
+    with, so no slot is needed, and only the workers' offsets may set an epoch. Holds are ignored,
+    since a test may serve to see whether the cause is fixed.
 
     Raises:
-        LedgerLostError: the account's part of the ledger has another epoch.
+        LedgerLostError: the account's part of the ledger has a different epoch.
     """
     found = client.get(keys.EPOCH)
     if not isinstance(found, bytes):
@@ -133,8 +138,8 @@ def _await_slot(
     slot = limiter.take(account, rate, despite_hold=True)
     if isinstance(slot, Later):
         raise NotSentError(
-            f"the calls of account {account} keep failing, or were too many; the next is due in "
-            f"{slot.wait_s:.0f} s, try again then"
+            f"account {account} is rate limited, or its calls keep failing; try again in "
+            f"{slot.wait_s:.0f} s"
         )
     if isinstance(slot, Slot):
         waits(slot.wait_s)

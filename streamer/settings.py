@@ -1,4 +1,4 @@
-"""Every setting, once: environment `STREAMER_SECTION__NAME` over a TOML file over the defaults."""
+"""All settings: environment `STREAMER_SECTION__NAME`, then a TOML file, then the defaults."""
 
 import os
 import socket
@@ -32,19 +32,19 @@ DEFAULT_API_URL = "https://api.resend.com"
 
 
 class SettingsError(WrongUseError):
-    """The settings cannot be used; the message names each one and what to do."""
+    """The settings cannot be used; the message names each one and how to fix it."""
 
 
 class Section(BaseModel):
-    """Base of the sections: a misspelt name is an error, not a default in disguise."""
+    """Base class of sections; unknown names are errors, so that typos are noticed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Kafka(Section):
-    bootstrap_servers: str = Field("localhost:9092", description="Brokers to connect to first.")
+    bootstrap_servers: str = Field("localhost:9092", description="Initial brokers to connect to.")
     group_id: str = Field(
-        "streamer", description="Consumer group; transactional ids begin with it."
+        "streamer", description="Consumer group, and prefix of transactional ids."
     )
     group_protocol: Literal["classic", "consumer"] = Field(
         "classic", description="`classic`, or `consumer` for the newer group protocol."
@@ -55,7 +55,7 @@ class Kafka(Section):
 
     @property
     def common_properties(self) -> dict[str, str | int | float | bool]:
-        """Those of the operator's properties that are not for a member of a group alone."""
+        """The given properties, without those that only apply to members of a consumer group."""
         return {
             name: value
             for name, value in self.properties.items()
@@ -65,26 +65,26 @@ class Kafka(Section):
 
 class Topics(Section):
     recipients: str = Field(
-        "campaign.recipients", description="Input: one event for each recipient of a campaign."
+        "campaign.recipients", description="Input: one event per recipient of a campaign."
     )
     outcomes: str = Field(
         "campaign.outcomes",
-        description="Exactly one outcome for each input record that names a campaign.",
+        description="Exactly one outcome per input record that names a campaign.",
     )
     dead_letters: str = Field(
         "campaign.dead-letters",
-        description="Input records that name no campaign that streamer can act on.",
+        description="Input records that name no usable campaign.",
     )
     parked: str = Field(
         "campaign.parked",
-        description="Records set aside while their campaign is paused or their account is held.",
+        description="Records that wait while their campaign is paused or their account is held.",
     )
     results: str = Field("campaign.results", description="The summary of each finished campaign.")
 
 
 class Redis(Section):
     url: str = Field("redis://localhost:6379/0", description="A `redis://` or `rediss://` URL.")
-    cluster: bool = Field(False, description="Whether the URL is that of a Redis Cluster.")
+    cluster: bool = Field(False, description="Whether the URL points to a Redis Cluster.")
 
 
 class Batch(Section):
@@ -92,85 +92,87 @@ class Batch(Section):
         100, description="Maximum number of mails in one call, 1 to 100."
     )
     linger_ms: Annotated[int, Field(ge=0)] = Field(
-        200, description="The longest that a record waits for its batch to fill."
+        200, description="Maximum time a record waits for its batch to fill."
     )
     max_in_flight: Positive = Field(
-        8, description="Maximum number of batches that a worker sends at the same time."
+        8, description="Maximum number of batches that a worker sends concurrently."
     )
     max_bytes: Positive = Field(
-        8_000_000, description="A batch closes before its request becomes larger than this."
+        8_000_000, description="Maximum size of a request; a batch closes before it exceeds this."
     )
 
 
 class Mail(Section):
-    max_bytes: Positive = Field(1_000_000, description="A larger mail ends as `too_large`.")
+    max_bytes: Positive = Field(
+        1_000_000, description="Maximum size of a mail; a larger one fails as `too_large`."
+    )
 
 
 class Delivery(Section):
     safe_window_s: Annotated[int, Field(gt=0, le=86_400)] = Field(
         82_800,
-        description="How long after its pin a batch may be sent again. It must stay under the "
+        description="How long after its pin a batch may be sent again. Must be shorter than the "
         "24 h for which Resend remembers an idempotency key.",
     )
     set_aside_s: PositiveFloat = Field(
         20.0,
-        description="How long a batch must keep failing, while three others of its account go "
-        "through, before it is set aside.",
+        description="How long a batch must keep failing, while three others of its account "
+        "succeed, before it is deferred.",
     )
     give_up_s: PositiveFloat = Field(
         3_600.0,
-        description="How long after its pin a batch that was set aside and still fails ends as "
+        description="How long after its pin a deferred batch that still fails ends as "
         "`provider_error`.",
     )
     hold_probe_s: PositiveFloat = Field(
-        30.0, description="How often one call tests whether a hold is over."
+        30.0, description="Interval of the calls that test whether a hold is over."
     )
-    timeout_s: PositiveFloat = Field(30.0, description="Time limit of one call to Resend.")
+    timeout_s: PositiveFloat = Field(30.0, description="Timeout of one call to Resend.")
     claims_ttl_s: Annotated[int, Field(gt=86_400)] = Field(
         2_592_000,
-        description="How long a claim is kept. It must be longer than the time within which "
-        "upstream may repeat an event.",
+        description="How long claims are kept. Must be longer than the time within which producers "
+        "may repeat an event.",
     )
 
 
 class Breaker(Section):
     records: Positive = Field(
-        1_000, description="How many of its latest records a worker checks for dead letters."
+        1_000, description="Number of latest records that a worker checks for dead letters."
     )
     dead_share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.5,
-        description="If more than this share of them are dead letters, the worker ends before it "
-        "commits them.",
+        description="If more than this share of them are dead letters, the worker exits without "
+        "committing them.",
     )
     campaign_mails: Positive = Field(
         1_000,
-        description="How many of a campaign's latest mails, at all workers, are checked for "
-        "failures.",
+        description="Number of latest mails of a campaign, across all workers, that are checked "
+        "for failures.",
     )
     campaign_failed_share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.5,
-        description="If more than this share of them ended as `failed` for one reason, the "
-        "campaign is paused. 1: never.",
+        description="If more than this share of them `failed` for the same reason, the campaign "
+        "is paused. 1: never.",
     )
 
 
 class Worker(Section):
     id: str = Field(
         default_factory=socket.gethostname,
-        description="Unique in the group: the transactional id comes from it. `--workers N` adds "
-        "each worker's number.",
+        description="Must be unique in the group, since the transactional id contains it. "
+        "`--workers N` appends the number of each worker.",
     )
     shutdown_timeout_s: PositiveFloat = Field(
         25.0,
-        description="Time after SIGTERM to finish what is in flight; the rest is left to the next "
-        "owner.",
+        description="Time after SIGTERM to finish in-flight work; the next owner of the partitions "
+        "continues the rest.",
     )
 
 
 class Metrics(Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         9464,
-        description="Port of `/metrics`, `/healthz` and `/readyz`; 0: none. Worker i of "
+        description="Port for `/metrics`, `/healthz` and `/readyz`; 0: none. Worker i of "
         "`--workers N` listens on port + i.",
     )
 
@@ -178,21 +180,21 @@ class Metrics(Section):
 class Unsubscribe(Section):
     base_url: str | None = Field(
         None,
-        description="An https URL. A signed token is appended to it in each mail's "
+        description="An https URL, to which a signed token is appended for each mail's "
         "`List-Unsubscribe`.",
     )
     secret: SecretStr | list[SecretStr] | None = Field(
         None,
-        description="Signs the tokens; at least 16 bytes. Of a list the first one signs and all "
+        description="Signs the tokens; at least 16 bytes. In a list the first one signs and all "
         "verify.",
     )
     required: bool = Field(
-        True, description="Whether a worker refuses to start without the two settings above."
+        True, description="Whether workers refuse to start without the two settings above."
     )
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
-        """The secrets as bytes, the signing one first; empty if there is none."""
+        """The secrets as bytes, with the signing one first; empty if there are none."""
         given = self.secret if isinstance(self.secret, list) else [self.secret]
         return tuple(s.get_secret_value().encode() for s in given if s is not None)
 
@@ -200,26 +202,26 @@ class Unsubscribe(Section):
 class Account(Section):
     api_key_env: str | None = Field(
         None,
-        description="The variable that holds the API key. Give this or `api_key_file`, or neither.",
+        description="Environment variable with the API key. Set this, `api_key_file` or neither.",
     )
     api_key_file: Path | None = Field(
-        None, description="The file that holds the API key; read again when it changes."
+        None, description="File with the API key; read again when it changes."
     )
     organizations: list[str] | None = Field(
         None,
-        description="The organizations whose mail goes through this account. None: every "
-        "organization that no other account names.",
+        description="Organizations served by this account. None: all organizations that no other "
+        "account names.",
     )
     requests_per_second: Annotated[float, Field(ge=0)] = Field(
         10.0,
-        description="A ceiling for all workers together. A lower `ratelimit-limit` of Resend "
-        "lowers it; 0 follows Resend's alone.",
+        description="Maximum rate of all workers together. A lower `ratelimit-limit` from Resend "
+        "takes precedence; 0 uses only Resend's.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _usual_key(cls, given: object) -> object:
-        """Where only other settings are given, the key is where Resend's own tools look for it."""
+        """Without a key setting, read the key from the variable that Resend's tools use."""
         if isinstance(given, dict) and all(
             given.get(name) is None for name in ("api_key_env", "api_key_file")
         ):
@@ -229,20 +231,20 @@ class Account(Section):
     @model_validator(mode="after")
     def _one_key(self) -> Self:
         if (self.api_key_env is None) == (self.api_key_file is None):
-            raise ValueError("give one of api_key_env and api_key_file")
+            raise ValueError("set only one of api_key_env and api_key_file")
         return self
 
 
 class Progress(Section):
     embedded: bool = Field(
         True,
-        description="Whether one of the workers counts the progress of campaigns. If not, run "
+        description="Whether one of the workers counts the progress of campaigns; otherwise run "
         "`streamer project`.",
     )
     keep_days: PositiveFloat = Field(
         90.0,
-        description="How long the counts of a completed or cancelled campaign are kept after "
-        "their last change.",
+        description="How long counts of completed and cancelled campaigns are kept after their "
+        "last change.",
     )
 
 
@@ -258,7 +260,7 @@ def _default_accounts() -> dict[str, Account]:
 
 
 class Settings(BaseSettings):
-    """All settings. `Settings()` reads the environment alone; use `load` for a file too."""
+    """All settings. `Settings()` reads only the environment; `load` also reads a file."""
 
     model_config = SettingsConfigDict(
         env_prefix="STREAMER_", env_nested_delimiter="__", extra="forbid", frozen=True
@@ -280,13 +282,15 @@ class Settings(BaseSettings):
 
     @property
     def api_url(self) -> str:
-        """Where Resend's API is: `RESEND_API_URL`, for a sandbox."""
+        """The URL of Resend's API: `RESEND_API_URL`, e.g. for a sandbox, or the default."""
         return os.environ.get("RESEND_API_URL", DEFAULT_API_URL).rstrip("/")
 
 
 def load(config: Path | None = None) -> Settings:
-    """Read the settings: environment over the TOML file `config`, or the one that the
-    environment's `STREAMER_CONFIG` names, over the defaults.
+    """Read the settings from the environment, a TOML file and the defaults, in this precedence.
+
+    Args:
+        config: the file; None for the one named by `STREAMER_CONFIG`, if any.
 
     Raises:
         SettingsError: the file cannot be read, or a setting is unknown or malformed.
@@ -304,7 +308,7 @@ def load(config: Path | None = None) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            del dotenv_settings, file_secret_settings  # two places are enough to look in
+            del dotenv_settings, file_secret_settings  # not used
             return (
                 init_settings,
                 env_settings,
@@ -312,12 +316,12 @@ def load(config: Path | None = None) -> Settings:
             )
 
     if path is not None and not path.is_file():
-        raise SettingsError(f"there is no settings file {path}")
+        raise SettingsError(f"settings file not found: {path}")
     try:
         return FileSettings()
     except ValidationError as error:
         raise SettingsError(_explain(error, path)) from None
-    except ValueError as error:  # broken TOML, or JSON in an environment variable
+    except ValueError as error:  # invalid TOML, or invalid JSON in an environment variable
         raise SettingsError(f"{path or 'environment'}: {error}") from None
 
 

@@ -1,4 +1,4 @@
-"""The five topics: the shape that they need, and creating them."""
+"""The five topics: their required configuration, and creating them."""
 
 import time
 from collections.abc import Iterable
@@ -25,12 +25,12 @@ _METADATA_S = 5.0
 _FOREVER = "-1"
 
 _ROOM = 1_048_576
-"""Bytes by which an ending may be larger than its record: a dead letter's headers go on top."""
+"""Bytes by which a result may exceed its record, e.g. for the headers of a dead letter."""
 
-_MAX_RECORD_BYTES = 1_048_588  # Kafka's own default
+_MAX_RECORD_BYTES = 1_048_588  # Kafka's default
 
 _DELETE = {"cleanup.policy": "delete", "retention.bytes": _FOREVER}
-# A parked or ended record is never refused for its size, so these take more than comes in.
+# Larger than for input records, so that Kafka never rejects a result or parked copy for its size.
 _ENDING = {**_DELETE, "max.message.bytes": str(_MAX_RECORD_BYTES + _ROOM)}
 
 _CONFIGS: dict[str, dict[str, str]] = {
@@ -40,13 +40,13 @@ _CONFIGS: dict[str, dict[str, str]] = {
         "retention.ms": str(14 * _DAY_MS),
         "max.message.bytes": str(_MAX_RECORD_BYTES),
     },
-    # The record of who was mailed and who was not, and why.
+    # The permanent record of what was sent, what was not, and why.
     "outcomes": {**_ENDING, "retention.ms": str(365 * _DAY_MS)},
-    # Somebody has to look at them and replay them.
+    # Long enough for an operator to examine and replay them.
     "dead_letters": {**_ENDING, "retention.ms": str(90 * _DAY_MS)},
-    # A record waits here as long as its campaign is paused, which has no end of its own.
+    # A campaign may be paused without a time limit.
     "parked": {**_ENDING, "retention.ms": _FOREVER},
-    # One summary a campaign, for ever.
+    # One summary per campaign, kept forever.
     "results": {"cleanup.policy": "compact", "max.message.bytes": str(_MAX_RECORD_BYTES)},
 }
 """The configuration of each topic, by its setting's name."""
@@ -54,7 +54,7 @@ _CONFIGS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The shape that a topic is created with; an existing one must not fall short of it."""
+    """The configuration to create a topic with, and the minimum for an existing one."""
 
     name: str
     partitions: int
@@ -64,7 +64,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """In what an existing topic falls short, and what to do about it."""
+    """A setting in which an existing topic falls short, and how to fix it."""
 
     what: str
     found: str
@@ -77,7 +77,7 @@ class Difference:
 
 @dataclass(slots=True)
 class TopicReport:
-    """What was found about one topic, or done."""
+    """What was found or done for one topic."""
 
     name: str
     created: bool = False
@@ -91,17 +91,19 @@ def ensure(
     partitions: int = DEFAULT_PARTITIONS,
     replication: int | None = None,
 ) -> list[TopicReport]:
-    """Create the topics that are missing, and compare the others; returns a report for each.
+    """Create missing topics, check the others, and return a report for each.
 
-    An existing topic is never changed. It is fine if it has more partitions or keeps its
-    records longer than would be chosen here.
+    Existing topics are never changed. More partitions or a longer retention are fine.
 
     Args:
-        replication: None for 3, or as many brokers as there are.
+        admin: an admin client.
+        topics: the names of the topics.
+        partitions: number of partitions.
+        replication: replication factor; None for 3, or the number of brokers if lower.
 
     Raises:
-        SettingsError: two settings name one topic.
-        KafkaException: Kafka cannot be reached, or refuses.
+        SettingsError: two settings name the same topic.
+        KafkaException: Kafka is unavailable, or refuses.
     """
     metadata = _metadata(admin)
     replicas = replication or min(MOST_REPLICAS, len(metadata.brokers))
@@ -111,7 +113,7 @@ def ensure(
     _await(admin, created)
     reports = {name: TopicReport(name, created=True) for name in created}
     for report in _compare(admin, [each for each in wanted if each.name not in created]):
-        # How much is copied is a choice of the operator's, unless they say here what they want.
+        # The operator may choose another replication, unless it was requested here.
         if replication is None:
             report.differences = [d for d in report.differences if d.what != "replication"]
         reports[report.name] = report
@@ -119,20 +121,20 @@ def ensure(
 
 
 def inspect(admin: AdminClient, topics: Topics) -> list[TopicReport]:
-    """Compare the topics, whatever their partitions and replicas, with what they need.
+    """Check the configuration of the topics, ignoring partitions and replication.
 
     Raises:
-        SettingsError: two settings name one topic.
-        KafkaException: Kafka cannot be reached.
+        SettingsError: two settings name the same topic.
+        KafkaException: Kafka is unavailable.
     """
     return _compare(admin, wanted_topics(topics, 1, 1))
 
 
 def wanted_topics(topics: Topics, partitions: int, replication: int) -> list[Wanted]:
-    """The shape of each topic.
+    """Return the configuration of each topic.
 
     Raises:
-        SettingsError: two settings name one topic.
+        SettingsError: two settings name the same topic.
     """
     names: dict[str, str] = {
         setting: str(getattr(topics, setting)) for setting in Topics.model_fields
@@ -141,7 +143,7 @@ def wanted_topics(topics: Topics, partitions: int, replication: int) -> list[Wan
         for other, other_name in names.items():
             if other != setting and other_name == name:
                 raise SettingsError(f"topics.{setting} and topics.{other} are both {name}")
-    # With three copies, two must have a record before it counts: one broker may be lost.
+    # With three replicas, two must have a record before it is acknowledged: one broker may fail.
     copies = "2" if replication >= MOST_REPLICAS else "1"
     return [
         Wanted(name, partitions, replication, {**_CONFIGS[setting], "min.insync.replicas": copies})
@@ -154,7 +156,7 @@ def _metadata(admin: AdminClient) -> ClusterMetadata:
 
 
 def _create(admin: AdminClient, wanted: list[Wanted]) -> set[str]:
-    """Create topics; returns the names of those that did not appear meanwhile."""
+    """Create topics; return the names of those not created concurrently by another process."""
     if not wanted:
         return set()
     new = [
@@ -174,7 +176,7 @@ def _create(admin: AdminClient, wanted: list[Wanted]) -> set[str]:
 
 
 def _await(admin: AdminClient, names: set[str]) -> None:
-    """Wait until every created topic can be written to: brokers learn of it a little later."""
+    """Wait until all created topics are writable; brokers learn of them with a delay."""
     deadline = time.monotonic() + _TIMEOUT_S
     while not all(_is_led(_metadata(admin).topics.get(name)) for name in names):
         if time.monotonic() > deadline:

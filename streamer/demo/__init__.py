@@ -1,9 +1,9 @@
-"""The demonstration: three campaigns on a fresh Kafka and Redis, a worker killed in the third.
+"""The demo: three campaigns on a new Kafka and Redis, with a worker killed in the third.
 
-- `run_demo`: the whole of it, with the acts that are given
-- `ACTS`: the acts of `streamer demo`; each an `Act`
-- `Screen`: who watches, and may want it to end; `table` shows the end
-- `ActReport`, `DemoError`, `DemoInterruptedError`: what came of it, or why nothing did
+- `run_demo`: runs the given acts
+- `ACTS`: the acts of `streamer demo`; each one is an `Act`
+- `Screen`: shows progress, and may request the end; `table` shows the results
+- `ActReport`, `DemoError`, `DemoInterruptedError`: the result of an act, or why there is none
 """
 
 from streamer.demo.acts import ACTS, Act

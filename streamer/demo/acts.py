@@ -1,4 +1,4 @@
-"""The acts: their campaigns and their recipients."""
+"""The acts, their campaigns and recipients."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,11 @@ class Act:
     """One campaign.
 
     Attributes:
-        workers: processes that a supervisor runs.
-        kill: whether one of them gets a `kill -9` in mid-campaign.
-        limit_s: the seconds that it should take at most; None for no such limit.
+        name: the name of the act.
+        recipients: number of recipients.
+        workers: number of worker processes.
+        kill: whether to `kill -9` one of them during the campaign.
+        limit_s: target for the duration; None for no target.
     """
 
     name: str
@@ -39,7 +41,7 @@ ACTS = (
 
 
 def definition(act: Act) -> Definition:
-    """The campaign of an act."""
+    """Return the definition of an act's campaign."""
     return Definition.model_validate(
         {
             "organization_id": ORGANIZATION,
@@ -54,7 +56,7 @@ def definition(act: Act) -> Definition:
 
 
 def event(act: Act, number: int) -> bytes:
-    """A recipient of an act."""
+    """Return the event for a recipient of an act."""
     return orjson.dumps(
         {
             "organization_id": ORGANIZATION,
@@ -67,10 +69,10 @@ def event(act: Act, number: int) -> bytes:
 
 
 def address(act: Act, number: int) -> str:
-    """The address of a recipient."""
+    """Return the address of a recipient."""
     return f"reader{number}.{act.name}@example.com"
 
 
 def suppressed(act: Act) -> list[str]:
-    """The addresses that must not be mailed: two in a hundred."""
+    """Return the suppressed addresses: 2 %."""
     return [address(act, number) for number in range(7, act.recipients, 50)]

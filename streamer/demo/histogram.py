@@ -1,4 +1,4 @@
-"""Reading a worker's histogram, as Prometheus would."""
+"""Reading a histogram from a worker's metrics, as Prometheus does."""
 
 import math
 from collections import Counter
@@ -6,13 +6,13 @@ from collections import Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 Buckets = Counter[float]
-"""Cumulated counts by upper bound."""
+"""Cumulative counts by upper bound."""
 
 
 def parse(exposition: str, histogram: str) -> tuple[float, Buckets]:
-    """When the process that says this began, and a histogram of its.
+    """Return the start time of the process and the buckets of one of its histograms.
 
-    0.0 where the platform does not let it know.
+    The time is 0.0 on platforms that do not report it.
     """
     began = 0.0
     buckets: Buckets = Counter()
@@ -26,9 +26,9 @@ def parse(exposition: str, histogram: str) -> tuple[float, Buckets]:
 
 
 def quantile(buckets: Buckets, share: float) -> float:
-    """A quantile, in the histogram's unit; 0.0 if nothing was observed.
+    """Return a quantile in the histogram's unit; 0.0 if nothing was observed.
 
-    A straight line is drawn within a bucket. What lies beyond the last bound counts as it.
+    Interpolates linearly within a bucket. Values above the last bound count as that bound.
     """
     rank = share * max(buckets.values(), default=0)
     below, lower = 0, 0.0

@@ -1,4 +1,4 @@
-"""What came of an act, and whether it adds up."""
+"""The result of an act, and whether its counts add up."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,12 +18,12 @@ _MOST_NAMED = 5
 
 @dataclass(slots=True)
 class Endings:
-    """The committed outcomes and dead letters of an act, as they are read.
+    """The committed outcomes and dead letters of an act.
 
     Attributes:
-        sources: how many each input record has.
-        words: how many there are of each status, and of `dead`.
-        sent_ids: Resend's ids of the mails that are said to be sent.
+        sources: number of results by input record.
+        words: number of results by status, or `dead`.
+        sent_ids: Resend's ids in the `sent` outcomes.
     """
 
     sources: Counter[Source] = field(default_factory=Counter)
@@ -44,22 +44,27 @@ class Endings:
 
     @property
     def ended(self) -> int:
-        """How many input records have at least one."""
+        """Number of input records with at least one result."""
         return len(self.sources)
 
 
 @dataclass(frozen=True, slots=True)
 class ActReport:
-    """What came of an act; `problems` is empty if every count adds up.
+    """The result of an act.
 
     Attributes:
-        seconds: from before its first event was produced until its last outcome was read back,
-            committed.
-        accepted: mails that the sandbox took.
-        accepted_twice: those of them to an address that had one already.
-        calls: to the sandbox, whatever the answer.
-        fill: mails in a call that was accepted.
-        suppression_p99_ms: of the check against the suppression set; 99 in 100 were quicker.
+        act: the act.
+        sent: number of outcomes with this status; likewise `skipped`, `failed`, `indeterminate`.
+        dead: number of dead letters.
+        seconds: time from before the first event was produced until the last committed outcome
+            was read.
+        accepted: mails accepted by the sandbox.
+        accepted_twice: those of them to an address that already had one.
+        calls: all calls to the sandbox.
+        fill: average number of mails per accepted call.
+        suppression_p99_ms: 99th percentile of the suppression check.
+        killed: number of workers killed.
+        problems: what does not add up; empty if everything does.
     """
 
     act: Act
@@ -78,7 +83,7 @@ class ActReport:
     problems: list[str]
 
     def as_json(self) -> dict[str, object]:
-        """The act as `--json` shows it."""
+        """Return the report as shown by `--json`."""
         left_out = ("act", "fill", "problems")
         names = [each.name for each in fields(self) if each.name not in left_out]
         return {"recipients": self.act.recipients} | {
@@ -97,11 +102,18 @@ def report(
     killed: int,
     problems: Iterable[str] = (),
 ) -> ActReport:
-    """Count, and compare what was told with what the sandbox took.
+    """Count the results of an act, and compare them with what the sandbox accepted.
 
     Args:
-        acceptances, calls: those of the act.
-        problems: what is known to be wrong beside the counts.
+        act: the act.
+        endings: its committed results.
+        inputs: its input records.
+        acceptances: its mails accepted by the sandbox.
+        calls: its calls to the sandbox.
+        seconds: its duration.
+        suppression_p99_ms: 99th percentile of the suppression check.
+        killed: number of workers killed.
+        problems: other problems that are already known.
     """
     times = Counter(acceptance.address for acceptance in acceptances)
     taking = sum(call.mails > 0 for call in calls)
@@ -131,37 +143,36 @@ def _problems(
     acceptances: Sequence[Acceptance],
     times: Counter[str],
 ) -> Iterable[str]:
-    # By its source's coordinates, each record has one ending.
+    # Each input record must have exactly one result.
     missing = inputs - endings.sources.keys()
     if missing:
-        yield f"{len(missing)} records have no outcome and no dead letter: {_named(missing)}"
+        yield f"{len(missing)} records have no outcome or dead letter: {_named(missing)}"
     repeated = [source for source, count in endings.sources.items() if count > 1]
     if repeated:
-        yield f"{len(repeated)} records have more than one ending: {_named(repeated)}"
+        yield f"{len(repeated)} records have more than one result: {_named(repeated)}"
     strange = endings.sources.keys() - inputs
     if strange:
-        yield f"{len(strange)} endings are of no record that was produced: {_named(strange)}"
+        yield f"{len(strange)} results do not belong to any input record: {_named(strange)}"
 
-    # Whoever is told to be sent a mail was, and nobody else.
+    # The `sent` outcomes and the accepted mails must be the same.
     taken = {acceptance.email_id for acceptance in acceptances}
     if endings.sent_ids - taken:
-        yield f"{len(endings.sent_ids - taken)} mails are said to be sent and were not accepted"
+        yield f"{len(endings.sent_ids - taken)} mails have a sent outcome but were not accepted"
     if taken - endings.sent_ids:
-        yield f"{len(taken - endings.sent_ids)} mails were accepted and no outcome says so"
+        yield f"{len(taken - endings.sent_ids)} mails were accepted but have no sent outcome"
     if endings.words[Status.SENT] != len(endings.sent_ids):
         yield (
-            f"{endings.words[Status.SENT]} outcomes say sent, "
-            f"with the ids of {len(endings.sent_ids)} mails"
+            f"{endings.words[Status.SENT]} sent outcomes have {len(endings.sent_ids)} different ids"
         )
     twice = [address for address, count in times.items() if count > 1]
     if twice:
-        yield f"{len(twice)} were mailed twice: {', '.join(sorted(twice)[:_MOST_NAMED])}"
+        yield f"{len(twice)} addresses were mailed twice: {', '.join(sorted(twice)[:_MOST_NAMED])}"
     wrongly = times.keys() & suppressed(act)
     if wrongly:
-        yield f"{len(wrongly)} are suppressed and were mailed: {sorted(wrongly)[0]}"
+        yield f"{len(wrongly)} suppressed addresses were mailed: {sorted(wrongly)[0]}"
 
 
 def _named(sources: Iterable[Source]) -> str:
-    """The first of them, as a reader of the topic would look for them."""
+    """Name the first few sources."""
     first = islice(sorted(sources), _MOST_NAMED)
     return ", ".join(f"partition {partition} offset {offset}" for partition, offset in first)

@@ -1,4 +1,4 @@
-"""Running the acts, one after the other, on a stack that is gone afterwards."""
+"""Running the acts one after the other on a temporary stack."""
 
 import os
 import signal
@@ -31,19 +31,19 @@ _READY_S = 60.0
 
 
 def run_demo(acts: Sequence[Act], screen: Screen) -> list[ActReport]:
-    """Play the acts; an act that does not come to its end is the last.
+    """Run the acts, stopping after one that does not finish.
 
-    Nothing is left afterwards, and nothing either when this process is killed.
+    Everything is removed afterwards, even if this process is killed.
 
     Raises:
         DemoError: a worker did not start, or recipients could not be produced.
-        DemoInterruptedError: somebody wanted it to end.
-        streamer.stack.StackError: Kafka or Redis cannot be had.
+        DemoInterruptedError: the demo was interrupted.
+        streamer.stack.StackError: Kafka or Redis cannot be started.
     """
     if not kafka_is_here():
-        screen.say(f"fetching Kafka {KAFKA_VERSION}, about 45 MB, once")
+        screen.say(f"downloading Kafka {KAFKA_VERSION} (once, about 45 MB)")
     screen.say(
-        f"starting Kafka, Redis, and a stand-in for Resend: {CALLS_PER_SECOND} calls a second, "
+        f"starting Kafka, Redis and the Resend sandbox: {CALLS_PER_SECOND} calls per second, "
         f"{LATENCY_MS} ms each"
     )
     with (
@@ -56,7 +56,7 @@ def run_demo(acts: Sequence[Act], screen: Screen) -> list[ActReport]:
         _create_topics(stack, names)
         start = partial(Workers, stack, sandbox.url, Path(folder) / "workers.log", guard)
         with Stage(stack, sandbox, names, screen) as stage:
-            # The workers are the same ones for acts that want as many.
+            # Consecutive acts with the same number of workers share them.
             for count, alike in groupby(acts, attrgetter("workers")):
                 with _crew(count, start, screen) as workers:
                     if not all(stage.play(act, workers) for act in alike):
@@ -66,11 +66,11 @@ def run_demo(acts: Sequence[Act], screen: Screen) -> list[ActReport]:
 
 @contextmanager
 def _crew(count: int, start: Callable[[int], Workers], screen: Screen) -> Iterator[Workers]:
-    """So many workers, all at work, and ended afterwards.
+    """Start workers, wait until all are ready, and stop them afterwards.
 
     Raises:
-        DemoError: they do not start.
-        DemoInterruptedError: somebody wanted it to end meanwhile.
+        DemoError: the workers do not start.
+        DemoInterruptedError: the demo was interrupted.
     """
     screen.say(f"starting: streamer run --workers {count}")
     workers = start(count)
@@ -78,7 +78,7 @@ def _crew(count: int, start: Callable[[int], Workers], screen: Screen) -> Iterat
         if not workers.await_ready(_READY_S, lambda: screen.leaves):
             if screen.leaves:
                 raise DemoInterruptedError
-            raise DemoError(f"the workers do not start:\n{workers.last_words()}")
+            raise DemoError(f"the workers did not start:\n{workers.last_words()}")
         yield workers
     finally:
         workers.stop()
@@ -91,12 +91,12 @@ def _create_topics(stack: Stack, names: Topics) -> None:
 
 @contextmanager
 def _guarded(folder: Path) -> Iterator[Guard]:
-    """Ends the workers and removes their folder also when this process is killed."""
+    """Kill the workers and remove their folder even if this process is killed."""
     guard = Guard(folder)
     try:
         yield guard
     finally:
-        # Also workers whose supervisor did not live to end them.
+        # Includes workers whose supervisor died before stopping them.
         with suppress(ProcessLookupError):
             os.killpg(guard.group, signal.SIGKILL)
         guard.dismiss()

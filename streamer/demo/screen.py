@@ -1,4 +1,4 @@
-"""The demo on a terminal, or as lines where there is none."""
+"""Showing the demo on a terminal, or as plain lines without one."""
 
 import time
 from typing import Self
@@ -15,10 +15,10 @@ _LINE_EVERY_S = 2.0
 
 
 class Screen:
-    """Shows a bar for each act, or a line now and then.
+    """Shows a progress bar for each act, or periodic lines without a terminal.
 
     Attributes:
-        signal: the number of the signal that the demo should end for; 0: none came.
+        signal: number of the signal that should end the demo; 0 if none was received.
     """
 
     def __init__(self, console: Console) -> None:
@@ -36,8 +36,11 @@ class Screen:
 
     @property
     def leaves(self) -> bool:
-        """Whether the demo should end: looked at now and then, as no exception of a signal's
-        handler gets safely through the Kafka client."""
+        """Whether the demo should end.
+
+        This is polled, since an exception from a signal handler cannot safely pass through the
+        Kafka client.
+        """
         return self.signal != 0
 
     def __enter__(self) -> Self:
@@ -52,7 +55,7 @@ class Screen:
         self._console.print(words, markup=False, highlight=False)
 
     def begin(self, act: Act) -> None:
-        """A new bar."""
+        """Start a new bar."""
         killed = ", one of which will be killed" if act.kill else ""
         crew = "1 worker" if act.workers == 1 else f"{act.workers} workers"
         self.say(f"act {act.name}: {act.recipients:,} recipients, {crew}{killed}")
@@ -60,7 +63,7 @@ class Screen:
         self._next_line = time.monotonic() + _LINE_EVERY_S
 
     def see(self, act: Act, seconds: float, endings: Endings, calls: int) -> None:
-        """Move the bar, or print a line if it is time for one."""
+        """Update the bar, or print a line if one is due."""
         count, ended = endings.words, endings.ended
         words = (
             f"{count[Status.SENT]:,} sent {count[Status.SKIPPED]:,} skipped "

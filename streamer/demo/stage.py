@@ -1,4 +1,4 @@
-"""Playing one act, and watching its records end."""
+"""Running one act, and watching its results."""
 
 import time
 from dataclasses import dataclass, field
@@ -30,20 +30,20 @@ _KILL_AT = 0.4
 _LOOK_S = 0.05
 _LOOK_AT_SANDBOX_S = 0.25
 _SILENCE_S = 1.0
-"""After that long without an ending, and no worker running, there is none to come."""
+"""Without running workers, no more results are expected after this long without one."""
 
 
 class DemoError(StreamerError):
-    """The demo could not be played to its end; the message says why."""
+    """The demo could not be completed; the message says why."""
 
 
 class DemoInterruptedError(Exception):
-    """Somebody wanted it to end."""
+    """The demo was interrupted."""
 
 
 @dataclass(slots=True)
 class _Played:
-    """An act, and what is known of it so far."""
+    """An act and its results so far."""
 
     act: Act
     calls_before: int
@@ -57,7 +57,7 @@ class _Played:
 
 
 class Stage:
-    """What the acts are played on: clients of the stack and of the sandbox."""
+    """Runs acts, with clients of the stack and the sandbox."""
 
     def __init__(
         self, stack: Stack, sandbox: SandboxProcess, names: Topics, screen: Screen
@@ -93,13 +93,14 @@ class Stage:
         self._redis.close()
 
     def play(self, act: Act, workers: Workers) -> bool:
-        """Produce the act's campaign and watch it until every record has ended.
+        """Produce the act's campaign, and wait until every record has a result.
 
-        Returns whether all did; if not, its report will say so.
+        Returns:
+            Whether all have one; if not, the act's report says so.
 
         Raises:
-            DemoError: its records cannot be produced.
-            DemoInterruptedError: somebody wanted it to end.
+            DemoError: the records cannot be produced.
+            DemoInterruptedError: the demo was interrupted.
         """
         campaigns.create(self._redis, definition(act))
         suppression.add(self._redis, ORGANIZATION, suppressed(act))
@@ -113,21 +114,21 @@ class Stage:
         if played.killed and not workers.await_ready(_READY_S, lambda: self._screen.leaves):
             if self._screen.leaves:
                 raise DemoInterruptedError
-            played.problems.append("the worker that was killed was not started again")
+            played.problems.append("the killed worker was not restarted")
         played.checks = workers.suppression_checks()
         played.checks.subtract(checks_before)
-        # In flight is nothing any more, unless something is wrong: then it counts with this act.
+        # Nothing is in flight now, unless there is a bug; later calls then count for this act.
         played.calls_after = self._sandbox.stats().calls
         if not all_ended:
-            state = "are at work" if workers.alive else "have ended"
+            state = "are still running" if workers.alive else "have ended"
             played.problems.append(
-                f"after {played.seconds:.0f} s the workers {state}, and say:\n"
+                f"after {played.seconds:.0f} s the workers {state}; end of their log:\n"
                 f"{workers.last_words()}"
             )
         return all_ended
 
     def reports(self) -> list[ActReport]:
-        """Judge the acts; to be asked for when no worker runs any more."""
+        """Return a report for each act; call it after the workers have stopped."""
         silent_since = time.monotonic()
         while time.monotonic() - silent_since < _SILENCE_S:
             if self._read(self._played[-1]):
@@ -170,8 +171,8 @@ class Stage:
                 if pid is not None:
                     played.killed += 1
                     self._screen.say(
-                        f"act {act.name}: kill -9 {pid}, one of the workers; "
-                        f"the supervisor will start another"
+                        f"act {act.name}: kill -9 {pid} (one of the workers); "
+                        f"the supervisor restarts it"
                     )
             if not workers.alive or played.seconds > _ACT_S:
                 return False
@@ -195,10 +196,10 @@ class Stage:
             )
 
     def _read(self, current: _Played) -> bool:
-        """Count endings that are committed; returns whether there were any.
+        """Count newly committed results; return whether there were any.
 
-        One of an earlier act would be one too many of it; an unknown record's counts with the
-        current act.
+        A late result of an earlier act counts for that act, where it is one too many. A result of
+        an unknown record counts for the current act.
         """
         messages = self._consumer.consume(500, _LOOK_S)
         for message in messages:

@@ -1,4 +1,4 @@
-"""The acts side by side, against what they should keep to."""
+"""A table of the acts and their targets."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ _P99_LIMIT_MS = 100.0
 
 
 def show(console: Console, reports: Sequence[ActReport]) -> None:
-    """Print the table, and below it what does not add up, if anything."""
+    """Print the table, followed by what does not add up, if anything."""
     table = Table()
     table.add_column()
     for report in reports:
@@ -24,11 +24,13 @@ def show(console: Console, reports: Sequence[ActReport]) -> None:
     for line in wrong:
         console.print(Text(line, "red"))
     if not wrong:
-        console.print("Every recipient has one ending, and nobody was mailed twice.", style="green")
+        console.print(
+            "Every recipient has exactly one result, and none was mailed twice.", style="green"
+        )
 
 
 def problems(reports: Sequence[ActReport]) -> list[str]:
-    """What does not add up, with the act's name."""
+    """Return what does not add up, with the names of the acts."""
     return [f"act {report.act.name}: {words}" for report in reports for words in report.problems]
 
 

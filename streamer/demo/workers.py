@@ -1,4 +1,4 @@
-"""The demo's workers: started as anybody would, with `streamer run`."""
+"""The demo's workers, started with `streamer run` as in production."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from streamer.stack.guard import Guard
 from streamer.stack.ports import free_port, port_is_free
 
 if TYPE_CHECKING:
-    import psutil  # of the extra `stack`, which production has not: all commands import this file
+    import psutil  # in the extra `stack`; not in production, where all commands import this file
 
 _STOP_S = 40.0
 _LAST_LINES = 15
@@ -29,12 +29,14 @@ _SUPPRESSION_CHECK = "streamer_suppression_check_seconds"
 
 
 class Workers:
-    """A supervisor and its workers; for one worker, there is no supervisor.
+    """A supervisor and its workers; a single worker runs without a supervisor.
 
     Args:
-        log: the file that their log goes to.
-        guard: who ends them when this process is killed.
-        count: of workers.
+        stack: Kafka and Redis.
+        api_url: the URL of the sandbox.
+        log: the log file.
+        guard: kills the workers when this process is killed.
+        count: number of workers.
     """
 
     def __init__(self, stack: Stack, api_url: str, log: Path, guard: Guard, count: int) -> None:
@@ -48,9 +50,9 @@ class Workers:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                process_group=guard.group,  # a Ctrl-C is for us: we end them in order
+                process_group=guard.group,  # Ctrl-C must only reach us, to stop them cleanly
             )
-        # Its module is there, as the stack was started with the same extra.
+        # psutil is installed, since the stack needs the same extra.
         from psutil import Process
 
         self._supervisor = Process(self._process.pid)
@@ -58,11 +60,11 @@ class Workers:
 
     @property
     def alive(self) -> bool:
-        """Whether the process that was started runs."""
+        """Whether the started process is running."""
         return self._process.poll() is None
 
     def await_ready(self, seconds: float, give_up: Callable[[], bool]) -> bool:
-        """Wait until every worker is a member of the group; False if that does not come."""
+        """Wait until every worker is a member of the group; False on timeout or if given up."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.alive and not give_up():
             if all(self._get(port, "/readyz") is not None for port in self._ports):
@@ -71,20 +73,20 @@ class Workers:
         return False
 
     def kill_one(self) -> int | None:
-        """`kill -9` one worker; its supervisor will notice. Returns its process id."""
+        """Kill one worker with SIGKILL, and return its process id; None if there is none."""
         from psutil import Error
 
-        self.suppression_checks()  # the last that will be heard of its own
+        self.suppression_checks()  # save its metrics
         for child in self._supervisor.children():
-            with suppress(Error):  # one that ended meanwhile
-                # multiprocessing's own helper is a child too, and is no worker.
+            with suppress(Error):  # the child may have ended
+                # Skip the helper process of multiprocessing, which is also a child.
                 if "spawn_main" in " ".join(child.cmdline()):
                     child.kill()
                     return child.pid
         return None
 
     def suppression_checks(self) -> Buckets:
-        """How long the suppression checks took so far, of all workers, killed ones included."""
+        """Return the durations of suppression checks of all workers so far, even killed ones."""
         for port in self._ports:
             exposition = self._get(port, "/metrics")
             if exposition is not None:
@@ -96,7 +98,7 @@ class Workers:
         return total
 
     def stop(self) -> None:
-        """End them: in good order, or, if that takes too long, at once."""
+        """Stop the workers; kill them if that takes too long."""
         from psutil import NoSuchProcess
 
         family: list[psutil.Process] = []
@@ -115,7 +117,7 @@ class Workers:
         self._http.clear()
 
     def last_words(self) -> str:
-        """The end of their log."""
+        """Return the end of the log."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
 
     def _get(self, port: int, path: str) -> str | None:
@@ -127,7 +129,7 @@ class Workers:
 
 
 def _environment(stack: Stack, api_url: str, count: int, port: int) -> dict[str, str]:
-    """Settings as a user would give them; those of whoever runs the demo are none of its."""
+    """Return the workers' settings, ignoring those in the user's environment."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -135,7 +137,7 @@ def _environment(stack: Stack, api_url: str, count: int, port: int) -> dict[str,
     }
     return inherited | {
         "STREAMER_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap_servers,
-        # The one that is killed should be missed soon.
+        # Short, so that the group soon notices the killed worker.
         "STREAMER_KAFKA__PROPERTIES": json.dumps(
             {"session.timeout.ms": 4000, "heartbeat.interval.ms": 1000}
         ),
@@ -151,7 +153,7 @@ def _environment(stack: Stack, api_url: str, count: int, port: int) -> dict[str,
 
 
 def _free_ports(count: int) -> list[int]:
-    """Neighbouring ports, as worker i takes the first one's number + i."""
+    """Return consecutive free ports, since worker i uses the first port + i."""
     while True:
         first = free_port()
         ports = list(range(first, first + count))

@@ -1,4 +1,4 @@
-"""What is wrong here, and how to mend it: one module for each thing that streamer relies on."""
+"""Diagnosing problems and suggesting fixes; one module per dependency of streamer."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ __all__ = ["Finding", "Level", "examine"]
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Run every check and yield its findings as they come."""
+    """Run all checks, yielding findings as they are made."""
     yield from check_settings(settings)
     yield from check_kafka(settings)
     yield from check_redis(settings)

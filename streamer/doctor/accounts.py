@@ -1,4 +1,4 @@
-"""How the accounts do, as the workers know it: their rates, holds, circuits and last answers."""
+"""Checks of the accounts' state in the ledger: rates, holds, circuits and recent responses."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,9 +21,9 @@ _MOST_ORGANIZATIONS = 10
 
 
 def check_accounts(settings: Settings) -> Iterator[Finding]:
-    """Show what the ledger says of each account. It writes nothing.
+    """Report the ledger state of each account, read-only.
 
-    Says nothing where the settings or Redis cannot be used: other checks say so.
+    Yields nothing if the settings or Redis cannot be used; other checks report that.
     """
     try:
         accounts = Accounts(settings.accounts)
@@ -52,10 +52,10 @@ def _rate(name: str, account: Account, state: AccountState) -> Finding:
     ceiling = (
         f"requests_per_second is {account.requests_per_second:g}"
         if account.requests_per_second
-        else "requests_per_second leaves it to Resend"
+        else "requests_per_second is 0 (Resend's limit)"
     )
-    named = "named none yet" if state.limit is None else f"named {state.limit}"
-    text = f"{rate:g} calls a second, of all workers: {ceiling}, Resend's answers {named}"
+    named = "not reported yet" if state.limit is None else f"{state.limit}"
+    text = f"{rate:g} calls per second across all workers: {ceiling}, limit at Resend {named}"
     return ok(f"account {name} rate", text)
 
 
@@ -64,7 +64,7 @@ def _holds(name: str, state: AccountState) -> Iterator[Finding]:
         yield ok(f"account {name} holds", "none")
     for domain, hold in state.holds.items():
         what = "" if domain is None else f" of {domain}"
-        # Nothing can be sent, and nothing will be until somebody does something.
+        # Nothing is sent until an operator acts.
         grave = domain is None and hold.by is By.ANSWER and hold.reason not in ENDS_BY_ITSELF
         judge = failed if grave else warning
         yield judge(f"account {name} hold{what}", _words(hold), _mend(name, domain, hold))
@@ -75,9 +75,9 @@ def _words(hold: Hold) -> str:
     if hold.until is not None:
         until = f"until {hold.until.isoformat(timespec='seconds')}"
     elif hold.by is By.OPERATOR:
-        until = "until it is released by hand"
+        until = "until released by hand"
     else:
-        until = "until a test call gets through"
+        until = "until a test call succeeds"
     detail = f": {hold.detail}" if hold.detail else ""
     return f"{hold.reason}, since {since}, {until}; its records are parked{detail}"
 
@@ -91,21 +91,21 @@ def _mend(name: str, domain: str | None, hold: Hold) -> str:
     cause = remedy(hold.reason)
     if hold.reason in ENDS_BY_ITSELF:
         return cause
-    return f"{cause}; a worker tests it from time to time, and at once after: {release}"
+    return f"{cause}; workers test it periodically, and immediately after: {release}"
 
 
 def _circuit(name: str, state: AccountState) -> Finding:
     subject = f"account {name} circuit"
     if not state.failures:
-        return ok(subject, "closed: the last call was answered, or none was made yet")
+        return ok(subject, "closed: the last call got a response, or there was none yet")
     failures = f"the last {state.failures} calls failed"
     pause_s = circuit_pause_s(state.failures)
     if not pause_s:
         return ok(subject, f"closed: {failures}")
     return warning(
         subject,
-        f"open: {failures}, so one is made every {pause_s:g} s until one is answered",
-        "an outage of Resend's ends by itself, and nobody is given up; else see the last answers",
+        f"open: {failures}, so only one call is made every {pause_s:g} s until one succeeds",
+        "an outage at Resend ends by itself and no mail is lost; otherwise see the last responses",
     )
 
 
@@ -113,28 +113,28 @@ def _answers(name: str, last: list[LastAnswer], now: datetime) -> Finding:
     subject = f"account {name} answers"
     shown = [answer for answer in last if now - answer.at < _SHOWN_FOR][:_MOST_ANSWERS]
     if not shown:
-        return ok(subject, "in the last day none but `accepted`")
+        return ok(subject, "in the last day only `accepted`")
     listed = "; ".join(
         f"{answer.result} at {answer.at.isoformat(timespec='seconds')}"
         + (f" ({answer.words})" if answer.words else "")
         for answer in shown
     )
     judge = warning if now - shown[0].at < _FRESH else ok
-    return judge(subject, f"the last that were not `accepted`: {listed}")
+    return judge(subject, f"last responses other than `accepted`: {listed}")
 
 
 def _organizations(client: Client, accounts: Accounts) -> Finding:
-    """About the organizations that have defined campaigns: is each served?"""
+    """Check that every organization with campaigns is served by an account."""
     organizations = campaigns.organizations(client)
     unserved = [each for each in organizations if accounts.of(each) is None]
     if not unserved:
-        return ok("organizations", f"with campaigns: {len(organizations)}; each has an account")
+        return ok("organizations", f"{len(organizations)} with campaigns; each has an account")
     named = ", ".join(unserved[:_MOST_ORGANIZATIONS])
     if len(unserved) > _MOST_ORGANIZATIONS:
         named += f" and {len(unserved) - _MOST_ORGANIZATIONS} more"
     return warning(
         "organizations",
         f"no account serves {named}: their records are parked",
-        "name them in accounts.NAME.organizations, or leave that out of one account, which then "
-        "serves all others; and restart the workers",
+        "add them to accounts.NAME.organizations, or omit that setting for one account, which "
+        "then serves all others; then restart the workers",
     )

@@ -1,14 +1,14 @@
-"""What a check found."""
+"""Findings of checks."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 MOST_SKEW_S = 5.0
-"""Of two clocks. What expires is judged by the workers' own, to the second or so."""
+"""Maximum difference of two clocks. Expiry is decided by the workers' clocks, to about a second."""
 
 
 class Level(StrEnum):
-    """How grave it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -17,7 +17,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found, and what to do about it."""
+    """What was found, and how to fix it."""
 
     level: Level
     subject: str
@@ -26,27 +26,27 @@ class Finding:
 
 
 def ok(subject: str, text: str) -> Finding:
-    """All is well."""
+    """Make a finding that everything works."""
     return Finding(Level.OK, subject, text)
 
 
 def warning(subject: str, text: str, mend: str | None = None) -> Finding:
-    """It works, but not as well as it could, or not in every case."""
+    """Make a finding about something that works, but not well or not always."""
     return Finding(Level.WARNING, subject, text, mend)
 
 
 def failed(subject: str, text: str, mend: str | None = None) -> Finding:
-    """No worker can work like this, or what it promises does not hold."""
+    """Make a finding that prevents workers from working, or breaks their guarantees."""
     return Finding(Level.FAILED, subject, text, mend)
 
 
 def clock(subject: str, ahead_s: float) -> Finding:
-    """The finding about another clock that is so many seconds ahead of ours."""
+    """Make a finding about another clock that is `ahead_s` seconds ahead of this machine's."""
     if abs(ahead_s) <= MOST_SKEW_S:
-        return ok(subject, "agrees with this machine's")
+        return ok(subject, "in sync with this machine")
     words = "ahead of" if ahead_s > 0 else "behind"
     return warning(
         subject,
-        f"is {abs(ahead_s):.0f} s {words} this machine's",
-        "let both follow a time server (NTP)",
+        f"{abs(ahead_s):.0f} s {words} this machine",
+        "synchronise both clocks (NTP)",
     )

@@ -1,4 +1,4 @@
-"""Whether Kafka can be reached, has the topics, and commits transactions."""
+"""Checks of Kafka: connection, topics and transactions."""
 
 import secrets
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ _METADATA_S = 5.0
 _BREAKING = ("cleanup.policy", "min.insync.replicas")
 _RETENTION = "offsets.retention.minutes"
 _DAY_MINUTES = 1_440
-_LEAST_MINUTES = 7 * _DAY_MINUTES  # Kafka's own default
+_LEAST_MINUTES = 7 * _DAY_MINUTES  # Kafka's default
 
 
 def check_kafka(settings: Settings) -> Iterator[Finding]:
-    """Check Kafka. It writes nothing but an aborted transaction, which is empty."""
+    """Check Kafka. Writes nothing except an empty, aborted transaction."""
     trouble = KafkaTrouble(settings)
     admin: AdminClient | None = None
     try:
@@ -40,23 +40,23 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
         for report in topics.inspect(admin, settings.topics):
             yield from _topic(report)
     except SettingsError as error:
-        yield failed("topics", str(error), "give each its own name")
+        yield failed("topics", str(error), "give each topic a different name")
     except KafkaException as error:
         if admin is not None:
-            admin.poll(0)  # hands `trouble` what it met
+            admin.poll(0)  # delivers pending errors to `trouble`
         yield failed("kafka", trouble.describe(error.args[0]))
         return
     yield _transactions(settings, trouble)
 
 
 def judge_retention(minutes: int) -> Finding:
-    """The finding about how long the brokers keep the offsets of a group that rests."""
-    text = f"the brokers keep the offsets of a group without workers for {_words(minutes)}"
+    """Make a finding about how long the brokers keep the offsets of an inactive group."""
+    text = f"the brokers keep the offsets of an inactive group for {_words(minutes)}"
     if minutes >= _LEAST_MINUTES:
         return ok("offsets", text)
     return warning(
         "offsets",
-        f"{text}: workers that rest for longer read the input again from its beginning",
+        f"{text}: after a longer pause the workers reread the input from the beginning",
         f"set {_RETENTION}={_LEAST_MINUTES} or more on the brokers",
     )
 
@@ -69,8 +69,7 @@ def _words(minutes: int) -> str:
 
 
 def _retention(admin: AdminClient, broker: int) -> int | None:
-    """How long a broker keeps the offsets of a group without members; None where that is not to
-    be seen."""
+    """Return how long a broker keeps the offsets of an empty group; None if it is not visible."""
     (config,) = read_configs(admin, ResourceType.BROKER, [str(broker)]).values()
     return int(config[_RETENTION]) if config.get(_RETENTION) else None
 
@@ -80,7 +79,7 @@ def _topic(report: TopicReport) -> Iterator[Finding]:
     if report.missing:
         yield failed(subject, "does not exist", "streamer topics create")
     elif not report.differences:
-        yield ok(subject, "is as it should be")
+        yield ok(subject, "configured as expected")
     for difference in report.differences:
         yield _difference(subject, difference)
 
@@ -91,7 +90,7 @@ def _difference(subject: str, difference: Difference) -> Finding:
 
 
 def _transactions(settings: Settings, trouble: KafkaTrouble) -> Finding:
-    # Its name begins as the workers' do, so that the same permissions are needed.
+    # Same prefix as the workers' transactional ids, so that the same permissions apply.
     name = f"doctor-{secrets.token_hex(4)}"
     try:
         producer = TransactionalProducer(
@@ -103,8 +102,8 @@ def _transactions(settings: Settings, trouble: KafkaTrouble) -> Finding:
         return failed(
             "transactions",
             trouble.describe(error.args[0]),
-            f"the workers need write permission on transactional ids that begin with "
-            f"{settings.kafka.group_id}, and a broker with few copies needs "
-            f"transaction.state.log.replication.factor set to match",
+            f"workers need write permission on transactional ids with the prefix "
+            f"{settings.kafka.group_id}, and a cluster with few brokers needs a matching "
+            f"transaction.state.log.replication.factor",
         )
-    return ok("transactions", "begin and abort")
+    return ok("transactions", "begin and abort work")

@@ -1,4 +1,4 @@
-"""Whether Redis can be reached, can do what is asked of it, and keeps what it is told."""
+"""Checks of Redis: connection, commands, eviction and durability."""
 
 import time
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _TIME = "local time = redis.call('TIME') return {time[1], time[2]}"
 
 
 def check_redis(settings: Settings) -> Iterator[Finding]:
-    """Check Redis. It writes one key, which is gone after a second."""
+    """Check Redis. Writes one key, which expires after a second."""
     try:
         client = connect(settings.redis)
     except ValueError as error:
@@ -52,8 +52,8 @@ def _commands(client: Client) -> Iterator[Finding]:
         yield failed(
             "redis commands",
             str(error),
-            "a primary of Redis 6.2 or newer is needed (for SMISMEMBER), whose user may write, "
-            "run scripts, and use all keys",
+            "use a primary with Redis 6.2 or newer (for SMISMEMBER), and a user that may write, "
+            "run scripts and access all keys",
         )
         return
     yield ok("redis commands", "writes, SMISMEMBER and scripts work")
@@ -67,14 +67,14 @@ def _eviction(client: Client) -> Finding:
     if policy is None:
         return warning(
             "redis eviction",
-            "the server does not say what it does when memory is short",
-            "make sure that its maxmemory-policy is noeviction",
+            "the server does not show its maxmemory-policy",
+            "make sure that maxmemory-policy is noeviction",
         )
     if policy != "noeviction":
         return failed(
             "redis eviction",
-            f"maxmemory-policy is {policy}: it would forget who was mailed",
-            "CONFIG SET maxmemory-policy noeviction, and in redis.conf",
+            f"maxmemory-policy is {policy}: Redis could evict claims, and mail could be sent twice",
+            "CONFIG SET maxmemory-policy noeviction, and set it in redis.conf",
         )
     return ok("redis eviction", "noeviction")
 
@@ -84,6 +84,6 @@ def _durability(client: Client) -> Finding:
         return ok("redis durability", "an append-only file or a replica")
     return warning(
         "redis durability",
-        "neither an append-only file nor a replica: if it restarts, the workers halt",
-        "CONFIG SET appendonly yes, and in redis.conf",
+        "neither an append-only file nor a replica: if Redis restarts, the workers halt",
+        "CONFIG SET appendonly yes, and set it in redis.conf",
     )

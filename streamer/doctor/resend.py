@@ -1,4 +1,4 @@
-"""Whether Resend can be reached with each account's key."""
+"""Checks of Resend with each account's key."""
 
 import re
 import time
@@ -16,16 +16,16 @@ from streamer.settings import DEFAULT_API_URL, Settings, SettingsError
 _MOST_WAIT_S = 10.0
 _RESTRICTED = "restricted_api_key"
 _MAY_SEND = re.compile(r"\bsend", re.IGNORECASE)
-"""What Resend says of a key that may do nothing else; the other kind is not active."""
+"""Matches Resend's message about a send-only key; otherwise the key is inactive."""
 _CAN_SEND = ("verified", "partially_verified")
 
 
 def check_resend(settings: Settings) -> Iterator[Finding]:
-    """Check each account's key, by a call that changes nothing."""
+    """Check each account's key with a read-only call."""
     try:
         accounts = Accounts(settings.accounts)
     except ValueError:
-        return  # the check of the settings says so
+        return  # reported by the settings check
     timeout_s = min(_MOST_WAIT_S, settings.delivery.timeout_s)
     try:
         client = ResendClient(settings.api_url, timeout_s, connections=1)
@@ -39,7 +39,7 @@ def check_resend(settings: Settings) -> Iterator[Finding]:
         try:
             key = accounts.key(name)
         except NoKeyError as error:
-            yield failed(subject, str(error), "put it there, or change accounts in the settings")
+            yield failed(subject, str(error), "provide the key, or change accounts in the settings")
             continue
         answer = client.check_key(key)
         yield judge_answer(subject, answer, settings.api_url)
@@ -48,24 +48,23 @@ def check_resend(settings: Settings) -> Iterator[Finding]:
         if other != name:
             yield warning(
                 f"{subject} key",
-                f"is that of account {other} too: their calls count towards one limit at Resend, "
-                f"and each takes all of it for its own",
-                "make them one account, or let their requests_per_second together be within it",
+                f"same key as account {other}: their calls share one rate limit at Resend, but "
+                f"each uses it in full",
+                "make them one account, or keep their total requests_per_second within the limit",
             )
     if answer is not None:
         yield from _clock(answer)
 
 
 def judge_answer(subject: str, answer: Answer, url: str) -> Finding:
-    """The finding about what Resend, or whoever is at that URL, answered to an account's key."""
+    """Make a finding about the response to an account's key, from Resend or another server."""
     if answer.status is None:
         if answer.name == UNTRUSTED:
             return failed(subject, answer.message, remedy(UNTRUSTED))
         return failed(
             subject,
-            f"no answer from {url}: {answer.message}",
-            "is the network open to it, through the proxy if HTTPS_PROXY names one, and is "
-            "RESEND_API_URL right?",
+            f"no response from {url}: {answer.message}",
+            "check the network, the proxy if HTTPS_PROXY is set, and RESEND_API_URL",
         )
     if not answer.is_resends:
         return _foreign(subject, answer)
@@ -73,7 +72,7 @@ def judge_answer(subject: str, answer: Answer, url: str) -> Finding:
         return _domains(subject, answer, url)
     said = f"{answer.status} {answer.name}: {answer.message}"
     if answer.name == _RESTRICTED and _MAY_SEND.search(answer.message):
-        return ok(subject, "its key may send, and nothing else")
+        return ok(subject, "the key may send, and nothing else")
     row = row_of(answer.status, answer.name, answer.message, answer.is_resends)
     why = row.why or result_label(answer)
     match row.means:
@@ -86,38 +85,36 @@ def judge_answer(subject: str, answer: Answer, url: str) -> Finding:
             return warning(subject, said, "try again later")
         case Means.WAY if answer.status >= 500:
             return warning(subject, said, "try again later")
-    return failed(subject, said, "is RESEND_API_URL right?")
+    return failed(subject, said, "check RESEND_API_URL")
 
 
 def _foreign(subject: str, answer: Answer) -> Finding:
     said = f"{answer.status}: {answer.message}"
     if answer.status == 429 or (answer.status or 0) >= 500:
-        return warning(subject, said, "try again later; if it lasts, see what answers on the way")
+        return warning(subject, said, "try again later; if it persists, check for a proxy")
     return failed(
         subject,
         said,
-        "something on the way answers in Resend's place: is RESEND_API_URL right, and the proxy "
-        "that HTTPS_PROXY names?",
+        "another server on the way responds instead of Resend: check RESEND_API_URL and the "
+        "proxy in HTTPS_PROXY",
     )
 
 
 def _domains(subject: str, answer: Answer, url: str) -> Finding:
     listed = answer.data.get("data")
     if not isinstance(listed, list):
-        return failed(
-            subject, "it answers, but with no list of domains", "is RESEND_API_URL right?"
-        )
+        return failed(subject, "the response contains no list of domains", "check RESEND_API_URL")
     if url != DEFAULT_API_URL:
-        return ok(subject, f"its key is good at {url}, which is not Resend itself")
+        return ok(subject, f"the key works at {url}, which is not Resend itself")
     domains = [each for each in listed if isinstance(each, dict)]
     verified = [str(each.get("name")) for each in domains if each.get("status") in _CAN_SEND]
     if not verified:
         return warning(
             subject,
-            "its key is good, but it has no verified domain to send from",
+            "the key works, but the account has no verified domain to send from",
             "verify one at Resend",
         )
-    return ok(subject, f"its key is good; verified domains: {', '.join(verified)}")
+    return ok(subject, f"the key works; verified domains: {', '.join(verified)}")
 
 
 def _rate(subject: str, answer: Answer, wanted: float) -> Iterator[Finding]:
@@ -125,8 +122,8 @@ def _rate(subject: str, answer: Answer, wanted: float) -> Iterator[Finding]:
     if limit.isdecimal() and wanted > int(limit):
         yield warning(
             subject,
-            f"requests_per_second is {wanted:g}, Resend allows {limit}, which then holds",
-            f"set it to {limit}, or to 0 to follow Resend",
+            f"requests_per_second is {wanted:g}, but Resend allows only {limit}",
+            f"set it to {limit}, or to 0 to use Resend's limit",
         )
 
 

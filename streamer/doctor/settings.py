@@ -1,4 +1,4 @@
-"""Whether the settings make sense together."""
+"""Checks of the settings."""
 
 from collections.abc import Iterator
 
@@ -12,29 +12,30 @@ _LEAST_MARGIN_S = 600
 
 
 def check_settings(settings: Settings) -> Iterator[Finding]:
-    """Check the settings without asking anybody."""
+    """Check the settings without network access."""
     yield _unsubscribe(settings)
     yield _accounts(settings)
     if settings.mail.max_bytes > settings.batch.max_bytes:
         yield failed(
             "sizes",
-            f"mail.max_bytes ({settings.mail.max_bytes:,}) is more than batch.max_bytes "
+            f"mail.max_bytes ({settings.mail.max_bytes:,}) is larger than batch.max_bytes "
             f"({settings.batch.max_bytes:,})",
-            "a mail must fit into a batch: lower the one or raise the other",
+            "a mail must fit into a batch: lower mail.max_bytes or raise batch.max_bytes",
         )
     margin = _KEY_KEPT_S - settings.delivery.safe_window_s
     if margin < _LEAST_MARGIN_S:
         yield warning(
             "delivery.safe_window_s",
-            f"ends {margin} s before Resend forgets a batch's key: a slow call or a wrong clock "
-            f"may send a batch twice",
-            f"leave at least {_LEAST_MARGIN_S} s of the {_KEY_KEPT_S} s; the default is 82800",
+            f"ends {margin} s before Resend drops the idempotency key: a slow call or a wrong "
+            f"clock may send a batch twice",
+            f"leave a margin of at least {_LEAST_MARGIN_S} s to {_KEY_KEPT_S} s; the default is "
+            f"82800",
         )
     if settings.delivery.give_up_s > settings.delivery.safe_window_s:
         yield warning(
             "delivery.give_up_s",
-            "is longer than delivery.safe_window_s, which ends a batch first",
-            "make it shorter",
+            "longer than delivery.safe_window_s, so it has no effect",
+            "set it below delivery.safe_window_s",
         )
 
 
@@ -44,10 +45,10 @@ def _unsubscribe(settings: Settings) -> Finding:
     except SettingsError as error:
         return failed("unsubscribe", str(error))
     if settings.unsubscribe.base_url and settings.unsubscribe.secrets:
-        return ok("unsubscribe", f"links begin with {settings.unsubscribe.base_url}")
+        return ok("unsubscribe", f"links start with {settings.unsubscribe.base_url}")
     return warning(
         "unsubscribe",
-        "mails go out without one-click unsubscribe headers: Gmail and Yahoo ask for them",
+        "mails have no one-click unsubscribe headers, which Gmail and Yahoo ask for",
         "set unsubscribe.base_url and unsubscribe.secret",
     )
 

@@ -1,29 +1,30 @@
-"""What stands in for the undefined in a template, where the engine would take it for a value.
+"""Placeholders for undefined values in a template, where the engine would not raise for them.
 
-`streamer.mail.language` says where. To the engine they are objects like others, so that a template
-renders as ever; afterwards it is known whether one was used.
+`streamer.mail.language` inserts them. To the engine they are ordinary objects, so the template
+renders as usual; afterwards it is known whether one was used.
 """
 
 from threading import local
 
 KIND = "plain object"
-"""What the engine's errors call a stand-in."""
+"""The engine's name for a placeholder in its error messages."""
 
 
 class Glimpse(local):
-    """Which stand-in a thread's rendering looked at first; None if at none."""
+    """The first placeholder used in this thread's rendering; None if none was."""
 
     position: int | None = None
 
 
 class Absent:
-    """Stands in for what an expression of a template lacks, and tells when it is looked at.
+    """Placeholder for an undefined expression in a template; records its use.
 
-    A filter that takes anything asks it for its text or its truth, or compares it; others fail, as
-    it is a `KIND`, which no variable is.
+    A filter that accepts any value uses its text or its truth, or compares it; other filters fail,
+    since it is a `KIND`, which no variable is.
 
     Args:
-        position: of the stand-in, from 1 on.
+        position: the number of the placeholder, from 1.
+        glimpse: where its use is recorded.
     """
 
     __slots__ = ("_glimpse", "_position")
@@ -55,10 +56,10 @@ class Absent:
 
 
 class AnyAbsent:
-    """Equal to each stand-in, which learns of it, and to nothing else.
+    """Equal to every placeholder, which records the comparison, and to nothing else.
 
-    Where a rendering fails, the engine writes down all that it knows: as this stands first among
-    the stand-ins it tells that none of them was looked at before.
+    When rendering fails, the engine converts all its variables to text, placeholders included.
+    This one comes first and then records that none had been used before.
     """
 
     __slots__ = ("_glimpse",)

@@ -1,4 +1,4 @@
-"""From a recipient and a campaign's message to the bytes of one mail in Resend's batch."""
+"""Composing one mail of a Resend batch from a recipient and a campaign's message."""
 
 import re
 from collections.abc import Sequence
@@ -18,27 +18,28 @@ from streamer.model.event import RecipientEvent
 __all__ = ["Composer", "RenderError", "TooLargeError"]
 
 _MOST_PREPARED = 256
-_LARGEST_PREPARED = 20_000  # characters; what has more is made anew for each mail
+_LARGEST_PREPARED = 20_000  # characters; anything larger is prepared again for each mail
 _MOST_HEADERS = 100
-"""Each is a template: to compile thousands for one mail would take a second."""
+"""Each header is a template; compiling thousands for one mail would take a second."""
 _TAG_LENGTH = 256
 
-# Whatever some reader takes for the end of a line: CR, LF, VT, FF, NEL, LS, PS.
+# Everything that some mail client treats as a line break: CR, LF, VT, FF, NEL, LS, PS.
 _LINE_BREAKS = re.compile(r"(?:\r\n|[\n\r\x0b\x0c\x85\u2028\u2029])+")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it, after an even number of \\
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 5322's ftext, less the odd ones
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # JSON escape, after an even number of backslashes
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # a safe subset of RFC 5322's ftext
 _NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9_-]")
 _OURS = ("list-unsubscribe", "list-unsubscribe-post")
 
 
 class Composer:
-    """Makes mails; may be called from any thread.
+    """Composes mails. Thread-safe.
 
     Args:
-        links: None to add no unsubscribe headers: the message's own are kept, and
+        templates: renders the message's templates.
+        links: with None no unsubscribe headers are added, the message's own are kept and
             `unsubscribe_url` is undefined.
-        max_bytes: of one mail, as JSON.
+        max_bytes: maximum size of one mail as JSON.
     """
 
     def __init__(
@@ -51,14 +52,14 @@ class Composer:
         self._lock = Lock()
 
     def compose(self, event: RecipientEvent, address: str, message: Message) -> bytes:
-        """The JSON of one mail to the normalised address.
+        """Return the JSON of one mail to the normalised address.
 
-        A template kept at Resend gets its own variables, over them the recipient's, over them
-        `unsubscribe_url`.
+        A template stored at Resend gets its own variables, overridden by the recipient's, and
+        these by `unsubscribe_url`.
 
         Raises:
-            RenderError: the content cannot be made for this recipient.
-            TooLargeError: it would have more than `max_bytes`.
+            RenderError: the content cannot be rendered for this recipient.
+            TooLargeError: the mail is larger than `max_bytes`.
         """
         shared = self._shared(event, message)
         mail = shared.fields.copy()
@@ -96,16 +97,16 @@ class Composer:
         try:
             body = to_json(mail)
         except orjson.JSONEncodeError as error:  # a lone surrogate, a number beyond 64 bits
-            raise RenderError(f"the content cannot be written as JSON: {error}") from None
+            raise RenderError(f"the content cannot be encoded as JSON: {error}") from None
         if b"\\u0000" in body and _NUL.search(body):
-            # No mail may have one, and Resend might refuse the whole batch for it.
-            raise RenderError("the content has a NUL character")
+            # NUL is invalid in mail, and Resend might reject the whole batch for it.
+            raise RenderError("the content contains a NUL character")
         if len(body) > self._max_bytes:
-            raise TooLargeError(f"{len(body)} bytes, {self._max_bytes} are allowed")
+            raise TooLargeError(f"the mail has {len(body)} bytes, the limit is {self._max_bytes}")
         return body
 
     def _render_into(self, mail: dict[str, object], message: Message, variables: Variables) -> None:
-        """Render the content; what is too large already is not joined by more."""
+        """Render the content; skip the text if the HTML is already too large."""
         if message.subject is not None:
             mail["subject"] = clean_line(self._templates.render_text(message.subject, variables))
         length = 0
@@ -116,9 +117,9 @@ class Composer:
             mail["text"] = self._templates.render_text(message.text, variables)
 
     def _shared(self, event: RecipientEvent, message: Message) -> "_Shared":
-        """What the mails of a campaign share; made once for each content."""
+        """Return what the mails of a campaign share, cached by content."""
         reply_to, headers, tags = message.reply_to, message.headers, message.tags
-        # By content: each event with a message of its own has a new object, equal to the last.
+        # By content: events that carry a message have equal but distinct objects.
         key = (
             event.organization_id,
             event.campaign_id,
@@ -144,7 +145,7 @@ class Composer:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What the mails of a campaign have in common. Each copies it."""
+    """What the mails of a campaign share; copied into each."""
 
     fields: dict[str, object]
     headers: dict[str, str]
@@ -152,14 +153,20 @@ class _Shared:
 
 
 def clean_line(text: str) -> str:
-    """The text as one line: line breaks become one space, other control characters go."""
+    """Turn line breaks into one space and remove other control characters."""
     if text.isprintable():
         return text
     return _CONTROLS.sub("", _LINE_BREAKS.sub(" ", text))
 
 
 def _share(event: RecipientEvent, message: Message, ours: Sequence[str]) -> _Shared:
-    """Make what they have in common, without the headers that we add, by their lower-case names."""
+    """Prepare what the mails share.
+
+    Args:
+        event: gives the campaign.
+        message: gives the content.
+        ours: lower-case names of headers to leave out, since the composer adds them.
+    """
     fields: dict[str, object] = {"from": _sender(message.from_)}
     if message.reply_to is not None:
         given = [message.reply_to] if isinstance(message.reply_to, str) else message.reply_to
@@ -168,7 +175,7 @@ def _share(event: RecipientEvent, message: Message, ours: Sequence[str]) -> _Sha
         fields["topic_id"] = message.topic_id
     if message.scheduled_at is not None:
         fields["scheduled_at"] = message.scheduled_at
-    # Ours win: by them the campaign's mails are told apart in Resend's webhooks.
+    # These override the message's tags: they identify the campaign in Resend's webhooks.
     tags = {_tag(tag.name): _tag(tag.value) for tag in message.tags or ()}
     tags |= {"campaign": _tag(event.campaign_id), "organization": _tag(event.organization_id)}
     fields["tags"] = [{"name": name, "value": value} for name, value in tags.items()]
@@ -201,11 +208,11 @@ def _sender(text: str) -> str:
 
 def _no_controls(field: str, value: str) -> str:
     if _CONTROLS.search(value):
-        raise RenderError(f"{field} has a control character or a line break")
+        raise RenderError(f"{field} contains a control character or a line break")
     return value
 
 
 def _header_name(name: str) -> str:
     if not _HEADER_NAME.match(name):
-        raise RenderError(f"{name!r} is no header's name")
+        raise RenderError(f"invalid header name {name!r}")
     return name

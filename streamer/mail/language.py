@@ -1,24 +1,23 @@
-"""The part of Jinja's language that a mail may use, and what is changed of it.
+"""The subset of Jinja that a mail may use, and how templates are rewritten.
 
-minijinja bounds the steps and the text of a template, but not how deep an expression nests (its
-parser recurses until the process dies) and not the lists that an expression builds: `a + a` forty
-times has more elements than any memory, and nothing stops it. What an event carries must not
-take a worker down, so what could is refused here, once for each template, before it is compiled:
+minijinja limits the steps and the text of a template, but neither how deeply an expression nests
+(its parser recurses until the process crashes) nor the lists that an expression builds (`a + a`
+forty times exceeds any memory). An event must not crash a worker, so everything that could is
+rejected here, once per template, before it is compiled:
 
 - statements other than `if`, `for`, `set`, `with`, `filter`, `autoescape`, `do`, `break`,
-  `continue`, `raw`: no macros, blocks or other templates, and no `recursive` loops;
-- expressions and chains of `elif` of a length that nobody writes;
-- ways to make a list larger or to put one into another: names in a list's, a tuple's, an
-  object's or a namespace's literal; `*` unless both sides are surely numbers or one is a text
-  (`price|float * 2`); in `set` and `with`, `+` unless one side is surely a number or a text; in
-  `set a.b`, whatever is not surely a number, a text or a truth value; `map` with more than one
-  argument;
-- the two ways to ask for blanks without end: `.format(` and an argument of `tojson`.
+  `continue` and `raw`: no macros, blocks, other templates or `recursive` loops;
+- expressions and `elif` chains of unreasonable length;
+- ways to grow or nest lists: names in the literal of a list, tuple, object or namespace; `*`
+  unless both sides are certainly numbers or one is a string (`price|float * 2`); in `set` and
+  `with`, `+` unless one side is certainly a number or string; in `set a.b`, anything that is not
+  certainly a number, string or boolean; `map` with more than one argument;
+- the two ways to produce unlimited blanks: `.format(` and an argument of `tojson`.
 
-And much in the engine takes what is undefined for an empty text, for null or for false, however
-strict it is told to be: a mail would go out with a gap in it. So wherever that could be, the
-template is written anew before it is compiled. `default`, `is defined` and `is undefined` are for
-what may be undefined; so is an `if` without `else`. Nothing else is.
+Even in strict mode, much of the engine treats undefined values as an empty string, null or false,
+which would send mails with gaps. Wherever that can happen, the template is rewritten before it is
+compiled. Only `default`, `is defined`, `is undefined` and an `if` without `else` accept undefined
+values.
 """
 
 import re
@@ -29,8 +28,8 @@ from typing import NamedTuple
 from streamer.errors import InvalidDataError
 
 ABSENT = "streamer__absent"
-"""What the text of a `Narrowed` calls the sequence of stand-ins for what an expression lacks. The
-first of them is equal to any other and stands for nothing."""
+"""The name, in the text of a `Narrowed`, of the sequence of placeholders for undefined
+expressions. The first placeholder equals every other one and represents no expression."""
 
 _MOST_TOKENS_IN_ALL = 10_000
 _MOST_TOKENS = 400
@@ -50,18 +49,18 @@ _WORDS = frozenset(("and", "or", "not", "in", "is", "if", "else"))
 _CONSTANTS = frozenset(("true", "false", "none", "True", "False", "None"))
 _NUMERIC_FILTERS = frozenset(("int", "float", "length", "count", "abs", "round"))
 _PASSING = frozenset(("(", ",", "=", "and", "or", "else"))
-"""What may stand before an operand that is an argument, or becomes one as it is."""
-# They make no list of anything; `+` and `*` might.
+"""Tokens before an operand that is an argument, or is passed unchanged as one."""
+# These never produce a list; `+` and `*` can.
 _SCALAR_OPERATORS = frozenset(
     (*("~", "-", "/", "//", "%", "**", "==", "!=", "<", ">", "<=", ">="), *("in", "is", "not"))
 )
-# They take what is undefined for an empty text, or for null: those of texts, and the others.
+# These treat undefined as an empty string or null: filters for strings, and others.
 _LENIENT_TEXT_FILTERS = frozenset(("e", "escape", "indent"))
 _LENIENT_FILTERS = frozenset(("length", "count", "tojson", "truncate", "urlencode"))
 _FOR_UNDEFINED_FILTERS = frozenset(("default", "d"))
 _FOR_UNDEFINED_TESTS = frozenset(("defined", "undefined"))
 _FOR_UNDEFINED_ITEMS = frozenset(("select", "reject"))
-# Which of their arguments names an attribute: of it `map` makes the same.
+# The position of their `attribute` argument, for which `map` is used instead.
 _ATTRIBUTE_FILTERS = {"sum": 0, "join": 1}
 _OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
 
@@ -82,11 +81,11 @@ _TOKEN = re.compile(
 
 
 class RefusedError(InvalidDataError):
-    """The template uses what a mail may not; the message says what, and on which line."""
+    """The template uses something that is not allowed; the message says what and where."""
 
 
 class Watched(NamedTuple):
-    """An expression that is stood in for where it is undefined."""
+    """An expression that is replaced by a placeholder if it is undefined."""
 
     text: str
     line: int
@@ -94,13 +93,13 @@ class Watched(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Narrowed:
-    """A template that a mail may use.
+    """A checked and rewritten template.
 
     Attributes:
-        text: to be compiled; on the same lines as the source.
-        names: of the variables that it may look up.
-        watched: `ABSENT[i + 1]` stands in for the i-th of these.
-        tokens: how many it has, each tag being one more.
+        text: the text to compile, with the same line numbers as the source.
+        names: names of the variables that it may look up.
+        watched: expressions with a placeholder; `ABSENT[i + 1]` is that of the i-th.
+        tokens: number of tokens plus number of tags.
     """
 
     text: str
@@ -110,20 +109,20 @@ class Narrowed:
 
 
 def narrow(source: str) -> Narrowed:
-    """Pass what a mail may use, and what is no template at all: the compiler says that better.
+    """Check a template and rewrite it so that undefined values raise an error that names them.
 
-    What is undefined is made an error, which names it:
+    Syntax errors pass; the compiler reports them better. The rewriting:
 
-    - `x|e` becomes `x|string|e`, as `string` takes nothing that is undefined;
-    - a variable before a lenient filter or a test, or as an argument, is asked about first:
-      `a.b|length` becomes `(a.b if a.b is defined else a.b[0])|length`, as to look into what is
-      undefined is an error;
-    - another expression there is stood in for: `a|first|length` becomes
-      `a|first|default(ABSENT[1])|length`, and the stand-in tells who looked at it;
-    - so is an item that `map` makes, and all of them are compared with the first stand-in.
+    - `x|e` becomes `x|string|e`, since `string` rejects undefined values;
+    - a variable before a lenient filter or a test, or as an argument, is tested first:
+      `a.b|length` becomes `(a.b if a.b is defined else a.b[0])|length`, since indexing an
+      undefined value is an error;
+    - other expressions there get a placeholder: `a|first|length` becomes
+      `a|first|default(ABSENT[1])|length`, and the placeholder records its use;
+    - so do the items that `map` returns, which are then all compared with the first placeholder.
 
     Raises:
-        RefusedError: it uses something else.
+        RefusedError: the template uses something that is not allowed.
     """
     elifs = bound = tokens = counted = 0
     line = 1
@@ -131,11 +130,11 @@ def narrow(source: str) -> Narrowed:
     watched: list[Watched] = []
     parts: list[str] = []
     copied = 0
-    for tag in list(_tags(source)):  # whatever is too long is found first
+    for tag in list(_tags(source)):  # a list, so that length errors come first
         tokens += 1 + len(tag.words)
         line += source.count("\n", counted, tag.start)
         counted = tag.start
-        if tag.kinds == ["name"] and not tag.is_statement:  # nearly all are, and all right
+        if tag.kinds == ["name"] and not tag.is_statement:  # the most common tag, always valid
             names.add(tag.words[0])
             continue
         try:
@@ -175,12 +174,15 @@ def _variables(tag: "_Tag") -> Iterator[str]:
 
 
 class _Edit(NamedTuple):
-    """A stretch of the source, and what is written instead.
+    """A range of the source and its replacement.
 
     Attributes:
-        watched: the first and the last token of the expression that is stood in for; the stand-in
-            is added to the text.
-        makes_items: it is stood in for the items of that expression.
+        start: where the range starts.
+        end: where it ends.
+        text: the replacement.
+        watched: first and last token of an expression that gets a placeholder, which is appended
+            to the text.
+        makes_items: the items of that expression get the placeholder, not the expression.
     """
 
     start: int
@@ -192,8 +194,8 @@ class _Edit(NamedTuple):
 
 def _edits(tag: "_Tag") -> Iterator[_Edit]:
     if tag.keyword == "filter" or (tag.keyword == "set" and "=" not in tag.words):
-        return  # they name filters, for what stands in a block
-    takes_arguments = [False]  # for each bracket that is open
+        return  # these apply filters to a block
+    takes_arguments = [False]  # for each open bracket
     position = 1 if tag.is_statement else 0
     while position < len(tag.words):
         word, end = tag.words[position], position
@@ -211,7 +213,7 @@ def _edits(tag: "_Tag") -> Iterator[_Edit]:
                 yield _Edit(tag.starts[position], tag.ends[end], asked)
         elif _ends_expression(tag, position) and _is_lenient(tag, end, takes_arguments[-1]):
             first = _operand_start(tag, position)
-            # Operators are strict themselves, but for a stand-in.
+            # Operators reject undefined values, but would accept a placeholder.
             if tag.word(end + 1) == "|" or tag.word(first - 1) in _PASSING:
                 yield _Edit(tag.ends[position], tag.ends[position], "", (first, position))
         position = end + 1
@@ -235,14 +237,14 @@ def _edits_at_filter(tag: "_Tag", pipe: int) -> Iterator[_Edit]:
 
 
 def _takes_arguments(tag: "_Tag", opening: int) -> bool:
-    """Is this a call's bracket, in which nothing may be undefined?"""
+    """Is this the bracket of a call whose arguments must be defined?"""
     if tag.words[opening] != "(" or _role(tag, opening) != "call":
         return False
     return not (tag.word(opening - 2) == "|" and tag.word(opening - 1) in _FOR_UNDEFINED_FILTERS)
 
 
 def _is_lenient(tag: "_Tag", end: int, in_arguments: bool) -> bool:
-    """Would what follows the operand that ends here take what is undefined for something else?"""
+    """Does what follows the operand ending here accept undefined values?"""
     following = tag.word(end + 1)
     if following == "|":
         return tag.word(end + 2) in _LENIENT_FILTERS
@@ -255,7 +257,7 @@ def _is_lenient(tag: "_Tag", end: int, in_arguments: bool) -> bool:
 
 
 def _is_compared(tag: "_Tag", position: int, end: int) -> bool:
-    """Is the variable a test's argument that has no brackets around it?"""
+    """Is the variable an argument of a test, without brackets?"""
     return _is_test(tag, position - 1) and tag.word(end + 1) not in ("(", "[")
 
 
@@ -274,7 +276,7 @@ def _starts_variable(tag: "_Tag", position: int) -> bool:
 
 
 def _ends_expression(tag: "_Tag", position: int) -> bool:
-    """Does an operand end here that is neither a variable nor a constant?"""
+    """Does an operand end here that is neither variable nor constant?"""
     if tag.words[position] in _CLOSING:
         opening = _opening(tag, position)
         return opening >= 0 and _role(tag, opening) != "literal"
@@ -282,7 +284,7 @@ def _ends_expression(tag: "_Tag", position: int) -> bool:
 
 
 def _operand_start(tag: "_Tag", end: int) -> int:
-    """Where the operand that ends here begins, or a part of it that is long enough to know it."""
+    """Return where the operand ending here starts, or a part long enough to recognise it."""
     position = end
     for _ in range(_MOST_NAMED):
         if tag.words[position] in _CLOSING:
@@ -300,7 +302,7 @@ def _operand_start(tag: "_Tag", end: int) -> int:
 
 
 def _path_end(tag: "_Tag", position: int) -> int:
-    """Where a variable ends: with its attributes, and indexes of one token."""
+    """Return where a variable ends, including attributes and single-token indexes."""
     while True:
         if tag.word(position + 1) == "." and tag.word(position + 2):
             position += 2
@@ -311,10 +313,10 @@ def _path_end(tag: "_Tag", position: int) -> int:
 
 
 def _attribute(tag: "_Tag", pipe: int) -> int | None:
-    """Where the filter's arguments have the name of an attribute; None if they have none.
+    """Return the position of the filter's `attribute` argument, or None.
 
     Raises:
-        RefusedError: it is no constant.
+        RefusedError: the argument is not a constant.
     """
     if tag.word(pipe + 2) != "(":
         return None
@@ -336,14 +338,13 @@ def _attribute(tag: "_Tag", pipe: int) -> int | None:
             if tag.kinds[position] in ("text", "number") and tag.word(position + 1) in (",", ")"):
                 return position
             if word not in ("none", "None"):
-                raise RefusedError(f"{tag.words[pipe + 1]} takes one text as attribute")
+                raise RefusedError(f"the attribute of {tag.words[pipe + 1]} must be one string")
     return None
 
 
 @dataclass(slots=True)
 class _Tag:
-    """What stands between `{{` and `}}`, or between `{%` and `%}`: its tokens, where in the source
-    they start and end, and which brackets belong together."""
+    """The content of `{{ }}` or `{% %}`: tokens, their positions in the source, bracket pairs."""
 
     source: str
     start: int
@@ -362,12 +363,12 @@ class _Tag:
         return self.words[position] if 0 <= position < len(self.words) else ""
 
     def text(self, first: int, last: int) -> str:
-        """The source, from one token to another."""
+        """Return the source from one token to another."""
         return self.source[self.starts[first] : self.ends[last]]
 
 
 def _tags(source: str) -> Iterator[_Tag]:
-    """Read as minijinja's lexer does: what it takes for text here must be text there."""
+    """Tokenize as minijinja's lexer does: both must agree on what is plain text."""
     position = tokens = 0
     while start := _START.search(source, position):
         tokens += 1
@@ -394,7 +395,7 @@ def _read(source: str, start: int, position: int, is_statement: bool) -> tuple[_
     tag = _Tag(source, start, is_statement, [], [], [], [], {})
     end = _END_OF_STATEMENT if is_statement else _END_OF_OUTPUT
     opened: list[int] = []
-    depth = 0  # below 0 as well, as in the lexer
+    depth = 0  # may be negative, as in minijinja's lexer
     while token := _TOKEN.match(source, position):
         if depth == 0 and (closed := end.match(source, position)):
             return tag, closed.end()
@@ -430,13 +431,13 @@ def _check_size(tag: _Tag) -> None:
 
 def _check_statement(tag: _Tag) -> None:
     if tag.keyword not in _STATEMENTS:
-        raise RefusedError(f"a mail's template cannot use {{% {tag.keyword} %}}")
+        raise RefusedError(f"{{% {tag.keyword} %}} is not allowed")
     if tag.keyword == "for" and tag.words[-1] == "recursive":
-        raise RefusedError("a mail's template cannot use a recursive loop")
+        raise RefusedError("recursive loops are not allowed")
 
 
 def _check_brackets(tag: _Tag) -> None:
-    """No list, tuple or object is made of anything but constants."""
+    """Allow only constants in lists, tuples and objects."""
     opened: list[_Bracket] = [_Bracket("")]
     for position, (kind, word) in enumerate(zip(tag.kinds, tag.words, strict=True)):
         inner = opened[-1]
@@ -447,7 +448,7 @@ def _check_brackets(tag: _Tag) -> None:
             opened[-1].has_names |= inner.has_names
             is_made = inner.role == "literal" or (inner.role == "group" and inner.has_comma)
             if is_made and inner.has_names:
-                raise RefusedError("a list, tuple, object or namespace is made of constants alone")
+                raise RefusedError("a list, tuple, object or namespace may only contain constants")
         elif kind == "name" and word not in _CONSTANTS and tag.word(position + 1) != "=":
             inner.has_names = True
             inner.has_comma &= not (len(opened) == 1 and word == "in")
@@ -455,7 +456,7 @@ def _check_brackets(tag: _Tag) -> None:
             inner.has_comma = True
     binds_tuple = tag.keyword in ("set", "for") and opened[0].has_comma
     if binds_tuple:
-        raise RefusedError("set and for take one value")
+        raise RefusedError("set and for accept one value only")
 
 
 @dataclass(slots=True)
@@ -466,7 +467,7 @@ class _Bracket:
 
 
 def _role(tag: _Tag, position: int) -> str:
-    """Is this bracket a call's or an index's, or a literal's or a group's?"""
+    """Return what the bracket opens: `call` (or an index), `literal` or `group`."""
     before, kind = tag.word(position - 1), tag.kinds[position - 1] if position else "sign"
     ends_operand = (kind == "name" and before not in _WORDS) or kind == "text" or before in _CLOSING
     if before == "namespace" and tag.word(position - 2) != ".":
@@ -486,19 +487,19 @@ def _check_operators(tag: _Tag) -> None:
         left = _is_scalar(tag, position - 1, texts=word == "+")
         right = _is_scalar(tag, end, texts=word == "+")
         if word == "*" and not (left and right):
-            raise RefusedError("* needs numbers on both sides: write x|float * y|float")
+            raise RefusedError("* needs numbers on both sides, as in x|float * y|float")
         if word == "+" and tag.keyword in _BINDING and not (left or right):
-            raise RefusedError(f"+ in {tag.keyword} needs a number: write x|float + y")
+            raise RefusedError(f"+ in {tag.keyword} needs a number, as in x|float + y")
     if tag.keyword == "set" and "=" in tag.words:
         value = tag.words.index("=") + 1
         if "." in tag.words[:value] and not _makes_scalar(tag, value):
             raise RefusedError(
-                "set gives an attribute a number or a text: write x|float, or x ~ ''"
+                "set on an attribute needs a number or a string, as in x|float or x ~ ''"
             )
 
 
 def _makes_scalar(tag: _Tag, start: int) -> bool:
-    """Is what the expression that begins here makes no list, whatever the variables are?"""
+    """Does the expression starting here never produce a list, whatever the variables?"""
     depth, is_scalar = (
         0,
         _operand_end(tag, start) == len(tag.words) - 1
@@ -510,7 +511,7 @@ def _makes_scalar(tag: _Tag, start: int) -> bool:
         if depth == 0 and word in ("if", "and", "or"):
             return False
         if depth == 0 and word in ("+", "*"):
-            # The operators' own check left only what has a number or a text at one side.
+            # _check_operators has ensured that one side is a number or string.
             is_scalar = True
         is_scalar |= depth == 0 and word in _SCALAR_OPERATORS
     return is_scalar
@@ -521,7 +522,7 @@ def _is_text(tag: _Tag, end: int) -> bool:
 
 
 def _is_scalar(tag: _Tag, end: int, *, texts: bool) -> bool:
-    """Is the operand that ends here no list, whatever the variables are?"""
+    """Is the operand ending here never a list, whatever the variables?"""
     if end < 0:
         return False
     if tag.kinds[end] in (("number", "text") if texts else ("number",)):
@@ -539,7 +540,7 @@ def _opening(tag: _Tag, position: int) -> int:
 
 
 def _operand_end(tag: _Tag, position: int) -> int:
-    """Where the operand that begins here ends: a value, its attributes, calls and filters."""
+    """Return where the operand starting here ends, including attributes, calls and filters."""
     while tag.word(position) in ("-", "+"):
         position += 1
     position = _after_bracket(tag, position)
@@ -555,7 +556,7 @@ def _operand_end(tag: _Tag, position: int) -> int:
 
 
 def _after_bracket(tag: _Tag, position: int) -> int:
-    """The closing bracket of the one that opens here; the position itself if none does."""
+    """Return the matching closing bracket, or the position itself if there is no bracket."""
     if tag.word(position) not in _OPENING:
         return position
     return tag.pairs.get(position, len(tag.words) - 1)
@@ -565,15 +566,15 @@ def _check_calls(tag: _Tag) -> None:
     for position, word in enumerate(tag.words):
         before, after = tag.word(position - 1), tag.words[position + 1 :]
         if word == "namespace" and before != "." and after[:1] != ["("]:
-            raise RefusedError("namespace is a function and nothing else")
+            raise RefusedError("namespace can only be called")
         if before == "." and word == "format" and after[:1] == ["("]:
-            raise RefusedError('instead of .format() use the filter: "%s"|format(x)')
+            raise RefusedError('use the filter "%s"|format(x) instead of .format()')
         if before == "|" and word == "tojson" and after[:1] == ["("] and after[1:2] != [")"]:
-            raise RefusedError("tojson takes no arguments here")
+            raise RefusedError("tojson accepts no arguments")
         if before == "|" and word in _ATTRIBUTE_FILTERS:
             _attribute(tag, position - 1)
         if before == "|" and word == "map" and not _is_plain_map(tag, position + 1):
-            raise RefusedError("map takes one argument: attribute='name', or a filter's name")
+            raise RefusedError("map accepts one argument: attribute='name' or the name of a filter")
 
 
 def _is_plain_map(tag: _Tag, position: int) -> bool:

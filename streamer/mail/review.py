@@ -1,4 +1,4 @@
-"""What is worth a second look in a mail before a campaign goes out. Pure."""
+"""Warnings about a mail before its campaign is sent. Pure."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,10 +13,10 @@ from pydantic import JsonValue
 from streamer.mail.templates import RenderError, TooLargeError, UndefinedError
 
 Mail: TypeAlias = dict[str, JsonValue]
-"""One mail as Resend takes it, decoded."""
+"""One mail in Resend's format, decoded."""
 
 CLIPPED_BYTES = 102 * 1024
-"""Of HTML: what Gmail hides the rest of."""
+"""Size of HTML above which Gmail clips a message."""
 
 _SCHEMES = ("https", "mailto", "tel", "sms")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):")
@@ -28,7 +28,7 @@ _MOST_RENDERS = 300
 
 
 class Concern(StrEnum):
-    """What a remark is about."""
+    """The check that a warning comes from."""
 
     UNDEFINED_VARIABLE = "undefined_variable"
     EMPTY_SUBJECT = "empty_subject"
@@ -40,7 +40,7 @@ class Concern(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One thing to look at, and what to do about it."""
+    """One warning, and how to fix it."""
 
     concern: Concern
     text: str
@@ -48,13 +48,13 @@ class Remark:
 
 
 def read_mail(body: bytes) -> Mail:
-    """Decode what `Composer.compose` made."""
+    """Decode a mail made by `Composer.compose`."""
     mail: Mail = orjson.loads(body)
     return mail
 
 
 def review(mail: Mail) -> list[Remark]:
-    """What is worth a look in a mail. Of a template that is kept at Resend nothing is known."""
+    """Return warnings about a mail; none for a template stored at Resend, which is unknown here."""
     if "template" in mail:
         return []
     html, text = part(mail, "html"), part(mail, "text")
@@ -69,33 +69,33 @@ def review(mail: Mail) -> list[Remark]:
 
 
 def part(mail: Mail, name: str) -> str | None:
-    """A part of a mail that is text; None if it has no such."""
+    """Return a text field of a mail, or None if it is absent or not text."""
     value = mail.get(name)
     return value if isinstance(value, str) else None
 
 
 def headers(mail: Mail) -> dict[str, str]:
-    """A mail's own headers."""
+    """Return the headers of a mail."""
     found = mail.get("headers")
     return {k: str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
 def unsubscribe_url(mail: Mail) -> str | None:
-    """The mail's own unsubscribe link; None if it was made without."""
+    """Return the unsubscribe link in a mail's headers, or None."""
     header = headers(mail).get("List-Unsubscribe")
     return None if header is None else header.removeprefix("<").removesuffix(">")
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What an element points to."""
+    """The target of an element's `href`."""
 
     tag: str
     url: str
 
 
 def find_links(html: str) -> list[Link]:
-    """All `href`s of the HTML, as a browser reads them; those in comments are none."""
+    """Return all `href`s of the HTML as a browser reads them, ignoring comments."""
     parser = _LinkParser()
     parser.feed(html)
     parser.close()
@@ -105,14 +105,15 @@ def find_links(html: str) -> list[Link]:
 def undefined_variables(
     render: Callable[[Mapping[str, JsonValue]], object], variables: Mapping[str, JsonValue]
 ) -> list[str]:
-    """All variables that a rendering misses, and not only the first.
+    """Return all variables that a mail needs and `variables` lacks, not just the first.
 
-    A rendering stops at the first, so what it misses is stood in for, until it comes through.
-    What only the other branch of an `if`, or an item of a list that is missing itself, would
-    need cannot be known.
+    Rendering stops at the first undefined variable, so each is filled in and the mail rendered
+    again until it succeeds. Variables used only in an `if` branch that is not taken, or in items
+    of a list that is itself undefined, are not found.
 
     Args:
-        render: composes the mail with variables; raises as `Composer.compose` does.
+        render: composes the mail with the given variables; raises as `Composer.compose` does.
+        variables: those that are defined.
     """
     names: list[str] = []
     fills: list[_Fill] = []
@@ -135,12 +136,12 @@ def undefined_variables(
 
 
 def remarks_on_undefined(names: Sequence[str]) -> list[Remark]:
-    """A remark for each undefined variable."""
+    """Return a warning for each undefined variable."""
     return [
         Remark(
             Concern.UNDEFINED_VARIABLE,
             f"{name} is undefined",
-            f"give it to every recipient, or write {{{{ {name}|default('…') }}}}",
+            f"define it for every recipient, or write {{{{ {name}|default('…') }}}}",
         )
         for name in names
     ]
@@ -155,8 +156,8 @@ def _check_text(text: str | None) -> Iterator[Remark]:
     if not (text or "").strip():
         yield Remark(
             Concern.MISSING_TEXT,
-            "there is no text part",
-            "add one (`text`) for readers and filters that want no HTML",
+            "the mail has no text part",
+            "add `text` for mail clients and spam filters that expect plain text",
         )
 
 
@@ -165,8 +166,8 @@ def _check_size(html: str | None) -> Iterator[Remark]:
     if size > CLIPPED_BYTES:
         yield Remark(
             Concern.CLIPPED_HTML,
-            f"the HTML has {size:,} bytes: Gmail clips what follows {CLIPPED_BYTES:,}",
-            "make it shorter; styles and comments count, images behind links do not",
+            f"the HTML has {size:,} bytes: Gmail clips messages after {CLIPPED_BYTES:,}",
+            "shorten it; styles and comments count, linked images do not",
         )
 
 
@@ -175,14 +176,14 @@ def _check_security(links: Sequence[Link], text: str) -> Iterator[Remark]:
         yield Remark(
             Concern.INSECURE_LINK,
             f"the HTML links to {url!r} without https",
-            "write the whole address, from https:// on",
+            "use a full URL that starts with https://",
         )
     plain = (found.rstrip(_AFTER_SENTENCE) for found in _PLAIN_HTTP.findall(text))
     for url in dict.fromkeys(plain):
         yield Remark(
             Concern.INSECURE_LINK,
             f"the text links to {url!r} without https",
-            "write https:// instead of http://",
+            "use https:// instead of http://",
         )
 
 
@@ -190,7 +191,7 @@ def _check_unsubscribe(url: str | None, links: Sequence[Link], text: str) -> Ite
     if url is None:
         yield Remark(
             Concern.NO_UNSUBSCRIBE_LINK,
-            "the mail has no unsubscribe link, neither in its headers nor in its body",
+            "the mail has no unsubscribe link in its headers or body",
             "set unsubscribe.base_url and unsubscribe.secret, and use {{ unsubscribe_url }}",
         )
         return
@@ -199,8 +200,8 @@ def _check_unsubscribe(url: str | None, links: Sequence[Link], text: str) -> Ite
     if not (in_html or in_text):
         yield Remark(
             Concern.NO_UNSUBSCRIBE_LINK,
-            "no unsubscribe link can be seen in the body",
-            'link to it, as <a href="{{ unsubscribe_url }}">, or write it in the text',
+            "the body shows no unsubscribe link",
+            'add <a href="{{ unsubscribe_url }}"> to the HTML, or the URL to the text',
         )
 
 
@@ -217,27 +218,27 @@ class _LinkParser(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         for name, value in attrs:
             if name == "href":
-                # Browsers take these out, wherever they are.
+                # Browsers remove these anywhere in a URL.
                 url = re.sub(r"[\t\n\r]", "", value or "").strip()
                 self.links.append(Link(tag, url))
-                break  # of two the first counts
+                break  # browsers ignore a second href
 
     def parse_marked_section(self, i: int, report: bool = True) -> int:
-        # For `<![something` the library knows a few words and fails on others; to a browser
-        # it is a comment up to the next `>`.
+        # For `<![something` the library accepts a few keywords and raises for others; browsers
+        # treat it as a comment up to the next `>`.
         return self.parse_bogus_comment(i, report)
 
 
 @dataclass(slots=True)
 class _Fill:
-    """What stands in for a variable that is missing."""
+    """A placeholder value for an undefined variable."""
 
     path: tuple[str, ...]
     choice: int = 0
 
 
 def _path(name: str) -> tuple[str, ...] | None:
-    """The names to follow, from a variable on; None if there are not only names."""
+    """Split `a.b['c']` into its names; None if it contains anything else."""
     steps, position = [], 0
     while position < len(name):
         step = _STEP.match(name, position)
@@ -256,7 +257,7 @@ def _filled(variables: Mapping[str, JsonValue], fills: Sequence[_Fill]) -> dict[
 
 
 def _put(into: dict[str, JsonValue], path: tuple[str, ...], value: JsonValue) -> None:
-    """Set a value at a path; what lies on the way is copied, not changed."""
+    """Set a value at a path, copying the objects along it."""
     first, *rest = path
     if not rest:
         into[first] = value
@@ -268,7 +269,7 @@ def _put(into: dict[str, JsonValue], path: tuple[str, ...], value: JsonValue) ->
 
 
 def _next_try(fills: list[_Fill]) -> bool:
-    """Let something else stand in for what was filled last; False if all was tried."""
+    """Switch to the next combination of placeholder values; False if all were tried."""
     while fills:
         fills[-1].choice += 1
         if fills[-1].choice < len(_STAND_INS):

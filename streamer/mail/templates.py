@@ -1,4 +1,4 @@
-"""Templates in Jinja's language, compiled once, and bounded in what they may cost."""
+"""Jinja templates, compiled once, with limits on their time and memory."""
 
 import re
 from collections import OrderedDict
@@ -17,21 +17,21 @@ from streamer.mail.language import ABSENT, Narrowed, RefusedError, narrow
 from streamer.mail.values import Given, MissingKeyError, Value
 
 Variables: TypeAlias = "Mapping[str, JsonValue | Value]"
-"""By name. With a template that others wrote, only what `streamer.mail.values.readable` made."""
+"""Variables by name. For untrusted templates, only values from `streamer.mail.values.readable`."""
 
 _MOST_CACHED = 32_000_000
-# Measured: what an engine takes, and a token of a template in it, about.
+# Measured memory of an engine, and of each template token in it; approximate.
 _ENGINE_BYTES, _TOKEN_BYTES = 16_000, 100
-# The engine escapes what is inserted in templates of such names.
+# The engine escapes inserted values in templates whose name ends in .html.
 _HTML, _TEXT = ".html", ".txt"
-# Of what they make, lists in lists and blanks, the engine does not count the size.
+# The engine does not count the size of their results: nested lists and blanks.
 _REFUSED_FILTERS = ("batch", "chain", "groupby", "pprint", "slice", "wordwrap", "zip")
-_REFUSED_GLOBALS = ("debug", "dict")  # the first shows all variables
-# The engine looks for a variable among the methods of the dict that holds them, too: these are
-# looked up elsewhere.
+_REFUSED_GLOBALS = ("debug", "dict")  # `debug` shows all variables
+# The engine also finds variables among the methods of the dict that holds them, so variables with
+# such a name are looked up in a `Given` instead.
 _METHODS = frozenset(name for name in dir(dict) if not name.startswith("_"))
 _GIVEN, _STAND_INS = "streamer__given", "streamer__stand_ins"
-# An error is at a filter's name; what it is applied to stands just before.
+# The engine locates an error at the filter's name; its operand is just before.
 _JUST_BEFORE, _STAND_IN = 40, re.compile(rf"{ABSENT}\[(\d+)\]")
 _ATTRIBUTES = re.compile(r"(?:\.\w+)+")
 _PLACE = re.compile(r" \(in template\.(?:html|txt):\d+\)\Z")
@@ -44,14 +44,14 @@ class RenderError(InvalidDataError):
     """A template cannot be rendered for this recipient; the message says why and where."""
 
     def __init__(self, detail: str) -> None:
-        super().__init__(detail[:_LONGEST_DETAIL])  # it may quote a name as long as the template
+        super().__init__(detail[:_LONGEST_DETAIL])  # may quote a name as long as the template
 
 
 class UndefinedError(RenderError):
-    """The template uses a variable that is not there.
+    """The template uses an undefined variable.
 
     Attributes:
-        name: the variable, with the attributes that were wanted of it.
+        name: the variable, including the attributes accessed on it.
     """
 
     def __init__(self, detail: str, name: str) -> None:
@@ -60,20 +60,19 @@ class UndefinedError(RenderError):
 
 
 class TooLargeError(InvalidDataError):
-    """The mail is larger than allowed, or its template would never come to an end."""
+    """The mail is larger than allowed, or its template ran out of fuel."""
 
 
 class Templates:
-    """Renders templates; may be called from any thread. All share what was compiled last.
+    """Renders templates. Thread-safe; threads share the cache of compiled templates.
 
-    What a template may do is bounded: it sees plain values only, uses the part of the language
-    that `streamer.mail.language` lets pass, and runs on fuel, which each step and each stretch
-    of text burns.
+    A template is restricted: it sees plain values only, uses the part of the language that
+    `streamer.mail.language` allows, and runs on fuel, which every step and piece of text consumes.
 
     Args:
-        max_bytes: of a mail; a longer template is not compiled, and output far beyond it is cut
-            off while it grows.
-        most_cached: how many bytes of memory the compiled templates may take, about.
+        max_bytes: maximum size of a mail; a longer template is not compiled, and rendering stops
+            when its output grows far beyond it.
+        most_cached: maximum memory of the compiled templates in bytes, approximate.
     """
 
     def __init__(self, max_bytes: int, most_cached: int = _MOST_CACHED) -> None:
@@ -85,25 +84,25 @@ class Templates:
         self._lock = Lock()
 
     def render_html(self, source: str, variables: Variables) -> str:
-        """Render; what is inserted is escaped.
+        """Render with inserted values escaped.
 
         Raises:
-            RenderError: bad syntax, an undefined variable (an `UndefinedError` then), or a
-                failing expression.
-            TooLargeError: the template is longer than a mail, or it ran out of fuel.
+            UndefinedError: a variable is undefined.
+            RenderError: the syntax is invalid, or an expression failed.
+            TooLargeError: the template is longer than a mail, or ran out of fuel.
         """
         return self._render(_HTML, source, variables)
 
     def render_text(self, source: str, variables: Variables) -> str:
-        """Render; what is inserted stays as it is. Raises as `render_html` does."""
+        """Render without escaping. Raises as `render_html` does."""
         return self._render(_TEXT, source, variables)
 
     def check(self, source: str) -> None:
-        """Compile only.
+        """Compile without rendering.
 
         Raises:
-            RenderError: bad syntax, or what a mail may not use, with its line; or it is longer
-                than a mail.
+            RenderError: the syntax is invalid or not allowed (with the line), or the template is
+                longer than a mail.
         """
         try:
             self._compiled(_TEXT, source)
@@ -115,9 +114,10 @@ class Templates:
         try:
             return compiled.render(variables)
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # the engine's own, and no Exception
+            # The engine raises this on a Rust panic; it derives from BaseException.
+            if type(error).__name__ != "PanicException":
                 raise
-            self._forget(kind, source)  # it cannot be used again
+            self._forget(kind, source)  # unusable after a panic
             raise RenderError("the template engine failed on this template") from None
 
     def _compiled(self, kind: str, source: str) -> "_Compiled":
@@ -129,7 +129,7 @@ class Templates:
         if known is None:
             if len(source) > self._max_bytes:
                 raise TooLargeError(f"the template alone has more than {self._max_bytes} bytes")
-            # Not under the lock: two threads may both compile it, and one's is kept.
+            # Outside the lock: two threads may both compile it, and one result is kept.
             known = _compile(kind, source, self._fuel)
             self._keep(key, known)
         if isinstance(known, _Faulty):
@@ -155,21 +155,21 @@ class Templates:
 
 @dataclass(frozen=True, slots=True)
 class _Faulty:
-    """Why a source cannot be compiled: what each recipient with it is told."""
+    """A source that cannot be compiled; the detail is reported for each recipient."""
 
     detail: str
     size: int
 
 
 class _Compiled:
-    """A compiled template, in an engine of its own, which renders it for one thread at a time.
+    """A compiled template in its own engine, which renders it in one thread at a time.
 
-    An engine for all of them could not be shared: whoever compiles waits for the one that
-    renders, and holds the interpreter's lock, for which that one waits.
+    Sharing one engine would deadlock: a thread that compiles waits for the one that renders while
+    holding the GIL, which the rendering thread needs.
     """
 
     def __init__(self, kind: str, narrowed: Narrowed, fuel: int) -> None:
-        # With debug an error names what is undefined; it costs nothing until there is one.
+        # In debug mode errors name the undefined variable; no cost without an error.
         self._engine = Environment(undefined_behavior="strict", fuel=fuel, debug=True)
         for name in _REFUSED_GLOBALS:
             self._engine.remove_global(name)
@@ -190,7 +190,7 @@ class _Compiled:
         self.size = _ENGINE_BYTES + 2 * getsizeof(self._text) + _TOKEN_BYTES * narrowed.tokens
 
     def render(self, variables: Variables) -> str:
-        """Raises as `Templates.render_html` does, and what the engine raises when it panics."""
+        """Render. Raises as `Templates.render_html`, plus the engine's PanicException."""
         given = {_GIVEN: Given(variables)} if self._looks_up else {}
         if self._watched:
             self._glimpse.position = None
@@ -200,16 +200,16 @@ class _Compiled:
             raise self._lacking(error) or _translated(error, self._text) from None
         except MissingKeyError as error:
             name = str(error.key)
-            raise UndefinedError(f"undefined variable: {name}, asked for by get", name) from None
+            raise UndefinedError(f"undefined variable: {name}, read by get", name) from None
         except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
-            # A value, or a method of one, that has no place there.
+            # A value of the wrong type, or an error in one of its methods.
             raise RenderError(str(error)) from None
         if lacking := self._lacking():
             raise lacking
         return text
 
     def _lacking(self, error: TemplateError | None = None) -> "UndefinedError | None":
-        """The error of an expression that is undefined and was used."""
+        """Return the error for an undefined expression that was used, if any."""
         position = self._glimpse.position if self._watched else None
         if not position and self._watched and error is not None and error.range is not None:
             start, end = error.range
@@ -230,18 +230,19 @@ def _compile(kind: str, source: str, fuel: int) -> "_Compiled | _Faulty":
     except TemplateError as error:
         detail = _explain(error)
     except UnicodeEncodeError:
-        detail = "the template has a character that cannot be written"
+        detail = "the template contains a character that cannot be encoded"
     return _Faulty(detail, getsizeof(source))
 
 
 def _translated(error: TemplateError, text: str) -> RenderError | TooLargeError:
-    """What the engine's error means.
+    """Translate an error of the engine.
 
     Args:
-        text: the template, as it was compiled.
+        error: what the engine raised.
+        text: the template as compiled.
     """
     if error.kind == "OutOfFuel":
-        return TooLargeError("the template was stopped: it makes too much, or loops")
+        return TooLargeError("rendering stopped: too much output, or too many steps")
     if error.kind == "UndefinedError":
         name = _name_undefined(error, text)
         return UndefinedError(f"undefined variable: {name}{_place(error)}", name)
@@ -251,7 +252,7 @@ def _translated(error: TemplateError, text: str) -> RenderError | TooLargeError:
 
 
 def _name_undefined(error: TemplateError, source: str) -> str:
-    """The undefined variable, with the attributes that were wanted of it."""
+    """Return the undefined variable, including the attributes accessed on it."""
     found = re.match(r"`(.+)` is undefined", error.detail or "")
     name = found[1].removeprefix(f"{_GIVEN}.") if found else "an expression"
     if error.range is not None:
@@ -263,7 +264,7 @@ def _name_undefined(error: TemplateError, source: str) -> str:
 
 
 def _explain(error: TemplateError) -> str:
-    # The error's whole text has an excerpt of the source, and all variables.
+    # The error's full text would include a source excerpt and all variables.
     return f"{_PLACE.sub('', error.message).replace(f'`{_GIVEN}.', '`')}{_place(error)}"
 
 

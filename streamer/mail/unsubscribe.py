@@ -1,6 +1,6 @@
 """One-click unsubscribe links: a signed token for an organization, a campaign and an address.
 
-RFC 8058 asks that the link identifies the recipient and the list and is hard to forge.
+RFC 8058 requires that the link identifies the recipient and the list, and is hard to forge.
 """
 
 import hmac
@@ -15,15 +15,15 @@ from streamer.errors import InvalidDataError
 VERSION = b"1"
 _MAC_BYTES = 32
 _LEAST_SECRET = 16
-_SEPARATOR = b"\0"  # in none of the three fields
+_SEPARATOR = b"\0"  # cannot occur in the three fields
 
 
 class InvalidTokenError(InvalidDataError):
-    """The token was not made here, or was altered."""
+    """The token is malformed, or its signature is invalid."""
 
 
 class UnsubscribeClaim(NamedTuple):
-    """Who wants no more mail, and from whom; the address is in its normalised form."""
+    """The contents of a token: organization, campaign and normalised address."""
 
     organization_id: str
     campaign_id: str
@@ -31,15 +31,15 @@ class UnsubscribeClaim(NamedTuple):
 
 
 class UnsubscribeLinks:
-    """Makes and verifies the links.
+    """Creates and verifies unsubscribe links.
 
     Args:
-        base_url: the token becomes its last path segment, or follows it if it ends with `=`.
-        secrets: the first signs, all verify: put a new one in front to rotate.
+        base_url: the token is appended as the last path segment, or directly if it ends with `=`.
+        secrets: the first one signs, all of them verify; to rotate, prepend a new one.
 
     Raises:
-        ValueError: the URL is not https (http is for this machine and `.test` alone), or a
-            secret is shorter than 16 bytes.
+        ValueError: the URL is not https (http is allowed for localhost and `.test` only), there is
+            no secret, or one is shorter than 16 bytes.
     """
 
     def __init__(self, base_url: str, secrets: Sequence[bytes]) -> None:
@@ -58,40 +58,40 @@ class UnsubscribeLinks:
         self._signer = hmac.new(secrets[0], VERSION, "sha256")
 
     def url(self, organization_id: str, campaign_id: str, address: str) -> str:
-        """The link for one recipient."""
+        """Return the link for one recipient."""
         return f"{self._base}{self.sign(organization_id, campaign_id, address)}"
 
     def sign(self, organization_id: str, campaign_id: str, address: str) -> str:
-        """The token: version, 32 bytes of HMAC-SHA256, fields; in URL-safe base64."""
+        """Return the token: the version, then URL-safe base64 of HMAC-SHA256 and fields."""
         fields = f"{organization_id}\0{campaign_id}\0{address}".encode()
-        # Not hmac.digest: it would let go of the interpreter's lock for each mail.
+        # hmac.digest would release the GIL for each mail.
         signer = self._signer.copy()
         signer.update(fields)
         mac = signer.digest()
         return f"1.{urlsafe_b64encode(mac + fields).rstrip(b'=').decode()}"
 
     def verify(self, token: str) -> UnsubscribeClaim:
-        """Read a token.
+        """Verify a token and return its contents.
 
         Raises:
-            InvalidTokenError: it is malformed, or no secret signed it.
+            InvalidTokenError: the token is malformed, or was signed with none of the secrets.
         """
         version, _, text = token.partition(".")
         if version != VERSION.decode() or not text.isascii():
-            raise InvalidTokenError("the token is of no known version")
+            raise InvalidTokenError("unknown token version")
         try:
             raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except Base64Error:
             raise InvalidTokenError("the token is not base64") from None
         mac, fields = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
-        # Base64 has several spellings of the same bytes; only the one made here is valid.
+        # Base64 can encode the same bytes in several ways; accept only the canonical one.
         if urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
-            raise InvalidTokenError("the token is not in its own form")
+            raise InvalidTokenError("the token is not canonical base64")
         signed = [
             hmac.compare_digest(mac, hmac.digest(secret, VERSION + fields, "sha256"))
             for secret in self._secrets
         ]
         if not any(signed):
-            raise InvalidTokenError("the token's signature is wrong")
+            raise InvalidTokenError("invalid token signature")
         organization_id, campaign_id, address = fields.split(_SEPARATOR)
         return UnsubscribeClaim(organization_id.decode(), campaign_id.decode(), address.decode())

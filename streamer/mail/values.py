@@ -1,4 +1,4 @@
-"""A recipient's variables as a template may see them: to be read, and nothing else."""
+"""Read-only views of a recipient's variables for templates."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
@@ -9,20 +9,20 @@ from pydantic import JsonValue
 from streamer.errors import InvalidDataError
 
 Value: TypeAlias = "str | int | float | bool | tuple[Value, ...] | Array | Object | None"
-"""A JSON value that cannot be changed."""
+"""An immutable JSON value."""
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 
 class OutOfRangeError(InvalidDataError):
-    """A whole number has no place in 64 bits: the engine would write it as a fraction."""
+    """An integer does not fit into 64 bits; the engine would render it as a float."""
 
 
 class MissingKeyError(LookupError):
-    """A template asks an object for a key that it does not have.
+    """A template called `get` with a key that the object lacks, and without a default.
 
     Attributes:
-        key: that one.
+        key: the missing key.
     """
 
     def __init__(self, key: str) -> None:
@@ -31,16 +31,16 @@ class MissingKeyError(LookupError):
 
 
 class _Nothing(Enum):
-    """No default, as None is a value."""
+    """Sentinel for an absent default, since None is a valid value."""
 
     GIVEN = "given"
 
 
 class Array:
-    """A JSON array, or what an object lists.
+    """A JSON array, or the keys, values or items of an object.
 
-    A tuple would do, if the engine did not copy it each time that it looks at it. The methods of
-    a sequence are left out: their work would not be counted.
+    Not a tuple, because the engine copies a tuple on every access. It lacks the methods of a
+    sequence, because the engine would not count their work as fuel.
     """
 
     __slots__ = ("_values",)
@@ -61,17 +61,17 @@ class Array:
         return repr(list(self._values))
 
 
-Sequence.register(Array)  # by which the engine knows it for one
+Sequence.register(Array)  # so that the engine treats it as a sequence
 
 
 class Object:
-    """A JSON object. A dict would let a template change it, or put it into itself."""
+    """A JSON object. A template could modify a dict, or insert it into itself."""
 
     __slots__ = ("_lists", "_values")
 
     def __init__(self, values: dict[str, Value]) -> None:
         self._values = values
-        self._lists: dict[str, Array] = {}  # made once, however often a loop asks
+        self._lists: dict[str, Array] = {}  # cached, for access in loops
 
     def __getitem__(self, key: str) -> Value:
         return self._values[key]
@@ -89,10 +89,10 @@ class Object:
         return repr(self._values)
 
     def get(self, key: str, default: "Value | _Nothing" = _Nothing.GIVEN) -> Value:
-        """The value of a key, or the default.
+        """Return the value of a key, or the default.
 
         Raises:
-            MissingKeyError: there is neither. Python's own would be None, and a mail's "None".
+            MissingKeyError: there is neither; a mail would show Python's implicit None as "None".
         """
         if key in self._values:
             return self._values[key]
@@ -101,15 +101,15 @@ class Object:
         return default
 
     def keys(self) -> Array:
-        """All keys."""
+        """Return all keys."""
         return self._list("keys")
 
     def values(self) -> Array:
-        """All values."""
+        """Return all values."""
         return self._list("values")
 
     def items(self) -> Array:
-        """All keys with their values."""
+        """Return all pairs of key and value."""
         return self._list("items")
 
     def _list(self, which: Literal["keys", "values", "items"]) -> Array:
@@ -119,10 +119,10 @@ class Object:
 
 
 class Given:
-    """The variables, of which nothing can be had but their values.
+    """The variables, with no attributes besides their values.
 
-    To the engine the methods of a dict are attributes of it: a variable that is called like one
-    and was not given would be that method.
+    The engine exposes the methods of a dict as attributes, so an undefined variable named like one
+    would resolve to that method.
     """
 
     __slots__ = ("_values",)
@@ -135,14 +135,14 @@ class Given:
 
 
 def readable(variables: Mapping[str, JsonValue]) -> dict[str, Value]:
-    """The variables, lists as `Array` and objects as `Object`.
+    """Return the variables with lists as `Array` and objects as `Object`.
 
     Raises:
-        OutOfRangeError: a whole number of more than 64 bits; the message names its variable.
+        OutOfRangeError: an integer does not fit into 64 bits; the message names its variable.
     """
     result: dict[str, Value] = {}
     for name, value in variables.items():
-        if isinstance(value, str):  # nearly all are
+        if isinstance(value, str):  # the most common type
             result[name] = value
             continue
         try:

@@ -1,4 +1,4 @@
-"""The one form in which an email address is compared, claimed, suppressed and mailed."""
+"""Email address normalisation: one form for comparing, claiming, suppressing and mailing."""
 
 import re
 import unicodedata
@@ -10,8 +10,8 @@ from streamer.errors import InvalidDataError
 
 MAX_LENGTH = 254
 MAX_LOCAL_LENGTH = 64
-# NFC makes one character of four at most. Of a longer text no address can come, and composing a
-# long run of combining marks takes minutes, as its time grows with the square of the length.
+# NFC composes at most four characters into one, so longer text cannot become a valid address.
+# Composing a long run of combining marks is quadratic in its length and can take minutes.
 _MOST_GIVEN = 4 * MAX_LENGTH
 
 # RFC 5322 atext and the dot: no quotes, no comments, no brackets, so no display name either.
@@ -23,36 +23,38 @@ _PLAIN = re.compile(
 
 
 class InvalidAddressError(InvalidDataError):
-    """The text is no address that a mail can be sent to; the message says why."""
+    """The text is not a deliverable address; the message says why."""
 
 
 def normalise(text: str) -> str:
     """Return the address in its normalised form.
 
-    Surrounding blanks off, NFC, lower case, the domain in its ASCII form (IDNA 2008 after the
-    UTS 46 mapping, non-transitional). Normalising twice changes nothing.
+    Strips surrounding blanks, applies NFC, lowercases, and converts the domain to ASCII (IDNA 2008
+    after the UTS 46 mapping, non-transitional). Idempotent.
 
     Raises:
-        InvalidAddressError: no ASCII local part of at most 64 characters, no dot in the domain,
-            a domain that IDNA refuses, more than 254 characters, or a display name.
+        InvalidAddressError: the local part is missing, not ASCII or longer than 64 characters,
+            the domain has no dot or is rejected by IDNA, the address is longer than 254
+            characters, or there is a display name.
     """
     given = text.strip()
     if len(given) > _MOST_GIVEN:
         raise InvalidAddressError(f"more than {MAX_LENGTH} characters")
     address = given.lower()
-    # Nearly every address is plain ASCII and needs nothing more. A label with hyphens in its
-    # third and fourth place is either Punycode, which must be checked, or reserved.
+    # Fast path: nearly every address is plain ASCII. A label with hyphens in its third and fourth
+    # positions is either Punycode, which must be checked, or reserved.
     if len(address) <= MAX_LENGTH and "--" not in address and _PLAIN.match(address):
         return address
     return _normalise_fully(given)
 
 
 def sender_domain(sender: str) -> str:
-    """The domain of a `from` field, in lower case; empty if it has none.
+    """Return the domain of a `from` field in lower case, or "" if there is none.
 
-    What is in the last angle brackets is the address. Without any it is the whole, less a comment
-    at its end. Names are written without the quotes that RFC 5322 wants around a comma, an `@` or
-    a bracket: whoever reads them by its grammar takes a part of the name for the address.
+    The address is the text in the last angle brackets or, without brackets, the whole text minus
+    a trailing comment. This deliberately ignores the RFC 5322 grammar: display names are often
+    written without the quotes it requires around a comma, an `@` or a bracket, and parsing by
+    that grammar would take part of the name for the address.
     """
     text = sender.strip()
     if text.endswith(")"):
@@ -63,14 +65,14 @@ def sender_domain(sender: str) -> str:
 
 
 def check_sender(sender: str) -> None:
-    """Pass a `from` field with an address whose domain can be one.
+    """Check that a `from` field contains an address with a valid domain.
 
     Raises:
-        InvalidAddressError: it has none.
+        InvalidAddressError: the address is missing, or its domain is invalid.
     """
     domain = sender_domain(sender)
     if not domain:
-        raise InvalidAddressError("no address in it")
+        raise InvalidAddressError("no address found")
     if len(domain) > MAX_LENGTH:
         raise InvalidAddressError(f"more than {MAX_LENGTH} characters")
     _ascii_domain(domain)
@@ -96,8 +98,8 @@ def _normalise_fully(given: str) -> str:
 def _ascii_domain(domain: str) -> str:
     try:
         ascii_domain = idna.encode(domain, uts46=True, std3_rules=True).decode("ascii").lower()
-    except UnicodeError as error:  # idna.IDNAError is one
-        raise InvalidAddressError(f"the domain is not valid: {error}") from None
+    except UnicodeError as error:  # the base class of idna.IDNAError
+        raise InvalidAddressError(f"invalid domain: {error}") from None
     if ascii_domain.endswith("."):
         raise InvalidAddressError("the domain ends with a dot")
     if "." not in ascii_domain:

@@ -1,4 +1,4 @@
-"""A campaign: its content, its definition and its state."""
+"""Campaigns: content, definition and state."""
 
 import re
 from datetime import datetime
@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@-]{1,128}$")]
-"""An organization's, a campaign's or a recipient's id."""
+"""The id of an organization, campaign or recipient."""
 
 
 _MOST_NAMED = 100
@@ -26,19 +26,22 @@ _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
 
 def _only_text(value: object) -> object:
-    """RFC 3339 is text; without this a number would pass as seconds since 1970."""
+    """Accept RFC 3339 text only; pydantic would read a number as seconds since 1970."""
     if isinstance(value, datetime) or (isinstance(value, str) and _DATE_TIME.match(value)):
         return value
     raise ValueError("must be a date and time in RFC 3339 with an offset")
 
 
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_only_text)]
-"""An instant: RFC 3339 with an offset."""
+"""A date and time in RFC 3339, with an offset."""
 
 
 def _first_fault(value: object) -> object:
-    """Pydantic names each fault of a mapping, and a megabyte of faults takes seconds and hundreds
-    of megabytes: the first one is enough."""
+    """Stop at the first value that is not a string.
+
+    Pydantic reports every error in a mapping; for a megabyte of bad entries that takes seconds and
+    hundreds of megabytes.
+    """
     if isinstance(value, dict):
         for name, text in value.items():
             if not isinstance(text, str):
@@ -47,7 +50,7 @@ def _first_fault(value: object) -> object:
 
 
 class CampaignName(NamedTuple):
-    """A campaign, by the ids of its organization and its own; written ORGANIZATION/CAMPAIGN."""
+    """A campaign's full name: organization id and campaign id, as ORGANIZATION/CAMPAIGN."""
 
     organization: str
     campaign_id: str
@@ -57,7 +60,7 @@ class CampaignName(NamedTuple):
 
 
 class CampaignState(StrEnum):
-    """What is done with a campaign's recipients."""
+    """The state of a campaign, which determines what happens to its recipients."""
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -66,30 +69,30 @@ class CampaignState(StrEnum):
 
 
 class Model(BaseModel):
-    """Base of what is read from outside: immutable, unknown fields ignored."""
+    """Base class for external input: immutable, ignores unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
 class Tag(Model):
-    """A tag that Resend shows and hands back in its webhooks."""
+    """A tag that Resend shows and returns in its webhooks."""
 
     name: str
     value: str
 
 
 class ResendTemplate(Model):
-    """A template that is kept at Resend, and the variables that every recipient shares."""
+    """A template stored at Resend, with the variables shared by all recipients."""
 
     id: str
     variables: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Message(Model):
-    """What a campaign sends: templates in Jinja's language, or a template kept at Resend.
+    """What a campaign sends: Jinja templates, or a template stored at Resend.
 
-    The fields carry Resend's names. `html`, `text`, `subject` and the values of `headers` are
-    templates, the others are taken as they are.
+    The field names are Resend's. `html`, `text`, `subject` and the values of `headers` are
+    templates; the other fields are used as they are.
     """
 
     from_: Annotated[str, Field(alias="from", min_length=1)]
@@ -109,7 +112,7 @@ class Message(Model):
     def _has_content(self) -> Self:
         if self.template is not None:
             if self.html is not None or self.text is not None:
-                raise ValueError("template excludes html and text")
+                raise ValueError("template cannot be combined with html or text")
         elif self.html is None and self.text is None:
             raise ValueError("at least one of html, text and template is required")
         elif self.subject is None:
@@ -118,7 +121,7 @@ class Message(Model):
 
 
 class Definition(Message):
-    """A campaign as it is created: its ids, its message, and when it starts."""
+    """A campaign as created: its ids, its message and its start time."""
 
     start_at: Timestamp | None = None
 

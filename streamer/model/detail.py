@@ -1,15 +1,15 @@
-"""The cause of an ending in words, as long as it can be kept and written."""
+"""Length limit for the `detail` text of outcomes and dead letters."""
 
 MOST_BYTES = 2_000
-"""Of a detail, in UTF-8: what a template, a template's author or Resend says has no end of its
-own, and stands in a header or an outcome, which Kafka refuses where they are too large."""
+"""Maximum length of a detail in UTF-8. Text from templates or Resend has no limit of its own, and
+Kafka rejects an outcome or header that is too large."""
 
 _MARK = " …"
 _ROOM = MOST_BYTES - len(_MARK.encode())
 
 
 def bounded(detail: str) -> str:
-    """The detail, cut where it is too long, and without what UTF-8 cannot write."""
+    """Return the detail truncated to `MOST_BYTES`, with unencodable characters replaced."""
     if len(detail) <= MOST_BYTES and detail.isascii():
         return detail
     written = detail.encode(errors="replace")

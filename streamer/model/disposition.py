@@ -1,4 +1,4 @@
-"""What a provider's answer means for the batch that it answers, whoever the provider is."""
+"""What a provider's response means for the batch, independent of the provider."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,23 @@ from streamer.model.result import ItemResult
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The batch was taken; one result for each of its mails, refused ones among them."""
+    """The batch was accepted; `items` has one result per mail, including rejected ones."""
 
     items: list[ItemResult]
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """It may have been taken or not: the same bytes must be sent again, under the same key.
+    """The batch may or may not have been accepted: send the same bytes again under the same key.
 
     Attributes:
-        why: the name of the trouble.
-        after_s: what `retry-after` asked for.
-        failing: it may be the provider that fails, for everybody.
-        unreadable: Resend took it but said so in a way that cannot be understood.
-        may_be_content: Resend refused it for certain, for a reason that is not known, and did not
-            say that it will take it later: nothing of it was taken, and it may be for what one of
-            its mails holds.
+        why: the name of the error.
+        after_s: the delay requested by `retry-after`.
+        failing: the provider itself may be failing, for every caller.
+        unreadable: Resend accepted the batch, but its response cannot be parsed.
+        may_be_content: Resend rejected the batch for an unknown reason, and did not say that it
+            will accept it later: nothing was accepted, and the content of one of its mails may be
+            the cause.
     """
 
     why: str
@@ -35,21 +35,21 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """Nothing was taken: the account was called too fast, and must not be for `after_s`."""
+    """Nothing was accepted: rate limited; do not call this account for `after_s` seconds."""
 
     after_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class OnHold:
-    """Nothing was taken, and nothing will be for a while, for a trouble of the account's.
+    """Nothing was accepted, nor will be until a problem with the account is fixed.
 
     Attributes:
-        why: the name of the trouble: a quota, a refused key, a wrong URL, a certificate.
-        detail: Resend's words.
-        of_sender: it concerns the sender's domain alone.
-        is_key_used: it was said in a success, which Resend repeats under that idempotency key for
-            as long as it keeps it, whatever becomes of the trouble.
+        why: the name of the problem: a quota, a rejected key, a wrong URL, a certificate.
+        detail: Resend's message.
+        of_sender: only the sender's domain is affected.
+        is_key_used: the problem was reported in a success response, which Resend replays for this
+            idempotency key as long as it keeps the key, even after the problem is fixed.
     """
 
     why: str
@@ -60,10 +60,10 @@ class OnHold:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Nothing of the batch was taken, for its content.
+    """Nothing in the batch was accepted, because of its content.
 
     Attributes:
-        of_template: it is refused so for every mail that uses the template.
+        of_template: every mail that uses the template is rejected for the same reason.
     """
 
     detail: str
@@ -72,7 +72,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Conflicting:
-    """Resend has another payload under this key: what it did with that is not known."""
+    """Resend has a different payload under this key; what it did with that one is unknown."""
 
     detail: str
 

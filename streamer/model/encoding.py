@@ -1,16 +1,15 @@
-"""JSON in as few bytes of memory as it has."""
+"""JSON encoding without excess memory."""
 
 import orjson
 
 
 def to_json(value: object) -> bytes:
-    """The value's JSON.
+    """Return the value as JSON, in a buffer of exactly its length.
 
-    orjson leaves its result all the room that it had reserved, several times the length: kept
-    by the thousands, mails and outcomes would take most of a worker's memory, and each a part
-    that the processor has not seen for long.
+    The bytes from orjson keep its whole allocation, several times their length. With thousands of
+    mails and outcomes in memory that would be most of a worker's memory, and bad for the CPU cache.
 
     Raises:
-        orjson.JSONEncodeError: as `orjson.dumps`.
+        orjson.JSONEncodeError: the value cannot be encoded.
     """
     return memoryview(orjson.dumps(value)).tobytes()

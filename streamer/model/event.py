@@ -10,7 +10,7 @@ _MOST_PROBLEMS = 5
 
 
 class RecipientEvent(Model):
-    """One recipient of one campaign. `email` is as given, perhaps no valid address."""
+    """One recipient of one campaign. `email` is as given and may be invalid."""
 
     organization_id: Id
     campaign_id: Id
@@ -23,7 +23,7 @@ class RecipientEvent(Model):
 
 
 class DeadEventError(InvalidDataError):
-    """The value is no recipient event; `reason` and the message say why."""
+    """The value is not a recipient event; `reason` and the message say why."""
 
     def __init__(self, reason: DeadReason, detail: str) -> None:
         super().__init__(detail)
@@ -31,11 +31,11 @@ class DeadEventError(InvalidDataError):
 
 
 def parse(value: bytes | None) -> RecipientEvent:
-    """Read the value of an input record.
+    """Parse the value of an input record.
 
     Raises:
-        DeadEventError: `undecodable` for what is empty, not UTF-8 or not JSON; `invalid_event`
-            for JSON that is no recipient event, naming the first fields at fault.
+        DeadEventError: `undecodable` if the value is empty, not UTF-8 or not JSON;
+            `invalid_event` if it is not a recipient event, naming the first invalid fields.
     """
     if not value:
         raise DeadEventError(DeadReason.UNDECODABLE, "the record has no value")
@@ -46,7 +46,7 @@ def parse(value: bytes | None) -> RecipientEvent:
 
 
 def _explain(error: ValidationError) -> DeadEventError:
-    # The input itself is left out: the detail goes to headers and logs, and may be personal data.
+    # Omit the input, which may be personal data: the detail goes to headers and logs.
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     if problems[0]["type"] == "json_invalid":
         return DeadEventError(DeadReason.UNDECODABLE, problems[0]["msg"])
@@ -55,5 +55,5 @@ def _explain(error: ValidationError) -> DeadEventError:
         for problem in problems[:_MOST_PROBLEMS]
     ]
     if len(problems) > _MOST_PROBLEMS:
-        named.append(f"{len(problems) - _MOST_PROBLEMS:,} further problems")
+        named.append(f"{len(problems) - _MOST_PROBLEMS:,} more errors")
     return DeadEventError(DeadReason.INVALID_EVENT, "; ".join(named))

@@ -1,19 +1,19 @@
-"""Instants: as Kafka counts them, and as text."""
+"""Conversions between datetimes, Kafka timestamps and RFC 3339 text."""
 
 from datetime import UTC, datetime
 
 
 def milliseconds(instant: datetime) -> int:
-    """Since 1970, as Kafka counts."""
+    """Convert to a Kafka timestamp: milliseconds since 1970."""
     return round(instant.timestamp() * 1000)
 
 
 def from_milliseconds(timestamp_ms: int) -> datetime:
-    """An instant of Kafka's."""
+    """Convert a Kafka timestamp to a datetime in UTC."""
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
 
 
 def as_text(instant: datetime) -> str:
-    """An instant in RFC 3339, as outcomes have it."""
+    """Format as RFC 3339 in UTC with milliseconds, as in outcomes."""
     utc = instant.astimezone(UTC)
     return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")

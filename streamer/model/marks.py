@@ -1,4 +1,4 @@
-"""The headers by which records refer to each other: returned, replayed, tried again."""
+"""Headers by which returned, replayed and retried records refer to their originals."""
 
 from collections.abc import Iterable
 
@@ -6,19 +6,19 @@ from streamer.model.record import Coordinates, Headers
 from streamer.model.wire import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC
 
 REPLAY_OF = "streamer-replay-of"
-"""Of an input record: the dead letter that it repeats, by that one's first coordinates."""
+"""On an input record: the original offset of the dead letter that it replays."""
 RETRY_OF = "streamer-retry-of"
-"""Of an input record: the record whose outcome it shall better."""
+"""On an input record: the record that it retries."""
 ATTEMPT = "streamer-attempt"
-"""Of an input record: how often its recipient was tried again before, decimal text; absent: 0.
-It is there to be read; what a retry may claim follows from `wire.REPLACES`."""
+"""On an input record: how many times this recipient was retried before, as decimal text; absent
+means 0. Informational: `wire.REPLACES` determines which claim a retry may take over."""
 
 _OURS = "streamer-"
 _MOST_ATTEMPTS = 1_000_000
 
 
 def words(headers: Iterable[tuple[str, str | bytes | None]]) -> dict[str, str]:
-    """The headers as text; of several with one name the last, which was added latest."""
+    """Decode headers to text; of several with the same name the last (most recent) wins."""
     return {
         name: value if isinstance(value, str) else value.decode(errors="backslashreplace")
         for name, value in headers
@@ -27,7 +27,7 @@ def words(headers: Iterable[tuple[str, str | bytes | None]]) -> dict[str, str]:
 
 
 def source(headers: dict[str, str]) -> Coordinates | None:
-    """Where the record first stood, by its `streamer-source-…` headers; None without them."""
+    """Return the original offset from the `streamer-source-…` headers, or None without them."""
     topic = headers.get(SOURCE_TOPIC)
     partition, offset = headers.get(SOURCE_PARTITION), headers.get(SOURCE_OFFSET)
     if topic is None or partition is None or offset is None:
@@ -36,13 +36,13 @@ def source(headers: dict[str, str]) -> Coordinates | None:
 
 
 def attempt(headers: dict[str, str]) -> int:
-    """Which attempt the record is; 0 for the first, and for what is no number."""
+    """Return the record's attempt number; 0 if the header is absent or not a number."""
     text = headers.get(ATTEMPT, "")
     return min(int(text), _MOST_ATTEMPTS) if _is_number(text) else 0
 
 
 def parse_coordinates(text: str) -> Coordinates | None:
-    """Read TOPIC/PARTITION/OFFSET; None if that is something else."""
+    """Parse TOPIC/PARTITION/OFFSET; None if the text has another form."""
     topic, _, rest = text.partition("/")
     partition, _, offset = rest.partition("/")
     if not (topic and _is_number(partition) and _is_number(offset)):
@@ -51,7 +51,7 @@ def parse_coordinates(text: str) -> Coordinates | None:
 
 
 def own_headers(headers: Iterable[tuple[str, str | bytes | None]]) -> Headers:
-    """The headers that the record's producer gave it."""
+    """Return the headers set by the record's producer."""
     return [(name, value) for name, value in headers if not name.startswith(_OURS)]
 
 

@@ -1,4 +1,4 @@
-"""Outcomes and events as they are read again."""
+"""Reading outcomes, and the names in possibly malformed events."""
 
 from typing import NamedTuple
 
@@ -11,14 +11,14 @@ from streamer.model.published import PublishedOutcome
 
 
 class UnreadableOutcomeError(InvalidDataError):
-    """The value is no outcome that this version can read."""
+    """The value is not an outcome that this version can read."""
 
 
 def read_outcome(value: bytes | None) -> PublishedOutcome:
-    """Read an outcome.
+    """Parse the value of an outcome record.
 
     Raises:
-        UnreadableOutcomeError: it is none.
+        UnreadableOutcomeError: the value is not an outcome.
     """
     try:
         return PublishedOutcome.model_validate_json(value or b"")
@@ -27,7 +27,7 @@ def read_outcome(value: bytes | None) -> PublishedOutcome:
 
 
 class Names(NamedTuple):
-    """Whom an event is for, as far as that can be read even if it is malformed."""
+    """The ids and address in an event, as far as they can be read even if it is malformed."""
 
     organization: str | None = None
     campaign_id: str | None = None
@@ -36,7 +36,7 @@ class Names(NamedTuple):
 
 
 def read_names(value: bytes | None) -> Names:
-    """The names in an input record's value, which may be anything at all."""
+    """Read the names from the value of an input record, whatever it contains."""
     try:
         found = orjson.loads(value or b"")
     except orjson.JSONDecodeError:
@@ -48,7 +48,7 @@ def read_names(value: bytes | None) -> Names:
 
 
 def same_address(text: str) -> str:
-    """The form in which addresses are compared: normalised, or as given if that cannot be."""
+    """Return the address as it is compared: normalised, or as given if it is invalid."""
     try:
         return normalise(text)
     except InvalidAddressError:

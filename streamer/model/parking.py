@@ -1,4 +1,4 @@
-"""What a parked record waits for, in the words that stand in its header. Pure."""
+"""What a parked record waits for, as written in its header. Pure."""
 
 from typing import NamedTuple, Self
 
@@ -10,13 +10,12 @@ BATCH = "batch"
 
 
 class Scope(NamedTuple):
-    """What has to change before a parked record comes back.
+    """What a parked record waits for.
 
     Attributes:
-        kind: `account`, which is held; `domain` of a sender, held within an account;
-            `organization`, which no account serves; `campaign`, which is paused; `batch`, which
-            keeps failing.
-        name: the account; `ACCOUNT DOMAIN`; the organization; `ORGANIZATION/CAMPAIGN`;
+        kind: `account` (held), `domain` (a sender's domain, held within an account),
+            `organization` (served by no account), `campaign` (paused) or `batch` (keeps failing).
+        name: the account, `ACCOUNT DOMAIN`, the organization, `ORGANIZATION/CAMPAIGN` or
             `ORGANIZATION/BATCH`.
     """
 
@@ -25,28 +24,28 @@ class Scope(NamedTuple):
 
     @classmethod
     def of_hold(cls, account: str, domain: str | None) -> Self:
-        """A held account, or a sender's domain that is held within it."""
+        """A held account, or a sender's domain held within it."""
         return cls(ACCOUNT, account) if domain is None else cls(DOMAIN, f"{account} {domain}")
 
     @classmethod
     def of_campaign(cls, organization: str, campaign: str) -> Self:
-        """A campaign that is paused."""
+        """A paused campaign."""
         return cls(CAMPAIGN, f"{organization}/{campaign}")
 
     @classmethod
     def of_batch(cls, organization: str, batch_id: str) -> Self:
-        """A batch that is set aside."""
+        """A deferred batch."""
         return cls(BATCH, f"{organization}/{batch_id}")
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Read what `str` wrote; whatever else it is becomes a kind that nothing holds."""
+        """Parse what `str` wrote; other text becomes an unknown kind, which nothing holds."""
         kind, _, name = text.partition(" ")
         return cls(kind, name)
 
     @property
     def parts(self) -> tuple[str, str]:
-        """The name's two parts; the second is empty where there is one."""
+        """The two parts of the name; the second is empty if there is only one."""
         first, _, second = self.name.rpartition(" " if self.kind == DOMAIN else "/")
         return (first, second) if first else (second, "")
 

@@ -1,14 +1,14 @@
-"""The body of a call to Resend's batch endpoint: a JSON array of mails, exact to the byte."""
+"""The request body for Resend's batch endpoint: a JSON array of mails, kept byte for byte."""
 
 from collections.abc import Sequence
 
 
 class Payload:
-    """Mails, joined once: each copy of a body of this size costs more than rendering a mail.
+    """Mails joined into one body, only once: copying one costs more than rendering a mail.
 
     Attributes:
         body: the JSON array.
-        lengths: of its mails, in bytes, in their order.
+        lengths: the length of each mail in bytes, in order.
     """
 
     __slots__ = ("body", "lengths")
@@ -25,7 +25,7 @@ class Payload:
 
     @classmethod
     def restored(cls, body: bytes, lengths: list[int]) -> "Payload":
-        """The payload that had this body and these lengths."""
+        """Restore a payload from its body and lengths."""
         payload = cls.__new__(cls)
         payload.body, payload.lengths = body, lengths
         return payload
@@ -34,7 +34,7 @@ class Payload:
         return len(self.lengths)
 
     def mails(self) -> list[bytes]:
-        """The bytes of each mail."""
+        """Return the bytes of each mail."""
         mails, start = [], 1
         for length in self.lengths:
             mails.append(self.body[start : start + length])
@@ -42,7 +42,7 @@ class Payload:
         return mails
 
     def halves(self) -> tuple["Payload", "Payload"]:
-        """Two payloads of its first and its last mails, always the same two."""
+        """Split into two payloads, always at the same mail."""
         mails = self.mails()
         half = len(mails) // 2
         return Payload(mails[:half]), Payload(mails[half:])

@@ -1,8 +1,8 @@
-"""What is written for others to read, as models: outcomes, dead letters' headers, results.
+"""Models of published data: outcomes, dead letter headers and campaign results.
 
-`streamer.model.wire` writes the first two. The JSON Schemas in `schemas/` are made from these
-models and those of what is read, so a change here is a change of the contract: within a version
-only new optional fields.
+`streamer.model.wire` writes the first two. The JSON Schemas in `schemas/` are generated from these
+models and the input models, so a change here changes the contract: within a version, only add
+optional fields.
 """
 
 from typing import Annotated, Self
@@ -19,13 +19,13 @@ DecimalText = Annotated[str, StringConstraints(pattern=r"^[0-9]+$")]
 
 
 class Published(Model):
-    """Base of what is written for others."""
+    """Base class for published data."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class PublishedSource(Published):
-    """Where an input record first stood; it is known by these coordinates for ever."""
+    """The original topic, partition and offset of an input record: its permanent id."""
 
     topic: str
     partition: Count
@@ -33,44 +33,44 @@ class PublishedSource(Published):
 
 
 class PublishedOutcome(Published):
-    """What became of an input record that names a campaign: exactly one for each."""
+    """The result of an input record that names a campaign; each has exactly one."""
 
     organization_id: Id
     campaign_id: Id
     recipient_id: Id
     email: str
-    """The normalised address; as it was given if it is none."""
+    """The normalised address, or the address as given if it is invalid."""
     status: Status
     reason: Reason | None
     """Null only for `sent`; each reason belongs to one status."""
     detail: str | None
-    """The cause in words; Resend's own for `rejected`."""
+    """The cause in words; for `rejected`, Resend's message."""
     email_id: str | None
-    """Resend's id, for `sent` alone."""
+    """Resend's id for the mail; only for `sent`."""
     batch_id: str | None
-    """The batch that carried the mail, where there was one."""
+    """The batch that carried the mail, if any."""
     attempts: Count
-    """Calls to Resend that this ending took."""
+    """How many calls to Resend were made."""
     occurred_at: Timestamp
     source: PublishedSource
 
     @property
     def coordinates(self) -> Coordinates:
-        """Where the input record first stood."""
+        """The original topic, partition and offset of the input record."""
         return Coordinates(self.source.topic, self.source.partition, self.source.offset)
 
     @model_validator(mode="after")
     def _is_of_one_piece(self) -> Self:
         expected = Status.SENT if self.reason is None else self.reason.status
         if self.status is not expected:
-            raise ValueError(f"{self.status} does not go with the reason {self.reason}")
+            raise ValueError(f"status {self.status} does not match reason {self.reason}")
         if (self.email_id is not None) != (self.status is Status.SENT):
-            raise ValueError("email_id is for sent, and sent alone")
+            raise ValueError("email_id must be set if and only if the status is sent")
         return self
 
 
 class DeadLetterHeaders(Published):
-    """What the headers of a dead letter say, beside those that the record had; all are UTF-8."""
+    """Headers added to those of a record when it becomes a dead letter; all are UTF-8."""
 
     reason: Annotated[DeadReason, Field(alias=wire.REASON)]
     detail: Annotated[str, Field(alias=wire.DETAIL)]
@@ -86,9 +86,9 @@ class PublishedResult(Published):
     organization_id: Id
     campaign_id: Id
     expected: Count | None
-    """Recipients that there should be; null if nobody said."""
+    """Expected number of recipients; null if it was not given."""
     total: Count
-    """Recipients that there were."""
+    """Actual number of recipients."""
     sent: Count
     skipped: Count
     failed: Count
@@ -96,10 +96,10 @@ class PublishedResult(Published):
     dead: Count
     """Dead letters that name the campaign."""
     reasons: dict[str, Count]
-    """How many ended for each reason."""
+    """Number of outcomes by reason."""
     started_at: Timestamp | None
-    """When the first one ended; null if there was none."""
+    """Time of the first outcome; null if there was none."""
     finished_at: Timestamp | None
-    """When the last one ended; null if there was none."""
+    """Time of the last outcome; null if there was none."""
     per_second: Annotated[float, Field(ge=0)] | None
-    """From the first to the last; null if that took no time."""
+    """Average rate from the first to the last outcome; null if they are simultaneous."""

@@ -1,6 +1,6 @@
-"""Each way a record can end has one name, the same in code, outcomes, metrics and documents.
+"""Statuses and reasons: one name for each, in code, outcomes, metrics and docs.
 
-The documents' tables take their meanings from the docstrings of the members: renew them with
+The tables in the docs are generated from the docstrings of the members: update them with
 `python -m tools.docs --write`.
 """
 
@@ -8,16 +8,16 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """What became of a recipient."""
+    """The result for a recipient."""
 
     SENT = "sent"
     """Resend accepted the mail and gave it an id."""
     SKIPPED = "skipped"
-    """Nothing was sent for this record, on purpose; the reason says why."""
+    """Nothing was sent for this record, on purpose; see the reason."""
     FAILED = "failed"
-    """This mail cannot be sent, or Resend refused it."""
+    """The mail cannot be sent, or Resend rejected it."""
     INDETERMINATE = "indeterminate"
-    """Whether Resend accepted the mail cannot be known; it is not sent again."""
+    """Resend may or may not have accepted the mail; it is not sent again."""
 
 
 class Reason(StrEnum):
@@ -26,32 +26,32 @@ class Reason(StrEnum):
     SUPPRESSED = "suppressed"
     """The address is in the suppression set of the organization."""
     DUPLICATE = "duplicate"
-    """Another record of this campaign has this address already."""
+    """Another record of this campaign already claimed this address."""
     CANCELLED = "cancelled"
     """The campaign was cancelled before the mail was pinned."""
     EXPIRED = "expired"
-    """`expires_at` of the event or of the campaign has passed."""
+    """`expires_at` of the event or the campaign has passed."""
     INVALID_ADDRESS = "invalid_address"
-    """Not an address that a mail can be sent to; `detail` says why."""
+    """The address is not deliverable; `detail` says why."""
     RENDER_ERROR = "render_error"
-    """A template failed for this recipient; `detail` says why, and names what is undefined."""
+    """A template failed for this recipient; `detail` says why and names an undefined variable."""
     REJECTED = "rejected"
-    """Resend refused this mail; `detail` has its words."""
+    """Resend rejected this mail; `detail` has its message."""
     TOO_LARGE = "too_large"
     """The mail is larger than `mail.max_bytes`."""
     WINDOW_CLOSED = "window_closed"
-    """Still unknown when `delivery.safe_window_s` had passed since the pin."""
+    """The result was still unknown `delivery.safe_window_s` after the pin."""
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
-    """Resend has another payload under this batch's key."""
+    """Resend has a different payload under this batch's idempotency key."""
     PROVIDER_ERROR = "provider_error"
-    """This batch alone kept failing while others of its account went through, or Resend's
-    answers to it could not be understood."""
+    """Only this batch kept failing while others of its account succeeded, or Resend's responses
+    to it could not be parsed."""
     LEDGER_LOST = "ledger_lost"
-    """The address is claimed, but its batch is not in Redis."""
+    """The address is claimed, but its batch is missing from Redis."""
 
     @property
     def status(self) -> Status:
-        """The status that this reason belongs to."""
+        """The status to which this reason belongs."""
         return _STATUS[self]
 
 
@@ -76,11 +76,11 @@ _STATUS = {
 
 
 class DeadReason(StrEnum):
-    """Why an input record names no campaign that we can act on."""
+    """Why an input record became a dead letter."""
 
     UNDECODABLE = "undecodable"
-    """Empty, not UTF-8 or not JSON; or the name of a header is not UTF-8."""
+    """The value is empty, not UTF-8 or not JSON, or a header name is not UTF-8."""
     INVALID_EVENT = "invalid_event"
-    """Not an object, a required field is missing, or a known field is malformed."""
+    """The value is not an object, lacks a required field, or has a malformed known field."""
     UNKNOWN_CAMPAIGN = "unknown_campaign"
-    """The event has no `message`, and the campaign has no definition that can be read."""
+    """The event has no `message`, and the campaign has no readable definition."""

@@ -1,4 +1,4 @@
-"""An input record on its way from the topic to its one ending."""
+"""An input record, from the topic to its single result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Headers = list[Header]
 
 
 class Coordinates(NamedTuple):
-    """Where a record first stood; it is known by them for ever."""
+    """The original topic, partition and offset of a record: its permanent id."""
 
     topic: str
     partition: int
@@ -28,15 +28,15 @@ class Coordinates(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The ending of a record that names a campaign.
+    """The result of a record that names a campaign.
 
     Attributes:
-        status: what became of the recipient.
+        status: the result for the recipient.
         reason: None only for `sent`.
-        detail: the cause in words, Resend's own for `rejected`.
-        email_id: Resend's id, for `sent` alone.
-        batch_id: the batch that carried the mail, where there was one.
-        attempts: calls to Resend that this ending took.
+        detail: the cause in words; for `rejected`, Resend's message.
+        email_id: Resend's id for the mail; only for `sent`.
+        batch_id: the batch that carried the mail, if any.
+        attempts: how many calls to Resend were made.
     """
 
     status: Status
@@ -48,13 +48,13 @@ class Outcome(NamedTuple):
 
     @classmethod
     def of(cls, reason: Reason, detail: str | None = None) -> Outcome:
-        """The outcome of a record that no batch carried."""
+        """Return the outcome of a record that was in no batch."""
         return cls(reason.status, reason, detail)
 
 
 @dataclass(slots=True, frozen=True)
 class DeadLetter:
-    """The ending of a record that names no campaign that we can act on."""
+    """The result of a record that names no usable campaign."""
 
     reason: DeadReason
     detail: str
@@ -62,12 +62,13 @@ class DeadLetter:
 
 @dataclass(slots=True, frozen=True)
 class Parked:
-    """No ending for good: the record is set aside, and comes back.
+    """A temporary result: the record waits in the parked topic and returns later.
 
     Attributes:
-        scope: what it waits for.
-        until_ms: when it comes back at the latest, in ms since 1970; None if that is open.
-        perhaps_pinned: whether a batch may have it, which may have been sent, or may yet be.
+        scope: what the record waits for.
+        until_ms: the latest time of return, in ms since 1970; None if unlimited.
+        perhaps_pinned: the record may belong to a pinned batch, which may have been or may still
+            be sent.
     """
 
     scope: Scope
@@ -78,27 +79,28 @@ class Parked:
 Ending = Outcome | DeadLetter | Parked
 
 _OVERHEAD_BYTES = 600
-"""What a record takes beside its texts of any length: measured, with its ids and its address."""
+"""Memory per record besides its variable-length fields; measured, including ids and address."""
 
 
 class Record:
-    """One input record, or the copy of one that was parked and came back.
+    """One input record, or the returned copy of a parked one.
 
-    Its ids and `email` are those of its event, and empty until that is taken; they outlive it.
-    `ending` is None until it is decided; whoever decides sets it once. A plain attribute is
-    enough between threads: the committing thread only ever looks whether it is there.
+    The ids and `email` are empty until `take`; they remain after the event is dropped. `ending` is
+    None until the record is resolved, and is set once. A plain attribute is thread-safe enough:
+    the committing thread only checks whether it is set.
 
     Args:
-        coordinates: where it stood first.
-        admitted_at: when it was taken in, on the clock of the batcher.
-        offset: where it was read, if that is not where it stood first.
-        partition: likewise.
-        replaces: the batch, if any, that failed its recipient: a retry takes its claim over.
+        coordinates: the original topic, partition and offset.
+        admitted_at: when the record was admitted, on the batcher's clock.
+        offset: the offset at which it was read, if not the original.
+        partition: the partition from which it was read, if not the original.
+        replaces: for a retry, the failed batch whose claim it takes over; else empty.
 
     Attributes:
-        size: bytes of memory that it holds, about.
-        freed: is told, from whatever thread decides the record, how many of them are no more.
-        refusals: how often Kafka refused its ending.
+        size: approximate bytes of memory in use.
+        freed: callback with the number of bytes freed, called in the thread that resolves the
+            record.
+        refusals: how often Kafka rejected the record's result.
     """
 
     __slots__ = (
@@ -154,7 +156,7 @@ class Record:
         self.size = self._measured()
 
     def take(self, event: RecipientEvent) -> None:
-        """Take what was read from the value."""
+        """Attach the event parsed from the value."""
         self._event = event
         self.organization_id = sys.intern(event.organization_id)
         self.campaign_id = sys.intern(event.campaign_id)
@@ -162,16 +164,15 @@ class Record:
         self.email = event.email
 
     def forget_event(self) -> None:
-        """Let go of what was read from the value, which takes several times as much memory: it is
-        read again when it is needed."""
+        """Drop the parsed event, several times the size of the value; it is parsed again on use."""
         self._event = None
 
     def end(self, ending: Ending, now: float) -> None:
-        """Decide the record; `now` is wall-clock time, in seconds since 1970."""
+        """Set the record's result; `now` is in seconds since 1970."""
         self.decided_at = now
         self._event = None
         if isinstance(ending, Outcome):
-            # It may wait long for an older one of its partition: it keeps what an outcome needs.
+            # An older record of its partition may delay the commit: keep only what is written.
             self.value = self.headers = None
             if ending.detail:
                 ending = ending._replace(detail=bounded(ending.detail))
@@ -182,7 +183,7 @@ class Record:
         self.ending = ending
 
     def _measured(self) -> int:
-        # The value twice: for a while there is what is read from it, or a copy on its way out.
+        # The value counts twice, for its parsed form or for the copy that is being produced.
         size = _OVERHEAD_BYTES + 2 * len(self.value or b"")
         size += len(self.key or b"") + len(self.email)
         if self.headers:
@@ -191,14 +192,14 @@ class Record:
 
     @property
     def known_event(self) -> RecipientEvent:
-        """The event of a record that was parsed, and is not decided."""
+        """The event; the record must be parsed and unresolved."""
         if not self.organization_id or self.ending is not None:
             raise AssertionError(f"the record at {self.coordinates} has no event")
         return self._event or parse(self.value)
 
     @property
     def known_address(self) -> str:
-        """The normalised address of a record that has a valid one."""
+        """The normalised address, which must be valid."""
         if self.address is None:
             raise AssertionError(f"the record at {self.coordinates} has no valid address")
         return self.address

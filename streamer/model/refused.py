@@ -1,4 +1,4 @@
-"""What becomes of a record whose ending Kafka refuses: one with less, that it may take. Pure."""
+"""Reducing a result that Kafka rejects until it is accepted. Pure."""
 
 from dataclasses import replace
 
@@ -8,19 +8,19 @@ from streamer.model.record import DeadLetter, Outcome, Parked, Record
 
 
 def leave_out(record: Record) -> str | None:
-    """Leave out of a record's ending what is missed least; None if nothing more can be left out.
+    """Drop the least important part of a record's result.
 
-    It is for an ending that was refused alone, not for one among many. In the end little more
-    than the record's coordinates is left, where it can be read: no record stops its partition.
+    Use it for a result that was rejected on its own, not as one of several. In the end little
+    more is left than where the original record can be read, so no record blocks its partition.
 
     Returns:
-        What was left out, in words.
+        What was dropped, in words; None if nothing more can be dropped.
     """
     ending = record.ending
     if isinstance(ending, Parked):
-        # It cannot wait elsewhere. If it was pinned, its batch goes on without it.
+        # The record cannot be parked. If it was pinned, its batch continues without it.
         reason = Reason.PROVIDER_ERROR if ending.perhaps_pinned else Reason.TOO_LARGE
-        detail = f"it had to wait for {ending.scope}, and the topic for that refuses the record"
+        detail = f"waiting for {ending.scope}, but the parked topic rejects the record"
         record.end(Outcome.of(reason, detail), record.decided_at)
         return "the wait"
     if isinstance(ending, DeadLetter):
@@ -49,7 +49,7 @@ def _of_dead_letter(record: Record, ending: DeadLetter) -> str | None:
         record.headers = None
         record.end(ending, record.decided_at)
         return "the headers"
-    detail = f"its value of {len(record.value or b''):,} bytes was refused here"
+    detail = f"the value of {len(record.value or b''):,} bytes was rejected by Kafka"
     record.value = None
     record.end(replace(ending, detail=detail), record.decided_at)
     return "the value"

@@ -1,4 +1,4 @@
-"""What came of a batch, mail by mail."""
+"""The result of a batch, mail by mail."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -8,35 +8,35 @@ from streamer.model.record import Outcome
 
 
 class ItemResult(NamedTuple):
-    """What came of one mail of a batch: `sent` with Resend's id, or a reason with its detail."""
+    """The result of one mail in a batch: `sent` with Resend's id, or a reason and its detail."""
 
     word: str
     text: str | None
 
     @classmethod
     def sent(cls, email_id: str) -> "ItemResult":
-        """Resend took it, under this id."""
+        """Resend accepted the mail under this id."""
         return cls(Status.SENT.value, email_id)
 
     @classmethod
     def of(cls, reason: Reason, detail: str | None = None) -> "ItemResult":
-        """It was not sent, or nobody knows."""
+        """The mail was not sent, or whether it was is unknown."""
         return cls(reason.value, detail)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What came of a batch, once and for all; one item for each of its mails.
+    """The final result of a batch, with one item per mail.
 
     Attributes:
-        attempts: the calls that it took whoever stored the result.
+        attempts: the number of calls made by the worker that stored the result.
     """
 
     attempts: int
     items: list[ItemResult]
 
     def outcomes(self, batch_id: str) -> list[Outcome]:
-        """The outcomes of the records whose mails the items were."""
+        """Return the outcome for each item."""
         attempts = self.attempts
         sent = Status.SENT
         return [
@@ -49,16 +49,16 @@ class BatchResult:
 
 @dataclass(slots=True)
 class Learned:
-    """What is known for certain of a batch that was refused as a whole and is sent in halves.
+    """What is known for certain of a batch that was rejected as a whole and is sent in halves.
 
     Attributes:
-        refused: the suffixes of the idempotency keys that were refused for their content: what
-            they stood for is sent in halves, and never under that key again. The batch's own
-            key has the empty suffix.
-        parts: by the suffix, what came of a half whose fate is known.
-        attempts: the calls that were made for it.
-        unsure: the suffixes of the halves' keys of which a call may have been accepted. Each is
-            among them from before its first call on.
+        refused: suffixes of the idempotency keys that were rejected because of their content.
+            Their mails are sent in halves and never again under that key. The batch's own key has
+            the empty suffix.
+        parts: results of the halves that are resolved, by key suffix.
+        attempts: the number of calls made so far.
+        unsure: suffixes of the halves' keys under which a call may have been accepted, from before
+            their first call on.
     """
 
     refused: set[str] = field(default_factory=set)

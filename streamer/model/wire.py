@@ -1,4 +1,4 @@
-"""Endings as they are written to Kafka: an outcome's value, a dead letter's headers."""
+"""How results are written to Kafka: outcome values, dead letter and parked headers."""
 
 import re
 from datetime import UTC, datetime
@@ -12,13 +12,13 @@ SOURCE_TOPIC = "streamer-source-topic"
 SOURCE_PARTITION = "streamer-source-partition"
 SOURCE_OFFSET = "streamer-source-offset"
 REPLACES = "streamer-replaces"
-"""Of a record that retries one which failed: the batch that failed, whose claim it takes over."""
+"""On a retry: the failed batch whose claim it takes over."""
 PARKED_FOR = "streamer-parked-for"
-"""Of a parked record: what it waits for, as `account default` or `campaign acme/spring-26`."""
+"""On a parked record: what it waits for, as `account default` or `campaign acme/spring-26`."""
 PARKED_UNTIL = "streamer-parked-until"
-"""Of a parked record: when it is tried again at the latest, in ms since 1970, decimal text."""
+"""On a parked record: the latest time of its return, in ms since 1970, as decimal text."""
 PARKED_AT = "streamer-parked-at"
-"""Of a record that left a place in the parked topic: that place, as `PARTITION/OFFSET`."""
+"""On a record moved out of the parked topic: its offset there, as `PARTITION/OFFSET`."""
 REASON = "streamer-reason"
 DETAIL = "streamer-detail"
 _BATCH_ID = re.compile(rb"[0-9a-f]{24}")
@@ -26,7 +26,7 @@ _OURS = {SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, PARKED_FOR, PARKED_UNTIL
 
 
 def outcome_value(record: Record, outcome: Outcome) -> bytes:
-    """The outcome's JSON. The address is the normalised one, or as given if it is invalid."""
+    """Return the outcome as JSON, with the normalised address, or as given if invalid."""
     topic, partition, offset = record.coordinates
     return to_json(
         {
@@ -47,7 +47,7 @@ def outcome_value(record: Record, outcome: Outcome) -> bytes:
 
 
 def dead_letter_headers(record: Record, dead_letter: DeadLetter) -> Headers:
-    """The record's own headers, then the reason, the cause and the coordinates."""
+    """Return the record's headers plus the reason, the detail and the original offset."""
     return [
         *(record.headers or ()),
         (REASON, dead_letter.reason.value.encode()),
@@ -57,7 +57,7 @@ def dead_letter_headers(record: Record, dead_letter: DeadLetter) -> Headers:
 
 
 def parked_headers(record: Record, parked: Parked) -> Headers:
-    """The record's own headers, then where it first stood and what it waits for."""
+    """Return the record's headers plus its original offset and what it waits for."""
     headers = [
         *(record.headers or ()),
         *source_headers(record.coordinates),
@@ -69,14 +69,21 @@ def parked_headers(record: Record, parked: Parked) -> Headers:
 
 
 def read_parked(words: dict[str, str]) -> Parked:
-    """What a parked record waits for, by its headers as text."""
+    """Read what a parked record waits for from its decoded headers."""
     until = words.get(PARKED_UNTIL, "")
     scope = Scope.read(words.get(PARKED_FOR, ""))
     return Parked(scope, int(until) if until.isascii() and until.isdecimal() else None)
 
 
 def moved_headers(headers: Headers, partition: int, offset: int, *, back: bool) -> Headers:
-    """The headers of a parked record that leaves its place: back to the input, or to another."""
+    """Return the headers for a record moved out of its offset in the parked topic.
+
+    Args:
+        headers: those of the parked record.
+        partition: its partition in the parked topic.
+        offset: its offset there.
+        back: whether it returns to the input topic; else it moves within the parked topic.
+    """
     dropped = (PARKED_FOR, PARKED_UNTIL, PARKED_AT) if back else (PARKED_AT,)
     kept = [header for header in headers if header[0] not in dropped]
     return [*kept, left_header(partition, offset)]
@@ -88,7 +95,7 @@ def left_header(partition: int, offset: int) -> tuple[str, bytes]:
 
 
 def left_place(words: dict[str, str]) -> tuple[int, int] | None:
-    """The partition and the offset in the parked topic that a record left; None if it left none."""
+    """Return the partition and offset a record had in the parked topic, or None."""
     partition, _, offset = words.get(PARKED_AT, "").partition("/")
     if not (partition.isascii() and partition.isdecimal() and len(partition) < 10):
         return None
@@ -98,8 +105,7 @@ def left_place(words: dict[str, str]) -> tuple[int, int] | None:
 
 
 def split_headers(headers: Headers | None) -> tuple[Headers | None, dict[str, str]]:
-    """Split a record's headers into its own, and those that say where it first stood and what
-    it waited for, by name."""
+    """Split headers into the producer's, and by name those for original offset and parking."""
     if not headers:
         return None, {}
     ours = {
@@ -111,7 +117,7 @@ def split_headers(headers: Headers | None) -> tuple[Headers | None, dict[str, st
 
 
 def replaced_batch(headers: Headers | None) -> str:
-    """The batch whose claim a retry takes over; empty if there is none."""
+    """Return the batch whose claim a retry takes over, or "" if there is none."""
     for name, value in headers or ():
         if name == REPLACES and isinstance(value, bytes) and _BATCH_ID.fullmatch(value):
             return value.decode()
@@ -119,7 +125,7 @@ def replaced_batch(headers: Headers | None) -> str:
 
 
 def source_headers(coordinates: Coordinates) -> Headers:
-    """Where the record first stood, in decimal text."""
+    """Return the headers with the original topic, partition and offset."""
     return [
         (SOURCE_TOPIC, coordinates.topic.encode()),
         (SOURCE_PARTITION, str(coordinates.partition).encode()),
@@ -127,7 +133,7 @@ def source_headers(coordinates: Coordinates) -> Headers:
     ]
 
 
-@lru_cache(maxsize=64)  # the members of a batch are decided together
+@lru_cache(maxsize=64)  # the records of a batch are resolved together
 def _timestamp(seconds: float) -> str:
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

@@ -1,6 +1,6 @@
-"""Progress: the topics folded into counts for each campaign.
+"""Progress: per-campaign counts, projected from the topics.
 
-`fold` turns records into what they add, `projection` adds it in Redis once and only once,
-`arrivals` reads Kafka, `judge` says when a campaign is complete, and `projector`
-runs them. `counts` and `report` are what is known of a campaign.
+`arrivals` reads Kafka, `fold` turns records into increments, `projection` adds them in Redis
+exactly once, `judge` decides when a campaign is complete, and `projector` runs them all. `counts`
+and `report` describe a campaign's progress.
 """

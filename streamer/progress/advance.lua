@@ -1,7 +1,7 @@
--- Keep how far partitions are read and counted, for all campaigns; never backwards.
+-- Advance the positions up to which partitions are counted for all campaigns; never move back.
 -- KEYS: positions
--- ARGV: generation, then place, offset, ...
--- Answers 0 if another generation has begun.
+-- ARGV: generation, then cursor, offset, ...
+-- Returns 0 if another generation has started.
 if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then
   return 0
 end

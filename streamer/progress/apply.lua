@@ -1,9 +1,9 @@
--- Add a chunk's share to a campaign's counts, once and only once.
+-- Add a chunk's share to a campaign's counts exactly once.
 -- KEYS: progress, due, campaigns with counts
--- ARGV: generation, mark, start, end, campaign, first, last, then word, increment, ...
--- `mark` names the field with the offset before which this partition is counted for this campaign.
--- Answers {'applied'} also for what was applied before, {'stale'} if the counts are of a newer
--- generation, or {'partly', offset} if the records before the offset were applied, and no other.
+-- ARGV: generation, mark, start, end, campaign, first, last, then field, increment, ...
+-- `mark` is the field with the offset before which this partition is counted for this campaign.
+-- Returns {'applied'}, also if the share was applied before; {'stale'} if the counts belong to a
+-- newer generation; {'partly', offset} if only the records before the offset had been applied.
 local generation = redis.call('HGET', KEYS[1], 'generation')
 if generation and tonumber(generation) > tonumber(ARGV[1]) then
   return {'stale'}
@@ -33,6 +33,6 @@ if ARGV[6] ~= '' then
   end
 end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[4])
-redis.call('PERSIST', KEYS[1])  -- it changes: its life is counted anew
+redis.call('PERSIST', KEYS[1])  -- changed: sweep.lua sets a new expiry
 redis.call('HSET', KEYS[2], ARGV[5], redis.call('HINCRBY', KEYS[2], '', 1))
 return {'applied'}

@@ -1,4 +1,4 @@
-"""Reading the topics as their records come."""
+"""Reading the topics continuously."""
 
 import logging
 from collections.abc import Mapping
@@ -17,18 +17,18 @@ logger = logging.getLogger(__name__)
 
 
 class ProjectionError(StreamerError):
-    """The topics cannot be counted; the message says why and what to do."""
+    """The topics cannot be counted; the message says why and how to fix it."""
 
 
 class Arrivals:
-    """Reads each place from its position on, each record once."""
+    """Reads each cursor from its position, each record once."""
 
     def __init__(self, settings: Settings) -> None:
         self._places: dict[Partition, Place] = {}
         properties = reader_properties(
             settings,
             f"{settings.worker.id}-progress",
-            f"{settings.kafka.group_id}.progress",  # asked for, and never joined
+            f"{settings.kafka.group_id}.progress",  # required by the client; never joined
             read_ahead_kb=2_048,
             fetch_bytes=131_072,
         )
@@ -38,19 +38,19 @@ class Arrivals:
 
     @property
     def positions(self) -> dict[Place, int]:
-        """The end of what was read, of each place that is read."""
+        """The next offset to read, by cursor."""
         return {self._places[each]: at for each, at in self._reader.positions.items()}
 
     def start(self, positions: Mapping[Place, int]) -> None:
-        """Read further places, from these positions; those that are read already go on."""
+        """Start reading more cursors from these positions; others continue."""
         self._places |= {(place.topic, place.partition): place for place in positions}
         self._reader.start({(place.topic, place.partition): at for place, at in positions.items()})
 
     def read(self) -> dict[Place, Chunk]:
-        """What came; waits a moment if nothing did.
+        """Return newly read records, waiting briefly if there are none.
 
         Raises:
-            ProjectionError: a topic cannot be read, or is not the one that was read before.
+            ProjectionError: a topic cannot be read, or was recreated.
         """
         read: dict[Place, list[Message]] = {}
         ends: dict[Place, int] = {}
@@ -58,9 +58,9 @@ class Arrivals:
             place = self._places[seen.topic, seen.partition]
             if seen.offset < seen.start:
                 raise ProjectionError(
-                    f"topic {place.topic}, partition {place.partition} begins anew at "
-                    f"{seen.offset}, though it was counted up to {seen.start}: it was "
-                    f"created again. Count everything again: streamer project --rebuild"
+                    f"topic {place.topic}, partition {place.partition} starts over at offset "
+                    f"{seen.offset}, but was counted up to {seen.start}: the topic was "
+                    f"recreated. Rebuild the counts: streamer project --rebuild"
                 )
             if seen.message is not None:
                 read.setdefault(place, []).append(seen.message)
@@ -68,23 +68,23 @@ class Arrivals:
         return {place: Chunk(read.get(place, []), end) for place, end in ends.items()}
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._reader.close()
 
 
 def report(error: KafkaError) -> None:
-    """Take an error that stands in a record's place: most pass.
+    """Log an error returned by the consumer; most are transient.
 
     Raises:
-        ProjectionError: this one does not.
+        ProjectionError: the error is permanent.
     """
     if is_permanent(error):
-        raise ProjectionError(f"the topics cannot be read: {error.str()}")
+        raise ProjectionError(f"cannot read the topics: {error.str()}")
     logger.warning("Kafka reports an error", extra={"error": error.str()})
 
 
 def arrival_places(topics: Mapping[Cursor, str], partitions: Mapping[str, list[int]]) -> set[Place]:
-    """Every place that is read as records come."""
+    """Return a cursor for every partition of the topics."""
     return {
         Place(cursor, topic, partition)
         for cursor, topic in topics.items()

@@ -1,7 +1,7 @@
--- Say from where on partitions are counted in a generation, where nobody said so before.
+-- Set from which offsets partitions are counted in a generation, where not set yet.
 -- KEYS: positions
 -- ARGV: generation, then field, offset, ...
--- Answers what was said first, of each; 0 if another generation has begun.
+-- Returns the offsets in effect; 0 if another generation has started.
 if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then
   return 0
 end

@@ -1,4 +1,4 @@
-"""Waiting until all that was written is counted."""
+"""Waiting until everything written so far is counted."""
 
 import time
 
@@ -16,7 +16,7 @@ _LOOK_EVERY_S = 0.2
 
 
 def await_counts(topics: Topics, admin: AdminClient, store: Store, seconds: float) -> bool:
-    """Wait until all that had been written is counted; False if that takes longer.
+    """Wait until everything written before the call is counted; False on timeout.
 
     Raises:
         KafkaException: Kafka cannot be used.
@@ -36,7 +36,7 @@ def await_counts(topics: Topics, admin: AdminClient, store: Store, seconds: floa
         try:
             if ends.reached({place: counted.get(place, 0) for place in places}):
                 return True
-        except KafkaException as error:  # a topic that was just created has no leader yet
+        except KafkaException as error:  # e.g. a newly created topic without a leader yet
             if not error.args[0].retriable() or time.monotonic() > deadline:
                 raise
             ends = Ends(admin, places)

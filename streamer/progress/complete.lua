@@ -1,7 +1,7 @@
--- Complete a campaign that was judged so, unless it has changed since.
+-- Complete an active campaign, unless it has changed since the check.
 -- KEYS: campaign, due
--- ARGV: campaign, number of the change that was judged
--- Answers its state, or 'changed'. One that nobody defined is active.
+-- ARGV: campaign, number of the change that was checked
+-- Returns its state, or 'changed'. A campaign without a definition is active.
 if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then
   return 'changed'
 end

@@ -1,9 +1,9 @@
-"""What is counted of a campaign, and what follows from it. Pure.
+"""The counts of a campaign and values derived from them. Pure.
 
-Each input record that names the campaign is *received*: duplicates, repeats of a file, replays
-and records that end as dead letters too, but not the return of a record that was parked. Each
-ends once, by an outcome or as a dead letter. What was received, has not ended and is not parked
-is in flight.
+Every input record that names the campaign counts as *received*, including duplicates, repeated
+files, replays and future dead letters, but not the return of a parked record. Each gets exactly
+one result, an outcome or a dead letter. Records that are received, without a result and not parked
+are in flight.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _SEPARATOR = ":"
 
 
 def ended_word(status: str, reason: str | None) -> str:
-    """The name under which an ending is counted: `skipped:suppressed`, or `sent:`."""
+    """Return the field that counts this result, such as `skipped:suppressed` or `sent:`."""
     return f"{status}{_SEPARATOR}{reason or ''}"
 
 
@@ -28,10 +28,12 @@ class Counts:
     """A campaign's counts.
 
     Attributes:
-        endings: by (status, reason); the status of a dead letter is `dead`, and `sent` has the
-            reason ''.
-        first: when the first outcome was decided, as the outcome says it.
-        last: when the last one was.
+        received: number of input records.
+        parked: number of records that are parked.
+        endings: number of results by (status, reason). Dead letters have the status `dead`, and
+            `sent` has the reason ''.
+        first: earliest `occurred_at` of an outcome.
+        last: latest `occurred_at` of an outcome.
     """
 
     received: int = 0
@@ -41,22 +43,22 @@ class Counts:
     last: str | None = None
 
     def ended(self, status: str) -> int:
-        """How many ended so."""
+        """Return the number of results with this status."""
         return sum(count for (word, _), count in self.endings.items() if word == status)
 
     @property
     def outcomes(self) -> int:
-        """How many have an outcome."""
+        """Number of outcomes."""
         return sum(self.ended(status) for status in Status)
 
     @property
     def in_flight(self) -> int:
-        """Received, not ended and not parked. Below 0 while endings are read ahead of inputs."""
+        """Number of records in flight; negative while results are read ahead of inputs."""
         return self.received - self.outcomes - self.ended(DEAD) - self.parked
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How many ended for each reason."""
+        """Number of results by reason."""
         found: dict[str, int] = {}
         for (_, reason), count in sorted(self.endings.items()):
             if reason and count:
@@ -65,7 +67,7 @@ class Counts:
 
     @property
     def seconds(self) -> float:
-        """From the first outcome to the last."""
+        """Seconds from the first to the last outcome."""
         if self.first is None or self.last is None:
             return 0.0
         between = datetime.fromisoformat(self.last) - datetime.fromisoformat(self.first)
@@ -73,12 +75,12 @@ class Counts:
 
     @property
     def per_second(self) -> float | None:
-        """Outcomes a second, from the first to the last; None if that took no time."""
+        """Average outcomes per second; None if first and last are simultaneous."""
         seconds = self.seconds
         return round(self.outcomes / seconds, 3) if seconds > 0 else None
 
     def fulfils(self, expected: int | None) -> bool:
-        """Whether as many were received as expected, or more, and all of them have ended."""
+        """Whether at least as many were received as expected, and all have a result."""
         return (
             expected is not None
             and self.received >= expected
@@ -88,7 +90,7 @@ class Counts:
 
 
 def read_counts(fields: Mapping[str, str]) -> Counts:
-    """The counts in a campaign's hash; what else stands there is left out."""
+    """Read the counts from a campaign's hash, ignoring other fields."""
     endings: dict[tuple[str, str], int] = {}
     for word in (*Status, DEAD):
         prefix = word + _SEPARATOR
@@ -97,7 +99,7 @@ def read_counts(fields: Mapping[str, str]) -> Counts:
                 endings[str(word), name.removeprefix(prefix)] = int(value)
     return Counts(
         received=int(fields.get(RECEIVED, 0)),
-        # Who came back may be read before it was parked.
+        # The return of a record may be read before its parking.
         parked=max(0, int(fields.get(PARKED, 0))),
         endings=endings,
         first=fields.get(FIRST),

@@ -1,4 +1,4 @@
--- Forget counts of an older generation.
+-- Delete counts of an older generation.
 -- KEYS: progress, campaigns with counts
 -- ARGV: generation, campaign
 local generation = redis.call('HGET', KEYS[1], 'generation')

@@ -1,4 +1,4 @@
--- Say how many recipients a campaign has, and have it judged.
+-- Set the expected number of recipients of a campaign, and mark it due.
 -- KEYS: campaign, due
 -- ARGV: campaign, expected
 redis.call('HSET', KEYS[1], 'expected', ARGV[2])

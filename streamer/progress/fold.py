@@ -1,7 +1,6 @@
-"""From records to what they add to each campaign's counts. Pure.
+"""Turning records into increments of campaign counts. Pure.
 
-Everything about a record is read from its value and its headers alone, so that folding it again
-adds the same.
+Increments depend only on a record's value and headers, so folding a record again gives the same.
 """
 
 import re
@@ -26,7 +25,7 @@ _REASON = re.compile(r"[a-z_]{1,64}\Z")
 
 
 class Cursor(StrEnum):
-    """What is read of a topic."""
+    """The kind of records in a topic."""
 
     OUTCOMES = "outcomes"
     DEAD_LETTERS = "dead_letters"
@@ -35,7 +34,7 @@ class Cursor(StrEnum):
 
 
 class Place(NamedTuple):
-    """What has a position of its own."""
+    """A partition that is read and has a position of its own: a cursor."""
 
     cursor: Cursor
     topic: str
@@ -43,27 +42,28 @@ class Place(NamedTuple):
 
 
 class CampaignKey(NamedTuple):
-    """A campaign that a record names."""
+    """The ids of a campaign named by a record."""
 
     organization: str
     campaign_id: str
 
 
 class RecordLike(Carrier, Protocol):
-    """What is looked at of a record: confluent_kafka's `Message` is one."""
+    """The parts of `confluent_kafka.Message` that are used here."""
 
     def offset(self) -> int | None:
-        """Its offset."""
+        """Return the offset."""
 
     def value(self) -> bytes | None:
-        """Its value."""
+        """Return the value."""
 
 
 class Chunk(NamedTuple):
-    """Successive records of a partition.
+    """Consecutive records of a partition.
 
     Attributes:
-        end: the position behind them: all committed records from the first to here are there.
+        records: all committed records from the first one up to `end`.
+        end: the position after them.
     """
 
     records: Sequence[RecordLike]
@@ -75,8 +75,11 @@ class Share:
     """What a chunk adds to one campaign's counts.
 
     Attributes:
-        start: the offset of the first record of the campaign.
-        end: the offset behind the last one.
+        start: offset of the campaign's first record in the chunk.
+        end: offset after its last record.
+        increments: amounts to add, by field.
+        first: earliest time of an outcome.
+        last: latest time of an outcome.
     """
 
     start: int
@@ -86,12 +89,12 @@ class Share:
     last: str | None = None
 
     def add(self, word: str, count: int, end: int) -> None:
-        """Add a record."""
+        """Add a record's increment."""
         self.increments[word] = self.increments.get(word, 0) + count
         self.end = end
 
     def happened(self, time: str) -> None:
-        """Take the time of an outcome; times of one form compare as text."""
+        """Include the time of an outcome; the fixed format makes times comparable as text."""
         if self.first is None or time < self.first:
             self.first = time
         if self.last is None or time > self.last:
@@ -107,12 +110,14 @@ _FROM_THE_START: Mapping[int, int] = {}
 def fold(
     place: Place, records: Iterable[RecordLike], parked_from: Mapping[int, int] = _FROM_THE_START
 ) -> Shares:
-    """What the records add to each campaign that they name.
+    """Return what the records add to each campaign that they name.
 
     Args:
-        place: where they stand.
-        parked_from: by partition of the parked topic, from which offset on its records are
-            counted; 0 if it is not here. Who stood before it and leaves was never counted.
+        place: the cursor they were read from.
+        records: the records, in order.
+        parked_from: by partition of the parked topic, the offset from which its records are
+            counted (0 if absent). The return of an earlier record is ignored, since its parking
+            was never counted.
     """
     if place.cursor is Cursor.OUTCOMES:
         return _fold_outcomes(records, parked_from)
@@ -133,7 +138,7 @@ def fold(
 
 
 def named_campaign(value: bytes | None) -> CampaignKey | None:
-    """The campaign that a record's value names, be it a recipient event otherwise or not."""
+    """Return the campaign that a value names, even if it is not a valid recipient event."""
     event = _read_json(value)
     if not isinstance(event, dict):
         return None
@@ -178,7 +183,7 @@ def _fold_outcomes(records: Iterable[RecordLike], parked_from: Mapping[int, int]
             for left, count in _left(split_headers(header_list(record))[1], parked_from):
                 share.add(left, count, offset + 1)
         time = outcome.get("occurred_at")
-        # What lies between two times of the right form, and has their length, cannot move them.
+        # A time between first and last need not be validated, since it changes neither.
         if (
             type(time) is str
             and not (share.first is not None and share.last and share.first <= time <= share.last)
@@ -189,14 +194,14 @@ def _fold_outcomes(records: Iterable[RecordLike], parked_from: Mapping[int, int]
 
 
 def _read_json(value: bytes | None) -> object:
-    """The value, read as the worker reads it; None if it is no JSON."""
+    """Parse the value as the worker does; None if it is not JSON."""
     if not value:
         return None
     try:
         read: object = orjson.loads(value)
     except orjson.JSONDecodeError:
-        # The parser of events takes a little more than this one, as NaN: what it read is
-        # received, or the campaign would have more endings than inputs.
+        # The event parser accepts slightly more than orjson, such as NaN. Such a record must
+        # count as received, or the campaign would have more results than inputs.
         try:
             read = from_json(value)
         except ValueError:
@@ -212,9 +217,9 @@ def _key(organization: str, campaign_id: str) -> CampaignKey | None:
 
 
 def _received(record: RecordLike, place: Place, parked_from: Mapping[int, int]) -> Words:
-    """A record that came back from the parked topic was received before, and is parked no more.
+    """Count an input record as received, or as unparked if it returned from the parked topic.
 
-    It is one if it says that it stood in this topic first: so the worker takes it.
+    As in the worker, a record is a return if its headers name this topic as the original one.
     """
     headers = header_list(record)
     if not headers:
@@ -226,7 +231,7 @@ def _received(record: RecordLike, place: Place, parked_from: Mapping[int, int]) 
 
 
 def _parked(record: RecordLike, place: Place, parked_from: Mapping[int, int]) -> Words:
-    """One that was only moved within the topic left its old place."""
+    """Count a parked record, unless it was only moved within the parked topic."""
     del place
     _, words = split_headers(header_list(record))
     left = _left(words, parked_from)

@@ -1,4 +1,4 @@
--- Forget a campaign's counts, and that it was to be judged.
+-- Delete a campaign's counts and its due entry.
 -- KEYS: progress, due, campaigns with counts
 -- ARGV: campaign
 redis.call('DEL', KEYS[1])

@@ -1,4 +1,4 @@
-"""The counts as metrics, of the campaigns that changed last."""
+"""Metrics for the campaigns that changed most recently."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -14,13 +14,13 @@ _MOST_CAMPAIGNS = 500
 
 
 class Gauges:
-    """Shows campaigns, and no more of them than a scrape can bear: each is ten series."""
+    """Exports campaign counts, limited in number since each campaign has ten series."""
 
     def __init__(self) -> None:
         self._shown: OrderedDict[CampaignKey, None] = OrderedDict()
 
     def show(self, reports: Iterable[Report | None]) -> None:
-        """Set the gauges of campaigns."""
+        """Set the gauges of these campaigns."""
         for report in reports:
             if report is None:
                 continue
@@ -34,7 +34,7 @@ class Gauges:
             _remove(self._shown.popitem(last=False)[0])
 
     def clear(self) -> None:
-        """Show none: another process does by now."""
+        """Remove all gauges; another process exports them now."""
         for key in self._shown:
             _remove(key)
         self._shown.clear()

@@ -1,10 +1,10 @@
-"""When a campaign is complete, and what is published of it then.
+"""Completing campaigns and publishing their results.
 
-A campaign of which is said how many recipients it has is complete when as many input records, or
-more, were received, each of them has ended, and none is parked. That is judged on counts of
-everything that had been written when they were asked for: the topics are first read to the ends
-that they had then. So whoever writes all recipients, and only then says how many, can say less
-than came, and is not answered too early.
+A campaign with an expected number of recipients is complete when at least that many input records
+were received, all of them have a result, and none is parked. The check first waits until the
+topics are counted up to the ends they had when it started. So a producer that writes all
+recipients first and then sets the expected number may give too low a number, and the campaign is
+still not completed too early.
 """
 
 import logging
@@ -29,7 +29,7 @@ _MOST_AT_ONCE = 500
 
 
 class Ends:
-    """The ends that partitions had at one moment, and whether a reader has come there."""
+    """The end offsets of partitions at one moment, and whether a reader has reached them."""
 
     def __init__(self, admin: AdminClient, places: Iterable[Place]) -> None:
         partitions = {(place.topic, place.partition) for place in places}
@@ -37,10 +37,10 @@ class Ends:
         self._ends: Offsets | None = None
 
     def reached(self, positions: Mapping[Place, int]) -> bool:
-        """Whether every position is at its end, or behind it; does not wait.
+        """Whether every position is at or past its end. Does not block.
 
         Raises:
-            KafkaException: the ends cannot be had.
+            KafkaException: the end offsets cannot be read.
         """
         if self._ends is None:
             if not self._question.is_answered:
@@ -53,10 +53,10 @@ class Ends:
 
 
 class Judge:
-    """Completes campaigns and publishes their summaries, one for each change of their counts.
+    """Completes campaigns and publishes a summary after each change of their counts.
 
-    A crash leaves a campaign due, so it is judged again. What was published before is known by
-    its digest, which is written after it: between the two a crash repeats the same summary.
+    After a crash a campaign is still due and is checked again. Published summaries are recognised
+    by a digest stored after publishing; a crash between the two repeats the same summary.
     """
 
     def __init__(
@@ -73,11 +73,12 @@ class Judge:
     def step(
         self, generation: str, positions: Mapping[Place, int], changed: Callable[[list[Due]], None]
     ) -> None:
-        """Go on; does not wait, except for Kafka to take summaries.
+        """Do the next step. Blocks only while Kafka accepts summaries.
 
         Args:
-            positions: up to which everything is counted.
-            changed: is told which campaigns changed, before they are judged.
+            generation: the current generation of counts.
+            positions: offsets up to which everything is counted.
+            changed: called with the campaigns that changed, before they are checked.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
@@ -100,7 +101,7 @@ class Judge:
         except KafkaException as exception:
             self._ends = None
             logger.warning(
-                "campaigns cannot be completed now, it will be tried again",
+                "cannot complete campaigns, retrying",
                 extra={"error": exception.args[0].str()},
             )
 
@@ -112,7 +113,7 @@ class Judge:
                 if report is None or report.state is CampaignState.CANCELLED:
                     settled.append(due)
                 elif report.state is CampaignState.PAUSED:
-                    pass  # it stays due: perhaps it is complete when it is resumed
+                    pass  # stays due, to be completed after it is resumed
                 elif self._complete(due, report):
                     complete.append(due)
             self._store.settle(dict.fromkeys(settled, ""))
@@ -121,7 +122,7 @@ class Judge:
     def _fulfilled(
         self, judged: Sequence[Due], generation: str
     ) -> Iterator[tuple[Due, Look, Report | None]]:
-        """What is known of campaigns now; no report of one that lacks something."""
+        """Yield a fresh snapshot of each campaign, with its report if it is complete."""
         looks = self._store.look(due.key for due in judged)
         for due, look in zip(judged, looks, strict=True):
             report = self._reporter.of(due.key, look, generation)
@@ -129,7 +130,7 @@ class Judge:
             yield due, look, report if is_fulfilled else None
 
     def _complete(self, due: Due, report: Report) -> bool:
-        """Whether the campaign is completed now, be it that it was before."""
+        """Complete the campaign; True if it is completed now, even if it was before."""
         state = self._store.complete(due)
         if state == CampaignState.COMPLETED and report.state is CampaignState.ACTIVE:
             logger.info("campaign completed", extra={"campaign": "/".join(due.key)})
@@ -139,19 +140,19 @@ class Judge:
         if not self._unpublished(complete, generation):
             return
         self._summaries.open()
-        # Looked at again, as only what was looked at after the opening may be published.
+        # Read again: only counts read after opening the producer may be published.
         unpublished = self._unpublished(complete, generation)
         if unpublished:
             self._summaries.publish({"/".join(d.key): value for d, value in unpublished.items()})
         self._store.settle({due: _digest(value) for due, value in unpublished.items()})
 
     def _unpublished(self, complete: Sequence[Due], generation: str) -> dict[Due, bytes]:
-        """The summaries that are not published yet; the others are settled."""
+        """Return summaries that are not published yet; settle the other campaigns."""
         unpublished: dict[Due, bytes] = {}
         settled = []
         for due, look, report in self._fulfilled(complete, generation):
             if report is None:
-                continue  # it changed since, so it is due again
+                continue  # changed since, so it is due again
             value = report.summary()
             if look.summary == _digest(value):
                 settled.append(due)

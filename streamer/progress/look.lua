@@ -1,6 +1,6 @@
--- Read what is known of a campaign's progress at one moment.
+-- Read a snapshot of a campaign's progress.
 -- KEYS: progress, campaign
--- Answers {counts as HGETALL, {state, version, expected, summary}}; before its start it is paused.
+-- Returns {counts as HGETALL, {state, version, expected, summary}}; paused before its start.
 local found = redis.call('HMGET', KEYS[2], 'state', 'version', 'expected', 'summary', 'start_at')
 if found[1] == 'active' and found[5] and tonumber(redis.call('TIME')[1]) < tonumber(found[5]) then
   found[1] = 'paused'

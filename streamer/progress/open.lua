@@ -1,7 +1,7 @@
--- Find the projection's generation and positions; give it a generation if it has none.
+-- Read the projection's generation and positions; start a generation if there is none.
 -- KEYS: positions
--- ARGV: '1' to begin a new generation, whose positions are all 0
--- Answers the hash. A generation is a time in ms: later than any before, though this key was lost.
+-- ARGV: '1' to start a new generation, whose positions are all 0
+-- Returns the hash. A generation is a time in ms, so a new one is later even if this key was lost.
 local generation = redis.call('HGET', KEYS[1], 'generation')
 if not generation or ARGV[1] == '1' then
   local time = redis.call('TIME')

@@ -1,4 +1,4 @@
-"""The fold with its guard: chunks of records become counts, once and only once."""
+"""Adding chunks of records to the counts exactly once."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,23 +9,25 @@ from streamer.progress.store import Positions, Store, Update
 class Projection:
     """Adds chunks to the counts of one generation; see `store` for why each record counts once.
 
-    Several may work at once, and one that was cut off anywhere is followed by another that
-    begins with the positions that the store has then.
+    Several may run concurrently. After one was interrupted anywhere, a new one continues from the
+    positions in the store.
     """
 
     def __init__(self, store: Store, positions: Positions) -> None:
         self._store = store
         self._generation = positions.generation
         self.parked_from: dict[int, int] = {}
-        """From where on the parked topic is counted, by partition; set before it is read."""
+        """First counted offset of the parked topic by partition; set before reading it."""
 
     def add(self, chunks: Mapping[Place, Chunk]) -> None:
-        """Add chunks, each read without a gap from a position that this store gave, or from the
-        end of the chunk before it.
+        """Add chunks to the counts.
+
+        Each chunk must start, without a gap, at a position from the store or at the end of the
+        previous chunk.
 
         Raises:
-            StaleGenerationError: the projection began anew; nothing more is to be added.
-            redis.exceptions.RedisError: Redis cannot be used: begin with the store's positions.
+            StaleGenerationError: a new generation has started; do not add more.
+            redis.exceptions.RedisError: Redis cannot be used; restart from the store's positions.
         """
         updates = [
             Update(place, key, share)
@@ -42,7 +44,7 @@ class Projection:
         self._store.advance(self._generation, {place: chunk.end for place, chunk in chunks.items()})
 
     def _rest(self, update: Update, chunk: Chunk, offset: int) -> Update:
-        """The share of the records that are not counted yet: somebody was in their midst."""
+        """Return the share of the records not counted yet; another projector counted some."""
         rest = [record for record in chunk.records if (record.offset() or 0) >= offset]
         return update._replace(share=self._fold(update.place, rest)[update.key])
 

@@ -1,4 +1,4 @@
-"""The projector: reads the topics, keeps the counts, completes campaigns."""
+"""The projector: reads the topics, maintains the counts and completes campaigns."""
 
 import logging
 import threading
@@ -38,19 +38,21 @@ _HOPELESS_RETRY_S = 60.0
 
 
 def _nobody_listens() -> None:
-    """Nobody asked to be told."""
+    """Default callback, which does nothing."""
 
 
 class Projector:
-    """Projects until it is stopped. One thread runs it; any number of processes may, and the
-    counts stay exact. Who holds the lease also completes campaigns, and shows metrics.
+    """Projects until stopped.
+
+    Runs in one thread. Any number of processes may run one, and the counts stay exact. The holder
+    of the lease also completes campaigns and exports metrics.
 
     Args:
-        caught_up: is called once, when everything was counted that had been written when this
-            started.
+        settings: the settings.
+        caught_up: called once, when everything written before the start is counted.
 
     Attributes:
-        last_step: when it last had read the topics and counted, by the monotonic clock.
+        last_step: monotonic time of the last completed step.
     """
 
     def __init__(self, settings: Settings, caught_up: Callable[[], None] = _nobody_listens) -> None:
@@ -66,9 +68,9 @@ class Projector:
         self.last_step = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
-        """Project whenever this holds the lease, whatever fails: for a thread of a worker.
+        """Project while holding the lease, in a thread of a worker.
 
-        What fails is logged and tried again: nobody's mail waits for the counts.
+        Errors are logged and retried, since sending does not depend on the counts.
         """
         while not stop.is_set():
             try:
@@ -79,14 +81,14 @@ class Projector:
             except (*REDIS_ERRORS, KafkaException) as error:
                 self._pause(stop, error)
             except ProjectionError as error:
-                logger.error("progress is not counted", extra={"cause": str(error)})
+                logger.error("cannot count progress", extra={"cause": str(error)})
                 stop.wait(_HOPELESS_RETRY_S)
         self._close()
 
     def work(self, stop: threading.Event) -> None:
-        """Project, with the lease or without it: for a process of its own.
+        """Project with or without the lease, in a process of its own.
 
-        It waits for a Redis or a Kafka that cannot be reached.
+        Waits while Redis or Kafka is unavailable.
 
         Raises:
             ProjectionError: the topics cannot be counted.
@@ -99,10 +101,10 @@ class Projector:
         self._close()
 
     def _session(self, stop: threading.Event, *, only_with_lease: bool) -> None:
-        """Project from the positions in Redis on, until something says that they are not ours.
+        """Project from the positions in Redis until they become invalid.
 
-        After any failure of Redis a new session begins: a server that took another's place may
-        lack what this one counted last.
+        After any Redis error a new session starts, since the server may have failed over and lost
+        the latest counts.
         """
         with ExitStack() as stack:
             session = _Session(self._settings, self._client, self._store, self._store.open())
@@ -124,7 +126,7 @@ class Projector:
                     session.step()
                     self.last_step = time.monotonic()
                 except StaleGenerationError as error:
-                    logger.info("counting begins anew", extra={"cause": str(error)})
+                    logger.info("restarting the counts", extra={"cause": str(error)})
                     stop.wait(0.2)
                     return
                 if self._caught_up is not None and start.reached(session.positions):
@@ -150,7 +152,7 @@ class Projector:
         self._gauges.show(self._reporter.reports(due.key for due in changed))
 
     def _pause(self, stop: threading.Event, error: Exception) -> None:
-        logger.warning("progress stands still", extra={"cause": str(error)})
+        logger.warning("progress paused, retrying", extra={"cause": str(error)})
         stop.wait(_RETRY_S)
 
     def _close(self) -> None:
@@ -160,7 +162,7 @@ class Projector:
 
 
 class _Session:
-    """Reading and counting from the positions that Redis had when it began."""
+    """Reads and counts from the positions stored in Redis at the start."""
 
     def __init__(self, settings: Settings, client: Client, store: Store, stored: Positions) -> None:
         topics = settings.topics
@@ -183,20 +185,20 @@ class _Session:
 
     @property
     def positions(self) -> dict[Place, int]:
-        """Up to which records are counted as they come."""
+        """Offsets up to which records are counted, by cursor."""
         return self._arrivals.positions
 
     def look_for_partitions(self) -> None:
-        """Read partitions that are not read yet.
+        """Start reading new partitions.
 
         Raises:
-            KafkaException: Kafka cannot be reached.
+            KafkaException: Kafka is unavailable.
         """
         self._look_at = time.monotonic() + _LOOK_FOR_PARTITIONS_EVERY_S
         partitions = partitions_of(self.admin, self._cursors.values())
         for topic in set(self._cursors.values()) - partitions.keys():
             logger.warning(
-                "a topic is not there, so it is not counted; create it: streamer topics create",
+                "missing topic, not counted; create it: streamer topics create",
                 extra={"topic": topic},
             )
         places = arrival_places(self._cursors, partitions) - self.positions.keys()
@@ -210,10 +212,10 @@ class _Session:
         self._arrivals.start(starts)
 
     def _begin(self, beginnings: Mapping[Place, int]) -> dict[Place, int]:
-        """From where on places of the parked topic are read.
+        """Set from where partitions of the parked topic are counted, and return where to read on.
 
-        A generation counts those that are parked when it begins, and later: who stood before
-        these has left, and may be deleted at any time.
+        A generation counts records that are parked when it starts, or later. Earlier records have
+        left the parked topic and may be deleted at any time.
         """
         if not beginnings:
             return {}
@@ -228,7 +230,7 @@ class _Session:
         return {place: max(at, self._stored.get(place, 0)) for place, at in began.items()}
 
     def step(self) -> None:
-        """Count what came since; waits a moment if nothing did."""
+        """Count new records, waiting briefly if there are none."""
         if time.monotonic() >= self._look_at:
             self.look_for_partitions()
         self._projection.add(self._arrivals.read())
@@ -238,11 +240,11 @@ class _Session:
 
 
 def _warn_of_gaps(starts: Mapping[Place, int], beginnings: Mapping[Place, int]) -> None:
-    """Say what retention cut before it was counted: nobody can count it any more."""
+    """Warn about records that retention deleted before they were counted."""
     for place, beginning in beginnings.items():
         if 0 < starts[place] < beginning:
             logger.warning(
-                "records were deleted before they were counted: the counts fall short",
+                "records were deleted before they were counted, the counts are too low",
                 extra={
                     "topic": place.topic,
                     "partition": place.partition,

@@ -1,4 +1,4 @@
-"""How fast campaigns go now."""
+"""Current rates of campaigns."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ _RATE_OVER_S = 30.0
 
 @dataclass(slots=True)
 class Rates:
-    """How fast campaigns go now, from how far they were a while ago."""
+    """Current rates of campaigns, from their recent reports."""
 
     _seen: dict[CampaignKey, deque[tuple[float, int]]] = field(default_factory=dict)
 
     def of(self, report: Report, now: float) -> float:
-        """Take what was seen, `now` in monotonic seconds; returns endings a second."""
+        """Add a report and return results per second; `now` is in monotonic seconds."""
         seen = self._seen.setdefault(report.key, deque())
         seen.append((now, report.ended))
         while len(seen) > 2 and now - seen[1][0] >= _RATE_OVER_S:

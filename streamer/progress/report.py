@@ -1,4 +1,4 @@
-"""What is known of a campaign, as people and other services are told it."""
+"""A campaign's progress, for commands, metrics and the results topic."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,9 +24,11 @@ class Report:
     """A campaign's progress at one moment.
 
     Attributes:
-        state: of a campaign that nobody defined `active`, until it is completed.
-        expected: how many recipients there are; None if nobody said. What `campaign close` or
-            `produce --done` set comes before what the definition says.
+        key: the campaign.
+        state: the campaign's state; without a definition `active` until completed.
+        expected: expected number of recipients; None if unknown. A number set by `campaign close`
+            or `produce --done` overrides the definition's.
+        counts: its counts.
     """
 
     key: CampaignKey
@@ -36,25 +38,26 @@ class Report:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it is completed, and no record that came later is under way."""
+        """Whether it is completed and no later record is in flight or parked."""
         is_quiet = self.counts.in_flight == 0 and self.counts.parked == 0
         return self.state is CampaignState.COMPLETED and is_quiet
 
     @property
     def ended(self) -> int:
-        """How many have an outcome or are dead letters."""
+        """Number of outcomes and dead letters."""
         return self.counts.outcomes + self.counts.ended(DEAD)
 
     @property
     def total(self) -> int:
-        """How many there are to end, as far as anybody knows."""
+        """Known total number of records."""
         return max(self.expected or 0, self.counts.received, self.ended)
 
     def eta(self, now: datetime, per_second: float | None = None) -> datetime | None:
-        """When the last one ends, if it goes on like this; None if that cannot be said.
+        """Estimate when the last record gets its result; None if unknown.
 
         Args:
-            per_second: how fast it goes; the average by default.
+            now: the current time.
+            per_second: the current rate; by default the average.
         """
         rate = per_second if per_second is not None else self.counts.per_second
         left = self.total - self.ended
@@ -62,11 +65,11 @@ class Report:
             return None
         try:
             return now + timedelta(seconds=left / rate)
-        except OverflowError:  # not in this age of the world
+        except OverflowError:  # after the year 9999
             return None
 
     def as_json(self, now: datetime) -> dict[str, JsonValue]:
-        """Everything, for a program."""
+        """Return the report as JSON-compatible values, with the estimate as of `now`."""
         counts, eta = self.counts, self.eta(now)
         return {
             "organization_id": self.key.organization,
@@ -86,8 +89,7 @@ class Report:
         }
 
     def summary(self) -> bytes:
-        """The summary of a completed campaign, for the topic of results. The same counts make
-        the same bytes."""
+        """Return the summary for the results topic; equal counts give equal bytes."""
         counts = self.counts
         return orjson.dumps(
             {
@@ -106,7 +108,7 @@ class Report:
 
 
 class Reporter:
-    """Makes reports; remembers what some definitions expect, as a definition never changes."""
+    """Makes reports. Caches expected numbers, since definitions never change."""
 
     def __init__(self, client: Client, store: Store) -> None:
         self._client = client
@@ -114,7 +116,7 @@ class Reporter:
         self._expectations: dict[CampaignKey, tuple[str, int | None]] = {}
 
     def report(self, key: CampaignKey) -> Report | None:
-        """A campaign's report; None if nobody defined it and no record named it.
+        """Return a campaign's report; None if it is neither defined nor named by any record.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
@@ -123,7 +125,7 @@ class Reporter:
         return report
 
     def reports(self, wanted: Iterable[CampaignKey]) -> list[Report | None]:
-        """The reports of several, in few round trips."""
+        """Return reports for several campaigns in few round trips."""
         names = list(wanted)
         if not names:
             return []
@@ -132,7 +134,7 @@ class Reporter:
         return [self.of(key, look, generation) for key, look in zip(names, looks, strict=True)]
 
     def of(self, key: CampaignKey, look: Look, generation: str | None) -> Report | None:
-        """The report of what was seen; counts of another generation are worth nothing."""
+        """Make a report from a snapshot, ignoring counts of another generation."""
         is_counted = look.generation is not None and look.generation == generation
         is_known = any(each is not None for each in (look.version, look.state, look.expected))
         if not is_counted and not is_known:
@@ -145,7 +147,7 @@ class Reporter:
     def _defined(self, key: CampaignKey, version: str) -> int | None:
         known = self._expectations.get(key)
         if known is None or known[0] != version:
-            # Of the whole definition this one number: what else stands there may be new to us.
+            # Read only this number: the rest of the definition may be from a newer version.
             stored = cast(bytes | None, self._client.hget(keys.campaign(*key), "definition"))
             definition = orjson.loads(stored) if stored else {}
             if len(self._expectations) >= _MOST_REMEMBERED:
@@ -161,4 +163,4 @@ def _state(state: str | None) -> CampaignState:
     try:
         return CampaignState(state)
     except ValueError:
-        return CampaignState.PAUSED  # as workers take it: nothing is sent
+        return CampaignState.PAUSED  # as in workers: nothing is sent in an unknown state

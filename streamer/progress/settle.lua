@@ -1,6 +1,6 @@
--- A campaign was judged: it is not due any more, unless it has changed since.
+-- Mark a campaign as no longer due, unless it has changed since the check.
 -- KEYS: campaign, due
--- ARGV: campaign, number of the change that was judged, digest of a summary that was published
+-- ARGV: campaign, number of the change that was checked, digest of the published summary or ''
 if ARGV[3] ~= '' then
   redis.call('HSET', KEYS[1], 'summary', ARGV[3])
 end

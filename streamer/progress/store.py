@@ -1,21 +1,21 @@
-"""The counts in Redis, and everything that is kept beside them.
+"""Campaign counts and read positions in Redis.
 
-A campaign's counts lie in one hash with, for each place (a cursor on a partition), the offset
-before which it is counted for this campaign. A share of a chunk is added by one script, which
-looks at that offset first, so it counts once whatever is read again. The positions lie apart,
-as their slot is another, and follow.
+Each campaign has one hash with its counts and, for each cursor, a mark: the offset before which
+records are counted for this campaign. One script checks the mark and adds a chunk's share, so
+records count once even if they are read again. Read positions are stored separately, since they
+belong to another cluster slot, and are updated afterwards.
 
-Two things are always true, and from them the counts are exact:
+Two invariants make the counts exact:
 
-1. A campaign's hash counts each of the campaign's records before its mark of the place, and none
-   behind it: the script adds a share and moves the mark in one step, and only if the share's
-   first record is the next one that the hash lacks.
-2. The position of a place is behind no record that a campaign's hash lacks: it moves only after
-   the shares of all campaigns were added. So a chunk that is read from a position begins, for
-   every campaign, with the next record that it lacks, or before it.
+1. A campaign's hash counts each of its records before the mark and none after it: the script adds
+   a share and advances the mark atomically, and only if the share starts with the next uncounted
+   record.
+2. A position never passes a record that some campaign's hash lacks: it advances only after the
+   shares of all campaigns are added. So a chunk read from a position starts, for every campaign,
+   at or before its next uncounted record.
 
-To begin anew is to raise the generation: counts and positions of an older one are worth nothing,
-and whoever still adds to them is told.
+Starting over raises the generation. Counts and positions of older generations are invalid, and
+adding to them raises `StaleGenerationError`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,18 +36,18 @@ _CURSORS = frozenset(cursor.value for cursor in Cursor)
 
 
 class StaleGenerationError(StreamerError):
-    """The projection began anew, or is another group's by now: read the positions again."""
+    """The projection was restarted, or belongs to another group: read the positions again."""
 
 
 class Positions(NamedTuple):
-    """How far a generation has read."""
+    """The read positions of a generation."""
 
     generation: str
     offsets: dict[Place, int]
 
 
 class Update(NamedTuple):
-    """What a chunk of a place adds to a campaign."""
+    """What a chunk of a cursor adds to a campaign."""
 
     place: Place
     key: CampaignKey
@@ -55,7 +55,7 @@ class Update(NamedTuple):
 
 
 class Due(NamedTuple):
-    """A campaign to be judged, and the number of the change that made it so."""
+    """A campaign to check for completion, and the number of the change that made it due."""
 
     key: CampaignKey
     change: str
@@ -63,14 +63,15 @@ class Due(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What Redis knows of a campaign's progress at one moment.
+    """A snapshot of a campaign's progress in Redis.
 
     Attributes:
-        generation: of the counts; None if there are none.
-        state: as it is written, or paused before its start; None if it was never set.
-        version: of the definition; None if there is none.
-        expected: as it was set by `campaign close` and `produce --done`; None if it was not.
-        summary: the digest of the summary that was published last.
+        generation: generation of the counts; None if there are none.
+        counts: the counts.
+        state: the stored state, or `paused` before the campaign's start; None if never set.
+        version: version of the definition; None if there is none.
+        expected: number set by `campaign close` or `produce --done`; None if not set.
+        summary: digest of the last published summary.
     """
 
     generation: str | None
@@ -84,8 +85,8 @@ class Look:
 class Store:
     """Reads and writes the counts of one consumer group's projection.
 
-    Its methods raise redis.exceptions.RedisError or RedisClusterException if Redis cannot be
-    used; whether what they asked was carried out is then not known, and to ask again is safe.
+    Methods raise redis.exceptions.RedisError or RedisClusterException if Redis cannot be used. The
+    operation may or may not have been executed then; it is safe to repeat.
     """
 
     def __init__(self, client: Client, group: str) -> None:
@@ -93,13 +94,13 @@ class Store:
         self._group = group
 
     def open(self, *, anew: bool = False) -> Positions:
-        """The positions; `anew`: of a new generation, which has read nothing."""
+        """Return the positions; with `anew`, start a new generation that has read nothing."""
         flat = self._run("open", [keys.progress_positions(self._group)], ["1" if anew else "0"])
         fields = _pairs(flat)
         return Positions(fields[GENERATION], _offsets(fields))
 
     def positions(self) -> Mapping[Place, int] | None:
-        """How far the present generation has read; None if nothing was ever counted."""
+        """Return the positions of the current generation; None if nothing was ever counted."""
         found = self._client.hgetall(keys.progress_positions(self._group))
         fields = {
             name.decode(): at.decode() for name, at in cast(dict[bytes, bytes], found).items()
@@ -107,10 +108,13 @@ class Store:
         return _offsets(fields) if GENERATION in fields else None
 
     def begin(self, generation: str, offsets: Mapping[Place, int]) -> dict[Place, int]:
-        """Say from where on places are counted in this generation; answers what was said first.
+        """Set from which offsets cursors are counted in this generation, where not set yet.
+
+        Returns:
+            The offsets in effect.
 
         Raises:
-            StaleGenerationError: see there.
+            StaleGenerationError: another generation has started.
         """
         arguments: list[str | int] = [generation]
         for place, offset in offsets.items():
@@ -121,17 +125,20 @@ class Store:
         return dict(zip(offsets, map(int, cast(list[bytes], answer)), strict=True))
 
     def current_generation(self) -> str | None:
-        """The generation whose counts are worth something; None if nothing was ever counted."""
+        """Return the generation whose counts are valid; None if nothing was ever counted."""
         found = self._client.hget(keys.progress_positions(self._group), GENERATION)
         return found.decode() if isinstance(found, bytes) else None
 
     def apply(self, generation: str, updates: Sequence[Update]) -> list[int | None]:
-        """Add shares, in one round trip. Answers for each None if its records are counted now,
-        or else the offset before which they were already: nothing was added then, and the share
-        of the records from there on is to be given.
+        """Add shares in one round trip.
+
+        Returns:
+            For each update None if its records are counted now. Otherwise nothing was added, since
+            the records before the returned offset were already counted: call again with the share
+            of the records from that offset.
 
         Raises:
-            StaleGenerationError: see there.
+            StaleGenerationError: a newer generation has started.
         """
         if not updates:
             return []
@@ -140,7 +147,7 @@ class Store:
             words: list[str | int] = []
             for word, increment in share.increments.items():
                 words += (word, increment)
-            # By its text: redis-py lets no pipeline to a cluster name a script by its digest.
+            # EVAL with the text: redis-py does not allow EVALSHA in cluster pipelines.
             pipeline.execute_command(
                 "EVAL",
                 _APPLY,
@@ -167,10 +174,10 @@ class Store:
         return answers
 
     def advance(self, generation: str, offsets: Mapping[Place, int]) -> None:
-        """Keep positions before which everything is counted.
+        """Store positions before which everything is counted.
 
         Raises:
-            StaleGenerationError: see there.
+            StaleGenerationError: another generation has started.
         """
         if not offsets:
             return
@@ -181,21 +188,21 @@ class Store:
             raise StaleGenerationError("the positions are of another generation")
 
     def look(self, wanted: Iterable[CampaignKey]) -> list[Look]:
-        """What is known of campaigns, in one round trip."""
+        """Return snapshots of campaigns in one round trip."""
         pipeline = self._pipeline()
         for key in wanted:
             pipeline.execute_command("EVAL", _LOOK, 2, keys.progress(*key), keys.campaign(*key))
         return [_look(answer) for answer in pipeline.execute()]
 
     def campaigns(self) -> Iterator[CampaignKey]:
-        """All campaigns that have counts, of whatever generation."""
+        """Yield all campaigns with counts of any generation."""
         for organization in self._known_organizations():
             found = self._client.smembers(keys.progress_campaigns(organization))
             for member in sorted(cast(set[bytes], found)):
                 yield CampaignKey(organization, member.decode())
 
     def due(self) -> list[Due]:
-        """The campaigns that changed since they were judged, or were told what to expect."""
+        """Return campaigns whose counts or expected number changed since the last check."""
         organizations = self._known_organizations()
         pipeline = self._pipeline()
         for organization in organizations:
@@ -209,21 +216,24 @@ class Store:
         ]
 
     def expect(self, key: CampaignKey, expected: int) -> None:
-        """Say how many recipients a campaign has, over what its definition says."""
+        """Set a campaign's expected number of recipients, overriding its definition."""
         self._run("expect", _judged_keys(key), [key.campaign_id, expected])
         self._know({key.organization})
 
     def complete(self, due: Due) -> str:
-        """Complete a campaign, if nothing changed since it became due and if it is active;
-        answers its state then, or `changed`."""
+        """Complete a campaign if it is active and unchanged since it became due.
+
+        Returns:
+            Its state afterwards, or `changed`.
+        """
         state = self._run("complete", _judged_keys(due.key), [due.key.campaign_id, due.change])
         return cast(bytes, state).decode()
 
     def settle(self, judged: Mapping[Due, str]) -> None:
-        """Campaigns are due no more, unless they changed again; in one round trip.
+        """Mark campaigns as no longer due unless they changed again, in one round trip.
 
         Args:
-            judged: for each the digest of the summary that was published, or ''.
+            judged: for each campaign the digest of its published summary, or ''.
         """
         pipeline = self._pipeline()
         for due, published in judged.items():
@@ -239,7 +249,7 @@ class Store:
         pipeline.execute()
 
     def drop_older(self, generation: str) -> None:
-        """Forget the counts of older generations."""
+        """Delete the counts of older generations."""
         for key in list(self.campaigns()):
             self._run(
                 "drop",
@@ -248,7 +258,7 @@ class Store:
             )
 
     def forget(self, key: CampaignKey) -> None:
-        """Forget a campaign: its counts, and that it is to be judged."""
+        """Delete a campaign's counts and its due entry."""
         organization = key.organization
         counted = keys.progress_campaigns(organization)
         due = keys.progress_due(organization)
@@ -256,8 +266,11 @@ class Store:
         self._leave(organization)
 
     def sweep(self, keep_s: int) -> None:
-        """Let the counts of campaigns that are completed or cancelled end so long after their last
-        change, and forget those whose counts have ended."""
+        """Expire counts of completed and cancelled campaigns, and drop those already expired.
+
+        Args:
+            keep_s: how long counts are kept without a change.
+        """
         organizations = self._known_organizations()
         for organization in organizations:
             counted = keys.progress_campaigns(organization)
@@ -270,11 +283,11 @@ class Store:
             self._leave(organization)
 
     def _know(self, organizations: set[str]) -> None:
-        # After their campaigns are counted: who has just found none of one would leave it out.
+        # After adding counts: a concurrent _leave() that found none would remove it again.
         self._client.sadd(keys.progress_organizations(self._group), *sorted(organizations))
 
     def _leave(self, organization: str) -> None:
-        """Leave an organization out if it has no campaigns that are counted or to be judged."""
+        """Remove an organization that has neither counted nor due campaigns."""
 
         def has_campaigns() -> bool:
             counted, due = keys.progress_campaigns(organization), keys.progress_due(organization)
@@ -283,7 +296,7 @@ class Store:
         organizations = keys.progress_organizations(self._group)
         if not has_campaigns():
             self._client.srem(organizations, organization)
-            if has_campaigns():  # one has come meanwhile
+            if has_campaigns():  # added concurrently
                 self._client.sadd(organizations, organization)
 
     def _known_organizations(self) -> list[str]:
@@ -299,16 +312,16 @@ class Store:
 
 
 class Pipeline(Protocol):
-    """What is used of a pipeline of redis-py, whose own types do not say what it answers."""
+    """The methods used of redis-py's pipeline, whose own types lack return values."""
 
     def execute_command(self, *words: str | int) -> object:
         """Queue a command."""
 
     def hgetall(self, name: str) -> object:
-        """Queue the reading of a hash."""
+        """Queue HGETALL."""
 
     def execute(self) -> list[object]:
-        """Send what was queued."""
+        """Send the queued commands and return their results."""
 
 
 def _read(name: str) -> str:
@@ -334,7 +347,7 @@ def _name(place: Place) -> str:
 
 
 def _offsets(fields: Mapping[str, str]) -> dict[Place, int]:
-    """The positions in the hash; what else stands there is left out."""
+    """Read the positions from the hash, ignoring other fields."""
     found: dict[Place, int] = {}
     for name, offset in fields.items():
         cursor, _, rest = name.partition(":")

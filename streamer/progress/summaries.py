@@ -8,10 +8,10 @@ from streamer.settings import Settings
 
 
 class Summaries:
-    """Writes to the compacted topic of results.
+    """Writes to the compacted results topic.
 
-    Whoever opens it fences those before, so a summary that was made from older counts cannot
-    come behind one made from newer ones: what is written was looked at after the opening.
+    Opening fences earlier writers. Since counts are read after opening, a summary of older counts
+    cannot follow one of newer counts.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -19,10 +19,10 @@ class Summaries:
         self._producer: TransactionalProducer | None = None
 
     def open(self) -> None:
-        """Get ready; what is published was to be looked at after this.
+        """Open the producer; counts to publish must be read after this.
 
         Raises:
-            KafkaException: Kafka cannot be reached, or does not allow it.
+            KafkaException: Kafka is unavailable or denies access.
         """
         if self._producer is not None:
             return
@@ -32,14 +32,14 @@ class Summaries:
         )
 
     def publish(self, summaries: Mapping[str, bytes]) -> None:
-        """Write summaries under their keys, all or none.
+        """Write summaries under their keys in one transaction.
 
         Raises:
-            KafkaException: none can be said to be written; open again.
+            KafkaException: the transaction may not have been committed; open again.
         """
-        producer, self._producer = self._producer, None  # in doubt a new one
+        producer, self._producer = self._producer, None  # after an error, use a new one
         if producer is None:
-            raise AssertionError("summaries are published before they are opened")
+            raise AssertionError("publish() called before open()")
         with producer.transaction():
             for key, value in summaries.items():
                 producer.produce(self._settings.topics.results, value, key.encode())

@@ -1,1 +1,1 @@
-"""What became of recipients and dead letters, from the topics; and writing records again."""
+"""Tracing recipients through the topics, and rewriting records: replay, retry and purge."""

@@ -1,4 +1,4 @@
-"""Which recipients of a campaign may be tried again."""
+"""Selecting the recipients of a campaign to retry."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +11,7 @@ from streamer.model.record import Coordinates
 
 
 class Candidate(NamedTuple):
-    """What is kept of an outcome: a campaign may have very many."""
+    """The parts of an outcome that are kept in memory; a campaign may have very many."""
 
     occurred_at: datetime
     coordinates: Coordinates
@@ -20,12 +20,12 @@ class Candidate(NamedTuple):
     status: Status
     reason: Reason | None
     batch_id: str | None
-    """The last batch that carried the address: whoever retries takes over its claim."""
+    """The last batch that carried the address; a retry takes over its claim."""
 
 
 @dataclass(slots=True)
 class _Fate:
-    """What is known of one address."""
+    """The state of one address."""
 
     last: Candidate | None = None
     batches: list[tuple[datetime, Coordinates, str]] = field(default_factory=list)
@@ -33,14 +33,15 @@ class _Fate:
 
 
 class Choice:
-    """Chooses from a campaign's outcomes, which it sees twice: to nominate, then to weigh.
+    """Selects outcomes to retry in two passes over a campaign: `nominate`, then `weigh`.
 
-    Of an address only the last outcome counts. A `duplicate` is none: it says that another
-    record has the address, and that one's outcome tells. Once sent, never again.
+    Only the last outcome of an address counts. `duplicate` outcomes are ignored, because the
+    outcome of the record that has the address counts instead. An address that was ever `sent` is
+    never retried.
 
     Args:
-        status: that the last outcome must have.
-        reasons: one of which it must have; empty: any.
+        status: the required status of the last outcome.
+        reasons: its allowed reasons; empty allows any.
     """
 
     def __init__(self, status: Status, reasons: frozenset[Reason]) -> None:
@@ -49,22 +50,22 @@ class Choice:
         self._fates: dict[str, _Fate] = {}
 
     def nominate(self, outcome: PublishedOutcome) -> None:
-        """First: take the address of every outcome that might be chosen."""
+        """First pass: collect the addresses of matching outcomes."""
         if self._fits(outcome.status, outcome.reason):
             self._fates.setdefault(same_address(outcome.email), _Fate())
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody was nominated."""
+        """Whether there are no candidates."""
         return not self._fates
 
     def weigh(self, outcome: PublishedOutcome) -> None:
-        """Then: see what else is known of these addresses."""
+        """Second pass: take every outcome of these addresses into account."""
         fate = self._fates.get(same_address(outcome.email))
         if fate is None or outcome.reason is Reason.DUPLICATE:
             return
         fate.is_sent = fate.is_sent or outcome.status is Status.SENT
-        # Where the clock cannot tell, the coordinates do, so that each run chooses alike.
+        # Offsets break ties between equal times, so that every run selects the same.
         if fate.last is None or (outcome.occurred_at, outcome.coordinates) > fate.last[:2]:
             fate.last = Candidate(
                 outcome.occurred_at,
@@ -79,7 +80,7 @@ class Choice:
             fate.batches.append((outcome.occurred_at, outcome.coordinates, outcome.batch_id))
 
     def chosen(self) -> list[Candidate]:
-        """The outcomes to be bettered, one of an address at most."""
+        """Return the outcomes to retry, at most one per address."""
         return [
             fate.last._replace(batch_id=max(fate.batches)[2] if fate.batches else None)
             for fate in self._fates.values()

@@ -1,8 +1,8 @@
-"""Which records were written again already: the input topic itself is the memory of that.
+"""Finding which records were already copied; the input topic itself is the record of that.
 
-A record that is written again goes to the partition of its source, and names it in a header. So
-that mark stands behind its source in the same partition, and can be looked for from there on,
-whatever the clocks say. It is gone only if what stood behind the source is gone too.
+A copy goes to the partition of its source and names the source in a header. So it follows the
+source in the same partition and can be searched for from there, independent of clocks. A copy can
+only be missing if Kafka has deleted the records right after the source.
 """
 
 from collections.abc import Iterable
@@ -15,11 +15,13 @@ from streamer.model.record import Coordinates
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """What the marks say of some sources.
+    """Which of some sources have copies.
 
     Attributes:
-        done: those that a mark names.
-        unknown: those of which nobody can tell: Kafka has deleted what stood behind them.
+        topic: the input topic.
+        partitions: its number of partitions.
+        done: sources that have a copy.
+        unknown: sources that may have one, as Kafka has deleted records following the source.
     """
 
     topic: str
@@ -31,14 +33,14 @@ class Marked:
     def by(
         cls, header: str, reader: Reader, topic: str, sources: Iterable[Coordinates]
     ) -> "Marked":
-        """Read the topic for marks in `header` that name one of the sources.
+        """Search the topic for copies of the sources, named in `header`.
 
         Raises:
             ReadError: the topic cannot be read.
             KafkaException: Kafka cannot be used.
         """
         sources = frozenset(sources)
-        # To the very end: a mark may stand behind a transaction that is still open.
+        # Up to the very end: a copy may follow a transaction that is still open.
         spans = {span.partition: span for span in reader.spans(topic, undecided=True)}
         starts: dict[int, int] = {}
         unknown = set()
@@ -59,17 +61,17 @@ class Marked:
         return cls(topic, len(spans), frozenset(done), frozenset(unknown - done))
 
     def covers(self, source: Coordinates) -> bool:
-        """Whether the source stands in the topic."""
+        """Whether the source is in this topic."""
         return source.topic == self.topic and source.partition < self.partitions
 
     def partition(self, source: Coordinates) -> int:
-        """Where the record that repeats the source has to be written to."""
+        """Return the partition to which a copy of the source must be written."""
         return _from(source, self.topic, self.partitions)[0]
 
 
 def _from(source: Coordinates, topic: str, partitions: int) -> tuple[int, int]:
-    """The partition for the source's marks, and the offset from which on they can stand there."""
+    """Return the partition of the source's copies, and the lowest offset they can have."""
     if source.topic == topic and source.partition < partitions:
         return source.partition, source.offset + 1
-    # It comes from a topic that was in use before: its marks can be anywhere in theirs.
+    # The source is in a formerly used topic, so its copies can be anywhere in the partition.
     return source.partition % partitions, 0

@@ -1,4 +1,4 @@
-"""Dead letters as they stand in their topic, and which of them are asked for."""
+"""Reading and filtering dead letters."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,27 +16,27 @@ from streamer.model.wire import DETAIL, REASON
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter: the record and what its headers say."""
+    """A dead letter: the record and the contents of its headers."""
 
     stored: Stored
     reason: str
     detail: str
     source: Coordinates
-    """Where the record that died first stood."""
+    """The original topic, partition and offset of the input record."""
 
     @property
     def place(self) -> str:
-        """PARTITION/OFFSET in the topic of the dead letters."""
+        """PARTITION/OFFSET in the dead letter topic."""
         return f"{self.stored.coordinates.partition}/{self.stored.coordinates.offset}"
 
     @property
     def names(self) -> Names:
-        """Whom it was for, as far as its value tells."""
+        """The ids and address in its value, as far as they can be read."""
         return read_names(self.stored.value)
 
 
 def read_letter(stored: Stored) -> Letter | None:
-    """Read a dead letter; None for what has not the headers of one."""
+    """Read a dead letter; None if the record lacks the headers of one."""
     words = stored.words
     source = marks.source(words)
     if source is None or REASON not in words:
@@ -45,7 +45,7 @@ def read_letter(stored: Stored) -> Letter | None:
 
 
 def read_at(reader: Reader, topic: str, partition: int, offset: int) -> Stored | None:
-    """The record at a place in the topic; None if there is none.
+    """Return the record at an offset, or None if there is none.
 
     Raises:
         ReadError: the topic cannot be read.
@@ -61,11 +61,13 @@ def read_at(reader: Reader, topic: str, partition: int, offset: int) -> Stored |
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which dead letters are asked for; None and empty: whatever it is.
+    """A filter for dead letters; None or empty values match everything.
 
     Attributes:
-        since: from this instant on.
-        until: before this one.
+        reasons: allowed reasons.
+        campaign: the campaign named by the value.
+        since: earliest time, inclusive.
+        until: latest time, exclusive.
     """
 
     reasons: frozenset[DeadReason] = frozenset()
@@ -74,7 +76,7 @@ class Wanted:
     until: datetime | None = None
 
     def takes(self, letter: Letter) -> bool:
-        """Whether the dead letter is among them."""
+        """Whether the dead letter matches."""
         at = letter.stored.timestamp_ms
         return (
             (not self.reasons or letter.reason in self.reasons)
@@ -84,7 +86,7 @@ class Wanted:
         )
 
     def spans(self, reader: Reader, topic: str) -> list[Span]:
-        """Where in the topic they can be.
+        """Return the ranges of the topic that can contain matches.
 
         Raises:
             ReadError: the topic cannot be read.
@@ -97,10 +99,10 @@ class Wanted:
 
 
 class Letters:
-    """The dead letters that are asked for, and how many records were none.
+    """Filters dead letters, and counts malformed records.
 
     Attributes:
-        strangers: records without the headers of a dead letter, which are left out.
+        strangers: number of records without the headers of a dead letter, which are skipped.
     """
 
     def __init__(self, wanted: Wanted) -> None:
@@ -108,7 +110,7 @@ class Letters:
         self.strangers = 0
 
     def among(self, records: Iterable[Stored]) -> Iterator[Letter]:
-        """Those among the records."""
+        """Yield the matching dead letters."""
         self.strangers = 0
         for stored in records:
             letter = read_letter(stored)

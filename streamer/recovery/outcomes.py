@@ -1,4 +1,4 @@
-"""A campaign's outcomes, read from their topic."""
+"""Reading and filtering a campaign's outcomes."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from streamer.model.reasons import Reason, Status
 
 
 class Told:
-    """The outcomes of a campaign among records.
+    """Reads the outcomes of one campaign.
 
     Attributes:
-        unreadable: records of the topic, of whatever campaign, that are no outcomes.
+        unreadable: number of records, of any campaign, that are not outcomes.
     """
 
     def __init__(self, campaign: CampaignName) -> None:
@@ -22,7 +22,7 @@ class Told:
         self.unreadable = 0
 
     def among(self, records: Iterable[Stored]) -> Iterator[tuple[Stored, PublishedOutcome]]:
-        """The campaign's outcomes, each with the record that it stands in."""
+        """Yield the campaign's outcomes with their records."""
         self.unreadable = 0
         for stored in records:
             try:
@@ -36,10 +36,13 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeFilter:
-    """Which outcomes of a campaign are asked for; None and empty: whatever it is.
+    """A filter for a campaign's outcomes; None or empty values match everything.
 
     Attributes:
-        address: in the form of `same_address`.
+        status: the status.
+        reasons: allowed reasons.
+        recipient_id: the recipient's id.
+        address: the address, as returned by `same_address`.
     """
 
     status: Status | None = None
@@ -48,7 +51,7 @@ class OutcomeFilter:
     address: str | None = None
 
     def matches(self, outcome: PublishedOutcome) -> bool:
-        """Whether the outcome is among them."""
+        """Whether the outcome matches."""
         return (
             (self.status is None or outcome.status is self.status)
             and (not self.reasons or outcome.reason in self.reasons)

@@ -1,4 +1,4 @@
-"""JSON merge patches, RFC 7396: how dead letters' values are mended."""
+"""JSON merge patches (RFC 7396) for fixing the values of dead letters."""
 
 import json
 from pathlib import Path
@@ -11,15 +11,15 @@ Patch = dict[str, JsonValue]
 
 
 class BadPatchError(InvalidDataError):
-    """The text is no patch; the message says why."""
+    """The text is not a valid patch; the message says why."""
 
 
 class UnpatchableError(InvalidDataError):
-    """The value is no JSON, so there is nothing to patch."""
+    """The value is not JSON, so it cannot be patched."""
 
 
 def merge(target: JsonValue, patch: JsonValue) -> JsonValue:
-    """What `target` becomes by the patch: members replaced, those with null removed."""
+    """Return `target` with the patch applied: replaces members, removes those set to null."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}
@@ -32,25 +32,25 @@ def merge(target: JsonValue, patch: JsonValue) -> JsonValue:
 
 
 def apply(patch: Patch, value: bytes | None) -> bytes:
-    """A record's value with the patch applied.
+    """Return a record's value with the patch applied.
 
     Raises:
-        UnpatchableError: the value is no JSON in UTF-8.
+        UnpatchableError: the value is not JSON in UTF-8.
     """
     try:
-        # The standard library's parser keeps numbers of any length as they are.
+        # Unlike orjson, the standard library preserves integers of any length.
         target = json.loads((value or b"").decode())
-        # NaN and Infinity, which it would read and write, are no JSON.
+        # It also accepts NaN and Infinity, which are not JSON, so reject them here.
         return json.dumps(merge(target, patch), separators=(",", ":"), allow_nan=False).encode()
-    except (ValueError, RecursionError) as error:  # both of what it decodes and of what it parses
+    except (ValueError, RecursionError) as error:  # ValueError: from decoding and from parsing
         raise UnpatchableError(str(error)) from None
 
 
 def read_patch(text: str) -> Patch:
-    """Read a patch: JSON, or the name of a file that holds it.
+    """Parse a patch, given as JSON or as the name of a file with it.
 
     Raises:
-        BadPatchError: it is no JSON object, or the file cannot be read.
+        BadPatchError: the patch is not a JSON object, or the file cannot be read.
     """
     try:
         if not text.lstrip().startswith("{"):
@@ -59,7 +59,7 @@ def read_patch(text: str) -> Patch:
     except OSError as error:
         raise BadPatchError(f"{text}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise BadPatchError(f"no JSON: {error}") from None
+        raise BadPatchError(f"invalid JSON: {error}") from None
     if not isinstance(patch, dict):
-        raise BadPatchError("a patch is a JSON object: any other would replace each whole value")
+        raise BadPatchError("a patch must be a JSON object: others would replace whole values")
     return patch

@@ -1,4 +1,4 @@
-"""Deleting dead letters. Kafka deletes from the beginning of a partition only."""
+"""Deleting dead letters. Kafka can only delete from the beginning of a partition."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -11,7 +11,7 @@ from streamer.model.instants import milliseconds
 
 
 def before(reader: Reader, topic: str, until: datetime | None) -> list[Span]:
-    """What is to be deleted: up to the end that is seen now, or to the first that is too young.
+    """Return the ranges to delete: up to the current end, or to the first record since `until`.
 
     Raises:
         ReadError: the topic cannot be read.
@@ -25,7 +25,7 @@ def before(reader: Reader, topic: str, until: datetime | None) -> list[Span]:
 
 
 def delete(admin: AdminClient, topic: str, spans: Iterable[Span]) -> None:
-    """Delete what stands before the spans' ends, for good.
+    """Permanently delete everything before the ends of the spans.
 
     Raises:
         KafkaException: Kafka cannot be used.

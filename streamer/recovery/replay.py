@@ -1,4 +1,4 @@
-"""Dead letters back to the input, each once, however often it is killed and repeated."""
+"""Replaying dead letters to the input, each once, even if interrupted and repeated."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from streamer.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A dead letter that would be replayed, and why it would die again, if it would."""
+    """A dead letter that would be replayed; `fault` says why it would fail again, if so."""
 
     place: str
     source: Coordinates
@@ -28,19 +28,19 @@ class Planned:
 
 @dataclass(slots=True)
 class Replay:
-    """What became of the dead letters that were asked for.
+    """The result of a replay, or of a dry run.
 
     Attributes:
-        selected: how many there are.
+        selected: number of matching dead letters.
         already: replayed before.
-        replayed: written now, or that would be.
-        unknown: older than what the input topic keeps: nobody can tell whether they were
-            replayed before, so they were not.
-        unpatchable: no JSON, so that the patch cannot be applied.
-        too_large: refused by Kafka for their size.
-        still_dead: of the replayed ones, those that are still no event.
-        strangers: records of the topic that are no dead letters.
-        planned: of a dry run, each that would be replayed.
+        replayed: written now, or in a dry run to be written.
+        unknown: skipped, because they are older than the input topic's retention and may have
+            been replayed before.
+        unpatchable: skipped, because the value is not JSON and cannot be patched.
+        too_large: rejected by Kafka because of their size.
+        still_dead: those of the replayed ones that are still not valid events.
+        strangers: records of the topic that are not dead letters.
+        planned: in a dry run, the dead letters to be replayed.
     """
 
     selected: int = 0
@@ -58,8 +58,11 @@ class Replayer:
     """Replays dead letters.
 
     Args:
-        fix: a merge patch for each value.
-        may_mail_twice: also those of which nobody can tell whether they were replayed before.
+        settings: the settings.
+        reader: reads the topics.
+        wanted: which dead letters to replay.
+        fix: a merge patch applied to each value.
+        may_mail_twice: also replay those that may have been replayed before.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class Replayer:
         self.result = Replay()
 
     def plan(self) -> None:
-        """Only say what would be done; a replay that is under way is not disturbed.
+        """Dry run: fill `result` without writing. Does not disturb a running replay.
 
         Raises:
             ReadError: a topic cannot be read.
@@ -94,7 +97,7 @@ class Replayer:
             self.result.planned.append(Planned(self._places[copy.source], copy.source, fault))
 
     def run(self, checkpoint: Checkpoint = no_checkpoint) -> None:
-        """Replay them. What was done when it fails stands in `result`.
+        """Replay the dead letters; after an error `result` shows what was done.
 
         Raises:
             ReadError: a topic cannot be read.
@@ -109,18 +112,18 @@ class Replayer:
                 self.result.too_large += 1
 
     def _select(self) -> None:
-        """Take the place of each letter that is asked for, by its source."""
+        """Collect the offset of each matching dead letter, by its source."""
         records = self._reader.read(self._topic, self._spans, "dead letters")
         self._places = {letter.source: letter.place for letter in self._letters.among(records)}
         self.result.selected = len(self._places)
         self.result.strangers = self._letters.strangers
 
     def _due(self, marked: Marked) -> Iterator[Copy]:
-        """Copies of the letters that are to be replayed."""
+        """Yield copies of the dead letters to replay."""
         again = self._letters.among(self._reader.read(self._topic, self._spans, "replay"))
         for letter in again:
             if self._places.get(letter.source) != letter.place:
-                continue  # not there when they were selected
+                continue  # added after the selection
             if letter.source in marked.done:
                 self.result.already += 1
             elif letter.source in marked.unknown and not self._may_mail_twice:
@@ -133,7 +136,7 @@ class Replayer:
 
     def _copy(self, letter: Letter) -> Copy:
         stored = letter.stored
-        # It is the same attempt still: as the first it would be taken for a duplicate.
+        # Keep the attempt: as a first attempt it would count as a duplicate.
         headers: Headers = [
             (name, stored.words[name].encode())
             for name in (marks.ATTEMPT, REPLACES)
@@ -143,7 +146,7 @@ class Replayer:
         return Copy(letter.source, stored, value, headers)
 
     def _count(self, value: bytes | None) -> str | None:
-        """Count a record that is replayed; returns why it will die again, if it will."""
+        """Count a replayed record; return why it will fail again, if so."""
         self.result.replayed += 1
         try:
             parse(value)

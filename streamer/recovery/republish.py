@@ -1,8 +1,7 @@
-"""Writing input records again: each source gets one copy, however often it is killed and repeated.
+"""Copying input records, exactly one copy per source, even if interrupted and repeated.
 
-A run first fences the run of its kind before it, then reads which sources have a copy already,
-and then writes the others. So of whatever was written before, each copy is either committed, and
-found, or never happened.
+A run first fences earlier runs of its kind, then finds the sources that already have a copy, and
+then copies the others. So every earlier copy is either committed and found, or aborted.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -17,12 +16,13 @@ from streamer.settings import Settings
 
 
 class Copy(NamedTuple):
-    """A record to be written again.
+    """A copy to write.
 
     Attributes:
-        source: the record that it repeats.
-        original: gives it its key and its own headers.
-        headers: come after those, and after the one that names the source.
+        source: the input record that it repeats.
+        original: provides the key and the producer's headers.
+        value: the value.
+        headers: further headers, added after the one that names the source.
     """
 
     source: Coordinates
@@ -32,15 +32,17 @@ class Copy(NamedTuple):
 
 
 Due = Callable[[Marked], Iterator[Copy]]
-"""Makes the copies that are due, when it is known of which sources there are some already."""
+"""Makes the missing copies, given the existing ones."""
 
 
 class Republisher:
-    """Writes records to the recipients' topic again, in the partitions of their sources.
+    """Writes copies to the recipients topic, in the partitions of their sources.
 
     Args:
-        name: of the command. It makes the transactional id, by which a run fences another.
-        header: names, in a copy, the source that it repeats.
+        settings: the settings.
+        reader: reads the topics.
+        name: the command's name, used in the transactional id by which runs fence each other.
+        header: the header that names the source in a copy.
     """
 
     def __init__(self, settings: Settings, reader: Reader, name: str, header: str) -> None:
@@ -50,7 +52,7 @@ class Republisher:
         self._header = header
 
     def plan(self, sources: Collection[Coordinates], due: Due) -> Iterator[Copy]:
-        """The copies that `run` would write. A run that is under way is not disturbed.
+        """Yield the copies that `run` would write. Does not disturb a concurrent run.
 
         Raises:
             ReadError: a topic cannot be read.
@@ -62,13 +64,13 @@ class Republisher:
     def run(
         self, sources: Collection[Coordinates], due: Due, checkpoint: Checkpoint
     ) -> Iterator[tuple[Outgoing, bool]]:
-        """Write the copies; yields each one that is done with, and whether it was written.
+        """Write the copies, and yield each one with whether it was written.
 
-        One that was not was refused by Kafka for its size.
+        Copies that were not written were rejected by Kafka because of their size.
 
         Raises:
             ReadError: a topic cannot be read.
-            WriteError: nothing more can be written; what was yielded is.
+            WriteError: nothing more can be written; copies yielded before are written.
             KafkaException: Kafka cannot be used.
         """
         if not sources:

@@ -1,4 +1,4 @@
-"""Recipients tried again: fresh records of those whose outcome shall be bettered."""
+"""Retrying recipients by writing new records for them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,16 +18,16 @@ from streamer.settings import Settings
 
 @dataclass(slots=True)
 class Retry:
-    """What became of the recipients that were chosen.
+    """The result of a retry, or of a dry run.
 
     Attributes:
-        selected: how many there are.
-        already: tried again before.
-        retried: written now, or that would be.
-        gone: the original record is no more, so there is nothing to write.
-        too_large: refused by Kafka for their size.
-        unreadable: records of the outcomes' topic that are no outcomes.
-        planned: of a dry run, the outcome of each that would be tried again.
+        selected: number of selected recipients.
+        already: retried before.
+        retried: written now, or in a dry run to be written.
+        gone: not retried, because the original record was deleted.
+        too_large: rejected by Kafka because of their size.
+        unreadable: records of the outcomes topic that are not outcomes.
+        planned: in a dry run, the outcomes to be retried.
     """
 
     selected: int = 0
@@ -40,7 +40,7 @@ class Retry:
 
 
 class Retrier:
-    """Tries recipients of a campaign again, each outcome once."""
+    """Retries recipients of a campaign, each outcome once."""
 
     def __init__(
         self, settings: Settings, reader: Reader, campaign: CampaignName, choice: Choice
@@ -54,7 +54,7 @@ class Retrier:
         self.result = Retry()
 
     def plan(self) -> None:
-        """Only say what would be done; a retry that is under way is not disturbed.
+        """Dry run: fill `result` without writing. Does not disturb a running retry.
 
         Raises:
             ReadError: a topic cannot be read.
@@ -67,7 +67,7 @@ class Retrier:
         self._settle()
 
     def run(self, checkpoint: Checkpoint = no_checkpoint) -> None:
-        """Try them again. What was done when it fails stands in `result`.
+        """Retry the recipients; after an error `result` shows what was done.
 
         Raises:
             ReadError: a topic cannot be read.
@@ -82,7 +82,7 @@ class Retrier:
 
     def _select(self) -> None:
         topic = self._settings.topics.outcomes
-        # To the very end: an outcome that is being written may say `sent`.
+        # Up to the very end: an outcome in an open transaction may be `sent`.
         spans = self._reader.spans(topic, undecided=True)
         told = Told(self._campaign)
         for _, outcome in told.among(self._reader.read(topic, spans, "outcomes")):
@@ -96,7 +96,7 @@ class Retrier:
         self.result.selected = len(self._chosen)
 
     def _due(self, marked: Marked) -> Iterator[Copy]:
-        """Copies of the originals that are still there."""
+        """Yield copies of the originals that still exist."""
         self.result.already = len(marked.done)
         due = self._chosen.keys() - marked.done
         spans = _around(source for source in due if marked.covers(source))
@@ -106,13 +106,13 @@ class Retrier:
                 yield _copy(original, self._chosen[original.coordinates].batch_id)
 
     def _settle(self) -> None:
-        """Whoever was neither tried again nor left out has no record any more."""
+        """Count the rest as gone: their original records no longer exist."""
         result = self.result
         result.gone = result.selected - result.already - result.retried - result.too_large
 
 
 def _around(sources: Iterable[Coordinates]) -> list[Span]:
-    """Of each partition, from the first of the sources to the last."""
+    """Return for each partition the range from the first to the last source."""
     spans: dict[int, Span] = {}
     for _, partition, offset in sources:
         span = spans.get(partition, Span(partition, offset, offset + 1))

@@ -1,4 +1,4 @@
-"""The story of one recipient of a campaign, gathered from all topics and the ledger."""
+"""The history of one recipient of a campaign, from all topics and the ledger."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -27,21 +27,21 @@ from streamer.settings import Settings
 
 
 class Who(NamedTuple):
-    """A recipient, by one of its names."""
+    """A recipient, given by id or address."""
 
     recipient_id: str | None
     address: str | None
-    """In the form of `same_address`."""
+    """The address, as returned by `same_address`."""
 
     def is_of(self, recipient_id: str | None, email: str | None) -> bool:
-        """Whether this is meant."""
+        """Whether this id and address belong to the recipient."""
         if self.recipient_id is not None:
             return recipient_id == self.recipient_id
         return email is not None and same_address(email) == self.address
 
 
 class Kind(StrEnum):
-    """What a record says of the recipient; in this order, where the time is the same."""
+    """The kind of event, in the order in which events of equal time are shown."""
 
     INPUT = "input"
     RETURNED = "returned"
@@ -52,12 +52,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A record that has to do with the recipient.
+    """A record about the recipient.
 
     Attributes:
-        stands_at: where it stands.
-        source: where the input record first stood: that is what belongs together.
-        facts: what else it says, by kind.
+        kind: the kind of event.
+        timestamp_ms: the record's timestamp.
+        stands_at: the record's topic, partition and offset.
+        source: the input record's original ones, shared by all events of one input record.
+        facts: further details, depending on the kind.
     """
 
     kind: Kind
@@ -69,7 +71,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How the ledger has an address now."""
+    """The current state of an address in the ledger."""
 
     address: str
     is_suppressed: bool
@@ -77,11 +79,11 @@ class Standing:
 
 
 class Story:
-    """Gathers the story of a recipient.
+    """Collects the history of a recipient.
 
     Attributes:
-        events: in the order of time.
-        unreadable: outcomes that cannot be read, of whomever they are.
+        events: the events in chronological order.
+        unreadable: number of unreadable outcomes, of any recipient.
     """
 
     def __init__(self, campaign: CampaignName, who: Who) -> None:
@@ -92,7 +94,7 @@ class Story:
         self._addresses: set[str] = set() if who.address is None else {who.address}
 
     def gather(self, reader: Reader, settings: Settings) -> None:
-        """Read all topics.
+        """Collect the events from all topics.
 
         Raises:
             ReadError: a topic cannot be read.
@@ -109,7 +111,7 @@ class Story:
         self.events.sort(key=lambda e: (e.timestamp_ms, order.index(e.kind), e.stands_at))
 
     def standings(self, client: Client) -> list[Standing]:
-        """How the ledger has the recipient's addresses now, those that are valid."""
+        """Return the current ledger state of the recipient's valid addresses."""
         return [
             Standing(
                 address,
@@ -176,14 +178,14 @@ def _all(reader: Reader, topic: str) -> Iterator[Stored]:
 
 
 def _left(settings: Settings, partitions: list[Partition]) -> dict[int, Gone]:
-    """Who has left the partitions of the parked topic, by the offsets of the relay's group."""
+    """Return which records left the parked topic, from the offsets of the relay's group."""
     group = f"{settings.kafka.group_id}.relay"
     with closing(GroupOffsets(settings, group)) as offsets:
         found = offsets.read(partitions)
     try:
         return {p: Gone.read(each.offset, each.metadata) for (_, p), each in found.items()}
-    except ValueError as error:  # another version wrote them
-        raise ReadError(f"the offsets of group {group}: {error}") from None
+    except ValueError as error:  # written by another version
+        raise ReadError(f"cannot read the offsets of group {group}: {error}") from None
 
 
 def _event(kind: Kind, stored: Stored, source: Coordinates, facts: dict[str, JsonValue]) -> Event:

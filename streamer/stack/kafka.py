@@ -13,8 +13,8 @@ from streamer.stack.errors import StackError
 from streamer.stack.ports import free_port
 from streamer.stack.server import Server
 
-# Paths are relative to the folder, where the broker runs: a comma in an absolute one would make
-# two of it. The short times are for tests, which kill workers and brokers and wait for the rest.
+# Paths are relative to the folder in which the broker runs, since a comma in an absolute path
+# would split it in two. Short timeouts are for tests, which kill workers and brokers.
 _SETTINGS = """\
 process.roles=broker,controller
 node.id=1
@@ -60,26 +60,26 @@ _FORMAT_S = 60.0
 
 
 class Kafka(Server):
-    """A broker. Its data survives a restart, and a kill."""
+    """A broker whose data survives restarts and kills."""
 
     name = "kafka"
 
     @property
     def address(self) -> str:
-        """`bootstrap_servers`, under the name that all servers share."""
+        """Same as `bootstrap_servers`."""
         return self.bootstrap_servers
 
     @property
     def bootstrap_servers(self) -> str:
-        """For a client's `bootstrap.servers`."""
+        """The address for a client's `bootstrap.servers`."""
         return f"127.0.0.1:{self.port}"
 
     def version(self) -> str:
-        """What would be started."""
+        """Return the version."""
         return f"Apache Kafka {artifacts.KAFKA_VERSION}"
 
     def command(self) -> list[str]:
-        """Write the settings, format the folder if it is new, and say how to start."""
+        """Write the settings, format a new folder, and return the command line."""
         java = str(artifacts.java())
         jars = artifacts.kafka_jars()
         logging = self.folder / "log4j2.yaml"
@@ -101,7 +101,7 @@ class Kafka(Server):
         return [*run, "kafka.Kafka", self._write_settings("server.properties", "data")]
 
     def serves(self) -> bool:
-        """Whether it gives its metadata, itself a live broker in it."""
+        """Whether it returns its own metadata, with itself as a live broker."""
         client = AdminClient(
             {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "socket.timeout.ms": 2000}
         )
@@ -112,7 +112,7 @@ class Kafka(Server):
         return bool(found.brokers) and found.cluster_id == self._cluster()
 
     def _cluster(self) -> str | None:
-        """The id that the folder was formatted with, if it was."""
+        """Return the cluster id of a formatted folder, or None."""
         written = self.folder / "data" / "meta.properties"
         if not written.exists():
             return None
@@ -122,12 +122,12 @@ class Kafka(Server):
         return properties.get("cluster.id")
 
     def settings(self, data: str) -> str:
-        """The text of its settings file, with its data in that folder."""
+        """Return the settings file's text, with data in the folder `data`."""
         return _SETTINGS.format(port=self.port, controller=free_port(), data=data)
 
     def new_cluster(self) -> str:
-        """The id that a new folder is formatted with."""
-        # Without "-": the tool takes an id that begins with one for an option.
+        """Return a new cluster id."""
+        # Without "-": the tool parses an id that starts with one as an option.
         return urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "A")
 
     def _write_settings(self, name: str, data: str) -> str:
@@ -135,7 +135,7 @@ class Kafka(Server):
         return name
 
     def _format(self, tool: list[str]) -> None:
-        # Under another name until it is done: half a format would look like a whole one.
+        # Rename when complete: a partly formatted folder would look like a finished one.
         draft = self.folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
         settings = self._write_settings("format.properties", draft.name)
@@ -153,10 +153,10 @@ class Kafka(Server):
             )
         except subprocess.TimeoutExpired:
             raise StackError(
-                f"Kafka's folder {self.folder} was not prepared within {_FORMAT_S:.0f} s"
+                f"formatting Kafka's folder {self.folder} took longer than {_FORMAT_S:.0f} s"
             ) from None
         if done.returncode != 0:
             raise StackError(
-                f"Kafka's folder {self.folder} cannot be prepared: {done.stdout}{done.stderr}"
+                f"cannot format Kafka's folder {self.folder}: {done.stdout}{done.stderr}"
             )
         draft.rename(self.folder / "data")

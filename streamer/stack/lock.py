@@ -1,4 +1,4 @@
-"""One process at a time."""
+"""A lock between processes."""
 
 import fcntl
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of that file. It is let go when the process ends, however it ends."""
+    """Hold an exclusive lock on a file, which is also released when the process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)

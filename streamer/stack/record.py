@@ -1,4 +1,4 @@
-"""Who serves a folder: what one process writes down, for others to find."""
+"""A file in a server's folder by which other processes find the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Record(BaseModel):
-    """A server that was started, and perhaps still runs."""
+    """A server that was started and may still be running."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -23,43 +23,43 @@ class Record(BaseModel):
     version: str
 
     def write(self, folder: Path) -> None:
-        """Leave it in the server's folder."""
+        """Write the record to the server's folder."""
         draft = _file(folder).with_suffix(".new")
         draft.write_text(self.model_dump_json())
         draft.replace(_file(folder))
 
     @classmethod
     def read(cls, folder: Path) -> Record | None:
-        """What was left there; None if nothing, or nothing that can be read."""
+        """Read the record; None if it is missing or unreadable."""
         try:
             return cls.model_validate_json(_file(folder).read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
 
     def process(self, folder: Path) -> psutil.Process | None:
-        """The process, if it still runs and is that folder's server.
+        """Return the process if it is still running and is the folder's server.
 
-        Its number may have been given to another since. A server runs in its folder, which
-        nothing else does; the time of its start is no such mark, as it moves with the clock.
+        The pid may have been reused, so check the working directory, which only the server has.
+        The start time would not do, since it shifts with the system clock.
 
         Raises:
-            StackError: the package to find out with is missing.
+            StackError: psutil is not installed.
         """
         try:
             import psutil
         except ImportError:
-            raise StackError("servers cannot be looked up: pip install 'streamer[stack]'") from None
+            raise StackError("cannot look up servers: pip install 'streamer[stack]'") from None
         try:
             process = psutil.Process(self.pid)
             if process.status() == psutil.STATUS_ZOMBIE or Path(process.cwd()) != folder.resolve():
                 return None
         except (psutil.NoSuchProcess, psutil.AccessDenied):
-            return None  # gone, or somebody else's
+            return None  # ended, or owned by another user
         return process
 
 
 def forget(folder: Path) -> None:
-    """Remove what was left there."""
+    """Remove the record from the folder."""
     _file(folder).unlink(missing_ok=True)
 
 

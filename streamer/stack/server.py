@@ -1,4 +1,4 @@
-"""A server process of this machine: how it is started, watched and ended."""
+"""Starting, watching and stopping a server process on this machine."""
 
 import signal
 import subprocess
@@ -16,16 +16,16 @@ _STOP_S = 15.0
 
 
 class Server(ABC):
-    """A server with a folder of its own, bound to 127.0.0.1.
+    """A server on 127.0.0.1 with its own folder.
 
     It ends with this process, however that ends, unless it is detached.
 
     Args:
-        folder: its data; what is there is used again.
-        port: None for a free one, which it then keeps.
-        log: where its words go; None for a file in the folder.
-        guard: who ends it when this process ends; None for a guard of its own.
-        detached: it outlives this process.
+        folder: the server's data; existing data is reused.
+        port: None for a free port, which it then keeps.
+        log: the log file; None for a file in the folder.
+        guard: kills the server when this process ends; None for a new guard.
+        detached: let the server outlive this process.
     """
 
     name: ClassVar[str]
@@ -39,7 +39,7 @@ class Server(ABC):
         guard: Guard | None = None,
         detached: bool = False,
     ) -> None:
-        # Resolved, as the servers and the system name it.
+        # Resolved, to compare with what the servers and the system report.
         self.folder = folder.resolve()
         self.port = free_port() if port is None else port
         self.log = log or self.folder / f"{self.name}.log"
@@ -50,55 +50,56 @@ class Server(ABC):
 
     @property
     def pid(self) -> int | None:
-        """Of the running server."""
+        """The process id; None if the server is not running."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
     @property
     @abstractmethod
     def address(self) -> str:
-        """How clients reach it."""
+        """The address for clients."""
 
     @abstractmethod
     def version(self) -> str:
-        """What would be started."""
+        """Return the name and version of the server."""
 
     @abstractmethod
     def command(self) -> list[str]:
-        """The command line; what it needs in the folder is written first."""
+        """Write what the server needs to its folder, and return the command line."""
 
     @abstractmethod
     def serves(self) -> bool:
-        """Whether the server of this folder, not another on its port, serves requests."""
+        """Whether this server, not another one on its port, is ready for requests."""
 
     def start(self) -> None:
-        """Start it and wait until it serves. Nothing is done if it runs.
+        """Start the server if it is not running, and wait until it is ready.
 
         Raises:
-            StackError: the port is in use, or it died or does not serve; with its last words.
+            StackError: the port is in use, or the server died or did not become ready; the message
+                has the end of its log.
         """
         self.spawn()
         self.wait_until_it_serves()
 
     def stop(self) -> None:
-        """End it in good order, or, if that takes too long, at once."""
+        """Stop the server; kill it if that takes too long."""
         self.ask_to_stop()
         self._end(_STOP_S)
 
     def kill(self) -> None:
-        """End it with SIGKILL, as a crash would."""
+        """Kill the server with SIGKILL, like a crash."""
         self._end(0.0)
 
     def restart(self) -> None:
-        """Start it again, on the same folder and port, ended or not."""
+        """Stop the server if it is running, and start it with the same folder and port."""
         self.stop()
         self.start()
 
     def spawn(self) -> None:
-        """Start it; it does not serve yet.
+        """Start the server without waiting until it is ready.
 
         Raises:
-            StackError: it cannot be started.
+            StackError: the server cannot be started.
         """
         if self.pid is not None:
             return
@@ -119,10 +120,11 @@ class Server(ABC):
             )
 
     def wait_until_it_serves(self) -> None:
-        """Wait for a server that was just started.
+        """Wait until a server that was just started is ready.
 
         Raises:
-            StackError: it died or does not serve; with its last words.
+            StackError: the server died or did not become ready; the message has the end of its
+                log.
         """
         deadline = time.monotonic() + _START_S
         while self.pid is not None and time.monotonic() < deadline:
@@ -132,23 +134,23 @@ class Server(ABC):
         died = self.pid is None
         self.kill()
         raise StackError(
-            f"{self.name} {'died' if died else f'did not serve within {_START_S:.0f} s'}; "
+            f"{self.name} {'died' if died else f'was not ready within {_START_S:.0f} s'}; "
             f"the end of {self.log}:\n{self.last_words()}"
         )
 
     def ask_to_stop(self) -> None:
-        """Ask it to end in good order; `stop` waits for it."""
+        """Ask the server to stop (SIGTERM); `stop` waits for it."""
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
 
     def last_words(self) -> str:
-        """The end of its log."""
+        """Return the end of the log."""
         if not self.log.exists():
             return ""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
 
     def group(self) -> int | None:
-        """The process group for the server and its helpers; None for that of this process."""
+        """Return the process group for the server and its helpers; None for this process's."""
         if self._detached:
             return None
         if self._guard is not None:

@@ -12,12 +12,13 @@ from streamer.stack.redis import Redis
 
 
 class Stack:
-    """Both servers, in one folder, for as long as this process runs.
+    """Both servers in one folder, for as long as this process runs.
 
     Args:
-        folder: data, and logs in `logs/`.
-        kafka_port, redis_port: None for free ones.
-        guard: who ends them when this process ends; None for guards of their own.
+        folder: holds data, and logs in `logs/`.
+        kafka_port: None for a free port.
+        redis_port: None for a free port.
+        guard: kills the servers when this process ends; None for a new guard each.
     """
 
     def __init__(
@@ -40,16 +41,16 @@ class Stack:
 
     @property
     def redis_url(self) -> str:
-        """Redis' address."""
+        """Redis's address."""
         return self.redis.url
 
     def start(self) -> None:
-        """Start both, at the same time.
+        """Start both servers concurrently.
 
         Raises:
-            StackError: one of them does not start; then neither runs.
+            StackError: a server does not start; the other one is stopped again.
         """
-        servers = (self.redis, self.kafka)  # the quick one first: Kafka prepares its folder
+        servers = (self.redis, self.kafka)  # Redis first, since Kafka blocks to format its folder
         try:
             for server in servers:
                 server.spawn()
@@ -60,7 +61,7 @@ class Stack:
             raise
 
     def stop(self) -> None:
-        """End both."""
+        """Stop both servers."""
         servers = (self.kafka, self.redis)
         for server in servers:
             server.ask_to_stop()
@@ -70,12 +71,12 @@ class Stack:
     @classmethod
     @contextmanager
     def ephemeral(cls) -> Iterator["Stack"]:
-        """Both in a temporary folder, on free ports; nothing is left afterwards.
+        """Run both servers in a temporary folder on free ports.
 
-        Nothing either when this process is killed.
+        Everything is removed afterwards, even if this process is killed.
 
         Raises:
-            StackError: one of them does not start.
+            StackError: a server does not start.
         """
         folder = Path(tempfile.mkdtemp(prefix="streamer-"))
         guard = Guard(folder)
@@ -86,5 +87,5 @@ class Stack:
         finally:
             stack.stop()
             shutil.rmtree(folder)
-            # Last: until here the guard does what this process, if it is killed, no longer can.
+            # Last: until here the guard cleans up if this process is killed.
             guard.dismiss()

@@ -144,7 +144,7 @@ def test_server_on_the_port_that_is_not_ours(
     make_redis: Callable[[], Redis], tmp_path: Path
 ) -> None:
     other = make_redis()
-    with pytest.raises(StackError, match=f"port {other.port} of 127.0.0.1 is in use"):
+    with pytest.raises(StackError, match=f"port {other.port} on 127.0.0.1 is in use"):
         Redis(tmp_path / "mine", other.port).start()
     assert not Redis(tmp_path / "mine", other.port).serves()
 
@@ -313,7 +313,7 @@ def test_commands(detached: Detached) -> None:
     assert "It runs already." in again.stdout
     elsewhere = command("up", "--folder", str(detached.folder), "--kafka-port", "29999")
     assert elsewhere.returncode == 1
-    assert f"already runs, on port {detached.kafka_port}" in elsewhere.stderr
+    assert f"already running on port {detached.kafka_port}" in elsewhere.stderr
     assert detached.status()[1]["kafka"]["pid"] == first["kafka"]["pid"]
 
     # One is killed: its record is stale, and only it is started again.
@@ -347,7 +347,7 @@ def test_port_in_use(detached: Detached, name: str, kafka_is_fetched: None) -> N
         taken.listen()
         up = detached.up()
     assert up.returncode == 1
-    assert f"port {port} of 127.0.0.1 is in use" in up.stderr
+    assert f"port {port} on 127.0.0.1 is in use" in up.stderr
     assert f"--{name}-port" in up.stderr
     assert not running_below(detached.folder)
 

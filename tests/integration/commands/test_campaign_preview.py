@@ -64,7 +64,7 @@ def test_a_part_that_is_gone_leaves_no_file(desk: Desk, tmp_path: Path) -> None:
     assert concerns(answer) == ["missing_text"]
     assert sorted(path.name for path in folder.iterdir()) == ["mail.html", "mail.json"]
     shown = desk.run("preview", "--vars", VARS).stdout
-    assert "warning: there is no text part: add one" in shown
+    assert "warning: the mail has no text part: add `text`" in shown
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_while_calls_keep_failing_none_is_made(desk: Desk) -> None:
     for number in range(15):
         limiter.failed("default", "b", f"call {number}")
     failure = desk.run("test", "--vars", VARS, "--to", "ann@example.com", code=1)
-    assert "the calls of account default keep failing" in failure.stderr
+    assert "account default is rate limited, or its calls keep failing" in failure.stderr
     assert desk.sandbox.stats().calls == 0
 
 

@@ -78,8 +78,8 @@ def test_an_account_that_nobody_used_yet(own_world: World) -> None:
     assert {finding["level"] for finding in found.values()} == {"ok"}
     assert found["account default holds"]["text"] == "none"
     assert found["account default rate"]["text"] == (
-        "10 calls a second, of all workers: requests_per_second is 10, "
-        "Resend's answers named none yet"
+        "10 calls per second across all workers: requests_per_second is 10, "
+        "limit at Resend not reported yet"
     )
 
 
@@ -92,8 +92,8 @@ def test_the_rate_that_results(own_world: World, ceiling: str, named: int, resul
         {"default": {"api_key_env": "RESEND_API_KEY", "requests_per_second": float(ceiling)}}
     ).decode()
     text = findings(own_world, STREAMER_ACCOUNTS=accounts)["account default rate"]["text"]
-    assert text.startswith(f"{result} calls a second")
-    assert text.endswith(f"Resend's answers named {named}")
+    assert text.startswith(f"{result} calls per second")
+    assert text.endswith(f"limit at Resend {named}")
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,14 @@ def test_until_when(own_world: World) -> None:
     found = findings(own_world)
     assert "until 2026-11-24T05:40:00+00:00" in found["account default hold"]["text"]
     new = found["account default hold of new.test"]
-    assert "until a test call gets through" in new["text"]
+    assert "until a test call succeeds" in new["text"]
     assert "verify the domain" in new["mend"]
     assert new["mend"].endswith("streamer account release default --domain new.test")
     other = found["account default hold of other.test"]
     assert "let the key send from the domain" in other["mend"]
     assert "verify" not in other["mend"]
     old = found["account default hold of old.test"]
-    assert "until it is released by hand" in old["text"]
+    assert "until released by hand" in old["text"]
     assert old["mend"] == "streamer account release default --domain old.test"
     assert {each["level"] for name, each in found.items() if " hold" in name} == {"warning"}
 

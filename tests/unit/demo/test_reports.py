@@ -56,14 +56,14 @@ def test_what_adds_up_has_no_problems(scene: _Scene) -> None:
 def test_missing_records_are_named(scene: _Scene) -> None:
     scene.inputs.add((3, 14))
     assert scene.report().problems == [
-        "1 records have no outcome and no dead letter: partition 3 offset 14"
+        "1 records have no outcome or dead letter: partition 3 offset 14"
     ]
 
 
 def test_a_second_ending_of_a_record(scene: _Scene) -> None:
     scene.endings.dead_letter((0, 2))
     (problem,) = scene.report().problems
-    assert "more than one ending: partition 0 offset 2" in problem
+    assert "more than one result: partition 0 offset 2" in problem
 
 
 def test_an_ending_of_no_record(scene: _Scene) -> None:
@@ -74,7 +74,7 @@ def test_an_ending_of_no_record(scene: _Scene) -> None:
 
 def test_a_mail_that_is_said_to_be_sent_and_was_not(scene: _Scene) -> None:
     scene.acceptances.pop()
-    assert scene.report().problems == ["1 mails are said to be sent and were not accepted"]
+    assert scene.report().problems == ["1 mails have a sent outcome but were not accepted"]
 
 
 def test_a_second_mail_to_an_address(scene: _Scene) -> None:
@@ -82,20 +82,20 @@ def test_a_second_mail_to_an_address(scene: _Scene) -> None:
     found = scene.report()
     assert found.accepted_twice == 1
     assert found.problems == [
-        "1 mails were accepted and no outcome says so",
-        f"1 were mailed twice: {address(_ACT, 3)}",
+        "1 mails were accepted but have no sent outcome",
+        f"1 addresses were mailed twice: {address(_ACT, 3)}",
     ]
 
 
 def test_a_mail_to_somebody_who_is_suppressed(scene: _Scene) -> None:
     scene.acceptances.append(_acceptance(7))
-    assert f"1 are suppressed and were mailed: {address(_ACT, 7)}" in scene.report().problems
+    assert f"1 suppressed addresses were mailed: {address(_ACT, 7)}" in scene.report().problems
 
 
 def test_an_id_that_two_outcomes_share(scene: _Scene) -> None:
     scene.inputs.add((0, 10))
     scene.endings.outcome((0, 10), "sent", "id-1")
-    assert scene.report().problems == ["10 outcomes say sent, with the ids of 9 mails"]
+    assert scene.report().problems == ["10 sent outcomes have 9 different ids"]
 
 
 @pytest.mark.parametrize(

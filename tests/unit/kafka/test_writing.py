@@ -53,9 +53,7 @@ def test_what_is_too_large_is_found_by_halves(fake: FakeProducer, writer: Fenced
     ]
 
 
-def test_after_an_abort_the_same_is_written_again(
-    fake: FakeProducer, writer: FencedWriter
-) -> None:
+def test_after_an_abort_the_same_is_written_again(fake: FakeProducer, writer: FencedWriter) -> None:
     fake.fail("commit", ABORTABLE)
     assert writer.write(_records(b"a")) == []
     assert fake.said == ["begin", "a", "commit", "abort", "begin", "a", "commit"]

@@ -109,5 +109,5 @@ def test_the_detail_shows_no_personal_data() -> None:
 def test_many_problems_are_counted_and_only_the_first_are_named() -> None:
     with pytest.raises(DeadEventError) as caught:
         parse(orjson.dumps(dict.fromkeys((*_EVENT, "name", "variables", "expires_at"), 7)))
-    assert str(caught.value).endswith("; 2 further problems")
+    assert str(caught.value).endswith("; 2 more errors")
     assert len(str(caught.value)) < 500
