@@ -77,7 +77,7 @@ def test_campaign_create_show_and_list(operator: Operator, tmp_path: Path) -> No
     file = tmp_path / "definition.json"
     file.write_text(definition(operator).model_dump_json(by_alias=True))
     assert "created" in operator.run("campaign", "create", file).stdout
-    assert "the same" in operator.run("campaign", "create", "-", stdin=file.read_bytes()).stdout
+    assert "exists" in operator.run("campaign", "create", "-", stdin=file.read_bytes()).stdout
 
     shown = operator.json("campaign", "show", operator.campaign)
     assert isinstance(shown, dict)
@@ -86,7 +86,7 @@ def test_campaign_create_show_and_list(operator: Operator, tmp_path: Path) -> No
     assert isinstance(progress, dict)
     assert progress["received"] == 0
     again = operator.run("campaign", "create", "-", stdin=orjson.dumps(shown["definition"]))
-    assert "the same" in again.stdout
+    assert "already exists" in again.stdout
     assert operator.json("campaign", "list", operator.organization) == [shown]
     assert operator.campaign in operator.run("campaign", "list").stdout
     assert "Hello {{ first_name }}" in operator.run("campaign", "show", operator.campaign).stdout

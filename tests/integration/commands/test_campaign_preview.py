@@ -104,7 +104,7 @@ def test_every_undefined_variable_is_said(desk: Desk, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     failure = desk.run("preview", code=1)
     assert "warning: city is undefined: give it" in failure.stdout
-    assert "it cannot be rendered for recipient@example.com" in failure.stderr
+    assert "cannot render the mail for recipient@example.com" in failure.stderr
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_previews_that_cannot_be_had(desk: Desk, tmp_path: Path) -> None:
     assert "is not defined" in desk.run("preview", code=1).stderr
     desk.define()
     file = tmp_path / "one.txt"
-    assert "of what format" in desk.run("preview", "--recipient", file, code=2).stderr
+    assert "unknown format" in desk.run("preview", "--recipient", file, code=2).stderr
     missing = tmp_path / "one.json"
     assert "No such file" in desk.run("preview", "--recipient", missing, code=1).stderr
     missing.write_text("{")
@@ -142,7 +142,7 @@ def test_previews_that_cannot_be_had(desk: Desk, tmp_path: Path) -> None:
     assert "no recipient" in desk.run("preview", "--recipient", empty, code=1).stderr
     both = ("--recipient", missing, "--vars", "{}")
     assert "not both" in desk.run("preview", *both, code=2).stderr
-    assert "not a JSON object" in desk.run("preview", "--vars", "[]", code=2).stderr
+    assert "expected a JSON object" in desk.run("preview", "--vars", "[]", code=2).stderr
     without = {"STREAMER_UNSUBSCRIBE__BASE_URL": ""}
     assert "unsubscribe.base_url" in desk.run("preview", code=2, env=without).stderr
 
@@ -160,6 +160,6 @@ def test_the_html_is_opened(desk: Desk, tmp_path: Path, monkeypatch: pytest.Monk
     desk.run("preview", "--vars", VARS, "--output", tmp_path, "--open")
     assert opened == [(tmp_path / "mail.html").as_uri()]
     failed = desk.run("preview", "--vars", VARS, "--open")
-    assert "no browser could be opened" in failed.stderr
+    assert "cannot open a browser" in failed.stderr
     page = Path(opened[1].removeprefix("file://"))
     assert "Hi Ann" in page.read_text()

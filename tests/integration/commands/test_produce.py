@@ -23,7 +23,7 @@ def test_produce_csv_twice_gives_the_same_recipients(operator: Operator, tmp_pat
     file.write_text("email,first_name\nAnn@Example.com,Ann\nnobody,Bob\nann@example.com,Ann\n")
     result = operator.run("produce", operator.campaign, file)
     assert "3 recipients produced" in result.stdout
-    assert "1 have no valid address" in result.stderr
+    assert "1 invalid addresses" in result.stderr
     operator.run("produce", operator.campaign, file)
     found = operator.produced()
     assert all(key == event.recipient_id.encode() for key, event in found)
@@ -95,7 +95,7 @@ def test_a_paused_campaign_is_warned_of(operator: Operator, client: Client, tmp_
     client.hset(keys.campaign(operator.organization, "spring-26"), "state", "paused")
     file = tmp_path / "list.csv"
     file.write_bytes(b"email\na@b.cc\n")
-    assert "it is paused" in operator.run("produce", operator.campaign, file).stderr
+    assert "paused, its recipients wait" in operator.run("produce", operator.campaign, file).stderr
 
 
 def test_no_topic(operator: Operator, tmp_path: Path) -> None:
@@ -181,4 +181,4 @@ def test_an_interrupt_tells_how_far_it_came(operator: Operator, number: signal.S
     answer = orjson.loads(stdout)
     assert process.returncode == 1
     assert (answer["produced"], answer["stopped"]) == (50, "interrupted")
-    assert b"To repeat the command is safe" in stderr
+    assert b"The command is safe to repeat" in stderr

@@ -16,4 +16,4 @@ def test_a_topic_that_was_created_again_is_noticed(office: Office) -> None:
 def test_topics_that_are_not_there(operator: Operator, world: World) -> None:
     elsewhere = world.topics.model_copy(update={"parked": "nowhere"})
     topics = {"STREAMER_TOPICS": elsewhere.model_dump_json()}
-    assert "do not exist: nowhere" in operator.run("project", code=1, env=topics).stderr
+    assert "missing topics: nowhere" in operator.run("project", code=1, env=topics).stderr

@@ -102,5 +102,5 @@ def test_who_has_no_record_any_more_is_counted(
         world.await_endings(1)
     records.delete(world.topics.recipients)
     failure = operator.run("retry", operator.campaign, "--status", "failed", code=1)
-    assert "1 cannot be tried again" in failure.stderr
+    assert "1 cannot be retried" in failure.stderr
     assert not records.retries()

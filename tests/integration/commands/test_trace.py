@@ -38,7 +38,7 @@ def test_trace_tells_the_whole_story(world: World, operator: Operator) -> None:
     assert f"email id: {sent['email_id']}" in text
     assert "user2" not in text
     unknown = operator.run("trace", operator.campaign, "--recipient", "r-9", code=1)
-    assert "nothing is known of r-9" in unknown.stderr
+    assert "no trace of r-9" in unknown.stderr
     operator.run("trace", operator.campaign, code=2)
 
 
@@ -47,7 +47,7 @@ def test_trace_shows_a_batch_that_is_open(world: World, operator: Operator) -> N
     assert world.start_worker(crash_at="after_pin").wait() == -signal.SIGKILL
     text = operator.run("trace", operator.campaign, "--recipient", "r-1").stdout
     assert "as item 0 of batch" in text
-    assert "still open: no result yet" in text
+    assert "unresolved: no result yet" in text
 
 
 def test_trace_tells_a_parked_copy_that_waits_from_one_that_came_back(

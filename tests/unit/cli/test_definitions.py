@@ -27,8 +27,8 @@ def test_a_definition() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"replyTo": "a@b.cc"}, "replyTo: there is no such field"),
-        ({"attachments": []}, "attachments: there is no such field"),
+        ({"replyTo": "a@b.cc"}, "replyTo: unknown field"),
+        ({"attachments": []}, "attachments: unknown field"),
         ({"campaign_id": "a b"}, "campaign_id: "),
         ({"from": "Acme"}, "from: no address in it"),
         ({"from": "Acme <news>"}, "from: no address in it"),

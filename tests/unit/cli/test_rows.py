@@ -120,19 +120,19 @@ def test_what_a_worker_would_refuse_is_a_bad_row() -> None:
 
 def test_columns_with_ids_must_agree() -> None:
     data = b"email,campaign_id\na@b.cc,spring-26\na@b.cc,other\na@b.cc,\n"
-    assert bad(data) == [(3, "campaign_id is 'other', not 'spring-26'", b"a@b.cc,other\n")]
+    assert bad(data) == [(3, "campaign_id is 'other', expected 'spring-26'", b"a@b.cc,other\n")]
 
 
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        (b"", "no column 'email'"),
+        (b"", "without column 'email'"),
         (b"mail,name", "its columns: 'mail', 'name'"),
         (b"email;name", "not by ';'"),
         (b"email\tname", r"not by '\t'"),
-        (b"email,a,a", "has twice: a"),
+        (b"email,a,a", "duplicate header columns: a"),
         (b"email,,a", "column 2 has no name"),
-        (b"email,variables", "variables cannot be a column"),
+        (b"email,variables", "header column not supported: variables"),
         (b"email,\xff", "line 1 is not UTF-8"),
         (b'email,"a"b', "line 1"),
     ],

@@ -37,7 +37,7 @@ def test_an_instant_is_taken_as_it_is() -> None:
     ["", "h", "2", "2x", "-2h", "yesterday", "2026-11-24", "2026-11-24T12:00:00", "1764000000"],
 )
 def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="no time"):
+    with pytest.raises(typer.BadParameter, match="invalid time"):
         parse_time(text)
 
 

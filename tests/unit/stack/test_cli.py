@@ -29,7 +29,7 @@ def test_nothing_runs(tmp_path: Path) -> None:
     services = json.loads(shown.stdout)
     assert [services[name]["state"] for name in ("kafka", "redis")] == ["stopped", "stopped"]
     ended = CliRunner().invoke(app, ["stack", "down", *folder])
-    assert (ended.exit_code, ended.stdout) == (0, "Nothing runs.\n")
+    assert (ended.exit_code, ended.stdout) == (0, "Not running.\n")
 
 
 def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
