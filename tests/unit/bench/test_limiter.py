@@ -31,5 +31,5 @@ def test_each_bar_is_missed_by_itself() -> None:
 
 @pytest.mark.parametrize("calls", [[], [_call(1.0)], [_call(1.0), _call(1.9)]])
 def test_less_than_a_second_is_nothing(calls: list[Call]) -> None:
-    with pytest.raises(BenchError, match="nothing to measure"):
+    with pytest.raises(BenchError, match="too little to measure"):
         use_of(calls, 1, 10)
