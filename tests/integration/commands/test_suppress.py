@@ -1,4 +1,4 @@
-"""`suppress`: who gets no more mail."""
+"""`suppress`: managing suppressed addresses."""
 
 from pathlib import Path
 

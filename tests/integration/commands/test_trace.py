@@ -1,4 +1,4 @@
-"""`trace`: the story of one recipient."""
+"""`trace`: the history of one recipient."""
 
 import signal
 from typing import cast
@@ -14,7 +14,7 @@ from tests.kit.records import Records
 from tests.kit.world import World
 
 
-def test_trace_tells_the_whole_story(world: World, operator: Operator) -> None:
+def test_trace_shows_a_recipients_history(world: World, operator: Operator) -> None:
     world.produce([world.event(1), world.event(2)], partition=1)
     with world.worker():
         world.await_endings(2)
@@ -42,7 +42,7 @@ def test_trace_tells_the_whole_story(world: World, operator: Operator) -> None:
     operator.run("trace", operator.campaign, code=2)
 
 
-def test_trace_shows_a_batch_that_is_open(world: World, operator: Operator) -> None:
+def test_trace_shows_an_unresolved_batch(world: World, operator: Operator) -> None:
     world.produce([world.event(1)])
     assert world.start_worker(crash_at="after_pin").wait() == -signal.SIGKILL
     text = operator.run("trace", operator.campaign, "--recipient", "r-1").stdout
@@ -50,7 +50,7 @@ def test_trace_shows_a_batch_that_is_open(world: World, operator: Operator) -> N
     assert "unresolved: no result yet" in text
 
 
-def test_trace_tells_a_parked_copy_that_waits_from_one_that_came_back(
+def test_trace_distinguishes_parked_and_released_copies(
     world: World, operator: Operator, records: Records
 ) -> None:
     topics = world.topics

@@ -1,4 +1,4 @@
-"""`streamer stack`: wrong use, and what it says when nothing runs."""
+"""`streamer stack`: wrong use, and status without running servers."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_wrong_use(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, ["stack", *arguments]).exit_code == 2
 
 
-def test_nothing_runs(tmp_path: Path) -> None:
+def test_nothing_is_running(tmp_path: Path) -> None:
     folder = ["--folder", str(tmp_path / "stack")]
     shown = CliRunner().invoke(app, ["stack", "status", *folder, "--json"])
     assert shown.exit_code == 1
