@@ -1,7 +1,7 @@
 FROM python:3.13-slim
 
 WORKDIR /app
-# Each file is checked against its hash.
+# pip verifies the hash of every file.
 COPY requirements.txt ./
 RUN pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.txt
 COPY streamer ./streamer

@@ -6,15 +6,15 @@ SEED ?=
 .PHONY: help demo test lint bench chaos faults lock clean
 
 help:
-	@echo "make demo   three campaigns on an embedded Kafka and Redis, one worker killed in the middle"
-	@echo "make test   lint, types, import rules and every test"
-	@echo "make lint   the first three of those alone"
-	@echo "make bench  speed and memory, as ratios measured in one run"
-	@echo "make chaos  random kills over a campaign (SEED, KILLS, STALLS, RESETS, RECIPIENTS, BROKERS=3, GROUP_PROTOCOL=consumer)"
-	@echo "make faults every fault at every call of the main job (POINTS=pin,hold:* FAULT=reply_lost,4*)"
-	@echo "make lock   renew the pinned versions in requirements*.txt"
+	@echo "make demo   run three campaigns on an embedded Kafka and Redis, killing one worker halfway"
+	@echo "make test   run linters, type checks, import checks and all tests"
+	@echo "make lint   run linters, type checks and import checks only"
+	@echo "make bench  measure speed and memory, as ratios within one run"
+	@echo "make chaos  run campaigns with random kills (SEED, KILLS, STALLS, RESETS, RECIPIENTS, BROKERS=3, GROUP_PROTOCOL=consumer)"
+	@echo "make faults inject every fault at every call of the main job (POINTS=pin,hold:* FAULT=reply_lost,4*)"
+	@echo "make lock   update the pinned versions in requirements*.txt"
 
-# Made once, and again when the pins change; pip checks each file against its hash.
+# Rebuilt when the pins change; pip verifies the hash of every file.
 .venv/ready: requirements-dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else "streamer needs Python 3.11 or newer, %s is %d.%d: make PYTHON=/path/to/python3.11" % (sys.executable, *v))'
 	$(PYTHON) -m venv .venv

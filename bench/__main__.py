@@ -1,7 +1,7 @@
-"""`python -m bench`: speed beside a plain loop, or memory over a long backlog.
+"""`python -m bench`: speed compared with a plain loop, or memory over a long backlog.
 
-`python -m bench limiter`, `stuck` and `mixed` measure what several have to share, `paused` the
-memory of a worker behind a batch that fails.
+`python -m bench limiter`, `stuck` and `mixed` measure shared resources, `paused` the memory of a
+worker blocked by a failing batch.
 """
 
 import signal
@@ -42,21 +42,21 @@ def bench(
         typer.Option(min=1, help=f"[default: {_RECIPIENTS}, with --memory {_BACKLOG}]"),
     ] = None,
     rounds: Annotated[
-        int, typer.Option(min=1, help="How often each is run, in turn; the middle one counts.")
+        int, typer.Option(min=1, help="Runs of each kind, interleaved; the median counts.")
     ] = _ROUNDS,
     memory: Annotated[
-        bool, typer.Option("--memory", help="Only a worker's memory, over a backlog.")
+        bool, typer.Option("--memory", help="Measure only a worker's memory over a backlog.")
     ] = False,
     rate: Annotated[
-        int, typer.Option(min=0, help="Calls a second with --memory; 0: as many as it can.")
+        int, typer.Option(min=0, help="Calls per second with --memory; 0: unlimited.")
     ] = 0,
     flush_each: Annotated[
-        bool, typer.Option("--flush-each", help="Let the loop flush after each outcome.")
+        bool, typer.Option("--flush-each", help="Make the loop flush after each outcome.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Measure on this machine's own Kafka, Redis and stand-in for Resend."""
-    # So that whoever ends it leaves no worker, Kafka or Redis behind.
+    """Run measurements against a local Kafka, Redis and stand-in for Resend."""
+    # SIGTERM must not leave workers, Kafka or Redis behind.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if context.invoked_subcommand is not None:
         return
@@ -77,7 +77,7 @@ def bench(
 def _compare(
     stack: Stack, sandbox: SandboxProcess, recipients: int, rounds: int, flush_each: bool
 ) -> Report:
-    """Run the worker and the plain loop in turn, as the machine's speed changes, and Kafka's."""
+    """Run worker and plain loop alternately, because the speed of machine and Kafka drifts."""
     place = (stack, sandbox)
     flushing = ("--flush-each",) if flush_each else ()
     workers: dict[str, Callable[[str], Result]] = {

@@ -1,4 +1,4 @@
-"""The mails of the measurements: recipients, a campaign of about 2 KB, and who is suppressed."""
+"""Benchmark data: recipients, a campaign of about 2 KB, and suppressed addresses."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,7 +8,7 @@ from streamer.model.campaign import Definition
 
 ORGANIZATION = "bench"
 SUPPRESSED_EVERY = 100
-"""Every so many recipients one is suppressed: 1 %."""
+"""One in this many recipients is suppressed: 1 %."""
 
 _PARAGRAPH = (
     "<p style='margin:0 0 16px;font:16px/1.5 Helvetica,Arial,sans-serif;color:#222'>"
@@ -33,34 +33,34 @@ _MESSAGE: dict[str, object] = {
 
 
 def definition(campaign: str) -> Definition:
-    """The same as a campaign's definition."""
+    """The benchmark message as a campaign definition."""
     return Definition.model_validate(
         {**_MESSAGE, "organization_id": ORGANIZATION, "campaign_id": campaign}
     )
 
 
 def address(number: int) -> str:
-    """The address of a recipient."""
+    """The address of a numbered recipient."""
     return f"recipient.{number}@mail-{number % 50}.example"
 
 
 def recipient_id(number: int) -> str:
-    """The id of a recipient."""
+    """The id of a numbered recipient."""
     return f"r-{number}"
 
 
 def suppressed(recipients: int) -> Iterator[str]:
-    """The addresses that get no mail."""
+    """The suppressed addresses."""
     return map(address, range(0, recipients, SUPPRESSED_EVERY))
 
 
 def events(
     campaign: str, numbers: Iterable[int], *, inline: bool, organization: str = ORGANIZATION
 ) -> Iterator[tuple[str, bytes]]:
-    """Keys and values of the input records of recipients with these numbers.
+    """Keys and values of the input records of numbered recipients.
 
     Args:
-        inline: put the content in each of them.
+        inline: whether each event carries its message.
     """
     shared: dict[str, object] = {"organization_id": organization, "campaign_id": campaign}
     if inline:

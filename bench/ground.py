@@ -1,4 +1,4 @@
-"""Topics and a group of its own for each measurement, on the stack that all of them share."""
+"""Separate topics and a consumer group for each measurement, on a shared stack."""
 
 import sys
 import time
@@ -27,7 +27,7 @@ _ASK_S = 5.0
 
 
 def totals_alone(limit: int | None, latency_ms: float = 0) -> SandboxProcess:
-    """A stand-in for Resend that keeps nothing but counts."""
+    """A stand-in for Resend that keeps only counts."""
     return SandboxProcess(
         limit=limit,
         latency_ms=latency_ms,
@@ -38,7 +38,7 @@ def totals_alone(limit: int | None, latency_ms: float = 0) -> SandboxProcess:
 
 
 def show(report: object, words: RenderableType, as_json: bool) -> None:
-    """Print what was found, for programs or for people."""
+    """Print a report as JSON or as text."""
     if as_json:
         sys.stdout.buffer.write(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
     else:
@@ -46,16 +46,16 @@ def show(report: object, words: RenderableType, as_json: bool) -> None:
 
 
 def read_metrics(port: int) -> str:
-    """What a worker shows on `/metrics`."""
+    """Fetch a worker's `/metrics`."""
     url = f"http://127.0.0.1:{port}/metrics"
     return urllib3.request("GET", url, retries=False, timeout=10.0).data.decode()
 
 
 class Ground:
-    """What a measurement stands on.
+    """The environment of one measurement: topics, consumer group and settings.
 
     Args:
-        name: unique among the measurements.
+        name: a unique name.
     """
 
     def __init__(self, stack: Stack, sandbox: SandboxProcess, name: str) -> None:
@@ -70,35 +70,35 @@ class Ground:
             results=f"{name}.results",
         )
         self._admin = AdminClient({"bootstrap.servers": stack.bootstrap_servers})
-        # Of the measured group, but never a member: it only asks for the group's offsets.
+        # Has the measured group's id but never joins it: it only reads the group's offsets.
         self._watcher = Consumer(
             {
                 "bootstrap.servers": stack.bootstrap_servers,
                 "group.id": name,
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
-                "log_level": 0,  # the stack ends before the last of them does
+                "log_level": 0,  # the stack may stop before the last consumer does
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
             }
         )
 
     def make_topics(self) -> None:
-        """Make the topics."""
+        """Create the topics."""
         topics.ensure(self._admin, self.topics, PARTITIONS, 1)
 
     def write(self, events: Iterable[tuple[str, bytes]]) -> None:
-        """Write input records, given by key and value.
+        """Produce input records from pairs of key and value.
 
         Raises:
-            BenchError: Kafka does not take them in time.
+            BenchError: Kafka did not accept them in time.
         """
         producer = Producer(
             {
                 "bootstrap.servers": self.stack.bootstrap_servers,
                 "linger.ms": 20,
                 "compression.type": "lz4",
-                # Compressed, a fetch brings the worker many times its size: the hard case.
+                # The hard case: a compressed fetch expands to many times its size in the worker.
             }
         )
         for key, value in events:
@@ -110,10 +110,10 @@ class Ground:
                 else:
                     break
         if producer.flush(_FLUSH_S):
-            raise BenchError("Kafka did not take the backlog in time")
+            raise BenchError("Kafka did not accept the backlog in time")
 
     def redis(self) -> AbstractContextManager[Client]:
-        """A client of Redis."""
+        """A Redis client."""
         return closing(connect(Redis(url=self.stack.redis_url)))
 
     def worker(
@@ -123,12 +123,12 @@ class Ground:
         workers: int = 1,
         settings: dict[str, str] | None = None,
     ) -> MeasuredProcess:
-        """Start workers, as users start them."""
+        """Start workers with `streamer run`."""
         environment = self.environment(requests_per_second, metrics_port) | (settings or {})
         return MeasuredProcess(["-m", "streamer", "run", "--workers", str(workers)], environment)
 
     def environment(self, requests_per_second: float, metrics_port: int) -> dict[str, str]:
-        """The settings of whoever is measured here, with the sandbox's default account."""
+        """Environment of a measured process, using the sandbox's default account."""
         account = {"api_key_env": "RESEND_API_KEY", "requests_per_second": requests_per_second}
         return bare_environment() | {
             "STREAMER_KAFKA__BOOTSTRAP_SERVERS": self.stack.bootstrap_servers,
@@ -147,24 +147,24 @@ class Ground:
         }
 
     def members(self) -> int:
-        """How many members of the group have partitions, as far as Kafka can say so by now."""
+        """Number of group members with assigned partitions; 0 while Kafka cannot tell."""
         described = self._admin.describe_consumer_groups([self.name], request_timeout=_ASK_S)
         try:
             group = described[self.name].result(2 * _ASK_S)
-        except (KafkaException, TimeoutError):  # its coordinator is not there yet
+        except (KafkaException, TimeoutError):  # no coordinator yet
             return 0
         return sum(bool(member.assignment.topic_partitions) for member in group.members)
 
     def committed(self) -> int:
-        """How many records the group has committed."""
+        """Number of records committed by the group."""
         asked = [TopicPartition(self.topics.recipients, number) for number in range(PARTITIONS)]
         return sum(max(0, p.offset) for p in self._watcher.committed(asked, _CALL_S))
 
     def outcomes(self) -> Iterator[dict[str, str]]:
-        """All committed outcomes.
+        """Read all committed outcomes.
 
         Raises:
-            BenchError: they cannot be read to the end in time.
+            BenchError: the end of the topic was not reached in time.
         """
         self._watcher.assign(
             [TopicPartition(self.topics.outcomes, number, 0) for number in range(PARTITIONS)]
@@ -185,7 +185,7 @@ class Ground:
                     raise KafkaException(error)
 
     def close(self) -> None:
-        """Let go of it; its topics end with the stack."""
+        """Close the consumer. The topics disappear with the stack."""
         self._watcher.close()
         # While its broker lives: without one the client may never end.
         del self._admin

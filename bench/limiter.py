@@ -1,8 +1,7 @@
-"""How well workers use a rate limit that they share: `python -m bench limiter`.
+"""How well workers use a shared rate limit: `python -m bench limiter`.
 
-The stand-in for Resend allows so many calls in each second, strictly, and answers 429 to all
-others. The workers are members of their group before there is anything to do, and then there is
-always more to do than the limit allows.
+The stand-in for Resend strictly limits calls per second and answers 429 beyond that. All workers
+have joined the group before the backlog is produced, and the backlog always exceeds the limit.
 """
 
 import time
@@ -34,13 +33,13 @@ _LOOK_EVERY_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What workers made of the limit, in whole seconds from the first call on.
+    """How the limit was used, over whole seconds starting at the first call.
 
     Attributes:
-        calls: all that arrived in these seconds.
-        accepted: those that were answered 200.
-        throttled: those that were answered 429.
-        mails: taken by the accepted ones.
+        calls: number of calls received.
+        accepted: number of calls answered 200.
+        throttled: number of calls answered 429.
+        mails: number of mails in accepted calls.
     """
 
     workers: int
@@ -52,22 +51,22 @@ class Use:
 
     @property
     def share(self) -> float:
-        """Of the calls that were allowed, those that were made and accepted."""
+        """Accepted calls as a share of the allowed calls."""
         return self.accepted / (LIMIT * self.seconds)
 
     @property
     def throttled_share(self) -> float:
-        """Of the calls, those that were one too many."""
+        """Throttled calls as a share of all calls."""
         return self.throttled / self.calls
 
     @property
     def fill(self) -> float:
-        """Mails in an accepted call, of those that fit."""
+        """Mails per accepted call as a share of the batch size."""
         return self.mails / (_BATCH * self.accepted) if self.accepted else 0.0
 
     @property
     def missed(self) -> list[str]:
-        """The bars that were missed."""
+        """Names of the missed bars."""
         kept = {
             "share": self.share >= SHARE_BAR,
             "429": self.throttled_share < THROTTLED_BAR,
@@ -77,16 +76,16 @@ class Use:
 
 
 def use_of(calls: Sequence[Call], workers: int, most_seconds: int) -> Use:
-    """Count calls: in whole seconds between the first and the last, as many as asked for.
+    """Count the calls in the first whole seconds, at most `most_seconds`.
 
     Raises:
-        BenchError: there is no such second.
+        BenchError: the calls span less than a second.
     """
     arrivals = [call.arrived for call in calls]
     first, last = min(arrivals, default=0.0), max(arrivals, default=0.0)
     seconds = min(most_seconds, int(last - first))
     if seconds < 1:
-        raise BenchError(f"{len(calls)} calls within {last - first:.1f} s are nothing to measure")
+        raise BenchError(f"too little to measure: {len(calls)} calls within {last - first:.1f} s")
     counted = [call for call in calls if call.arrived < first + seconds]
     accepted = [call for call in counted if call.status == 200]
     return Use(
@@ -100,7 +99,7 @@ def use_of(calls: Sequence[Call], workers: int, most_seconds: int) -> Use:
 
 
 def measure(stack: Stack, sandbox: SandboxProcess, workers: int, seconds: int) -> Use:
-    """Let so many workers share the limit for so long."""
+    """Run this many workers on one limit for this many seconds."""
     recipients = (seconds + _SPARE_S) * LIMIT * _BATCH
     with closing(Ground(stack, sandbox, f"limiter-{workers}")) as ground:
         ground.make_topics()
@@ -116,12 +115,12 @@ def measure(stack: Stack, sandbox: SandboxProcess, workers: int, seconds: int) -
 
 def limiter(
     workers: Annotated[
-        str, typer.Option(help="Numbers of workers, each measured by itself.")
+        str, typer.Option(help="Numbers of workers, each measured separately.")
     ] = "1,2,4,8",
-    seconds: Annotated[int, typer.Option(min=1, help="From the first call on.")] = 30,
-    json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    seconds: Annotated[int, typer.Option(min=1, help="Duration from the first call.")] = 30,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure how well workers use a rate limit that they share."""
+    """Measure how well workers use a shared rate limit."""
     counts = _counts(workers)
     with Stack.ephemeral() as stack, totals_alone(LIMIT, LATENCY_MS) as sandbox:
         uses = [measure(stack, sandbox, count, seconds) for count in counts]
@@ -132,7 +131,9 @@ def limiter(
 def _counts(text: str) -> list[int]:
     words = text.split(",")
     if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise typer.BadParameter(f"{text}: give numbers such as 1,2,4", param_hint="--workers")
+        raise typer.BadParameter(
+            f"invalid list {text!r}: expected numbers such as 1,2,4", param_hint="--workers"
+        )
     return [int(word) for word in words]
 
 
@@ -161,7 +162,7 @@ def _report(uses: Sequence[Use]) -> dict[str, object]:
 
 def _table(uses: Sequence[Use]) -> Table:
     table = Table(
-        title=f"{LIMIT} calls a second allowed, each takes {LATENCY_MS} ms", title_justify="left"
+        title=f"{LIMIT} calls per second allowed, {LATENCY_MS} ms each", title_justify="left"
     )
     for name in ("workers", "seconds", "calls", "share", "429", "fill", "missed"):
         table.add_column(name, justify="right")

@@ -1,4 +1,4 @@
-"""A child process whose CPU time and memory are read from outside."""
+"""A child process whose CPU time and memory are measured from outside."""
 
 import os
 import subprocess
@@ -17,17 +17,17 @@ _PROC = Path("/proc")
 
 
 class BenchError(RuntimeError):
-    """A measurement did not come to its end; the message says why."""
+    """A measurement could not be completed; the message says why."""
 
 
 class MeasuredProcess:
-    """`python ARGUMENTS`, which gets SIGTERM at the end of the `with` block.
+    """Runs `python ARGUMENTS`, and sends it SIGTERM at the end of the `with` block.
 
     Args:
-        environment: its whole environment.
+        environment: the process's complete environment.
 
     Raises:
-        BenchError: at the block's end: its exit code is not 0.
+        BenchError: on leaving the block, if the exit code is not 0.
     """
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -43,12 +43,12 @@ class MeasuredProcess:
         threading.Thread(target=self._sample, name="rss", daemon=True).start()
 
     def cpu_seconds(self) -> float:
-        """User and system time of all its threads until now, librdkafka's among them."""
+        """User and system time so far of all threads, including librdkafka's."""
         times = self._watched.cpu_times()
         return times.user + times.system
 
     def peak_rss(self) -> int:
-        """The most bytes of memory that it ever had: the kernel's own mark, where it keeps one."""
+        """Peak memory in bytes: the kernel's high-water mark where available, else sampled."""
         status = _PROC / str(self._process.pid) / "status"
         if status.exists():
             for line in status.read_text().splitlines():
@@ -57,25 +57,29 @@ class MeasuredProcess:
         return self._peak
 
     def await_line(self, wanted: str) -> None:
-        """Wait until it writes this line."""
+        """Wait until the process prints this line.
+
+        Raises:
+            BenchError: the process ended first.
+        """
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.decode().strip() == wanted:
                 return
-        raise BenchError(f"the process ended with {self._process.wait()} before it was ready")
+        raise BenchError(f"the process exited with {self._process.wait()} before it was ready")
 
     def wait_until(self, condition: Callable[[], bool], every_s: float, at_most_s: float) -> None:
-        """Ask again and again while it runs.
+        """Poll until the condition holds.
 
         Raises:
-            BenchError: it ended, or time is up.
+            BenchError: the process ended, or the time is up.
         """
         until = time.monotonic() + at_most_s
         while not condition():
             if self._process.poll() is not None:
-                raise BenchError(f"the process ended with {self._process.returncode}")
+                raise BenchError(f"the process exited with {self._process.returncode}")
             if time.monotonic() > until:
-                raise BenchError(f"nothing moved for {at_most_s:.0f} s")
+                raise BenchError(f"no progress within {at_most_s:.0f} s")
             time.sleep(every_s)
 
     def _stop(self) -> int:
@@ -103,11 +107,11 @@ class MeasuredProcess:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         code = self._stop()
         if code and kind is None:
-            raise BenchError(f"the process ended with {code}")
+            raise BenchError(f"the process exited with {code}")
 
 
 def bare_environment() -> dict[str, str]:
-    """This process' environment without settings of the project that would change a result."""
+    """This process's environment without the project's settings, which would change results."""
     return {
         name: value
         for name, value in os.environ.items()

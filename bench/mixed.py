@@ -1,8 +1,8 @@
-"""How full calls are where many organizations send at once: `python -m bench mixed`.
+"""How full calls are when many organizations send at once: `python -m bench mixed`.
 
-The mails of many organizations stand in the input in any order, and calls are what is short. A
-call carries mails of one organization: at best all that it has, or a hundred. What a worker
-reads ahead decides how many it finds. Beside that its loop must not slow down by what it holds.
+The input holds the mails of many organizations in random order, and calls are rate limited. A
+call carries mails of one organization: at most all it has, or a hundred. How many are found
+depends on how far the worker reads ahead. The records held must not slow down the worker's loop.
 """
 
 import random
@@ -24,7 +24,7 @@ from streamer.stack import Stack
 from streamer.stack.ports import free_port
 
 FILL_BAR = 0.8
-"""Of what a call can carry at best."""
+"""As a share of the best possible fill."""
 TICK_BAR_S = 0.01
 _BATCH = 100
 _CAMPAIGN = "mixed"
@@ -36,14 +36,14 @@ _MB = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was seen of a worker at work.
+    """The measurements of one worker.
 
     Attributes:
-        fill: mails a call, without the first calls, which are made while it begins to read.
-        best_fill: what a call can carry.
-        ticks: turns of the worker's loop, by CPU time.
-        slow_ticks: those that took longer than the bar.
-        most_tick_s: no turn took longer.
+        fill: mails per call, excluding the first calls, made before reading ahead has caught up.
+        best_fill: the most mails a call can carry.
+        ticks: iterations of the worker's loop.
+        slow_ticks: iterations that used more CPU time than the bar.
+        most_tick_s: upper bound of the longest iteration's CPU time.
     """
 
     organizations: int
@@ -58,7 +58,7 @@ class Finding:
 
     @property
     def is_missed(self) -> bool:
-        """Whether a bar was missed."""
+        """Whether any bar was missed."""
         return self.fill < FILL_BAR * self.best_fill or self.slow_ticks > 0
 
 
@@ -75,7 +75,7 @@ def _name(number: int) -> str:
 
 
 def measure(stack: Stack, organizations: int, each: int, rate: int, seconds: int) -> Finding:
-    """Let one worker send for so long, after a while to begin."""
+    """Let one worker send for this many seconds after a warm-up."""
     port = free_port()
     with totals_alone(None) as sandbox, closing(Ground(stack, sandbox, "mixed")) as ground:
         ground.make_topics()
@@ -86,7 +86,7 @@ def measure(stack: Stack, organizations: int, each: int, rate: int, seconds: int
                 campaigns.create(client, definition.model_copy(update=its))
         ground.write(_events(organizations, each))
         with ground.worker(rate, port) as process:
-            # As many calls as are made while it joins and reads ahead say nothing.
+            # Warm-up: calls made while the worker joins and starts reading ahead do not count.
             process.wait_until(lambda: sandbox.stats().calls >= 5 * rate, _LOOK_EVERY_S, _START_S)
             before, until = sandbox.stats(), time.monotonic() + seconds
             process.wait_until(
@@ -115,13 +115,13 @@ def measure(stack: Stack, organizations: int, each: int, rate: int, seconds: int
 
 
 def mixed(
-    organizations: Annotated[int, typer.Option(min=1, help="How many send at once.")] = 5_000,
-    each: Annotated[int, typer.Option(min=1, help="Mails of each.")] = 20,
-    rate: Annotated[int, typer.Option(min=1, help="Calls a second.")] = 10,
-    seconds: Annotated[int, typer.Option(min=1, help="How long it is looked at.")] = 60,
-    json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    organizations: Annotated[int, typer.Option(min=1, help="Number of organizations.")] = 5_000,
+    each: Annotated[int, typer.Option(min=1, help="Mails per organization.")] = 20,
+    rate: Annotated[int, typer.Option(min=1, help="Calls per second.")] = 10,
+    seconds: Annotated[int, typer.Option(min=1, help="Duration of the measurement.")] = 60,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure how full calls are where many organizations send at once."""
+    """Measure how full calls are when many organizations send at once."""
     with Stack.ephemeral() as stack:
         finding = measure(stack, organizations, each, rate, seconds)
     report = {
@@ -141,7 +141,7 @@ def _table(finding: Finding) -> Group:
     )
     for name in ("", "found", "bar"):
         table.add_column(name, justify="right" if name else "left")
-    table.add_row("mails a call", f"{finding.fill:.1f}", f"{FILL_BAR * finding.best_fill:.0f}")
+    table.add_row("mails per call", f"{finding.fill:.1f}", f"{FILL_BAR * finding.best_fill:.0f}")
     most = f"at most {finding.most_tick_s * 1000:g}"
     table.add_row("longest tick, ms of CPU", most, f"{TICK_BAR_S * 1000:g}")
     table.add_row("ticks longer than that", f"{finding.slow_ticks:,} of {finding.ticks:,}", "0")

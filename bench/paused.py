@@ -1,7 +1,7 @@
-"""What a worker holds where large records wait behind a batch that fails: `python -m bench paused`.
+"""A worker's memory while large records wait behind a failing batch: `python -m bench paused`.
 
-A batch fails, one of its recipients in each partition. Behind them stand the large events of a
-paused campaign, which are decided at once, yet cannot be committed before.
+The failing batch has recipients in every partition. They are followed by the large events of a
+paused campaign, which are decided immediately but cannot be committed until the batch is resolved.
 """
 
 import random
@@ -41,11 +41,11 @@ def _events(count: int, size: int) -> Iterator[tuple[str, bytes]]:
 
 
 def paused(
-    events: Annotated[int, typer.Option(min=1, help="Of the paused campaign.")] = 12_000,
-    size: Annotated[int, typer.Option(min=1, help="Bytes of each.")] = 50_000,
-    json: Annotated[bool, typer.Option("--json", help="JSON instead of words.")] = False,
+    events: Annotated[int, typer.Option(min=1, help="Events of the paused campaign.")] = 12_000,
+    size: Annotated[int, typer.Option(min=1, help="Bytes per event.")] = 50_000,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Measure the memory of a worker behind a batch that fails."""
+    """Measure the memory of a worker blocked by a failing batch."""
     poison = frozenset(map(content.address, _FAILING))
     with (
         Stack.ephemeral() as stack,

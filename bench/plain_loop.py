@@ -1,18 +1,18 @@
-"""The loop that everybody writes first, as the measure of what the worker costs.
+"""A naive consumer loop, the baseline for what the worker costs.
 
     poll -> SMISMEMBER -> render -> SDK -> produce -> commit
 
-A record at a time from `poll`, batches of 100, the content rendered as it comes with each
-event, the SDK as it comes (its own HTTP client, dicts as mails), outcomes from a plain producer,
-flushed, and then a commit that is waited for. What it does not do is what the worker is for: no
-claims, no pin, no transaction, no rate limit, no rebalance in good order. After a crash it mails
-up to 100 recipients again.
+Polls one record at a time, sends batches of 100 with the unmodified SDK (its own HTTP client,
+mails as dicts), renders the content carried by each event, produces outcomes with a plain
+producer, flushes, and commits synchronously. It has none of the worker's guarantees: no claims,
+no pin, no transaction, no rate limit, no orderly rebalance. After a crash it mails up to 100
+recipients again.
 
-It reads events, renders and signs with the same code or library as the worker does. It takes the
-worker's settings, and ends at SIGTERM. Two choices, of which the usual loop makes either:
+It parses, renders and signs with the same code or library as the worker, uses the worker's
+settings, and stops on SIGTERM. Options for two choices that such loops make either way:
 
-- `--cached`: keep compiled templates, as the worker does; else each mail compiles its own
-- `--flush-each`: flush after each outcome, not once a batch; it costs far more
+- `--cached`: cache compiled templates, as the worker does, instead of compiling one for each mail
+- `--flush-each`: flush after each outcome instead of once per batch, which is far slower
 """
 
 import json
@@ -36,14 +36,14 @@ from streamer.model.event import RecipientEvent, parse
 from streamer.settings import Settings, load
 
 READY = "ready"
-"""The line that it writes when it has its partitions."""
+"""The line printed once partitions are assigned."""
 
 _BATCH = 100
 _POLL_S = 0.2
 
 
 class PlainLoop:
-    """One process, one thread. For the arguments see the module."""
+    """The loop, single-threaded. See the module for its options."""
 
     def __init__(self, settings: Settings, *, cached: bool, flush_each: bool) -> None:
         servers = settings.kafka.bootstrap_servers
@@ -71,11 +71,11 @@ class PlainLoop:
         self._stopping = False
 
     def stop(self) -> None:
-        """End after this batch."""
+        """Stop after the current batch."""
         self._stopping = True
 
     def run(self) -> None:
-        """Mail until it is stopped."""
+        """Mail until stopped."""
         self._consumer.subscribe([self._topics.recipients], on_assign=_say_ready)
         while not self._stopping:
             messages = self._poll_batch()
@@ -119,7 +119,7 @@ class PlainLoop:
     def _render(self, event: RecipientEvent, address: str) -> resend.Emails.SendParams:
         content = event.message
         if content is None or content.html is None or content.subject is None:
-            raise ValueError(f"the event of {event.recipient_id} has no content")
+            raise ValueError(f"event of {event.recipient_id} without content")
         url = self._links.url(event.organization_id, event.campaign_id, address)
         variables: dict[str, JsonValue] = {
             **event.variables,

@@ -1,4 +1,4 @@
-"""What the runs found, as a table or as JSON."""
+"""The report of all runs, as tables or JSON."""
 
 import os
 import platform
@@ -18,10 +18,10 @@ _MB = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All runs of one call.
+    """The results of all runs.
 
     Attributes:
-        loops: plain loops, the first of which is the measure; none in a run for memory.
+        loops: plain loops, the first being the baseline; empty for a memory run.
     """
 
     workers: Sequence[Result]
@@ -29,17 +29,17 @@ class Report:
 
     @property
     def adds_up(self) -> bool:
-        """Whether in every run every recipient has exactly one outcome."""
+        """Whether every recipient of every run has exactly one outcome."""
         return all(result.adds_up for result in self._all())
 
     def ratio(self, result: Result) -> float | None:
-        """A run's emails per CPU second, as a multiple of the first loop's."""
+        """Emails per CPU second relative to the first loop; None without loops."""
         if not self.loops:
             return None
         return result.emails_per_cpu_second / self.loops[0].emails_per_cpu_second
 
     def as_json(self) -> dict[str, object]:
-        """Everything, for programs."""
+        """The report for programs."""
         runs = [
             {
                 **asdict(result),
@@ -60,11 +60,11 @@ class Report:
         }
 
     def as_text(self) -> Group:
-        """Everything, for people."""
+        """The report for people."""
         first = self.workers[0]
         wrong = [
             f"[red]{result.name} does not add up:[/] {result.ending.missing} recipients "
-            f"without an outcome, {result.ending.repeated} outcomes too many, "
+            f"without an outcome, {result.ending.repeated} extra outcomes, "
             f"{result.ending.statuses}"
             for result in self._all()
             if not result.adds_up
@@ -88,7 +88,7 @@ class Report:
         return f"{first.name}: {peak:.0f} MB at most; {MEMORY_BAR_MB:.0f} is {verdict}"
 
     def _costs(self) -> Table:
-        table = Table(title="Emails, and what they took", title_justify="left")
+        table = Table(title="Cost of emails", title_justify="left")
         table.add_column("run", no_wrap=True)
         for name in ("per CPU s", "x loop", "CPU µs each", "wall s", "peak MB", "fill"):
             table.add_column(name, justify="right")
@@ -106,7 +106,7 @@ class Report:
         return table
 
     def _latencies(self) -> Table:
-        table = Table(title="Milliseconds a batch, p50 / p99", title_justify="left")
+        table = Table(title="Milliseconds per batch, p50 / p99", title_justify="left")
         table.add_column("run", no_wrap=True)
         for step in STEPS:
             table.add_column(step, justify="right")

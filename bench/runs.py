@@ -1,9 +1,9 @@
-"""The runs: a worker or the plain loop empties a backlog, and what that took is measured.
+"""Runs that measure what a worker or the plain loop needs to process a backlog.
 
-The backlog is there before the process is. CPU time counts from the moment that the process is
-a member of its group (the worker: `/readyz` says so; the loop: it has its partitions), so that
-neither pays for the interpreter's start; until the group's offsets have reached the backlog's
-end, which for the worker is the last commit of outcomes, for the loop that of its offsets.
+The backlog is produced before the process starts. CPU time is measured from when the process has
+joined its group (worker: `/readyz` answers 200; loop: partitions are assigned), which excludes
+interpreter startup, until the group's offsets reach the end of the backlog. For the worker, that
+is the last commit of outcomes; for the loop, the last commit of offsets.
 """
 
 import time
@@ -26,7 +26,7 @@ from streamer.stack import Stack
 from streamer.stack.ports import free_port
 
 UNTHROTTLED = 1e6
-"""Calls a second that nobody reaches."""
+"""An unreachable rate, in calls per second."""
 
 STEPS = {
     "suppression check": "streamer_suppression_check_seconds",
@@ -43,7 +43,7 @@ _LOOK_EVERY_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """Of one step, in milliseconds."""
+    """Quantiles of a step's duration, in milliseconds."""
 
     p50_ms: float
     p99_ms: float
@@ -51,11 +51,11 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What the outcomes of a run say.
+    """The outcomes of a run.
 
     Attributes:
-        missing: recipients without an outcome.
-        repeated: outcomes beyond a recipient's first.
+        missing: number of recipients without an outcome.
+        repeated: number of outcomes beyond each recipient's first.
     """
 
     statuses: dict[str, int]
@@ -71,13 +71,14 @@ class _Cost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one run took.
+    """The result of one run.
 
     Attributes:
-        emails: those that were sent.
-        fill: emails in each call that sent any.
-        steps: of a worker, by the step's name.
-        adds_up: every recipient has exactly one outcome, and Resend took what these say.
+        emails: number of emails sent.
+        fill: mean number of emails per accepted call.
+        steps: a worker's step durations by step name; empty for a loop.
+        adds_up: whether every recipient has exactly one outcome and the number of mails reported
+            as sent matches the number accepted by Resend.
     """
 
     name: str
@@ -94,12 +95,12 @@ class Result:
 
     @property
     def emails_per_cpu_second(self) -> float:
-        """The measure that other work on the machine disturbs least."""
+        """Throughput per CPU second, the measure least disturbed by other load on the machine."""
         return self.emails / self.cpu_s
 
 
 def middle(results: Sequence[Result]) -> Result:
-    """Of several runs of one kind the one of middle speed; or one that does not add up."""
+    """The run of median speed, or one that does not add up, if any."""
     for result in results:
         if not result.adds_up:
             return result
@@ -115,7 +116,7 @@ def run_worker(
     inline: bool,
     requests_per_second: float = UNTHROTTLED,
 ) -> Result:
-    """Let one worker, started as users start it, empty a backlog."""
+    """Let one worker, started with `streamer run`, process a backlog."""
     port = free_port()
 
     def is_ready() -> bool:
@@ -123,7 +124,7 @@ def run_worker(
             url = f"http://127.0.0.1:{port}/readyz"
             return urllib3.request("GET", url, retries=False).status == 200
         except urllib3.exceptions.HTTPError:
-            return False  # it does not listen yet
+            return False  # not listening yet
 
     with closing(_prepared(stack, sandbox, name, recipients, inline=inline)) as ground:
         with ground.worker(requests_per_second, port) as process:
@@ -136,7 +137,7 @@ def run_worker(
 def run_plain_loop(
     stack: Stack, sandbox: SandboxProcess, name: str, recipients: int, *options: str
 ) -> Result:
-    """Let the plain loop, with options of its own, empty a backlog with inline content."""
+    """Let the plain loop, with the given options, process a backlog with inline content."""
     with closing(_prepared(stack, sandbox, name, recipients, inline=True)) as ground:
         environment = ground.environment(UNTHROTTLED, 0)
         with MeasuredProcess(["-m", "bench.plain_loop", *options], environment) as process:
@@ -148,7 +149,7 @@ def run_plain_loop(
 def _prepared(
     stack: Stack, sandbox: SandboxProcess, name: str, recipients: int, *, inline: bool
 ) -> Ground:
-    """A ground with the campaign of that name, its suppression list and its backlog."""
+    """Prepare topics, a campaign of this name, its suppression list and its backlog."""
     ground = Ground(stack, sandbox, name)
     ground.make_topics()
     with ground.redis() as client:
@@ -177,7 +178,7 @@ def _measure(ground: Ground, recipients: int, process: MeasuredProcess) -> _Cost
 
 
 def _result(ground: Ground, recipients: int, cost: _Cost, steps: dict[str, Quantiles]) -> Result:
-    """Count what came of a run that is over."""
+    """Count the outcomes of a finished run."""
     statuses: Counter[str] = Counter()
     reached = set()
     for outcome in ground.outcomes():

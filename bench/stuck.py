@@ -1,8 +1,8 @@
-"""What the trouble of some costs the others: `python -m bench stuck`.
+"""What failures of some organizations cost the others: `python -m bench stuck`.
 
-Many organizations send equal shares at a limited rate. Each case is run twice: with everybody in
-good health, and with some in trouble. How much later have the others their last mail, and how
-many of their outcomes are not to be read a while later, for they stand behind records in trouble?
+Many organizations send equal shares at a limited rate. Each case runs twice: without failures, and
+with some organizations failing. Measures how much later the others get their last mail, and how
+many of their outcomes are still uncommitted a while later, blocked by failing records.
 """
 
 import time
@@ -36,12 +36,12 @@ _MOST_TIMES = 4
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A trouble, and who is in it.
+    """A kind of failure and the organizations it affects.
 
     Attributes:
-        accounts: by name, with the organizations of each.
-        troubled: the organizations that are in trouble.
-        account: the one that is down; None where it is the batches that fail.
+        accounts: account names with the organizations of each.
+        troubled: the affected organizations.
+        account: the account that is down; None if batches fail instead.
     """
 
     name: str
@@ -52,14 +52,14 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What became of the others.
+    """The measurements of the unaffected organizations in one run.
 
     Attributes:
-        last_s: from the first call to their last mail that was accepted.
-        unread: of their outcomes, those that are not committed a while after that.
-        calls: all that were made until then, those for the troubled included.
-        oldest_s: the age of the oldest batch that the worker ever showed.
-        blocked: the most decided records that waited for an older one.
+        last_s: seconds from the first call to their last accepted mail.
+        unread: number of their outcomes still uncommitted a while after that.
+        calls: number of all calls until then, including those of affected organizations.
+        oldest_s: the highest reported age of the oldest batch.
+        blocked: the highest reported number of decided records blocked by an older one.
     """
 
     last_s: float
@@ -71,7 +71,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A case in health and in trouble."""
+    """A case without and with failures."""
 
     case: str
     healthy: Run
@@ -79,19 +79,19 @@ class Finding:
 
     @property
     def slower(self) -> float:
-        """How much longer the others took, as a share of their time in health."""
+        """How much longer the others took, relative to the run without failures."""
         return self.troubled.last_s / self.healthy.last_s - 1
 
     @property
     def is_missed(self) -> bool:
-        """Whether that is more than the bar."""
+        """Whether the bar was missed."""
         return self.slower > SLOWER_BAR
 
 
 _NAMES = [f"org-{number}" for number in range(ORGANIZATIONS)]
 _HALF = ORGANIZATIONS // 2
 CASES = (
-    Case("one's batches fail", {"default": _NAMES}, frozenset(_NAMES[:1])),
+    Case("one organization's batches fail", {"default": _NAMES}, frozenset(_NAMES[:1])),
     Case(
         "an account is down",
         {"default": _NAMES[:_HALF], "other": _NAMES[_HALF:]},
@@ -102,7 +102,7 @@ CASES = (
 
 
 class _Backlog:
-    """The recipients of a case: so many that an account is busy for so long."""
+    """The recipients of a case, enough to keep each account busy for this many seconds."""
 
     def __init__(self, case: Case, seconds: int) -> None:
         self._numbers: dict[str, range] = {}
@@ -121,7 +121,7 @@ class _Backlog:
         )
 
     def events(self, campaign: str) -> Iterator[tuple[str, bytes]]:
-        """Input records, those of all organizations in turn."""
+        """Input records, alternating between all organizations."""
         in_turn = zip(
             *(
                 content.events(campaign, numbers, inline=True, organization=name)
@@ -133,7 +133,7 @@ class _Backlog:
 
 
 class _Watch:
-    """Waits until so many mails are accepted, and looks at what the worker shows meanwhile."""
+    """Waits until this many mails are accepted, recording the worker's gauges."""
 
     def __init__(self, sandbox: SandboxProcess, mails: int, port: int) -> None:
         self._sandbox = sandbox
@@ -144,7 +144,7 @@ class _Watch:
         self.blocked = 0
 
     def is_over(self) -> bool:
-        """Whether they are, and the outcomes had time to be committed."""
+        """Whether the mails are accepted and their outcomes had time to be committed."""
         shown = _read_gauges(self._port)
         self.oldest_s = max(self.oldest_s, shown[_AGE])
         self.blocked = max(self.blocked, round(shown[_BLOCKED]))
@@ -154,7 +154,7 @@ class _Watch:
 
 
 def measure(stack: Stack, case: Case, seconds: int, set_aside_s: float) -> Finding:
-    """Run a case in health, and in trouble."""
+    """Run a case without and with failures."""
     backlog = _Backlog(case, seconds)
     name = f"stuck-{len(case.accounts)}"
     specs = [AccountSpec(name=name, keys=(_key(name),), limit=None) for name in case.accounts]
@@ -233,11 +233,11 @@ def stuck(
         int, typer.Option(min=1, help="How long the backlog keeps a healthy account busy.")
     ] = 60,
     set_aside: Annotated[
-        float, typer.Option(min=0.1, help="Seconds; the setting `delivery.set_aside_s`.")
+        float, typer.Option(min=0.1, help="The setting `delivery.set_aside_s`.")
     ] = 20.0,
-    json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure what the trouble of some costs the others."""
+    """Measure what failures of some organizations cost the others."""
     with Stack.ephemeral() as stack:
         findings = [measure(stack, case, seconds, set_aside) for case in CASES]
     report = {
@@ -253,7 +253,7 @@ def stuck(
 
 def _table(findings: Sequence[Finding]) -> Table:
     table = Table(
-        title=f"{ORGANIZATIONS} organizations, {RATE} calls a second an account; the others' "
+        title=f"{ORGANIZATIONS} organizations, {RATE} calls per second and account; the others' "
         f"last mail may be {SLOWER_BAR:.0%} later",
         title_justify="left",
     )
@@ -263,7 +263,7 @@ def _table(findings: Sequence[Finding]) -> Table:
     for finding in findings:
         missed = " missed" if finding.is_missed else ""
         for name, run, later in (
-            ("in health", finding.healthy, ""),
+            ("no failures", finding.healthy, ""),
             (finding.case, finding.troubled, f"{finding.slower:+.1%}{missed}"),
         ):
             table.add_row(

@@ -1,1 +1,1 @@
-"""Generators: the tables of the documents and the JSON Schemas, made from the code."""
+"""Generators of the reference tables and the JSON Schemas."""

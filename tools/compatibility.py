@@ -1,8 +1,8 @@
-"""Whether a new schema keeps what an old one promised. Pure.
+"""Checks whether a new schema is compatible with an old one. Pure.
 
-Within a version only new optional fields may come. Beyond that an input may accept more than it
-did, as whoever writes it need not change, and an output may be narrower than it was, as whoever
-reads it need not change.
+Within a version, new optional fields may be added. In addition, an input may accept more than
+before, since producers need not change, and an output may become narrower, since consumers need
+not change.
 """
 
 import json
@@ -14,7 +14,7 @@ from pydantic import JsonValue
 Schema: TypeAlias = dict[str, JsonValue]
 
 ROLE = "x-streamer-role"
-"""The keyword that says whether streamer reads or writes what the schema describes."""
+"""The keyword for whether streamer reads (input) or writes (output) the described data."""
 INPUT, OUTPUT = "input", "output"
 
 _ANNOTATIONS = ("$schema", "$id", "$defs", "$comment", "title", "description", "examples", ROLE)
@@ -30,15 +30,15 @@ _COMPARED = (
 
 
 def breaches(old: Schema, new: Schema) -> list[str]:
-    """What of the old schema's promises the new one breaks; none if it has a version of its own.
+    """List the incompatibilities of the new schema; empty if it has a newer version.
 
-    A schema without a role is held to both roles' rules.
+    A schema without a role must follow the rules of both roles.
     """
     if old.get("$id") != new.get("$id"):
         return _compare_versions(str(old.get("$id")), str(new.get("$id")))
     role = new.get(ROLE)
     if old.get(ROLE) != role:
-        return [f"its role was {old.get(ROLE)} and is {role}"]
+        return [f"role changed from {old.get(ROLE)} to {role}"]
     roles = (INPUT, OUTPUT) if role is None else (role,)
     found = (breach for each in roles for breach in _Comparison(old, new, each == INPUT).compare())
     return list(dict.fromkeys(found))
@@ -52,12 +52,12 @@ def _compare_versions(old: str, new: str) -> list[str]:
     is_newer = (
         old_version.isdecimal() and new_version.isdecimal() and int(new_version) > int(old_version)
     )
-    return [] if old_name == new_name and is_newer else [f"its $id was {old} and is {new}"]
+    return [] if old_name == new_name and is_newer else [f"$id changed from {old} to {new}"]
 
 
 class _Comparison:
-    """Two whole schemas. What must still fit: for an input the old in the new, for an output the
-    new in the old."""
+    """Compares two schemas: for an input, the new one must accept all that the old one accepts;
+    for an output, the old one all that the new one does."""
 
     def __init__(self, old: Schema, new: Schema, is_input: bool) -> None:
         self._old, self._new = old, new
@@ -72,7 +72,7 @@ class _Comparison:
         new_kinds = list(_alternatives(new, self._new))
         pair = json.dumps([old_kinds, new_kinds], sort_keys=True)
         if pair in self._under_way:
-            return []  # schemas that contain themselves
+            return []  # a recursive schema
         self._under_way.add(pair)
         are_single = len(old_kinds) == len(new_kinds) == 1
         found: list[str] = []
@@ -86,16 +86,16 @@ class _Comparison:
                 if are_single or other.get("type") == kind.get("type"):
                     alike.append(broken)
             else:
-                verb = "refused" if self._is_input else "possible"
-                name = f"{where or 'it'}: {kind.get('type', 'any value')} is {verb} now"
+                verb = "rejected" if self._is_input else "possible"
+                name = f"{where or 'root'}: {kind.get('type', 'any value')} is now {verb}"
                 found += sorted(alike, key=_count)[0] if alike else [name]
         self._under_way.remove(pair)
         return found
 
     def _kinds(self, old: Schema, new: Schema, where: str) -> list[str]:
-        """Compare two that are no alternatives any more."""
+        """Compare two schemas without alternatives."""
         if not self._fits_type(old.get("type"), new.get("type")):
-            return [f"{where or 'it'}: was {old.get('type')} and is {new.get('type')}"]
+            return [f"{where or 'root'}: type changed from {old.get('type')} to {new.get('type')}"]
         return [
             *self._values(old, new, where),
             *self._limits(old, new, where),
@@ -113,11 +113,11 @@ class _Comparison:
         inner, outer = (before, after) if self._is_input else (after, before)
         if outer is None:
             return
-        verb = "refused now" if self._is_input else "new"
+        verb = "now rejected" if self._is_input else "new"
         if inner is None:
-            yield f"{where or 'it'}: had other values"
+            yield f"{where or 'root'}: allowed values changed"
         elif beyond := inner - outer:
-            yield f"{where or 'it'}: {', '.join(sorted(beyond))} {verb}"
+            yield f"{where or 'root'}: {', '.join(sorted(beyond))} {verb}"
 
     def _limits(self, old: Schema, new: Schema, where: str) -> Iterator[str]:
         inner, outer = (old, new) if self._is_input else (new, old)
@@ -139,16 +139,16 @@ class _Comparison:
                 yield f"{where}.{name}: removed"
             else:
                 yield from self._nodes(node, after[name], f"{where}.{name}")
-        if "additionalProperties" in old:  # a map, or closed: a new name is no new field there
+        if "additionalProperties" in old:  # a map, or closed: new names are not optional fields
             for name in after.keys() - before.keys():
                 rest = old["additionalProperties"]
                 yield from self._nodes(rest, after[name], f"{where}.{name}")
         was_required, is_required = _required(old), _required(new)
         for name in sorted(is_required - was_required):
-            yield f"{where}.{name}: required now"
+            yield f"{where}.{name}: now required"
         if not self._is_input:
             for name in sorted((was_required - is_required) & after.keys()):
-                yield f"{where}.{name}: may be missing now"
+                yield f"{where}.{name}: no longer required"
 
     def _contents(self, old: Schema, new: Schema, where: str) -> Iterator[str]:
         for keyword, mark in (("additionalProperties", ".*"), ("items", "[]")):
@@ -163,7 +163,7 @@ def _count(found: list[str]) -> int:
 
 
 def _alternatives(node: JsonValue, root: Schema) -> Iterator[Schema]:
-    """What a node may be, each without references, `anyOf` and lists of types."""
+    """Yield the alternatives of a node, with references, `anyOf` and lists of types resolved."""
     if isinstance(node, bool):
         if node:
             yield {}
@@ -208,7 +208,7 @@ def _required(node: Schema) -> set[str]:
 
 
 def _others(old: Schema, new: Schema, where: str) -> Iterator[str]:
-    """Of a keyword that is not understood here nobody can say that its change does no harm."""
+    """Report changes of unknown keywords, whose effect cannot be judged."""
     for keyword in sorted((old.keys() | new.keys()) - set(_COMPARED)):
         if old.get(keyword) != new.get(keyword):
             yield _changed(where, keyword, old, new)
@@ -218,4 +218,4 @@ def _changed(where: str, keyword: str, old: Schema, new: Schema) -> str:
     before, after = (
         json.dumps(node[keyword]) if keyword in node else "none" for node in (old, new)
     )
-    return f"{where or 'it'}: {keyword} was {before} and is {after}"
+    return f"{where or 'root'}: {keyword} changed from {before} to {after}"

@@ -1,7 +1,7 @@
-"""The tables of docs/reference.md, made from the code.
+"""Generates the tables of docs/reference.md.
 
-`python -m tools.docs` checks that they are up to date, `--write` renews them. What a setting, a
-metric, a reason or a command means is said where it is defined.
+`python -m tools.docs` checks that they are up to date, `--write` updates them. Settings, metrics,
+reasons and commands are documented where they are defined.
 """
 
 import ast
@@ -35,19 +35,19 @@ ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference.md"
 
 _HOLDS = "[held](concepts.md#holds-and-parking)"
-_BAR = r"\|"  # in a cell of a table
+_BAR = r"\|"  # escaped for a table cell
 _DAY_MS = 86_400_000
-_COMPUTED = {socket.gethostname: "the host's name"}
-"""Words for defaults that are different on each machine."""
+_COMPUTED = {socket.gethostname: "the host name"}
+"""Descriptions of defaults that depend on the machine."""
 
 
 def setting_names() -> list[str]:
-    """Every setting, as `section.name`; those of an account as `accounts.NAME.name`."""
+    """All settings as `section.name`, account settings as `accounts.NAME.name`."""
     return [name for name, _, _ in _settings()]
 
 
 def series() -> set[str]:
-    """The names of all time series that a worker shows."""
+    """The names of all time series exported by a worker."""
     names = set()
     for metric in _metrics():
         name, kind = metric._name, metric._type
@@ -61,22 +61,22 @@ def series() -> set[str]:
 
 
 def base(name: str) -> str:
-    """The metric that a time series is of."""
+    """The name of a time series' metric."""
     return re.sub(r"_(bucket|count|sum)$", "", name)
 
 
 def settings_table() -> str:
-    """Every setting with its default and its meaning."""
+    """All settings with default and meaning."""
     rows = []
     for name, default, meaning in _settings():
         if not meaning:
-            raise AssertionError(f"{name} has no meaning: give its field a description")
+            raise AssertionError(f"setting {name} is undocumented: add a description to its field")
         rows.append((f"`{name}`", default, meaning))
     return _table(("setting", "default", "meaning"), rows)
 
 
 def metrics_table() -> str:
-    """Every metric with its type, its labels and its help."""
+    """All metrics with type, labels and help."""
     rows = []
     for metric in _metrics():
         name = metric._name + ("_total" if metric._type == "counter" else "")
@@ -86,13 +86,13 @@ def metrics_table() -> str:
 
 
 def statuses_table() -> str:
-    """Every status of an outcome."""
+    """All outcome statuses."""
     rows = [(f"`{each}`", meaning) for each, meaning in meanings(Status).items()]
     return _table(("status", "meaning"), rows)
 
 
 def reasons_table() -> str:
-    """Every reason of an outcome with its status."""
+    """All outcome reasons with their statuses."""
     rows = [
         (f"`{each.status}`", f"`{each}`", meaning) for each, meaning in meanings(Reason).items()
     ]
@@ -100,13 +100,13 @@ def reasons_table() -> str:
 
 
 def dead_letters_table() -> str:
-    """Every reason of a dead letter."""
+    """All dead letter reasons."""
     rows = [(f"`{each}`", meaning) for each, meaning in meanings(DeadReason).items()]
     return _table(("reason", "meaning"), rows)
 
 
 def topics_table() -> str:
-    """Every topic, as `streamer topics create` creates it."""
+    """All topics as `streamer topics create` creates them."""
     wanted = topics.wanted_topics(Topics(), topics.DEFAULT_PARTITIONS, topics.MOST_REPLICAS)
     rows = []
     for (setting, field), topic in zip(Topics.model_fields.items(), wanted, strict=True):
@@ -120,30 +120,30 @@ def topics_table() -> str:
                 largest,
             )
         )
-    return _table(("topic", "setting", "what it carries", "kept", "largest record, bytes"), rows)
+    return _table(("topic", "setting", "content", "retention", "maximum record size, bytes"), rows)
 
 
 def commands_table() -> str:
-    """Every command with its arguments, and what it does."""
+    """All commands with arguments and help."""
     rows = []
     for name, arguments, what in _commands(get_command(cli.app), "streamer"):
         if not what:
-            raise AssertionError(f"{name} has no help: give its function a docstring")
+            raise AssertionError(f"command {name} is undocumented: add a docstring")
         rows.append((f"`{' '.join((name, *arguments))}`", what))
-    return _table(("command", "what it does"), rows)
+    return _table(("command", "description"), rows)
 
 
 def answers_table() -> str:
-    """What each answer of Resend does, as the code judges it: the first row that fits."""
+    """The effect of each response of Resend, as classified by the code; the first match applies."""
     rows = [("200", "", "", _consequence(Answer(200, "", "", {"data": [{"id": "1"}]}, {})))]
     for row in ROWS:
         names = ", ".join(f"`{name}`" for name in row.names)
         answer = Answer(min(row.statuses), "".join([*row.names][:1]), row.example, {}, {})
         rows.append((_statuses(row.statuses), names, row.example, _consequence(answer)))
     untrusted, nothing = Answer(None, UNTRUSTED, "", {}, {}), Answer(None, "", "", {}, {})
-    rows.append(("none", "", "a certificate that is not trusted", _consequence(untrusted)))
+    rows.append(("none", "", "an untrusted certificate", _consequence(untrusted)))
     rows.append(("none", "", "", _consequence(nothing)))
-    return _table(("status", "error", "its words", "what follows"), rows)
+    return _table(("status", "error", "message", "effect"), rows)
 
 
 def faults_table() -> str:
@@ -157,7 +157,7 @@ def faults_table() -> str:
 
 
 def _statuses(statuses: Collection[int]) -> str:
-    """`403`, `400, 422`, `4xx`."""
+    """Format statuses as `403`, `400, 422` or `4xx`."""
     if not isinstance(statuses, range):
         return ", ".join(str(each) for each in sorted(statuses))
     return "any other" if len(statuses) > 100 else f"{statuses[0] // 100}xx"
@@ -177,22 +177,26 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def renewed(text: str) -> str:
-    """The text with each table between its markers made anew."""
+    """Regenerate each table between its markers.
+
+    Raises:
+        AssertionError: a table's markers are missing.
+    """
     for name, make in TABLES.items():
         begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
         head, found, rest = text.partition(begin)
         _, ended, tail = rest.partition(end)
         if not (found and ended):
-            raise AssertionError(f"{REFERENCE.name} has no markers for {name}")
+            raise AssertionError(f"{REFERENCE.name}: no markers for table {name}")
         text = f"{head}{begin}{make()}{end}{tail}"
     return text
 
 
 def meanings(enum: type[_Member]) -> dict[_Member, str]:
-    """The members of an enum, and the docstring below each.
+    """The members of an enum with the docstring below each.
 
     Raises:
-        AssertionError: a member has none.
+        AssertionError: a member has no docstring.
     """
     found = {}
     (node,) = ast.parse(inspect.getsource(enum)).body
@@ -213,20 +217,20 @@ def meanings(enum: type[_Member]) -> dict[_Member, str]:
 def _consequence(answer: Answer) -> str:
     verdict = judge(answer, 1)
     if isinstance(verdict, Taken):
-        return "Each mail is `sent` with its id, or `rejected` with Resend's words"
+        return "Each mail is `sent` with its id, or `rejected` with Resend's message"
     if isinstance(verdict, Refused):
-        return "The batch is halved until the mail at fault is alone: that one is `rejected`"
+        return "The batch is split in halves until the faulty mail is alone, which is `rejected`"
     if isinstance(verdict, Conflicting):
-        return "`indeterminate`, `idempotency_conflict`; nothing is sent again"
+        return "`indeterminate`, `idempotency_conflict`; not retried"
     if isinstance(verdict, Throttled):
-        return "All workers pause this account for `retry-after`, then send the same bytes again"
+        return "All workers pause this account for `retry-after`, then retry the same bytes"
     if isinstance(verdict, OnHold):
         held = "The sender's domain" if verdict.of_sender else "The account"
         of = "" if verdict.why == answer.name else f" (`{verdict.why}`)"
         return f"{held} is {_HOLDS}{of}; no recipient fails"
     if verdict.failing:
-        return "The same bytes are sent again; Resend knows by the key whether it has them"
-    return "The same bytes are sent again, after a wait"
+        return "The same bytes are retried; Resend recognises them by the idempotency key"
+    return "The same bytes are retried after a wait"
 
 
 def _settings() -> Iterator[tuple[str, str, str]]:
@@ -266,13 +270,13 @@ def _metrics() -> list[MetricWrapperBase]:
 
 def _kept(topic: topics.Wanted) -> str:
     if topic.config["cleanup.policy"] == "compact":
-        return "the latest of each key"
+        return "latest record per key"
     retention = int(topic.config["retention.ms"])
-    return "for ever" if retention < 0 else f"{retention // _DAY_MS} days"
+    return "forever" if retention < 0 else f"{retention // _DAY_MS} days"
 
 
 def _commands(command: object, name: str) -> Iterator[tuple[str, list[str], str]]:
-    """The names of all commands, their arguments, and the first paragraph of their help."""
+    """All commands: name, arguments, and the first paragraph of the help."""
     if isinstance(command, TyperGroup):
         if " " in name:
             yield name, ["..."], command.help or ""
@@ -295,13 +299,13 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def main() -> int:
-    """Check the tables, or with `--write` make them anew."""
+    """Check the tables, or update them with `--write`."""
     text = REFERENCE.read_text(encoding="utf-8")
     fresh = renewed(text)
     if "--write" in sys.argv[1:]:
         REFERENCE.write_text(fresh, encoding="utf-8")
     elif fresh != text:
-        print("docs/reference.md: its tables are out of date: python -m tools.docs --write")
+        print("docs/reference.md is out of date; run: python -m tools.docs --write")
         return 1
     return 0
 

@@ -1,8 +1,8 @@
-"""The JSON Schemas in `schemas/`, made from the models.
+"""Generates the JSON Schemas in `schemas/` from the models.
 
-`python -m tools.schemas` checks that they are up to date, `--write` renews them, and
-`--compatible-with [REF]` compares them with those of a commit: by default with the last ones
-that were different.
+`python -m tools.schemas` checks that they are up to date, `--write` updates them, and
+`--compatible-with [REF]` compares them with those of a commit, by default the latest commit with
+different schemas.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """One schema: what it is of, and whether streamer reads or writes that."""
+    """A schema: its model, and whether streamer reads or writes the data."""
 
     title: str
     version: int
@@ -39,11 +39,11 @@ class Contract:
 
     @property
     def name(self) -> str:
-        """As it stands in the schema's id and its file's name."""
+        """The name used in the schema's id and file name."""
         return self.title.lower().replace(" ", "-")
 
     def schema(self) -> Schema:
-        """The schema, made from the model."""
+        """Generate the schema from the model."""
         made: Schema = self.model.model_json_schema(by_alias=True)
         return {
             "$schema": _DIALECT,
@@ -64,11 +64,11 @@ CONTRACTS = (
 
 
 class NoHistoryError(RuntimeError):
-    """There is nothing to compare with; the message says why."""
+    """No earlier schemas to compare with; the message says why."""
 
 
 def files() -> dict[str, str]:
-    """The schemas' files as they should be: their texts by their names."""
+    """The expected schema files, as texts by name."""
     return {
         f"{contract.name}.json": json.dumps(contract.schema(), indent=2, ensure_ascii=False) + "\n"
         for contract in CONTRACTS
@@ -76,12 +76,12 @@ def files() -> dict[str, str]:
 
 
 def present() -> dict[str, str]:
-    """The schemas' files as they are."""
+    """The schema files as they are, as texts by name."""
     return {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.json"))}
 
 
 def examples() -> dict[str, str]:
-    """The examples of the schemas' page, by the titles that they stand under."""
+    """The examples in the schemas' README, by section title."""
     found = {}
     for section in re.split(r"^## ", README.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
         title, _, rest = section.partition("\n")
@@ -91,10 +91,10 @@ def examples() -> dict[str, str]:
 
 
 def at(reference: str) -> dict[str, str]:
-    """The schemas' files of a commit.
+    """The schema files of a commit, as texts by name.
 
     Raises:
-        NoHistoryError: there is no such commit here.
+        NoHistoryError: the commit does not exist in this repository.
     """
     names = _git("ls-tree", "--name-only", reference, "schemas/").splitlines()
     texts = {
@@ -104,20 +104,20 @@ def at(reference: str) -> dict[str, str]:
 
 
 def last_different() -> str:
-    """The last commit whose schemas are not the present ones.
+    """The latest commit whose schemas differ from the current ones.
 
     Raises:
-        NoHistoryError: there is none.
+        NoHistoryError: there is no such commit.
     """
     now = present()
     for commit in _git("log", "--format=%H", "--", "schemas").split():
         if (then := at(commit)) and then != now:
             return commit
-    raise NoHistoryError("no commit that is known here had other schemas")
+    raise NoHistoryError("no earlier commit with different schemas")
 
 
 def all_breaches(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """What new files break of the promises of old ones."""
+    """List the incompatibilities between old and new files."""
     found = [f"{name}: removed" for name in old if name not in new]
     for name in old.keys() & new.keys():
         broken = breaches(json.loads(old[name]), json.loads(new[name]))
@@ -126,7 +126,7 @@ def all_breaches(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 
 
 def _without_titles(node: JsonValue, *, are_names: bool = False) -> JsonValue:
-    """Drop what pydantic makes of the fields' names: it says nothing more."""
+    """Drop the titles that pydantic derives from field names, which add nothing."""
     if isinstance(node, list):
         return [_without_titles(each) for each in node]
     if not isinstance(node, dict):
@@ -161,7 +161,7 @@ def _compare(reference: str) -> int:
     for breach in found:
         print(f"schemas/{breach}")
     if found:
-        print(f"not compatible with {commit}: only new optional fields, or a new version")
+        print(f"incompatible with {commit}: only add optional fields, or raise the version")
     return 1 if found else 0
 
 
@@ -175,21 +175,21 @@ def _write() -> None:
 
 
 def main() -> int:
-    """Check the schemas, renew them, or compare them with a commit's."""
+    """Check the schemas, update them, or compare them with a commit's."""
     parser = argparse.ArgumentParser(prog="python -m tools.schemas")
-    parser.add_argument("--write", action="store_true", help="make them anew")
+    parser.add_argument("--write", action="store_true", help="update the schemas")
     parser.add_argument(
         "--compatible-with",
         nargs="?",
         const="",
         metavar="REF",
-        help="compare with those of a commit (by default the last that were different)",
+        help="compare with a commit's schemas (default: the latest commit with different ones)",
     )
     given = parser.parse_args()
     if given.write:
         _write()
     elif given.compatible_with is None and files() != present():
-        print("schemas/: out of date: python -m tools.schemas --write")
+        print("schemas/ is out of date; run: python -m tools.schemas --write")
         return 1
     return 0 if given.compatible_with is None else _compare(given.compatible_with)
 

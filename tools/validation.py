@@ -1,4 +1,4 @@
-"""Whether a value fits a schema: as much of JSON Schema as ours use. Pure."""
+"""Validates values against the subset of JSON Schema used by the project's schemas. Pure."""
 
 import re
 from collections.abc import Callable
@@ -31,10 +31,10 @@ _KNOWN = {
 
 
 def fits(value: JsonValue, schema: JsonValue, root: Schema) -> bool:
-    """Whether the value fits the schema, whose references are those of `root`.
+    """Whether the value is valid, resolving the schema's references in `root`.
 
     Raises:
-        AssertionError: the schema uses what is not known here.
+        AssertionError: the schema uses an unsupported keyword.
     """
     if isinstance(schema, bool):
         return schema

@@ -1,4 +1,4 @@
-"""The commands, one file a group: each parses, calls and shows."""
+"""Command line interface: one module per command group."""
 
 import typer
 
@@ -31,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Sends email campaigns from Kafka through Resend: no recipient twice, none lost.",
+    help="Send email campaigns from Kafka through Resend: no recipient twice, none lost.",
 )
 
 campaign.app.command("close")(close.close)
@@ -59,5 +59,5 @@ app.add_typer(topics.app, name="topics")
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line interface; the console script's entry point."""
     app()

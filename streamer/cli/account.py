@@ -1,4 +1,4 @@
-"""`streamer account`: the accounts at Resend, and what holds them."""
+"""`streamer account`: list, hold and release Resend accounts."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -22,19 +22,19 @@ from streamer.flow.rate import allowed_rate
 from streamer.ledger.holds import AccountState, By, DrawnBy, Hold, Holds, Tests
 from streamer.settings import Account, Settings
 
-app = typer.Typer(no_args_is_help=True, help="The accounts at Resend, and what holds them.")
+app = typer.Typer(no_args_is_help=True, help="List, hold and release Resend accounts.")
 
 AccountArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="The account, as the settings name it.")
+    str, typer.Argument(metavar="NAME", help="Account name from the settings.")
 ]
 DomainOption = Annotated[
-    str | None, typer.Option("--domain", help="Only mail that comes from this domain.")
+    str | None, typer.Option("--domain", help="Only mail sent from this domain.")
 ]
 
 
 @app.command("list")
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the accounts: their rate, what holds them, since and until when, and what tests that."""
+    """List the accounts with their rates, their holds, and how each hold is tested."""
     settings = read_settings(config)
     with redis_client(settings) as client:
         holds = Holds(client)
@@ -72,11 +72,11 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def hold(
     name: AccountArgument,
     domain: DomainOption = None,
-    why: Annotated[str, typer.Option(help="Shown to whoever lists the accounts.")] = "",
+    why: Annotated[str, typer.Option(help="Note shown by `account list`.")] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send nothing through an account until it is released. Its records are parked."""
+    """Hold an account: send nothing through it and park its records until it is released."""
     settings = _settings_with(name, config)
     placed = Hold(by=By.OPERATOR, reason="operator", detail=why, since=datetime.now(UTC))
     with redis_client(settings) as client:
@@ -94,10 +94,10 @@ def release(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """End a hold, and send what waited.
+    """End a hold and send the parked records.
 
-    If batches draw again the answer for which an account was held, their senders' domains alone
-    are held.
+    If batches get the same answer again, only their sender domains are held, not the whole
+    account.
     """
     settings = _settings_with(name, config)
     with redis_client(settings) as client:
@@ -113,16 +113,16 @@ def _settings_with(name: str, config: Path | None) -> Settings:
     settings = read_settings(config)
     if name not in settings.accounts:
         names = ", ".join(settings.accounts)
-        fail(f"the settings have no account {name}; they have: {names}", WRONG_USE)
+        fail(f"unknown account {name}; the settings define: {names}", WRONG_USE)
     return settings
 
 
 def _circuit(state: AccountState) -> str:
-    return f"failing ({state.failures} calls in a row)" if state.failures else "works"
+    return f"failing ({state.failures} calls in a row)" if state.failures else "ok"
 
 
 def _open_end(hold: Hold) -> str:
-    return "released by hand" if hold.by is By.OPERATOR else "a test call gets through"
+    return "released manually" if hold.by is By.OPERATOR else "a test call succeeds"
 
 
 def _time(moment: datetime) -> str:
@@ -135,12 +135,12 @@ def _drawn(by: DrawnBy) -> str:
 
 
 def _tested(tests: Tests) -> str:
-    due = "at once" if tests.due is None else f"at {_time(tests.due)}"
+    due = "now" if tests.due is None else f"at {_time(tests.due)}"
     if not tests.batches:
-        return f"tested {due} with whatever comes"
+        return f"next test {due}, with the next batch"
     first, *others = tests.batches
     more = f", then {len(others)} others in turn" if others else ""
-    return f"tested {due} with batch {first.batch_id} of {first.organization}{more}"
+    return f"next test {due}, with batch {first.batch_id} of {first.organization}{more}"
 
 
 def _as_json(

@@ -1,4 +1,4 @@
-"""Email addresses from the command line or a file, in their normalised form."""
+"""Parsing email addresses from arguments or a file, in normalised form."""
 
 import csv
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ _COLUMN = "email"
 
 @dataclass(frozen=True, slots=True)
 class BadAddress:
-    """What is no address, where it stands, and why it is none."""
+    """An invalid address, where it was found, and what is wrong with it."""
 
     place: str
     text: str
@@ -24,12 +24,12 @@ class BadAddress:
 
 @dataclass(slots=True)
 class Intake:
-    """Takes addresses on their way; says at once which are bad, and leaves them out.
+    """Normalises addresses, skipping and reporting invalid ones as they are read.
 
     Attributes:
-        good: how many were addresses.
-        bad: how many were not.
-        kept: the first of the bad ones.
+        good: number of valid addresses.
+        bad: number of invalid addresses.
+        kept: the first invalid addresses, up to a limit.
     """
 
     good: int = 0
@@ -37,7 +37,7 @@ class Intake:
     kept: list[BadAddress] = field(default_factory=list)
 
     def normalised(self, texts: Iterable[tuple[str, str]]) -> Iterator[str]:
-        """The normalised addresses among `texts`, each of which comes with its place."""
+        """Yield the normalised form of each valid address in `texts`, pairs of place and text."""
         for place, text in texts:
             try:
                 address = normalise(text)
@@ -51,20 +51,20 @@ class Intake:
         self.bad += 1
         if len(self.kept) < _MOST_KEPT:
             self.kept.append(bad)
-        warn(f"{bad.place}: {bad.text!r} is no address: {bad.reason}")
+        warn(f"{bad.place}: invalid address {bad.text!r}: {bad.reason}")
 
 
 def from_arguments(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Addresses of the command line, with their places."""
+    """Yield command line arguments with their places."""
     for number, text in enumerate(texts, 1):
         yield f"argument {number}", text
 
 
 def from_file(stream: BinaryIO) -> Iterator[tuple[str, str]]:
-    """Addresses of a file, with their places: one a line, or a CSV file's column `email`.
+    """Yield the addresses of a file with their places: one per line, or a CSV `email` column.
 
     Raises:
-        BadFileError: a line has no end.
+        BadFileError: a line is too long, or the CSV is malformed or has no `email` column.
     """
     lines = Lines(stream)
     first = next(lines, None)
@@ -76,8 +76,8 @@ def from_file(stream: BinaryIO) -> Iterator[tuple[str, str]]:
         return
     if len(header) > 1:
         raise BadFileError(
-            f"line 1 has {len(header)} cells and none of them is {_COLUMN!r}: "
-            f"give one address a line, or a CSV file with that column"
+            f"line 1 has {len(header)} cells but no {_COLUMN!r} column: "
+            f"expected one address per line, or a CSV file with that column"
         )
     yield from _from_line(lines, first)
     for line in lines:
@@ -85,7 +85,7 @@ def from_file(stream: BinaryIO) -> Iterator[tuple[str, str]]:
 
 
 def _from_line(lines: Lines, text: str) -> Iterator[tuple[str, str]]:
-    lines.begin()  # nobody asks for the record, so it must not grow
+    lines.begin()  # the record is not used here; without this it would grow without bound
     if text.strip():
         yield f"line {lines.number}", text.strip()
 

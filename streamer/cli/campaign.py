@@ -1,4 +1,4 @@
-"""`streamer campaign`: what is sent to a campaign's recipients."""
+"""`streamer campaign`: define and control campaigns."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -41,7 +41,7 @@ from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store
 
-app = typer.Typer(no_args_is_help=True, help="What is sent to a campaign's recipients.")
+app = typer.Typer(no_args_is_help=True, help="Define and control campaigns.")
 
 Fields = dict[str, JsonValue]
 
@@ -52,37 +52,37 @@ def create(
         str,
         typer.Argument(
             metavar="FILE|CAMPAIGN",
-            help="The definition as JSON with both ids (-: standard input); "
-            "or ORGANIZATION/CAMPAIGN, and the content by the options.",
+            help="Definition as JSON, including both ids (-: standard input); "
+            "or ORGANIZATION/CAMPAIGN, with the content given by options.",
         ),
     ],
     from_: Annotated[
-        str | None, typer.Option("--from", help="Sender, as 'Acme <news@acme.test>'.")
+        str | None, typer.Option("--from", help="Sender, e.g. 'Acme <news@acme.test>'.")
     ] = None,
     subject: Annotated[str | None, typer.Option(help="Subject (a template).")] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Template of the HTML body.")
+        Path | None, typer.Option(metavar="FILE", help="HTML body (a template).")
     ] = None,
     text: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Template of the text body.")
+        Path | None, typer.Option(metavar="FILE", help="Text body (a template).")
     ] = None,
     reply_to: Annotated[
-        list[str] | None, typer.Option(help="Address for replies; may be given again.")
+        list[str] | None, typer.Option(help="Reply-to address; repeatable.")
     ] = None,
     expected_recipients: Annotated[
-        int | None, typer.Option(min=0, help="How many recipients there will be.")
+        int | None, typer.Option(min=0, help="Expected number of recipients.")
     ] = None,
     expires_at: Annotated[
-        str | None, typer.Option(help="Send to nobody from then on (RFC 3339 with an offset).")
+        str | None, typer.Option(help="Stop sending at this time (RFC 3339 with an offset).")
     ] = None,
     start_at: Annotated[
         str | None,
-        typer.Option(help="Send to nobody before then (RFC 3339 with an offset)."),
+        typer.Option(help="Send nothing before this time (RFC 3339 with an offset)."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Define a campaign. The same definition again changes nothing, another one is refused."""
+    """Define a campaign. Repeating the same definition is a no-op; a different one is refused."""
     settings = read_settings(config)
     fields: Fields = {
         "from": from_,
@@ -106,14 +106,14 @@ def create(
         if as_json:
             show_json({"created": created, **_as_json(_load(client, name))})
         else:
-            typer.echo(f"{name}: {'created' if created else 'there already, the same'}")
+            typer.echo(f"{name}: {'created' if created else 'already exists, unchanged'}")
 
 
 @app.command()
 def show(
     campaign: CampaignArgument, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Show a campaign's definition, its state, and how far it is."""
+    """Show a campaign's definition, state and progress."""
     settings = read_settings(config)
     with redis_client(settings) as client:
         found = _load(client, campaign)
@@ -140,12 +140,12 @@ def show(
 def list_(
     organization: Annotated[
         str | None,
-        typer.Argument(metavar="[ORGANIZATION]", parser=parse_id, help="Of this one only."),
+        typer.Argument(metavar="[ORGANIZATION]", parser=parse_id, help="Only this organization."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the campaigns that are defined."""
+    """List the defined campaigns."""
     settings = read_settings(config)
     with redis_client(settings) as client:
         found = list(_all(client, organization))
@@ -171,7 +171,7 @@ def list_(
 def pause(
     campaign: CampaignArgument, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Send no more of a campaign for now. What is handed over already is finished."""
+    """Pause a campaign. Mails already handed over are still sent."""
     _change(campaign, config, CampaignState.PAUSED, campaigns.pause, as_json=as_json)
 
 
@@ -179,12 +179,12 @@ def pause(
 def resume(
     campaign: CampaignArgument,
     now: Annotated[
-        bool, typer.Option("--now", help="Start it, too, if its --start-at has not come.")
+        bool, typer.Option("--now", help="Start even if its --start-at is still ahead.")
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a paused campaign. Nobody gets it twice."""
+    """Resume a paused campaign. No recipient is mailed twice."""
     change = partial(campaigns.resume, now=now)
     _change(campaign, config, CampaignState.ACTIVE, change, as_json=as_json)
 
@@ -193,7 +193,7 @@ def resume(
 def cancel(
     campaign: CampaignArgument, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Never send the rest of a campaign: its recipients end as skipped, reason cancelled."""
+    """Cancel a campaign: its remaining recipients are skipped with reason cancelled."""
     _change(campaign, config, CampaignState.CANCELLED, campaigns.cancel, as_json=as_json)
 
 
@@ -208,7 +208,7 @@ def _change(
     settings = read_settings(config)
     with redis_client(settings) as client:
         state, waits_until = change(client, *campaign)
-    # A completed one goes on: what comes late is sent.
+    # A completed campaign keeps sending: late records are still mailed.
     goes_on = wanted is CampaignState.ACTIVE and state is CampaignState.COMPLETED
     if as_json:
         show_json(
@@ -220,11 +220,11 @@ def _change(
             }
         )
     elif waits_until is not None and wanted is CampaignState.ACTIVE:
-        typer.echo(f"{campaign}: waits until {_time(waits_until)}; --now starts it at once")
+        typer.echo(f"{campaign}: starts at {_time(waits_until)}; --now starts it immediately")
     elif state is wanted or goes_on:
         typer.echo(f"{campaign}: {state}")
     if state is not wanted and not goes_on and waits_until is None:
-        fail(f"{campaign} is {state}, and stays that")
+        fail(f"{campaign} is {state}, which cannot be changed")
 
 
 def _from_file(path: Path) -> Definition:
@@ -258,8 +258,8 @@ def _load(client: Client, name: CampaignName) -> Campaign:
         fail(error)
     if found is None:
         why = campaigns.paused_for(client, *name)
-        if why is not None:  # its events bring their own messages
-            fail(f"campaign {name} is not defined, and is paused: {why}")
+        if why is not None:  # its events carry their own messages
+            fail(f"campaign {name} is not defined and is paused: {why}")
         fail(f"campaign {name} is not defined; define it with: streamer campaign create")
     return found
 
@@ -270,16 +270,16 @@ def _all(client: Client, organization: str | None) -> Iterator[Campaign]:
             try:
                 found = campaigns.load(client, each, campaign_id)
             except UnreadableDefinitionError as error:
-                warn(str(error))  # the others can still be listed
+                warn(str(error))
                 continue
             if found is not None:
                 yield found
 
 
 def _reasons(campaign: Campaign) -> list[str]:
-    """Why it is paused, where no operator's word alone did that."""
+    """Why a campaign is paused, unless an operator paused it."""
     waits_until = _time(campaign.waits_until)
-    found = [] if waits_until is None else [f"until {waits_until}, when it starts"]
+    found = [] if waits_until is None else [f"starts at {waits_until}"]
     return found if campaign.paused_for is None else [*found, campaign.paused_for]
 
 

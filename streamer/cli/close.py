@@ -1,4 +1,4 @@
-"""`streamer campaign close`: saying how many recipients a campaign has."""
+"""`streamer campaign close`: set how many recipients a campaign has."""
 
 from typing import Annotated
 
@@ -22,15 +22,15 @@ def close(
     campaign: CampaignArgument,
     expected: Annotated[
         int | None,
-        typer.Option(min=0, help="How many recipients it has. By default as many as were counted."),
+        typer.Option(min=0, help="Number of recipients. [default: the number counted so far]"),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say that all recipients of a campaign were written, and how many they are.
+    """Declare that all recipients of a campaign have been produced, and how many there are.
 
-    It is complete when so many were received and all have ended. Recipients that come later are
-    sent to all the same, and its summary is published again.
+    The campaign is complete once that many were received and each has an outcome. Recipients that
+    arrive later are still mailed, and the summary is published again.
     """
     settings = read_settings(config)
     with redis_client(settings) as client:
@@ -39,7 +39,7 @@ def close(
         number = report.counts.received if expected is None else expected
         store.expect(report.key, number)
     if number < report.counts.received:
-        warn(f"{report.counts.received:,} were received already")
+        warn(f"{report.counts.received:,} recipients were already received")
     if as_json:
         show_json(
             {

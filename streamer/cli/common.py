@@ -1,4 +1,4 @@
-"""What the commands share: options, output, and errors that end as one line and an exit code."""
+"""Shared by the commands: options, output, and errors reported as one line and an exit code."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,24 +27,24 @@ _ID: TypeAdapter[str] = TypeAdapter(Id)
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def parse_campaign(text: str) -> CampaignName:
-    """Read ORGANIZATION/CAMPAIGN."""
+    """Parse ORGANIZATION/CAMPAIGN."""
     organization, slash, campaign_id = text.partition("/")
     if not slash:
-        raise typer.BadParameter(f"{text!r} is not ORGANIZATION/CAMPAIGN")
+        raise typer.BadParameter(f"invalid campaign {text!r}: expected ORGANIZATION/CAMPAIGN")
     return CampaignName(parse_id(organization), parse_id(campaign_id))
 
 
 def parse_id(text: str) -> str:
-    """Read the id of an organization or a campaign."""
+    """Parse the id of an organization or a campaign."""
     try:
         return _ID.validate_python(text)
     except ValidationError:
         raise typer.BadParameter(
-            f"{text!r} is no id: those are 1 to 128 characters of A-Za-z0-9._:@-"
+            f"invalid id {text!r}: expected 1 to 128 characters from A-Za-z0-9._:@-"
         ) from None
 
 
@@ -53,12 +53,12 @@ CampaignArgument = Annotated[
     typer.Argument(metavar="CAMPAIGN", parser=parse_campaign, help="ORGANIZATION/CAMPAIGN."),
 ]
 OrganizationArgument = Annotated[
-    str, typer.Argument(metavar="ORGANIZATION", parser=parse_id, help="The organization's id.")
+    str, typer.Argument(metavar="ORGANIZATION", parser=parse_id, help="Organization id.")
 ]
 
 
 def fail(cause: str | StreamerError, code: int | None = None) -> NoReturn:
-    """Say what went wrong and end the command: with the error's code, 1, or another."""
+    """Print the cause and exit with `code`, by default the error's own exit code or 1."""
     warn(str(cause))
     if code is None:
         code = FAILED if isinstance(cause, str) else cause.exit_code
@@ -66,12 +66,12 @@ def fail(cause: str | StreamerError, code: int | None = None) -> NoReturn:
 
 
 def warn(message: str) -> None:
-    """Say something that does not belong to the answer."""
+    """Print a message to standard error."""
     typer.echo(message, err=True)
 
 
 def read_settings(config: Path | None) -> Settings:
-    """The settings; the command ends with 2 if they cannot be used."""
+    """Load the settings; exits with 2 if they are invalid."""
     try:
         return load(config)
     except SettingsError as error:
@@ -79,12 +79,12 @@ def read_settings(config: Path | None) -> Settings:
 
 
 def show_json(value: object) -> None:
-    """Print an answer in JSON."""
+    """Print a value as indented JSON."""
     typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in columns as wide as they need: they may be piped on, so nothing is cut."""
+    """Print rows in aligned columns, never truncated, since the output may be piped."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -93,7 +93,7 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 @contextmanager
 def redis_client(settings: Settings) -> Iterator[Client]:
-    """A client of Redis; the command ends with 1 if Redis cannot be used."""
+    """A Redis client; exits with 1 if Redis cannot be used, with 2 if its URL is invalid."""
     try:
         client = connect(settings.redis)
     except ValueError as error:
@@ -110,7 +110,7 @@ def redis_client(settings: Settings) -> Iterator[Client]:
 
 @contextmanager
 def kafka_admin(settings: Settings) -> Iterator[AdminClient]:
-    """An admin client of Kafka; the command ends with 1 if Kafka cannot be used."""
+    """A Kafka admin client; exits with 1 if Kafka cannot be used."""
     trouble = KafkaTrouble(settings)
     admin: AdminClient | None = None
     try:
@@ -118,5 +118,5 @@ def kafka_admin(settings: Settings) -> Iterator[AdminClient]:
         yield admin
     except KafkaException as error:
         if admin is not None:
-            admin.poll(0)  # hands `trouble` what it met
+            admin.poll(0)  # delivers pending errors to `trouble`
         fail(trouble.describe(error.args[0]))

@@ -1,4 +1,4 @@
-"""Reading a campaign's definition from a file or from options, strictly."""
+"""Strict parsing of campaign definitions, from a file or from options."""
 
 import sys
 from pathlib import Path
@@ -14,20 +14,20 @@ from streamer.settings import Mail
 
 
 class BadDefinitionError(InvalidDataError):
-    """It is no definition that could be sent; the message names each fault."""
+    """The definition cannot be sent; the message lists every error."""
 
 
 class _Strict(Definition):
-    """A misspelt field would be a mail without what it says, so here it is an error."""
+    """Rejects unknown fields: a misspelt one would silently be left out of the mail."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, or of standard input for `-`.
+    """Read a text file, or standard input for `-`.
 
     Raises:
-        BadDefinitionError: there is no such file, or it is not UTF-8.
+        BadDefinitionError: the file cannot be read or is not UTF-8.
     """
     try:
         data = sys.stdin.buffer.read() if path == Path("-") else path.read_bytes()
@@ -39,10 +39,10 @@ def read_text(path: Path) -> str:
 
 
 def from_json(text: str) -> Definition:
-    """Read a definition that is one JSON object with both ids.
+    """Parse a definition, one JSON object with both ids.
 
     Raises:
-        BadDefinitionError: it is none.
+        BadDefinitionError: the definition is invalid.
     """
     try:
         strict = _Strict.model_validate_json(text)
@@ -52,10 +52,10 @@ def from_json(text: str) -> Definition:
 
 
 def from_fields(fields: dict[str, JsonValue]) -> Definition:
-    """Make a definition of its fields.
+    """Build a definition from its fields.
 
     Raises:
-        BadDefinitionError: they make none.
+        BadDefinitionError: the definition is invalid.
     """
     try:
         strict = _Strict.model_validate(fields)
@@ -70,7 +70,7 @@ def _checked(strict: _Strict) -> Definition:
     try:
         check_sender(strict.from_)
     except InvalidAddressError as error:
-        faults.append(f"from: {error}; write it as Acme <news@example.com>")
+        faults.append(f"from: {error}; expected the form Acme <news@example.com>")
     for field, source in _sources(strict):
         try:
             templates.check(source)
@@ -82,7 +82,7 @@ def _checked(strict: _Strict) -> Definition:
 
 
 def _sources(message: Message) -> list[tuple[str, str]]:
-    """The templates of a message, each with its field's name."""
+    """The templates of a message, as pairs of field name and source."""
     single = {"subject": message.subject, "html": message.html, "text": message.text}
     found = [(field, source) for field, source in single.items() if source is not None]
     found.extend((f"headers.{name}", value) for name, value in (message.headers or {}).items())
@@ -99,5 +99,5 @@ def _explain(error: ValidationError) -> BadDefinitionError:
 def _fault(problem: ErrorDetails) -> str:
     field = ".".join(map(str, problem["loc"])) or "definition"
     if problem["type"] == "extra_forbidden":
-        return f"{field}: there is no such field"
+        return f"{field}: unknown field"
     return f"{field}: {problem['msg'].removeprefix('Value error, ')}"

@@ -1,4 +1,4 @@
-"""`streamer demo`: three campaigns, one worker killed, and the counts."""
+"""`streamer demo`: three campaigns, one killed worker, and the counts."""
 
 import signal
 from types import FrameType
@@ -17,12 +17,12 @@ from streamer.stack import StackError
 def demo(as_json: JsonOption = False) -> None:
     """Send three campaigns through a fresh Kafka and Redis to a stand-in for Resend.
 
-    To 100 and to 1,000 recipients with one worker, and to 5,000 with two, of which one is killed
-    in the middle. The time of an act runs from before its first event is produced until its last
-    outcome is read back, committed; the workers are at work before it begins.
+    Campaigns of 100 and 1,000 recipients with one worker, then one of 5,000 with two workers, one
+    of which is killed halfway. Each act is timed from just before its first event is produced
+    until its last committed outcome is read back; the workers are already running.
 
-    Exit 1 if a count does not add up, or if anyone was mailed twice. An act that takes too long
-    is marked, and no failure.
+    Exits with 1 if a count does not add up or a recipient was mailed twice. An act that takes too
+    long is marked but does not fail the demo.
     """
     console = Console(stderr=as_json)
     screen = Screen(console)

@@ -1,4 +1,4 @@
-"""`streamer dlq`: dead letters, looked at, replayed, and done with."""
+"""`streamer dlq`: inspect, replay and delete dead letters."""
 
 import base64
 import sys
@@ -39,29 +39,29 @@ from streamer.recovery.patch import BadPatchError, Patch, read_patch
 from streamer.recovery.replay import Replay, Replayer
 
 app = typer.Typer(
-    no_args_is_help=True, help="Dead letters: input records that name no usable campaign."
+    no_args_is_help=True, help="Dead letters: input records without a usable campaign."
 )
 
 _COLUMNS = (
-    ("PLACE", 10),
+    ("OFFSET", 10),
     ("TIME", 24),
     ("REASON", 16),
     ("CAMPAIGN", 24),
     ("SOURCE", 24),
     ("DETAIL", 0),
 )
-_PLANNED_COLUMNS = (("PLACE", 10), ("SOURCE", 24), ("WILL DIE AGAIN OF", 0))
+_PLANNED_COLUMNS = (("OFFSET", 10), ("SOURCE", 24), ("WOULD FAIL WITH", 0))
 
 ReasonOption = Annotated[
     list[DeadReason] | None,
-    typer.Option("--reason", help="For this reason only; may be given again."),
+    typer.Option("--reason", help="Only with this reason; repeatable."),
 ]
 CampaignOption = Annotated[
     CampaignName | None,
     typer.Option(
         metavar="ORGANIZATION/CAMPAIGN",
         parser=parse_campaign,
-        help="Of this campaign only, as far as the value tells.",
+        help="Only of this campaign, where the value names one.",
     ),
 ]
 SinceOption = Annotated[
@@ -69,12 +69,12 @@ SinceOption = Annotated[
     typer.Option(
         metavar="TIME",
         parser=parse_time,
-        help="That died then or later: RFC 3339, or how long ago, as 2h.",
+        help="Only at or after this time: RFC 3339, or an age such as 2h.",
     ),
 ]
 UntilOption = Annotated[
     datetime | None,
-    typer.Option(metavar="TIME", parser=parse_time, help="That died before then."),
+    typer.Option(metavar="TIME", parser=parse_time, help="Only before this time."),
 ]
 
 
@@ -85,9 +85,9 @@ def list_(
     since: SinceOption = None,
     until: UntilOption = None,
     config: ConfigOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON lines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
-    """List the dead letters, as they are read. PLACE is what `dlq show` takes."""
+    """List dead letters as they are read. OFFSET is the argument of `dlq show`."""
     settings = read_settings(config)
     wanted = Wanted(frozenset(reason or ()), campaign, since, until)
     letters = Letters(wanted)
@@ -106,12 +106,12 @@ def list_(
 @app.command()
 def show(
     place: Annotated[
-        str, typer.Argument(metavar="PARTITION/OFFSET", help="As `dlq list` shows it.")
+        str, typer.Argument(metavar="PARTITION/OFFSET", help="OFFSET as shown by `dlq list`.")
     ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a dead letter: its headers, why it died, and its value."""
+    """Show a dead letter's reason, headers and value."""
     settings = read_settings(config)
     partition, offset = _parse_place(place)
     topic = settings.topics.dead_letters
@@ -121,7 +121,7 @@ def show(
         fail(f"{topic} has no dead letter at {place}; see: streamer dlq list")
     letter = read_letter(stored)
     if letter is None:
-        fail(f"the record at {place} of {topic} is no dead letter: it lacks the headers of one")
+        fail(f"the record at {place} of {topic} lacks the headers of a dead letter")
     if as_json:
         show_json(_whole(letter))
     else:
@@ -138,27 +138,27 @@ def replay(
         str | None,
         typer.Option(
             metavar="FILE|JSON",
-            help="A JSON merge patch (RFC 7396) for each value, as "
+            help="A JSON merge patch (RFC 7396) for each value, e.g. "
             '\'{"campaign_id": "spring-26"}\'.',
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
+        bool, typer.Option("--dry-run", help="Only show what would be done.")
     ] = False,
     may_mail_twice: Annotated[
         bool,
         typer.Option(
             "--may-mail-twice",
-            help="Also those so old that nobody can tell whether they were replayed before.",
+            help="Include those too old to tell whether they were already replayed.",
         ),
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write dead letters to the input again, each as a new record.
+    """Write dead letters to the input topic again, each as a new record.
 
-    To repeat the command is safe, also after a crash: one that was replayed is not replayed
-    again. If its record dies too, that is a dead letter of its own, and may be replayed.
+    Safe to repeat, even after a crash: no dead letter is replayed twice. If the new record fails
+    too, it becomes a dead letter of its own, which can be replayed.
     """
     settings = read_settings(config)
     wanted = Wanted(frozenset(reason or ()), campaign, since, until)
@@ -184,22 +184,22 @@ def replay(
 @app.command()
 def purge(
     until: UntilOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
     reason: ReasonOption = None,
     campaign: CampaignOption = None,
     since: SinceOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete the dead letters that there are now, or those before a time. For good.
+    """Permanently delete all current dead letters, or those before a time.
 
-    Kafka deletes from the beginning of a topic only, so there is no other choice among them.
+    Kafka deletes only from the beginning of a topic, so no other selection is possible.
     """
     settings = read_settings(config)
     if reason or campaign or since:
         fail(
-            "dead letters cannot be deleted by reason, campaign or --since: Kafka deletes from "
-            "the beginning of a topic only. Give --until, or nothing",
+            "dead letters cannot be deleted by reason, campaign or --since: Kafka deletes only "
+            "from the beginning of a topic; use --until, or no filter",
             WRONG_USE,
         )
     topic = settings.topics.dead_letters
@@ -240,7 +240,7 @@ def _whole(letter: Letter) -> dict[str, object]:
         "key": _plain(letter.stored.key),
         "headers": [{"name": n, "value": _plain(v)} for n, v in letter.stored.headers],
         "value": _plain(value),
-        # What is no text is still to be had to the byte.
+        # Exact bytes, for a value that is not text.
         "value_base64": None if value is None else base64.b64encode(value).decode(),
     }
 
@@ -291,25 +291,25 @@ def _report(result: Replay, *, dry_run: bool, as_json: bool) -> None:
         written = "would be replayed" if dry_run else "replayed"
         typer.echo(
             f"{result.selected:,} selected: {result.replayed:,} {written}, "
-            f"{result.already:,} were before"
+            f"{result.already:,} already replayed"
         )
     if result.still_dead:
-        warn(f"{result.still_dead:,} of the replayed are no events still, and will die again")
+        warn(f"{result.still_dead:,} of these are still invalid and will be dead letters again")
     if result.unknown:
         warn(
-            f"{result.unknown:,} are left out: they are older than what the input topic keeps, so "
-            f"nobody can tell whether they were replayed before. --may-mail-twice takes them too"
+            f"{result.unknown:,} skipped: they are older than what the input topic retains, so "
+            f"whether they were already replayed is unknown; --may-mail-twice includes them"
         )
     if result.unpatchable:
-        warn(f"{result.unpatchable:,} are left out: they are no JSON, so --fix cannot be applied")
+        warn(f"{result.unpatchable:,} skipped: not JSON, so --fix cannot be applied")
     if result.too_large:
-        warn(f"{result.too_large:,} are refused by Kafka for their size")
+        warn(f"{result.too_large:,} rejected by Kafka as too large")
     _warn_of_strangers(result.strangers)
 
 
 def _warn_of_strangers(count: int) -> None:
     if count:
-        warn(f"{count:,} records of the topic are no dead letters: they lack the headers of one")
+        warn(f"{count:,} records of the topic skipped: they lack the headers of a dead letter")
 
 
 def _read_fix(fix: str | None) -> Patch | None:
@@ -330,15 +330,15 @@ def _parse_place(text: str) -> tuple[int, int]:
         and offset.isascii()
         and offset.isdecimal()
     ):
-        fail(f"{text!r} is not PARTITION/OFFSET", WRONG_USE)
+        fail(f"invalid offset {text!r}: expected PARTITION/OFFSET", WRONG_USE)
     return int(partition), int(offset)
 
 
 def _confirm(topic: str, count: int, until: datetime | None) -> None:
     if not sys.stdin.isatty():
-        fail("nothing is deleted without --yes", WRONG_USE)
+        fail("nothing was deleted: --yes is required without a terminal", WRONG_USE)
     which = "" if until is None else f" before {as_text(until)}"
-    question = f"Delete {count:,} offsets of {topic}{which} for good?"
+    question = f"Permanently delete {count:,} offsets of {topic}{which}?"
     if not typer.confirm(question, err=True):
         fail("nothing was deleted")
 

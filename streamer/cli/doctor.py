@@ -1,4 +1,4 @@
-"""`streamer doctor`: is everything there that a worker needs?"""
+"""`streamer doctor`: check everything a worker needs."""
 
 from dataclasses import asdict
 
@@ -12,7 +12,7 @@ _WIDTH = max(map(len, Level))
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check the settings, Kafka, Redis, Resend and how the accounts do, and say how to mend it."""
+    """Check the settings, Kafka, Redis, Resend and the accounts, and suggest fixes."""
     settings = read_settings(config)
     findings = []
     for finding in examine(settings):

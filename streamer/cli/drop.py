@@ -1,4 +1,4 @@
-"""`streamer campaign drop`: forgetting a campaign that is over."""
+"""`streamer campaign drop`: delete a finished campaign."""
 
 import sys
 from typing import Annotated
@@ -27,32 +27,30 @@ _COUNTED_WITHIN_S = 15.0
 
 def drop(
     campaign: CampaignArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Forget a campaign that is over: its definition, its counts, and who had it. For good.
+    """Permanently delete a finished campaign's definition, counts and claims.
 
-    Nothing of it may be under way. Its records in Kafka stay. Recipients that are written again
-    afterwards are mailed again.
+    None of its recipients may be in flight or parked. Its records in Kafka are kept. Recipients
+    produced again afterwards are mailed again.
     """
     settings = read_settings(config)
     if not yes and not sys.stdin.isatty():
-        fail("nothing is dropped without --yes", WRONG_USE)
+        fail("nothing was dropped: --yes is required without a terminal", WRONG_USE)
     with redis_client(settings) as client:
         store = Store(client, settings.kafka.group_id)
         reporter = Reporter(client, store)
         find(reporter, campaign)
         with kafka_admin(settings) as admin:
             if not await_counts(settings.topics, admin, store, _COUNTED_WITHIN_S):
-                fail(
-                    f"not dropped: what was written is not all counted yet; perhaps {NOBODY_COUNTS}"
-                )
+                fail(f"not dropped: some records are not counted yet; perhaps {NOBODY_COUNTS}")
         report = find(reporter, campaign)
         if report.counts.in_flight or report.counts.parked:
             fail(
-                f"campaign {campaign} is not over: {report.counts.in_flight:,} recipients are in "
-                f"flight, {report.counts.parked:,} are parked; wait for them, or cancel it first"
+                f"campaign {campaign} is not finished: {report.counts.in_flight:,} recipients are "
+                f"in flight, {report.counts.parked:,} are parked; wait for them, or cancel it first"
             )
         if not yes:
             _confirm(report)
@@ -72,7 +70,7 @@ def drop(
 
 def _confirm(report: Report) -> None:
     question = (
-        f"Forget {'/'.join(report.key)}, which {report.counts.received:,} records named, for good?"
+        f"Permanently delete {'/'.join(report.key)} ({report.counts.received:,} records received)?"
     )
     if not typer.confirm(question, err=True):
         fail("nothing was dropped")

@@ -1,4 +1,4 @@
-"""Showing how far a long command is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a long command: a bar on a terminal, periodic lines elsewhere."""
 
 import sys
 import time
@@ -11,17 +11,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from streamer.cli.common import warn
 
 Show = Callable[[int, int], None]
-"""Takes the bytes read and the rows done so far."""
+"""Called with the number of bytes read and of rows done so far."""
 
 _LINE_EVERY_S = 10.0
 
 
 @contextmanager
 def meter(label: str, total_bytes: int | None) -> Iterator[Show]:
-    """Show progress on standard error. The time left is judged by bytes, as rows are not known.
+    """Show progress on standard error.
 
     Args:
-        total_bytes: None if nobody knows.
+        total_bytes: what the remaining time is estimated from, since the number of rows is not
+            known in advance. None if unknown.
     """
     started = time.monotonic()
     if not sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""`streamer outcomes`: what became of a campaign's recipients."""
+"""`streamer outcomes`: print the outcomes of a campaign's recipients."""
 
 import csv
 import sys
@@ -45,7 +45,7 @@ _CSV_HEADER = (
 
 
 class OutcomesFormat(StrEnum):
-    """How outcomes are printed."""
+    """Output formats."""
 
     TABLE = "table"
     CSV = "csv"
@@ -54,24 +54,24 @@ class OutcomesFormat(StrEnum):
 
 def outcomes(
     campaign: CampaignArgument,
-    status: Annotated[Status | None, typer.Option(help="Of this status only.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only with this status.")] = None,
     reason: Annotated[
-        list[Reason] | None, typer.Option(help="For this reason only; may be given again.")
+        list[Reason] | None, typer.Option(help="Only with this reason; repeatable.")
     ] = None,
-    email: Annotated[str | None, typer.Option(help="Of this address only.")] = None,
+    email: Annotated[str | None, typer.Option(help="Only of this address.")] = None,
     recipient: Annotated[
-        str | None, typer.Option(metavar="ID", help="Of this recipient only.")
+        str | None, typer.Option(metavar="ID", help="Only of this recipient.")
     ] = None,
     form: Annotated[
-        OutcomesFormat, typer.Option("--format", help="How to print them.")
+        OutcomesFormat, typer.Option("--format", help="Output format.")
     ] = OutcomesFormat.TABLE,
     config: ConfigOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")] = False,
 ) -> None:
-    """Print what became of a campaign's recipients, as far as it is known now.
+    """Print the outcomes that a campaign's recipients have so far.
 
-    In no order, and as they are read: however many there are, they take no memory. JSON lines
-    are the outcomes as they stand in Kafka.
+    Outcomes are streamed as they are read, in no particular order and in constant memory. JSON
+    lines are the records' values as stored in Kafka.
     """
     settings = read_settings(config)
     address = None if email is None else same_address(email)
@@ -83,13 +83,13 @@ def outcomes(
         records = told.among(reader.read(topic, reader.spans(topic), label_if_apart("outcomes")))
         _print((pair for pair in records if wanted.matches(pair[1])), form)
     if told.unreadable:
-        warn(f"{told.unreadable:,} records of {topic} are no outcomes that can be read")
+        warn(f"{told.unreadable:,} records of {topic} skipped: not valid outcomes")
 
 
 def _print(wanted: Iterable[tuple[Stored, PublishedOutcome]], form: OutcomesFormat) -> None:
     if form is OutcomesFormat.JSONL:
         for stored, _ in wanted:
-            # JSON has line breaks only between its words, where a blank does as well.
+            # Raw line breaks in JSON are only whitespace between tokens, so a space will do.
             line = (stored.value or b"").replace(b"\r", b" ").replace(b"\n", b" ")
             typer.echo(line)
     elif form is OutcomesFormat.CSV:

@@ -1,4 +1,4 @@
-"""`streamer campaign preview`: a campaign's mail as one recipient would get it."""
+"""`streamer campaign preview`: render a campaign's mail for one recipient."""
 
 import tempfile
 import webbrowser
@@ -38,7 +38,7 @@ _MOST_LINES = 60
 
 @dataclass(frozen=True, slots=True)
 class _Rendered:
-    """What came of rendering: a mail, or why there is none; and what is to be said."""
+    """The result of rendering: a mail or an error, and warnings."""
 
     body: bytes | None
     error: str | None
@@ -56,16 +56,16 @@ def preview(
     output: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Write mail.html, mail.txt and mail.json (as for Resend) there."
+            metavar="FOLDER", help="Write mail.html, mail.txt and mail.json (Resend's form) there."
         ),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the HTML in a browser.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Render a campaign's mail for one recipient, as a worker would. Nothing is sent.
+    """Render a campaign's mail for one recipient, as a worker would, without sending it.
 
-    Without --recipient and --vars it is rendered for a sample recipient.
+    Without --recipient or --vars, a sample recipient is used.
     """
     settings = read_settings(config)
     composer = composer_of(settings)
@@ -85,7 +85,7 @@ def preview(
     if not as_json:
         _show_remarks(rendered.remarks)
     if rendered.error is not None:
-        fail(f"it cannot be rendered for {specimen.event.email}: {rendered.error}", FAILED)
+        fail(f"cannot render the mail for {specimen.event.email}: {rendered.error}", FAILED)
 
 
 def _render(specimen: Specimen, composer: Composer) -> _Rendered:
@@ -138,7 +138,7 @@ def _show(specimen: Specimen, mail: Mail) -> None:
         if html.count("\n") < _MOST_LINES:
             typer.echo(_indented(html))
     if "template" in mail:
-        typer.echo("its content is kept at Resend: only Resend can render it")
+        typer.echo("the template is stored at Resend and can only be rendered there")
 
 
 def _words(value: JsonValue) -> str:
@@ -165,7 +165,7 @@ def _show_remarks(remarks: list[Remark]) -> None:
 
 
 def _write(folder: Path, body: bytes, mail: Mail) -> None:
-    """Write the parts. A part that the mail has not is no longer there afterwards."""
+    """Write the mail's parts, and delete files of parts that it does not have."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "mail.json").write_bytes(body)
@@ -182,12 +182,12 @@ def _write(folder: Path, body: bytes, mail: Mail) -> None:
 def _open(output: Path | None, mail: Mail) -> None:
     html = part(mail, "html")
     if html is None:
-        warn("there is no HTML to open")
+        warn("the mail has no HTML to open")
         return
     if output is None:
-        # It must outlive the command, as the browser reads it later.
+        # Not deleted on exit: the browser reads it later.
         output = Path(tempfile.mkdtemp(prefix="streamer-preview-"))
         (output / "mail.html").write_text(html, encoding="utf-8", newline="")
     page = (output / "mail.html").absolute()
     if not webbrowser.open(page.as_uri()):
-        warn(f"no browser could be opened; the HTML is in {page}")
+        warn(f"cannot open a browser; the HTML is in {page}")

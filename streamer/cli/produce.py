@@ -1,4 +1,4 @@
-"""`streamer produce`: from a file of recipients to Kafka."""
+"""`streamer produce`: write a file of recipients to Kafka."""
 
 import signal
 from collections.abc import Iterator
@@ -35,13 +35,13 @@ from streamer.settings import Settings
 _STOP = "stop"
 
 _STATE_WARNINGS = {
-    CampaignState.PAUSED: "it is paused: its recipients wait until it is resumed",
-    CampaignState.CANCELLED: "it is cancelled: its recipients will be skipped",
+    CampaignState.PAUSED: "paused, its recipients wait until it is resumed",
+    CampaignState.CANCELLED: "cancelled, its recipients will be skipped",
 }
 
 
 class _BadRowError(Exception):
-    """A bad row, and it was not asked to set those aside."""
+    """A bad row was read, and there is no file to write bad rows to."""
 
 
 def produce(
@@ -51,41 +51,41 @@ def produce(
     ],
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="By default judged by FILE's suffix."),
+        typer.Option("--format", help="[default: by FILE's suffix]"),
     ] = None,
     bad_rows: Annotated[
         str,
         typer.Option(
             metavar="stop|FILE",
-            help="stop: produce nothing if there is a bad row (from standard input: stop there). "
-            "FILE: write the bad rows there, as they stand, and go on.",
+            help="stop: produce nothing if any row is bad (standard input: stop at that row). "
+            "FILE: copy bad rows there unchanged and continue.",
         ),
     ] = _STOP,
     done: Annotated[
         bool,
         typer.Option(
             "--done",
-            help="These are all, or the last: the campaign expects as many recipients as FILE has "
-            "good rows, and is complete when all that came have ended.",
+            help="FILE holds all recipients, or the last ones: expect as many recipients as it has "
+            "good rows. The campaign completes when all received recipients have an outcome.",
         ),
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write recipients to Kafka, one event for each row.
+    """Write recipients to Kafka, one event per row.
 
-    CSV has a header row. Column `email` is required; `recipient_id`, `name` and `expires_at`
-    may be there, and each further column is a variable of the templates. JSON lines are
-    events, with or without the ids. Without a `recipient_id` one is derived from the address.
-    To repeat it is safe: nobody is mailed twice.
+    CSV needs a header row with column `email`; `recipient_id`, `name` and `expires_at` are
+    optional, and every other column is a template variable. JSON lines are events, with or
+    without the ids. A missing `recipient_id` is derived from the address. Safe to repeat: no
+    recipient is mailed twice.
     """
     settings = read_settings(config)
     form = form or FORMATS.get(file.suffix.lower())
     if form is None:
-        fail(f"of what format is {file}? Give --format csv or jsonl", WRONG_USE)
+        fail(f"unknown format of {file}: use --format csv or --format jsonl", WRONG_USE)
     aside = None if bad_rows == _STOP else Path(bad_rows)
     if aside is not None and _is_same(aside, file):
-        fail("--bad-rows names the file that is read", WRONG_USE)
+        fail("--bad-rows must not name the input file", WRONG_USE)
     is_defined = _check_campaign(settings, campaign, form)
     with _interruptible(), ExitStack() as stack:
         stream, size = open_file(file, stack)
@@ -108,7 +108,7 @@ def _check_campaign(settings: Settings, name: CampaignName, form: Format) -> boo
         warn(f"campaign {name}: {_STATE_WARNINGS[found.state]}")
     if found is None and form is Format.CSV:
         fail(
-            f"campaign {name} is not defined, so nothing says what to send; "
+            f"campaign {name} is not defined and CSV rows carry no message; "
             f"define it with: streamer campaign create"
         )
     return found is not None
@@ -153,7 +153,7 @@ def _produce(
     _report(source, tally, writer, stopped, rows.unknown, as_json=as_json)
     if stopped or writer.failures:
         if done:
-            warn("the campaign was not told how many to expect, as not all were produced")
+            warn("not all rows were produced, so --done did not set the expected number")
         raise typer.Exit(FAILED)
     if done:
         _expect(settings, source.campaign, tally.good)
@@ -162,10 +162,10 @@ def _produce(
 
 
 def _expect(settings: Settings, campaign: CampaignName, rows: int) -> None:
-    """Say how many recipients the campaign has, now that they are all in the topic.
+    """Set how many recipients the campaign expects, once all of them are in the topic.
 
-    The rows, not what was received: if the file was produced before, more will have come, and
-    that is fine, as all that came have to end before the campaign is complete.
+    Counts rows, not received records: if the file was produced before, more records than rows
+    arrive. That is harmless, since completion also requires an outcome for every received record.
     """
     with redis_client(settings) as client:
         Store(client, settings.kafka.group_id).expect(CampaignKey(*campaign), rows)
@@ -183,11 +183,11 @@ def _report(
     tally.warn_of_bad()
     warn_of_unknown(unknown)
     if tally.invalid_addresses:
-        warn(f"{tally.invalid_addresses:,} have no valid address: they end as invalid_address")
+        warn(f"{tally.invalid_addresses:,} invalid addresses, which will end as invalid_address")
     for reason, count in writer.failures.items():
         warn(f"{count:,} not delivered: {reason}")
     if stopped:
-        warn(f"{stopped}. To repeat the command is safe: nobody is mailed twice")
+        warn(f"{stopped}. The command is safe to repeat: no recipient is mailed twice")
     if as_json:
         show_json(
             {
@@ -212,7 +212,7 @@ def _report(
 
 @contextmanager
 def _aside(path: Path | None, head: bytes) -> Iterator[BinaryIO | None]:
-    """The file for bad rows; it is there afterwards only if it holds any."""
+    """Open the file for bad rows, and delete it afterwards if there were none."""
     if path is None:
         yield None
         return
@@ -231,7 +231,7 @@ def _aside(path: Path | None, head: bytes) -> Iterator[BinaryIO | None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM, too, ends the command in good order."""
+    """Make SIGTERM raise KeyboardInterrupt, like SIGINT."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Writing recipients to Kafka, in bounded memory, and counting what arrived there."""
+"""Producing recipient events in bounded memory, counting deliveries."""
 
 from collections import Counter
 
@@ -16,25 +16,25 @@ _METADATA_S = 5.0
 
 
 class NoTopicError(StreamerError):
-    """The topic of the recipients does not exist."""
+    """The recipients topic does not exist."""
 
 
 class DeliveryStoppedError(StreamerError):
-    """Kafka takes nothing more: the rows that follow would fail like the last ones."""
+    """Kafka accepts no more records: every further row would fail too."""
 
 
 class RecipientsWriter:
-    """Writes events to the recipients' topic; none twice by a retry of its own.
+    """An idempotent producer of the recipients topic: its own retries write nothing twice.
 
     Attributes:
-        delivered: how many Kafka has acknowledged.
-        failures: how many it has not, by the reason.
+        delivered: number of records acknowledged by Kafka.
+        failures: number of undelivered records, by reason.
 
     Args:
-        trouble: is told what the connection meets.
+        trouble: receives the client's connection errors.
 
     Raises:
-        NoTopicError: there is nowhere to write to.
+        NoTopicError: the topic does not exist.
         KafkaException: Kafka cannot be reached.
     """
 
@@ -45,7 +45,7 @@ class RecipientsWriter:
         self._stopped: str | None = None
         self._topic = settings.topics.recipients
         defaults: Properties = {
-            # How much waits in memory while Kafka is slower than the file.
+            # Bounds the memory used while Kafka is slower than the file.
             "queue.buffering.max.kbytes": 32_768,
             "delivery.timeout.ms": 60_000,
         }
@@ -58,7 +58,7 @@ class RecipientsWriter:
         try:
             found = partitions_of(self._producer, [self._topic], _METADATA_S)
         except KafkaException:
-            self._producer.poll(0)  # hands `trouble` what it met
+            self._producer.poll(0)  # delivers pending errors to `trouble`
             raise
         if self._topic not in found:
             raise NoTopicError(
@@ -66,10 +66,10 @@ class RecipientsWriter:
             )
 
     def write(self, row: Row) -> None:
-        """Hand over an event; waits while too many are on their way.
+        """Queue an event for delivery. Blocks while the producer's queue is full.
 
         Raises:
-            DeliveryStoppedError: see there.
+            DeliveryStoppedError: Kafka accepts no more records.
         """
         while True:
             try:
@@ -88,9 +88,9 @@ class RecipientsWriter:
         self._raise_if_stopped()
 
     def finish(self) -> None:
-        """Wait until it is known of every event whether it arrived."""
+        """Block until every event is delivered or has failed."""
         while self._producer.flush(_WAIT_S):
-            pass  # in short waits, so that a signal is heard
+            pass  # short timeouts, so that signals are handled
 
     def _count(self, error: KafkaError | None, message: object) -> None:
         del message

@@ -1,4 +1,4 @@
-"""`streamer progress`: how far a campaign is."""
+"""`streamer progress`: show a campaign's progress."""
 
 import time
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
 from streamer.settings import Settings
 
-NOBODY_COUNTS = "nobody counts at the moment: start a worker, or streamer project"
+NOBODY_COUNTS = "progress is not being counted: start a worker or streamer project"
 
 _LOOK_EVERY_S = 0.5
 
@@ -40,18 +40,18 @@ def progress(
     ] = False,
     timeout: Annotated[
         float | None,
-        typer.Option(min=0, metavar="S", help="With --wait: fail after so many seconds."),
+        typer.Option(min=0, metavar="S", help="With --wait: fail after this many seconds."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how far a campaign is.
+    """Show a campaign's progress.
 
-    Complete is one of which it was said how many recipients it has, when so many were received
-    and all of them have ended.
+    A campaign is complete once its expected number of recipients was set, that many were
+    received, and each of them has an outcome.
     """
     if timeout is not None and not wait:
-        fail("--timeout is for --wait", WRONG_USE)
+        fail("--timeout requires --wait", WRONG_USE)
     settings = read_settings(config)
     with redis_client(settings) as client:
         reporter = Reporter(client, Store(client, settings.kafka.group_id))
@@ -68,10 +68,10 @@ def progress(
 
 
 def find(reporter: Reporter, name: CampaignName) -> Report:
-    """The campaign's report; the command ends with 1 if nobody knows it."""
+    """The campaign's report; exits with 1 if the campaign is unknown."""
     report = reporter.report(CampaignKey(*name))
     if report is None:
-        fail(f"campaign {name} is not defined, and no record that named it was counted")
+        fail(f"campaign {name} is not defined, and none of its records has been counted")
     return report
 
 
@@ -80,13 +80,13 @@ def _warn(settings: Settings, client: Client, report: Report, *, wait: bool) -> 
         warn(NOBODY_COUNTS)
     if wait and report.expected is None:
         warn(
-            "nobody said how many recipients it has, so it is not complete before they do: "
-            "streamer produce --done, or streamer campaign close"
+            "the expected number of recipients is not set, so the campaign cannot complete; set it "
+            "with: streamer produce --done, or streamer campaign close"
         )
 
 
 def _wait(reporter: Reporter, campaign: CampaignName, timeout: float | None) -> Report:
-    """Wait for the campaign's end; what it answers is not complete if that took too long."""
+    """Wait until the campaign is complete; returns an incomplete report after the timeout."""
     deadline = None if timeout is None else time.monotonic() + timeout
     try:
         while True:
@@ -94,7 +94,7 @@ def _wait(reporter: Reporter, campaign: CampaignName, timeout: float | None) -> 
             if report.is_complete:
                 return report
             if report.state is CampaignState.CANCELLED:
-                warn(f"campaign {campaign} is cancelled: it will not be complete")
+                warn(f"campaign {campaign} is cancelled and will not complete")
                 return report
             if deadline is not None and time.monotonic() >= deadline:
                 warn(f"campaign {campaign} is not complete after {timeout:g} s")
@@ -108,7 +108,7 @@ def _show(report: Report) -> None:
     counts, eta = report.counts, report.eta(datetime.now(UTC))
     typer.echo(f"campaign: {'/'.join(report.key)}")
     typer.echo(f"state: {report.state}")
-    typer.echo(f"expected: {'nobody said' if report.expected is None else f'{report.expected:,}'}")
+    typer.echo(f"expected: {'not set' if report.expected is None else f'{report.expected:,}'}")
     rows = [("received", f"{counts.received:,}")]
     for status in (*Status, "dead"):
         rows.append((str(status), f"{counts.ended(status):,}"))
@@ -125,6 +125,6 @@ def _show(report: Report) -> None:
     if report.is_complete and counts.last is not None:
         typer.echo(f"finished: {counts.last}")
     if counts.per_second is not None:
-        typer.echo(f"outcomes a second: {counts.per_second:,.1f}")
+        typer.echo(f"outcomes per second: {counts.per_second:,.1f}")
     if eta is not None:
         typer.echo(f"eta: {eta:%Y-%m-%dT%H:%M:%SZ}")

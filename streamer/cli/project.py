@@ -1,4 +1,4 @@
-"""`streamer project`: counts the progress of campaigns."""
+"""`streamer project`: count the progress of campaigns."""
 
 import signal
 import threading
@@ -28,15 +28,16 @@ def project(
         bool,
         typer.Option(
             "--rebuild",
-            help="Drop the counts first, and count the topics from their beginning. "
-            "What their retention has cut is counted no more.",
+            help="Drop the counts and recount the topics from the beginning. Records already "
+            "deleted by retention are no longer counted.",
         ),
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Count the progress of campaigns, until SIGTERM or SIGINT.
+    """Count the progress of campaigns until SIGTERM or SIGINT.
 
-    Workers do this too, unless `progress.embedded` is false. Several at once count nothing twice.
+    Workers do this too, unless `progress.embedded` is false. Several can run at once without
+    counting anything twice.
     """
     settings = read_settings(config)
     stop = threading.Event()
@@ -70,38 +71,35 @@ def _check_topics(settings: Settings, admin: AdminClient, *, rebuild: bool) -> N
     wanted = (topics.recipients, topics.parked, topics.outcomes, topics.dead_letters)
     found = partitions_of(admin, wanted)
     if missing := [topic for topic in wanted if topic not in found]:
-        fail(
-            f"topics that do not exist: {', '.join(missing)}; "
-            f"create them with: streamer topics create"
-        )
+        fail(f"missing topics: {', '.join(missing)}; create them with: streamer topics create")
     if not rebuild:
         return
     places = [(topic, partition) for topic, numbers in found.items() for partition in numbers]
     beginnings = OffsetsQuestion(admin, places, EARLIEST).answer()
     if cut := sorted({topic for (topic, _), offset in beginnings.items() if offset > 0}):
         warn(
-            f"retention has cut the beginning of {', '.join(cut)}: older records are counted no "
-            f"more. A campaign of that time shows fewer than it had, and where its recipients are "
-            f"gone and its outcomes are not, fewer than 0 in flight"
+            f"retention has deleted the beginning of {', '.join(cut)}: older records are no longer "
+            f"counted. Campaigns of that time show fewer recipients than they had, and fewer than "
+            f"0 in flight if their recipients are deleted but their outcomes are not"
         )
 
 
 def _serve_metrics(settings: Settings, projector: Projector) -> HealthServer | None:
-    """Serve metrics as a worker does; beside one on the same machine there may be no port."""
+    """Serve metrics as a worker does; a worker on the same machine may already use the port."""
     port = settings.metrics.port
     if port == 0:
         return None
 
     def stands_still() -> str | None:
         still_s = time.monotonic() - projector.last_step
-        return None if still_s < _STEP_LIMIT_S else f"nothing was counted for {still_s:.0f} s"
+        return None if still_s < _STEP_LIMIT_S else f"nothing counted for {still_s:.0f} s"
 
     try:
         return HealthServer(port, alive=stands_still, ready=stands_still)
     except OSError as error:
         warn(
-            f"metrics.port: port {port} cannot be listened on ({error.strerror}), so there are "
-            f"no metrics; choose another, or 0 for none"
+            f"metrics.port: cannot listen on port {port} ({error.strerror}), no metrics are "
+            f"served; use another port, or 0 to disable them"
         )
         return None
 
@@ -109,4 +107,4 @@ def _serve_metrics(settings: Settings, projector: Projector) -> HealthServer | N
 def _drop(store: Store) -> None:
     generation = store.open(anew=True).generation
     store.drop_older(generation)
-    warn("the counts are dropped, counting from the beginning of the topics")
+    warn("counts dropped, counting from the beginning of the topics")

@@ -1,4 +1,4 @@
-"""Reading topics for a command: its progress is shown, and an error ends the command."""
+"""Reading topics for a command, with progress shown and errors ending the command."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from streamer.settings import Settings
 
 @contextmanager
 def topic_reader(settings: Settings) -> Iterator[Reader]:
-    """A reader; the command ends with 1 if Kafka cannot be used or a topic cannot be read."""
+    """A topic reader; exits with 1 if Kafka cannot be used or a topic cannot be read."""
     trouble = KafkaTrouble(settings)
     reader: Reader | None = None
     try:

@@ -1,4 +1,4 @@
-"""`streamer retry`: recipients of a campaign whose mail failed, once more."""
+"""`streamer retry`: retry recipients of a campaign that were not mailed."""
 
 from dataclasses import asdict
 from enum import StrEnum
@@ -28,7 +28,7 @@ _COLUMNS = (("RECIPIENT", 16), ("EMAIL", 28), ("REASON", 20), ("SOURCE", 0))
 
 
 class Retriable(StrEnum):
-    """The statuses that can be bettered."""
+    """The statuses that can be retried."""
 
     FAILED = Status.FAILED.value
     INDETERMINATE = Status.INDETERMINATE.value
@@ -36,36 +36,35 @@ class Retriable(StrEnum):
 
 def retry(
     campaign: CampaignArgument,
-    status: Annotated[Retriable, typer.Option(help="Whom: those that ended so.")],
+    status: Annotated[Retriable, typer.Option(help="Status of the last outcome.")],
     reason: Annotated[
-        list[Reason] | None, typer.Option(help="For this reason only; may be given again.")
+        list[Reason] | None, typer.Option(help="Only with this reason; repeatable.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say who it would be.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show who would be.")] = False,
     may_mail_twice: Annotated[
         bool,
         typer.Option(
             "--may-mail-twice",
-            help="Accept that some of the indeterminate may have their mail already.",
+            help="Accept that some indeterminate recipients may already have their mail.",
         ),
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a fresh record for each recipient whose last outcome is of the status.
+    """Write a new record for each recipient whose last outcome has the given status.
 
-    The record is the original one, marked as another attempt. Nobody whose mail was sent is
-    among them, and to repeat the command does nothing new: an outcome is bettered once.
+    The new record is a copy of the original, marked as another attempt. Recipients whose mail was
+    sent are never retried. Safe to repeat: each outcome is retried once.
     """
     settings = read_settings(config)
     wanted = Status(status.value)
     for each in reason or ():
         if each.status is not wanted:
-            fail(f"--reason {each}: that is no reason of {wanted}, but of {each.status}", WRONG_USE)
+            fail(f"--reason {each}: not a reason of {wanted}, but of {each.status}", WRONG_USE)
     if wanted is Status.INDETERMINATE and not (may_mail_twice or dry_run):
         fail(
-            "of an indeterminate recipient nobody knows whether the mail was sent: to try again "
-            "may mail somebody twice. Look into Resend's log first; if you accept it, give "
-            "--may-mail-twice",
+            "indeterminate recipients may already have their mail, so a retry may mail some of "
+            "them twice. Check Resend's log first; to accept the risk, give --may-mail-twice",
             WRONG_USE,
         )
     with topic_reader(settings) as reader:
@@ -93,20 +92,20 @@ def _report(result: Retry, *, dry_run: bool, as_json: bool) -> None:
     else:
         if result.planned:
             stream_table(_COLUMNS, map(_row, result.planned))
-        written = "would be tried again" if dry_run else "written to be tried again"
+        written = "would be retried" if dry_run else "written to be retried"
         typer.echo(
             f"{result.selected:,} selected: {result.retried:,} {written}, "
-            f"{result.already:,} were before"
+            f"{result.already:,} already retried"
         )
     if result.gone:
         warn(
-            f"{result.gone:,} cannot be tried again: Kafka has deleted their original records; "
-            f"produce them anew"
+            f"{result.gone:,} cannot be retried: Kafka has deleted their original records; "
+            f"produce them again"
         )
     if result.too_large:
-        warn(f"{result.too_large:,} are refused by Kafka for their size, with the marks on top")
+        warn(f"{result.too_large:,} rejected by Kafka as too large with the added headers")
     if result.unreadable:
-        warn(f"{result.unreadable:,} records of the outcomes are none that can be read")
+        warn(f"{result.unreadable:,} records of the outcomes topic skipped: not valid outcomes")
 
 
 def _planned(candidate: Candidate) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Recipients in a file: each row becomes an event, or a reason why it cannot."""
+"""Parsing a file of recipients: each row becomes an event or a reason why it cannot."""
 
 import csv
 from abc import ABC, abstractmethod
@@ -22,7 +22,7 @@ _FIELDS = frozenset(RecipientEvent.model_fields)
 
 
 class Format(StrEnum):
-    """How the rows are written."""
+    """File formats."""
 
     CSV = "csv"
     JSONL = "jsonl"
@@ -33,12 +33,12 @@ FORMATS = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
 
 
 class BadFileError(InvalidDataError):
-    """Nothing of the file can be used; the message says why."""
+    """The file cannot be used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A recipient: the event's key and value, and whether its address can be mailed."""
+    """A recipient event's key and value, and whether its address is valid."""
 
     line: int
     key: str
@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that is no event, as it stands in the file."""
+    """A row that is not a valid event, with its original bytes."""
 
     line: int
     reason: str
@@ -56,7 +56,7 @@ class BadRow:
 
 
 class Lines:
-    """The lines of a file, however long it is; knows the bytes of the record being read."""
+    """Iterates over a file's lines in bounded memory, keeping the bytes of the current record."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.number = 0
@@ -65,27 +65,27 @@ class Lines:
         self._record: list[bytes] = []
 
     def begin(self) -> None:
-        """A new record begins with the next line."""
+        """Start a new record with the next line."""
         self._record.clear()
 
     @property
     def record(self) -> bytes:
-        """The bytes of the record, as far as it was read."""
+        """The bytes of the current record read so far."""
         return b"".join(self._record)
 
     def __iter__(self) -> "Lines":
         return self
 
     def __next__(self) -> str:
-        # What is not UTF-8 becomes surrogates, which no event can carry: that row is bad alone.
+        # Invalid UTF-8 becomes surrogates, which an event cannot contain: only that row is bad.
         return self.next_raw().decode("utf-8", "surrogateescape")
 
     def next_raw(self) -> bytes:
-        """The next line's bytes.
+        """Read the next line's bytes.
 
         Raises:
-            StopIteration: there is none.
-            BadFileError: it has no end.
+            StopIteration: at the end of the file.
+            BadFileError: the line is too long.
         """
         raw = self._stream.readline(_LONGEST_LINE)
         if not raw:
@@ -101,11 +101,11 @@ class Lines:
 
 
 class Rows(ABC):
-    """The rows of a file of one format.
+    """Iterates over the rows of a file.
 
     Attributes:
-        head: what must stand before rows that are copied to another file.
-        unknown: names of fields that nobody reads, where there are such.
+        head: the header that a file of copied rows must start with.
+        unknown: names of unknown fields seen so far.
     """
 
     def __init__(self, lines: Lines, campaign: CampaignName) -> None:
@@ -128,17 +128,17 @@ class Rows(ABC):
 
     @abstractmethod
     def _read(self, line: int) -> Row | None:
-        """The next row; None for an empty one. Raises `StopIteration` and `_BadError`."""
+        """Read the next row; None if it is empty. Raises `StopIteration` and `_BadError`."""
 
 
 def read_rows(lines: Lines, form: Format, campaign: CampaignName, *, is_defined: bool) -> Rows:
-    """The rows of a file.
+    """Iterate over the rows of a file.
 
     Args:
-        is_defined: the campaign is; if not, each row must carry its message.
+        is_defined: whether the campaign is defined; if not, each row must carry its message.
 
     Raises:
-        BadFileError: it has no header that can be used.
+        BadFileError: the CSV header is invalid.
     """
     if form is Format.CSV:
         return _CsvRows(lines, campaign)
@@ -160,12 +160,12 @@ class _CsvRows(Rows):
         try:
             cells = next(self._reader)
         except csv.Error as error:
-            raise _BadError(f"{error}; is there a quote that never ends?") from None
+            raise _BadError(f"{error}; perhaps an unterminated quote") from None
         if not cells:
             return None
         if len(cells) != len(self._columns):
             raise _BadError(f"{len(cells)} cells, the header has {len(self._columns)}")
-        # Of the event's own fields an empty cell is an absent one; a variable may be empty.
+        # An empty cell means an absent event field, but an empty string for a variable.
         variables = dict(zip(self._columns, cells, strict=True))
         own = {
             name: cell
@@ -184,7 +184,7 @@ class _CsvRows(Rows):
         }
         try:
             value = orjson.dumps(event)
-        except orjson.JSONEncodeError:  # only surrogates: all else is text
+        except orjson.JSONEncodeError:  # only surrogates can fail: everything is text
             raise _BadError("not UTF-8") from None
         return Row(line, _validated(value).recipient_id, value, address is not None)
 
@@ -214,22 +214,22 @@ class _JsonRows(Rows):
         }
         for name in absent.keys() & event.keys():
             del absent[name]
-        # What is given is passed on to the letter, also where a number has no place in Python.
+        # The given JSON is kept verbatim, since Python cannot represent every number in it.
         value = orjson.dumps(absent)[:-1] + b"," + raw[1:] if absent else raw
         parsed = _validated(value)
         if parsed.message is None and not self._is_defined:
-            raise _BadError("the campaign is not defined, and the row carries no message")
+            raise _BadError("the campaign is not defined and the row carries no message")
         if len(self.unknown) < _MOST_NAMES:
             self.unknown |= event.keys() - _FIELDS
         return Row(line, parsed.recipient_id, value, address is not None)
 
 
 class _BadError(ValueError):
-    """The row is no event."""
+    """The row is not a valid event."""
 
 
 def derived_id(email: str, address: str | None) -> str:
-    """The id of a recipient who was given none: of the same address always the same."""
+    """Derive a recipient id from the address: the same address always gives the same id."""
     identity = (address or email.strip()).encode(errors="surrogateescape")
     return blake2b(identity, digest_size=16).hexdigest()
 
@@ -241,15 +241,15 @@ def _check_header(columns: list[str]) -> list[str]:
         names = ", ".join(map(repr, columns)) or "none"
         separator = next((s for s in (";", "\t") if s in "".join(columns)), None)
         hint = f"; cells must be separated by commas, not by {separator!r}" if separator else ""
-        raise BadFileError(f"line 1, the header, has no column 'email'; its columns: {names}{hint}")
+        raise BadFileError(f"line 1: header without column 'email'; its columns: {names}{hint}")
     if "" in columns:
-        raise BadFileError(f"line 1, the header: column {columns.index('') + 1} has no name")
+        raise BadFileError(f"line 1: header column {columns.index('') + 1} has no name")
     if repeated := sorted({name for name in columns if columns.count(name) > 1}):
-        raise BadFileError(f"line 1, the header, has twice: {', '.join(repeated)}")
+        raise BadFileError(f"line 1: duplicate header columns: {', '.join(repeated)}")
     if structured := [name for name in ("variables", "message") if name in columns]:
         raise BadFileError(
-            f"line 1, the header: {' and '.join(structured)} cannot be a column: "
-            f"each further column is a variable; JSON lines can carry both"
+            f"line 1: header column not supported: {' and '.join(structured)}; "
+            f"other columns are variables; use JSON lines for structured fields"
         )
     return columns
 
@@ -258,7 +258,7 @@ def _required_email(value: object) -> str:
     if value is None or value == "":
         raise _BadError("no email")
     if not isinstance(value, str):
-        raise _BadError("email: not text")
+        raise _BadError("email: not a string")
     if not value.strip():
         raise _BadError("no email")
     return value
@@ -275,11 +275,11 @@ def _check_ids(event: dict[str, str], campaign: CampaignName) -> None:
     wanted = {"organization_id": campaign.organization, "campaign_id": campaign.campaign_id}
     for name, value in wanted.items():
         if name in event and event[name] != value:
-            raise _BadError(f"{name} is {event[name]!r}, not {value!r}")
+            raise _BadError(f"{name} is {event[name]!r}, expected {value!r}")
 
 
 def _validated(value: bytes) -> RecipientEvent:
-    """Read the event as a worker will."""
+    """Parse the event as a worker will."""
     try:
         return parse(value)
     except DeadEventError as error:

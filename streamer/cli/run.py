@@ -1,4 +1,4 @@
-"""`streamer run`: the worker, or several."""
+"""`streamer run`: run one or more workers."""
 
 from typing import Annotated
 
@@ -11,10 +11,10 @@ from streamer.worker.supervisor import Supervisor
 
 
 def run(
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes to run.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     config: ConfigOption = None,
 ) -> None:
-    """Send what arrives on the recipients' topic, until SIGTERM or SIGINT."""
+    """Mail the recipients arriving on the recipients topic until SIGTERM or SIGINT."""
     settings = read_settings(config)
     if workers == 1:
         code = run_worker(settings)

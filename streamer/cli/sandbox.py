@@ -1,4 +1,4 @@
-"""`streamer sandbox`: a stand-in for Resend, for trials."""
+"""`streamer sandbox`: a local stand-in for Resend."""
 
 import json
 from typing import Annotated
@@ -14,19 +14,19 @@ _LOOPBACK = "127.0.0.1"
 
 def sandbox(
     host: Annotated[
-        str, typer.Option(help="The address to listen on. It takes mails from whoever reaches it.")
+        str, typer.Option(help="Address to listen on. Any client that reaches it can use it.")
     ] = _LOOPBACK,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8025,
     limit: Annotated[
-        int, typer.Option(min=0, help="Requests a second of an account. 0: unthrottled.")
+        int, typer.Option(min=0, help="Requests per second and account. 0: unlimited.")
     ] = 10,
-    latency_ms: Annotated[float, typer.Option(min=0, help="Time a call takes.")] = 60,
+    latency_ms: Annotated[float, typer.Option(min=0, help="Duration of a call.")] = 60,
     key: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=KEY[:LIMIT]",
-            help=f"An account beside the default one, whose key is {DEFAULT_KEY}; "
-            "the same name again gives it another key.",
+            help=f"Add an account beside the default one, whose key is {DEFAULT_KEY}; "
+            "repeat a name to give an account another key.",
         ),
     ] = None,
     fault: Annotated[
@@ -38,10 +38,10 @@ def sandbox(
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Say where it listens as one line of JSON.")
+        bool, typer.Option("--json", help="Print the address and keys as one line of JSON.")
     ] = False,
 ) -> None:
-    """Run a stand-in for Resend on this machine. It sends nothing; a browser shows the mails."""
+    """Run a local stand-in for Resend. It sends nothing; view its mails in a browser."""
     faults = _faults(fault or [], latency_ms)
     try:
         config = Config(
@@ -49,7 +49,7 @@ def sandbox(
             port=port,
             accounts=_accounts(key or [], limit or None),
             faults=faults,
-            # For a judge, not for a trial: a trial may go on for days.
+            # Only tests check acceptances, and a trial may run for days.
             keep_acceptances=False,
         )
     except ValidationError as error:
@@ -57,8 +57,8 @@ def sandbox(
 
     if host != _LOOPBACK:
         warn(
-            f"the sandbox listens on {host}: it is no mail server, takes any key that it was "
-            f"given here, and shows every mail to whoever reaches it"
+            f"the sandbox listens on {host}: any client that reaches it can submit mails with "
+            f"the keys given here, and can read every mail"
         )
 
     def announce(url: str) -> None:
@@ -77,7 +77,9 @@ def _accounts(options: list[str], limit: int | None) -> tuple[AccountSpec, ...]:
         name, _, rest = option.partition("=")
         key, colon, own_limit = rest.partition(":")
         if not name or not key or (colon and not (own_limit.isascii() and own_limit.isdigit())):
-            raise typer.BadParameter(f"{option!r} is not NAME=KEY[:LIMIT]", param_hint="--key")
+            raise typer.BadParameter(
+                f"invalid key {option!r}: expected NAME=KEY[:LIMIT]", param_hint="--key"
+            )
         spec = found.get(name) or AccountSpec(name=name, keys=(key,), limit=limit)
         keys = (*(each for each in spec.keys if each != key), key)
         changes: dict[str, object] = {"keys": keys}
@@ -119,12 +121,12 @@ def _as_json(url: str, config: Config) -> str:
 
 
 def _as_text(url: str, config: Config) -> str:
-    lines = [f"A stand-in for Resend listens on {url} (open it in a browser). Try it with", ""]
+    lines = [f"Sandbox for Resend listening on {url} (open it in a browser). Use it with", ""]
     for account in config.accounts:
-        rate = "unthrottled" if account.limit is None else f"{account.limit} requests a second"
+        rate = "unlimited" if account.limit is None else f"{account.limit} requests per second"
         lines.extend(
             f"  RESEND_API_URL={url} RESEND_API_KEY={key}  # {account.name}, {rate}"
             for key in account.keys
         )
-    lines.extend(["", "It sends nothing to anyone. Ctrl-C ends it."])
+    lines.extend(["", "No mail is actually sent. Press Ctrl-C to stop."])
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Showing what others wrote: nothing of it may steer the terminal, and much of it may come."""
+"""Printing untrusted text, without terminal control characters, and long tables."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 import typer
 
 Column = tuple[str, int]
-"""A heading, and how wide the column is at least."""
+"""A heading and the column's minimum width."""
 
 
 def printable(text: str) -> str:
-    """The text with everything escaped that is not plainly visible, line breaks included."""
+    """Escape all non-printable characters, including line breaks."""
     if text.isprintable():
         return text
     return "".join(
@@ -19,17 +19,17 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """The text with everything escaped that is not plainly visible, except its line breaks."""
+    """Escape all non-printable characters except line breaks."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def label_if_apart(label: str) -> str | None:
-    """The label of a progress bar; None where the bar would be drawn among what is printed."""
+    """The label of a progress bar; None if the bar would mix with output on the same terminal."""
     return None if sys.stdout.isatty() else label
 
 
 def stream_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows as they come: what is wider than its column is not cut."""
+    """Print rows as they arrive; cells wider than their column are not truncated."""
     typer.echo(_line([name for name, _ in columns], columns))
     for row in rows:
         typer.echo(_line([printable(cell) for cell in row], columns))

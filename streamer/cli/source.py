@@ -1,4 +1,4 @@
-"""A file of recipients on its way: opened, read, counted, and checked before it is used."""
+"""Opening, reading, counting and checking a file of recipients."""
 
 import stat
 import sys
@@ -13,14 +13,14 @@ from streamer.cli.rows import BadRow, Format, Lines, Row, Rows, read_rows
 from streamer.model.campaign import CampaignName
 
 SHOW_EVERY = 1000
-"""Rows between two looks at the progress."""
+"""Rows between two updates of the progress display."""
 
 _MOST_SHOWN = 20
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was read: how many rows of each kind, and the first of the bad ones."""
+    """Counts of the rows read, and the first bad rows."""
 
     good: int = 0
     invalid_addresses: int = 0
@@ -38,7 +38,7 @@ class Tally:
             self.shown.append(row)
 
     def warn_of_bad(self) -> None:
-        """Name the bad rows."""
+        """Print the first bad rows."""
         for row in self.shown:
             warn(f"line {row.line}: {row.reason}")
         if self.bad > len(self.shown):
@@ -47,20 +47,20 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The file and how to read it."""
+    """A file of recipients and how to read it."""
 
     stream: BinaryIO
     form: Format
     size: int | None
-    """None for what can be read only once."""
+    """None if the file can be read only once."""
     campaign: CampaignName
     is_defined: bool
 
     def open(self) -> tuple[Lines, Rows]:
-        """Read it, from its beginning if that can be had again.
+        """Start reading, from the beginning if the file is seekable.
 
         Raises:
-            BadFileError: it has no header that can be used.
+            BadFileError: the CSV header is invalid.
         """
         if self.size is not None:
             self.stream.seek(0)
@@ -69,7 +69,7 @@ class Source:
 
 
 def open_file(file: Path, stack: ExitStack) -> tuple[BinaryIO, int | None]:
-    """The file, and its size if it is one that can be read again."""
+    """Open a file; returns its size, too, if it can be read again."""
     if file == Path("-"):
         return sys.stdin.buffer, None
     try:
@@ -88,7 +88,7 @@ def warn_of_unknown(fields: set[str]) -> None:
 
 
 def check(source: Source) -> None:
-    """Read the whole file; the command ends if there is a bad row in it."""
+    """Read the whole file; exits with 1 if any row is bad."""
     lines, rows = source.open()
     tally = Tally()
     try:
@@ -102,6 +102,6 @@ def check(source: Source) -> None:
     if tally.bad:
         tally.warn_of_bad()
         fail(
-            f"{tally.bad:,} bad rows, {tally.good:,} good ones: nothing was produced. "
-            f"Mend them, or set them aside with --bad-rows FILE"
+            f"{tally.bad:,} bad rows, {tally.good:,} good rows: nothing was produced. "
+            f"Fix them, or skip them with --bad-rows FILE"
         )

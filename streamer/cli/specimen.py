@@ -1,4 +1,4 @@
-"""A mail to be looked at or tried: a campaign's message, and one recipient to render it for."""
+"""A sample mail: a campaign's message and one recipient to render it for."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -30,13 +30,15 @@ RecipientOption = Annotated[
     typer.Option(
         "--recipient",
         metavar="FILE",
-        help="Render for this recipient: JSON with an event's fields, or the first row of CSV "
-        "or JSON lines.",
+        help="Render for this recipient: a JSON object with an event's fields, or the first row of "
+        "CSV or JSON lines.",
     ),
 ]
 VarsOption = Annotated[
     str | None,
-    typer.Option("--vars", metavar="JSON", help="Render for a sample with these variables."),
+    typer.Option(
+        "--vars", metavar="JSON", help="Render for a sample recipient with these variables."
+    ),
 ]
 
 _SAMPLE_EMAIL, _SAMPLE_NAME = "recipient@example.com", "Ann Example"
@@ -44,17 +46,17 @@ _SAMPLE_EMAIL, _SAMPLE_NAME = "recipient@example.com", "Ann Example"
 
 @dataclass(frozen=True, slots=True)
 class Specimen:
-    """What a worker would be given for one recipient."""
+    """What a worker renders a mail from: an event and its campaign's message."""
 
     event: RecipientEvent
     message: Message
 
     def compose(self, composer: Composer, address: str) -> bytes:
-        """The mail to an address. Raises as `Composer.compose` does."""
+        """Compose the mail for an address. Raises what `Composer.compose` raises."""
         return composer.compose(self.event, address, self.message)
 
     def explain(self, error: Exception, composer: Composer, address: str) -> list[Remark]:
-        """What can be said of a failure of `compose`: all variables that are undefined."""
+        """List all undefined variables, if that is why `compose` failed."""
         if not isinstance(error, UndefinedError):
             return []
 
@@ -66,7 +68,7 @@ class Specimen:
 
 
 def composer_of(settings: Settings) -> Composer:
-    """The workers' composer; the command ends with 2 where a worker would not start."""
+    """The workers' composer; exits with 2 if a worker would refuse to start."""
     try:
         return make_composer(settings)
     except SettingsError as error:
@@ -76,9 +78,9 @@ def composer_of(settings: Settings) -> Composer:
 def load_specimen(
     client: Client, name: CampaignName, file: Path | None, variables: str | None
 ) -> Specimen:
-    """The recipient that the options name, and what the campaign would send to them.
+    """Load the recipient given by the options, and the message the campaign would send.
 
-    The command ends if there is no such recipient, or nothing says what to send.
+    Exits with an error if there is no such recipient or no message.
     """
     if file is not None and variables is not None:
         fail("give --recipient or --vars, not both", WRONG_USE)
@@ -103,7 +105,7 @@ def _parse_variables(text: str) -> dict[str, JsonValue]:
     except orjson.JSONDecodeError as error:
         fail(f"--vars: not JSON: {error}", WRONG_USE)
     if not isinstance(found, dict):
-        fail('--vars: not a JSON object, as {"first_name": "Ann"}', WRONG_USE)
+        fail('--vars: expected a JSON object, e.g. {"first_name": "Ann"}', WRONG_USE)
     return found
 
 
@@ -113,7 +115,7 @@ def _sample(name: CampaignName, variables: dict[str, JsonValue]) -> RecipientEve
         campaign_id=name.campaign_id,
         recipient_id="sample",
         email=_SAMPLE_EMAIL,
-        name=None if "name" in variables else _SAMPLE_NAME,  # the event's own would win
+        name=None if "name" in variables else _SAMPLE_NAME,  # the event's name has priority
         variables=variables,
     )
 
@@ -122,7 +124,7 @@ def _from_file(file: Path, name: CampaignName, *, is_defined: bool) -> Recipient
     suffix = file.suffix.lower()
     form = Format.JSONL if suffix == ".json" else FORMATS.get(suffix)
     if form is None:
-        fail(f"of what format is {file}? It must end in .json, .jsonl, .ndjson or .csv", WRONG_USE)
+        fail(f"unknown format of {file}: expected .json, .jsonl, .ndjson or .csv", WRONG_USE)
     with ExitStack() as stack:
         stream, _ = open_file(file, stack)
         if suffix == ".json":
@@ -135,13 +137,13 @@ def _from_file(file: Path, name: CampaignName, *, is_defined: bool) -> Recipient
     if isinstance(first, BadRow):
         fail(f"{file}: line {first.line}: {first.reason}")
     if not isinstance(first, Row):
-        fail(f"{file}: there is no recipient in it")
+        fail(f"{file}: contains no recipient")
     warn_of_unknown(rows.unknown)
     return parse(first.value)
 
 
 def _one_line(file: Path, stream: BinaryIO) -> BinaryIO:
-    """A JSON document, which may have many lines, as the one line of JSON lines."""
+    """Convert a JSON document, possibly of many lines, to JSON lines."""
     try:
         return BytesIO(orjson.dumps(orjson.loads(stream.read().removeprefix(b"\xef\xbb\xbf"))))
     except (OSError, orjson.JSONDecodeError) as error:

@@ -1,4 +1,4 @@
-"""`streamer stack`: Kafka and Redis on this machine, for trials."""
+"""`streamer stack`: run Kafka and Redis on this machine, for trials."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from streamer.cli.common import JsonOption, fail, show_json, show_table, warn
 from streamer.stack import DetachedStack, PortInUse, Service, Stack, StackError
 from streamer.stack.artifacts import KAFKA_VERSION, kafka_is_here
 
-app = typer.Typer(no_args_is_help=True, help="Kafka and Redis on this machine, for trials.")
+app = typer.Typer(no_args_is_help=True, help="Run Kafka and Redis on this machine, for trials.")
 
 FolderOption = Annotated[
     Path | None,
@@ -36,7 +36,7 @@ def up(
         bool,
         typer.Option(
             "--ephemeral",
-            help="In a temporary folder, on free ports, until Ctrl-C; nothing is left then.",
+            help="Run on free ports in a temporary folder until Ctrl-C, leaving nothing behind.",
         ),
     ] = False,
     kafka_port: Annotated[
@@ -47,13 +47,15 @@ def up(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start them. They go on until `down`, and the data stays for the next `up`."""
+    """Start Kafka and Redis. They run until `down`; their data is kept for the next `up`."""
     if ephemeral and not (folder is None and kafka_port is None and redis_port is None):
-        raise typer.BadParameter("takes no folder and no ports", param_hint="--ephemeral")
+        raise typer.BadParameter(
+            "cannot be combined with a folder or ports", param_hint="--ephemeral"
+        )
     if kafka_port is not None and kafka_port == redis_port:
-        raise typer.BadParameter(f"{kafka_port} is Kafka's already", param_hint="--redis-port")
+        raise typer.BadParameter(f"{kafka_port} is Kafka's port", param_hint="--redis-port")
     if not kafka_is_here():
-        warn(f"Fetching Kafka {KAFKA_VERSION}, about 45 MB, once.")
+        warn(f"Downloading Kafka {KAFKA_VERSION}, about 45 MB, once.")
     try:
         if ephemeral:
             _run_ephemeral(as_json)
@@ -66,25 +68,25 @@ def up(
         fail(f"streamer stack: {error}")
     services = stack.status()
     if not (started or as_json):
-        typer.echo("It runs already.")
+        typer.echo("Already running.")
     _show(services, stack.folder, as_json)
     _fail_unless_all_serve(services)
 
 
 @app.command()
 def down(folder: FolderOption = None) -> None:
-    """End them, keeping the data."""
+    """Stop Kafka and Redis, keeping their data."""
     stack = DetachedStack(_folder(folder))
     try:
         ended = stack.down()
     except (StackError, OSError) as error:
         fail(f"streamer stack: {error}")
-    typer.echo(f"Ended: {', '.join(ended)}." if ended else "Nothing runs.")
+    typer.echo(f"Stopped: {', '.join(ended)}." if ended else "Not running.")
 
 
 @app.command()
 def status(folder: FolderOption = None, as_json: JsonOption = False) -> None:
-    """Show what runs. Exit code 1 unless both serve."""
+    """Show what is running. Exits with 1 unless both Kafka and Redis answer."""
     stack = DetachedStack(_folder(folder))
     try:
         services = stack.status()
@@ -95,14 +97,14 @@ def status(folder: FolderOption = None, as_json: JsonOption = False) -> None:
 
 
 def _run_ephemeral(as_json: bool) -> None:
-    # Set, not left: a shell starts a command in the background with SIGINT ignored.
+    # Explicit, because a shell starts background commands with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
         with Stack.ephemeral() as stack:
             servers = (stack.kafka, stack.redis)
             if as_json:
-                # On one line, for a program that reads it while this goes on.
+                # On one line, for a program that reads it while this keeps running.
                 places = {
                     server.name: {"address": server.address, "pid": server.pid}
                     for server in servers
@@ -111,7 +113,7 @@ def _run_ephemeral(as_json: bool) -> None:
             else:
                 for server in servers:
                     typer.echo(f"{server.name}  {server.address}")
-                typer.echo("Ctrl-C ends them.")
+                typer.echo("Press Ctrl-C to stop.")
             while all(server.pid is not None for server in servers):
                 time.sleep(_LOOK_S)
             dead = next(server for server in servers if server.pid is None)

@@ -1,4 +1,4 @@
-"""`streamer suppress`: who of an organization's recipients is not mailed."""
+"""`streamer suppress`: an organization's suppressed addresses."""
 
 import sys
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ from streamer.ledger import suppression
 from streamer.settings import Settings
 
 app = typer.Typer(
-    no_args_is_help=True, help="The addresses of an organization that are not mailed."
+    no_args_is_help=True, help="The suppressed addresses of an organization, which get no mail."
 )
 
 Addresses = Annotated[list[str], typer.Argument(metavar="ADDRESS", show_default=False)]
@@ -41,7 +41,7 @@ def add(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Suppress addresses: from now on no batch is pinned with them."""
+    """Suppress addresses: no batch pinned from now on contains them."""
     _add(read_settings(config), organization, from_arguments(addresses), as_json=as_json)
 
 
@@ -52,20 +52,20 @@ def import_(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="One address a line, or CSV with a column `email`; -: standard input.",
+            help="One address per line, or CSV with a column `email`; -: standard input.",
         ),
     ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Suppress the addresses of a file."""
+    """Suppress the addresses in a file."""
     settings = read_settings(config)
     with ExitStack() as stack:
         stream, _ = open_file(file, stack)
         try:
             _add(settings, organization, from_file(stream), as_json=as_json)
         except BadFileError as error:
-            fail(f"{file}: {error}; what stands before was imported, and to repeat it is safe")
+            fail(f"{file}: {error}; everything before it was imported, and repeating is safe")
 
 
 @app.command()
@@ -75,7 +75,7 @@ def remove(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Suppress addresses no more."""
+    """Stop suppressing addresses."""
     settings = read_settings(config)
     intake = Intake()
     with redis_client(settings) as client:
@@ -84,7 +84,7 @@ def remove(
     if as_json:
         show_json({"removed": removed, "absent": intake.good - removed, **_bad(intake)})
     else:
-        typer.echo(f"{organization}: {removed} removed, {intake.good - removed} were not there")
+        typer.echo(f"{organization}: {removed} removed, {intake.good - removed} not suppressed")
     _end(intake)
 
 
@@ -95,7 +95,7 @@ def check(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say of each address whether it is suppressed."""
+    """Show whether each address is suppressed."""
     settings = read_settings(config)
     intake = Intake()
     normalised = list(intake.normalised(from_arguments(addresses)))
@@ -115,14 +115,14 @@ def check(
 def export(
     organization: OrganizationArgument,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="By default standard output.")
+        Path | None, typer.Argument(metavar="[FILE]", help="[default: standard output]")
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write all suppressed addresses, one a line, in no order.
+    """Write all suppressed addresses, one per line, in no particular order.
 
-    One that is added or removed meanwhile may be missing, and one may come twice.
+    Addresses added or removed during the export may be missing, and any address may appear twice.
     """
     settings = read_settings(config)
     with redis_client(settings) as client:
@@ -130,7 +130,7 @@ def export(
         if file is None:
             _write(sys.stdout, addresses, as_json=as_json)
             return
-        # Whoever reads FILE finds it whole or not at all.
+        # Renamed at the end, so that FILE is never incomplete.
         part = file.with_name(f"{file.name}.part")
         try:
             with part.open("w", encoding="utf-8") as stream:
@@ -149,7 +149,7 @@ def _add(
     if as_json:
         show_json({"added": added, "present": intake.good - added, **_bad(intake)})
     else:
-        typer.echo(f"{organization}: {added} added, {intake.good - added} were there already")
+        typer.echo(f"{organization}: {added} added, {intake.good - added} already suppressed")
     _end(intake)
 
 

@@ -1,4 +1,4 @@
-"""Points in time on the command line."""
+"""Parsing times given on the command line."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,26 +13,26 @@ _DAYS = ("D", "W")
 
 
 def parse_time(text: str) -> datetime:
-    """Read an instant: RFC 3339 with an offset, or how long ago it was, as `90s`, `2h`, `3d`."""
+    """Parse a time: RFC 3339 with an offset, or an age such as `90s`, `2h` or `3d`."""
     try:
         return since(text, datetime.now(UTC))
     except (ValueError, OverflowError):
         raise typer.BadParameter(
-            f"{text!r} is no time: give RFC 3339 with an offset, as 2026-11-24T08:00:00Z, "
-            f"or how long ago it was, as 90s, 30m, 2h, 3d, 1w"
+            f"invalid time {text!r}: expected RFC 3339 with an offset, e.g. 2026-11-24T08:00:00Z, "
+            f"or an age such as 90s, 30m, 2h, 3d or 1w"
         ) from None
 
 
 def since(text: str, now: datetime) -> datetime:
-    """The instant that `text` names; durations count back from `now`.
+    """Parse a time; ages are subtracted from `now`.
 
     Raises:
-        ValueError: it names none.
-        OverflowError: it is before all time.
+        ValueError: the text is not a time.
+        OverflowError: the time is out of range.
     """
     upper = text.strip().upper()
     if upper[:1].isdigit() and upper[-1:] in (*_DAYS, "H", "M", "S"):
-        # ISO 8601 as pydantic reads it, without its letters.
+        # An ISO 8601 duration without its leading P or PT, which pydantic needs.
         return now - _DURATION.validate_python(
             f"P{upper}" if upper.endswith(_DAYS) else f"PT{upper}"
         )

@@ -1,4 +1,4 @@
-"""`streamer topics`: the topics that streamer reads and writes."""
+"""`streamer topics`: create and check the topics."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -17,29 +17,29 @@ from streamer.cli.common import (
 )
 from streamer.settings import SettingsError
 
-app = typer.Typer(no_args_is_help=True, help="The topics that streamer reads and writes.")
+app = typer.Typer(no_args_is_help=True, help="Create and check the topics.")
 
 
 @app.callback()
 def _group() -> None:
-    """Makes a group of it, though there is one command."""
+    """Force typer to treat the single command as a group."""
 
 
 @app.command()
 def create(
     partitions: Annotated[
-        int, typer.Option(min=1, help="Partitions of each: the most workers that can share it.")
+        int, typer.Option(min=1, help="Partitions per topic, the maximum number of workers.")
     ] = topics.DEFAULT_PARTITIONS,
     replication: Annotated[
         int | None,
-        typer.Option(min=1, help="Copies of each. By default 3, or one on each broker if fewer."),
+        typer.Option(min=1, help="Replicas per partition. [default: 3, or the number of brokers]"),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create the topics that are missing, and say in what the others fall short.
+    """Create missing topics, and report where existing ones fall short.
 
-    An existing topic is not changed. It may have more partitions or keep records longer.
+    Existing topics are not changed. They may have more partitions or a longer retention.
     """
     settings = read_settings(config)
     try:
@@ -60,6 +60,6 @@ def _show(report: topics.TopicReport) -> None:
     if report.created:
         typer.echo(f"{report.name}: created")
     elif not report.differences:
-        typer.echo(f"{report.name}: there, as it should be")
+        typer.echo(f"{report.name}: ok")
     for difference in report.differences:
         typer.echo(f"{report.name}: {difference}\n  {difference.mend}")

@@ -1,4 +1,4 @@
-"""`streamer trace`: the whole story of one recipient."""
+"""`streamer trace`: show the history of one recipient."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -26,27 +26,25 @@ from streamer.model.instants import as_text, from_milliseconds
 from streamer.model.outcome import same_address
 from streamer.recovery.trace import Event, Kind, Standing, Story, Who
 
-_COLUMNS = (("TIME", 24), ("WHAT", 11), ("STANDS AT", 28), ("", 0))
+_COLUMNS = (("TIME", 24), ("WHAT", 11), ("RECORD", 28), ("", 0))
 _SILENT = ("recipient_id", "email", "occurred_at")
 
 
 def trace(
     campaign: CampaignArgument,
-    email: Annotated[str | None, typer.Option(help="Whose: by the address.")] = None,
-    recipient: Annotated[
-        str | None, typer.Option(metavar="ID", help="Whose: by the recipient's id.")
-    ] = None,
+    email: Annotated[str | None, typer.Option(help="The recipient's address.")] = None,
+    recipient: Annotated[str | None, typer.Option(metavar="ID", help="The recipient's id.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell the whole story of one recipient of a campaign.
+    """Show the history of one recipient of a campaign.
 
-    Its input records, whether they were parked, how each ended, and what the ledger says now.
-    All topics are read, so with many records it takes its time.
+    Shows its input records, where they were parked, their outcomes, and the current state of the
+    ledger. Reads all topics, which is slow if they are large.
     """
     settings = read_settings(config)
     if (email is None) == (recipient is None):
-        fail("give one of --email and --recipient", WRONG_USE)
+        fail("give either --email or --recipient", WRONG_USE)
     story = Story(campaign, Who(recipient, None if email is None else same_address(email)))
     with topic_reader(settings) as reader:
         story.gather(reader, settings)
@@ -57,9 +55,9 @@ def trace(
     else:
         _show(campaign, story.events, standings)
     if story.unreadable:
-        warn(f"{story.unreadable:,} records of the outcomes are none that can be read")
+        warn(f"{story.unreadable:,} records of the outcomes topic skipped: not valid outcomes")
     if not story.events and not any(standing.holding for standing in standings):
-        warn(f"nothing is known of {recipient or email} in campaign {campaign}")
+        warn(f"no trace of {recipient or email} in campaign {campaign}")
         raise typer.Exit(FAILED)
 
 
@@ -69,7 +67,7 @@ def _show(campaign: CampaignName, events: list[Event], standings: list[Standing]
         stream_table(_COLUMNS, map(_row, events))
     for standing in standings:
         typer.echo()
-        typer.echo(f"The ledger now, for {printable(standing.address)}")
+        typer.echo(f"Ledger state of {printable(standing.address)}")
         typer.echo(f"  suppressed: {'yes' if standing.is_suppressed else 'no'}")
         if standing.holding is None:
             typer.echo("  claimed: no")
@@ -96,7 +94,7 @@ def _words(event: Event) -> Iterator[str]:
         until = facts["parked_until_ms"]
         if isinstance(until, int):
             yield f"until {as_text(from_milliseconds(until))}"
-        yield "waiting now" if facts["is_waiting"] else "left since"
+        yield "still parked" if facts["is_waiting"] else "released"
         return
     for name, value in facts.items():
         if value not in (None, 0, "") and name not in _SILENT:
@@ -107,12 +105,12 @@ def _claim_lines(holding: Holding) -> Iterator[str]:
     claim, batch = holding
     yield f"claimed: by {claim.coordinates}, as item {claim.item} of batch {claim.batch_id}"
     if batch is None:
-        yield "  the batch is gone: the ledger has lost it, or its time was over"
+        yield "  the batch no longer exists: it expired, or the ledger has lost it"
         return
-    pinned = "laid down" if batch.pinned_at is None else f"pinned at {as_text(batch.pinned_at)}"
+    pinned = "deferred" if batch.pinned_at is None else f"pinned at {as_text(batch.pinned_at)}"
     yield f"  {pinned}, account {batch.account}"
     if batch.result is None:
-        yield "  still open: no result yet"
+        yield "  unresolved: no result yet"
     else:
         outcome = batch.result.outcomes(claim.batch_id)[claim.item]
         words = (outcome.status, outcome.reason, outcome.email_id, outcome.detail)

@@ -1,4 +1,4 @@
-"""`streamer campaign test`: a campaign's mail to a few named addresses, beside the campaign."""
+"""`streamer campaign test`: send a campaign's mail to a few addresses, outside the campaign."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -38,14 +38,14 @@ from streamer.worker.process import make_accounts
 
 _MOST_ADDRESSES = 100
 _LONG_WAIT_S = 2.0
-_SUPPRESSED = "suppressed; to send all the same: --even-suppressed"
+_SUPPRESSED = "suppressed; to send anyway: --even-suppressed"
 
 
 def _address(text: str) -> str:
     try:
         return normalise(text)
     except InvalidAddressError as error:
-        raise typer.BadParameter(f"{text!r} is no address: {error}") from None
+        raise typer.BadParameter(f"invalid address {text!r}: {error}") from None
 
 
 def trial(
@@ -56,27 +56,27 @@ def trial(
             "--to",
             metavar="ADDRESS",
             parser=_address,
-            help="Send it there; may be given again, up to 100 times.",
+            help="Address to send to; repeatable, up to 100 times.",
         ),
     ],
     recipient: RecipientOption = None,
     variables: VarsOption = None,
     even_suppressed: Annotated[
-        bool, typer.Option("--even-suppressed", help="To suppressed addresses, too.")
+        bool, typer.Option("--even-suppressed", help="Include suppressed addresses.")
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send a campaign's mail to named addresses now, beside the campaign: nothing is counted.
+    """Send a campaign's mail to the given addresses now, without counting it.
 
-    The variables are those of the recipient (or sample); `email` and the unsubscribe link are
-    each address's own. The mail's tag `campaign` is called `test`, so that whoever counts by
-    tags does not count it. These are real mails, and an unsubscribe by one of them is a real one.
+    Variables come from the recipient (or sample); `email` and the unsubscribe link are each
+    address's own. The mails are tagged campaign `test`, so that statistics by tag leave them out.
+    These are real mails, and unsubscribing through one of them is real, too.
     """
     settings = read_settings(config)
     addresses = list(dict.fromkeys(to))
     if len(addresses) > _MOST_ADDRESSES:
-        fail(f"{len(addresses)} addresses, {_MOST_ADDRESSES} are allowed", WRONG_USE)
+        fail(f"too many addresses: {len(addresses)}, at most {_MOST_ADDRESSES}", WRONG_USE)
     composer = composer_of(settings)
     accounts = _accounts(settings)
     account = accounts.of(campaign.organization)
@@ -103,7 +103,7 @@ def trial(
         show_json(_as_json(campaign, account, tried))
     else:
         rows = [(each.address, each.fate, each.email_id or each.detail or "") for each in tried]
-        show_table(("ADDRESS", "RESULT", "ID OR WHY NOT"), rows)
+        show_table(("ADDRESS", "RESULT", "ID OR REASON"), rows)
     if any(each.fate is not Fate.SENT for each in tried):
         raise typer.Exit(FAILED)
 
@@ -123,7 +123,7 @@ def _render(specimen: Specimen, composer: Composer, addresses: Sequence[str]) ->
         except (RenderError, TooLargeError) as error:
             for remark in specimen.explain(error, composer, address):
                 warn(f"{remark.text}: {remark.mend}")
-            fail(f"nothing was sent: it cannot be rendered for {address}: {error}")
+            fail(f"nothing was sent: cannot render the mail for {address}: {error}")
     return mails
 
 

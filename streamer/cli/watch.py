@@ -1,4 +1,4 @@
-"""`streamer watch`: campaigns as they go, live."""
+"""`streamer watch`: show the progress of campaigns live."""
 
 import shutil
 import sys
@@ -53,7 +53,7 @@ _MARKS = {
 
 @dataclass(slots=True)
 class View:
-    """What is shown at one moment."""
+    """What one refresh shows."""
 
     reports: list[Report]
     rates: dict[CampaignKey, float]
@@ -70,13 +70,13 @@ Show = Callable[[View], None]
 def watch(
     campaign: Annotated[
         CampaignName | None,
-        typer.Argument(metavar="[CAMPAIGN]", parser=parse_campaign, help="This one only."),
+        typer.Argument(metavar="[CAMPAIGN]", parser=parse_campaign, help="Only this campaign."),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show one or all campaigns as they go, until Ctrl-C, or until the one is complete.
+    """Show the progress of one or all campaigns until Ctrl-C, or until the one is complete.
 
-    Without a terminal it prints a line for each campaign now and then.
+    Without a terminal, prints a line per campaign from time to time.
     """
     settings = read_settings(config)
     with redis_client(settings) as client, kafka_admin(settings) as admin:
@@ -92,7 +92,7 @@ def watch(
 
 
 def held_accounts(client: Client, accounts: Iterable[str]) -> list[str]:
-    """The accounts that are held, each in a few words."""
+    """Describe each current hold in a few words."""
     return [
         f"{account}{f' ({domain})' if domain else ''}: {hold.reason}"
         for account, state in Holds(client).read(accounts).items()
@@ -111,7 +111,7 @@ def _watch(eyes: "_Eyes", campaign: CampaignName | None) -> None:
 
 
 class _Eyes:
-    """Looks at campaigns and at the group's lag."""
+    """Reads the state of campaigns, accounts and the group's lag."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class _Eyes:
         found = [report for report in self._reporter.reports(names) if report is not None]
         now = time.monotonic()
         rates = {report.key: self._rates.of(report, now) for report in found}
-        # Those that go on before those that ended, and of each the latest.
+        # Running campaigns first, then complete ones, each by latest activity.
         found.sort(key=lambda report: report.counts.last or "", reverse=True)
         found.sort(key=lambda report: report.is_complete)
         most = max(1, (shutil.get_terminal_size().lines - _OTHER_LINES) // _LINES_OF_ONE)
@@ -166,7 +166,7 @@ def _screen() -> Iterator[Show]:
 
 
 class _Lines:
-    """Prints a campaign when it changed, and not too often."""
+    """Prints campaigns that changed, at a limited rate."""
 
     def __init__(self) -> None:
         self._shown: dict[CampaignKey, tuple[float, Report]] = {}
@@ -182,7 +182,7 @@ class _Lines:
 
 
 def line(report: Report, rate: float, now: datetime) -> str:
-    """A campaign in one line of plain text."""
+    """Format a campaign as one line of plain text."""
     counts = report.counts
     parts = [
         f"{report.ended:,} of {report.total:,}",
@@ -199,7 +199,7 @@ def line(report: Report, rate: float, now: datetime) -> str:
 
 
 def render(view: View) -> RenderableType:
-    """The view for a terminal; 80 columns are enough."""
+    """Render the view for a terminal of at least 80 columns."""
     blocks: list[RenderableType] = []
     for report in view.reports:
         blocks += _campaign(report, view.rates[report.key], view.now)
@@ -207,7 +207,7 @@ def render(view: View) -> RenderableType:
         blocks.append(Text("no campaigns yet", style="dim"))
     if view.left_out:
         blocks.append(Text(f"and {view.left_out:,} more", style="dim"))
-    lag = "unknown, Kafka does not answer" if view.lag is None else f"{view.lag:,} recipients"
+    lag = "unknown, Kafka is not responding" if view.lag is None else f"{view.lag:,} recipients"
     blocks.append(Text(f"lag: {lag}", style="dim"))
     if not view.is_counted:
         blocks.append(Text(NOBODY_COUNTS, style="bold red"))
@@ -247,7 +247,7 @@ def _statuses(report: Report) -> list[tuple[str, int]]:
 
 
 def _time_left(report: Report, rate: float, now: datetime) -> str:
-    """How long it still takes, in words; empty if that cannot be said."""
+    """The estimated remaining time, or an empty string if unknown."""
     eta = report.eta(now, rate)
     if eta is None:
         return ""

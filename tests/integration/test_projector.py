@@ -197,7 +197,7 @@ def test_one_of_many_projects_and_shows_the_counts(office: Office, operator: Ope
     stops[1].set()
     second.join(30)
     assert not lease.is_held(office.client, keys.progress_lease(world.name))
-    assert "nobody counts" in operator.run("progress", operator.campaign).stderr
+    assert "not being counted" in operator.run("progress", operator.campaign).stderr
 
 
 def test_counts_of_what_ended_end_some_day(office: Office) -> None:

@@ -310,7 +310,7 @@ def test_commands(detached: Detached) -> None:
 
     again = detached.up()
     assert again.returncode == 0
-    assert "It runs already." in again.stdout
+    assert "Already running." in again.stdout
     elsewhere = command("up", "--folder", str(detached.folder), "--kafka-port", "29999")
     assert elsewhere.returncode == 1
     assert f"already running on port {detached.kafka_port}" in elsewhere.stderr
@@ -332,7 +332,7 @@ def test_commands(detached: Detached) -> None:
     assert not running_below(detached.folder)
     code, shown = detached.status()
     assert (code, shown["kafka"]["state"], shown["redis"]["state"]) == (1, "stopped", "stopped")
-    assert detached.down().stdout == "Nothing runs.\n"
+    assert detached.down().stdout == "Not running.\n"
 
     assert detached.up().returncode == 0
     assert consume(servers, 1) == ["kept"]

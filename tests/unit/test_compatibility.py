@@ -54,36 +54,44 @@ def of_role(schema: Schema, role: str) -> Schema:
 EITHER = [
     ("properties/count", None, ".count: removed"),
     ("properties/inner/properties/deep", None, ".inner.deep: removed"),
-    ("required", ["id", "word", "count"], ".count: required now"),
-    ("properties/id", {"type": "integer"}, ".id: was string and is integer"),
-    ("properties/id/pattern", "^b+$", '.id: pattern was "^a+$" and is "^b+$"'),
-    ("properties/list/items/type", "boolean", ".list[]: was string and is boolean"),
-    ("properties/map/additionalProperties/type", "string", ".map.*: was integer and is string"),
-    ("properties/maybe/default", "x", '.maybe: default was null and is "x"'),
-    ("properties/list/uniqueItems", True, ".list: uniqueItems was none and is true"),
-    ("$id", "urn:x:other:2", "its $id was urn:x:thing:1 and is urn:x:other:2"),
-    ("$id", "urn:x:thing:0", "its $id was urn:x:thing:1 and is urn:x:thing:0"),
+    ("required", ["id", "word", "count"], ".count: now required"),
+    ("properties/id", {"type": "integer"}, ".id: type changed from string to integer"),
+    ("properties/id/pattern", "^b+$", '.id: pattern changed from "^a+$" to "^b+$"'),
+    ("properties/list/items/type", "boolean", ".list[]: type changed from string to boolean"),
+    (
+        "properties/map/additionalProperties/type",
+        "string",
+        ".map.*: type changed from integer to string",
+    ),
+    ("properties/maybe/default", "x", '.maybe: default changed from null to "x"'),
+    ("properties/list/uniqueItems", True, ".list: uniqueItems changed from none to true"),
+    ("$id", "urn:x:other:2", "$id changed from urn:x:thing:1 to urn:x:other:2"),
+    ("$id", "urn:x:thing:0", "$id changed from urn:x:thing:1 to urn:x:thing:0"),
 ]
 NARROWER = [
-    ("$defs/Word/enum", ["a"], '.word: "b" refused now'),
-    ("properties/count/maximum", 8, ".count: maximum was 9 and is 8"),
-    ("properties/count/minimum", 1, ".count: minimum was 0 and is 1"),
-    ("properties/list/maxItems", 5, ".list: maxItems was none and is 5"),
-    ("properties/maybe/anyOf", [{"type": "string"}], ".maybe: null is refused now"),
-    ("properties/map/properties", {"x": {"type": "string"}}, ".map.x: was integer and is string"),
-    ("additionalProperties", False, ".*: any value is refused now"),
+    ("$defs/Word/enum", ["a"], '.word: "b" now rejected'),
+    ("properties/count/maximum", 8, ".count: maximum changed from 9 to 8"),
+    ("properties/count/minimum", 1, ".count: minimum changed from 0 to 1"),
+    ("properties/list/maxItems", 5, ".list: maxItems changed from none to 5"),
+    ("properties/maybe/anyOf", [{"type": "string"}], ".maybe: null is now rejected"),
+    (
+        "properties/map/properties",
+        {"x": {"type": "string"}},
+        ".map.x: type changed from integer to string",
+    ),
+    ("additionalProperties", False, ".*: any value is now rejected"),
 ]
 WIDER = [
     ("$defs/Word/enum", ["a", "b", "c"], '.word: "c" new'),
-    ("$defs/Word/enum", None, ".word: had other values"),
-    ("properties/id/pattern", None, '.id: pattern was "^a+$" and is none'),
-    ("properties/count/maximum", 10, ".count: maximum was 9 and is 10"),
-    ("properties/count/type", "number", ".count: was integer and is number"),
-    ("properties/inner/required", [], ".inner.deep: may be missing now"),
+    ("$defs/Word/enum", None, ".word: allowed values changed"),
+    ("properties/id/pattern", None, '.id: pattern changed from "^a+$" to none'),
+    ("properties/count/maximum", 10, ".count: maximum changed from 9 to 10"),
+    ("properties/count/type", "number", ".count: type changed from integer to number"),
+    ("properties/inner/required", [], ".inner.deep: no longer required"),
     (
         "properties/maybe/anyOf",
         [{"type": "string"}, {"type": "null"}, {"type": "boolean"}],
-        ".maybe: boolean is possible now",
+        ".maybe: boolean is now possible",
     ),
 ]
 HARMLESS = [
@@ -130,7 +138,7 @@ def test_what_both_may_do(path: str, value: JsonValue) -> None:
 
 def test_a_role_is_kept() -> None:
     assert breaches(of_role(OLD, INPUT), of_role(OLD, OUTPUT)) == [
-        "its role was input and is output"
+        "role changed from input to output"
     ]
 
 
@@ -147,7 +155,9 @@ def test_a_schema_that_contains_itself() -> None:
         return {"$defs": {"Tree": cast(JsonValue, node)}, "$ref": "#/$defs/Tree"}
 
     assert breaches(tree("string"), tree("string")) == []
-    assert breaches(tree("string"), tree("integer")) == [".leaf: was string and is integer"]
+    assert breaches(tree("string"), tree("integer")) == [
+        ".leaf: type changed from string to integer"
+    ]
 
 
 # Properties
@@ -300,4 +310,4 @@ def test_of_our_own_schemas_no_field_can_go_and_any_may_come(
     cast(Schema, new["properties"])["new"] = {"type": "string"}
     assert breaches(old, new) == []
     cast(list[str], new.setdefault("required", [])).append("new")
-    assert breaches(old, new) == [".new: required now"]
+    assert breaches(old, new) == [".new: now required"]

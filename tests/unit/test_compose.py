@@ -1,4 +1,4 @@
-"""docker-compose.yml, as far as that can be checked without a container engine."""
+"""Checks of docker-compose.yml that need no container engine."""
 
 import os
 from pathlib import Path

@@ -201,7 +201,7 @@ def test_history_is_read_from_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "schemas").mkdir()
     git("init")
     commit({"a.json": "1", "README.md": "x"})
-    with pytest.raises(schemas.NoHistoryError, match="no commit"):
+    with pytest.raises(schemas.NoHistoryError, match="no earlier commit"):
         schemas.last_different()
     commit({"a.json": "2"})
     commit({"README.md": "y"})

@@ -1,1 +1,1 @@
-"""What `outcomes`, `trace`, `dlq` and `retry` are made of: reading topics, and writing again."""
+"""Parts of `outcomes`, `trace`, `dlq` and `retry`: reading topics and writing records again."""

@@ -1,4 +1,4 @@
-"""What the tests of commands share."""
+"""Fixtures for tests of commands."""
 
 from collections.abc import Callable, Iterator
 

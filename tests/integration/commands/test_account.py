@@ -1,4 +1,4 @@
-"""`account`: what holds an account, placed and ended by hand."""
+"""`account`: holds placed and ended by an operator."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ PROBE_S = "1"
 
 @pytest.fixture
 def own_world(make_redis: Callable[..., object], make_world: Callable[..., World]) -> World:
-    """A world whose account no other test shares."""
+    """A world with an account of its own."""
     world = make_world(redis=make_redis())
     world.settings["STREAMER_DELIVERY__HOLD_PROBE_S"] = PROBE_S
     return world
@@ -30,7 +30,7 @@ def held_domains(world: World) -> set[str | None]:
     return set(Holds(world.redis).read(["default"])["default"].holds)
 
 
-def test_an_operator_s_hold_ends_only_by_the_operator(own_world: World) -> None:
+def test_only_an_operator_ends_an_operator_hold(own_world: World) -> None:
     account = partial(Operator.of_world(own_world).run, "account")
     account("hold", "default", "--why", "a test")
     own_world.produce(own_world.event(number) for number in range(100))
@@ -40,7 +40,7 @@ def test_an_operator_s_hold_ends_only_by_the_operator(own_world: World) -> None:
         assert [hold["detail"] for hold in listed[0]["holds"]] == ["a test"]
         assert listed[0]["holds"][0]["by"] == By.OPERATOR
         assert "a test" in account("list").output
-        time.sleep(2 * float(PROBE_S))  # what must not happen has no condition to wait for
+        time.sleep(2 * float(PROBE_S))  # nothing must happen, so there is no condition to wait for
         assert own_world.sandbox.stats().calls == 0
         assert "released" in account("release", "default").output
         own_world.await_endings(100, 20)
@@ -48,7 +48,7 @@ def test_an_operator_s_hold_ends_only_by_the_operator(own_world: World) -> None:
     own_world.judge()
 
 
-def test_a_release_ends_a_hold_at_once(own_world: World, sandbox: SandboxProcess) -> None:
+def test_release_ends_a_hold_immediately(own_world: World, sandbox: SandboxProcess) -> None:
     own_world.settings["STREAMER_DELIVERY__HOLD_PROBE_S"] = "3600"
     account = partial(Operator.of_world(own_world).run, "account")
     sandbox.order(Faults(quota="monthly"))
@@ -64,7 +64,7 @@ def test_a_release_ends_a_hold_at_once(own_world: World, sandbox: SandboxProcess
         assert f"answered with status 429 to {batch}" in account("list").output
         released = orjson.loads(account("release", "default", "--json").stdout)
         assert released["release"] == "released"
-        # What draws the answer again is held with its sender's domain, and holds nobody else up.
+        # The same answer again holds only the sender's domain, which blocks no other sender.
         wait_until(lambda: held_domains(own_world) == {"acme.test"}, 20, "its domain is held")
         sandbox.calm()
         account("release", "default", "--domain", "acme.test")

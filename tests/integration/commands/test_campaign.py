@@ -1,4 +1,4 @@
-"""`campaign create`, `show` and `list`, and what they leave in Redis."""
+"""`campaign create`, `show` and `list`, and the state they leave in Redis."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_a_campaign_is_defined_once(operator: Operator, client: Client) -> None:
     assert operator.organization in campaigns.organizations(client)
 
 
-def test_what_a_worker_asks_before_each_batch(operator: Operator, client: Client) -> None:
+def test_probe_returns_state_and_version(operator: Operator, client: Client) -> None:
     def probe(campaign_id: str) -> CampaignProbe:
         key = keys.campaign(operator.organization, campaign_id)
         values = cast(list[bytes | None], client.hmget(key, campaigns.PROBE_FIELDS))
@@ -62,9 +62,7 @@ def test_what_a_worker_asks_before_each_batch(operator: Operator, client: Client
     assert probe("spring-26") == CampaignProbe(CampaignState.PAUSED, version)
 
 
-def test_a_campaign_that_was_paused_before_it_was_defined_stays_so(
-    operator: Operator, client: Client
-) -> None:
+def test_defining_a_paused_campaign_keeps_it_paused(operator: Operator, client: Client) -> None:
     client.hset(keys.campaign(operator.organization, "spring-26"), "state", "paused")
     assert campaigns.load(client, operator.organization, "spring-26") is None
     campaigns.create(client, definition(operator))
@@ -77,7 +75,7 @@ def test_campaign_create_show_and_list(operator: Operator, tmp_path: Path) -> No
     file = tmp_path / "definition.json"
     file.write_text(definition(operator).model_dump_json(by_alias=True))
     assert "created" in operator.run("campaign", "create", file).stdout
-    assert "the same" in operator.run("campaign", "create", "-", stdin=file.read_bytes()).stdout
+    assert "exists" in operator.run("campaign", "create", "-", stdin=file.read_bytes()).stdout
 
     shown = operator.json("campaign", "show", operator.campaign)
     assert isinstance(shown, dict)
@@ -86,7 +84,7 @@ def test_campaign_create_show_and_list(operator: Operator, tmp_path: Path) -> No
     assert isinstance(progress, dict)
     assert progress["received"] == 0
     again = operator.run("campaign", "create", "-", stdin=orjson.dumps(shown["definition"]))
-    assert "the same" in again.stdout
+    assert "already exists" in again.stdout
     assert operator.json("campaign", "list", operator.organization) == [shown]
     assert operator.campaign in operator.run("campaign", "list").stdout
     assert "Hello {{ first_name }}" in operator.run("campaign", "show", operator.campaign).stdout
@@ -106,7 +104,7 @@ def test_campaign_create_by_options(operator: Operator, tmp_path: Path) -> None:
     assert "html: syntax error" in failure.stderr
 
 
-def test_campaigns_that_cannot_be_had(operator: Operator, tmp_path: Path) -> None:
+def test_unknown_campaigns_are_reported(operator: Operator, tmp_path: Path) -> None:
     assert "is not defined" in operator.run("campaign", "show", operator.campaign, code=1).stderr
     assert "No such file" in operator.run("campaign", "create", tmp_path / "x", code=1).stderr
     operator.run("campaign", "show", "acme", code=2)
@@ -119,7 +117,7 @@ def _state(operator: Operator) -> str:
     return str(shown["state"])
 
 
-def test_a_scheduled_campaign_that_was_paused_waits_for_its_start_again(
+def test_resuming_a_scheduled_campaign_waits_for_its_start(
     operator: Operator, client: Client
 ) -> None:
     start = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
@@ -142,21 +140,21 @@ def test_a_completed_campaign_can_be_paused_and_cancelled(
     key = keys.campaign(operator.organization, "spring-26")
     due = keys.progress_due(operator.organization)
     client.hset(key, "state", "completed")
-    operator.run("campaign", "resume", operator.campaign)  # what comes late is sent anyway
+    operator.run("campaign", "resume", operator.campaign)  # late records are sent anyway
     assert _state(operator) == "completed"
     operator.run("campaign", "pause", operator.campaign)
     assert _state(operator) == "paused"
     client.delete(due)
     operator.run("campaign", "resume", operator.campaign)
     assert _state(operator) == "active"
-    assert client.hexists(due, "spring-26")  # judged again, it is completed
+    assert client.hexists(due, "spring-26")  # the next check completes it
     client.hset(key, "state", "completed")
     operator.run("campaign", "cancel", operator.campaign)
     assert _state(operator) == "cancelled"
     operator.run("campaign", "resume", operator.campaign, code=1)
 
 
-def test_of_a_campaign_that_nobody_defined_it_is_shown_why_it_is_paused(
+def test_show_explains_the_pause_of_an_undefined_campaign(
     operator: Operator, client: Client
 ) -> None:
     campaigns.pause(client, operator.organization, "spring-26", why="most of its mails failed")
@@ -164,17 +162,15 @@ def test_of_a_campaign_that_nobody_defined_it_is_shown_why_it_is_paused(
     assert "is paused: most of its mails failed" in shown.stderr
 
 
-def test_a_resume_counts_once_and_ends_what_was_noted_of_the_pause(
-    operator: Operator, client: Client
-) -> None:
+def test_resume_counts_once_and_clears_the_pause_reason(operator: Operator, client: Client) -> None:
     campaigns.create(client, definition(operator))
     name = (operator.organization, "spring-26")
     assert campaigns.pause(client, *name, why="bad", resumed=0).state is CampaignState.PAUSED
     assert campaigns.pause(client, *name).state is CampaignState.PAUSED
     assert "paused: bad" in operator.run("campaign", "show", operator.campaign).stdout
-    for _ in range(2):  # the answer to the first may have been lost
+    for _ in range(2):  # the first response may have been lost
         campaigns.resume(client, *name)
     assert client.hget(keys.campaign(*name), "resumed") == b"1"
-    # A worker that found it before the resume comes too late.
+    # A worker that noticed the failures before the resume is too late.
     assert campaigns.pause(client, *name, why="bad", resumed=0).state is CampaignState.ACTIVE
     assert "bad" not in operator.run("campaign", "show", operator.campaign).stdout

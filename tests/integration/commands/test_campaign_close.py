@@ -1,4 +1,4 @@
-"""`campaign close`: how many recipients a campaign has."""
+"""`campaign close`: setting how many recipients a campaign has."""
 
 from streamer.ledger import keys
 from streamer.progress.fold import CampaignKey
@@ -7,7 +7,7 @@ from tests.kit.operator import Operator
 from tests.kit.world import wait_until
 
 
-def test_a_campaign_is_closed(office: Office, operator: Operator) -> None:
+def test_closing_a_campaign_completes_it(office: Office, operator: Operator) -> None:
     world = office.world
     operator.run("campaign", "close", operator.campaign, code=1)
     with world.worker(STREAMER_PROGRESS__EMBEDDED="false"), office.projecting():
@@ -17,7 +17,7 @@ def test_a_campaign_is_closed(office: Office, operator: Operator) -> None:
         key = keys.campaign(world.organization, "spring")
         office.client.hset(key, "state", "paused")
         operator.run("campaign", "close", operator.campaign)
-        wait_until(lambda: is_judged_again(office), 30, "it is judged while it is paused")
+        wait_until(lambda: is_judged_again(office), 30, "completion was checked while paused")
         assert office.progress()["state"] == "paused"
         assert office.summaries() == []
         office.client.hset(key, "state", "active")  # resumed
@@ -30,7 +30,7 @@ def test_a_campaign_is_closed(office: Office, operator: Operator) -> None:
 
 
 def is_judged_again(office: Office) -> bool:
-    """Whether everything that was due before was judged: of two, the other is settled."""
+    """Whether everything due so far was checked: another campaign, added now, is settled."""
     other = CampaignKey(office.world.organization, "other")
     office.store.expect(other, 1)
     wait_until(lambda: other not in {due.key for due in office.store.due()}, 30, "it is settled")

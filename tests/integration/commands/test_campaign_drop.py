@@ -1,4 +1,4 @@
-"""`campaign drop`: a campaign that is over is forgotten."""
+"""`campaign drop`: deleting a finished campaign."""
 
 from typing import cast
 
@@ -9,10 +9,12 @@ from tests.kit.operator import Operator
 from tests.kit.world import wait_until
 
 
-def test_a_campaign_that_is_over_is_dropped(office: Office, operator: Operator) -> None:
+def test_only_a_finished_campaign_is_dropped(office: Office, operator: Operator) -> None:
     world, client = office.world, office.client
     operator.define()
-    operator.run("campaign", "drop", operator.campaign, code=2)  # nobody is there to be asked
+    operator.run(
+        "campaign", "drop", operator.campaign, code=2
+    )  # no terminal to ask for confirmation
     with world.worker(), office.projecting():
         world.produce([world.event(n) for n in range(20)])
         wait_until(lambda: office.ended() == 20, 30, "all are counted")
@@ -22,9 +24,9 @@ def test_a_campaign_that_is_over_is_dropped(office: Office, operator: Operator) 
         refused = operator.run("campaign", "drop", operator.campaign, "--yes", code=1)
         assert "10 are parked" in refused.stderr
         operator.run("campaign", "cancel", operator.campaign)
-        wait_until(lambda: office.ended() == 30, 30, "the others end")
-        wait_until(lambda: office.parked() == (30, 0, 0), 30, "and are parked no more")
-        wait_until(lambda: not office.store.due(), 30, "it is judged")
+        wait_until(lambda: office.ended() == 30, 30, "the others are resolved")
+        wait_until(lambda: office.parked() == (30, 0, 0), 30, "none are parked")
+        wait_until(lambda: not office.store.due(), 30, "completion was checked")
         operator.run("campaign", "drop", operator.campaign, "--yes")
         operator.run("campaign", "drop", operator.campaign, "--yes", code=1)
         found = cast(list[bytes], client.keys(f"{{{world.organization}}}:*"))
@@ -32,7 +34,7 @@ def test_a_campaign_that_is_over_is_dropped(office: Office, operator: Operator) 
         assert left == {keys.organization_epoch(world.organization)}
         assert not client.sismember(keys.ORGANIZATIONS, world.organization)
         assert not client.exists(keys.progress_organizations(world.name))
-        # The projector meets the organization again all the same, and the campaign is a new one.
+        # The projector still picks up the organization again, with a new campaign.
         world.produce([world.event(1)])
         wait_until(lambda: office.ended() == 1, 30, "it is counted")
         assert CampaignKey(world.organization, "spring") in office.store.campaigns()

@@ -16,7 +16,7 @@ def concerns(answer: Mapping[str, Any]) -> list[str]:
     return [warning["concern"] for warning in answer["warnings"]]
 
 
-def test_a_preview_is_the_mail_that_a_worker_would_send(desk: Desk, tmp_path: Path) -> None:
+def test_preview_renders_the_workers_mail(desk: Desk, tmp_path: Path) -> None:
     desk.define(headers={"X-Season": "{{ first_name }}"}, reply_to="help@acme.test")
     before = desk.client.keys("*")
     folder = tmp_path / "new" / "folder"
@@ -55,7 +55,7 @@ def test_a_preview_is_the_mail_that_a_worker_would_send(desk: Desk, tmp_path: Pa
     assert desk.sandbox.stats().calls == 0
 
 
-def test_a_part_that_is_gone_leaves_no_file(desk: Desk, tmp_path: Path) -> None:
+def test_preview_deletes_files_of_missing_parts(desk: Desk, tmp_path: Path) -> None:
     desk.define(text=None)
     folder = tmp_path / "mail"
     folder.mkdir()
@@ -75,7 +75,9 @@ def test_a_part_that_is_gone_leaves_no_file(desk: Desk, tmp_path: Path) -> None:
         ("three.CSV", "email,first_name\nBo@Example.com,Bo\nbad\n"),
     ],
 )
-def test_a_recipient_of_a_file(desk: Desk, tmp_path: Path, name: str, content: str) -> None:
+def test_preview_reads_a_recipient_file(
+    desk: Desk, tmp_path: Path, name: str, content: str
+) -> None:
     desk.define()
     file = tmp_path / name
     file.write_text(content)
@@ -84,14 +86,14 @@ def test_a_recipient_of_a_file(desk: Desk, tmp_path: Path, name: str, content: s
     assert answer["mail"]["subject"] == "Hello Bo"
 
 
-def test_an_event_that_carries_its_message_needs_no_campaign(desk: Desk, tmp_path: Path) -> None:
+def test_an_inline_message_needs_no_campaign(desk: Desk, tmp_path: Path) -> None:
     file = tmp_path / "one.json"
     message = {"from": "a@b.test", "subject": "own", "text": "x"}
     file.write_bytes(orjson.dumps({"email": "bo@example.com", "message": message}))
     assert desk.json("preview", "--recipient", file)["mail"]["subject"] == "own"
 
 
-def test_every_undefined_variable_is_said(desk: Desk, tmp_path: Path) -> None:
+def test_every_undefined_variable_is_reported(desk: Desk, tmp_path: Path) -> None:
     desk.define(html=f"{HTML}{{{{ shop.url }}}}", text="{{ city }}")
     answer = desk.json("preview", "--output", tmp_path / "out", code=1)
     assert (answer["rendered"], answer["mail"]) == (False, None)
@@ -104,14 +106,14 @@ def test_every_undefined_variable_is_said(desk: Desk, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     failure = desk.run("preview", code=1)
     assert "warning: city is undefined: give it" in failure.stdout
-    assert "it cannot be rendered for recipient@example.com" in failure.stderr
+    assert "cannot render the mail for recipient@example.com" in failure.stderr
 
 
 @pytest.mark.parametrize(
     ("email", "html", "error"),
     [("nobody", "x", "invalid_address"), ("a@example.com", "{{ 1 // 0 }}", "render_error")],
 )
-def test_what_a_worker_could_not_send(
+def test_unsendable_mails_are_reported(
     desk: Desk, tmp_path: Path, email: str, html: str, error: str
 ) -> None:
     desk.define(html=html, subject="s", text=None)
@@ -120,17 +122,17 @@ def test_what_a_worker_could_not_send(
     assert error in desk.json("preview", "--recipient", file, code=1)["error"]
 
 
-def test_a_mail_that_is_too_large(desk: Desk) -> None:
+def test_a_too_large_mail_is_reported(desk: Desk) -> None:
     desk.define(html="x" * 3000, subject="s", text=None)
     failure = desk.run("preview", code=1, env={"STREAMER_MAIL__MAX_BYTES": "2000"})
     assert "too_large" in failure.stderr
 
 
-def test_previews_that_cannot_be_had(desk: Desk, tmp_path: Path) -> None:
+def test_invalid_preview_arguments(desk: Desk, tmp_path: Path) -> None:
     assert "is not defined" in desk.run("preview", code=1).stderr
     desk.define()
     file = tmp_path / "one.txt"
-    assert "of what format" in desk.run("preview", "--recipient", file, code=2).stderr
+    assert "unknown format" in desk.run("preview", "--recipient", file, code=2).stderr
     missing = tmp_path / "one.json"
     assert "No such file" in desk.run("preview", "--recipient", missing, code=1).stderr
     missing.write_text("{")
@@ -142,12 +144,14 @@ def test_previews_that_cannot_be_had(desk: Desk, tmp_path: Path) -> None:
     assert "no recipient" in desk.run("preview", "--recipient", empty, code=1).stderr
     both = ("--recipient", missing, "--vars", "{}")
     assert "not both" in desk.run("preview", *both, code=2).stderr
-    assert "not a JSON object" in desk.run("preview", "--vars", "[]", code=2).stderr
+    assert "expected a JSON object" in desk.run("preview", "--vars", "[]", code=2).stderr
     without = {"STREAMER_UNSUBSCRIBE__BASE_URL": ""}
     assert "unsubscribe.base_url" in desk.run("preview", code=2, env=without).stderr
 
 
-def test_the_html_is_opened(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_shows_the_html_in_a_browser(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[str] = []
 
     def open_(url: str) -> bool:
@@ -160,6 +164,6 @@ def test_the_html_is_opened(desk: Desk, tmp_path: Path, monkeypatch: pytest.Monk
     desk.run("preview", "--vars", VARS, "--output", tmp_path, "--open")
     assert opened == [(tmp_path / "mail.html").as_uri()]
     failed = desk.run("preview", "--vars", VARS, "--open")
-    assert "no browser could be opened" in failed.stderr
+    assert "cannot open a browser" in failed.stderr
     page = Path(opened[1].removeprefix("file://"))
     assert "Hi Ann" in page.read_text()

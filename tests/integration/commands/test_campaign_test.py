@@ -7,7 +7,7 @@ from streamer.sandbox import Faults
 from tests.kit.desk import VARS, Desk
 
 
-def test_a_test_mail_goes_to_each_address_once(desk: Desk) -> None:
+def test_each_address_gets_one_test_mail(desk: Desk) -> None:
     desk.define(scheduled_at="in 3 days")
     to = ("--to", "Ann@Example.com", "--to", "bo@example.com", "--to", "ann@example.com ")
     answer = desk.json("test", "--vars", VARS, *to)
@@ -18,12 +18,12 @@ def test_a_test_mail_goes_to_each_address_once(desk: Desk) -> None:
     }
     assert accepted.keys() == {"ann@example.com", "bo@example.com"}
     assert desk.sandbox.stats().calls == 1
-    # It is none of the campaign's.
+    # Not tagged with the campaign.
     assert {each.campaign for each in accepted.values()} == {""}
     assert "ann@example.com" in desk.run("test", "--vars", VARS, "--to", "ann@example.com").stdout
 
 
-def test_a_test_mail_is_not_claimed_and_gives_the_ledger_no_epoch(desk: Desk) -> None:
+def test_a_test_mail_leaves_no_claim_and_no_epoch(desk: Desk) -> None:
     desk.define()
     before = sorted(desk.client.keys("*"))
     desk.run("test", "--vars", VARS, "--to", "ann@example.com")
@@ -31,7 +31,7 @@ def test_a_test_mail_is_not_claimed_and_gives_the_ledger_no_epoch(desk: Desk) ->
     assert desk.sandbox.stats().accepted == 1
 
 
-def test_a_test_mail_takes_a_send_slot_that_workers_share(desk: Desk) -> None:
+def test_a_test_mail_takes_a_shared_send_slot(desk: Desk) -> None:
     desk.define()
     desk.client.set(keys.EPOCH, "e1")
     desk.run("test", "--vars", VARS, "--to", "ann@example.com")
@@ -42,7 +42,7 @@ def test_a_test_mail_takes_a_send_slot_that_workers_share(desk: Desk) -> None:
     assert desk.sandbox.stats().accepted == 2
 
 
-def test_with_a_ledger_that_is_not_its_own_nothing_is_sent(desk: Desk) -> None:
+def test_nothing_is_sent_with_a_foreign_ledger(desk: Desk) -> None:
     desk.define()
     desk.client.set(keys.EPOCH, "e1")
     desk.client.set(keys.account_epoch("default"), "e2")
@@ -51,7 +51,7 @@ def test_with_a_ledger_that_is_not_its_own_nothing_is_sent(desk: Desk) -> None:
     assert desk.sandbox.stats().calls == 0
 
 
-def test_while_calls_keep_failing_none_is_made(desk: Desk) -> None:
+def test_nothing_is_sent_while_the_circuit_is_open(desk: Desk) -> None:
     desk.define()
     desk.client.set(keys.EPOCH, "e1")
     limiter = Limiter(desk.client, Epoch(desk.client, "e1"))
@@ -62,7 +62,7 @@ def test_while_calls_keep_failing_none_is_made(desk: Desk) -> None:
     assert desk.sandbox.stats().calls == 0
 
 
-def test_a_test_mail_shows_whether_a_hold_is_over(desk: Desk) -> None:
+def test_a_test_mail_is_sent_despite_a_hold(desk: Desk) -> None:
     desk.define()
     desk.client.set(keys.EPOCH, "e1")
     desk.client.hset(keys.account_holds("default"), "*", "daily_quota_exceeded")
@@ -70,7 +70,7 @@ def test_a_test_mail_shows_whether_a_hold_is_over(desk: Desk) -> None:
     assert desk.sandbox.stats().accepted == 1
 
 
-def test_a_suppressed_address_is_refused(desk: Desk) -> None:
+def test_a_suppressed_address_is_skipped(desk: Desk) -> None:
     desk.define()
     suppression.add(desk.client, desk.organization, ["ann@example.com"])
     to = ("--to", "Ann@example.com", "--to", "bo@example.com")
@@ -83,7 +83,7 @@ def test_a_suppressed_address_is_refused(desk: Desk) -> None:
     assert desk.sandbox.acceptances()[-1].address == "ann@example.com"
 
 
-def test_resends_words_are_shown(desk: Desk) -> None:
+def test_resends_error_messages_are_shown(desk: Desk) -> None:
     desk.define()
     desk.sandbox.order(Faults(refused=frozenset({"ann@example.com"})))
     to = ("--to", "ann@example.com", "--to", "bo@example.com")
@@ -96,7 +96,7 @@ def test_resends_words_are_shown(desk: Desk) -> None:
     assert shown.count("invalid_api_key") == 2
 
 
-def test_without_an_answer_it_is_said_that_nobody_knows(desk: Desk) -> None:
+def test_a_lost_response_is_reported_as_unknown(desk: Desk) -> None:
     desk.define()
     desk.sandbox.order(Faults(outage="drop"))
     answer = desk.json("test", "--vars", VARS, "--to", "ann@example.com", code=1)
@@ -105,14 +105,14 @@ def test_without_an_answer_it_is_said_that_nobody_knows(desk: Desk) -> None:
     assert len(desk.sandbox.calls()) == 1
 
 
-def test_tests_that_cannot_be_sent(desk: Desk) -> None:
+def test_invalid_test_mails(desk: Desk) -> None:
     to = ("--to", "ann@example.com")
     assert "is not defined" in desk.run("test", *to, code=1).stderr
     desk.define()
-    assert "is no address" in desk.run("test", *to, "--to", "ann", code=2).output
+    assert "invalid address" in desk.run("test", *to, "--to", "ann", code=2).output
     assert "--to" in desk.run("test", code=2).output
     many = [word for number in range(101) for word in ("--to", f"u{number}@example.com")]
-    assert "100 are allowed" in desk.run("test", *many, code=2).stderr
+    assert "at most 100" in desk.run("test", *many, code=2).stderr
     failure = desk.run("test", *to, code=1).stderr
     assert "first_name is undefined" in failure
     assert "nothing was sent" in failure

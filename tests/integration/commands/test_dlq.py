@@ -1,4 +1,4 @@
-"""`dlq`: dead letters listed, replayed and deleted."""
+"""`dlq`: listing, replaying and deleting dead letters."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def test_dlq_list_and_show(world: World, operator: Operator, records: Records) -
         world.await_endings(4)
     records.write(world.topics.dead_letters, b"no headers")
 
-    assert "1 records of the topic are no dead letters" in operator.run("dlq", "list").stderr
+    assert "1 records of the topic skipped" in operator.run("dlq", "list").stderr
     letters = operator.lines("dlq", "list")
     assert Counter(letter["reason"] for letter in letters) == {
         "invalid_event": 1,
@@ -61,7 +61,7 @@ def test_dlq_list_and_show(world: World, operator: Operator, records: Records) -
     operator.run("dlq", "show", "x", code=2)
 
 
-def test_a_replayed_dead_letter_is_mended_and_sent(
+def test_a_fixed_dead_letter_is_replayed_and_sent(
     world: World, operator: Operator, records: Records, tmp_path: Path
 ) -> None:
     world.produce([world.event(number, campaign_id="a b") for number in range(3)])
@@ -83,7 +83,7 @@ def test_a_replayed_dead_letter_is_mended_and_sent(
         again = operator.answer("dlq", "replay", "--reason", "invalid_event", "--fix", file)
         assert (again["replayed"], again["already"]) == (0, 3)
 
-        # One that dies again is a new dead letter, which may be replayed in its turn.
+        # A record that fails again is a new dead letter, which can be replayed, too.
         assert operator.answer("dlq", "replay")["still_dead"] == 1
         world.await_endings(8)
         assert operator.answer("dlq", "replay")["replayed"] == 1
@@ -98,7 +98,7 @@ def test_a_replayed_dead_letter_is_mended_and_sent(
     operator.run("dlq", "replay", "--fix", "{", code=2)
 
 
-def test_a_replayed_record_keeps_its_key_and_its_own_headers(
+def test_a_replay_keeps_key_and_user_headers(
     world: World, operator: Operator, records: Records
 ) -> None:
     own: Headers = [("trace", b"x"), (marks.ATTEMPT, b"2"), (marks.RETRY_OF, b"t/0/1")]
@@ -123,7 +123,7 @@ def test_a_replayed_record_keeps_its_key_and_its_own_headers(
         ("after_transaction", 2, 1000),
     ],
 )
-def test_a_replay_is_killed_and_repeated(
+def test_a_killed_replay_is_safe_to_repeat(
     world: World, operator: Operator, records: Records, checkpoint: str, nth: int, written: int
 ) -> None:
     count = 1200
@@ -161,7 +161,7 @@ def test_a_second_replay_fences_the_first(
     assert list(records.replays().values()) == [1, 1, 1]
 
 
-def test_a_replay_that_stands_behind_an_open_transaction_is_known(
+def test_a_replay_behind_an_open_transaction_is_recognised(
     world: World, operator: Operator, records: Records
 ) -> None:
     topic = world.topics.recipients
@@ -184,7 +184,7 @@ def test_a_replay_that_stands_behind_an_open_transaction_is_known(
 
     with topic_reader(settings_of(world)) as reader:
         Replayer(settings_of(world), reader, Wanted()).run(open_another)
-    assert not records.replays()  # nobody can see it yet
+    assert not records.replays()  # not visible yet
     ending = threading.Timer(1, other.abort_transaction, [30])
     ending.start()
     assert operator.answer("dlq", "replay")["already"] == 1
@@ -192,7 +192,7 @@ def test_a_replay_that_stands_behind_an_open_transaction_is_known(
     assert list(records.replays().values()) == [1]
 
 
-def test_of_dead_letters_older_than_the_input_nobody_can_tell(
+def test_dead_letters_older_than_the_input_are_unknown(
     world: World, operator: Operator, records: Records
 ) -> None:
     topics = world.topics
@@ -203,13 +203,13 @@ def test_of_dead_letters_older_than_the_input_nobody_can_tell(
     records.write(topics.recipients, b"{}")
     records.bury(b"value", 2)
     done = operator.answer("dlq", "replay", code=1)
-    # Behind the second source nothing was deleted yet.
+    # Only the first two sources precede the deleted range.
     assert (done["replayed"], done["unknown"]) == (2, 1)
     assert operator.answer("dlq", "replay", "--may-mail-twice")["replayed"] == 1
     assert set(records.replays().values()) == {1}
 
 
-def test_a_dead_letter_that_is_too_large_does_not_hold_up_the_others(
+def test_a_too_large_dead_letter_does_not_block_others(
     world: World, operator: Operator, records: Records
 ) -> None:
     for offset in range(3):
@@ -224,9 +224,9 @@ def test_a_dead_letter_that_is_too_large_does_not_hold_up_the_others(
 def test_dlq_purge(operator: Operator, records: Records) -> None:
     for offset in range(3):
         records.bury(b"value", offset)
-    assert "without --yes" in operator.run("dlq", "purge", code=2).stderr
+    assert "--yes is required" in operator.run("dlq", "purge", code=2).stderr
     refused = operator.run("dlq", "purge", "--yes", "--reason", "undecodable", code=2)
-    assert "the beginning of a topic only" in refused.stderr
+    assert "only from the beginning of a topic" in refused.stderr
     assert operator.answer("dlq", "purge", "--yes", "--until", "1h")["offsets_deleted"] == 0
     assert len(operator.lines("dlq", "list")) == 3
     assert operator.answer("dlq", "purge", "--yes", "--until", "0s")["offsets_deleted"] == 3

@@ -1,4 +1,4 @@
-"""`doctor`: what is right, what is not, and how to mend it."""
+"""`doctor`: findings and suggested fixes."""
 
 from collections.abc import Callable, Mapping
 
@@ -24,7 +24,7 @@ def findings(
 @pytest.fixture
 def good(operator: Operator, sandbox: SandboxProcess, client: Client) -> dict[str, str]:
     operator.run("topics", "create", "--partitions", "1")
-    # What other tests left of the account that they share.
+    # Left behind by other tests, which share the account.
     of_account = (keys.account_health, keys.account_holds, keys.account_answers)
     client.delete(*(key("default") for key in of_account))
     return {
@@ -35,7 +35,7 @@ def good(operator: Operator, sandbox: SandboxProcess, client: Client) -> dict[st
     }
 
 
-def test_doctor_when_all_is_well(operator: Operator, good: dict[str, str]) -> None:
+def test_doctor_reports_ok(operator: Operator, good: dict[str, str]) -> None:
     found = findings(operator, good)
     assert {finding["level"] for finding in found.values()} == {"ok"}
     assert {
@@ -50,7 +50,7 @@ def test_doctor_when_all_is_well(operator: Operator, good: dict[str, str]) -> No
     assert len(text.splitlines()) == len(found)
 
 
-def test_doctor_names_what_is_missing(
+def test_doctor_reports_what_is_missing(
     operator: Operator, good: dict[str, str], sandbox: SandboxProcess
 ) -> None:
     found = findings(
@@ -74,14 +74,14 @@ def test_doctor_names_what_is_missing(
     assert levels["delivery.safe_window_s"] == "warning"
 
 
-def test_doctor_takes_a_key_that_may_only_send(
+def test_doctor_accepts_a_send_only_key(
     operator: Operator, good: dict[str, str], sandbox: SandboxProcess
 ) -> None:
     sandbox.order(Faults(sending_only=frozenset({"*"})))
     assert findings(operator, good)["account default"]["level"] == "ok"
 
 
-def test_doctor_and_two_accounts_of_one_organization(
+def test_doctor_reports_an_organization_with_two_accounts(
     operator: Operator, good: dict[str, str]
 ) -> None:
     account = {"api_key_env": "RESEND_API_KEY", "organizations": ["acme"]}
@@ -90,7 +90,7 @@ def test_doctor_and_two_accounts_of_one_organization(
     assert "acme is in the accounts one and two" in found["accounts"]["text"]
 
 
-def test_doctor_and_two_accounts_with_one_key(operator: Operator, good: dict[str, str]) -> None:
+def test_doctor_warns_of_a_shared_key(operator: Operator, good: dict[str, str]) -> None:
     account = {"api_key_env": "RESEND_API_KEY"}
     accounts = orjson.dumps(
         {"one": {**account, "organizations": ["acme"]}, "two": account}
@@ -101,7 +101,7 @@ def test_doctor_and_two_accounts_with_one_key(operator: Operator, good: dict[str
     assert "account one" in found["account two key"]["text"]
 
 
-def test_doctor_and_a_key_that_is_not_active(
+def test_doctor_reports_an_inactive_key(
     operator: Operator, good: dict[str, str], sandbox: SandboxProcess
 ) -> None:
     sandbox.order(Faults(refuse_key="restricted_api_key"))
@@ -110,13 +110,13 @@ def test_doctor_and_a_key_that_is_not_active(
     assert "not active" in found["text"]
 
 
-def test_doctor_and_a_proxy_that_cannot_be_used(operator: Operator, good: dict[str, str]) -> None:
+def test_doctor_reports_an_unusable_proxy(operator: Operator, good: dict[str, str]) -> None:
     url = "https://resend.test"
     env = good | {"RESEND_API_URL": url, "HTTPS_PROXY": "socks5://ann:hidden@127.0.0.1:1"}
     assert "HTTPS_PROXY" in findings(operator, env, 1)["resend"]["text"]
 
 
-def test_doctor_when_nobody_answers(operator: Operator, good: dict[str, str]) -> None:
+def test_doctor_reports_unreachable_services(operator: Operator, good: dict[str, str]) -> None:
     url = f"redis://:hidden@{NOWHERE}/0"
     found = findings(
         operator,
@@ -133,7 +133,7 @@ def test_doctor_when_nobody_answers(operator: Operator, good: dict[str, str]) ->
         assert NOWHERE in found[subject]["text"]
 
 
-def test_doctor_and_a_redis_that_forgets(
+def test_doctor_reports_a_redis_that_loses_data(
     operator: Operator, good: dict[str, str], make_redis: Callable[[], Redis]
 ) -> None:
     own = make_redis()

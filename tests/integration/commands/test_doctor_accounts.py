@@ -1,4 +1,4 @@
-"""What doctor says of the accounts: rates, holds, circuits, last answers, and who has none."""
+"""`doctor`: accounts' rates, holds, circuits and last responses, and organizations without one."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -35,12 +35,12 @@ SINCE = datetime(2026, 11, 24, 3, 40, tzinfo=UTC)
 
 @pytest.fixture
 def own_world(make_redis: Callable[..., object], make_world: Callable[..., World]) -> World:
-    """A world whose accounts no other test shares."""
+    """A world with accounts of its own."""
     return make_world(redis=make_redis())
 
 
 def doctor(world: World, *options: str, code: int = 0, **changes: str) -> str:
-    """What it says about the world, whose settings may be changed."""
+    """Run `doctor` on the world, with changed settings."""
     environment = {
         "STREAMER_KAFKA__BOOTSTRAP_SERVERS": world.bootstrap_servers,
         "STREAMER_TOPICS": world.topics.model_dump_json(),
@@ -73,7 +73,7 @@ def limiter(world: World) -> Limiter:
     return Limiter(world.redis, Epoch.establish(world.redis, ()))
 
 
-def test_an_account_that_nobody_used_yet(own_world: World) -> None:
+def test_doctor_reports_an_unused_account(own_world: World) -> None:
     found = findings(own_world)
     assert {finding["level"] for finding in found.values()} == {"ok"}
     assert found["account default holds"]["text"] == "none"
@@ -86,7 +86,9 @@ def test_an_account_that_nobody_used_yet(own_world: World) -> None:
 @pytest.mark.parametrize(
     ("ceiling", "named", "result"), [("10", 2, "2"), ("1.5", 2, "1.5"), ("0", 14, "14")]
 )
-def test_the_rate_that_results(own_world: World, ceiling: str, named: int, result: str) -> None:
+def test_doctor_reports_the_effective_rate(
+    own_world: World, ceiling: str, named: int, result: str
+) -> None:
     limiter(own_world).learn("default", named)
     accounts = orjson.dumps(
         {"default": {"api_key_env": "RESEND_API_KEY", "requests_per_second": float(ceiling)}}
@@ -111,7 +113,9 @@ def test_the_rate_that_results(own_world: World, ceiling: str, named: int, resul
         ("not_found", "failed", "RESEND_API_URL"),
     ],
 )
-def test_a_hold_and_its_mend(own_world: World, reason: str, level: str, mend: str) -> None:
+def test_doctor_suggests_a_fix_for_each_hold(
+    own_world: World, reason: str, level: str, mend: str
+) -> None:
     hold(own_world, reason=reason)
     found = findings(own_world, code=int(level == "failed"))["account default hold"]
     assert found["level"] == level
@@ -122,7 +126,7 @@ def test_a_hold_and_its_mend(own_world: World, reason: str, level: str, mend: st
         assert found["mend"].endswith("streamer account release default")
 
 
-def test_until_when(own_world: World) -> None:
+def test_doctor_reports_the_end_of_each_hold(own_world: World) -> None:
     hold(own_world, reason="daily_quota_exceeded", until=SINCE + timedelta(hours=2))
     hold(own_world, "new.test", reason="domain_not_verified")
     hold(own_world, "other.test", reason="domain_not_allowed")
@@ -142,7 +146,7 @@ def test_until_when(own_world: World) -> None:
     assert {each["level"] for name, each in found.items() if " hold" in name} == {"warning"}
 
 
-def test_the_circuit(own_world: World) -> None:
+def test_doctor_reports_the_circuit(own_world: World) -> None:
     one = limiter(own_world)
     one.failed("default", "b", "the first call")
     closed = findings(own_world)["account default circuit"]
@@ -158,9 +162,10 @@ def test_the_circuit(own_world: World) -> None:
     assert findings(own_world)["account default circuit"]["level"] == "ok"
 
 
-def test_the_answers_that_a_worker_got(own_world: World, sandbox: SandboxProcess) -> None:
-    """What a worker was answered is known by name, the latest first; accepted calls leave
-    nothing."""
+def test_doctor_reports_the_responses_workers_got(
+    own_world: World, sandbox: SandboxProcess
+) -> None:
+    """Failed responses are listed by name, latest first; accepted calls are not recorded."""
     own_world.settings["STREAMER_DELIVERY__HOLD_PROBE_S"] = "1"
     own_world.produce(own_world.event(number) for number in range(20))
     with own_world.worker():
@@ -168,9 +173,17 @@ def test_the_answers_that_a_worker_got(own_world: World, sandbox: SandboxProcess
         assert answers.read(own_world.redis, ["default"]) == {"default": []}
         sandbox.order(Faults(outage="unavailable"))
         own_world.produce(own_world.event(number) for number in range(20, 40))
-        wait_until(lambda: answers.read(own_world.redis, ["default"])["default"], 20, "noted")
+        wait_until(
+            lambda: answers.read(own_world.redis, ["default"])["default"],
+            20,
+            "the failure is recorded",
+        )
         sandbox.order(Faults(outage="none", quota="monthly"))
-        wait_until(lambda: Holds(own_world.redis).read(["default"])["default"].holds, 20, "held")
+        wait_until(
+            lambda: Holds(own_world.redis).read(["default"])["default"].holds,
+            20,
+            "the account is held",
+        )
         found = findings(own_world, 1)
         assert found["account default hold"]["level"] == "failed"
         sandbox.calm()
@@ -184,7 +197,7 @@ def test_the_answers_that_a_worker_got(own_world: World, sandbox: SandboxProcess
     own_world.judge()
 
 
-def test_an_answer_that_cannot_be_noted_fails_no_call(
+def test_failing_to_note_a_response_fails_no_call(
     own_world: World, sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Mute(Limiter):
@@ -210,7 +223,7 @@ def test_an_answer_that_cannot_be_noted_fails_no_call(
     assert noted == ["monthly_quota_exceeded"]
 
 
-def test_answers_of_another_day_are_not_shown(own_world: World) -> None:
+def test_old_responses_are_not_reported(own_world: World) -> None:
     old_ms = round((datetime.now(UTC) - timedelta(days=2)).timestamp() * 1000)
     yesterday_ms = round((datetime.now(UTC) - timedelta(hours=22)).timestamp() * 1000)
     answers.note(own_world.redis, "default", "application_error", "It broke.")
@@ -226,7 +239,7 @@ def test_answers_of_another_day_are_not_shown(own_world: World) -> None:
     assert findings(own_world)["account default answers"]["level"] == "ok"
 
 
-def test_organizations_that_no_account_serves(own_world: World) -> None:
+def test_doctor_warns_of_organizations_without_account(own_world: World) -> None:
     fields = {"from": "a@b.cc", "subject": "s", "text": "t"}
     for number in range(14):
         campaigns.create(
@@ -246,7 +259,7 @@ def test_organizations_that_no_account_serves(own_world: World) -> None:
     assert "accounts.NAME.organizations" in found["mend"]
 
 
-def test_without_redis_it_says_so_once(own_world: World) -> None:
+def test_doctor_reports_a_missing_redis_once(own_world: World) -> None:
     found = findings(own_world, 1, STREAMER_REDIS__URL=f"redis://{NOWHERE}/0")
     assert found["redis"]["level"] == "failed"
     assert not any(subject.startswith("account default ") for subject in found)

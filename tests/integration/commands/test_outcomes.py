@@ -1,4 +1,4 @@
-"""`outcomes`: what became of a campaign's recipients, in each format."""
+"""`outcomes`: a campaign's outcomes in each format."""
 
 import csv
 import io

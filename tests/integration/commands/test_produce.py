@@ -1,4 +1,4 @@
-"""`produce`: from a list to events on Kafka."""
+"""`produce`: writing a list of recipients to Kafka."""
 
 import os
 import resource
@@ -23,7 +23,7 @@ def test_produce_csv_twice_gives_the_same_recipients(operator: Operator, tmp_pat
     file.write_text("email,first_name\nAnn@Example.com,Ann\nnobody,Bob\nann@example.com,Ann\n")
     result = operator.run("produce", operator.campaign, file)
     assert "3 recipients produced" in result.stdout
-    assert "1 have no valid address" in result.stderr
+    assert "1 invalid addresses" in result.stderr
     operator.run("produce", operator.campaign, file)
     found = operator.produced()
     assert all(key == event.recipient_id.encode() for key, event in found)
@@ -35,9 +35,7 @@ def test_produce_csv_twice_gives_the_same_recipients(operator: Operator, tmp_pat
 BAD_CSV = b"email,n\na@b.cc,1\n,2\nb@b.cc,3,3\nc@b.cc,4\n"
 
 
-def test_a_bad_row_in_a_file_stops_before_anything_is_produced(
-    operator: Operator, tmp_path: Path
-) -> None:
+def test_a_bad_row_in_a_file_prevents_producing(operator: Operator, tmp_path: Path) -> None:
     operator.ready()
     file = tmp_path / "list.csv"
     file.write_bytes(BAD_CSV)
@@ -48,7 +46,7 @@ def test_a_bad_row_in_a_file_stops_before_anything_is_produced(
     assert operator.produced() == []
 
 
-def test_bad_rows_are_set_aside(operator: Operator, tmp_path: Path) -> None:
+def test_bad_rows_are_written_to_a_file(operator: Operator, tmp_path: Path) -> None:
     operator.ready()
     file, aside = tmp_path / "list.csv", tmp_path / "aside.csv"
     file.write_bytes(BAD_CSV)
@@ -75,7 +73,7 @@ def test_standard_input_stops_at_the_bad_row(operator: Operator) -> None:
     assert "--format" in operator.run("produce", operator.campaign, "-", code=2).stderr
 
 
-def test_a_campaign_without_definition(operator: Operator, tmp_path: Path) -> None:
+def test_an_undefined_campaign_needs_inline_messages(operator: Operator, tmp_path: Path) -> None:
     operator.run("topics", "create", "--partitions", "1")
     file = tmp_path / "list.csv"
     file.write_bytes(b"email\na@b.cc\n")
@@ -90,15 +88,17 @@ def test_a_campaign_without_definition(operator: Operator, tmp_path: Path) -> No
     assert found.message is not None
 
 
-def test_a_paused_campaign_is_warned_of(operator: Operator, client: Client, tmp_path: Path) -> None:
+def test_produce_warns_of_a_paused_campaign(
+    operator: Operator, client: Client, tmp_path: Path
+) -> None:
     operator.ready()
     client.hset(keys.campaign(operator.organization, "spring-26"), "state", "paused")
     file = tmp_path / "list.csv"
     file.write_bytes(b"email\na@b.cc\n")
-    assert "it is paused" in operator.run("produce", operator.campaign, file).stderr
+    assert "paused, its recipients wait" in operator.run("produce", operator.campaign, file).stderr
 
 
-def test_no_topic(operator: Operator, tmp_path: Path) -> None:
+def test_a_missing_topic_is_reported(operator: Operator, tmp_path: Path) -> None:
     operator.ready()
     file = tmp_path / "list.csv"
     file.write_bytes(b"email\na@b.cc\n")
@@ -108,9 +108,9 @@ def test_no_topic(operator: Operator, tmp_path: Path) -> None:
     assert "streamer topics create" in failure.stderr
 
 
-def test_what_kafka_refuses_is_counted(operator: Operator) -> None:
+def test_undelivered_records_are_counted(operator: Operator) -> None:
     operator.ready()
-    large = secrets.token_hex(1_500_000)  # which no compression makes small enough
+    large = secrets.token_hex(1_500_000)  # too random to be compressed enough
     lines = [
         orjson.dumps({"email": "a@b.cc"}),
         orjson.dumps({"email": "b@b.cc", "variables": {"large": large}}),
@@ -135,7 +135,7 @@ def test_a_file_larger_than_the_queue_is_produced_whole(operator: Operator, tmp_
     operator.ready()
     file = tmp_path / "list.csv"
     write_rows(file, 5_000)
-    # The queue is full after 100 records: each further one has to wait for its place.
+    # The queue is full after 100 records: each further record must wait.
     small = orjson.dumps({"queue.buffering.max.messages": 100}).decode()
     operator.run("produce", operator.campaign, file, env={"STREAMER_KAFKA__PROPERTIES": small})
     assert len({event.email for _, event in operator.produced()}) == 5_000
@@ -148,7 +148,7 @@ def test_memory_does_not_grow_with_the_list(operator: Operator, tmp_path: Path) 
     write_rows(large, 300_000)
     assert large.stat().st_size > 9_000_000
     peaks = [_peak_bytes(operator.start("produce", operator.campaign, f)) for f in (small, large)]
-    # The queue has 32 MB at most, beside what librdkafka keeps for each record in it.
+    # The queue holds at most 32 MB, plus librdkafka's overhead for each record in it.
     assert peaks[1] - peaks[0] < 64 * 1024 * 1024
 
 
@@ -167,18 +167,18 @@ def _peak_bytes(process: subprocess.Popen[bytes]) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_tells_how_far_it_came(operator: Operator, number: signal.Signals) -> None:
+def test_an_interrupt_reports_progress(operator: Operator, number: signal.Signals) -> None:
     operator.ready()
     process = operator.start("produce", operator.campaign, "-", "--format", "csv", "--json")
     assert process.stdin is not None
     process.stdin.write(b"email\n" + b"".join(b"u%d@b.cc\n" % n for n in range(50)))
     process.stdin.flush()
     while len(operator.produced()) < 50:
-        pass  # until all is in Kafka; pytest's own limit ends it otherwise
+        pass  # until everything is in Kafka, or pytest's timeout
     process.send_signal(number)
-    process.wait(30)  # before its input ends, which would end it as well
+    process.wait(30)  # before closing its input, which would also end it
     stdout, stderr = process.communicate()
     answer = orjson.loads(stdout)
     assert process.returncode == 1
     assert (answer["produced"], answer["stopped"]) == (50, "interrupted")
-    assert b"To repeat the command is safe" in stderr
+    assert b"The command is safe to repeat" in stderr

@@ -1,4 +1,4 @@
-"""`progress`: how far a campaign is."""
+"""`progress`: showing a campaign's progress."""
 
 from pathlib import Path
 
@@ -22,17 +22,19 @@ def test_a_completed_campaign_has_one_summary(
         assert (done["state"], done["expected"], done["received"]) == ("completed", 300, 600)
         assert (done["sent"], done["reasons"]) == (300, {"duplicate": 300})
         assert done["finished_at"] is not None
-        wait_until(office.summaries, 30, "the summary is there")
+        wait_until(office.summaries, 30, "the summary is published")
 
         late = world.event(1, email="late@example.com", message=None)
         world.produce([{k: v for k, v in late.items() if v is not None}])
         wait_until(lambda: len(office.summaries()) > 1, 30, "a late record corrects the summary")
-        wait_until(lambda: not office.store.due(), 30, "everything is judged")
-    # Counting again comes to the same, which is published already.
+        wait_until(lambda: not office.store.due(), 30, "completion was checked")
+    # Counting again gives the same summary, which is not published twice.
     office.store.open(anew=True)
     with office.projecting():
-        wait_until(lambda: (r := office.report()) and r.counts.outcomes == 601, 30, "counted")
-        wait_until(lambda: not office.store.due(), 30, "everything is judged")
+        wait_until(
+            lambda: (r := office.report()) and r.counts.outcomes == 601, 30, "all are counted"
+        )
+        wait_until(lambda: not office.store.due(), 30, "completion was checked")
     first, second = office.summaries()
     assert (first["expected"], first["total"]) == (300, 600)
     assert (first["sent"], first["skipped"]) == (300, 300)
@@ -40,6 +42,6 @@ def test_a_completed_campaign_has_one_summary(
     assert operator.run("progress", operator.campaign).stdout.count("601") == 1
 
 
-def test_what_cannot_be_shown(operator: Operator, world: World) -> None:
+def test_progress_errors_are_reported(operator: Operator, world: World) -> None:
     operator.run("progress", operator.campaign, "--timeout", "3", code=2)
     assert "is not defined" in operator.run("progress", operator.campaign, code=1).stderr

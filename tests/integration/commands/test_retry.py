@@ -1,4 +1,4 @@
-"""`retry`: recipients whose mail failed, once more."""
+"""`retry`: retrying recipients whose mail failed."""
 
 from collections import Counter
 
@@ -11,7 +11,7 @@ from tests.kit.records import Records
 from tests.kit.world import World
 
 
-def test_who_failed_is_tried_again_once_an_outcome(
+def test_each_failed_outcome_is_retried_once(
     world: World, operator: Operator, records: Records
 ) -> None:
     world.sandbox.order(Faults(refused=frozenset({"user1@example.com"})))
@@ -24,7 +24,7 @@ def test_who_failed_is_tried_again_once_an_outcome(
     )
     with world.worker():
         world.await_endings(5)
-        # The same address again: a duplicate, which says nothing of how the first one ended.
+        # A duplicate of the same address must not hide the outcome of the first record.
         world.produce([world.event(1)])
         world.await_endings(6)
         world.sandbox.calm()
@@ -36,7 +36,7 @@ def test_who_failed_is_tried_again_once_an_outcome(
         assert operator.answer("retry", operator.campaign, *only)["retried"] == 1
         world.await_endings(7)
         everyone = operator.answer("retry", operator.campaign, "--status", "failed")
-        assert (everyone["retried"], everyone["already"]) == (2, 0)  # r-3 failed anew
+        assert (everyone["retried"], everyone["already"]) == (2, 0)  # r-3 failed again
         world.await_endings(9)
     fates = [o["status"] for o in world.outcomes() if o["email"] == "user1@example.com"]
     assert fates.count("sent") == 1
@@ -48,7 +48,7 @@ def test_who_failed_is_tried_again_once_an_outcome(
     assert orjson.loads(events[b"r-1"] or b"") == world.event(1)
 
 
-def test_nobody_is_tried_again_twice_or_after_sent(
+def test_retry_skips_sent_and_retried_recipients(
     world: World, operator: Operator, records: Records
 ) -> None:
     for offset, (email, status, reason) in enumerate(
@@ -94,7 +94,7 @@ def test_nobody_is_tried_again_twice_or_after_sent(
     operator.run("retry", operator.campaign, "--status", "failed", "--reason", "expired", code=2)
 
 
-def test_who_has_no_record_any_more_is_counted(
+def test_recipients_without_a_record_are_counted(
     world: World, operator: Operator, records: Records
 ) -> None:
     world.produce([world.event(1, email="nobody")], partition=0)
@@ -102,5 +102,5 @@ def test_who_has_no_record_any_more_is_counted(
         world.await_endings(1)
     records.delete(world.topics.recipients)
     failure = operator.run("retry", operator.campaign, "--status", "failed", code=1)
-    assert "1 cannot be tried again" in failure.stderr
+    assert "1 cannot be retried" in failure.stderr
     assert not records.retries()

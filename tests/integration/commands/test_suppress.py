@@ -1,4 +1,4 @@
-"""`suppress`: who gets no more mail."""
+"""`suppress`: managing suppressed addresses."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def test_suppress_commands(operator: Operator, tmp_path: Path) -> None:
     organization = operator.organization
     added = operator.run("suppress", "add", organization, "Ann@Example.com", "bad", code=1)
     assert "1 added" in added.stdout
-    assert "argument 2: 'bad' is no address" in added.stderr
+    assert "argument 2: invalid address 'bad'" in added.stderr
     file = tmp_path / "list.csv"
     file.write_text("id,email\n1,ann@example.com\n2,Bob@example.com\n3,\n")
     imported = operator.json("suppress", "import", organization, file, code=1)

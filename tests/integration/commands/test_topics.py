@@ -1,4 +1,4 @@
-"""`topics create`."""
+"""`topics create`: creating and checking topics."""
 
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -7,7 +7,7 @@ from streamer import topics
 from tests.kit.operator import Operator
 
 
-def test_topics_are_created_once_and_compared(operator: Operator) -> None:
+def test_existing_topics_are_checked(operator: Operator) -> None:
     first = operator.json("topics", "create", "--partitions", "2")
     again = operator.json("topics", "create", "--partitions", "2")
     assert isinstance(first, list)
@@ -15,13 +15,13 @@ def test_topics_are_created_once_and_compared(operator: Operator) -> None:
     assert [report["created"] for report in first] == [True] * 5
     assert [report["created"] for report in again] == [False] * 5
     assert [report["differences"] for report in again] == [[]] * 5
-    assert "as it should be" in operator.run("topics", "create", "--partitions", "1").stdout
+    assert ": ok" in operator.run("topics", "create", "--partitions", "1").stdout
     more = operator.run("topics", "create", "--partitions", "3", code=1).stdout
     assert "partitions is 2, should be 3 or more" in more
     assert f"--topic {operator.topics.recipients} --partitions 3" in more
 
 
-def test_a_topic_that_would_lose_records_is_named(operator: Operator) -> None:
+def test_a_topic_that_would_lose_records_is_reported(operator: Operator) -> None:
     admin = AdminClient({"bootstrap.servers": operator.bootstrap_servers})
     name = operator.topics.parked
     config = {"cleanup.policy": "compact", "retention.ms": "1000", "max.message.bytes": "3000000"}
@@ -34,7 +34,7 @@ def test_a_topic_that_would_lose_records_is_named(operator: Operator) -> None:
     assert all(not each.differences for each in reports if each.created)
 
 
-def test_more_copies_than_brokers(operator: Operator) -> None:
+def test_too_many_replicas_are_reported(operator: Operator) -> None:
     failure = operator.run("topics", "create", "--replication", "3", code=1).stderr
     assert operator.bootstrap_servers in failure
     assert len(failure.splitlines()) == 1

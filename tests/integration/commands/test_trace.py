@@ -1,4 +1,4 @@
-"""`trace`: the story of one recipient."""
+"""`trace`: the history of one recipient."""
 
 import signal
 from typing import cast
@@ -14,7 +14,7 @@ from tests.kit.records import Records
 from tests.kit.world import World
 
 
-def test_trace_tells_the_whole_story(world: World, operator: Operator) -> None:
+def test_trace_shows_a_recipients_history(world: World, operator: Operator) -> None:
     world.produce([world.event(1), world.event(2)], partition=1)
     with world.worker():
         world.await_endings(2)
@@ -38,19 +38,19 @@ def test_trace_tells_the_whole_story(world: World, operator: Operator) -> None:
     assert f"email id: {sent['email_id']}" in text
     assert "user2" not in text
     unknown = operator.run("trace", operator.campaign, "--recipient", "r-9", code=1)
-    assert "nothing is known of r-9" in unknown.stderr
+    assert "no trace of r-9" in unknown.stderr
     operator.run("trace", operator.campaign, code=2)
 
 
-def test_trace_shows_a_batch_that_is_open(world: World, operator: Operator) -> None:
+def test_trace_shows_an_unresolved_batch(world: World, operator: Operator) -> None:
     world.produce([world.event(1)])
     assert world.start_worker(crash_at="after_pin").wait() == -signal.SIGKILL
     text = operator.run("trace", operator.campaign, "--recipient", "r-1").stdout
     assert "as item 0 of batch" in text
-    assert "still open: no result yet" in text
+    assert "unresolved: no result yet" in text
 
 
-def test_trace_tells_a_parked_copy_that_waits_from_one_that_came_back(
+def test_trace_distinguishes_parked_and_released_copies(
     world: World, operator: Operator, records: Records
 ) -> None:
     topics = world.topics

@@ -1,11 +1,11 @@
-"""`watch`: campaigns as they go, here without a terminal."""
+"""`watch` without a terminal."""
 
 from tests.kit.office import Office
 from tests.kit.operator import Operator
 from tests.kit.world import wait_until
 
 
-def test_a_campaign_is_watched_until_it_is_complete(office: Office, operator: Operator) -> None:
+def test_watch_ends_when_the_campaign_is_complete(office: Office, operator: Operator) -> None:
     assert "is not defined" in operator.run("watch", operator.campaign, code=1).stderr
     world = office.world
     with world.worker(), office.projecting():

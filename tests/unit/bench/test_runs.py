@@ -1,4 +1,4 @@
-"""Which of several runs counts."""
+"""Choosing among several runs."""
 
 from bench.runs import Ending, Result, middle
 
@@ -19,10 +19,10 @@ def _result(cpu_s: float, *, adds_up: bool = True) -> Result:
     )
 
 
-def test_the_one_of_middle_speed_counts() -> None:
+def test_the_median_run_is_chosen() -> None:
     assert middle([_result(3.0), _result(1.0), _result(2.0)]).cpu_s == 2.0
     assert middle([_result(4.0)]).cpu_s == 4.0
 
 
-def test_one_that_does_not_add_up_is_not_hidden_by_the_others() -> None:
+def test_a_run_that_does_not_add_up_is_chosen() -> None:
     assert not middle([_result(1.0), _result(3.0, adds_up=False), _result(2.0)]).adds_up

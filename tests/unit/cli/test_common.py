@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Helpers shared by the commands."""
 
 import pytest
 import typer
@@ -7,11 +7,11 @@ from streamer.cli.common import parse_campaign
 from streamer.model.campaign import CampaignName
 
 
-def test_a_campaign_is_organization_and_campaign() -> None:
+def test_parse_campaign() -> None:
     assert parse_campaign("acme/spring-26") == CampaignName("acme", "spring-26")
 
 
 @pytest.mark.parametrize("text", ["acme", "/x", "acme/", "a/b/c", "a b/c", ""])
-def test_anything_else_is_wrong_use(text: str) -> None:
+def test_an_invalid_campaign_is_wrong_use(text: str) -> None:
     with pytest.raises(typer.BadParameter):
         parse_campaign(text)

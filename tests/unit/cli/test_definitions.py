@@ -1,4 +1,4 @@
-"""Definitions are read strictly: what is misspelt would be missing in every mail."""
+"""Definitions are parsed strictly: a misspelt field would be missing in every mail."""
 
 import io
 from pathlib import Path
@@ -18,7 +18,7 @@ DEFINITION: dict[str, object] = {
 }
 
 
-def test_a_definition() -> None:
+def test_a_valid_definition_is_parsed() -> None:
     found = from_json(orjson.dumps(DEFINITION).decode())
     assert type(found) is Definition
     assert found == Definition.model_validate(DEFINITION)
@@ -27,8 +27,8 @@ def test_a_definition() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"replyTo": "a@b.cc"}, "replyTo: there is no such field"),
-        ({"attachments": []}, "attachments: there is no such field"),
+        ({"replyTo": "a@b.cc"}, "replyTo: unknown field"),
+        ({"attachments": []}, "attachments: unknown field"),
         ({"campaign_id": "a b"}, "campaign_id: "),
         ({"from": "Acme"}, "from: no address found"),
         ({"from": "Acme <news>"}, "from: no address found"),
@@ -42,18 +42,18 @@ def test_a_definition() -> None:
         ({"expires_at": "2026-12-01T00:00:00"}, "expires_at: "),
     ],
 )
-def test_each_fault_is_named(change: dict[str, object], words: str) -> None:
+def test_each_error_is_named(change: dict[str, object], words: str) -> None:
     with pytest.raises(BadDefinitionError) as error:
         from_json(orjson.dumps(DEFINITION | change).decode())
     assert words in str(error.value)
 
 
-def test_what_is_no_json() -> None:
+def test_invalid_json_is_refused() -> None:
     with pytest.raises(BadDefinitionError):
         from_json("nope")
 
 
-def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.html"
     file.write_bytes("\ufeff<p>ü</p>".encode())
     assert read_text(file) == "<p>ü</p>"

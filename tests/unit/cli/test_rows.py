@@ -1,4 +1,4 @@
-"""From rows to events: what a worker will read, or what is wrong with the row."""
+"""Converting rows of a file to events, or to bad rows with a reason."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ def test_a_csv_row_becomes_an_event() -> None:
     assert event.variables == {"first_name": "Ann"}
 
 
-def test_the_key_is_the_recipient() -> None:
+def test_the_key_is_the_recipient_id() -> None:
     (row,) = rows(b"email,recipient_id\na@b.cc,r-1\n")
     assert isinstance(row, Row)
     assert row.key == "r-1"
@@ -55,7 +55,7 @@ def test_an_empty_cell_is_an_absent_field_but_an_empty_variable() -> None:
     assert event.variables == {"first_name": ""}
 
 
-def test_without_an_id_the_same_address_always_gets_the_same() -> None:
+def test_derived_ids_depend_only_on_the_address() -> None:
     data = b"email\nAnn@Example.com\n ann@example.COM \nother@example.com\n"
     first, second, other = (event.recipient_id for event in good(data))
     assert first == second != other
@@ -64,7 +64,7 @@ def test_without_an_id_the_same_address_always_gets_the_same() -> None:
     assert from_json.recipient_id == first
 
 
-def test_an_invalid_address_is_no_bad_row() -> None:
+def test_an_invalid_address_is_not_a_bad_row() -> None:
     valid, invalid = rows(b"email\na@b.cc\nnobody\n")
     assert isinstance(valid, Row)
     assert isinstance(invalid, Row)
@@ -78,7 +78,7 @@ def test_byte_order_mark_quotes_and_blank_lines(newline: bytes) -> None:
     assert event.variables == {"note": f"one{newline.decode()}two"}
 
 
-def test_bad_rows_are_named_by_line_and_kept_as_they_stand() -> None:
+def test_bad_rows_keep_their_line_number_and_bytes() -> None:
     data = (
         b"email,note\n"
         b'a@b.cc,"two\nlines"\n'
@@ -99,14 +99,14 @@ def test_bad_rows_are_named_by_line_and_kept_as_they_stand() -> None:
     assert len(rows(data)) == 7
 
 
-def test_a_quote_that_never_ends_loses_no_byte() -> None:
+def test_an_unterminated_quote_loses_no_bytes() -> None:
     ((line, reason, raw),) = bad(b'email,note\na@b.cc,"x\nb@b.cc,y\n')
     assert line == 2
     assert "quote" in reason
     assert raw == b'a@b.cc,"x\nb@b.cc,y\n'
 
 
-def test_what_a_worker_would_refuse_is_a_bad_row() -> None:
+def test_an_event_a_worker_would_reject_is_a_bad_row() -> None:
     found = bad(
         b"email,recipient_id,expires_at\na@b.cc,a b,\na@b.cc,,tomorrow\na@b.cc,,1790000000\n"
     )
@@ -118,26 +118,26 @@ def test_what_a_worker_would_refuse_is_a_bad_row() -> None:
     ]
 
 
-def test_columns_with_ids_must_agree() -> None:
+def test_id_columns_must_match_the_campaign() -> None:
     data = b"email,campaign_id\na@b.cc,spring-26\na@b.cc,other\na@b.cc,\n"
-    assert bad(data) == [(3, "campaign_id is 'other', not 'spring-26'", b"a@b.cc,other\n")]
+    assert bad(data) == [(3, "campaign_id is 'other', expected 'spring-26'", b"a@b.cc,other\n")]
 
 
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        (b"", "no column 'email'"),
+        (b"", "without column 'email'"),
         (b"mail,name", "its columns: 'mail', 'name'"),
         (b"email;name", "not by ';'"),
         (b"email\tname", r"not by '\t'"),
-        (b"email,a,a", "has twice: a"),
+        (b"email,a,a", "duplicate header columns: a"),
         (b"email,,a", "column 2 has no name"),
-        (b"email,variables", "variables cannot be a column"),
+        (b"email,variables", "header column not supported: variables"),
         (b"email,\xff", "line 1 is not UTF-8"),
         (b'email,"a"b', "line 1"),
     ],
 )
-def test_a_header_that_cannot_be_used(header: bytes, words: str) -> None:
+def test_an_invalid_header_is_refused(header: bytes, words: str) -> None:
     with pytest.raises(BadFileError) as error:
         rows(header + b"\na@b.cc,x\n")
     assert words in str(error.value)
@@ -162,7 +162,7 @@ def test_json_lines_with_and_without_the_ids() -> None:
     assert second.key == parse(second.value).recipient_id
 
 
-def test_json_numbers_are_passed_on_to_the_letter() -> None:
+def test_json_numbers_are_kept_verbatim() -> None:
     given_numbers = b'{"email":"a@b.cc","variables":{"a":123456789012345678901234567890,"b":1.10}}'
     (row,) = rows(given_numbers, Format.JSONL)
     assert isinstance(row, Row)
@@ -187,7 +187,7 @@ def test_bad_json_lines() -> None:
     assert [raw.strip() for _, _, raw in found] == lines
 
 
-def test_without_a_definition_each_row_must_carry_its_message() -> None:
+def test_rows_of_an_undefined_campaign_need_a_message() -> None:
     message = b'{"from":"a@b.cc","subject":"s","text":"t"}'
     data = b'{"email":"a@b.cc"}\n{"email":"a@b.cc","message":' + message + b"}\n"
     first, second = rows(data, Format.JSONL, is_defined=False)
@@ -196,7 +196,7 @@ def test_without_a_definition_each_row_must_carry_its_message() -> None:
     assert isinstance(second, Row)
 
 
-def test_fields_that_nobody_reads_are_told() -> None:
+def test_unknown_fields_are_reported() -> None:
     lines = Lines(io.BytesIO(b'{"email":"a@b.cc","first_name":"Ann"}'))
     reader = read_rows(lines, Format.JSONL, CAMPAIGN, is_defined=True)
     assert len(list(reader)) == 1
@@ -209,7 +209,7 @@ cell_text = st.text(
 
 
 @given(st.lists(st.tuples(cell_text, cell_text), max_size=20))
-def test_whatever_the_csv_module_writes_arrives(cells: list[tuple[str, str]]) -> None:
+def test_csv_cells_round_trip(cells: list[tuple[str, str]]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text).writerows([("email", "a", "b"), *(("x@y.zz", a, b) for a, b in cells)])
     events = good(text.getvalue().encode())
@@ -217,7 +217,7 @@ def test_whatever_the_csv_module_writes_arrives(cells: list[tuple[str, str]]) ->
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_of_json_lines_are_lost(data: bytes) -> None:
+def test_json_lines_lose_no_bytes(data: bytes) -> None:
     lines = Lines(io.BytesIO(data))
     found = list(read_rows(lines, Format.JSONL, CAMPAIGN, is_defined=True))
     kept = b"".join(row.raw for row in found if isinstance(row, BadRow))

@@ -1,4 +1,4 @@
-"""What others wrote does not steer the terminal."""
+"""Untrusted text cannot control the terminal."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ from streamer.cli.shown import printable, printable_lines
 
 
 @given(st.text())
-def test_only_what_is_plainly_visible_is_left(text: str) -> None:
+def test_only_printable_text_is_left(text: str) -> None:
     assert printable(text).isprintable()
     assert printable(printable(text)) == printable(text)
     assert all(line.isprintable() for line in printable_lines(text).split("\n"))
@@ -15,7 +15,7 @@ def test_only_what_is_plainly_visible_is_left(text: str) -> None:
 
 
 @given(st.text(st.characters(categories=("L", "N", "P", "S", "Zs"), max_codepoint=0x7E)))
-def test_plain_text_stays_as_it_is(text: str) -> None:
+def test_plain_text_is_unchanged(text: str) -> None:
     assert printable(text) == text
 
 

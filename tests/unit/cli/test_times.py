@@ -1,4 +1,4 @@
-"""Points in time on the command line."""
+"""Parsing times given on the command line."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -24,11 +24,11 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
         ("2w", timedelta(days=14)),
     ],
 )
-def test_durations_count_back(text: str, ago: timedelta) -> None:
+def test_ages_are_subtracted_from_now(text: str, ago: timedelta) -> None:
     assert since(text, NOW) == NOW - ago
 
 
-def test_an_instant_is_taken_as_it_is() -> None:
+def test_rfc3339_times_are_parsed() -> None:
     assert since("2026-11-24T13:00:00+01:00", NOW) == NOW
 
 
@@ -36,18 +36,18 @@ def test_an_instant_is_taken_as_it_is() -> None:
     "text",
     ["", "h", "2", "2x", "-2h", "yesterday", "2026-11-24", "2026-11-24T12:00:00", "1764000000"],
 )
-def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="no time"):
+def test_an_invalid_time_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="invalid time"):
         parse_time(text)
 
 
-def test_before_all_time() -> None:
+def test_a_time_out_of_range_is_refused() -> None:
     with pytest.raises(typer.BadParameter):
         parse_time("900000d")
 
 
 @given(st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
-def test_kafka_s_time_and_back(instant: datetime) -> None:
+def test_times_round_trip_through_milliseconds(instant: datetime) -> None:
     back = from_milliseconds(milliseconds(instant))
     assert abs(back - instant) <= timedelta(milliseconds=1)
     assert since(as_text(back), NOW) == back

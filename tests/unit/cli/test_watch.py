@@ -1,4 +1,4 @@
-"""The live view: readable at 80 columns, and in plain lines."""
+"""The live view at 80 columns, and the plain lines."""
 
 from datetime import UTC, datetime
 
@@ -28,7 +28,7 @@ def shown(*reports: Report, lag: int | None = 5, held: tuple[str, ...] = ()) -> 
     return capture.get().splitlines()
 
 
-def test_eighty_columns_are_enough() -> None:
+def test_the_view_fits_eighty_columns() -> None:
     lines = shown(
         report("spring-26", 9_000_000, 10_000_000),
         report("x" * 128, 7, None, "paused"),
@@ -43,19 +43,19 @@ def test_eighty_columns_are_enough() -> None:
     assert "left" in text
     assert "paused" in text
     assert "complete" in text
-    assert "…" in text  # a long name is cut
+    assert "…" in text  # a long name is truncated
     assert "and 3 more" in text
     assert "lag: 5 recipients" in text
     assert "held: account default: no answer" in text
-    assert "nobody counts" in text
+    assert "not being counted" in text
 
 
-def test_kafka_that_does_not_answer_is_no_lag_of_none() -> None:
+def test_lag_is_unknown_without_kafka() -> None:
     assert any("unknown" in each for each in shown(lag=None))
     assert any("no campaigns yet" in each for each in shown())
 
 
-def test_a_plain_line_says_it_all() -> None:
+def test_a_campaign_fits_on_one_line() -> None:
     assert line(report("spring", 100, 60_000), 100.0, NOW) == (
         "acme/spring: 50,102 of 60,000, sent 100, skipped 50,000, dead 2, parked 900, 100/s, "
         "0:01:39 left"

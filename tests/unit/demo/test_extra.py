@@ -1,4 +1,4 @@
-"""Production has not the extra `stack`, and its commands must start all the same."""
+"""Commands start without the `stack` extra, which production does not install."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ main()
 """
 
 
-def test_the_commands_start_without_the_extra() -> None:
+def test_commands_start_without_the_extra() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _WITHOUT_EXTRA, "run", "--help"], capture_output=True, text=True
     )
@@ -24,7 +24,7 @@ def test_the_commands_start_without_the_extra() -> None:
     assert "--workers" in done.stdout
 
 
-def test_the_demo_says_what_to_install() -> None:
+def test_the_demo_names_the_missing_extra() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _WITHOUT_EXTRA, "demo", "--json"], capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""An act that does not add up is told so, whatever it is that does not."""
+"""Every discrepancy of an act is reported."""
 
 import math
 from collections import Counter
@@ -21,7 +21,7 @@ def _acceptance(number: int, email_id: str | None = None) -> Acceptance:
 
 
 class _Scene:
-    """Ten records that ended as they should; number 7 is suppressed."""
+    """Ten records with correct outcomes; number 7 is suppressed."""
 
     def __init__(self) -> None:
         self.inputs = {(0, number) for number in range(10)}
@@ -47,7 +47,7 @@ def scene() -> _Scene:
     return _Scene()
 
 
-def test_what_adds_up_has_no_problems(scene: _Scene) -> None:
+def test_an_act_that_adds_up_has_no_problems(scene: _Scene) -> None:
     found = scene.report()
     assert (found.sent, found.skipped, found.accepted, found.accepted_twice) == (9, 1, 9, 0)
     assert (found.calls, found.fill, found.problems) == (2, 9.0, [])
@@ -60,24 +60,24 @@ def test_missing_records_are_named(scene: _Scene) -> None:
     ]
 
 
-def test_a_second_ending_of_a_record(scene: _Scene) -> None:
+def test_a_second_result_of_a_record_is_reported(scene: _Scene) -> None:
     scene.endings.dead_letter((0, 2))
     (problem,) = scene.report().problems
     assert "more than one result: partition 0 offset 2" in problem
 
 
-def test_an_ending_of_no_record(scene: _Scene) -> None:
+def test_a_result_without_record_is_reported(scene: _Scene) -> None:
     scene.endings.outcome((5, 5), "skipped", None)
     (problem,) = scene.report().problems
     assert "partition 5 offset 5" in problem
 
 
-def test_a_mail_that_is_said_to_be_sent_and_was_not(scene: _Scene) -> None:
+def test_a_sent_mail_that_was_not_accepted_is_reported(scene: _Scene) -> None:
     scene.acceptances.pop()
     assert scene.report().problems == ["1 mails have a sent outcome but were not accepted"]
 
 
-def test_a_second_mail_to_an_address(scene: _Scene) -> None:
+def test_a_second_mail_to_an_address_is_reported(scene: _Scene) -> None:
     scene.acceptances.append(_acceptance(3, "another"))
     found = scene.report()
     assert found.accepted_twice == 1
@@ -87,12 +87,12 @@ def test_a_second_mail_to_an_address(scene: _Scene) -> None:
     ]
 
 
-def test_a_mail_to_somebody_who_is_suppressed(scene: _Scene) -> None:
+def test_a_mail_to_a_suppressed_address_is_reported(scene: _Scene) -> None:
     scene.acceptances.append(_acceptance(7))
     assert f"1 suppressed addresses were mailed: {address(_ACT, 7)}" in scene.report().problems
 
 
-def test_an_id_that_two_outcomes_share(scene: _Scene) -> None:
+def test_a_shared_email_id_is_reported(scene: _Scene) -> None:
     scene.inputs.add((0, 10))
     scene.endings.outcome((0, 10), "sent", "id-1")
     assert scene.report().problems == ["10 sent outcomes have 9 different ids"]
@@ -101,21 +101,21 @@ def test_an_id_that_two_outcomes_share(scene: _Scene) -> None:
 @pytest.mark.parametrize(
     ("share", "expected"), [(0.25, 0.005), (0.5, 0.01), (0.75, 0.03), (0.99, 0.05)]
 )
-def test_a_quantile_lies_on_a_line_within_its_bucket(share: float, expected: float) -> None:
+def test_quantiles_are_interpolated_within_a_bucket(share: float, expected: float) -> None:
     buckets = Counter({0.01: 50, 0.05: 100, math.inf: 100})
     assert quantile(buckets, share) == pytest.approx(expected, abs=0.001)
 
 
-def test_a_quantile_beyond_the_last_bound_is_that_bound() -> None:
+def test_quantiles_are_capped_at_the_last_bound() -> None:
     assert quantile(Counter({0.01: 1, math.inf: 100}), 0.99) == 0.01
 
 
-def test_a_quantile_of_nothing_is_zero() -> None:
+def test_a_quantile_of_no_values_is_zero() -> None:
     assert quantile(Counter(), 0.99) == 0.0
     assert quantile(Counter({0.01: 0, math.inf: 0}), 0.99) == 0.0
 
 
-def test_a_histogram_is_read_with_the_start_of_its_process() -> None:
+def test_a_histogram_is_parsed_with_its_process_start() -> None:
     exposition = """# TYPE process_start_time_seconds gauge
 process_start_time_seconds 1.5e+09
 # TYPE check_seconds histogram

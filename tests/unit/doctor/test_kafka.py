@@ -1,4 +1,4 @@
-"""What `doctor` says of Kafka."""
+"""`doctor`'s check of Kafka's offset retention."""
 
 import pytest
 
@@ -17,9 +17,7 @@ from streamer.doctor.kafka import judge_retention
         (5, Level.WARNING, "5 minutes"),
     ],
 )
-def test_offsets_that_are_soon_forgotten_are_warned_of(
-    minutes: int, level: Level, words: str
-) -> None:
+def test_short_offset_retention_is_a_warning(minutes: int, level: Level, words: str) -> None:
     found = judge_retention(minutes)
     assert found.level is level
     assert f"for {words}" in found.text

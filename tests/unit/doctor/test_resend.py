@@ -1,4 +1,4 @@
-"""What `doctor` says of an answer to a key: by the same table as sending."""
+"""`doctor`'s check of a key's response, using the same table as sending."""
 
 import pytest
 
@@ -62,7 +62,9 @@ def _domains(*statuses: str) -> Answer:
         (_domains("partially_verified"), Level.OK, "domains: partially_verified.test", None),
     ],
 )  # fmt: skip
-def test_an_answer_to_a_key(answer: Answer, level: Level, text: str, mend: str | None) -> None:
+def test_each_response_to_a_key_is_classified(
+    answer: Answer, level: Level, text: str, mend: str | None
+) -> None:
     found = judge_answer("account default", answer, DEFAULT_API_URL)
     assert found.level is level
     assert text in found.text

@@ -1,4 +1,4 @@
-"""Mails: what is in them, what cannot get in, and what they may cost."""
+"""Composing mails: their contents, what is kept out of them, and their cost."""
 
 import contextlib
 import gc
@@ -30,7 +30,7 @@ def _compose(
     variables: dict[str, object] | None = None,
     links: UnsubscribeLinks | None = _LINKS,
     **changes: object,
-) -> dict[str, Any]:  # the decoded mail, whose parts are looked at one by one
+) -> dict[str, Any]:  # the decoded mail
     event = RecipientEvent.model_validate(
         {
             "organization_id": "acme",
@@ -47,7 +47,7 @@ def _compose(
     return mail
 
 
-def test_a_whole_mail() -> None:
+def test_a_complete_mail() -> None:
     mail = _compose(
         {
             "subject": "Hello {{ first_name }}",
@@ -91,13 +91,13 @@ def test_a_sender_without_a_usable_domain_is_a_fault_of_that_mail(sender: str) -
         _compose({"from": sender, "text": "x"})
 
 
-def test_without_links_there_is_no_header_and_no_url() -> None:
+def test_no_unsubscribe_header_or_url_without_links() -> None:
     assert "headers" not in _compose({"text": "x"}, links=None)
     with pytest.raises(RenderError, match="unsubscribe_url"):
         _compose({"text": "{{ unsubscribe_url }}"}, links=None)
 
 
-def test_a_template_kept_at_resend() -> None:
+def test_a_template_stored_at_resend() -> None:
     mail = _compose(
         {"template": {"id": "t1", "variables": {"season": "spring", "city": "all"}}},
         {"city": "Rome"},
@@ -109,7 +109,7 @@ def test_a_template_kept_at_resend() -> None:
     }
 
 
-def test_variables_may_be_called_like_a_dicts_methods() -> None:
+def test_variables_may_be_named_like_dict_methods() -> None:
     source = "{{ items|join }} {{ get }} {{ pop|default('-') }} {{ o.keys()|join }} to get a copy"
     given: dict[str, object] = {"items": [1, 2], "get": "g", "o": {"k": 1}}
     assert _compose({"text": source}, given)["text"] == "12 g - k to get a copy"
@@ -117,7 +117,7 @@ def test_variables_may_be_called_like_a_dicts_methods() -> None:
     assert _compose({"text": loop}, given)["text"] == "12"
 
 
-def test_no_template_makes_its_variables_grow() -> None:
+def test_templates_cannot_update_variables() -> None:
     source = "{% for i in range(9) %}{% do update(a=a + a) %}{% endfor %}{{ a|length }}"
     with pytest.raises(RenderError, match="`update` is undefined"):
         _compose({"text": source}, {"a": [1]})
@@ -175,7 +175,7 @@ def test_an_undefined_variable_is_named(template: str, named: str) -> None:
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     ],
 )
-def test_what_a_template_may_not_do(template: str) -> None:
+def test_forbidden_templates_are_render_errors(template: str) -> None:
     with pytest.raises(RenderError):
         _compose({"html": template})
 
@@ -199,7 +199,7 @@ def test_what_a_template_may_not_do(template: str) -> None:
         "x" * (_MAX + 1),
     ],
 )
-def test_a_mail_that_is_too_large_is_not_made_to_its_end(template: str) -> None:
+def test_rendering_stops_at_the_size_limit(template: str) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(TooLargeError):
@@ -213,7 +213,7 @@ def test_a_mail_that_is_too_large_is_not_made_to_its_end(template: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["\ud800", 2**80, float("nan"), [[]] * 3, {"a": None}])
-def test_odd_values_never_break_anything(value: object) -> None:
+def test_odd_values_at_most_fail_to_render(value: object) -> None:
     with contextlib.suppress(RenderError):
         _compose({"html": "{{ v }}"}, {"v": value})
 
@@ -263,7 +263,7 @@ _HOSTILE: dict[str, tuple[dict[str, object], dict[str, object]]] = {
 
 
 @pytest.mark.parametrize(("message", "variables"), _HOSTILE.values(), ids=_HOSTILE)
-def test_what_is_hostile_ends_as_this_recipients_failure_at_most(
+def test_a_hostile_mail_at_most_fails_to_render(
     message: dict[str, object], variables: dict[str, object]
 ) -> None:
     if "template" in message:
@@ -277,26 +277,26 @@ def test_what_is_hostile_ends_as_this_recipients_failure_at_most(
 @pytest.mark.parametrize(
     "source", [_HOSTILE[name][0]["html"] for name in ("many expressions", "a long expression")]
 )
-def test_what_is_too_long_to_be_read_is_refused(source: str) -> None:
+def test_too_long_templates_are_refused(source: str) -> None:
     with pytest.raises(RenderError, match=r"too (many expressions|long) \(line 1\)"):
         _compose({"html": source}, {"a": "x"})
 
 
-def test_headers_have_a_bound() -> None:
+def test_the_number_of_headers_is_limited() -> None:
     headers = {f"X-{number}": f"{number} {{{{ a }}}}" for number in range(101)}
     with pytest.raises(RenderError, match="more than 100 headers"):
         _compose({"text": "x", "headers": headers}, {"a": 1})
 
 
 @pytest.mark.parametrize("text", ["\\u0000", "\\\\u0000", "a\\u0000b"])
-def test_what_only_looks_like_a_nul_is_none(text: str) -> None:
+def test_an_escaped_nul_is_not_a_nul(text: str) -> None:
     assert _compose({"text": "{{ v }}"}, {"v": text})["text"] == text
     with pytest.raises(RenderError, match="NUL"):
         _compose({"text": "{{ v }}"}, {"v": f"{text}\0"})
 
 
 @given(st.text())
-def test_no_line_break_gets_into_a_header(text: str) -> None:
+def test_headers_contain_no_line_breaks(text: str) -> None:
     try:
         mail = _compose(
             {
@@ -315,7 +315,7 @@ def test_no_line_break_gets_into_a_header(text: str) -> None:
 
 
 @given(st.text(), st.sampled_from(["from", "reply_to"]))
-def test_no_control_character_gets_into_an_address(text: str, field: str) -> None:
+def test_addresses_contain_no_control_characters(text: str, field: str) -> None:
     breaks = any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text)
     if breaks:
         with pytest.raises(RenderError, match=f"{field} contains a control character"):
@@ -326,7 +326,7 @@ def test_no_control_character_gets_into_an_address(text: str, field: str) -> Non
     assert given_back == f"A {text} {_ADDRESS}"
 
 
-def test_the_values_of_headers_are_templates() -> None:
+def test_header_values_are_templates() -> None:
     mail = _compose(
         {"text": "x", "headers": {"X-Name": "{{ v }} {{ email }}", "X-Plain": "a\r\nb"}},
         {"v": "Ann\r\nBcc: evil@example.com"},
@@ -338,13 +338,13 @@ def test_the_values_of_headers_are_templates() -> None:
 
 
 @pytest.mark.parametrize("name", ["List-Unsubscribe", "list-unsubscribe-POST"])
-def test_no_header_stands_in_for_ours(name: str) -> None:
+def test_unsubscribe_headers_cannot_be_overridden(name: str) -> None:
     mail = _compose({"text": "x", "headers": {name: "{{ nobody }}"}})
     assert set(mail["headers"]) == {"List-Unsubscribe", "List-Unsubscribe-Post"}
     assert "nobody" not in str(mail["headers"])
 
 
-def test_ones_own_unsubscribe_headers_are_kept_where_none_are_added() -> None:
+def test_custom_unsubscribe_headers_are_kept_without_links() -> None:
     own = {
         "List-Unsubscribe": "<https://example.com/off/{{ recipient_id }}>",
         "list-unsubscribe-post": "List-Unsubscribe=One-Click",
@@ -353,7 +353,7 @@ def test_ones_own_unsubscribe_headers_are_kept_where_none_are_added() -> None:
     assert mail["headers"] == own | {"List-Unsubscribe": "<https://example.com/off/r-1>"}
 
 
-def test_tags_have_the_characters_and_the_length_that_resend_allows() -> None:
+def test_tags_are_limited_to_what_resend_allows() -> None:
     mail = _compose(
         {
             "text": "x",
@@ -367,7 +367,7 @@ def test_tags_have_the_characters_and_the_length_that_resend_allows() -> None:
     assert long[0] == {"name": "a", "value": "x" * 256}
 
 
-def test_what_is_taken_as_it_is() -> None:
+def test_plain_fields_are_copied_unchanged() -> None:
     fields = {"topic_id": "t", "scheduled_at": "in 1 hour", "from": "{{ x }} <a@b.test>"}
     mail = _compose({"text": "x", "reply_to": ["a@b.test", "c@d.test"], **fields})
     assert {field: mail[field] for field in fields} == fields
@@ -375,7 +375,7 @@ def test_what_is_taken_as_it_is() -> None:
     assert not {"expires_at", "expected_recipients", "html", "template"} & set(mail)
 
 
-def test_the_fixed_variables_win() -> None:
+def test_builtin_variables_take_precedence() -> None:
     fixed = ["email", "recipient_id", "campaign_id", "organization_id", "name"]
     text = " ".join(f"{{{{ {variable} }}}}" for variable in fixed)
     mail = _compose({"text": text}, dict.fromkeys([*fixed, "unsubscribe_url"], "no"), name="Ann")
@@ -384,11 +384,11 @@ def test_the_fixed_variables_win() -> None:
     assert f"<{mail['text']}>" == mail["headers"]["List-Unsubscribe"]
 
 
-def test_no_name_is_no_variable() -> None:
+def test_an_absent_name_is_undefined() -> None:
     assert _compose({"text": "{{ name|default('there') }}"})["text"] == "there"
 
 
-def test_equal_messages_of_different_campaigns_are_kept_apart() -> None:
+def test_equal_messages_keep_their_own_campaign_tag() -> None:
     composer = Composer(Templates(_MAX), _LINKS, _MAX)
     seen = []
     for campaign in ("c1", "c2", "c1"):
@@ -400,7 +400,7 @@ def test_equal_messages_of_different_campaigns_are_kept_apart() -> None:
     assert seen == ["c1", "c2", "c1"]
 
 
-def test_the_limit_is_one_of_bytes() -> None:
+def test_the_size_limit_counts_bytes() -> None:
     def size_of(text: str, limit: int) -> int:
         event = RecipientEvent.model_validate(
             {"organization_id": "o", "campaign_id": "c", "recipient_id": "r", "email": "a@b.test"}
@@ -414,15 +414,15 @@ def test_the_limit_is_one_of_bytes() -> None:
         size_of("é" * 1000, size - 1)
 
 
-def test_a_detail_is_short() -> None:
+def test_error_messages_are_short() -> None:
     with pytest.raises(RenderError) as caught:
         _compose({"text": "{{ " + "x" * 10_000 + " }}"})
     assert len(str(caught.value)) <= 500
 
 
-def test_a_panic_of_the_engine_is_a_render_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_panic_is_a_render_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class PanicException(BaseException):
-        """As the engine's: not an Exception."""
+        """Like the engine's, not an Exception."""
 
     def panics(*_: object, **__: object) -> str:
         raise PanicException
@@ -436,7 +436,7 @@ def test_a_panic_of_the_engine_is_a_render_error(monkeypatch: pytest.MonkeyPatch
     assert templates.render_text("a", {}) == "a"
 
 
-def test_old_templates_make_room() -> None:
+def test_old_templates_are_evicted() -> None:
     templates = Templates(_MAX)
     for number in range(1500):
         assert templates.render_text(f"{number} {{{{ x }}}}", {"x": "y"}) == f"{number} y"
@@ -452,7 +452,7 @@ def test_old_templates_make_room() -> None:
 
 @pytest.fixture
 def engines(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Environment]]:
-    """The engine of each template that is compiled."""
+    """The engine of each compiled template."""
     made: list[weakref.ref[Environment]] = []
     add_template = Environment.add_template
 
@@ -464,7 +464,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Environment]]:
     return made
 
 
-def test_threads_share_what_one_of_them_compiled(
+def test_threads_share_compiled_templates(
     engines: list[weakref.ref[Environment]],
 ) -> None:
     templates = Templates(_MAX)
@@ -475,7 +475,7 @@ def test_threads_share_what_one_of_them_compiled(
     assert len(engines) == 1
 
 
-def test_what_is_compiled_has_a_bound_in_bytes(engines: list[weakref.ref[Environment]]) -> None:
+def test_the_template_cache_is_limited_in_bytes(engines: list[weakref.ref[Environment]]) -> None:
     templates = Templates(_MAX, most_cached=1_000_000)
     for number in range(60):
         assert templates.render_text(f"{number}{'{{ x }}' * 200}", {"x": ""}) == str(number)
@@ -484,11 +484,11 @@ def test_what_is_compiled_has_a_bound_in_bytes(engines: list[weakref.ref[Environ
     alive = [engine() is not None for engine in engines]
     assert 5 < sum(alive) < 30
     assert alive[0] is False
-    assert alive[1] is True  # what is used stays
+    assert alive[1] is True  # recently used
     assert alive[-1] is True
 
 
-def test_threads_compile_and_render_and_make_room_at_once() -> None:
+def test_threads_compile_render_and_evict_concurrently() -> None:
     templates = Templates(_MAX, most_cached=100_000)
 
     def render(number: int) -> bool:
@@ -499,7 +499,7 @@ def test_threads_compile_and_render_and_make_room_at_once() -> None:
         assert all(pool.map(render, range(2000)))
 
 
-def test_one_threads_undefined_variable_is_not_anothers() -> None:
+def test_undefined_variables_do_not_leak_between_threads() -> None:
     templates = Templates(_MAX)
 
     def renders(number: int) -> bool:
@@ -513,7 +513,7 @@ def test_one_threads_undefined_variable_is_not_anothers() -> None:
         assert list(pool.map(renders, range(1000))) == [n % 2 == 1 for n in range(1000)]
 
 
-def test_a_template_that_fails_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_template_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     templates = Templates(_MAX)
     with pytest.raises(RenderError, match="syntax error"):
         templates.render_text("{{ x", {})
@@ -529,14 +529,14 @@ def test_line_breaks_in_a_subject_become_one_space() -> None:
 
 
 @given(st.text(st.characters(exclude_characters="\0")))
-def test_what_is_inserted_in_html_is_escaped(text: str) -> None:
+def test_values_inserted_in_html_are_escaped(text: str) -> None:
     mail = _compose({"html": "<p>{{ v }}</p>"}, {"v": text})
     inserted = mail["html"].removeprefix("<p>").removesuffix("</p>")
     assert not set(inserted) & set("<>\"'")
 
 
 @pytest.mark.parametrize("name", ["X Y", "X:", "", "X\n", "Ü"])
-def test_a_header_needs_a_name(name: str) -> None:
+def test_invalid_header_names_are_refused(name: str) -> None:
     with pytest.raises(RenderError, match="header"):
         _compose({"text": "x", "headers": {name: "y"}})
 

@@ -1,4 +1,4 @@
-"""What a mail's template may use; and that nothing that passes can take the process down."""
+"""What templates may use, and that no accepted template can crash the process."""
 
 import contextlib
 import re
@@ -38,7 +38,7 @@ _DEEP = {
 
 
 @pytest.mark.parametrize("source", _DEEP.values(), ids=_DEEP)
-def test_what_would_overflow_the_stack_is_not_compiled(source: str) -> None:
+def test_templates_that_would_overflow_the_stack_are_refused(source: str) -> None:
     with pytest.raises(RefusedError):
         narrow(source)
 
@@ -53,7 +53,7 @@ def test_what_would_overflow_the_stack_is_not_compiled(source: str) -> None:
         "{% set a = x %}" + "{% set a = a|reverse %}" * 99 + "{{ a }}",
     ],
 )
-def test_what_passes_fits_a_small_stack(source: str) -> None:
+def test_accepted_templates_fit_a_small_stack(source: str) -> None:
     done: list[str] = []
     before = threading.stack_size(512 * 1024)
     try:
@@ -108,7 +108,7 @@ def test_what_passes_fits_a_small_stack(source: str) -> None:
         ("{{ x|tojson(indent=9) }}", "tojson"),
     ],
 )
-def test_what_a_mail_may_not_use(source: str, words: str) -> None:
+def test_forbidden_constructs_are_refused(source: str, words: str) -> None:
     with pytest.raises(RefusedError, match=words):
         narrow(source)
 
@@ -149,7 +149,7 @@ def test_what_a_mail_may_not_use(source: str, words: str) -> None:
         ("{{ o }} {{ l|tojson }}", '{\'a\': 1, \'b\': 2} [{"n": "x"}, {"n": "y"}]'),
     ],
 )
-def test_what_a_mail_may_use(source: str, result: str) -> None:
+def test_allowed_constructs_are_rendered(source: str, result: str) -> None:
     values = readable(
         {
             "o": {"a": 1, "b": 2},
@@ -190,7 +190,7 @@ _PIECES = (
 
 
 @given(st.lists(st.sampled_from(_PIECES), max_size=30).map(" ".join) | st.text())
-def test_any_text_is_rendered_or_refused_in_good_order(source: str) -> None:
+def test_any_text_is_rendered_or_refused(source: str) -> None:
     values = readable({"x": "a", "xs": [1, [2]], "o": {"a": 1}, "ns": 1})
     for piece in (source, f"{{{{ {source} }}}}", f"{{% set a = {source} %}}{{{{ a }}}}"):
         with contextlib.suppress(RenderError, TooLargeError):
@@ -213,11 +213,11 @@ def test_any_text_is_rendered_or_refused_in_good_order(source: str) -> None:
         "{{ unclosed",
     ],
 )
-def test_what_cannot_hide_an_undefined_variable_stays_as_it_is(source: str) -> None:
+def test_safe_expressions_are_not_rewritten(source: str) -> None:
     assert narrow(source).text == source
 
 
-def test_only_the_variable_is_asked_about() -> None:
+def test_variables_are_guarded_by_is_defined() -> None:
     source = "{% set x = a.b['c']|count %}\n{{ 'z' if y|length else a[i] | tojson }}{{ f(x) | e }}"
     assert narrow(source).text == (
         "{% set x = (a.b['c'] if a.b['c'] is defined else a.b['c'][0])|count %}\n"
@@ -227,7 +227,7 @@ def test_only_the_variable_is_asked_about() -> None:
     )
 
 
-def test_an_expression_is_stood_in_for() -> None:
+def test_expressions_are_guarded_by_a_default() -> None:
     source = "{{ (a.b)|length }}\n{{ a|first | tojson }}{{ x|join(a.f(1)) }}"
     narrowed = narrow(source)
     assert narrowed.text == (
@@ -238,7 +238,7 @@ def test_an_expression_is_stood_in_for() -> None:
     assert narrowed.watched == (("(a.b)", 1), ("a|first", 2), ("a.f(1)", 2))
 
 
-def test_an_item_is_stood_in_for() -> None:
+def test_items_are_guarded_by_a_default() -> None:
     narrowed = narrow("{{ a|map(attribute='n') }}{{ b.c|join(', ', attribute='n')|e }}")
     shown = "|map('default', streamer__absent[{0}])|select('ne', streamer__absent[0])"
     assert narrowed.text == (
@@ -260,8 +260,8 @@ _FILTERS = (
     *("sort(attribute='x')", "split", "string", "striptags", "sum", "sum(attribute='x')", "title"),
     *("tojson", "trim", "truncate", "truncate(length=9)", "unique", "upper", "urlencode"),
 )
-"""All that the engine has and a mail may use, but `default` and `d`, which are for what is
-undefined."""
+"""All filters of the engine that a mail may use, except `default` and `d`, which accept undefined
+values."""
 _VALUES = readable(
     {"d": {}, "e": [], "k": ["u"], "l": ["a"], "objs": [{"n": "x"}, {}], "ls": [["x"], []], "s": ""}
 )
@@ -302,14 +302,14 @@ _WITH_UNDEFINED_ITEMS = (
 
 @pytest.mark.parametrize("name", _FILTERS)
 @pytest.mark.parametrize("render", [Templates.render_html, Templates.render_text])
-def test_no_filter_takes_what_is_undefined(
+def test_no_filter_accepts_undefined_values(
     name: str, render: Callable[[Templates, str, Variables], str]
 ) -> None:
     templates = Templates(_MAX)
     silent = []
     for expression in (*_UNDEFINED, *_WITH_UNDEFINED_ITEMS):
         if name in ("select", "reject") and expression in _WITH_UNDEFINED_ITEMS:
-            continue  # for this they are
+            continue  # these may filter undefined items
         for source in (
             f"{{{{ {expression}|{name} }}}}",
             f"{{% set x = {expression} %}}{{{{ x|{name} }}}}",
@@ -320,8 +320,8 @@ def test_no_filter_takes_what_is_undefined(
     assert silent == []
 
 
-def test_all_filters_are_tried() -> None:
-    """The engine has no list of them: their names are looked for among the words in its library."""
+def test_all_filters_are_covered() -> None:
+    """The engine does not list its filters, so their names are searched in its library file."""
     tried = {name.partition("(")[0] for name in _FILTERS} | {"default", "d"}
     library = Path(_lowlevel.__file__).read_bytes()
     runs = {run.decode() for run in re.findall(rb"[a-z_]{3,}", library)}
@@ -365,7 +365,7 @@ def test_all_filters_are_tried() -> None:
         "{{ s.join(objs|map(attribute='n')) }}",
     ],
 )
-def test_nothing_else_takes_it(source: str) -> None:
+def test_tests_and_arguments_reject_undefined_values(source: str) -> None:
     with pytest.raises(RenderError):
         Templates(_MAX).render_text(source, _VALUES)
 
@@ -390,14 +390,14 @@ def test_nothing_else_takes_it(source: str) -> None:
         ("{{ e|first|length }}{{ l|first|length }}", "e|first"),
     ],
 )
-def test_what_is_undefined_is_named(source: str, named: str) -> None:
+def test_undefined_expressions_are_named(source: str, named: str) -> None:
     with pytest.raises(UndefinedError) as error:
         Templates(_MAX).render_html(f"{{{{ l }}}}\n{source}", _VALUES)
     assert error.value.name == named
     assert named in str(error.value)
 
 
-def test_an_error_of_something_else_is_not_taken_for_an_undefined_variable() -> None:
+def test_other_errors_are_not_reported_as_undefined() -> None:
     with pytest.raises(RenderError) as error:
         Templates(_MAX).render_html("{{ l|first|length }}{{ 1 / 0 }}", _VALUES)
     assert not isinstance(error.value, UndefinedError)
@@ -417,7 +417,7 @@ def test_an_error_of_something_else_is_not_taken_for_an_undefined_variable() -> 
         ("{{ nothing }} {{ nothing is none }} {{ nothing|default('x', true) }}", "None True x"),
     ],
 )
-def test_what_is_for_the_undefined(source: str, result: str) -> None:
+def test_undefined_values_may_be_tested_or_defaulted(source: str, result: str) -> None:
     assert Templates(_MAX).render_text(source, {**_VALUES, "nothing": None}) == result
 
 
@@ -456,7 +456,7 @@ _LEAF = st.one_of(st.text(max_size=5), st.integers(-9, 9), st.none(), st.boolean
 
 
 @given(st.lists(_FILTERED, min_size=1, max_size=4), _LEAF, _LEAF)
-def test_what_is_defined_is_rendered_as_ever(
+def test_rewriting_does_not_change_defined_values(
     used: list[tuple[str, str]], leaf: str | int | None, other: str | int | None
 ) -> None:
     source = " ".join(f"{{{{ {variable}|{name} }}}}" for variable, name in used)
@@ -466,7 +466,7 @@ def test_what_is_defined_is_rendered_as_ever(
     plain = Environment(undefined_behavior="strict")
     try:
         expected = plain.render_str(source, "x.html", **variables)
-    except TemplateError:  # no number has a length
+    except TemplateError:  # e.g. the length of a number
         with pytest.raises(RenderError):
             Templates(_MAX).render_html(source, variables)
     else:

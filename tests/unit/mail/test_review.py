@@ -1,4 +1,4 @@
-"""Reviews: what is noticed in a mail, and that any HTML can be read."""
+"""Reviewing mails: the warnings given, and parsing of arbitrary HTML."""
 
 import re
 from collections.abc import Mapping
@@ -43,12 +43,12 @@ def _concerns(mail: Mail) -> list[Concern]:
     return [remark.concern for remark in review(mail)]
 
 
-def test_nothing_is_said_of_a_good_mail() -> None:
+def test_a_good_mail_has_no_warnings() -> None:
     assert review(_mail()) == []
     assert unsubscribe_url(_mail()) == _URL
 
 
-def test_of_a_template_kept_at_resend_nothing_is_known() -> None:
+def test_a_template_at_resend_has_no_warnings() -> None:
     assert review({"template": {"id": "t"}, "headers": {"List-Unsubscribe": f"<{_URL}>"}}) == []
 
 
@@ -63,7 +63,7 @@ def test_a_missing_text_part(text: str | None) -> None:
 
 
 @given(st.integers(-3, 3), st.sampled_from("xé€😀"))
-def test_html_is_clipped_by_its_bytes(beyond: int, character: str) -> None:
+def test_clipping_counts_bytes(beyond: int, character: str) -> None:
     head, width = f"<a href='{_URL}'>n</a>", len(character.encode())
     count, rest = divmod(CLIPPED_BYTES + beyond - len(head), width)
     html = head + character * count + "x" * rest
@@ -90,7 +90,7 @@ def test_html_is_clipped_by_its_bytes(beyond: int, character: str) -> None:
         ("", False),
     ],
 )
-def test_links_of_html(href: str, is_safe: bool) -> None:
+def test_html_links(href: str, is_safe: bool) -> None:
     html = f"<A HREF='{_URL}'>n</A><area href=\"{href}\">"
     assert _concerns(_mail(html=html)) == ([] if is_safe else [Concern.INSECURE_LINK])
 
@@ -107,7 +107,7 @@ def test_each_insecure_link_is_named_once(urls: list[str]) -> None:
 
 
 @given(_URLS, st.sampled_from(["", ".", ")", "!\n", '"', "> more"]))
-def test_links_of_text(url: str, following: str) -> None:
+def test_text_links(url: str, following: str) -> None:
     remarks = review(_mail(text=f"See <{url}{following}\n{_URL}"))
     named = [re.findall(r"'(.*)'", remark.text)[0] for remark in remarks]
     expected = url.rstrip(".?") if url.startswith("http:") else None
@@ -123,7 +123,7 @@ def test_links_of_text(url: str, following: str) -> None:
         {"html": None},
     ],
 )
-def test_an_unsubscribe_link_that_can_be_seen(changes: dict[str, JsonValue]) -> None:
+def test_a_visible_unsubscribe_link_is_found(changes: dict[str, JsonValue]) -> None:
     assert Concern.NO_UNSUBSCRIBE_LINK not in _concerns(_mail(**changes))
 
 
@@ -138,11 +138,11 @@ def test_an_unsubscribe_link_that_can_be_seen(changes: dict[str, JsonValue]) -> 
         {"headers": None},
     ],
 )
-def test_an_unsubscribe_link_that_cannot_be_seen(changes: dict[str, JsonValue]) -> None:
+def test_an_invisible_unsubscribe_link_does_not_count(changes: dict[str, JsonValue]) -> None:
     assert _concerns(_mail(**changes)) == [Concern.NO_UNSUBSCRIBE_LINK]
 
 
-def test_an_escaped_link_is_the_same_link() -> None:
+def test_escaped_links_are_unescaped() -> None:
     url = "https://example.com/u?a=1&token=1.abc"
     headers: JsonValue = {"List-Unsubscribe": f"<{url}>"}
     html = f'<a href="{escape(url)}">no more</a>'
@@ -170,11 +170,11 @@ _SNIPPETS = st.sampled_from(
 
 
 @given(st.lists(_SNIPPETS | st.text(max_size=4)).map("".join))
-def test_any_html_can_be_read(html: str) -> None:
+def test_any_html_can_be_parsed(html: str) -> None:
     find_links(html)
 
 
-def test_a_mark_that_the_library_does_not_know_is_a_comment() -> None:
+def test_unknown_markup_is_a_comment() -> None:
     assert [link.url for link in find_links("<![x[ <b> <a href='https://a.test'>")] == [
         "https://a.test"
     ]
@@ -226,13 +226,13 @@ def test_every_undefined_variable_is_named(html: str, names: list[str]) -> None:
     assert known == {"known": {"a": 1}}
 
 
-def test_items_of_a_list_that_is_missing_do_not_end_the_search() -> None:
+def test_a_missing_list_does_not_end_the_search() -> None:
     found = _undefined("{% for i in offers %}{{ i.name }}{% endfor %}{{ last }}")
     assert found[0] == "offers"
     assert found[-1] == "last"
 
 
-def test_every_part_of_a_mail_is_searched() -> None:
+def test_all_parts_of_a_mail_are_searched() -> None:
     found = _undefined("{{ a }}", subject="{{ b }}", text="{{ c }}", headers={"X-Y": "{{ d }}"})
     assert sorted(found) == ["a", "b", "c", "d"]
 
@@ -241,16 +241,16 @@ _NAMES = st.lists(st.from_regex(r"v[a-z]{1,6}", fullmatch=True), unique=True, ma
 
 
 @given(_NAMES, st.data())
-def test_exactly_the_missing_ones_are_named(names: list[str], data: st.DataObject) -> None:
+def test_exactly_the_missing_variables_are_named(names: list[str], data: st.DataObject) -> None:
     present: set[str] = data.draw(st.sets(st.sampled_from(names))) if names else set()
     html = " ".join(f"{{{{ {name} }}}}" for name in names)
     found = _undefined(html, dict.fromkeys(present, "x"))
     assert found == [name for name in names if name not in present]
 
 
-def test_a_template_that_fails_otherwise_ends_the_search() -> None:
+def test_another_render_error_ends_the_search() -> None:
     assert _undefined("{{ a }} {{ email|round }}") == ["a"]
 
 
-def test_a_mail_is_read_as_it_was_composed() -> None:
+def test_a_composed_mail_is_read() -> None:
     assert read_mail(b'{"subject":"x"}') == {"subject": "x"}

@@ -1,4 +1,4 @@
-"""Variables: read by templates, and never changed by them."""
+"""Variables can be read by templates but never changed."""
 
 import copy
 
@@ -36,7 +36,7 @@ _TEMPLATES = Templates(1_000_000)
         "{{ l.__len__() }}",
     ],
 )
-def test_a_template_changes_nothing_and_sees_no_inner_side(template: str) -> None:
+def test_templates_cannot_modify_or_inspect_values(template: str) -> None:
     given: dict[str, JsonValue] = {"l": [1, {"a": [2]}], "o": {"a": 1}, "s": "s", "n": 1}
     before = copy.deepcopy(given)
     with pytest.raises(RenderError):
@@ -45,11 +45,11 @@ def test_a_template_changes_nothing_and_sees_no_inner_side(template: str) -> Non
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400])
-def test_a_number_that_has_no_place_is_named(number: int) -> None:
+def test_a_number_out_of_range_is_named(number: int) -> None:
     with pytest.raises(OutOfRangeError, match=r"points: the number"):
         readable({"points": [{"a": number}]})
 
 
 @pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 0, -1.5])
-def test_other_numbers_are_written_as_they_are(number: float) -> None:
+def test_numbers_in_range_are_rendered(number: float) -> None:
     assert _TEMPLATES.render_text("{{ n }}", readable({"n": number})) == str(number)

@@ -1,4 +1,4 @@
-"""Addresses: one form for each, and nothing that is no address."""
+"""Normalising and validating addresses."""
 
 import unicodedata
 
@@ -30,7 +30,7 @@ from streamer.model.address import (
         ("a" * 64 + "@example.com", "a" * 64 + "@example.com"),
     ],
 )
-def test_the_form(given_as: str, normal: str) -> None:
+def test_addresses_are_normalised(given_as: str, normal: str) -> None:
     assert normalise(given_as) == normal
 
 
@@ -61,13 +61,13 @@ def test_the_form(given_as: str, normal: str) -> None:
         "a" * 64 + "@" + ".".join(["b" * 60] * 4) + ".com",
     ],
 )
-def test_no_address(text: str) -> None:
+def test_invalid_addresses_are_refused(text: str) -> None:
     with pytest.raises(InvalidAddressError):
         normalise(text)
 
 
 @given(st.text())
-def test_any_text_is_refused_or_brought_into_a_form_that_stays(text: str) -> None:
+def test_normalising_is_idempotent(text: str) -> None:
     try:
         address = normalise(text)
     except InvalidAddressError:
@@ -78,15 +78,13 @@ def test_any_text_is_refused_or_brought_into_a_form_that_stays(text: str) -> Non
 
 
 @given(st.from_regex(r"\A[A-Za-z0-9.+-]{1,64}@([a-z0-9]{1,20}\.){1,3}[a-z]{2,6}\Z"))
-def test_plain_addresses_are_taken(text: str) -> None:
+def test_plain_addresses_are_accepted(text: str) -> None:
     assert normalise(text) == text.lower()
 
 
-# Composing marks takes time with the square of their number: this many would take minutes.
+# Composing marks takes quadratic time: this many would take minutes.
 @pytest.mark.parametrize("length", [1017, 1_000_000])
-def test_what_is_too_long_for_any_address_is_not_looked_at(
-    length: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_long_addresses_are_not_processed(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> str:
         raise AssertionError
 
@@ -99,7 +97,7 @@ def test_what_is_too_long_for_any_address_is_not_looked_at(
                 normalise(text)
 
 
-def test_blanks_and_decomposed_letters_do_not_make_an_address_too_long() -> None:
+def test_length_ignores_blanks_and_decomposition() -> None:
     decomposed = unicodedata.normalize("NFD", "ế" * 20 + "각" * 10)
     domain = f"{decomposed}.{'b' * 60}.{'c' * 60}.example"
     expected = normalise(f"ann@{unicodedata.normalize('NFC', domain)}")
@@ -107,7 +105,7 @@ def test_blanks_and_decomposed_letters_do_not_make_an_address_too_long() -> None
 
 
 @given(st.text(min_size=1).map(lambda text: unicodedata.normalize("NFC", text)))
-def test_the_bound_leaves_room_for_whatever_nfc_composes(text: str) -> None:
+def test_the_length_limit_leaves_room_for_nfc(text: str) -> None:
     for form in ("NFD", "NFC"):
         assert len(unicodedata.normalize(form, text)) <= 4 * len(text)
 
@@ -131,17 +129,17 @@ def test_the_bound_leaves_room_for_whatever_nfc_composes(text: str) -> None:
         ("", ""),
     ],
 )
-def test_the_domain_of_a_sender(sender: str, domain: str) -> None:
+def test_sender_domain(sender: str, domain: str) -> None:
     assert sender_domain(sender) == domain
 
 
 @given(st.text(max_size=50), st.sampled_from(["", " ", " (c)", "\t"]))
-def test_no_name_changes_the_domain_of_a_sender(name: str, end: str) -> None:
+def test_display_names_do_not_change_the_sender_domain(name: str, end: str) -> None:
     assert sender_domain(f"{name} <n@News.example.com>{end}") == "news.example.com"
 
 
 @given(st.text())
-def test_a_sender_has_a_domain_or_is_refused(sender: str) -> None:
+def test_an_accepted_sender_has_a_domain(sender: str) -> None:
     try:
         check_sender(sender)
     except InvalidAddressError:
@@ -153,6 +151,6 @@ def test_a_sender_has_a_domain_or_is_refused(sender: str) -> None:
     "sender",
     ["Acme", "Acme <news>", "a@b", "a@", "Acme <a@exam ple.com>", "a@" + "b." * 9999 + "com"],
 )
-def test_a_sender_without_a_domain(sender: str) -> None:
+def test_a_sender_without_domain_is_refused(sender: str) -> None:
     with pytest.raises(InvalidAddressError):
         check_sender(sender)

@@ -1,4 +1,4 @@
-"""The words of an ending have an end, and can be written."""
+"""Details of outcomes are limited in length and encodable."""
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -11,7 +11,7 @@ from streamer.model.detail import MOST_BYTES, bounded
 @example("\ud800")
 @example("x" * (MOST_BYTES + 1))
 @example("x" * MOST_BYTES)
-def test_a_detail_is_bounded_and_can_be_written(text: str) -> None:
+def test_details_are_limited_and_encodable(text: str) -> None:
     detail = bounded(text)
     assert len(detail.encode()) <= MOST_BYTES
     writable = text.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""JSON takes no more memory than it has bytes."""
+"""Encoded JSON takes no more memory than its length."""
 
 import tracemalloc
 
@@ -9,11 +9,11 @@ from streamer.model.encoding import to_json
 MAIL = {"to": ["ann@example.com"], "html": "<p>Hello</p>\n" * 150}
 
 
-def test_it_is_the_same_json() -> None:
+def test_output_equals_orjson() -> None:
     assert to_json(MAIL) == orjson.dumps(MAIL)
 
 
-def test_what_is_kept_is_as_large_as_it_is_long() -> None:
+def test_encoded_bytes_are_not_overallocated() -> None:
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()

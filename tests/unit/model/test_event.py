@@ -1,4 +1,4 @@
-"""Events: what is read, and what is a dead letter, and why."""
+"""Parsing events, and the reasons of dead letters."""
 
 import tracemalloc
 
@@ -35,7 +35,7 @@ def _changed(**changes: object) -> bytes:
         _changed(message={"from": "a@b.test", "template": {"id": "t"}}),
     ],
 )
-def test_read(value: bytes) -> None:
+def test_valid_events_are_parsed(value: bytes) -> None:
     assert parse(value).organization_id == "acme"
 
 
@@ -48,9 +48,7 @@ def test_read(value: bytes) -> None:
         ("headers", {str(number): number for number in range(100_000)}),
     ],
 )
-def test_an_event_of_a_thousand_faults_costs_no_more_than_one_of_a_few(
-    field: str, faults: object
-) -> None:
+def test_many_errors_cost_no_extra_memory(field: str, faults: object) -> None:
     value = _changed(message=_MESSAGE | {field: faults})
     tracemalloc.start()
     try:
@@ -65,7 +63,7 @@ def test_an_event_of_a_thousand_faults_costs_no_more_than_one_of_a_few(
 @pytest.mark.parametrize(
     "value", [None, b"", b"\xff", b"{", b"nothing", b"[" * 10_000, b"{}x", b'{"email":"\\ud800"}']
 )
-def test_undecodable(value: bytes | None) -> None:
+def test_undecodable_values_are_dead_letters(value: bytes | None) -> None:
     with pytest.raises(DeadEventError) as caught:
         parse(value)
     assert caught.value.reason == "undecodable"
@@ -94,7 +92,7 @@ def test_undecodable(value: bytes | None) -> None:
         (_changed(message=_MESSAGE | {"template": {"id": "t"}}), "message"),
     ],
 )
-def test_invalid(value: bytes, named: str) -> None:
+def test_invalid_events_are_dead_letters(value: bytes, named: str) -> None:
     with pytest.raises(DeadEventError, match=named) as caught:
         parse(value)
     assert caught.value.reason == "invalid_event"
@@ -106,7 +104,7 @@ def test_the_detail_shows_no_personal_data() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_many_problems_are_counted_and_only_the_first_are_named() -> None:
+def test_only_the_first_problems_are_named() -> None:
     with pytest.raises(DeadEventError) as caught:
         parse(orjson.dumps(dict.fromkeys((*_EVENT, "name", "variables", "expires_at"), 7)))
     assert str(caught.value).endswith("; 2 more errors")

@@ -1,4 +1,4 @@
-"""Headers by which records refer to each other."""
+"""Headers that refer to other records."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ coordinates = st.builds(
 
 
 @given(coordinates)
-def test_coordinates_are_read_as_they_were_written(where: Coordinates) -> None:
+def test_record_ids_round_trip(where: Coordinates) -> None:
     assert marks.parse_coordinates(str(where)) == where
     assert marks.source(marks.words(source_headers(where))) == where
 
@@ -25,17 +25,17 @@ def test_coordinates_are_read_as_they_were_written(where: Coordinates) -> None:
 @pytest.mark.parametrize(
     "text", ["", "t", "t/1", "/1/2", "t/-1/2", "t/1/x", "t/1/2/3", "t/\u0661/2"]
 )
-def test_what_are_no_coordinates(text: str) -> None:
+def test_invalid_record_ids_are_none(text: str) -> None:
     assert marks.parse_coordinates(text) is None
 
 
-def test_the_attempt() -> None:
+def test_attempt_header() -> None:
     assert marks.attempt({}) == 0
     assert marks.attempt({marks.ATTEMPT: "3"}) == 3
     assert marks.attempt({marks.ATTEMPT: "three"}) == 0
 
 
-def test_own_headers_are_those_that_are_not_ours() -> None:
+def test_user_headers_exclude_streamer_headers() -> None:
     own = [("trace", b"1"), ("trace", b"2"), ("empty", None)]
     ours = [(marks.REPLAY_OF, b"t/0/0"), ("streamer-reason", b"undecodable")]
     assert marks.own_headers([*own, *ours]) == own

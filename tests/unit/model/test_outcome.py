@@ -1,4 +1,4 @@
-"""Reading outcomes and names again."""
+"""Reading published outcomes, and the names in arbitrary values."""
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,7 @@ EVENT = (
 
 
 @given(st.sampled_from(Reason), st.none() | st.text())
-def test_an_outcome_is_read_as_it_was_written(reason: Reason, detail: str | None) -> None:
+def test_outcomes_round_trip(reason: Reason, detail: str | None) -> None:
     record = Record(Coordinates("t", 3, 42), None, EVENT, None, 0.0)
     record.take(parse(EVENT))
     record.address = "a@example.com"
@@ -37,13 +37,13 @@ def test_an_outcome_is_read_as_it_was_written(reason: Reason, detail: str | None
 
 
 @pytest.mark.parametrize("value", [None, b"", b"{}", b"\xff", b'{"status":"sent"}'])
-def test_what_is_no_outcome(value: bytes | None) -> None:
+def test_invalid_outcomes_are_unreadable(value: bytes | None) -> None:
     with pytest.raises(UnreadableOutcomeError):
         read_outcome(value)
 
 
 @given(st.none() | st.binary())
-def test_names_are_read_of_anything(value: bytes | None) -> None:
+def test_arbitrary_values_have_no_names(value: bytes | None) -> None:
     assert read_names(value) == Names()
 
 
@@ -53,6 +53,6 @@ def test_names_of_a_malformed_event() -> None:
     assert read_names(b"[1]") == Names()
 
 
-def test_addresses_are_compared_as_far_as_they_can_be_normalised() -> None:
+def test_addresses_are_compared_in_normalised_form() -> None:
     assert same_address(" A@Example.com") == same_address("a@example.com")
     assert same_address("No Body") == "No Body"

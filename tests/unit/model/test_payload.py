@@ -1,4 +1,4 @@
-"""A payload: one array of mails, and its parts again, to the byte."""
+"""Payloads: one JSON array of mails, which splits back into exactly the same bytes."""
 
 import orjson
 from hypothesis import given
@@ -12,7 +12,7 @@ _MAILS = st.lists(
 
 
 @given(_MAILS)
-def test_the_mails_come_back_and_the_body_is_json(mails: list[bytes]) -> None:
+def test_payloads_round_trip_and_are_json(mails: list[bytes]) -> None:
     payload = Payload(mails)
     assert payload.mails() == mails
     assert len(payload) == len(mails)
@@ -22,7 +22,7 @@ def test_the_mails_come_back_and_the_body_is_json(mails: list[bytes]) -> None:
 
 
 @given(_MAILS)
-def test_halves_are_the_whole_and_always_the_same(mails: list[bytes]) -> None:
+def test_halving_is_complete_and_deterministic(mails: list[bytes]) -> None:
     first, second = Payload(mails).halves()
     assert first.mails() + second.mails() == mails
     assert abs(len(first) - len(second)) <= 1

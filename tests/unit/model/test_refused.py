@@ -1,4 +1,4 @@
-"""Whatever Kafka refuses, in the end it gets something that it takes."""
+"""Results rejected by Kafka can be shortened until they are accepted."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +33,7 @@ def _written(record: Record) -> int:
 
 
 @given(st.sampled_from(_ENDINGS), _texts, _texts, _texts, _texts, st.booleans())
-def test_little_is_left_in_the_end_but_who_it_was_and_why(
+def test_any_result_can_be_shortened_enough(
     ending: Ending, key: int, value: int, header: int, email: int, pinned: bool
 ) -> None:
     headers: Headers | None = [("theirs", b"h" * header)] if header else None
@@ -50,7 +50,7 @@ def test_little_is_left_in_the_end_but_who_it_was_and_why(
     assert _written(record) <= _LEAST_BYTES
     if isinstance(ending, Parked):
         assert isinstance(record.ending, Outcome)
-        # Whether a mail of it went out, or will, is not known where it is pinned.
+        # If it may be pinned, its mail may have been sent or may still be sent.
         assert record.ending.status == ("indeterminate" if pinned else "failed")
     else:
         assert isinstance(record.ending, type(ending))
@@ -58,7 +58,7 @@ def test_little_is_left_in_the_end_but_who_it_was_and_why(
         assert record.ending.reason == ending.reason
 
 
-def test_a_dead_letter_keeps_its_value_as_long_as_it_can() -> None:
+def test_a_dead_letter_drops_its_value_late() -> None:
     record = Record(Coordinates("t", 0, 7), b"k", b"value", [("theirs", b"h")], 0.0)
     record.end(DeadLetter(DeadReason.INVALID_EVENT, "why"), 1.0)
     left = [leave_out(record) for _ in range(5)]

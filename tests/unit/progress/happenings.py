@@ -1,7 +1,7 @@
-"""Several projectors at once, in any order of their steps, with crashes and rebuilds.
+"""Concurrent projectors with arbitrary interleavings, crashes and rebuilds.
 
-Each runs in a thread of its own, but only ever one of them moves: it stops before each thing that
-it asks of the store, until it is told to go on, or to die.
+Each projector runs in its own thread, but only one moves at a time: it stops before each call to
+the store until told to continue or to crash.
 """
 
 import threading
@@ -30,15 +30,15 @@ Written = dict[Place, list[Record]]
 
 
 class What(Enum):
-    """What happens."""
+    """Kinds of events."""
 
-    GO_ON = "one step, or a new chunk"
-    CRASH = "it is gone, another takes its place"
-    REBUILD = "everything begins anew"
+    GO_ON = "take one step, or start a chunk"
+    CRASH = "crash and be replaced"
+    REBUILD = "restart counting from the beginning"
 
 
 class Happening(NamedTuple):
-    """What happens to one projector; `place` and `most` are what it reads if it begins a chunk."""
+    """An event for one projector; `place` and `most` say what it reads if it starts a chunk."""
 
     what: What
     projector: int
@@ -47,7 +47,7 @@ class Happening(NamedTuple):
 
 
 class StoreLike(Protocol):
-    """What a projection asks of the store."""
+    """The part of `Store` used by a projection."""
 
     def open(self, *, anew: bool = False) -> Positions:
         """See `Store`."""
@@ -61,7 +61,7 @@ class StoreLike(Protocol):
 
 @st.composite
 def _topics(draw: st.DrawFn) -> Written:
-    """Records of some campaigns, with gaps between the offsets as transactions make them."""
+    """Records of a few campaigns, with offset gaps like those left by transactions."""
     written: Written = {}
     for place in PLACES:
         at, records = 0, []
@@ -102,12 +102,11 @@ left_behind: tuple[Written, list[Happening]] = (
         *[Happening(What.GO_ON, 0, _PLACE, 1)] * 2,
     ],
 )
-"""A projector goes on after everything began anew, and another has begun already."""
+"""A projector continues after a rebuild, which another projector has already started."""
 
 
 def play(store: StoreLike, written: Written, happened: Sequence[Happening]) -> None:
-    """Let it happen; then one more projector reads everything, and those that had stopped
-    midway go on to their ends."""
+    """Run the events, then let another projector read everything and the stopped ones finish."""
     projectors = [_Projector(store, written) for _ in range(_PROJECTORS)]
     try:
         for each in happened:
@@ -130,7 +129,7 @@ def play(store: StoreLike, written: Written, happened: Sequence[Happening]) -> N
 
 
 def counted(written: Written) -> dict[CampaignKey, Counter[str]]:
-    """What one fold over everything says."""
+    """The expected counts: a single fold over all records."""
     counts: dict[CampaignKey, Counter[str]] = {}
     for place, records in written.items():
         for key, share in fold(place, records).items():
@@ -139,11 +138,11 @@ def counted(written: Written) -> dict[CampaignKey, Counter[str]]:
 
 
 class _CrashedError(BaseException):
-    """The projector is gone."""
+    """The projector crashes."""
 
 
 class _Projector:
-    """A projector that can be stopped before each call to the store."""
+    """A projector that stops before each call to the store."""
 
     def __init__(self, store: StoreLike, written: Written) -> None:
         self._store = store
@@ -191,7 +190,7 @@ class _Projector:
     def _read(self, place: Place, count: int) -> None:
         if self._open is None:
             positions = self._store.open()
-            # The projection sees of the store what it calls, one update at a time.
+            # The wrapper passes on one update at a time.
             self._open = Projection(_Stops(self, self._store), positions), dict(positions.offsets)
         projection, offsets = self._open
         start = offsets.get(place, 0)
@@ -202,7 +201,7 @@ class _Projector:
             offsets[place] = end
 
     def stop(self) -> None:
-        """Wait to be told to go on."""
+        """Wait until told to continue."""
         self._stopped.release()
         self._go.acquire()
         if self._is_crashing:
@@ -210,7 +209,7 @@ class _Projector:
 
 
 class _Stops(Store):
-    """The store, with a stop before each thing that it does."""
+    """A store that stops before each operation."""
 
     def __init__(self, projector: _Projector, store: StoreLike) -> None:
         self._projector = projector

@@ -12,7 +12,7 @@ RETURNED: Headers = [(SOURCE_TOPIC, b"t"), (SOURCE_PARTITION, b"0"), (SOURCE_OFF
 
 @dataclass(frozen=True)
 class Record:
-    """A record as the fold looks at it."""
+    """A record as seen by the fold."""
 
     at: int
     body: bytes | None
@@ -28,16 +28,16 @@ class Record:
         return self.head
 
     def set_headers(self, headers: Headers, /) -> None:
-        raise AssertionError("only a message of the client's has headers that cannot be read")
+        raise AssertionError("only a client's message can have unreadable headers")
 
 
 def named(at: int, campaign: str = "spring", organization: object = "acme") -> bytes:
-    """A value that names a campaign."""
+    """A value naming a campaign."""
     return orjson.dumps({"organization_id": organization, "campaign_id": campaign, "n": at})
 
 
 def event(at: int, campaign: str = "spring", head: Headers | None = None) -> Record:
-    """A recipient's event, or a parked one."""
+    """A recipient event, or a parked record."""
     return Record(at, named(at, campaign), head)
 
 

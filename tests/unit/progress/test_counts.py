@@ -1,4 +1,4 @@
-"""What follows from the counts, and how it is told."""
+"""Counts, and the reports derived from them."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -39,7 +39,7 @@ def test_counts_are_read_from_the_hash() -> None:
     assert counts.per_second == 3.0
 
 
-def test_the_answer_has_exactly_these_fields() -> None:
+def test_the_report_has_exactly_these_fields() -> None:
     answer = report(read_counts(FIELDS), 30).as_json(NOW)
     assert answer == {
         "organization_id": "acme",
@@ -62,7 +62,7 @@ def test_the_answer_has_exactly_these_fields() -> None:
     }
 
 
-def test_nothing_counted() -> None:
+def test_an_empty_report() -> None:
     answer = report(Counts(), None).as_json(NOW)
     assert (answer["in_flight"], answer["per_second"], answer["eta"]) == (0, None, None)
 
@@ -80,14 +80,14 @@ def test_nothing_counted() -> None:
         (5, 5, -1, 5, False),
     ],
 )
-def test_complete_is_as_many_as_expected_and_all_ended(
+def test_complete_needs_all_expected_and_all_resolved(
     received: int, sent: int, parked: int, expected: int | None, fulfilled: bool
 ) -> None:
     counts = Counts(received, parked, {("sent", ""): sent})
     assert counts.fulfils(expected) is fulfilled
 
 
-def test_a_completed_campaign_is_not_complete_while_late_records_are_under_way() -> None:
+def test_late_records_make_a_campaign_incomplete() -> None:
     done = Counts(5, 0, {("sent", ""): 5}, FIELDS["first"], FIELDS["last"])
     assert report(done, 5, "completed").is_complete
     assert report(done, 5, "completed").as_json(NOW)["finished_at"] == FIELDS["last"]
@@ -96,7 +96,7 @@ def test_a_completed_campaign_is_not_complete_while_late_records_are_under_way()
     assert not report(late, 5, "completed").is_complete
 
 
-def test_the_time_left_goes_by_the_rate() -> None:
+def test_the_eta_follows_the_rate() -> None:
     running = report(read_counts(FIELDS), 46)
     assert running.eta(NOW) == NOW + timedelta(seconds=10)
     assert running.eta(NOW, 30.0) == NOW + timedelta(seconds=1)
@@ -105,7 +105,7 @@ def test_the_time_left_goes_by_the_rate() -> None:
     assert report(read_counts(FIELDS), 46, "paused").eta(NOW) is None
 
 
-def test_the_summary_of_the_same_counts_is_the_same_bytes() -> None:
+def test_equal_counts_give_identical_summaries() -> None:
     one = report(read_counts(FIELDS), 5, "completed").summary()
     other = report(read_counts(dict(reversed(FIELDS.items()))), 5).summary()
     assert one == other

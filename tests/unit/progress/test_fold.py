@@ -1,4 +1,4 @@
-"""What records add to the counts."""
+"""The fold from records to counts."""
 
 import orjson
 import pytest
@@ -49,7 +49,7 @@ def test_outcomes_are_counted_by_status_and_reason() -> None:
         named(0, "x" * 129),
     ],
 )
-def test_what_names_no_campaign_counts_for_none(value: bytes | None) -> None:
+def test_records_without_campaign_are_not_counted(value: bytes | None) -> None:
     for place in (OUTCOMES, INPUT, DEAD, PARKED):
         assert fold(place, [Record(0, value)]) == {}
 
@@ -58,12 +58,12 @@ def test_what_names_no_campaign_counts_for_none(value: bytes | None) -> None:
     ("field", "value"),
     [("status", "lost"), ("status", None), ("status", 5), ("reason", 5), ("reason", "a b")],
 )
-def test_an_outcome_of_no_known_form_is_left_out(field: str, value: object) -> None:
+def test_malformed_outcomes_are_not_counted(field: str, value: object) -> None:
     read = orjson.loads(outcome(0).body or b"")
     assert fold(OUTCOMES, [Record(0, orjson.dumps({**read, field: value}))]) == {}
 
 
-def test_a_time_of_another_form_is_left_out() -> None:
+def test_malformed_times_are_ignored() -> None:
     read = orjson.loads(outcome(0).body or b"")
     for time in ("2026-11-24", None, 5, "2026-11-24T03:40:00.123+01:00"):
         body = orjson.dumps({**read, "occurred_at": time})
@@ -71,7 +71,7 @@ def test_a_time_of_another_form_is_left_out() -> None:
         assert (share.first, share.last, share.increments) == (None, None, {"sent:": 1})
 
 
-def test_a_record_that_returned_was_received_before() -> None:
+def test_returned_records_are_not_received_again() -> None:
     replayed: Headers = [("streamer-replay-of", b"1")]
     shares = fold(
         INPUT,
@@ -88,26 +88,26 @@ def test_dead_letters_are_counted_by_reason() -> None:
     assert share.increments == {"dead:invalid_event": 1, "dead:": 2}
 
 
-def test_who_says_to_have_stood_in_another_topic_is_received() -> None:
-    """The worker takes the source headers of its own topic alone."""
+def test_source_headers_of_other_topics_are_ignored() -> None:
+    """Workers only accept source headers naming their own topic."""
     elsewhere: Headers = [(SOURCE_TOPIC, b"other"), *RETURNED[1:]]
     incomplete: Headers = RETURNED[:2]
-    # Copied from there with its headers, of which one says that it was parked: it was not here.
+    # Copied from another topic with all headers, including the parked one: not parked here.
     copied: Headers = [*elsewhere, (PARKED_AT, b"3/70")]
     heads = (RETURNED, elsewhere, incomplete, copied)
     share = fold(INPUT, [event(at, head=head) for at, head in enumerate(heads)])[SPRING]
     assert share.increments == {"received": 3}
 
 
-def test_who_is_parked_comes_and_leaves() -> None:
+def test_parked_records_are_counted_in_and_out() -> None:
     assert fold(PARKED, [event(0), event(1)])[SPRING].increments == {"parked": 2}
     back: Headers = [*RETURNED, (PARKED_AT, b"3/70")]
     assert fold(INPUT, [event(0, head=back)])[SPRING].increments == {"parked": -1}
-    # It goes from one place in the topic to another.
+    # Moved within the parked topic.
     assert fold(PARKED, [event(0, head=back)]) == {}
 
 
-def test_who_was_not_counted_when_it_came_is_not_counted_when_it_leaves() -> None:
+def test_uncounted_parked_records_are_not_counted_out() -> None:
     back: Headers = [*RETURNED, (PARKED_AT, b"3/70")]
     records = [event(0, head=back), event(1, head=[*RETURNED, (PARKED_AT, b"3/71")])]
     assert fold(INPUT, records, {3: 71, 0: 99})[SPRING].increments == {"parked": -1}
@@ -139,8 +139,8 @@ def test_who_ended_where_it_was_parked_is_parked_no_more() -> None:
         b'1},"campaign_id":"autumn","z":{"y":1',
     ],
 )
-def test_whatever_is_an_event_is_received(odd: bytes) -> None:
-    """What the worker reads names its campaign here too, or outcomes would outnumber inputs."""
+def test_every_valid_event_is_counted_as_received(odd: bytes) -> None:
+    """Every event a worker accepts must be counted here, or outcomes would outnumber inputs."""
     value = b'{"organization_id":"acme","campaign_id":"spring","recipient_id":"r","email":"e"'
     value += b',"variables":{"x":' + odd + b"}}"
     try:

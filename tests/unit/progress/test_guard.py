@@ -1,7 +1,7 @@
-"""Counted once and only once, whatever crashes, repeats or interferes: the rules as a model.
+"""Exactly-once counting under crashes, repeats and concurrency, checked on a model of the rules.
 
-The scripts are the same rules in Redis; `tests/integration/test_progress.py` runs these
-happenings there.
+The Lua scripts implement the same rules in Redis; `tests/integration/test_projector.py` runs
+the same events against them.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""How fast campaigns go now."""
+"""Current rates of campaigns."""
 
 from streamer.model.campaign import CampaignState
 from streamer.progress.counts import Counts
@@ -12,9 +12,9 @@ def report(sent: int) -> Report:
     return Report(CampaignKey("acme", "spring"), CampaignState.ACTIVE, None, counts)
 
 
-def test_the_rate_is_that_of_the_last_seconds() -> None:
+def test_the_rate_covers_the_last_seconds() -> None:
     rates = Rates()
     assert rates.of(report(0), 0.0) == 0.0
     assert rates.of(report(100), 10.0) == 10.0
     assert rates.of(report(100), 40.0) == 0.0
-    assert rates.of(report(50), 41.0) == 0.0  # counted anew
+    assert rates.of(report(50), 41.0) == 0.0  # after a recount

@@ -1,4 +1,4 @@
-"""Whom a retry chooses."""
+"""Choosing the recipients to retry."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +15,7 @@ START = datetime(2026, 11, 24, tzinfo=UTC)
 
 @st.composite
 def stories(draw: st.DrawFn) -> list[PublishedOutcome]:
-    """Outcomes of a few addresses, in any order, no two at a time of one source."""
+    """Outcomes of a few addresses in any order, each with its own source."""
     ends = draw(
         st.lists(
             st.tuples(
@@ -59,7 +59,7 @@ def choose(
 
 
 @given(stories(), st.sampled_from(Status), st.frozensets(st.sampled_from(Reason), max_size=3))
-def test_each_chosen_one_is_the_last_word_on_an_address_that_was_never_sent(
+def test_the_last_outcome_of_unsent_addresses_is_chosen(
     outcomes: list[PublishedOutcome], status: Status, reasons: frozenset[Reason]
 ) -> None:
     chosen = choose(outcomes, status, reasons)
@@ -76,9 +76,7 @@ def test_each_chosen_one_is_the_last_word_on_an_address_that_was_never_sent(
 
 
 @given(stories(), st.data())
-def test_the_order_in_which_they_are_read_does_not_matter(
-    outcomes: list[PublishedOutcome], data: st.DataObject
-) -> None:
+def test_read_order_does_not_matter(outcomes: list[PublishedOutcome], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(outcomes))
     one = choose(outcomes, Status.FAILED, frozenset())
     other = choose(shuffled, Status.FAILED, frozenset())

@@ -1,4 +1,4 @@
-"""Which dead letters a command takes, and what is read of them."""
+"""Parsing and filtering dead letters."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -25,7 +25,7 @@ def stored(reason: str = "undecodable", value: bytes | None = None, seconds: int
     return Stored(HERE, at, None, value, [(REASON, reason.encode()), *source_headers(SOURCE)])
 
 
-def test_of_several_sources_the_last_counts() -> None:
+def test_the_last_source_header_counts() -> None:
     record = stored()
     twice = [*source_headers(Coordinates("forged", 0, 0)), *record.headers]
     letter = read_letter(record._replace(headers=twice))
@@ -34,7 +34,7 @@ def test_of_several_sources_the_last_counts() -> None:
 
 
 @pytest.mark.parametrize("missing", range(4))
-def test_without_its_headers_it_is_none(missing: int) -> None:
+def test_records_without_headers_are_skipped(missing: int) -> None:
     record = stored()
     headers = [header for i, header in enumerate(record.headers) if i != missing]
     letters = Letters(Wanted())
@@ -55,7 +55,7 @@ campaigns = st.sampled_from([None, "acme/spring", "acme/other", "b/spring"])
     times,
     times,
 )
-def test_each_filter_is_met(
+def test_filters_are_combined(
     reason: DeadReason,
     name: str | None,
     seconds: int,

@@ -1,4 +1,4 @@
-"""Which outcomes a command takes."""
+"""Filtering outcomes."""
 
 import pytest
 
@@ -36,5 +36,5 @@ BOTH = frozenset({Reason.REJECTED, Reason.TOO_LARGE})
         (OutcomeFilter(address="bo@example.com"), False),
     ],
 )
-def test_each_filter_is_met(asked: OutcomeFilter, taken: bool) -> None:
+def test_filters_are_combined(asked: OutcomeFilter, taken: bool) -> None:
     assert asked.matches(OUTCOME) == taken

@@ -39,18 +39,18 @@ patches = st.dictionaries(st.text(max_size=2), values, max_size=4)
 
 
 @pytest.mark.parametrize(("target", "patch", "result"), EXAMPLES)
-def test_the_examples_of_the_rfc(target: str, patch: str, result: str) -> None:
+def test_rfc_examples(target: str, patch: str, result: str) -> None:
     assert merge(json.loads(target), json.loads(patch)) == json.loads(result)
 
 
 @given(values, values)
-def test_to_patch_again_changes_nothing(target: JsonValue, patch: JsonValue) -> None:
+def test_merging_is_idempotent(target: JsonValue, patch: JsonValue) -> None:
     once = merge(target, patch)
     assert merge(once, patch) == once
 
 
 @given(values, patches)
-def test_members_that_are_not_named_stay(target: JsonValue, patch: dict[str, JsonValue]) -> None:
+def test_unnamed_members_are_kept(target: JsonValue, patch: dict[str, JsonValue]) -> None:
     before = json.dumps(target)
     merged = merge(target, patch)
     assert json.dumps(target) == before
@@ -63,22 +63,22 @@ def test_members_that_are_not_named_stay(target: JsonValue, patch: dict[str, Jso
 
 
 @given(values, patches)
-def test_a_value_is_patched_as_bytes(target: JsonValue, patch: dict[str, JsonValue]) -> None:
+def test_patching_bytes_equals_merging(target: JsonValue, patch: dict[str, JsonValue]) -> None:
     assert json.loads(apply(patch, json.dumps(target).encode())) == merge(target, patch)
 
 
-def test_a_number_of_any_length_stays_as_it_is() -> None:
+def test_numbers_are_kept_verbatim() -> None:
     number = b"123456789012345678901234567890"
     assert apply({"a": None}, b'{"n":%s}' % number) == b'{"n":%s}' % number
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\xff", b"{", b"[" * 100_000, b"1e999", b"NaN"])
-def test_what_is_no_json_cannot_be_patched(value: bytes | None) -> None:
+def test_invalid_json_cannot_be_patched(value: bytes | None) -> None:
     with pytest.raises(UnpatchableError):
         apply({}, b'{"x":' + value + b"}" if value in (b"1e999", b"NaN") else value)
 
 
-def test_a_patch_is_read_from_the_text_or_a_file(tmp_path: Path) -> None:
+def test_a_patch_is_read_from_text_or_file(tmp_path: Path) -> None:
     file = tmp_path / "fix.json"
     file.write_text('{"a": 1}')
     assert read_patch(str(file)) == read_patch(' {"a": 1}') == {"a": 1}

@@ -1,4 +1,4 @@
-"""Only the pinned jars are ever used, and they are fetched once."""
+"""Only pinned jars are used, and they are downloaded once."""
 
 import sys
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, bytes]], list[str]]:
-    """Let Maven's repository have these jars; what was asked for is returned."""
+    """Fake a Maven repository with these jars; returns the list of requests."""
 
     def serve_jars(jars: dict[str, bytes]) -> list[str]:
         asked: list[str] = []
@@ -48,7 +48,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, bytes]], list[
 Serve = Callable[[dict[str, bytes]], list[str]]
 
 
-def test_fetched_once(serve: Serve) -> None:
+def test_jars_are_downloaded_once(serve: Serve) -> None:
     asked = serve(JARS)
     folder = artifacts.kafka_jars()
     assert artifacts.kafka_jars() == folder
@@ -57,14 +57,14 @@ def test_fetched_once(serve: Serve) -> None:
     assert artifacts.kafka_is_here()
 
 
-def test_exact_versions_are_asked_for(serve: Serve) -> None:
+def test_exact_versions_are_requested(serve: Serve) -> None:
     asked = serve(JARS)
     artifacts.kafka_jars()
     (endpoint,) = asked
     assert all(part.count(":") == 2 for part in endpoint.split("+"))
 
 
-def test_concurrent_callers_fetch_once(serve: Serve) -> None:
+def test_concurrent_callers_download_once(serve: Serve) -> None:
     asked = serve(JARS)
     with ThreadPoolExecutor(8) as pool:
         folders = set(pool.map(lambda _: artifacts.kafka_jars(), range(8)))
@@ -79,7 +79,7 @@ def test_concurrent_callers_fetch_once(serve: Serve) -> None:
         pytest.param({"extra.jar": b""}, "extra.jar", id="unknown jar"),
     ],
 )
-def test_what_is_not_pinned_is_refused(serve: Serve, change: dict[str, bytes], named: str) -> None:
+def test_unpinned_jars_are_refused(serve: Serve, change: dict[str, bytes], named: str) -> None:
     serve(JARS | change)
     with pytest.raises(StackError, match=rf"not match the pinned digests .*: {named}\."):
         artifacts.kafka_jars()
@@ -93,15 +93,15 @@ def test_missing_jar_is_named(serve: Serve) -> None:
         artifacts.kafka_jars()
 
 
-def test_damaged_cache_is_fetched_again(serve: Serve) -> None:
+def test_a_damaged_cache_is_downloaded_again(serve: Serve) -> None:
     asked = serve(JARS)
     jar = artifacts.kafka_jars() / "broker.jar"
-    jar.write_bytes(jar.read_bytes()[::-1])  # of the same size
+    jar.write_bytes(jar.read_bytes()[::-1])  # same size, different content
     assert (artifacts.kafka_jars() / "broker.jar").read_bytes() == JARS["broker.jar"]
     assert len(asked) == 2
 
 
-def test_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_suggests_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")

@@ -1,4 +1,4 @@
-"""`streamer stack`: wrong use, and what it says when nothing runs."""
+"""`streamer stack`: wrong use, and status without running servers."""
 
 import json
 from pathlib import Path
@@ -22,14 +22,14 @@ def test_wrong_use(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, ["stack", *arguments]).exit_code == 2
 
 
-def test_nothing_runs(tmp_path: Path) -> None:
+def test_nothing_is_running(tmp_path: Path) -> None:
     folder = ["--folder", str(tmp_path / "stack")]
     shown = CliRunner().invoke(app, ["stack", "status", *folder, "--json"])
     assert shown.exit_code == 1
     services = json.loads(shown.stdout)
     assert [services[name]["state"] for name in ("kafka", "redis")] == ["stopped", "stopped"]
     ended = CliRunner().invoke(app, ["stack", "down", *folder])
-    assert (ended.exit_code, ended.stdout) == (0, "Nothing runs.\n")
+    assert (ended.exit_code, ended.stdout) == (0, "Not running.\n")
 
 
 def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,11 @@
-"""Ports are told free and taken apart."""
+"""Finding free ports, and telling them from those in use."""
 
 import socket
 
 from streamer.stack.ports import free_port, port_answers, port_is_free
 
 
-def test_taken_port() -> None:
+def test_a_port_in_use() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()

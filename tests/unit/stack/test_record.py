@@ -1,4 +1,4 @@
-"""A process is a folder's server only if it runs there."""
+"""A process counts as a folder's server only if it runs in that folder."""
 
 import os
 import subprocess
@@ -18,46 +18,46 @@ def record_of(pid: int) -> Record:
 
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that runs in the folder."""
+    """A process running in the folder."""
     command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
     with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE) as process:
         yield process
         process.kill()
 
 
-def test_written_and_read(tmp_path: Path) -> None:
+def test_records_round_trip(tmp_path: Path) -> None:
     record_of(42).write(tmp_path)
     assert Record.read(tmp_path) == record_of(42)
     forget(tmp_path)
     assert Record.read(tmp_path) is None
 
 
-def test_unreadable_is_none(tmp_path: Path) -> None:
+def test_an_unreadable_record_is_none(tmp_path: Path) -> None:
     record_of(42).write(tmp_path)
     for file in tmp_path.iterdir():
         file.write_text('{"pid": ')
     assert Record.read(tmp_path) is None
 
 
-def test_server_of_the_folder(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+def test_the_folders_server_is_found(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
     process = record_of(sleeper.pid).process(tmp_path)
     assert process is not None
     assert process.pid == sleeper.pid
 
 
-def test_ended(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+def test_an_ended_process_is_none(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
-    assert record_of(sleeper.pid).process(tmp_path) is None  # nobody has taken its end in yet
+    assert record_of(sleeper.pid).process(tmp_path) is None  # a zombie, not reaped yet
     sleeper.wait()
     assert record_of(sleeper.pid).process(tmp_path) is None
 
 
-def test_pid_given_to_another(tmp_path: Path) -> None:
+def test_a_reused_pid_is_none(tmp_path: Path) -> None:
     assert record_of(os.getpid()).process(tmp_path) is None
 
 
-def test_down_spares_a_stranger(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+def test_down_spares_unrelated_processes(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
     folder = tmp_path / "kafka"
     folder.mkdir()
     record_of(sleeper.pid).write(folder)

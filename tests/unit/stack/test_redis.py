@@ -1,4 +1,4 @@
-"""The server's binary: where it is looked for."""
+"""Finding the server's binary."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from streamer.stack import redis as module
 
 @pytest.fixture
 def bare_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing is on the path."""
+    """An empty PATH."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
 
 
 @pytest.mark.usefixtures("bare_path")
 @pytest.mark.parametrize("name", ["redis-server", "valkey-server"])
-def test_on_the_path(tmp_path: Path, name: str) -> None:
+def test_binaries_on_the_path_are_found(tmp_path: Path, name: str) -> None:
     binary = tmp_path / "bin" / name
     binary.parent.mkdir()
     binary.touch(0o755)
@@ -24,7 +24,7 @@ def test_on_the_path(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.usefixtures("bare_path")
-def test_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_binary_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(StackError, match="apt-get install redis-server"):
         Redis(tmp_path).start()
