@@ -203,7 +203,8 @@ def _consequence(answer: Answer) -> str:
     if isinstance(verdict, Taken):
         return "Each mail is `sent` with its id, or `rejected` with Resend's words"
     if isinstance(verdict, Refused):
-        return "The batch is halved until the mail at fault is alone: that one is `rejected`"
+        halved = "The batch is halved until the mail at fault is alone: that one is `rejected`"
+        return halved + verdict.of_template * "; those of one template together"
     if isinstance(verdict, Conflicting):
         return "`indeterminate`, `idempotency_conflict`; nothing is sent again"
     if isinstance(verdict, Throttled):
@@ -213,7 +214,8 @@ def _consequence(answer: Answer) -> str:
         of = "" if verdict.why == answer.name else f" (`{verdict.why}`)"
         return f"{held} is {_HOLDS}{of}; no recipient fails"
     if verdict.failing:
-        return "The same bytes are sent again; Resend knows by the key whether it has them"
+        again = "The same bytes are sent again; Resend knows by the key whether it has them"
+        return again + verdict.may_be_content * ". A batch that alone keeps failing so is halved"
     return "The same bytes are sent again, after a wait"
 
 

@@ -34,7 +34,8 @@ class Reason(StrEnum):
     INVALID_ADDRESS = "invalid_address"
     """Not an address that a mail can be sent to; `detail` says why."""
     RENDER_ERROR = "render_error"
-    """A template failed for this recipient; `detail` says why, and names what is undefined."""
+    """The mail cannot be made: a template failed for this recipient, or the `from` of its event
+    has no usable domain; `detail` says why, and names what is undefined."""
     REJECTED = "rejected"
     """Resend refused this mail; `detail` has its words."""
     TOO_LARGE = "too_large"
