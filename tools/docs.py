@@ -219,7 +219,8 @@ def _consequence(answer: Answer) -> str:
     if isinstance(verdict, Taken):
         return "Each mail is `sent` with its id, or `rejected` with Resend's message"
     if isinstance(verdict, Refused):
-        return "The batch is split in halves until the faulty mail is alone, which is `rejected`"
+        halved = "The batch is split in halves until the faulty mail is alone, which is `rejected`"
+        return halved + verdict.of_template * "; mails of one template are rejected together"
     if isinstance(verdict, Conflicting):
         return "`indeterminate`, `idempotency_conflict`; not retried"
     if isinstance(verdict, Throttled):
@@ -229,7 +230,8 @@ def _consequence(answer: Answer) -> str:
         of = "" if verdict.why == answer.name else f" (`{verdict.why}`)"
         return f"{held} is {_HOLDS}{of}; no recipient fails"
     if verdict.failing:
-        return "The same bytes are retried; Resend recognises them by the idempotency key"
+        again = "The same bytes are retried; Resend recognises them by the idempotency key"
+        return again + verdict.may_be_content * ". A batch that alone keeps failing is split"
     return "The same bytes are retried after a wait"
 
 

@@ -310,7 +310,9 @@ def _write_learned(learned: Learned) -> bytes:
 def _read_learned(stored: bytes | None) -> Learned:
     if stored is None:
         return Learned()
-    refused, parts, attempts, unsure = orjson.loads(zstandard.decompress(stored))
+    fields = orjson.loads(zstandard.decompress(stored))
+    # What was kept before there was the last one is read too.
+    refused, parts, attempts, unsure = fields if len(fields) == 4 else (*fields, [])
     items = {suffix: [ItemResult(*item) for item in part] for suffix, part in parts.items()}
     return Learned(set(refused), items, attempts, set(unsure))
 

@@ -34,7 +34,8 @@ class Reason(StrEnum):
     INVALID_ADDRESS = "invalid_address"
     """The address is not deliverable; `detail` says why."""
     RENDER_ERROR = "render_error"
-    """A template failed for this recipient; `detail` says why and names an undefined variable."""
+    """The mail cannot be rendered: a template failed for this recipient, or the event's `from` has
+    no usable domain; `detail` says why and names an undefined variable."""
     REJECTED = "rejected"
     """Resend rejected this mail; `detail` has its message."""
     TOO_LARGE = "too_large"

@@ -10,8 +10,10 @@ import pytest
 from streamer.ledger.holds import Holds
 from streamer.sandbox import AccountSpec, Faults, Play, SandboxProcess
 from streamer.stack import Redis
-from tests.integration.answers.table import FEW, INVALID_KEY, page, sent
+from tests.integration.answers.table import FEW, INVALID_KEY, json_error, page, sent
 from tests.kit.world import World, wait_until
+
+INVALID_FIELD = json_error(400, "Invalid field.", name="validation_error")
 
 
 def test_a_batch_of_an_account_that_left_the_settings_waits_and_nobody_dies(
@@ -81,9 +83,17 @@ def test_where_there_are_other_accounts_an_outage_holds_one_and_sets_a_batch_asi
         world.judge()
 
 
-@pytest.mark.parametrize("play", [INVALID_KEY, page(400)], ids=["400, key", "400, a page"])
+@pytest.mark.parametrize(
+    "plays",
+    [
+        (INVALID_KEY,),
+        (page(400),),
+        (INVALID_FIELD.model_copy(update={"times": 4}), page(400)),
+    ],
+    ids=["400, key", "400, a page", "400, a page, in halves"],
+)
 def test_an_account_that_is_refused_for_a_while_loses_nobody_and_stops_no_other(
-    make_redis: Callable[[], Redis], make_world: Callable[..., World], play: Play
+    make_redis: Callable[[], Redis], make_world: Callable[..., World], plays: tuple[Play, ...]
 ) -> None:
     """What is refused for the key, or by what stands on the way, fails nobody and is over once
     it is; halves that were taken meanwhile do not go out again as a whole."""
@@ -110,7 +120,7 @@ def test_an_account_that_is_refused_for_a_while_loses_nobody_and_stops_no_other(
 
         with world.worker():
             wait_until(lambda: 0 < done()[refused] < own / 2, 30, "it is in mid-run")
-            sandbox.play(play, account="two")
+            sandbox.play(*plays, account="two")
             wait_until(lambda: done()[world.organization] == own, 30, "the other account is done")
             at_peace = done()[refused]
             assert at_peace < own
@@ -119,5 +129,5 @@ def test_an_account_that_is_refused_for_a_while_loses_nobody_and_stops_no_other(
         stats = sandbox.stats()
         assert (stats.accepted_twice, sandbox.repeats()) == (0, [])
         assert world.words() == {("sent", None): 2 * own}
-        assert stats.accounts["two"].answers["400:played"] < 50
+        assert stats.accounts["two"].answers["400:played"] < 100
         world.judge()
