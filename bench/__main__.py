@@ -13,12 +13,12 @@ from typing import Annotated
 
 import typer
 
-from bench.ground import show, totals_alone
 from bench.limiter import limiter
 from bench.mixed import mixed
 from bench.paused import paused
-from bench.report import Report
+from bench.report import BenchReport
 from bench.runs import UNTHROTTLED, Result, middle, run_plain_loop, run_worker
+from bench.site import show, totals_alone
 from bench.stuck import stuck
 from streamer.sandbox import SandboxProcess
 from streamer.stack import Stack
@@ -67,7 +67,7 @@ def bench(
             result = run_worker(
                 stack, sandbox, "backlog", backlog, inline=True, requests_per_second=speed
             )
-            report = Report([result])
+            report = BenchReport([result])
         else:
             report = _compare(stack, sandbox, recipients or _RECIPIENTS, rounds, flush_each)
     show(report.as_json(), report.as_text(), json)
@@ -76,23 +76,25 @@ def bench(
 
 def _compare(
     stack: Stack, sandbox: SandboxProcess, recipients: int, rounds: int, flush_each: bool
-) -> Report:
+) -> BenchReport:
     """Run worker and plain loop alternately, because the speed of machine and Kafka drifts."""
-    place = (stack, sandbox)
+    topics = (stack, sandbox)
     flushing = ("--flush-each",) if flush_each else ()
     workers: dict[str, Callable[[str], Result]] = {
-        "worker-inline": lambda name: run_worker(*place, name, recipients, inline=True),
-        "worker-campaign": lambda name: run_worker(*place, name, recipients, inline=False),
+        "worker-inline": lambda name: run_worker(*topics, name, recipients, inline=True),
+        "worker-campaign": lambda name: run_worker(*topics, name, recipients, inline=False),
     }
     loops: dict[str, Callable[[str], Result]] = {
-        "plain-loop": lambda name: run_plain_loop(*place, name, recipients, *flushing),
-        "loop-cached": lambda name: run_plain_loop(*place, name, recipients, "--cached", *flushing),
+        "plain-loop": lambda name: run_plain_loop(*topics, name, recipients, *flushing),
+        "loop-cached": lambda name: run_plain_loop(
+            *topics, name, recipients, "--cached", *flushing
+        ),
     }
     found: defaultdict[str, list[Result]] = defaultdict(list)
     for number in range(rounds):
         for name, run in (workers | loops).items():
             found[name].append(replace(run(f"{name}-{number}"), name=name))
-    return Report(
+    return BenchReport(
         [middle(found[name]) for name in workers], [middle(found[name]) for name in loops]
     )
 

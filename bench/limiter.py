@@ -14,8 +14,8 @@ import typer
 from rich.table import Table
 
 from bench import content
-from bench.ground import Ground, show, totals_alone
 from bench.measured import BenchError
+from bench.site import BenchSite, show, totals_alone
 from streamer.sandbox import Call, SandboxProcess
 from streamer.stack import Stack
 
@@ -101,12 +101,12 @@ def use_of(calls: Sequence[Call], workers: int, most_seconds: int) -> Use:
 def measure(stack: Stack, sandbox: SandboxProcess, workers: int, seconds: int) -> Use:
     """Run this many workers on one limit for this many seconds."""
     recipients = (seconds + _SPARE_S) * LIMIT * _BATCH
-    with closing(Ground(stack, sandbox, f"limiter-{workers}")) as ground:
-        ground.make_topics()
+    with closing(BenchSite(stack, sandbox, f"limiter-{workers}")) as site:
+        site.make_topics()
         sandbox.reset()
-        with ground.worker(LIMIT, workers=workers) as process:
-            process.wait_until(lambda: ground.members() == workers, _LOOK_EVERY_S, _START_S)
-            ground.write(content.events(ground.name, range(recipients), inline=True))
+        with site.worker(LIMIT, workers=workers) as process:
+            process.wait_until(lambda: site.members() == workers, _LOOK_EVERY_S, _START_S)
+            site.write(content.events(site.name, range(recipients), inline=True))
             process.wait_until(lambda: sandbox.stats().calls > 0, _LOOK_EVERY_S, _START_S)
             process.wait_until(_later(seconds + 1.0), 1.0, seconds + 2.0)
             calls = sandbox.calls()

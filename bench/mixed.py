@@ -17,7 +17,7 @@ from rich.console import Group
 from rich.table import Table
 
 from bench import content
-from bench.ground import Ground, read_metrics, show, totals_alone
+from bench.site import BenchSite, read_metrics, show, totals_alone
 from streamer.demo import histogram
 from streamer.ledger import campaigns
 from streamer.stack import Stack
@@ -35,7 +35,7 @@ _MB = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class MixedFinding:
     """The measurements of one worker.
 
     Attributes:
@@ -74,18 +74,18 @@ def _name(number: int) -> str:
     return f"org-{number}"
 
 
-def measure(stack: Stack, organizations: int, each: int, rate: int, seconds: int) -> Finding:
+def measure(stack: Stack, organizations: int, each: int, rate: int, seconds: int) -> MixedFinding:
     """Let one worker send for this many seconds after a warm-up."""
     port = free_port()
-    with totals_alone(None) as sandbox, closing(Ground(stack, sandbox, "mixed")) as ground:
-        ground.make_topics()
+    with totals_alone(None) as sandbox, closing(BenchSite(stack, sandbox, "mixed")) as site:
+        site.make_topics()
         definition = content.definition(_CAMPAIGN)
-        with ground.redis() as client:
+        with site.redis() as client:
             for number in range(organizations):
                 its = {"organization_id": _name(number)}
                 campaigns.create(client, definition.model_copy(update=its))
-        ground.write(_events(organizations, each))
-        with ground.worker(rate, port) as process:
+        site.write(_events(organizations, each))
+        with site.worker(rate, port) as process:
             # Warm-up: calls made while the worker joins and starts reading ahead do not count.
             process.wait_until(lambda: sandbox.stats().calls >= 5 * rate, _LOOK_EVERY_S, _START_S)
             before, until = sandbox.stats(), time.monotonic() + seconds
@@ -101,7 +101,7 @@ def measure(stack: Stack, organizations: int, each: int, rate: int, seconds: int
             peak = process.peak_rss()
     ticks = sorted(buckets.items())
     calls = stats.calls - before.calls
-    return Finding(
+    return MixedFinding(
         organizations=organizations,
         each=each,
         calls=calls,
@@ -133,7 +133,7 @@ def mixed(
     raise typer.Exit(1 if finding.is_missed else 0)
 
 
-def _table(finding: Finding) -> Group:
+def _table(finding: MixedFinding) -> Group:
     table = Table(
         title=f"{finding.organizations:,} organizations with {finding.each} mails each, mixed; "
         f"{finding.calls:,} calls",

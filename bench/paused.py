@@ -13,14 +13,14 @@ import orjson
 import typer
 
 from bench import content
-from bench.ground import PARTITIONS, Ground, show, totals_alone
+from bench.site import PARTITIONS, BenchSite, show, totals_alone
 from streamer.ledger import campaigns
 from streamer.sandbox import Faults
 from streamer.stack import Stack
 
 MEMORY_BAR_MB = 200.0
 _LOOK_EVERY_S = 0.5
-_MOST_S = 300.0
+_MAX_S = 300.0
 _FAILING = range(100)
 _MB = 1_000_000
 
@@ -46,21 +46,21 @@ def paused(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Measure the memory of a worker blocked by a failing batch."""
-    poison = frozenset(map(content.address, _FAILING))
+    failing = frozenset(map(content.address, _FAILING))
     with (
         Stack.ephemeral() as stack,
         totals_alone(None) as sandbox,
-        closing(Ground(stack, sandbox, "paused")) as ground,
+        closing(BenchSite(stack, sandbox, "paused")) as site,
     ):
-        ground.make_topics()
-        with ground.redis() as client:
+        site.make_topics()
+        with site.redis() as client:
             campaigns.create(client, content.definition("paused"))
             campaigns.pause(client, content.ORGANIZATION, "paused")
-        sandbox.order(Faults(poison=poison))
-        ground.write(_events(events, size))
-        with ground.worker(10) as process:
+        sandbox.set_faults(Faults(fail_addresses=failing))
+        site.write(_events(events, size))
+        with site.worker(10) as process:
             process.wait_until(
-                lambda: ground.committed() >= events + len(_FAILING), _LOOK_EVERY_S, _MOST_S
+                lambda: site.committed() >= events + len(_FAILING), _LOOK_EVERY_S, _MAX_S
             )
             peak = process.peak_rss() / _MB
     verdict = "kept" if peak <= MEMORY_BAR_MB else "exceeded"

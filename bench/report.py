@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from rich.console import Group
 from rich.table import Table
 
-from bench.ground import PARTITIONS
 from bench.runs import STEPS, Result
+from bench.site import PARTITIONS
 
 RATIO_BAR = 1.5
 MEMORY_BAR_MB = 120.0
@@ -17,7 +17,7 @@ _MB = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BenchReport:
     """The results of all runs.
 
     Attributes:

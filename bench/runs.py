@@ -16,9 +16,9 @@ from typing import NamedTuple
 import urllib3
 
 from bench import content
-from bench.ground import Ground, read_metrics
 from bench.measured import MeasuredProcess
 from bench.plain_loop import READY
+from bench.site import BenchSite, read_metrics
 from streamer.demo import histogram
 from streamer.ledger import campaigns, suppression
 from streamer.sandbox import SandboxProcess
@@ -50,7 +50,7 @@ class Quantiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class OutcomeSummary:
     """The outcomes of a run.
 
     Attributes:
@@ -90,7 +90,7 @@ class Result:
     calls: int
     fill: float
     steps: dict[str, Quantiles]
-    ending: Ending
+    ending: OutcomeSummary
     adds_up: bool
 
     @property
@@ -126,42 +126,42 @@ def run_worker(
         except urllib3.exceptions.HTTPError:
             return False  # not listening yet
 
-    with closing(_prepared(stack, sandbox, name, recipients, inline=inline)) as ground:
-        with ground.worker(requests_per_second, port) as process:
+    with closing(_prepared(stack, sandbox, name, recipients, inline=inline)) as site:
+        with site.worker(requests_per_second, port) as process:
             process.wait_until(is_ready, _READY_EVERY_S, _START_S)
-            cost = _measure(ground, recipients, process)
+            cost = _measure(site, recipients, process)
             steps = _read_steps(read_metrics(port))
-        return _result(ground, recipients, cost, steps)
+        return _result(site, recipients, cost, steps)
 
 
 def run_plain_loop(
     stack: Stack, sandbox: SandboxProcess, name: str, recipients: int, *options: str
 ) -> Result:
     """Let the plain loop, with the given options, process a backlog with inline content."""
-    with closing(_prepared(stack, sandbox, name, recipients, inline=True)) as ground:
-        environment = ground.environment(UNTHROTTLED, 0)
+    with closing(_prepared(stack, sandbox, name, recipients, inline=True)) as site:
+        environment = site.environment(UNTHROTTLED, 0)
         with MeasuredProcess(["-m", "bench.plain_loop", *options], environment) as process:
             process.await_line(READY)
-            cost = _measure(ground, recipients, process)
-        return _result(ground, recipients, cost, {})
+            cost = _measure(site, recipients, process)
+        return _result(site, recipients, cost, {})
 
 
 def _prepared(
     stack: Stack, sandbox: SandboxProcess, name: str, recipients: int, *, inline: bool
-) -> Ground:
+) -> BenchSite:
     """Prepare topics, a campaign of this name, its suppression list and its backlog."""
-    ground = Ground(stack, sandbox, name)
-    ground.make_topics()
-    with ground.redis() as client:
+    site = BenchSite(stack, sandbox, name)
+    site.make_topics()
+    with site.redis() as client:
         suppression.add(client, content.ORGANIZATION, content.suppressed(recipients))
         if not inline:
             campaigns.create(client, content.definition(name))
     sandbox.reset()
-    ground.write(content.events(name, range(recipients), inline=inline))
-    return ground
+    site.write(content.events(name, range(recipients), inline=inline))
+    return site
 
 
-def _measure(ground: Ground, recipients: int, process: MeasuredProcess) -> _Cost:
+def _measure(site: BenchSite, recipients: int, process: MeasuredProcess) -> _Cost:
     cpu_before, started = process.cpu_seconds(), time.perf_counter()
     done = 0
     while done < recipients:
@@ -169,7 +169,7 @@ def _measure(ground: Ground, recipients: int, process: MeasuredProcess) -> _Cost
 
         def moved(before: int = before) -> bool:
             nonlocal done
-            done = ground.committed()
+            done = site.committed()
             return done > before
 
         process.wait_until(moved, _LOOK_EVERY_S, _STALL_S)
@@ -177,17 +177,19 @@ def _measure(ground: Ground, recipients: int, process: MeasuredProcess) -> _Cost
     return _Cost(cpu_s, time.perf_counter() - started, process.peak_rss())
 
 
-def _result(ground: Ground, recipients: int, cost: _Cost, steps: dict[str, Quantiles]) -> Result:
+def _result(site: BenchSite, recipients: int, cost: _Cost, steps: dict[str, Quantiles]) -> Result:
     """Count the outcomes of a finished run."""
     statuses: Counter[str] = Counter()
     reached = set()
-    for outcome in ground.outcomes():
+    for outcome in site.outcomes():
         statuses[outcome["status"]] += 1
         reached.add(outcome["recipient_id"])
-    ending = Ending(dict(statuses), recipients - len(reached), statuses.total() - len(reached))
-    stats, sent = ground.sandbox.stats(), statuses["sent"]
+    ending = OutcomeSummary(
+        dict(statuses), recipients - len(reached), statuses.total() - len(reached)
+    )
+    stats, sent = site.sandbox.stats(), statuses["sent"]
     return Result(
-        name=ground.name,
+        name=site.name,
         recipients=recipients,
         emails=sent,
         **cost._asdict(),

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
 from bench import content
-from bench.ground import Ground, read_metrics, show
+from bench.site import BenchSite, read_metrics, show
 from streamer.sandbox import AccountSpec, Faults, SandboxProcess
 from streamer.stack import Stack
 from streamer.stack.ports import free_port
@@ -31,7 +31,7 @@ _AGE, _BLOCKED = "streamer_oldest_batch_age_seconds", "streamer_blocked_records"
 _LOOK_EVERY_S = 0.1
 _START_S = 60.0
 _COMMITTED_S = 5.0
-_MOST_TIMES = 4
+_MAX_TIMES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class BacklogRun:
     """The measurements of the unaffected organizations in one run.
 
     Attributes:
@@ -70,12 +70,12 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class StuckFinding:
     """A case without and with failures."""
 
     case: str
-    healthy: Run
-    troubled: Run
+    healthy: BacklogRun
+    troubled: BacklogRun
 
     @property
     def slower(self) -> float:
@@ -116,7 +116,7 @@ class _Backlog:
         self.others = sum(
             len(numbers) for name, numbers in self._numbers.items() if name not in case.troubled
         )
-        self.poison = frozenset(
+        self.failing_addresses = frozenset(
             content.address(number) for name in case.troubled for number in self._numbers[name]
         )
 
@@ -153,7 +153,7 @@ class _Watch:
         return self._until is not None and time.monotonic() >= self._until
 
 
-def measure(stack: Stack, case: Case, seconds: int, set_aside_s: float) -> Finding:
+def measure(stack: Stack, case: Case, seconds: int, set_aside_s: float) -> StuckFinding:
     """Run a case without and with failures."""
     backlog = _Backlog(case, seconds)
     name = f"stuck-{len(case.accounts)}"
@@ -167,11 +167,11 @@ def measure(stack: Stack, case: Case, seconds: int, set_aside_s: float) -> Findi
         place = (stack, sandbox, case, backlog)
         healthy = _run(*place, f"{name}-healthy", backlog.all, seconds, set_aside_s)
         if case.account is None:
-            sandbox.order(Faults(poison=backlog.poison))
+            sandbox.set_faults(Faults(fail_addresses=backlog.failing_addresses))
         else:
-            sandbox.order(Faults(outage="unavailable"), case.account)
+            sandbox.set_faults(Faults(outage="unavailable"), case.account)
         troubled = _run(*place, f"{name}-troubled", backlog.others, seconds, set_aside_s)
-    return Finding(case.name, healthy, troubled)
+    return StuckFinding(case.name, healthy, troubled)
 
 
 def _run(
@@ -183,22 +183,22 @@ def _run(
     mails: int,
     seconds: int,
     set_aside_s: float,
-) -> Run:
+) -> BacklogRun:
     port = free_port()
-    with closing(Ground(stack, sandbox, name)) as ground:
-        ground.make_topics()
+    with closing(BenchSite(stack, sandbox, name)) as site:
+        site.make_topics()
         sandbox.reset()
-        with ground.worker(RATE, port, settings=_settings(case, set_aside_s)) as process:
-            process.wait_until(lambda: ground.members() == 1, _LOOK_EVERY_S, _START_S)
-            ground.write(backlog.events(name))
+        with site.worker(RATE, port, settings=_settings(case, set_aside_s)) as process:
+            process.wait_until(lambda: site.members() == 1, _LOOK_EVERY_S, _START_S)
+            site.write(backlog.events(name))
             watch = _Watch(sandbox, mails, port)
-            process.wait_until(watch.is_over, _LOOK_EVERY_S, _MOST_TIMES * seconds + _START_S)
-            committed = sum(o["organization_id"] not in case.troubled for o in ground.outcomes())
+            process.wait_until(watch.is_over, _LOOK_EVERY_S, _MAX_TIMES * seconds + _START_S)
+            committed = sum(o["organization_id"] not in case.troubled for o in site.outcomes())
             calls = sandbox.calls()
     first = min(call.wall for call in calls)
     last = max(a.wall for a in sandbox.acceptances() if a.organization not in case.troubled)
     unread = backlog.others - committed
-    return Run(last - first, unread, len(calls), watch.oldest_s, watch.blocked)
+    return BacklogRun(last - first, unread, len(calls), watch.oldest_s, watch.blocked)
 
 
 def _settings(case: Case, set_aside_s: float) -> dict[str, str]:
@@ -251,7 +251,7 @@ def stuck(
     raise typer.Exit(1 if any(finding.is_missed for finding in findings) else 0)
 
 
-def _table(findings: Sequence[Finding]) -> Table:
+def _table(findings: Sequence[StuckFinding]) -> Table:
     table = Table(
         title=f"{ORGANIZATIONS} organizations, {RATE} calls per second and account; the others' "
         f"last mail may be {SLOWER_BAR:.0%} later",

@@ -11,20 +11,20 @@
             UnreadableOutcomeError
             InvalidTokenError
             OutOfRangeError
-            RefusedError            for a template
+            TemplateRefusedError    for a template
             RenderError
                 UndefinedError
             TooLargeError
-            BadDefinitionError
-            BadFileError
-            BadPatchError
+            InvalidDefinitionError
+            InvalidFileError
+            InvalidPatchError
             UnpatchableError
         LedgerLostError             1
         TakenOverError              1
         CampaignExistsError         1
         UnreadableDefinitionError   1
         NotNowError                 1, also a ConnectionError of redis-py
-        RefusedError                1, also a ResponseError of redis-py
+        RedisRefusedError           1, also a ResponseError of redis-py
         NoKeyError                  1
         SourceError                 1
         BreakerError                1

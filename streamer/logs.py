@@ -14,12 +14,12 @@ from typing import TypeVar
 
 import orjson
 
-from streamer.settings import Log
+from streamer.settings import LogSettings
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def configure(settings: Log, worker: str) -> None:
+def configure(settings: LogSettings, worker: str) -> None:
     """Log to standard error, in the format and at the level of the settings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines(worker) if settings.format == "json" else _ForPeople(worker))

@@ -13,14 +13,14 @@ from streamer.flow.rate import allowed_rate
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch, LedgerLostError
-from streamer.ledger.limiter import Later, Limiter, Slot
+from streamer.ledger.limiter import Limiter, Slot, SlotUnavailable
 from streamer.mail.review import read_mail
-from streamer.model.disposition import Again, Taken
+from streamer.model.disposition import Accepted, Retry
 from streamer.model.payload import Payload
 from streamer.model.reasons import Status
 from streamer.provider.accounts import Accounts, NoKeyError
-from streamer.provider.answers import judge
-from streamer.provider.client import Answer, ResendClient
+from streamer.provider.client import ApiResponse, ResendClient
+from streamer.provider.responses import classify_response
 from streamer.settings import Settings, SettingsError
 
 
@@ -28,7 +28,7 @@ class NotSentError(StreamerError):
     """The mails were not sent; the message says why."""
 
 
-class Fate(StrEnum):
+class SendTestStatus(StrEnum):
     """The result for one address."""
 
     SENT = "sent"
@@ -38,11 +38,11 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class SendTestResult:
     """An address and the result of its mail: Resend's id, or a detail why there is none."""
 
     address: str
-    fate: Fate
+    status: SendTestStatus
     email_id: str | None = None
     detail: str | None = None
 
@@ -66,7 +66,7 @@ def send_test(
     account: str,
     mails: Sequence[bytes],
     waits: Callable[[float], None],
-) -> Answer:
+) -> ApiResponse:
     """Send mails as tests, in one call with a unique idempotency key; return the response.
 
     Waits for a slot in the account's rate limit, which is shared with the workers.
@@ -99,23 +99,23 @@ def send_test(
     return resend.send_batch(key, f"test-{secrets.token_hex(16)}", payload.body, lambda: True)
 
 
-def read_answer(answer: Answer, addresses: Sequence[str]) -> list[Tried]:
+def read_response(response: ApiResponse, addresses: Sequence[str]) -> list[SendTestResult]:
     """Return the result for each address from Resend's response."""
-    verdict = judge(answer, len(addresses))
-    if isinstance(verdict, Taken):
+    disposition = classify_response(response, len(addresses))
+    if isinstance(disposition, Accepted):
         return [
-            Tried(address, Fate.SENT, email_id=item.text)
-            if item.word == Status.SENT
-            else Tried(address, Fate.REFUSED, detail=item.text)
-            for address, item in zip(addresses, verdict.items, strict=True)
+            SendTestResult(address, SendTestStatus.SENT, email_id=item.text)
+            if item.outcome == Status.SENT
+            else SendTestResult(address, SendTestStatus.REFUSED, detail=item.text)
+            for address, item in zip(addresses, disposition.items, strict=True)
         ]
-    said = f"{answer.name or 'unreadable response'}: {answer.message}".removesuffix(": ")
+    said = f"{response.name or 'unreadable response'}: {response.message}".removesuffix(": ")
     # Without a clear rejection the mail may have been accepted; a new key would send it again.
-    is_open = isinstance(verdict, Again)
+    is_open = isinstance(disposition, Retry)
     if is_open:
         said = f"may have been sent: {said}"
-    fate = Fate.UNKNOWN if is_open else Fate.REFUSED
-    return [Tried(address, fate, detail=said) for address in addresses]
+    fate = SendTestStatus.UNKNOWN if is_open else SendTestStatus.REFUSED
+    return [SendTestResult(address, fate, detail=said) for address in addresses]
 
 
 def _await_slot(
@@ -135,8 +135,8 @@ def _await_slot(
         return
     limiter = Limiter(client, Epoch(client, found.decode()))
     rate = allowed_rate(requests_per_second, None)
-    slot = limiter.take(account, rate, despite_hold=True)
-    if isinstance(slot, Later):
+    slot = limiter.take(account, rate, ignore_hold=True)
+    if isinstance(slot, SlotUnavailable):
         raise NotSentError(
             f"account {account} is rate limited, or its calls keep failing; try again in "
             f"{slot.wait_s:.0f} s"

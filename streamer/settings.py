@@ -41,7 +41,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Kafka(Section):
+class KafkaSettings(Section):
     bootstrap_servers: str = Field("localhost:9092", description="Initial brokers to connect to.")
     group_id: str = Field(
         "streamer", description="Consumer group, and prefix of transactional ids."
@@ -63,7 +63,7 @@ class Kafka(Section):
         }
 
 
-class Topics(Section):
+class TopicSettings(Section):
     recipients: str = Field(
         "campaign.recipients", description="Input: one event per recipient of a campaign."
     )
@@ -82,12 +82,12 @@ class Topics(Section):
     results: str = Field("campaign.results", description="The summary of each finished campaign.")
 
 
-class Redis(Section):
+class RedisSettings(Section):
     url: str = Field("redis://localhost:6379/0", description="A `redis://` or `rediss://` URL.")
     cluster: bool = Field(False, description="Whether the URL points to a Redis Cluster.")
 
 
-class Batch(Section):
+class BatchSettings(Section):
     size: Annotated[int, Field(ge=1, le=100)] = Field(
         100, description="Maximum number of mails in one call, 1 to 100."
     )
@@ -102,13 +102,13 @@ class Batch(Section):
     )
 
 
-class Mail(Section):
+class MailSettings(Section):
     max_bytes: Positive = Field(
         1_000_000, description="Maximum size of a mail; a larger one fails as `too_large`."
     )
 
 
-class Delivery(Section):
+class DeliverySettings(Section):
     safe_window_s: Annotated[int, Field(gt=0, le=86_400)] = Field(
         82_800,
         description="How long after its pin a batch may be sent again. Must be shorter than the "
@@ -135,7 +135,7 @@ class Delivery(Section):
     )
 
 
-class Breaker(Section):
+class BreakerSettings(Section):
     records: Positive = Field(
         1_000, description="Number of latest records that a worker checks for dead letters."
     )
@@ -156,7 +156,7 @@ class Breaker(Section):
     )
 
 
-class Worker(Section):
+class WorkerSettings(Section):
     id: str = Field(
         default_factory=socket.gethostname,
         description="Must be unique in the group, since the transactional id contains it. "
@@ -169,7 +169,7 @@ class Worker(Section):
     )
 
 
-class Metrics(Section):
+class MetricsSettings(Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         9464,
         description="Port for `/metrics`, `/healthz` and `/readyz`; 0: none. Worker i of "
@@ -177,7 +177,7 @@ class Metrics(Section):
     )
 
 
-class Unsubscribe(Section):
+class UnsubscribeSettings(Section):
     base_url: str | None = Field(
         None,
         description="An https URL, to which a signed token is appended for each mail's "
@@ -199,7 +199,7 @@ class Unsubscribe(Section):
         return tuple(s.get_secret_value().encode() for s in given if s is not None)
 
 
-class Account(Section):
+class AccountSettings(Section):
     api_key_env: str | None = Field(
         None,
         description="Environment variable with the API key. Set this, `api_key_file` or neither.",
@@ -235,7 +235,7 @@ class Account(Section):
         return self
 
 
-class Progress(Section):
+class ProgressSettings(Section):
     embedded: bool = Field(
         True,
         description="Whether one of the workers counts the progress of campaigns; otherwise run "
@@ -248,15 +248,15 @@ class Progress(Section):
     )
 
 
-class Log(Section):
+class LogSettings(Section):
     format: Literal["json", "human"] = Field("human", description="`human`, or `json` lines.")
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="`debug`, `info`, `warning` or `error`."
     )
 
 
-def _default_accounts() -> dict[str, Account]:
-    return {"default": Account()}
+def _default_accounts() -> dict[str, AccountSettings]:
+    return {"default": AccountSettings()}
 
 
 class Settings(BaseSettings):
@@ -266,19 +266,19 @@ class Settings(BaseSettings):
         env_prefix="STREAMER_", env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
-    kafka: Kafka = Kafka()
-    topics: Topics = Topics()
-    redis: Redis = Redis()
-    batch: Batch = Batch()
-    mail: Mail = Mail()
-    delivery: Delivery = Delivery()
-    breaker: Breaker = Breaker()
-    worker: Worker = Field(default_factory=Worker)
-    metrics: Metrics = Metrics()
-    unsubscribe: Unsubscribe = Unsubscribe()
-    accounts: dict[str, Account] = Field(default_factory=_default_accounts, min_length=1)
-    progress: Progress = Progress()
-    log: Log = Log()
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicSettings = TopicSettings()
+    redis: RedisSettings = RedisSettings()
+    batch: BatchSettings = BatchSettings()
+    mail: MailSettings = MailSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    breaker: BreakerSettings = BreakerSettings()
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    metrics: MetricsSettings = MetricsSettings()
+    unsubscribe: UnsubscribeSettings = UnsubscribeSettings()
+    accounts: dict[str, AccountSettings] = Field(default_factory=_default_accounts, min_length=1)
+    progress: ProgressSettings = ProgressSettings()
+    log: LogSettings = LogSettings()
 
     @property
     def api_url(self) -> str:

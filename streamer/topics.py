@@ -14,10 +14,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 )
 
 from streamer.kafka.metadata import read_configs
-from streamer.settings import SettingsError, Topics
+from streamer.settings import SettingsError, TopicSettings
 
 DEFAULT_PARTITIONS = 8
-MOST_REPLICAS = 3
+MAX_REPLICAS = 3
 
 _DAY_MS = 86_400_000
 _TIMEOUT_S = 10.0
@@ -53,7 +53,7 @@ _CONFIGS: dict[str, dict[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TopicSpec:
     """The configuration to create a topic with, and the minimum for an existing one."""
 
     name: str
@@ -87,7 +87,7 @@ class TopicReport:
 
 def ensure(
     admin: AdminClient,
-    topics: Topics,
+    topics: TopicSettings,
     partitions: int = DEFAULT_PARTITIONS,
     replication: int | None = None,
 ) -> list[TopicReport]:
@@ -106,7 +106,7 @@ def ensure(
         KafkaException: Kafka is unavailable, or refuses.
     """
     metadata = _metadata(admin)
-    replicas = replication or min(MOST_REPLICAS, len(metadata.brokers))
+    replicas = replication or min(MAX_REPLICAS, len(metadata.brokers))
     wanted = wanted_topics(topics, partitions, replicas)
     missing = [each for each in wanted if each.name not in metadata.topics]
     created = _create(admin, missing)
@@ -120,7 +120,7 @@ def ensure(
     return [reports[each.name] for each in wanted]
 
 
-def inspect(admin: AdminClient, topics: Topics) -> list[TopicReport]:
+def inspect(admin: AdminClient, topics: TopicSettings) -> list[TopicReport]:
     """Check the configuration of the topics, ignoring partitions and replication.
 
     Raises:
@@ -130,23 +130,25 @@ def inspect(admin: AdminClient, topics: Topics) -> list[TopicReport]:
     return _compare(admin, wanted_topics(topics, 1, 1))
 
 
-def wanted_topics(topics: Topics, partitions: int, replication: int) -> list[Wanted]:
+def wanted_topics(topics: TopicSettings, partitions: int, replication: int) -> list[TopicSpec]:
     """Return the configuration of each topic.
 
     Raises:
         SettingsError: two settings name the same topic.
     """
     names: dict[str, str] = {
-        setting: str(getattr(topics, setting)) for setting in Topics.model_fields
+        setting: str(getattr(topics, setting)) for setting in TopicSettings.model_fields
     }
     for setting, name in names.items():
         for other, other_name in names.items():
             if other != setting and other_name == name:
                 raise SettingsError(f"topics.{setting} and topics.{other} are both {name}")
     # With three replicas, two must have a record before it is acknowledged: one broker may fail.
-    copies = "2" if replication >= MOST_REPLICAS else "1"
+    copies = "2" if replication >= MAX_REPLICAS else "1"
     return [
-        Wanted(name, partitions, replication, {**_CONFIGS[setting], "min.insync.replicas": copies})
+        TopicSpec(
+            name, partitions, replication, {**_CONFIGS[setting], "min.insync.replicas": copies}
+        )
         for setting, name in names.items()
     ]
 
@@ -155,7 +157,7 @@ def _metadata(admin: AdminClient) -> ClusterMetadata:
     return admin.list_topics(timeout=_METADATA_S)
 
 
-def _create(admin: AdminClient, wanted: list[Wanted]) -> set[str]:
+def _create(admin: AdminClient, wanted: list[TopicSpec]) -> set[str]:
     """Create topics; return the names of those not created concurrently by another process."""
     if not wanted:
         return set()
@@ -192,7 +194,7 @@ def _is_led(topic: TopicMetadata | None) -> bool:
     return all(partition.leader >= 0 for partition in topic.partitions.values())
 
 
-def _compare(admin: AdminClient, wanted: list[Wanted]) -> list[TopicReport]:
+def _compare(admin: AdminClient, wanted: list[TopicSpec]) -> list[TopicReport]:
     found = _metadata(admin).topics
     existing = [each for each in wanted if each.name in found]
     configs = read_configs(admin, ResourceType.TOPIC, [each.name for each in existing])
@@ -211,7 +213,9 @@ def _compare(admin: AdminClient, wanted: list[Wanted]) -> list[TopicReport]:
     return reports
 
 
-def _shape_differences(wanted: Wanted, partitions: int, replication: int) -> Iterable[Difference]:
+def _shape_differences(
+    wanted: TopicSpec, partitions: int, replication: int
+) -> Iterable[Difference]:
     if partitions < wanted.partitions:
         yield Difference(
             "partitions",
@@ -229,7 +233,7 @@ def _shape_differences(wanted: Wanted, partitions: int, replication: int) -> Ite
 
 
 def _config_differences(
-    wanted: Wanted, found: dict[str, str], replication: int
+    wanted: TopicSpec, found: dict[str, str], replication: int
 ) -> Iterable[Difference]:
     for name, value in wanted.config.items():
         actual = found.get(name)
@@ -239,7 +243,7 @@ def _config_differences(
             at_most = max(1, replication - 1)
             yield _config_difference(wanted.name, name, actual, str(at_most), f"at most {at_most}")
         elif not _suffices(name, actual, value):
-            words = value if name == "cleanup.policy" else f"{_words(value)} or more"
+            words = value if name == "cleanup.policy" else f"{_readable(value)} or more"
             yield _config_difference(wanted.name, name, actual, value, words)
 
 
@@ -248,10 +252,10 @@ def _config_difference(topic: str, name: str, found: str, value: str, words: str
         f"kafka-configs --alter --entity-type topics --entity-name {topic} "
         f"--add-config {name}={value}"
     )
-    return Difference(name, _words(found), words, mend)
+    return Difference(name, _readable(found), words, mend)
 
 
-def _words(value: str) -> str:
+def _readable(value: str) -> str:
     return "-1 (unlimited)" if value == _FOREVER else value
 
 

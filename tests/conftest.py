@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from streamer.sandbox import SandboxProcess
-from streamer.stack import Kafka, Redis, Stack
-from tests.kit.world import World
+from streamer.stack import KafkaServer, RedisServer, Stack
+from tests.kit.harness import Harness
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("streamer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,12 +23,12 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture
-def make_kafka(tmp_path: Path) -> Iterator[Callable[[], Kafka]]:
+def make_kafka(tmp_path: Path) -> Iterator[Callable[[], KafkaServer]]:
     """Brokers to be killed, each started."""
-    made: list[Kafka] = []
+    made: list[KafkaServer] = []
 
-    def make() -> Kafka:
-        made.append(Kafka(tmp_path / f"kafka-{len(made)}"))
+    def make() -> KafkaServer:
+        made.append(KafkaServer(tmp_path / f"kafka-{len(made)}"))
         made[-1].start()
         return made[-1]
 
@@ -38,12 +38,12 @@ def make_kafka(tmp_path: Path) -> Iterator[Callable[[], Kafka]]:
 
 
 @pytest.fixture
-def make_redis(tmp_path: Path) -> Iterator[Callable[[], Redis]]:
+def make_redis(tmp_path: Path) -> Iterator[Callable[[], RedisServer]]:
     """Redis servers to be killed, each started."""
-    made: list[Redis] = []
+    made: list[RedisServer] = []
 
-    def make() -> Redis:
-        made.append(Redis(tmp_path / f"redis-{len(made)}"))
+    def make() -> RedisServer:
+        made.append(RedisServer(tmp_path / f"redis-{len(made)}"))
         made[-1].start()
         return made[-1]
 
@@ -60,29 +60,29 @@ def sandbox() -> Iterator[SandboxProcess]:
 
 
 @pytest.fixture
-def make_world(
+def make_harness(
     stack: Stack, sandbox: SandboxProcess, tmp_path: Path
-) -> Iterator[Callable[..., World]]:
+) -> Iterator[Callable[..., Harness]]:
     """Worlds on the shared servers, or on one that may be harmed instead of its like."""
-    made: list[World] = []
+    made: list[Harness] = []
 
     def make(
-        kafka: Kafka | None = None,
-        redis: Redis | None = None,
+        kafka: KafkaServer | None = None,
+        redis: RedisServer | None = None,
         stand_in: SandboxProcess | None = None,
         cluster: bool = False,
-    ) -> World:
+    ) -> Harness:
         servers = stack.bootstrap_servers if kafka is None else kafka.bootstrap_servers
         url = stack.redis_url if redis is None else redis.url
-        made.append(World(servers, url, stand_in or sandbox, tmp_path, cluster=cluster))
+        made.append(Harness(servers, url, stand_in or sandbox, tmp_path, cluster=cluster))
         return made[-1]
 
     yield make
-    for world in made:
-        world.close()
+    for harness in made:
+        harness.close()
 
 
 @pytest.fixture
-def world(make_world: Callable[..., World]) -> World:
+def harness(make_harness: Callable[..., Harness]) -> Harness:
     """A world on the shared servers."""
-    return make_world()
+    return make_harness()

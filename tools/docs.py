@@ -21,13 +21,13 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 from typer.main import get_command
 
 from streamer import cli, metrics, topics
-from streamer.model.disposition import Conflicting, OnHold, Refused, Taken, Throttled
+from streamer.model.disposition import Accepted, Conflicting, RateLimited, Rejected, Suspended
 from streamer.model.reasons import DeadReason, Reason, Status
-from streamer.provider.answers import judge
-from streamer.provider.client import UNTRUSTED, Answer
-from streamer.provider.table import ROWS
+from streamer.provider.client import UNTRUSTED, ApiResponse
+from streamer.provider.responses import classify_response
+from streamer.provider.rules import RULES
 from streamer.sandbox import Faults
-from streamer.settings import Account, Settings, Topics
+from streamer.settings import AccountSettings, Settings, TopicSettings
 
 _Member = TypeVar("_Member", bound=Enum)
 
@@ -107,9 +107,9 @@ def dead_letters_table() -> str:
 
 def topics_table() -> str:
     """All topics as `streamer topics create` creates them."""
-    wanted = topics.wanted_topics(Topics(), topics.DEFAULT_PARTITIONS, topics.MOST_REPLICAS)
+    wanted = topics.wanted_topics(TopicSettings(), topics.DEFAULT_PARTITIONS, topics.MAX_REPLICAS)
     rows = []
-    for (setting, field), topic in zip(Topics.model_fields.items(), wanted, strict=True):
+    for (setting, field), topic in zip(TopicSettings.model_fields.items(), wanted, strict=True):
         largest = f"{int(topic.config['max.message.bytes']):,}"
         rows.append(
             (
@@ -133,14 +133,14 @@ def commands_table() -> str:
     return _table(("command", "description"), rows)
 
 
-def answers_table() -> str:
+def responses_table() -> str:
     """The effect of each response of Resend, as classified by the code; the first match applies."""
-    rows = [("200", "", "", _consequence(Answer(200, "", "", {"data": [{"id": "1"}]}, {})))]
-    for row in ROWS:
-        names = ", ".join(f"`{name}`" for name in row.names)
-        answer = Answer(min(row.statuses), "".join([*row.names][:1]), row.example, {}, {})
-        rows.append((_statuses(row.statuses), names, row.example, _consequence(answer)))
-    untrusted, nothing = Answer(None, UNTRUSTED, "", {}, {}), Answer(None, "", "", {}, {})
+    rows = [("200", "", "", _consequence(ApiResponse(200, "", "", {"data": [{"id": "1"}]}, {})))]
+    for rule in RULES:
+        names = ", ".join(f"`{name}`" for name in rule.names)
+        response = ApiResponse(min(rule.statuses), "".join([*rule.names][:1]), rule.example, {}, {})
+        rows.append((_statuses(rule.statuses), names, rule.example, _consequence(response)))
+    untrusted, nothing = ApiResponse(None, UNTRUSTED, "", {}, {}), ApiResponse(None, "", "", {}, {})
     rows.append(("none", "", "an untrusted certificate", _consequence(untrusted)))
     rows.append(("none", "", "", _consequence(nothing)))
     return _table(("status", "error", "message", "effect"), rows)
@@ -170,7 +170,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "statuses": statuses_table,
     "reasons": reasons_table,
     "dead-letters": dead_letters_table,
-    "answers": answers_table,
+    "answers": responses_table,
     "metrics": metrics_table,
     "faults": faults_table,
 }
@@ -214,24 +214,24 @@ def meanings(enum: type[_Member]) -> dict[_Member, str]:
     return found
 
 
-def _consequence(answer: Answer) -> str:
-    verdict = judge(answer, 1)
-    if isinstance(verdict, Taken):
+def _consequence(response: ApiResponse) -> str:
+    disposition = classify_response(response, 1)
+    if isinstance(disposition, Accepted):
         return "Each mail is `sent` with its id, or `rejected` with Resend's message"
-    if isinstance(verdict, Refused):
+    if isinstance(disposition, Rejected):
         halved = "The batch is split in halves until the faulty mail is alone, which is `rejected`"
-        return halved + verdict.of_template * "; mails of one template are rejected together"
-    if isinstance(verdict, Conflicting):
+        return halved + disposition.of_template * "; mails of one template are rejected together"
+    if isinstance(disposition, Conflicting):
         return "`indeterminate`, `idempotency_conflict`; not retried"
-    if isinstance(verdict, Throttled):
+    if isinstance(disposition, RateLimited):
         return "All workers pause this account for `retry-after`, then retry the same bytes"
-    if isinstance(verdict, OnHold):
-        held = "The sender's domain" if verdict.of_sender else "The account"
-        of = "" if verdict.why == answer.name else f" (`{verdict.why}`)"
+    if isinstance(disposition, Suspended):
+        held = "The sender's domain" if disposition.sender_only else "The account"
+        of = "" if disposition.reason == response.name else f" (`{disposition.reason}`)"
         return f"{held} is {_HOLDS}{of}; no recipient fails"
-    if verdict.failing:
+    if disposition.failing:
         again = "The same bytes are retried; Resend recognises them by the idempotency key"
-        return again + verdict.may_be_content * ". A batch that alone keeps failing is split"
+        return again + disposition.may_be_content * ". A batch that alone keeps failing is split"
     return "The same bytes are retried after a wait"
 
 
@@ -239,7 +239,7 @@ def _settings() -> Iterator[tuple[str, str, str]]:
     for section, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
         if section == "accounts":
-            yield from _section("accounts.NAME", default["default"], Account)
+            yield from _section("accounts.NAME", default["default"], AccountSettings)
         else:
             yield from _section(section, default, type(default))
 
@@ -270,7 +270,7 @@ def _metrics() -> list[MetricWrapperBase]:
     return [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
 
 
-def _kept(topic: topics.Wanted) -> str:
+def _kept(topic: topics.TopicSpec) -> str:
     if topic.config["cleanup.policy"] == "compact":
         return "latest record per key"
     retention = int(topic.config["retention.ms"])

@@ -18,11 +18,11 @@ from streamer.cli import (
     retry,
     run,
     sandbox,
+    send_test,
     stack,
     suppress,
     topics,
     trace,
-    trial,
     watch,
 )
 
@@ -37,7 +37,7 @@ app = typer.Typer(
 campaign.app.command("close")(close.close)
 campaign.app.command("drop")(drop.drop)
 campaign.app.command("preview")(preview.preview)
-campaign.app.command("test")(trial.trial)
+campaign.app.command("test")(send_test.send_test_command)
 
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)

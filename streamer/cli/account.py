@@ -19,8 +19,8 @@ from streamer.cli.common import (
     show_table,
 )
 from streamer.flow.rate import allowed_rate
-from streamer.ledger.holds import AccountState, By, DrawnBy, Hold, Holds, Tests
-from streamer.settings import Account, Settings
+from streamer.ledger.holds import AccountState, By, DrawnBy, Hold, Holds, HoldTests
+from streamer.settings import AccountSettings, Settings
 
 app = typer.Typer(no_args_is_help=True, help="List, hold and release Resend accounts.")
 
@@ -134,7 +134,7 @@ def _drawn(by: DrawnBy) -> str:
     return f"answered{status} to batch {by.batch_id} of {by.organization_id}"
 
 
-def _tested(tests: Tests) -> str:
+def _tested(tests: HoldTests) -> str:
     due = "now" if tests.due is None else f"at {_time(tests.due)}"
     if not tests.batches:
         return f"next test {due}, with the next batch"
@@ -145,9 +145,9 @@ def _tested(tests: Tests) -> str:
 
 def _as_json(
     name: str,
-    account: Account,
+    account: AccountSettings,
     state: AccountState,
-    tests: Mapping[tuple[str, str | None], Tests],
+    tests: Mapping[tuple[str, str | None], HoldTests],
 ) -> dict[str, JsonValue]:
     organizations: JsonValue = None
     if account.organizations is not None:
@@ -162,14 +162,14 @@ def _as_json(
             {
                 "domain": domain,
                 **hold.model_dump(mode="json"),
-                **_tests_as_json(tests.get((name, domain), Tests(None, []))),
+                **_tests_as_json(tests.get((name, domain), HoldTests(None, []))),
             }
             for domain, hold in state.holds.items()
         ],
     }
 
 
-def _tests_as_json(tests: Tests) -> dict[str, JsonValue]:
+def _tests_as_json(tests: HoldTests) -> dict[str, JsonValue]:
     return {
         "next_test": None if tests.due is None else tests.due.isoformat(),
         "tested_with": [

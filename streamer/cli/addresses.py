@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from streamer.cli.common import warn
-from streamer.cli.rows import BadFileError, Lines
+from streamer.cli.rows import InvalidFileError, Lines
 from streamer.model.address import InvalidAddressError, normalise
 
-_MOST_KEPT = 1000
+_MAX_KEPT = 1000
 _COLUMN = "email"
 
 
 @dataclass(frozen=True, slots=True)
-class BadAddress:
+class InvalidAddress:
     """An invalid address, where it was found, and what is wrong with it."""
 
     place: str
@@ -23,7 +23,7 @@ class BadAddress:
 
 
 @dataclass(slots=True)
-class Intake:
+class AddressParser:
     """Normalises addresses, skipping and reporting invalid ones as they are read.
 
     Attributes:
@@ -34,7 +34,7 @@ class Intake:
 
     good: int = 0
     bad: int = 0
-    kept: list[BadAddress] = field(default_factory=list)
+    kept: list[InvalidAddress] = field(default_factory=list)
 
     def normalised(self, texts: Iterable[tuple[str, str]]) -> Iterator[str]:
         """Yield the normalised form of each valid address in `texts`, pairs of place and text."""
@@ -42,14 +42,14 @@ class Intake:
             try:
                 address = normalise(text)
             except InvalidAddressError as error:
-                self._refuse(BadAddress(place, _printable(text), str(error)))
+                self._refuse(InvalidAddress(place, _printable(text), str(error)))
             else:
                 self.good += 1
                 yield address
 
-    def _refuse(self, bad: BadAddress) -> None:
+    def _refuse(self, bad: InvalidAddress) -> None:
         self.bad += 1
-        if len(self.kept) < _MOST_KEPT:
+        if len(self.kept) < _MAX_KEPT:
             self.kept.append(bad)
         warn(f"{bad.place}: invalid address {bad.text!r}: {bad.reason}")
 
@@ -64,7 +64,7 @@ def from_file(stream: BinaryIO) -> Iterator[tuple[str, str]]:
     """Yield the addresses of a file with their places: one per line, or a CSV `email` column.
 
     Raises:
-        BadFileError: a line is too long, or the CSV is malformed or has no `email` column.
+        InvalidFileError: a line is too long, or the CSV is malformed or has no `email` column.
     """
     lines = Lines(stream)
     first = next(lines, None)
@@ -75,7 +75,7 @@ def from_file(stream: BinaryIO) -> Iterator[tuple[str, str]]:
         yield from _from_csv(lines, header.index(_COLUMN))
         return
     if len(header) > 1:
-        raise BadFileError(
+        raise InvalidFileError(
             f"line 1 has {len(header)} cells but no {_COLUMN!r} column: "
             f"expected one address per line, or a CSV file with that column"
         )
@@ -100,7 +100,7 @@ def _from_csv(lines: Lines, column: int) -> Iterator[tuple[str, str]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise BadFileError(f"{place}: {error}") from None
+            raise InvalidFileError(f"{place}: {error}") from None
         if cells:
             yield place, cells[column].strip() if column < len(cells) else ""
 

@@ -26,12 +26,12 @@ from streamer.cli.common import (
     show_table,
     warn,
 )
-from streamer.cli.definitions import BadDefinitionError
+from streamer.cli.definitions import InvalidDefinitionError
 from streamer.ledger import campaigns
 from streamer.ledger.campaigns import (
     Campaign,
     CampaignExistsError,
-    Standing,
+    CampaignStatus,
     UnreadableDefinitionError,
 )
 from streamer.ledger.connection import Client
@@ -201,7 +201,7 @@ def _change(
     campaign: CampaignName,
     config: Path | None,
     wanted: CampaignState,
-    change: Callable[[Client, str, str], Standing],
+    change: Callable[[Client, str, str], CampaignStatus],
     *,
     as_json: bool,
 ) -> None:
@@ -230,7 +230,7 @@ def _change(
 def _from_file(path: Path) -> Definition:
     try:
         return definitions.from_json(definitions.read_text(path))
-    except BadDefinitionError as error:
+    except InvalidDefinitionError as error:
         fail(f"not defined: {error}")
 
 
@@ -247,7 +247,7 @@ def _from_options(
             if path is not None:
                 fields[field] = definitions.read_text(path)
         return definitions.from_fields(fields)
-    except BadDefinitionError as error:
+    except InvalidDefinitionError as error:
         fail(f"not defined: {error}", WRONG_USE)
 
 

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from streamer.errors import FAILED as FAILED
 from streamer.errors import WRONG_USE as WRONG_USE
 from streamer.errors import StreamerError
+from streamer.kafka.error_log import KafkaErrorLog as KafkaErrorLog
 from streamer.kafka.properties import COMMAND, client_properties
-from streamer.kafka.trouble import KafkaTrouble as KafkaTrouble
 from streamer.ledger.connection import REDIS_ERRORS as REDIS_ERRORS
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.failure import redis_failure
@@ -111,12 +111,12 @@ def redis_client(settings: Settings) -> Iterator[Client]:
 @contextmanager
 def kafka_admin(settings: Settings) -> Iterator[AdminClient]:
     """A Kafka admin client; exits with 1 if Kafka cannot be used."""
-    trouble = KafkaTrouble(settings)
+    kafka_errors = KafkaErrorLog(settings)
     admin: AdminClient | None = None
     try:
-        admin = AdminClient(client_properties(settings, COMMAND), error_cb=trouble.note)
+        admin = AdminClient(client_properties(settings, COMMAND), error_cb=kafka_errors.note)
         yield admin
     except KafkaException as error:
         if admin is not None:
-            admin.poll(0)  # delivers pending errors to `trouble`
-        fail(trouble.describe(error.args[0]))
+            admin.poll(0)  # delivers pending errors to `kafka_errors`
+        fail(kafka_errors.describe(error.args[0]))

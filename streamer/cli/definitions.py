@@ -10,10 +10,10 @@ from streamer.errors import InvalidDataError
 from streamer.mail.templates import RenderError, Templates
 from streamer.model.address import InvalidAddressError, check_sender
 from streamer.model.campaign import Definition, Message
-from streamer.settings import Mail
+from streamer.settings import MailSettings
 
 
-class BadDefinitionError(InvalidDataError):
+class InvalidDefinitionError(InvalidDataError):
     """The definition cannot be sent; the message lists every error."""
 
 
@@ -27,22 +27,22 @@ def read_text(path: Path) -> str:
     """Read a text file, or standard input for `-`.
 
     Raises:
-        BadDefinitionError: the file cannot be read or is not UTF-8.
+        InvalidDefinitionError: the file cannot be read or is not UTF-8.
     """
     try:
         data = sys.stdin.buffer.read() if path == Path("-") else path.read_bytes()
         return data.decode("utf-8-sig")
     except OSError as error:
-        raise BadDefinitionError(f"{path}: {error.strerror}") from None
+        raise InvalidDefinitionError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise BadDefinitionError(f"{path}: not UTF-8 ({error})") from None
+        raise InvalidDefinitionError(f"{path}: not UTF-8 ({error})") from None
 
 
 def from_json(text: str) -> Definition:
     """Parse a definition, one JSON object with both ids.
 
     Raises:
-        BadDefinitionError: the definition is invalid.
+        InvalidDefinitionError: the definition is invalid.
     """
     try:
         strict = _Strict.model_validate_json(text)
@@ -55,7 +55,7 @@ def from_fields(fields: dict[str, JsonValue]) -> Definition:
     """Build a definition from its fields.
 
     Raises:
-        BadDefinitionError: the definition is invalid.
+        InvalidDefinitionError: the definition is invalid.
     """
     try:
         strict = _Strict.model_validate(fields)
@@ -65,7 +65,7 @@ def from_fields(fields: dict[str, JsonValue]) -> Definition:
 
 
 def _checked(strict: _Strict) -> Definition:
-    templates = Templates(Mail().max_bytes)
+    templates = Templates(MailSettings().max_bytes)
     faults = []
     try:
         check_sender(strict.from_)
@@ -77,7 +77,7 @@ def _checked(strict: _Strict) -> Definition:
         except RenderError as error:
             faults.append(f"{field}: {error}")
     if faults:
-        raise BadDefinitionError("; ".join(faults))
+        raise InvalidDefinitionError("; ".join(faults))
     return Definition.model_validate(strict.model_dump(by_alias=True))
 
 
@@ -91,9 +91,9 @@ def _sources(message: Message) -> list[tuple[str, str]]:
     return found
 
 
-def _explain(error: ValidationError) -> BadDefinitionError:
+def _explain(error: ValidationError) -> InvalidDefinitionError:
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    return BadDefinitionError("; ".join(map(_fault, problems)))
+    return InvalidDefinitionError("; ".join(map(_fault, problems)))
 
 
 def _fault(problem: ErrorDetails) -> str:

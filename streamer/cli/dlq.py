@@ -34,9 +34,15 @@ from streamer.model.campaign import CampaignName
 from streamer.model.instants import as_text, from_milliseconds
 from streamer.model.reasons import DeadReason
 from streamer.recovery import purge as purging
-from streamer.recovery.dead_letters import Letter, Letters, Wanted, read_at, read_letter
-from streamer.recovery.patch import BadPatchError, Patch, read_patch
-from streamer.recovery.replay import Replay, Replayer
+from streamer.recovery.dead_letters import (
+    DeadLetterFilter,
+    DeadLetterReader,
+    StoredDeadLetter,
+    read_at,
+    read_dead_letter,
+)
+from streamer.recovery.patch import InvalidPatchError, Patch, read_patch
+from streamer.recovery.replay import Replayer, ReplayReport
 
 app = typer.Typer(
     no_args_is_help=True, help="Dead letters: input records without a usable campaign."
@@ -89,18 +95,18 @@ def list_(
 ) -> None:
     """List dead letters as they are read. OFFSET is the argument of `dlq show`."""
     settings = read_settings(config)
-    wanted = Wanted(frozenset(reason or ()), campaign, since, until)
-    letters = Letters(wanted)
+    selection = DeadLetterFilter(frozenset(reason or ()), campaign, since, until)
+    dead_letters = DeadLetterReader(selection)
     topic = settings.topics.dead_letters
     with topic_reader(settings) as reader:
-        spans = wanted.spans(reader, topic)
-        found = letters.among(reader.read(topic, spans, label_if_apart("dead letters")))
+        spans = selection.spans(reader, topic)
+        found = dead_letters.among(reader.read(topic, spans, label_if_apart("dead letters")))
         if as_json:
-            for letter in found:
-                typer.echo(orjson.dumps(_summary(letter)))
+            for dead_letter in found:
+                typer.echo(orjson.dumps(_summary(dead_letter)))
         else:
             stream_table(_COLUMNS, map(_row, found))
-    _warn_of_strangers(letters.strangers)
+    _warn_of_malformed(dead_letters.malformed)
 
 
 @app.command()
@@ -119,13 +125,13 @@ def show(
         stored = read_at(reader, topic, partition, offset)
     if stored is None:
         fail(f"{topic} has no dead letter at {place}; see: streamer dlq list")
-    letter = read_letter(stored)
-    if letter is None:
+    dead_letter = read_dead_letter(stored)
+    if dead_letter is None:
         fail(f"the record at {place} of {topic} lacks the headers of a dead letter")
     if as_json:
-        show_json(_whole(letter))
+        show_json(_whole(dead_letter))
     else:
-        _show(letter)
+        _show(dead_letter)
 
 
 @app.command()
@@ -161,10 +167,10 @@ def replay(
     too, it becomes a dead letter of its own, which can be replayed.
     """
     settings = read_settings(config)
-    wanted = Wanted(frozenset(reason or ()), campaign, since, until)
+    selection = DeadLetterFilter(frozenset(reason or ()), campaign, since, until)
     patch = _read_fix(fix)
     with topic_reader(settings) as reader:
-        replayer = Replayer(settings, reader, wanted, patch, may_mail_twice=may_mail_twice)
+        replayer = Replayer(settings, reader, selection, patch, may_mail_twice=may_mail_twice)
         stopped: str | None = None
         try:
             if dry_run:
@@ -218,53 +224,53 @@ def purge(
         typer.echo(f"{topic}: {count:,} offsets deleted")
 
 
-def _summary(letter: Letter) -> dict[str, object]:
-    names = letter.names
+def _summary(dead_letter: StoredDeadLetter) -> dict[str, object]:
+    names = dead_letter.names
     return {
-        "place": letter.place,
-        "time": _time(letter),
-        "reason": letter.reason,
-        "detail": letter.detail,
+        "place": dead_letter.place,
+        "time": _time(dead_letter),
+        "reason": dead_letter.reason,
+        "detail": dead_letter.detail,
         "organization_id": names.organization,
         "campaign_id": names.campaign_id,
         "recipient_id": names.recipient_id,
         "email": names.email,
-        "source": letter.source._asdict(),
+        "source": dead_letter.source._asdict(),
     }
 
 
-def _whole(letter: Letter) -> dict[str, object]:
-    value = letter.stored.value
+def _whole(dead_letter: StoredDeadLetter) -> dict[str, object]:
+    value = dead_letter.stored.value
     return {
-        **_summary(letter),
-        "key": _plain(letter.stored.key),
-        "headers": [{"name": n, "value": _plain(v)} for n, v in letter.stored.headers],
+        **_summary(dead_letter),
+        "key": _plain(dead_letter.stored.key),
+        "headers": [{"name": n, "value": _plain(v)} for n, v in dead_letter.stored.headers],
         "value": _plain(value),
         # Exact bytes, for a value that is not text.
         "value_base64": None if value is None else base64.b64encode(value).decode(),
     }
 
 
-def _row(letter: Letter) -> tuple[str, ...]:
+def _row(dead_letter: StoredDeadLetter) -> tuple[str, ...]:
     return (
-        letter.place,
-        _time(letter),
-        letter.reason,
-        _campaign(letter),
-        str(letter.source),
-        letter.detail,
+        dead_letter.place,
+        _time(dead_letter),
+        dead_letter.reason,
+        _campaign(dead_letter),
+        str(dead_letter.source),
+        dead_letter.detail,
     )
 
 
-def _show(letter: Letter) -> None:
-    stored = letter.stored
+def _show(dead_letter: StoredDeadLetter) -> None:
+    stored = dead_letter.stored
     lines = {
-        "place": letter.place,
-        "time": _time(letter),
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "campaign": _campaign(letter),
-        "source": str(letter.source),
+        "place": dead_letter.place,
+        "time": _time(dead_letter),
+        "reason": dead_letter.reason,
+        "detail": dead_letter.detail,
+        "campaign": _campaign(dead_letter),
+        "source": str(dead_letter.source),
         "key": "(none)" if stored.key is None else _text(stored.key),
     }
     for name, text in lines.items():
@@ -280,7 +286,7 @@ def _show(letter: Letter) -> None:
     typer.echo(printable_lines(text))
 
 
-def _report(result: Replay, *, dry_run: bool, as_json: bool) -> None:
+def _report(result: ReplayReport, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         planned = [asdict(each) | {"source": each.source._asdict()} for each in result.planned]
         show_json(asdict(result) | {"dry_run": dry_run, "planned": planned})
@@ -304,10 +310,10 @@ def _report(result: Replay, *, dry_run: bool, as_json: bool) -> None:
         warn(f"{result.unpatchable:,} skipped: not JSON, so --fix cannot be applied")
     if result.too_large:
         warn(f"{result.too_large:,} rejected by Kafka as too large")
-    _warn_of_strangers(result.strangers)
+    _warn_of_malformed(result.strangers)
 
 
-def _warn_of_strangers(count: int) -> None:
+def _warn_of_malformed(count: int) -> None:
     if count:
         warn(f"{count:,} records of the topic skipped: they lack the headers of a dead letter")
 
@@ -317,7 +323,7 @@ def _read_fix(fix: str | None) -> Patch | None:
         return None
     try:
         return read_patch(fix)
-    except BadPatchError as error:
+    except InvalidPatchError as error:
         fail(f"--fix: {error}", WRONG_USE)
 
 
@@ -343,13 +349,13 @@ def _confirm(topic: str, count: int, until: datetime | None) -> None:
         fail("nothing was deleted")
 
 
-def _campaign(letter: Letter) -> str:
-    organization, campaign_id = letter.names[:2]
+def _campaign(dead_letter: StoredDeadLetter) -> str:
+    organization, campaign_id = dead_letter.names[:2]
     return f"{organization}/{campaign_id}" if organization and campaign_id else "-"
 
 
-def _time(letter: Letter) -> str:
-    return as_text(from_milliseconds(letter.stored.timestamp_ms))
+def _time(dead_letter: StoredDeadLetter) -> str:
+    return as_text(from_milliseconds(dead_letter.stored.timestamp_ms))
 
 
 def _plain(value: str | bytes | None) -> str | None:

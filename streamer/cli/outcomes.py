@@ -11,12 +11,12 @@ import typer
 from streamer.cli.common import CampaignArgument, ConfigOption, read_settings, warn
 from streamer.cli.reading import topic_reader
 from streamer.cli.shown import label_if_apart, stream_table
-from streamer.kafka.reading import Stored
+from streamer.kafka.reading import StoredRecord
 from streamer.model.instants import as_text
 from streamer.model.outcome import same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
-from streamer.recovery.outcomes import OutcomeFilter, Told
+from streamer.recovery.outcomes import OutcomeFilter, OutcomeReader
 
 _COLUMNS = (
     ("OCCURRED", 24),
@@ -76,7 +76,7 @@ def outcomes(
     settings = read_settings(config)
     address = None if email is None else same_address(email)
     wanted = OutcomeFilter(status, frozenset(reason or ()), recipient, address)
-    told = Told(campaign)
+    told = OutcomeReader(campaign)
     form = OutcomesFormat.JSONL if as_json else form
     topic = settings.topics.outcomes
     with topic_reader(settings) as reader:
@@ -86,7 +86,7 @@ def outcomes(
         warn(f"{told.unreadable:,} records of {topic} skipped: not valid outcomes")
 
 
-def _print(wanted: Iterable[tuple[Stored, PublishedOutcome]], form: OutcomesFormat) -> None:
+def _print(wanted: Iterable[tuple[StoredRecord, PublishedOutcome]], form: OutcomesFormat) -> None:
     if form is OutcomesFormat.JSONL:
         for stored, _ in wanted:
             # Raw line breaks in JSON are only whitespace between tokens, so a space will do.
@@ -124,5 +124,5 @@ def _csv(outcome: PublishedOutcome) -> tuple[str | int | None, ...]:
         outcome.batch_id,
         outcome.attempts,
         as_text(outcome.occurred_at),
-        *outcome.coordinates,
+        *outcome.record_id,
     )

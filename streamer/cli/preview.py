@@ -21,19 +21,19 @@ from streamer.cli.common import (
     show_json,
     warn,
 )
-from streamer.cli.specimen import (
+from streamer.cli.sample_mail import (
     RecipientOption,
-    Specimen,
+    SampleMail,
     VarsOption,
     composer_of,
-    load_specimen,
+    load_sample_mail,
 )
 from streamer.mail.compose import Composer, RenderError, TooLargeError
-from streamer.mail.review import Mail, Remark, find_links, headers, part, read_mail, review
+from streamer.mail.review import Mail, MailWarning, find_links, headers, part, read_mail, review
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.reasons import Reason
 
-_MOST_LINES = 60
+_MAX_LINES = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class _Rendered:
 
     body: bytes | None
     error: str | None
-    remarks: list[Remark]
+    warnings: list[MailWarning]
 
     @property
     def mail(self) -> Mail | None:
@@ -70,41 +70,41 @@ def preview(
     settings = read_settings(config)
     composer = composer_of(settings)
     with redis_client(settings) as client:
-        specimen = load_specimen(client, campaign, recipient, variables)
-    rendered = _render(specimen, composer)
+        sample = load_sample_mail(client, campaign, recipient, variables)
+    rendered = _render(sample, composer)
     mail = rendered.mail
     if as_json:
-        show_json(_as_json(specimen, rendered))
+        show_json(_as_json(sample, rendered))
     elif mail is not None:
-        _show(specimen, mail)
+        _show(sample, mail)
     if rendered.body is not None and mail is not None:
         if output is not None:
             _write(output, rendered.body, mail)
         if open_:
             _open(output, mail)
     if not as_json:
-        _show_remarks(rendered.remarks)
+        _show_remarks(rendered.warnings)
     if rendered.error is not None:
-        fail(f"cannot render the mail for {specimen.event.email}: {rendered.error}", FAILED)
+        fail(f"cannot render the mail for {sample.event.email}: {rendered.error}", FAILED)
 
 
-def _render(specimen: Specimen, composer: Composer) -> _Rendered:
+def _render(sample: SampleMail, composer: Composer) -> _Rendered:
     try:
-        address = normalise(specimen.event.email)
+        address = normalise(sample.event.email)
     except InvalidAddressError as error:
         return _Rendered(None, f"{Reason.INVALID_ADDRESS}: {error}", [])
     try:
-        body = specimen.compose(composer, address)
+        body = sample.compose(composer, address)
     except RenderError as error:
-        remarks = specimen.explain(error, composer, address)
-        return _Rendered(None, f"{Reason.RENDER_ERROR}: {error}", remarks)
+        warnings = sample.explain(error, composer, address)
+        return _Rendered(None, f"{Reason.RENDER_ERROR}: {error}", warnings)
     except TooLargeError as error:
         return _Rendered(None, f"{Reason.TOO_LARGE}: {error}", [])
     return _Rendered(body, None, review(read_mail(body)))
 
 
-def _as_json(specimen: Specimen, rendered: _Rendered) -> dict[str, object]:
-    event = specimen.event
+def _as_json(sample: SampleMail, rendered: _Rendered) -> dict[str, object]:
+    event = sample.event
     return {
         "organization_id": event.organization_id,
         "campaign_id": event.campaign_id,
@@ -113,12 +113,12 @@ def _as_json(specimen: Specimen, rendered: _Rendered) -> dict[str, object]:
         "error": rendered.error,
         "bytes": None if rendered.body is None else len(rendered.body),
         "mail": rendered.mail,
-        "warnings": [asdict(remark) for remark in rendered.remarks],
+        "warnings": [asdict(warning) for warning in rendered.warnings],
     }
 
 
-def _show(specimen: Specimen, mail: Mail) -> None:
-    event = specimen.event
+def _show(sample: SampleMail, mail: Mail) -> None:
+    event = sample.event
     typer.echo(f"campaign: {event.organization_id}/{event.campaign_id}")
     typer.echo(f"recipient: {event.recipient_id}")
     for field in ("from", "to", "reply_to", "topic_id", "scheduled_at"):
@@ -135,7 +135,7 @@ def _show(specimen: Specimen, mail: Mail) -> None:
         typer.echo(f"text:\n{_indented(text)}")
     if (html := part(mail, "html")) is not None:
         typer.echo(f"html: {_summary(html)}")
-        if html.count("\n") < _MOST_LINES:
+        if html.count("\n") < _MAX_LINES:
             typer.echo(_indented(html))
     if "template" in mail:
         typer.echo("the template is stored at Resend and can only be rendered there")
@@ -158,10 +158,10 @@ def _summary(html: str) -> str:
     return f"{size:,} bytes, lines: {lines}, links: {links}"
 
 
-def _show_remarks(remarks: list[Remark]) -> None:
-    for remark in remarks:
+def _show_remarks(warnings: list[MailWarning]) -> None:
+    for warning in warnings:
         word = typer.style("warning", fg="yellow")
-        typer.echo(f"{word}: {remark.text}: {remark.mend}")
+        typer.echo(f"{word}: {warning.text}: {warning.mend}")
 
 
 def _write(folder: Path, body: bytes, mail: Mail) -> None:

@@ -21,11 +21,18 @@ from streamer.cli.common import (
     show_json,
     warn,
 )
-from streamer.cli.meter import meter
 from streamer.cli.producing import DeliveryStoppedError, NoTopicError, RecipientsWriter
-from streamer.cli.rows import FORMATS, BadFileError, Format, Row
-from streamer.cli.source import SHOW_EVERY, Source, Tally, check, open_file, warn_of_unknown
-from streamer.kafka.trouble import KafkaTrouble
+from streamer.cli.progress_bar import progress_bar
+from streamer.cli.recipient_file import (
+    SHOW_EVERY,
+    RecipientFile,
+    RowCounts,
+    check,
+    open_file,
+    warn_of_unknown,
+)
+from streamer.cli.rows import FORMATS, Format, InvalidFileError, ParsedRow
+from streamer.kafka.error_log import KafkaErrorLog
 from streamer.ledger import campaigns
 from streamer.model.campaign import CampaignName, CampaignState
 from streamer.progress.fold import CampaignKey
@@ -89,12 +96,12 @@ def produce(
     is_defined = _check_campaign(settings, campaign, form)
     with _interruptible(), ExitStack() as stack:
         stream, size = open_file(file, stack)
-        source = Source(stream, form, size, campaign, is_defined)
+        source = RecipientFile(stream, form, size, campaign, is_defined)
         try:
             if aside is None and size is not None:
                 check(source)
             _produce(settings, source, aside, done=done, as_json=as_json)
-        except BadFileError as error:
+        except InvalidFileError as error:
             fail(f"{'standard input' if size is None else file}: {error}")
 
 
@@ -119,23 +126,23 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _produce(
-    settings: Settings, source: Source, aside: Path | None, *, done: bool, as_json: bool
+    settings: Settings, source: RecipientFile, aside: Path | None, *, done: bool, as_json: bool
 ) -> None:
-    trouble = KafkaTrouble(settings)
+    kafka_errors = KafkaErrorLog(settings)
     lines, rows = source.open()
     try:
-        writer = RecipientsWriter(settings, trouble)
+        writer = RecipientsWriter(settings, kafka_errors)
     except NoTopicError as error:
         fail(error)
     except KafkaException as error:
-        fail(trouble.describe(error.args[0]))
-    tally = Tally()
+        fail(kafka_errors.describe(error.args[0]))
+    counts = RowCounts()
     stopped: str | None = None
     try:
-        with meter("producing", source.size) as show, _aside(aside, rows.head) as keep:
+        with progress_bar("producing", source.size) as show, _aside(aside, rows.head) as keep:
             for count, row in enumerate(rows):
-                tally.add(row)
-                if isinstance(row, Row):
+                counts.add(row)
+                if isinstance(row, ParsedRow):
                     writer.write(row)
                 elif keep is None:
                     raise _BadRowError
@@ -144,21 +151,21 @@ def _produce(
                 if count % SHOW_EVERY == 0:
                     show(lines.bytes_read, count)
     except _BadRowError:
-        stopped = f"stopped at line {tally.shown[-1].line}, a bad row"
-    except (DeliveryStoppedError, BadFileError, OSError) as error:
+        stopped = f"stopped at line {counts.shown[-1].line}, a bad row"
+    except (DeliveryStoppedError, InvalidFileError, OSError) as error:
         stopped = str(error)
     except KeyboardInterrupt:
         stopped = "interrupted"
     writer.finish()
-    _report(source, tally, writer, stopped, rows.unknown, as_json=as_json)
+    _report(source, counts, writer, stopped, rows.unknown, as_json=as_json)
     if stopped or writer.failures:
         if done:
             warn("not all rows were produced, so --done did not set the expected number")
         raise typer.Exit(FAILED)
     if done:
-        _expect(settings, source.campaign, tally.good)
+        _expect(settings, source.campaign, counts.good)
         if not as_json:
-            typer.echo(f"{source.campaign}: {tally.good:,} recipients expected")
+            typer.echo(f"{source.campaign}: {counts.good:,} recipients expected")
 
 
 def _expect(settings: Settings, campaign: CampaignName, rows: int) -> None:
@@ -172,18 +179,18 @@ def _expect(settings: Settings, campaign: CampaignName, rows: int) -> None:
 
 
 def _report(
-    source: Source,
-    tally: Tally,
+    source: RecipientFile,
+    counts: RowCounts,
     writer: RecipientsWriter,
     stopped: str | None,
     unknown: set[str],
     *,
     as_json: bool,
 ) -> None:
-    tally.warn_of_bad()
+    counts.warn_of_bad()
     warn_of_unknown(unknown)
-    if tally.invalid_addresses:
-        warn(f"{tally.invalid_addresses:,} invalid addresses, which will end as invalid_address")
+    if counts.invalid_addresses:
+        warn(f"{counts.invalid_addresses:,} invalid addresses, which will end as invalid_address")
     for reason, count in writer.failures.items():
         warn(f"{count:,} not delivered: {reason}")
     if stopped:
@@ -198,15 +205,17 @@ def _report(
                 "produced": writer.delivered,
                 "failed": sum(writer.failures.values()),
                 "failures": dict(writer.failures),
-                "invalid_addresses": tally.invalid_addresses,
-                "bad_rows": tally.bad,
-                "first_bad_rows": [{"line": row.line, "reason": row.reason} for row in tally.shown],
+                "invalid_addresses": counts.invalid_addresses,
+                "bad_rows": counts.bad,
+                "first_bad_rows": [
+                    {"line": row.line, "reason": row.reason} for row in counts.shown
+                ],
             }
         )
         return
     text = f"{source.campaign}: {writer.delivered:,} recipients produced"
-    if tally.bad:
-        text += f", {tally.bad:,} bad rows"
+    if counts.bad:
+        text += f", {counts.bad:,} bad rows"
     typer.echo(text)
 
 

@@ -4,11 +4,11 @@ from collections import Counter
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streamer.cli.rows import Row
+from streamer.cli.rows import ParsedRow
 from streamer.errors import StreamerError
+from streamer.kafka.error_log import KafkaErrorLog
 from streamer.kafka.metadata import partitions_of
 from streamer.kafka.properties import COMMAND, Properties, producer_properties
-from streamer.kafka.trouble import KafkaTrouble
 from streamer.settings import Settings
 
 _WAIT_S = 0.2
@@ -31,17 +31,17 @@ class RecipientsWriter:
         failures: number of undelivered records, by reason.
 
     Args:
-        trouble: receives the client's connection errors.
+        kafka_errors: receives the client's connection errors.
 
     Raises:
         NoTopicError: the topic does not exist.
         KafkaException: Kafka cannot be reached.
     """
 
-    def __init__(self, settings: Settings, trouble: KafkaTrouble) -> None:
+    def __init__(self, settings: Settings, kafka_errors: KafkaErrorLog) -> None:
         self.delivered = 0
         self.failures: Counter[str] = Counter()
-        self._trouble = trouble
+        self._kafka_errors = kafka_errors
         self._stopped: str | None = None
         self._topic = settings.topics.recipients
         defaults: Properties = {
@@ -51,7 +51,7 @@ class RecipientsWriter:
         }
         always: Properties = {"enable.idempotence": True}
         properties = defaults | producer_properties(settings, COMMAND) | always
-        self._producer = Producer(properties, error_cb=trouble.note)
+        self._producer = Producer(properties, error_cb=kafka_errors.note)
         self._check_topic()
 
     def _check_topic(self) -> None:
@@ -65,7 +65,7 @@ class RecipientsWriter:
                 f"topic {self._topic} does not exist; create it with: streamer topics create"
             )
 
-    def write(self, row: Row) -> None:
+    def write(self, row: ParsedRow) -> None:
         """Queue an event for delivery. Blocks while the producer's queue is full.
 
         Raises:
@@ -106,7 +106,7 @@ class RecipientsWriter:
             KafkaError.TOPIC_AUTHORIZATION_FAILED,
             KafkaError._UNKNOWN_TOPIC,
         ):
-            self._stopped = self._trouble.describe(error)
+            self._stopped = self._kafka_errors.describe(error)
 
     def _raise_if_stopped(self) -> None:
         if self._stopped is not None:

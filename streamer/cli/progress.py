@@ -114,7 +114,7 @@ def _show(report: Report) -> None:
         rows.append((str(status), f"{counts.ended(status):,}"))
         rows += [
             (f"  {reason}", f"{count:,}")
-            for (word, reason), count in sorted(counts.endings.items())
+            for (word, reason), count in sorted(counts.resolutions.items())
             if word == status and reason and count
         ]
     rows += [("parked", f"{counts.parked:,}"), ("in flight", f"{counts.in_flight:,}")]

@@ -13,9 +13,9 @@ from streamer import logs
 from streamer.cli.common import ConfigOption, fail, kafka_admin, read_settings, redis_client, warn
 from streamer.kafka.metadata import partitions_of
 from streamer.kafka.offsets import EARLIEST, OffsetsQuestion
-from streamer.progress.arrivals import ProjectionError
 from streamer.progress.projector import Projector
 from streamer.progress.store import Store
+from streamer.progress.topic_reader import ProjectionError
 from streamer.settings import Settings
 from streamer.worker.health import HealthServer
 

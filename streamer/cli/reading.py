@@ -6,24 +6,24 @@ from contextlib import contextmanager
 from confluent_kafka import KafkaException
 
 from streamer.cli.common import fail
-from streamer.cli.meter import meter
+from streamer.cli.progress_bar import progress_bar
+from streamer.kafka.error_log import KafkaErrorLog
 from streamer.kafka.reading import Reader, ReadError
-from streamer.kafka.trouble import KafkaTrouble
 from streamer.settings import Settings
 
 
 @contextmanager
 def topic_reader(settings: Settings) -> Iterator[Reader]:
     """A topic reader; exits with 1 if Kafka cannot be used or a topic cannot be read."""
-    trouble = KafkaTrouble(settings)
+    kafka_errors = KafkaErrorLog(settings)
     reader: Reader | None = None
     try:
-        reader = Reader(settings, trouble, meter)
+        reader = Reader(settings, kafka_errors, progress_bar)
         yield reader
     except ReadError as error:
         fail(error)
     except KafkaException as error:
-        fail(trouble.describe(error.args[0]))
+        fail(kafka_errors.describe(error.args[0]))
     finally:
         if reader is not None:
             reader.close()

@@ -21,8 +21,8 @@ from streamer.cli.reading import topic_reader
 from streamer.cli.shown import stream_table
 from streamer.kafka.writing import WriteError
 from streamer.model.reasons import Reason, Status
-from streamer.recovery.candidates import Candidate, Choice
-from streamer.recovery.retry import Retrier, Retry
+from streamer.recovery.candidates import Candidate, RetrySelector
+from streamer.recovery.retry import Retrier, RetryReport
 
 _COLUMNS = (("RECIPIENT", 16), ("EMAIL", 28), ("REASON", 20), ("SOURCE", 0))
 
@@ -68,8 +68,8 @@ def retry(
             WRONG_USE,
         )
     with topic_reader(settings) as reader:
-        choice = Choice(wanted, frozenset(reason or ()))
-        retrier = Retrier(settings, reader, campaign, choice)
+        selector = RetrySelector(wanted, frozenset(reason or ()))
+        retrier = Retrier(settings, reader, campaign, selector)
         stopped: str | None = None
         try:
             if dry_run:
@@ -85,7 +85,7 @@ def retry(
         raise typer.Exit(FAILED)
 
 
-def _report(result: Retry, *, dry_run: bool, as_json: bool) -> None:
+def _report(result: RetryReport, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         planned = [_planned(candidate) for candidate in result.planned]
         show_json(asdict(result) | {"dry_run": dry_run, "planned": planned})
@@ -114,7 +114,7 @@ def _planned(candidate: Candidate) -> dict[str, object]:
         "email": candidate.email,
         "status": candidate.status,
         "reason": candidate.reason,
-        "source": candidate.coordinates._asdict(),
+        "source": candidate.record_id._asdict(),
     }
 
 
@@ -123,5 +123,5 @@ def _row(candidate: Candidate) -> tuple[str, ...]:
         candidate.recipient_id,
         candidate.email,
         candidate.reason or "",
-        str(candidate.coordinates),
+        str(candidate.record_id),
     )

@@ -16,8 +16,8 @@ from streamer.model.campaign import CampaignName
 from streamer.model.event import DeadEventError, RecipientEvent, parse
 
 _BOM = b"\xef\xbb\xbf"
-_LONGEST_LINE = 16 * 1024 * 1024
-_MOST_NAMES = 20
+_MAX_LINE = 16 * 1024 * 1024
+_MAX_NAMES = 20
 _FIELDS = frozenset(RecipientEvent.model_fields)
 
 
@@ -32,12 +32,12 @@ FORMATS = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
 """By a file's suffix."""
 
 
-class BadFileError(InvalidDataError):
+class InvalidFileError(InvalidDataError):
     """The file cannot be used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ParsedRow:
     """A recipient event's key and value, and whether its address is valid."""
 
     line: int
@@ -47,7 +47,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class BadRow:
+class InvalidRow:
     """A row that is not a valid event, with its original bytes."""
 
     line: int
@@ -85,15 +85,15 @@ class Lines:
 
         Raises:
             StopIteration: at the end of the file.
-            BadFileError: the line is too long.
+            InvalidFileError: the line is too long.
         """
-        raw = self._stream.readline(_LONGEST_LINE)
+        raw = self._stream.readline(_MAX_LINE)
         if not raw:
             raise StopIteration
         self.number += 1
         self.bytes_read += len(raw)
-        if len(raw) == _LONGEST_LINE:
-            raise BadFileError(f"line {self.number} is longer than {_LONGEST_LINE} bytes")
+        if len(raw) == _MAX_LINE:
+            raise InvalidFileError(f"line {self.number} is longer than {_MAX_LINE} bytes")
         if self.number == 1:
             raw = raw.removeprefix(_BOM)
         self._record.append(raw)
@@ -114,7 +114,7 @@ class Rows(ABC):
         self._lines = lines
         self._campaign = campaign
 
-    def __iter__(self) -> Iterator[Row | BadRow]:
+    def __iter__(self) -> Iterator[ParsedRow | InvalidRow]:
         while True:
             self._lines.begin()
             line = self._lines.number + 1
@@ -123,12 +123,12 @@ class Rows(ABC):
                     yield row
             except StopIteration:
                 return
-            except _BadError as error:
-                yield BadRow(line, str(error), self._lines.record)
+            except _InvalidRowError as error:
+                yield InvalidRow(line, str(error), self._lines.record)
 
     @abstractmethod
-    def _read(self, line: int) -> Row | None:
-        """Read the next row; None if it is empty. Raises `StopIteration` and `_BadError`."""
+    def _read(self, line: int) -> ParsedRow | None:
+        """Read the next row; None if it is empty. Raises `StopIteration` and `_InvalidRowError`."""
 
 
 def read_rows(lines: Lines, form: Format, campaign: CampaignName, *, is_defined: bool) -> Rows:
@@ -138,7 +138,7 @@ def read_rows(lines: Lines, form: Format, campaign: CampaignName, *, is_defined:
         is_defined: whether the campaign is defined; if not, each row must carry its message.
 
     Raises:
-        BadFileError: the CSV header is invalid.
+        InvalidFileError: the CSV header is invalid.
     """
     if form is Format.CSV:
         return _CsvRows(lines, campaign)
@@ -152,19 +152,19 @@ class _CsvRows(Rows):
         try:
             header = next(self._reader, [])
         except csv.Error as error:
-            raise BadFileError(f"line 1: {error}") from None
+            raise InvalidFileError(f"line 1: {error}") from None
         self.head = lines.record
         self._columns = _check_header([name.strip() for name in header])
 
-    def _read(self, line: int) -> Row | None:
+    def _read(self, line: int) -> ParsedRow | None:
         try:
             cells = next(self._reader)
         except csv.Error as error:
-            raise _BadError(f"{error}; perhaps an unterminated quote") from None
+            raise _InvalidRowError(f"{error}; perhaps an unterminated quote") from None
         if not cells:
             return None
         if len(cells) != len(self._columns):
-            raise _BadError(f"{len(cells)} cells, the header has {len(self._columns)}")
+            raise _InvalidRowError(f"{len(cells)} cells, the header has {len(self._columns)}")
         # An empty cell means an absent event field, but an empty string for a variable.
         variables = dict(zip(self._columns, cells, strict=True))
         own = {
@@ -185,8 +185,8 @@ class _CsvRows(Rows):
         try:
             value = orjson.dumps(event)
         except orjson.JSONEncodeError:  # only surrogates can fail: everything is text
-            raise _BadError("not UTF-8") from None
-        return Row(line, _validated(value).recipient_id, value, address is not None)
+            raise _InvalidRowError("not UTF-8") from None
+        return ParsedRow(line, _validated(value).recipient_id, value, address is not None)
 
 
 class _JsonRows(Rows):
@@ -194,16 +194,16 @@ class _JsonRows(Rows):
         super().__init__(lines, campaign)
         self._is_defined = is_defined
 
-    def _read(self, line: int) -> Row | None:
+    def _read(self, line: int) -> ParsedRow | None:
         raw = self._lines.next_raw().strip()
         if not raw:
             return None
         try:
             event = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
-            raise _BadError(f"not JSON: {error}") from None
+            raise _InvalidRowError(f"not JSON: {error}") from None
         if not isinstance(event, dict):
-            raise _BadError("not a JSON object")
+            raise _InvalidRowError("not a JSON object")
         email = _required_email(event.get("email"))
         address = _normalised(email)
         _check_ids(event, self._campaign)
@@ -218,13 +218,13 @@ class _JsonRows(Rows):
         value = orjson.dumps(absent)[:-1] + b"," + raw[1:] if absent else raw
         parsed = _validated(value)
         if parsed.message is None and not self._is_defined:
-            raise _BadError("the campaign is not defined and the row carries no message")
-        if len(self.unknown) < _MOST_NAMES:
+            raise _InvalidRowError("the campaign is not defined and the row carries no message")
+        if len(self.unknown) < _MAX_NAMES:
             self.unknown |= event.keys() - _FIELDS
-        return Row(line, parsed.recipient_id, value, address is not None)
+        return ParsedRow(line, parsed.recipient_id, value, address is not None)
 
 
-class _BadError(ValueError):
+class _InvalidRowError(ValueError):
     """The row is not a valid event."""
 
 
@@ -236,18 +236,18 @@ def derived_id(email: str, address: str | None) -> str:
 
 def _check_header(columns: list[str]) -> list[str]:
     if any("\udc80" <= character <= "\udcff" for name in columns for character in name):
-        raise BadFileError("line 1 is not UTF-8")
+        raise InvalidFileError("line 1 is not UTF-8")
     if "email" not in columns:
         names = ", ".join(map(repr, columns)) or "none"
         separator = next((s for s in (";", "\t") if s in "".join(columns)), None)
         hint = f"; cells must be separated by commas, not by {separator!r}" if separator else ""
-        raise BadFileError(f"line 1: header without column 'email'; its columns: {names}{hint}")
+        raise InvalidFileError(f"line 1: header without column 'email'; its columns: {names}{hint}")
     if "" in columns:
-        raise BadFileError(f"line 1: header column {columns.index('') + 1} has no name")
+        raise InvalidFileError(f"line 1: header column {columns.index('') + 1} has no name")
     if repeated := sorted({name for name in columns if columns.count(name) > 1}):
-        raise BadFileError(f"line 1: duplicate header columns: {', '.join(repeated)}")
+        raise InvalidFileError(f"line 1: duplicate header columns: {', '.join(repeated)}")
     if structured := [name for name in ("variables", "message") if name in columns]:
-        raise BadFileError(
+        raise InvalidFileError(
             f"line 1: header column not supported: {' and '.join(structured)}; "
             f"other columns are variables; use JSON lines for structured fields"
         )
@@ -256,11 +256,11 @@ def _check_header(columns: list[str]) -> list[str]:
 
 def _required_email(value: object) -> str:
     if value is None or value == "":
-        raise _BadError("no email")
+        raise _InvalidRowError("no email")
     if not isinstance(value, str):
-        raise _BadError("email: not a string")
+        raise _InvalidRowError("email: not a string")
     if not value.strip():
-        raise _BadError("no email")
+        raise _InvalidRowError("no email")
     return value
 
 
@@ -275,7 +275,7 @@ def _check_ids(event: dict[str, str], campaign: CampaignName) -> None:
     wanted = {"organization_id": campaign.organization, "campaign_id": campaign.campaign_id}
     for name, value in wanted.items():
         if name in event and event[name] != value:
-            raise _BadError(f"{name} is {event[name]!r}, expected {value!r}")
+            raise _InvalidRowError(f"{name} is {event[name]!r}, expected {value!r}")
 
 
 def _validated(value: bytes) -> RecipientEvent:
@@ -283,4 +283,4 @@ def _validated(value: bytes) -> RecipientEvent:
     try:
         return parse(value)
     except DeadEventError as error:
-        raise _BadError(str(error)) from None
+        raise _InvalidRowError(str(error)) from None

@@ -10,7 +10,7 @@ from typing import Annotated, TextIO
 import orjson
 import typer
 
-from streamer.cli.addresses import Intake, from_arguments, from_file
+from streamer.cli.addresses import AddressParser, from_arguments, from_file
 from streamer.cli.common import (
     FAILED,
     ConfigOption,
@@ -22,8 +22,8 @@ from streamer.cli.common import (
     show_json,
     show_table,
 )
-from streamer.cli.rows import BadFileError
-from streamer.cli.source import open_file
+from streamer.cli.recipient_file import open_file
+from streamer.cli.rows import InvalidFileError
 from streamer.ledger import suppression
 from streamer.settings import Settings
 
@@ -64,7 +64,7 @@ def import_(
         stream, _ = open_file(file, stack)
         try:
             _add(settings, organization, from_file(stream), as_json=as_json)
-        except BadFileError as error:
+        except InvalidFileError as error:
             fail(f"{file}: {error}; everything before it was imported, and repeating is safe")
 
 
@@ -77,15 +77,15 @@ def remove(
 ) -> None:
     """Stop suppressing addresses."""
     settings = read_settings(config)
-    intake = Intake()
+    parser = AddressParser()
     with redis_client(settings) as client:
-        normalised = intake.normalised(from_arguments(addresses))
+        normalised = parser.normalised(from_arguments(addresses))
         removed = suppression.remove(client, organization, normalised)
     if as_json:
-        show_json({"removed": removed, "absent": intake.good - removed, **_bad(intake)})
+        show_json({"removed": removed, "absent": parser.good - removed, **_bad(parser)})
     else:
-        typer.echo(f"{organization}: {removed} removed, {intake.good - removed} not suppressed")
-    _end(intake)
+        typer.echo(f"{organization}: {removed} removed, {parser.good - removed} not suppressed")
+    _end(parser)
 
 
 @app.command()
@@ -97,18 +97,18 @@ def check(
 ) -> None:
     """Show whether each address is suppressed."""
     settings = read_settings(config)
-    intake = Intake()
-    normalised = list(intake.normalised(from_arguments(addresses)))
+    parser = AddressParser()
+    normalised = list(parser.normalised(from_arguments(addresses)))
     with redis_client(settings) as client:
         found = suppression.check(client, organization, normalised)
     pairs = list(zip(normalised, found, strict=True))
     if as_json:
         checked = [{"address": address, "suppressed": is_in} for address, is_in in pairs]
-        show_json({"addresses": checked, **_bad(intake)})
+        show_json({"addresses": checked, **_bad(parser)})
     else:
         rows = [(address, "yes" if is_in else "no") for address, is_in in pairs]
         show_table(("ADDRESS", "SUPPRESSED"), rows)
-    _end(intake)
+    _end(parser)
 
 
 @app.command()
@@ -143,22 +143,22 @@ def export(
 def _add(
     settings: Settings, organization: str, texts: Iterable[tuple[str, str]], *, as_json: bool
 ) -> None:
-    intake = Intake()
+    parser = AddressParser()
     with redis_client(settings) as client:
-        added = suppression.add(client, organization, intake.normalised(texts))
+        added = suppression.add(client, organization, parser.normalised(texts))
     if as_json:
-        show_json({"added": added, "present": intake.good - added, **_bad(intake)})
+        show_json({"added": added, "present": parser.good - added, **_bad(parser)})
     else:
-        typer.echo(f"{organization}: {added} added, {intake.good - added} already suppressed")
-    _end(intake)
+        typer.echo(f"{organization}: {added} added, {parser.good - added} already suppressed")
+    _end(parser)
 
 
-def _bad(intake: Intake) -> dict[str, object]:
-    return {"bad": intake.bad, "first_bad": [asdict(bad) for bad in intake.kept]}
+def _bad(parser: AddressParser) -> dict[str, object]:
+    return {"bad": parser.bad, "first_bad": [asdict(bad) for bad in parser.kept]}
 
 
-def _end(intake: Intake) -> None:
-    if intake.bad:
+def _end(parser: AddressParser) -> None:
+    if parser.bad:
         raise typer.Exit(FAILED)
 
 

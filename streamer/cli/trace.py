@@ -20,11 +20,11 @@ from streamer.cli.common import (
 )
 from streamer.cli.reading import topic_reader
 from streamer.cli.shown import printable, stream_table
-from streamer.ledger.claim_reader import Holding
+from streamer.ledger.claim_reader import ClaimStatus
 from streamer.model.campaign import CampaignName
 from streamer.model.instants import as_text, from_milliseconds
 from streamer.model.outcome import same_address
-from streamer.recovery.trace import Event, Kind, Standing, Story, Who
+from streamer.recovery.trace import EventKind, History, HistoryEvent, LedgerStatus, RecipientQuery
 
 _COLUMNS = (("TIME", 24), ("WHAT", 11), ("RECORD", 28), ("", 0))
 _SILENT = ("recipient_id", "email", "occurred_at")
@@ -45,38 +45,44 @@ def trace(
     settings = read_settings(config)
     if (email is None) == (recipient is None):
         fail("give either --email or --recipient", WRONG_USE)
-    story = Story(campaign, Who(recipient, None if email is None else same_address(email)))
+    history = History(
+        campaign, RecipientQuery(recipient, None if email is None else same_address(email))
+    )
     with topic_reader(settings) as reader:
-        story.gather(reader, settings)
+        history.gather(reader, settings)
     with redis_client(settings) as client:
-        standings = story.standings(client)
+        ledger_statuses = history.ledger_statuses(client)
     if as_json:
-        show_json(_as_json(campaign, story.events, standings))
+        show_json(_as_json(campaign, history.events, ledger_statuses))
     else:
-        _show(campaign, story.events, standings)
-    if story.unreadable:
-        warn(f"{story.unreadable:,} records of the outcomes topic skipped: not valid outcomes")
-    if not story.events and not any(standing.holding for standing in standings):
+        _show(campaign, history.events, ledger_statuses)
+    if history.unreadable:
+        warn(f"{history.unreadable:,} records of the outcomes topic skipped: not valid outcomes")
+    if not history.events and not any(
+        ledger_status.claim_status for ledger_status in ledger_statuses
+    ):
         warn(f"no trace of {recipient or email} in campaign {campaign}")
         raise typer.Exit(FAILED)
 
 
-def _show(campaign: CampaignName, events: list[Event], standings: list[Standing]) -> None:
+def _show(
+    campaign: CampaignName, events: list[HistoryEvent], ledger_statuses: list[LedgerStatus]
+) -> None:
     typer.echo(f"campaign: {campaign}")
     if events:
         stream_table(_COLUMNS, map(_row, events))
-    for standing in standings:
+    for ledger_status in ledger_statuses:
         typer.echo()
-        typer.echo(f"Ledger state of {printable(standing.address)}")
-        typer.echo(f"  suppressed: {'yes' if standing.is_suppressed else 'no'}")
-        if standing.holding is None:
+        typer.echo(f"Ledger state of {printable(ledger_status.address)}")
+        typer.echo(f"  suppressed: {'yes' if ledger_status.is_suppressed else 'no'}")
+        if ledger_status.claim_status is None:
             typer.echo("  claimed: no")
             continue
-        for line in _claim_lines(standing.holding):
+        for line in _claim_lines(ledger_status.claim_status):
             typer.echo(f"  {printable(line)}")
 
 
-def _row(event: Event) -> tuple[str, ...]:
+def _row(event: HistoryEvent) -> tuple[str, ...]:
     return (
         as_text(from_milliseconds(event.timestamp_ms)),
         event.kind.replace("_", " "),
@@ -85,11 +91,11 @@ def _row(event: Event) -> tuple[str, ...]:
     )
 
 
-def _words(event: Event) -> Iterator[str]:
+def _words(event: HistoryEvent) -> Iterator[str]:
     if event.source != event.stands_at:
         yield f"of {event.source}"
     facts = event.facts
-    if event.kind is Kind.PARKED:
+    if event.kind is EventKind.PARKED:
         yield f"for {facts['parked_for']}"
         until = facts["parked_until_ms"]
         if isinstance(until, int):
@@ -101,9 +107,9 @@ def _words(event: Event) -> Iterator[str]:
             yield f"{name.replace('_', ' ')}: {value}"
 
 
-def _claim_lines(holding: Holding) -> Iterator[str]:
-    claim, batch = holding
-    yield f"claimed: by {claim.coordinates}, as item {claim.item} of batch {claim.batch_id}"
+def _claim_lines(claim_status: ClaimStatus) -> Iterator[str]:
+    claim, batch = claim_status
+    yield f"claimed: by {claim.record_id}, as item {claim.item} of batch {claim.batch_id}"
     if batch is None:
         yield "  the batch no longer exists: it expired, or the ledger has lost it"
         return
@@ -118,7 +124,7 @@ def _claim_lines(holding: Holding) -> Iterator[str]:
 
 
 def _as_json(
-    campaign: CampaignName, events: list[Event], standings: list[Standing]
+    campaign: CampaignName, events: list[HistoryEvent], ledger_statuses: list[LedgerStatus]
 ) -> dict[str, JsonValue]:
     return {
         "organization_id": campaign.organization,
@@ -135,19 +141,21 @@ def _as_json(
         ],
         "ledger": [
             {
-                "address": standing.address,
-                "suppressed": standing.is_suppressed,
-                "claim": None if standing.holding is None else _claim(standing.holding),
+                "address": ledger_status.address,
+                "suppressed": ledger_status.is_suppressed,
+                "claim": None
+                if ledger_status.claim_status is None
+                else _claim(ledger_status.claim_status),
             }
-            for standing in standings
+            for ledger_status in ledger_statuses
         ],
     }
 
 
-def _claim(holding: Holding) -> JsonValue:
-    claim, batch = holding
+def _claim(claim_status: ClaimStatus) -> JsonValue:
+    claim, batch = claim_status
     shown: dict[str, JsonValue] = {
-        "coordinates": claim.coordinates,
+        "coordinates": claim.record_id,
         "batch_id": claim.batch_id,
         "item": claim.item,
         "batch": None,

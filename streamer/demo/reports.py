@@ -13,11 +13,11 @@ Source = tuple[int, int]
 """An input record's partition and offset."""
 
 _DEAD = "dead"
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 
 
 @dataclass(slots=True)
-class Endings:
+class Resolutions:
     """The committed outcomes and dead letters of an act.
 
     Attributes:
@@ -93,7 +93,7 @@ class ActReport:
 
 def report(
     act: Act,
-    endings: Endings,
+    resolutions: Resolutions,
     inputs: set[Source],
     acceptances: Sequence[Acceptance],
     calls: Sequence[Call],
@@ -106,7 +106,7 @@ def report(
 
     Args:
         act: the act.
-        endings: its committed results.
+        resolutions: its committed results.
         inputs: its input records.
         acceptances: its mails accepted by the sandbox.
         calls: its calls to the sandbox.
@@ -117,7 +117,7 @@ def report(
     """
     times = Counter(acceptance.address for acceptance in acceptances)
     taking = sum(call.mails > 0 for call in calls)
-    words = endings.words
+    words = resolutions.words
     return ActReport(
         act=act,
         sent=words[Status.SENT],
@@ -132,41 +132,42 @@ def report(
         fill=len(acceptances) / taking if taking else 0.0,
         suppression_p99_ms=suppression_p99_ms,
         killed=killed,
-        problems=[*problems, *_problems(act, endings, inputs, acceptances, times)],
+        problems=[*problems, *_problems(act, resolutions, inputs, acceptances, times)],
     )
 
 
 def _problems(
     act: Act,
-    endings: Endings,
+    resolutions: Resolutions,
     inputs: set[Source],
     acceptances: Sequence[Acceptance],
     times: Counter[str],
 ) -> Iterable[str]:
     # Each input record must have exactly one result.
-    missing = inputs - endings.sources.keys()
+    missing = inputs - resolutions.sources.keys()
     if missing:
         yield f"{len(missing)} records have no outcome or dead letter: {_named(missing)}"
-    repeated = [source for source, count in endings.sources.items() if count > 1]
+    repeated = [source for source, count in resolutions.sources.items() if count > 1]
     if repeated:
         yield f"{len(repeated)} records have more than one result: {_named(repeated)}"
-    strange = endings.sources.keys() - inputs
+    strange = resolutions.sources.keys() - inputs
     if strange:
         yield f"{len(strange)} results do not belong to any input record: {_named(strange)}"
 
     # The `sent` outcomes and the accepted mails must be the same.
     taken = {acceptance.email_id for acceptance in acceptances}
-    if endings.sent_ids - taken:
-        yield f"{len(endings.sent_ids - taken)} mails have a sent outcome but were not accepted"
-    if taken - endings.sent_ids:
-        yield f"{len(taken - endings.sent_ids)} mails were accepted but have no sent outcome"
-    if endings.words[Status.SENT] != len(endings.sent_ids):
+    if resolutions.sent_ids - taken:
+        yield f"{len(resolutions.sent_ids - taken)} mails have a sent outcome but were not accepted"
+    if taken - resolutions.sent_ids:
+        yield f"{len(taken - resolutions.sent_ids)} mails were accepted but have no sent outcome"
+    if resolutions.words[Status.SENT] != len(resolutions.sent_ids):
         yield (
-            f"{endings.words[Status.SENT]} sent outcomes have {len(endings.sent_ids)} different ids"
+            f"{resolutions.words[Status.SENT]} sent outcomes have "
+            f"{len(resolutions.sent_ids)} different ids"
         )
     twice = [address for address, count in times.items() if count > 1]
     if twice:
-        yield f"{len(twice)} addresses were mailed twice: {', '.join(sorted(twice)[:_MOST_NAMED])}"
+        yield f"{len(twice)} addresses were mailed twice: {', '.join(sorted(twice)[:_MAX_NAMED])}"
     wrongly = times.keys() & suppressed(act)
     if wrongly:
         yield f"{len(wrongly)} suppressed addresses were mailed: {sorted(wrongly)[0]}"
@@ -174,5 +175,5 @@ def _problems(
 
 def _named(sources: Iterable[Source]) -> str:
     """Name the first few sources."""
-    first = islice(sorted(sources), _MOST_NAMED)
+    first = islice(sorted(sources), _MAX_NAMED)
     return ", ".join(f"partition {partition} offset {offset}" for partition, offset in first)

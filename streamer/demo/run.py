@@ -19,10 +19,10 @@ from streamer.demo.screen import Screen
 from streamer.demo.stage import PARTITIONS, DemoError, DemoInterruptedError, Stage
 from streamer.demo.workers import Workers
 from streamer.sandbox import SandboxProcess
-from streamer.settings import Topics
+from streamer.settings import TopicSettings
 from streamer.stack import Stack
 from streamer.stack.artifacts import KAFKA_VERSION, kafka_is_here
-from streamer.stack.guard import Guard
+from streamer.stack.reaper import ProcessReaper
 
 CALLS_PER_SECOND = 10
 LATENCY_MS = 60
@@ -48,13 +48,13 @@ def run_demo(acts: Sequence[Act], screen: Screen) -> list[ActReport]:
     )
     with (
         tempfile.TemporaryDirectory(prefix="streamer-demo-") as folder,
-        _guarded(Path(folder)) as guard,
+        _guarded(Path(folder)) as reaper,
         Stack.ephemeral() as stack,
         SandboxProcess(limit=CALLS_PER_SECOND, latency_ms=LATENCY_MS) as sandbox,
     ):
-        names = Topics()
+        names = TopicSettings()
         _create_topics(stack, names)
-        start = partial(Workers, stack, sandbox.url, Path(folder) / "workers.log", guard)
+        start = partial(Workers, stack, sandbox.url, Path(folder) / "workers.log", reaper)
         with Stage(stack, sandbox, names, screen) as stage:
             # Consecutive acts with the same number of workers share them.
             for count, alike in groupby(acts, attrgetter("workers")):
@@ -84,19 +84,19 @@ def _crew(count: int, start: Callable[[int], Workers], screen: Screen) -> Iterat
         workers.stop()
 
 
-def _create_topics(stack: Stack, names: Topics) -> None:
+def _create_topics(stack: Stack, names: TopicSettings) -> None:
     admin = AdminClient({"bootstrap.servers": stack.bootstrap_servers, "log_level": 0})
     topics.ensure(admin, names, PARTITIONS, 1)
 
 
 @contextmanager
-def _guarded(folder: Path) -> Iterator[Guard]:
+def _guarded(folder: Path) -> Iterator[ProcessReaper]:
     """Kill the workers and remove their folder even if this process is killed."""
-    guard = Guard(folder)
+    reaper = ProcessReaper(folder)
     try:
-        yield guard
+        yield reaper
     finally:
         # Includes workers whose supervisor died before stopping them.
         with suppress(ProcessLookupError):
-            os.killpg(guard.group, signal.SIGKILL)
-        guard.dismiss()
+            os.killpg(reaper.group, signal.SIGKILL)
+        reaper.dismiss()

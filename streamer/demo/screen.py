@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 
 from streamer.demo.acts import Act
-from streamer.demo.reports import Endings
+from streamer.demo.reports import Resolutions
 from streamer.model.reasons import Status
 
 _LINE_EVERY_S = 2.0
@@ -62,9 +62,9 @@ class Screen:
         self._bar = self._bars.add_task("", total=act.recipients, name=act.name, words="")
         self._next_line = time.monotonic() + _LINE_EVERY_S
 
-    def see(self, act: Act, seconds: float, endings: Endings, calls: int) -> None:
+    def see(self, act: Act, seconds: float, resolutions: Resolutions, calls: int) -> None:
         """Update the bar, or print a line if one is due."""
-        count, ended = endings.words, endings.ended
+        count, ended = resolutions.words, resolutions.ended
         words = (
             f"{count[Status.SENT]:,} sent {count[Status.SKIPPED]:,} skipped "
             f"{count[Status.FAILED]:,} failed {calls:,} calls "

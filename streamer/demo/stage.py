@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from streamer.demo.acts import ORGANIZATION, Act, definition, event, suppressed
 from streamer.demo.histogram import Buckets, quantile
-from streamer.demo.reports import ActReport, Endings, Source, report
+from streamer.demo.reports import ActReport, Resolutions, Source, report
 from streamer.demo.screen import Screen
 from streamer.demo.workers import Workers
 from streamer.errors import StreamerError
@@ -18,7 +18,7 @@ from streamer.ledger import campaigns, suppression
 from streamer.ledger.connection import connect
 from streamer.model.wire import SOURCE_OFFSET, SOURCE_PARTITION
 from streamer.sandbox import SandboxProcess
-from streamer.settings import Redis, Topics
+from streamer.settings import RedisSettings, TopicSettings
 from streamer.stack import Stack
 
 PARTITIONS = 8
@@ -49,7 +49,7 @@ class _Played:
     calls_before: int
     checks: Buckets = field(default_factory=Buckets)
     inputs: set[Source] = field(default_factory=set)
-    endings: Endings = field(default_factory=Endings)
+    resolutions: Resolutions = field(default_factory=Resolutions)
     seconds: float = 0.0
     killed: int = 0
     calls_after: int = 0
@@ -60,13 +60,13 @@ class Stage:
     """Runs acts, with clients of the stack and the sandbox."""
 
     def __init__(
-        self, stack: Stack, sandbox: SandboxProcess, names: Topics, screen: Screen
+        self, stack: Stack, sandbox: SandboxProcess, names: TopicSettings, screen: Screen
     ) -> None:
         self._sandbox = sandbox
         self._topics = names
         self._screen = screen
         self._played: list[_Played] = []
-        self._redis = connect(Redis(url=stack.redis_url))
+        self._redis = connect(RedisSettings(url=stack.redis_url))
         quiet: Properties = {"bootstrap.servers": stack.bootstrap_servers, "log_level": 0}
         self._producer = Producer({**quiet, "linger.ms": 10})
         self._consumer = Consumer(
@@ -138,7 +138,7 @@ class Stage:
         return [
             report(
                 each.act,
-                each.endings,
+                each.resolutions,
                 each.inputs,
                 [one for one in acceptances if one.campaign == each.act.campaign_id],
                 calls[each.calls_before : each.calls_after],
@@ -151,22 +151,22 @@ class Stage:
         ]
 
     def _watch(self, played: _Played, workers: Workers, started: float) -> bool:
-        act, endings = played.act, played.endings
+        act, resolutions = played.act, played.resolutions
         next_look = 0.0
         while True:
             self._read(played)
             now = time.monotonic()
             played.seconds = now - started
-            all_ended = endings.sources.keys() >= played.inputs
+            all_ended = resolutions.sources.keys() >= played.inputs
             if all_ended or now >= next_look:
                 next_look = now + _LOOK_AT_SANDBOX_S
                 calls = self._sandbox.stats().calls - played.calls_before
-                self._screen.see(act, played.seconds, endings, calls)
+                self._screen.see(act, played.seconds, resolutions, calls)
             if all_ended:
                 return True
             if self._screen.leaves:
                 raise DemoInterruptedError
-            if act.kill and not played.killed and endings.ended >= act.recipients * _KILL_AT:
+            if act.kill and not played.killed and resolutions.ended >= act.recipients * _KILL_AT:
                 pid = workers.kill_one()
                 if pid is not None:
                     played.killed += 1
@@ -209,7 +209,7 @@ class Stage:
             if message.topic() == self._topics.outcomes:
                 outcome = orjson.loads(message.value() or b"")
                 source = (outcome["source"]["partition"], outcome["source"]["offset"])
-                self._endings(source, current).outcome(
+                self._resolutions(source, current).outcome(
                     source, outcome["status"], outcome["email_id"]
                 )
             else:
@@ -218,9 +218,9 @@ class Stage:
                     int(headers[SOURCE_PARTITION] or b""),
                     int(headers[SOURCE_OFFSET] or b""),
                 )
-                self._endings(source, current).dead_letter(source)
+                self._resolutions(source, current).dead_letter(source)
         return bool(messages)
 
-    def _endings(self, source: Source, current: _Played) -> Endings:
+    def _resolutions(self, source: Source, current: _Played) -> Resolutions:
         owners = (played for played in self._played if source in played.inputs)
-        return next(owners, current).endings
+        return next(owners, current).resolutions

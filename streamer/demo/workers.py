@@ -17,8 +17,8 @@ import urllib3
 
 from streamer.demo.histogram import Buckets, parse
 from streamer.stack import Stack
-from streamer.stack.guard import Guard
 from streamer.stack.ports import free_port, port_is_free
+from streamer.stack.reaper import ProcessReaper
 
 if TYPE_CHECKING:
     import psutil  # in the extra `stack`; not in production, where all commands import this file
@@ -35,11 +35,13 @@ class Workers:
         stack: Kafka and Redis.
         api_url: the URL of the sandbox.
         log: the log file.
-        guard: kills the workers when this process is killed.
+        reaper: kills the workers when this process is killed.
         count: number of workers.
     """
 
-    def __init__(self, stack: Stack, api_url: str, log: Path, guard: Guard, count: int) -> None:
+    def __init__(
+        self, stack: Stack, api_url: str, log: Path, reaper: ProcessReaper, count: int
+    ) -> None:
         self._log = log
         self._ports = _free_ports(count)
         self._checks: dict[tuple[int, float], Buckets] = {}
@@ -50,7 +52,7 @@ class Workers:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                process_group=guard.group,  # Ctrl-C must only reach us, to stop them cleanly
+                process_group=reaper.group,  # Ctrl-C must only reach us, to stop them cleanly
             )
         # psutil is installed, since the stack needs the same extra.
         from psutil import Process

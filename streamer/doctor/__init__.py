@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 
 from streamer.doctor.accounts import check_accounts
-from streamer.doctor.finding import Finding, Level
+from streamer.doctor.check_result import CheckResult, Level
 from streamer.doctor.kafka import check_kafka
 from streamer.doctor.redis import check_redis
 from streamer.doctor.resend import check_resend
 from streamer.doctor.settings import check_settings
 from streamer.settings import Settings
 
-__all__ = ["Finding", "Level", "examine"]
+__all__ = ["CheckResult", "Level", "examine"]
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
+def examine(settings: Settings) -> Iterator[CheckResult]:
     """Run all checks, yielding findings as they are made."""
     yield from check_settings(settings)
     yield from check_kafka(settings)

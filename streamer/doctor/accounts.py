@@ -3,24 +3,24 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from streamer.doctor.finding import Finding, failed, ok, warning
+from streamer.doctor.check_result import CheckResult, failed, ok, warning
+from streamer.flow.failure_stats import circuit_pause_s
 from streamer.flow.rate import allowed_rate
-from streamer.flow.verdicts import circuit_pause_s
-from streamer.ledger import answers, campaigns
-from streamer.ledger.answers import LastAnswer
+from streamer.ledger import campaigns, responses
 from streamer.ledger.connection import REDIS_ERRORS, Client, connect
 from streamer.ledger.holds import AccountState, By, Hold, Holds
+from streamer.ledger.responses import LastResponse
 from streamer.provider.accounts import Accounts
 from streamer.provider.remedies import ENDS_BY_ITSELF, remedy
-from streamer.settings import Account, Settings
+from streamer.settings import AccountSettings, Settings
 
 _SHOWN_FOR = timedelta(days=1)
 _FRESH = timedelta(hours=1)
-_MOST_ANSWERS = 5
-_MOST_ORGANIZATIONS = 10
+_MAX_ANSWERS = 5
+_MAX_ORGANIZATIONS = 10
 
 
-def check_accounts(settings: Settings) -> Iterator[Finding]:
+def check_accounts(settings: Settings) -> Iterator[CheckResult]:
     """Report the ledger state of each account, read-only.
 
     Yields nothing if the settings or Redis cannot be used; other checks report that.
@@ -32,7 +32,7 @@ def check_accounts(settings: Settings) -> Iterator[Finding]:
         return
     try:
         states = Holds(client).read(accounts.names())
-        last = answers.read(client, accounts.names())
+        last = responses.read(client, accounts.names())
         unserved = _organizations(client, accounts)
     except REDIS_ERRORS:
         return
@@ -47,7 +47,7 @@ def check_accounts(settings: Settings) -> Iterator[Finding]:
     yield unserved
 
 
-def _rate(name: str, account: Account, state: AccountState) -> Finding:
+def _rate(name: str, account: AccountSettings, state: AccountState) -> CheckResult:
     rate = allowed_rate(account.requests_per_second, state.limit)
     ceiling = (
         f"requests_per_second is {account.requests_per_second:g}"
@@ -59,7 +59,7 @@ def _rate(name: str, account: Account, state: AccountState) -> Finding:
     return ok(f"account {name} rate", text)
 
 
-def _holds(name: str, state: AccountState) -> Iterator[Finding]:
+def _holds(name: str, state: AccountState) -> Iterator[CheckResult]:
     if not state.holds:
         yield ok(f"account {name} holds", "none")
     for domain, hold in state.holds.items():
@@ -94,7 +94,7 @@ def _mend(name: str, domain: str | None, hold: Hold) -> str:
     return f"{cause}; workers test it periodically, and immediately after: {release}"
 
 
-def _circuit(name: str, state: AccountState) -> Finding:
+def _circuit(name: str, state: AccountState) -> CheckResult:
     subject = f"account {name} circuit"
     if not state.failures:
         return ok(subject, "closed: the last call got a response, or there was none yet")
@@ -109,29 +109,29 @@ def _circuit(name: str, state: AccountState) -> Finding:
     )
 
 
-def _answers(name: str, last: list[LastAnswer], now: datetime) -> Finding:
+def _answers(name: str, last: list[LastResponse], now: datetime) -> CheckResult:
     subject = f"account {name} answers"
-    shown = [answer for answer in last if now - answer.at < _SHOWN_FOR][:_MOST_ANSWERS]
+    shown = [answer for answer in last if now - answer.at < _SHOWN_FOR][:_MAX_ANSWERS]
     if not shown:
         return ok(subject, "in the last day only `accepted`")
     listed = "; ".join(
         f"{answer.result} at {answer.at.isoformat(timespec='seconds')}"
-        + (f" ({answer.words})" if answer.words else "")
+        + (f" ({answer.message})" if answer.message else "")
         for answer in shown
     )
     judge = warning if now - shown[0].at < _FRESH else ok
     return judge(subject, f"last responses other than `accepted`: {listed}")
 
 
-def _organizations(client: Client, accounts: Accounts) -> Finding:
+def _organizations(client: Client, accounts: Accounts) -> CheckResult:
     """Check that every organization with campaigns is served by an account."""
     organizations = campaigns.organizations(client)
     unserved = [each for each in organizations if accounts.of(each) is None]
     if not unserved:
         return ok("organizations", f"{len(organizations)} with campaigns; each has an account")
-    named = ", ".join(unserved[:_MOST_ORGANIZATIONS])
-    if len(unserved) > _MOST_ORGANIZATIONS:
-        named += f" and {len(unserved) - _MOST_ORGANIZATIONS} more"
+    named = ", ".join(unserved[:_MAX_ORGANIZATIONS])
+    if len(unserved) > _MAX_ORGANIZATIONS:
+        named += f" and {len(unserved) - _MAX_ORGANIZATIONS} more"
     return warning(
         "organizations",
         f"no account serves {named}: their records are parked",

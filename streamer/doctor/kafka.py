@@ -10,11 +10,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 )
 
 from streamer import topics
-from streamer.doctor.finding import Finding, failed, ok, warning
+from streamer.doctor.check_result import CheckResult, failed, ok, warning
+from streamer.kafka.error_log import KafkaErrorLog
 from streamer.kafka.metadata import read_configs
 from streamer.kafka.properties import COMMAND, client_properties
 from streamer.kafka.transactions import TransactionalProducer
-from streamer.kafka.trouble import KafkaTrouble
 from streamer.settings import Settings, SettingsError
 from streamer.topics import Difference, TopicReport
 
@@ -23,41 +23,41 @@ _METADATA_S = 5.0
 _BREAKING = ("cleanup.policy", "min.insync.replicas")
 _RETENTION = "offsets.retention.minutes"
 _DAY_MINUTES = 1_440
-_LEAST_MINUTES = 7 * _DAY_MINUTES  # Kafka's default
+_MIN_MINUTES = 7 * _DAY_MINUTES  # Kafka's default
 
 
-def check_kafka(settings: Settings) -> Iterator[Finding]:
+def check_kafka(settings: Settings) -> Iterator[CheckResult]:
     """Check Kafka. Writes nothing except an empty, aborted transaction."""
-    trouble = KafkaTrouble(settings)
+    kafka_errors = KafkaErrorLog(settings)
     admin: AdminClient | None = None
     try:
-        admin = AdminClient(client_properties(settings, COMMAND), error_cb=trouble.note)
+        admin = AdminClient(client_properties(settings, COMMAND), error_cb=kafka_errors.note)
         brokers = admin.list_topics(timeout=_METADATA_S).brokers
         yield ok("kafka", f"{settings.kafka.bootstrap_servers}: brokers: {len(brokers)}")
         minutes = min(filter(None, (_retention(admin, number) for number in brokers)), default=None)
         if minutes is not None:
-            yield judge_retention(minutes)
+            yield check_retention(minutes)
         for report in topics.inspect(admin, settings.topics):
             yield from _topic(report)
     except SettingsError as error:
         yield failed("topics", str(error), "give each topic a different name")
     except KafkaException as error:
         if admin is not None:
-            admin.poll(0)  # delivers pending errors to `trouble`
-        yield failed("kafka", trouble.describe(error.args[0]))
+            admin.poll(0)  # delivers pending errors to `kafka_errors`
+        yield failed("kafka", kafka_errors.describe(error.args[0]))
         return
-    yield _transactions(settings, trouble)
+    yield _transactions(settings, kafka_errors)
 
 
-def judge_retention(minutes: int) -> Finding:
+def check_retention(minutes: int) -> CheckResult:
     """Make a finding about how long the brokers keep the offsets of an inactive group."""
     text = f"the brokers keep the offsets of an inactive group for {_words(minutes)}"
-    if minutes >= _LEAST_MINUTES:
+    if minutes >= _MIN_MINUTES:
         return ok("offsets", text)
     return warning(
         "offsets",
         f"{text}: after a longer pause the workers reread the input from the beginning",
-        f"set {_RETENTION}={_LEAST_MINUTES} or more on the brokers",
+        f"set {_RETENTION}={_MIN_MINUTES} or more on the brokers",
     )
 
 
@@ -74,7 +74,7 @@ def _retention(admin: AdminClient, broker: int) -> int | None:
     return int(config[_RETENTION]) if config.get(_RETENTION) else None
 
 
-def _topic(report: TopicReport) -> Iterator[Finding]:
+def _topic(report: TopicReport) -> Iterator[CheckResult]:
     subject = f"topic {report.name}"
     if report.missing:
         yield failed(subject, "does not exist", "streamer topics create")
@@ -84,24 +84,24 @@ def _topic(report: TopicReport) -> Iterator[Finding]:
         yield _difference(subject, difference)
 
 
-def _difference(subject: str, difference: Difference) -> Finding:
+def _difference(subject: str, difference: Difference) -> CheckResult:
     judge = failed if difference.what in _BREAKING else warning
     return judge(subject, str(difference), difference.mend)
 
 
-def _transactions(settings: Settings, trouble: KafkaTrouble) -> Finding:
+def _transactions(settings: Settings, kafka_errors: KafkaErrorLog) -> CheckResult:
     # Same prefix as the workers' transactional ids, so that the same permissions apply.
     name = f"doctor-{secrets.token_hex(4)}"
     try:
         producer = TransactionalProducer(
-            settings, COMMAND, name, _PATIENCE_S, error_cb=trouble.note
+            settings, COMMAND, name, _PATIENCE_S, error_cb=kafka_errors.note
         )
         producer.begin()
         producer.abort()
     except KafkaException as error:
         return failed(
             "transactions",
-            trouble.describe(error.args[0]),
+            kafka_errors.describe(error.args[0]),
             f"workers need write permission on transactional ids with the prefix "
             f"{settings.kafka.group_id}, and a cluster with few brokers needs a matching "
             f"transaction.state.log.replication.factor",

@@ -6,7 +6,7 @@ from typing import cast
 
 from redis.exceptions import RedisError
 
-from streamer.doctor.finding import Finding, clock, failed, ok, warning
+from streamer.doctor.check_result import CheckResult, clock, failed, ok, warning
 from streamer.ledger import suppression
 from streamer.ledger.connection import REDIS_ERRORS, UNREACHABLE, Client, connect
 from streamer.ledger.failure import redis_address, redis_failure
@@ -17,7 +17,7 @@ _KEY = "streamer:doctor"
 _TIME = "local time = redis.call('TIME') return {time[1], time[2]}"
 
 
-def check_redis(settings: Settings) -> Iterator[Finding]:
+def check_redis(settings: Settings) -> Iterator[CheckResult]:
     """Check Redis. Writes one key, which expires after a second."""
     try:
         client = connect(settings.redis)
@@ -39,7 +39,7 @@ def check_redis(settings: Settings) -> Iterator[Finding]:
         client.close()
 
 
-def _commands(client: Client) -> Iterator[Finding]:
+def _commands(client: Client) -> Iterator[CheckResult]:
     try:
         client.set(_KEY, b"", ex=1)
         suppression.check(client, "streamer-doctor", ["nobody@example.com"])
@@ -62,7 +62,7 @@ def _commands(client: Client) -> Iterator[Finding]:
     yield clock("redis clock", now - (before + after) / 2)
 
 
-def _eviction(client: Client) -> Finding:
+def _eviction(client: Client) -> CheckResult:
     policy = eviction_policy(client)
     if policy is None:
         return warning(
@@ -79,7 +79,7 @@ def _eviction(client: Client) -> Finding:
     return ok("redis eviction", "noeviction")
 
 
-def _durability(client: Client) -> Finding:
+def _durability(client: Client) -> CheckResult:
     if is_durable(client):
         return ok("redis durability", "an append-only file or a replica")
     return warning(

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 
-from streamer.doctor.finding import Finding, failed, ok, warning
+from streamer.doctor.check_result import CheckResult, failed, ok, warning
 from streamer.provider.accounts import Accounts
 from streamer.settings import Settings, SettingsError
 from streamer.worker.process import make_composer
 
 _KEY_KEPT_S = 86_400
-_LEAST_MARGIN_S = 600
+_MIN_MARGIN_S = 600
 
 
-def check_settings(settings: Settings) -> Iterator[Finding]:
+def check_settings(settings: Settings) -> Iterator[CheckResult]:
     """Check the settings without network access."""
     yield _unsubscribe(settings)
     yield _accounts(settings)
@@ -23,12 +23,12 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
             "a mail must fit into a batch: lower mail.max_bytes or raise batch.max_bytes",
         )
     margin = _KEY_KEPT_S - settings.delivery.safe_window_s
-    if margin < _LEAST_MARGIN_S:
+    if margin < _MIN_MARGIN_S:
         yield warning(
             "delivery.safe_window_s",
             f"ends {margin} s before Resend drops the idempotency key: a slow call or a wrong "
             f"clock may send a batch twice",
-            f"leave a margin of at least {_LEAST_MARGIN_S} s to {_KEY_KEPT_S} s; the default is "
+            f"leave a margin of at least {_MIN_MARGIN_S} s to {_KEY_KEPT_S} s; the default is "
             f"82800",
         )
     if settings.delivery.give_up_s > settings.delivery.safe_window_s:
@@ -39,7 +39,7 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _unsubscribe(settings: Settings) -> Finding:
+def _unsubscribe(settings: Settings) -> CheckResult:
     try:
         make_composer(settings)
     except SettingsError as error:
@@ -53,7 +53,7 @@ def _unsubscribe(settings: Settings) -> Finding:
     )
 
 
-def _accounts(settings: Settings) -> Finding:
+def _accounts(settings: Settings) -> CheckResult:
     try:
         accounts = Accounts(settings.accounts)
     except ValueError as error:

@@ -62,19 +62,19 @@ class Batcher:
         self,
         now: float,
         count: int,
-        is_closed: Callable[[str | None], bool],
+        is_saturated: Callable[[str | None], bool],
         is_passed_over: Callable[[str], bool],
     ) -> tuple[str, list[Record]] | None:
         """The next organization that is ready, and up to `count` of its records, taken.
 
         Args:
-            is_closed: whether it is the turn of none of an account's organizations.
+            is_saturated: whether it is the turn of none of an account's organizations.
             is_passed_over: whether it is not an organization's turn, whatever it has.
         """
         with self._lock:
             for account, turns in self._turns.items():
                 turns.ripen(now)
-                if not len(turns) or is_closed(account):
+                if not len(turns) or is_saturated(account):
                     continue
                 queue = turns.next(is_passed_over)
                 if queue is not None:
@@ -249,9 +249,9 @@ class _Queue:
     def take(self, count: int) -> list[Record]:
         taken: list[Record] = []
         while self.campaigns and len(taken) < count:
-            share = max(1, (count - len(taken)) // len(self.campaigns))
+            quota = max(1, (count - len(taken)) // len(self.campaigns))
             for campaign, records in list(self.campaigns.items()):
-                most = min(share, len(records), count - len(taken))
+                most = min(quota, len(records), count - len(taken))
                 taken += [records.popleft() for _ in range(most)]
                 if not records:
                     del self.campaigns[campaign]

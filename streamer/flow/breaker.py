@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 
 
-class Breaker:
+class DeadLetterBreaker:
     """Remembers of the last records whether they were dead letters.
 
     Args:

@@ -8,24 +8,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from streamer.flow.retry import Backoff
-from streamer.flow.verdicts import (
-    LONGEST_PAUSE_S,
+from streamer.flow.failure_stats import (
+    MAX_PAUSE_S,
     OUTAGE,
     OUTAGE_FAILURES,
     OUTAGE_PATIENCE_S,
-    Health,
-    Trouble,
+    AccountHealth,
+    FailureStats,
     next_try_s,
 )
+from streamer.flow.retry import Backoff
 from streamer.model.disposition import (
-    Again,
+    Accepted,
     Conflicting,
-    OnHold,
-    Refused,
-    Taken,
-    Throttled,
-    Verdict,
+    Disposition,
+    RateLimited,
+    Rejected,
+    Retry,
+    Suspended,
 )
 from streamer.model.reasons import Reason
 
@@ -35,7 +35,7 @@ RATE_LIMITED = "rate_limit_exceeded"
 _BACKOFF = Backoff(base_s=0.5, cap_s=5.0)
 _BLIND_PAUSE_S = 0.1
 """After an answer that says that calls came too fast, and not when the next may come."""
-_MOST_UNREADABLE = 3
+_MAX_UNREADABLE = 3
 _SURE_FAILURES = 3
 _LAST_CALLS_S = 600.0
 """Of the safe window, kept for calls after a long `retry-after`."""
@@ -45,7 +45,7 @@ _LAST_CALLS_S = 600.0
 class Settle:
     """The answer is definite: nothing more is sent under this key."""
 
-    disposition: Taken | Refused | Conflicting
+    disposition: Accepted | Rejected | Conflicting
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class HoldAccount:
         lasts_s: for how long, if the answer says so.
     """
 
-    cause: OnHold
+    cause: Suspended
     lasts_s: float | None = None
 
 
@@ -106,7 +106,7 @@ class UnexplainedRefusal:
 class Failed:
     """The call failed: what follows depends on the account's health, see `Policy.after_failure`."""
 
-    disposition: Again
+    disposition: Retry
 
 
 Step = Settle | RetryAfter | PauseAccount | HoldAccount | Defer | GiveUp | UnexplainedRefusal
@@ -133,7 +133,7 @@ class Tries:
         failures: how many failed.
         unreadable: how many of them were accepted in words that cannot be understood.
         words: the provider's, of the last of them.
-        alone_in_s: after the last of them; as of `Policy.after_answer`.
+        alone_in_s: after the last of them; as of `Policy.after_response`.
     """
 
     def __init__(self, blame: Blame = Blame.NEVER) -> None:
@@ -145,11 +145,13 @@ class Tries:
         self._refusals = 0
         self._first_at = 0.0
         self._first_successes = 0
-        self._last: Trouble | None = None
+        self._last: FailureStats | None = None
 
-    def count(self, disposition: Verdict, words: str = "", alone_in_s: float | None = None) -> None:
+    def count(
+        self, disposition: Disposition, words: str = "", alone_in_s: float | None = None
+    ) -> None:
         """Count an answer, if it is a failure."""
-        if isinstance(disposition, Again):
+        if isinstance(disposition, Retry):
             self.alone_in_s = alone_in_s
             self.failures += 1
             self.unreadable += disposition.unreadable
@@ -161,7 +163,7 @@ class Tries:
         """Whether each of them was refused for certain: Resend has nothing of it by these."""
         return self._refusals == self.failures
 
-    def is_blamed(self, trouble: Trouble, set_aside_s: float, *, is_due: bool) -> bool:
+    def is_blamed(self, stats: FailureStats, set_aside_s: float, *, is_due: bool) -> bool:
         """Whether the key's content is to blame for its failures.
 
         Args:
@@ -178,10 +180,10 @@ class Tries:
                 return True
             case Blame.WHEN_SURE:
                 # With nobody to tell by it has to last; while others fail too it never shows.
-                is_apart = trouble.others_failing == 0 and trouble.lasting_s >= set_aside_s
-                return self.failures >= _SURE_FAILURES and (trouble.is_its_own or is_apart)
+                is_apart = stats.others_failing == 0 and stats.lasting_s >= set_aside_s
+                return self.failures >= _SURE_FAILURES and (stats.is_isolated or is_apart)
 
-    def observe(self, health: Health, age_s: float, now: float) -> Trouble:
+    def observe(self, health: AccountHealth, age_s: float, now: float) -> FailureStats:
         """What is known of the batch after a failure.
 
         Args:
@@ -191,10 +193,10 @@ class Tries:
         if self._last is None:
             self._first_at, self._first_successes = now, health.successes
         others = health.successes - self._first_successes
-        self._last = Trouble(now - self._first_at, age_s, others, health.others_failing)
+        self._last = FailureStats(now - self._first_at, age_s, others, health.others_failing)
         return self._last
 
-    def trouble(self, age_s: float, now: float) -> Trouble | None:
+    def stats(self, age_s: float, now: float) -> FailureStats | None:
         """What is known of it by now, of others as of its last failure; None if it had none."""
         if self._last is None:
             return None
@@ -217,30 +219,30 @@ class Policy:
     give_up_s: float
     has_other_accounts: bool
 
-    def after_answer(
-        self, disposition: Verdict, words: str, tries: Tries, alone_in_s: float | None = None
+    def after_response(
+        self, disposition: Disposition, message: str, tries: Tries, alone_in_s: float | None = None
     ) -> Step | Failed:
         """What follows an answer.
 
         Args:
-            words: the provider's.
+            message: the provider's.
             tries: of the key, with this answer counted.
             alone_in_s: seconds until no call of an earlier owner's can arrive any more; None if
                 none could since this call left.
         """
         match disposition:
-            case Throttled(after_s):
-                if after_s > LONGEST_PAUSE_S:
-                    return HoldAccount(OnHold(RATE_LIMITED, words), after_s)
+            case RateLimited(after_s):
+                if after_s > MAX_PAUSE_S:
+                    return HoldAccount(Suspended(RATE_LIMITED, message), after_s)
                 return PauseAccount(max(after_s, _BLIND_PAUSE_S))
-            case OnHold():
+            case Suspended():
                 return HoldAccount(disposition)
-            case Again():
-                if tries.unreadable >= _MOST_UNREADABLE:
+            case Retry():
+                if tries.unreadable >= _MAX_UNREADABLE:
                     detail = "Resend took the batch, but its answer cannot be understood"
                     return GiveUp(Reason.PROVIDER_ERROR, detail)
                 return Failed(disposition)
-            case Refused() if alone_in_s is not None:
+            case Rejected() if alone_in_s is not None:
                 # A call of an earlier owner's may arrive after this one and be taken: asked once
                 # more, when none can arrive any more, the key answers for that one too.
                 return RetryAfter(alone_in_s)
@@ -249,10 +251,10 @@ class Policy:
 
     def after_failure(
         self,
-        disposition: Again,
+        disposition: Retry,
         tries: Tries,
-        health: Health,
-        trouble: Trouble,
+        health: AccountHealth,
+        stats: FailureStats,
         draw: Callable[[], float],
         *,
         under_backpressure: bool,
@@ -262,32 +264,32 @@ class Policy:
         Args:
             tries: of the key, with this failure counted.
             health: of the batch's account.
-            trouble: what is known of the batch.
+            stats: what is known of the batch.
             draw: gives a random number in [0, 1).
             under_backpressure: whether much waits behind batches that keep failing: one that
                 fails alone is deferred sooner.
         """
-        cause = f"{disposition.why}: {tries.words}"
+        cause = f"{disposition.reason}: {tries.words}"
         if self._holds_others_up(health):
-            return HoldAccount(OnHold(OUTAGE, cause))
-        gives_up = trouble.gives_up(self.set_aside_s, self.give_up_s)
-        sets_aside = trouble.sets_aside(self.set_aside_s, under_backpressure)
-        wait_s = _BACKOFF.delay(tries.failures, draw, disposition.after_s)
-        if tries.is_blamed(trouble, self.set_aside_s, is_due=gives_up or sets_aside):
+            return HoldAccount(Suspended(OUTAGE, cause))
+        gives_up = stats.should_give_up(self.set_aside_s, self.give_up_s)
+        sets_aside = stats.should_defer(self.set_aside_s, under_backpressure)
+        wait_s = _BACKOFF.delay(tries.failures, draw, disposition.retry_after_s)
+        if tries.is_blamed(stats, self.set_aside_s, is_due=gives_up or sets_aside):
             if tries.alone_in_s is not None:
                 return RetryAfter(max(wait_s, tries.alone_in_s))
             return UnexplainedRefusal(tries.words)
         if gives_up:
             return GiveUp(Reason.PROVIDER_ERROR, cause)
-        if disposition.after_s > LONGEST_PAUSE_S:
-            window_s = self.safe_window_s - trouble.age_s - _LAST_CALLS_S
-            return Defer(min(disposition.after_s, max(window_s, LONGEST_PAUSE_S)))
+        if disposition.retry_after_s > MAX_PAUSE_S:
+            window_s = self.safe_window_s - stats.age_s - _LAST_CALLS_S
+            return Defer(min(disposition.retry_after_s, max(window_s, MAX_PAUSE_S)))
         if sets_aside:
-            return self._defer(trouble)
+            return self._defer(stats)
         return RetryAfter(wait_s)
 
     def while_waiting(
-        self, tries: Tries, trouble: Trouble | None, *, under_backpressure: bool
+        self, tries: Tries, stats: FailureStats | None, *, under_backpressure: bool
     ) -> Defer | UnexplainedRefusal | None:
         """What follows while the batch waits for its next call, or for a slot; None: wait on.
 
@@ -296,19 +298,19 @@ class Policy:
 
         Args:
             tries: of the key.
-            trouble: what is known of the batch; None if it had none.
+            stats: what is known of the batch; None if it had none.
         """
         if (
-            trouble is None
-            or not trouble.is_its_own
-            or not trouble.sets_aside(self.set_aside_s, under_backpressure)
+            stats is None
+            or not stats.is_isolated
+            or not stats.should_defer(self.set_aside_s, under_backpressure)
         ):
             return None
-        if not tries.is_blamed(trouble, self.set_aside_s, is_due=True):
-            return self._defer(trouble)
+        if not tries.is_blamed(stats, self.set_aside_s, is_due=True):
+            return self._defer(stats)
         return UnexplainedRefusal(tries.words) if tries.alone_in_s is None else None
 
-    def _holds_others_up(self, health: Health) -> bool:
+    def _holds_others_up(self, health: AccountHealth) -> bool:
         """Whether every call of the account fails, while other accounts may do fine."""
         return (
             self.has_other_accounts
@@ -317,5 +319,5 @@ class Policy:
             and health.failing_s >= OUTAGE_PATIENCE_S
         )
 
-    def _defer(self, trouble: Trouble) -> Defer:
-        return Defer(next_try_s(trouble.age_s, self.set_aside_s, self.give_up_s))
+    def _defer(self, stats: FailureStats) -> Defer:
+        return Defer(next_try_s(stats.age_s, self.set_aside_s, self.give_up_s))

@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from streamer.flow.gone import Span
+from streamer.flow.offsets import OffsetSpan
 from streamer.model.record import Parked
 
 SPAN = 1_000
@@ -14,7 +14,7 @@ SEEK = 250
 """To seek takes as long as to read so many."""
 
 
-class Taken(NamedTuple):
+class ReadPlan(NamedTuple):
     """Where to read, and whom to take there.
 
     Attributes:
@@ -23,7 +23,7 @@ class Taken(NamedTuple):
             the spans. Who stands behind it has to wait, or would overtake others.
     """
 
-    spans: dict[int, list[Span]]
+    spans: dict[int, list[OffsetSpan]]
     limits: dict[tuple[Parked, int], int]
 
 
@@ -49,50 +49,50 @@ class Waitlist:
         else:
             bounds.extend((offset, offset + 1))
 
-    def take(self, waits: Collection[Parked], most: int) -> Taken:
+    def take(self, waits: Collection[Parked], limit: int) -> ReadPlan:
         """Take the first records that wait for these, of each about as many.
 
         Args:
-            most: how many offsets are read for all of them, about.
+            limit: how many offsets are read for all of them, about.
         """
-        taken: dict[int, list[Span]] = {}
+        planned: dict[int, list[OffsetSpan]] = {}
         limits: dict[tuple[Parked, int], int] = {}
-        share, left = max(1, most // max(1, len(waits))), most
+        quota, left = max(1, limit // max(1, len(waits))), limit
         for wait in [wait for wait in self._of if wait in waits]:
             if left <= 0:
                 break
             of_wait = self._of.pop(wait)
             for partition, bounds in of_wait.items():
-                spans = _first(bounds, max(1, share // len(of_wait)))
+                spans = _first(bounds, max(1, quota // len(of_wait)))
                 del bounds[: 2 * len(spans)]
-                taken.setdefault(partition, []).extend(spans)
+                planned.setdefault(partition, []).extend(spans)
                 limits[wait, partition] = spans[-1].end
                 left -= sum(map(_cost, spans))
             if rest := {partition: bounds for partition, bounds in of_wait.items() if bounds}:
                 self._of[wait] = rest  # behind all others: it has had its turn
-        return Taken({partition: _merge(spans) for partition, spans in taken.items()}, limits)
+        return ReadPlan({partition: _merge(spans) for partition, spans in planned.items()}, limits)
 
 
-def _first(bounds: "array[int]", most: int) -> list[Span]:
+def _first(bounds: "array[int]", most: int) -> list[OffsetSpan]:
     """The first spans, that together cost `most` or a little more."""
-    spans: list[Span] = []
+    spans: list[OffsetSpan] = []
     for at in range(0, len(bounds), 2):
-        spans.append(Span(bounds[at], bounds[at + 1]))
+        spans.append(OffsetSpan(bounds[at], bounds[at + 1]))
         most -= _cost(spans[-1])
         if most <= 0:
             break
     return spans
 
 
-def _cost(span: Span) -> int:
+def _cost(span: OffsetSpan) -> int:
     return max(SEEK, span.end - span.start)
 
 
-def _merge(spans: Iterable[Span]) -> list[Span]:
-    merged: list[Span] = []
+def _merge(spans: Iterable[OffsetSpan]) -> list[OffsetSpan]:
+    merged: list[OffsetSpan] = []
     for span in sorted(spans):
         if merged and span.start <= merged[-1].end + SEEK:
-            merged[-1] = Span(merged[-1].start, max(merged[-1].end, span.end))
+            merged[-1] = OffsetSpan(merged[-1].start, max(merged[-1].end, span.end))
         else:
             merged.append(span)
     return merged

@@ -77,7 +77,7 @@ class PartitionWindow:
         self._records.append(record)
         self._next = offset + 1
         self._bytes += record.size
-        record.freed = self._note_freed
+        record.on_freed = self._note_freed
         return True
 
     def pass_to(self, offset: int) -> None:
@@ -90,7 +90,7 @@ class PartitionWindow:
         No record behind an undecided one is in it: that is what keeps the offsets honest.
         """
         return list(
-            islice(takewhile(lambda record: record.ending is not None, self._records), limit)
+            islice(takewhile(lambda record: record.resolution is not None, self._records), limit)
         )
 
     def committed(self, count: int, offset: int) -> None:
@@ -99,6 +99,6 @@ class PartitionWindow:
             self._bytes -= self._records.popleft().size
         self._committed = offset
 
-    def undecided(self) -> Iterator[Record]:
+    def unresolved(self) -> Iterator[Record]:
         """The records without an ending."""
-        return (record for record in self._records if record.ending is None)
+        return (record for record in self._records if record.resolution is None)

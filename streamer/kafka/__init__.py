@@ -2,8 +2,8 @@
 
 - `properties`: of each kind of client; the operator's own come last
 - `transactions`: `TransactionalProducer`, what becomes of a transaction, and what follows
-- `writing`: `FencedWriter`, input records of a command that goes on where another one was killed
-- `reading`: `PartitionReader`, `Reader`, committed records without a group
+- `writing`: `TransactionalWriter`, input records of a command that goes on where another one was
+killed - `reading`: `PartitionReader`, `Reader`, committed records without a group
 - `offsets`: beginnings, ends, what groups have committed, and their lag
 - `metadata`: partitions, ids and configurations of topics
 - `headers`: those of a message

@@ -20,18 +20,18 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from streamer.errors import StreamerError
+from streamer.kafka.error_log import KafkaErrorLog
 from streamer.kafka.headers import header_list
 from streamer.kafka.metadata import partitions_of
 from streamer.kafka.offsets import EARLIEST, LATEST, OffsetsQuestion, Partition, checked
 from streamer.kafka.properties import COMMAND, Properties, client_properties, reader_properties
-from streamer.kafka.trouble import KafkaTrouble
-from streamer.model.marks import words
-from streamer.model.record import Coordinates, Headers
+from streamer.model.record import Headers, RecordId
+from streamer.model.record_headers import decode_headers
 from streamer.settings import Settings
 
 FORBIDDEN = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 
-_MOST_BYTES = 4_000_000
+_MAX_BYTES = 4_000_000
 _PORTIONS = 10
 _TIMEOUT_S = 10.0
 # As long as an open transaction may hold the records behind it back, and then some.
@@ -55,7 +55,7 @@ def _raise(error: KafkaError) -> None:
     raise KafkaException(error)
 
 
-class Seen(NamedTuple):
+class PartitionRead(NamedTuple):
     """What came of a partition next.
 
     Attributes:
@@ -124,21 +124,21 @@ class PartitionReader:
         if partitions:
             self.consumer.incremental_unassign([TopicPartition(*each) for each in partitions])
 
-    def read(self) -> list[Seen]:
+    def read(self) -> list[PartitionRead]:
         """What came, of each partition in its order; waits a moment if nothing did.
 
         Raises:
             KafkaException: a topic cannot be read.
         """
-        found: list[Seen] = []
+        found: list[PartitionRead] = []
         count = size = 0
-        while count < _PORTIONS * self._portion and size < _MOST_BYTES:
+        while count < _PORTIONS * self._portion and size < _MAX_BYTES:
             messages = self.consumer.consume(self._portion, 0.0 if count else self._wait_s)
             if not messages:
                 break
             count += len(messages)
             for message in messages:
-                seen = self._seen(message)
+                seen = self._read_message(message)
                 if seen is not None:
                     found.append(seen)
                     size += len(message.value() or b"") if seen.message else 0
@@ -149,7 +149,7 @@ class PartitionReader:
         topic: str,
         spans: Mapping[int, Sequence[tuple[int, int]]],
         patience_s: float | None = None,
-    ) -> Iterator[list[Seen]]:
+    ) -> Iterator[list[PartitionRead]]:
         """The records of these spans alone, as they come; those of a partition in their order.
 
         Args:
@@ -197,7 +197,7 @@ class PartitionReader:
         """Let go of the connections."""
         self.consumer.close()
 
-    def _seen(self, message: Message) -> Seen | None:
+    def _read_message(self, message: Message) -> PartitionRead | None:
         """None for what belongs to nothing that is read."""
         error = message.error()
         if error is not None and error.code() != KafkaError._PARTITION_EOF:
@@ -210,7 +210,7 @@ class PartitionReader:
         start = self.positions.get(partition)
         if start is None:
             return None
-        seen = Seen(topic, number, start, offset, message if error is None else None)
+        seen = PartitionRead(topic, number, start, offset, message if error is None else None)
         if start <= offset:
             self.positions[partition] = seen.end
             self.ended.discard(partition)
@@ -219,7 +219,7 @@ class PartitionReader:
         return seen
 
 
-class Span(NamedTuple):
+class PartitionRange(NamedTuple):
     """The offsets of a partition from `start` to before `end`."""
 
     partition: int
@@ -227,19 +227,19 @@ class Span(NamedTuple):
     end: int
 
 
-class Stored(NamedTuple):
+class StoredRecord(NamedTuple):
     """A record as it stands in a topic."""
 
-    coordinates: Coordinates
+    record_id: RecordId
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
     headers: Headers
 
     @property
-    def words(self) -> dict[str, str]:
+    def decoded_headers(self) -> dict[str, str]:
         """Its headers as text."""
-        return words(self.headers)
+        return decode_headers(self.headers)
 
 
 class Reader:
@@ -249,31 +249,32 @@ class Reader:
         meter: shows how far it is.
 
     Attributes:
-        trouble: knows what the connection met.
+        kafka_errors: knows what the connection met.
     """
 
-    def __init__(self, settings: Settings, trouble: KafkaTrouble, meter: Meter) -> None:
-        self.trouble = trouble
+    def __init__(self, settings: Settings, kafka_errors: KafkaErrorLog, meter: Meter) -> None:
+        self.kafka_errors = kafka_errors
         self._meter = meter
         # Read for its throughput: larger fetches than a worker's, and still bounded.
         properties = reader_properties(
             settings, COMMAND, settings.kafka.group_id, read_ahead_kb=4_096, fetch_bytes=262_144
         )
         properties["fetch.wait.max.ms"] = 50  # at the end of a topic it is waited for so long
-        self._reader = PartitionReader(properties, 500, error_cb=trouble.note)
+        self._reader = PartitionReader(properties, 500, error_cb=kafka_errors.note)
         self._consumer = self._reader.consumer
-        self._admin = AdminClient(client_properties(settings, COMMAND), error_cb=trouble.note)
+        self._admin = AdminClient(client_properties(settings, COMMAND), error_cb=kafka_errors.note)
 
     def close(self) -> None:
         """Let go of the connections."""
         self._reader.close()
 
-    def spans(self, topic: str, *, undecided: bool = False) -> list[Span]:
+    def spans(self, topic: str, *, include_open_transactions: bool = False) -> list[PartitionRange]:
         """All of a topic, from its beginning to its end as it is now.
 
         Args:
-            undecided: to the very end, transactions that are open now included: reading then
-                waits until it is decided what became of them. Otherwise to the first of these.
+            include_open_transactions: to the very end, transactions that are open now included:
+                reading then waits until it is decided what became of them. Otherwise to the first
+                of these.
 
         Raises:
             ReadError: there is no such topic.
@@ -282,13 +283,21 @@ class Reader:
         numbers = partitions_of(self._consumer, [topic]).get(topic)
         if numbers is None:
             raise ReadError(f"topic {topic} does not exist; create it: streamer topics create")
-        level = IsolationLevel.READ_UNCOMMITTED if undecided else IsolationLevel.READ_COMMITTED
+        level = (
+            IsolationLevel.READ_UNCOMMITTED
+            if include_open_transactions
+            else IsolationLevel.READ_COMMITTED
+        )
         partitions = [(topic, number) for number in numbers]
         lows = OffsetsQuestion(self._admin, partitions, EARLIEST, level).answer()
         highs = OffsetsQuestion(self._admin, partitions, LATEST, level).answer()
-        return [Span(number, lows[topic, number], highs[topic, number]) for number in numbers]
+        return [
+            PartitionRange(number, lows[topic, number], highs[topic, number]) for number in numbers
+        ]
 
-    def since(self, topic: str, spans: Iterable[Span], timestamp_ms: int) -> list[Span]:
+    def since(
+        self, topic: str, spans: Iterable[PartitionRange], timestamp_ms: int
+    ) -> list[PartitionRange]:
         """The spans without the records before the first one of that time or a later one."""
         spans = list(spans)
         asked = [TopicPartition(topic, span.partition, timestamp_ms) for span in spans]
@@ -303,7 +312,9 @@ class Reader:
             for offset in (found[span.partition],)
         ]
 
-    def read(self, topic: str, spans: Iterable[Span], label: str | None = None) -> Iterator[Stored]:
+    def read(
+        self, topic: str, spans: Iterable[PartitionRange], label: str | None = None
+    ) -> Iterator[StoredRecord]:
         """The committed records of the spans; those of a partition in their order.
 
         Args:
@@ -332,12 +343,12 @@ def _show_nothing(offsets: int, records: int) -> None:
     del offsets, records
 
 
-def _stored(seen: Seen) -> Stored:
+def _stored(seen: PartitionRead) -> StoredRecord:
     message = seen.message
     if message is None:
         raise AssertionError("the end of a partition is no record")
-    return Stored(
-        Coordinates(seen.topic, seen.partition, seen.offset),
+    return StoredRecord(
+        RecordId(seen.topic, seen.partition, seen.offset),
         message.timestamp()[1],
         message.key(),
         message.value(),

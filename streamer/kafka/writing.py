@@ -11,9 +11,9 @@ from typing import NamedTuple, Protocol, TypeVar, cast
 from confluent_kafka import KafkaError, KafkaException
 
 from streamer.errors import StreamerError
+from streamer.kafka.error_log import KafkaErrorLog
 from streamer.kafka.properties import COMMAND
 from streamer.kafka.transactions import State, TransactionalProducer, is_fenced
-from streamer.kafka.trouble import KafkaTrouble
 from streamer.model.record import Headers
 from streamer.settings import Settings
 
@@ -58,25 +58,25 @@ class _HasSize(Protocol):
 Sized = TypeVar("Sized", bound=_HasSize)
 
 
-class FencedWriter:
+class TransactionalWriter:
     """Writes to the recipients' topic. Making one fences the one before it.
 
     Args:
         name: what it is for; the transactional id is made of it and the group's id.
-        trouble: is told what the connection meets.
+        kafka_errors: is told what the connection meets.
 
     Raises:
         KafkaException: Kafka cannot be used.
     """
 
     def __init__(
-        self, settings: Settings, name: str, trouble: KafkaTrouble, checkpoint: Checkpoint
+        self, settings: Settings, name: str, kafka_errors: KafkaErrorLog, checkpoint: Checkpoint
     ) -> None:
         self._topic = settings.topics.recipients
         self._name = name
         self._checkpoint = checkpoint
         self._producer = TransactionalProducer(
-            settings, COMMAND, name, _PATIENCE_S, error_cb=trouble.note
+            settings, COMMAND, name, _PATIENCE_S, error_cb=kafka_errors.note
         )
         checkpoint("after_fence")
 
@@ -139,12 +139,12 @@ class FencedWriter:
         )
 
 
-def chunked(records: Iterable[Sized], most: int = CHUNK_RECORDS) -> Iterator[list[Sized]]:
+def chunked(records: Iterable[Sized], limit: int = CHUNK_RECORDS) -> Iterator[list[Sized]]:
     """The records in lists, each as large as a transaction should be."""
     chunk: list[Sized] = []
     room = CHUNK_BYTES
     for record in records:
-        if chunk and (len(chunk) == most or record.size > room):
+        if chunk and (len(chunk) == limit or record.size > room):
             yield chunk
             chunk, room = [], CHUNK_BYTES
         chunk.append(record)

@@ -57,7 +57,7 @@ class CampaignProbe(NamedTuple):
     some_failed: bool = False
 
 
-class Standing(NamedTuple):
+class CampaignStatus(NamedTuple):
     """The state of a campaign, after it was to be changed.
 
     Attributes:
@@ -130,13 +130,13 @@ def load(client: Client, organization: str, campaign_id: str) -> Campaign | None
     stored, version, state, start_at, created_at, paused_for = values
     if stored is None or version is None:
         return None
-    standing = _standing(state or b"active", start_at)
+    status = _status(state or b"active", start_at)
     return Campaign(
         definition=_read(key, stored),
         version=version.decode(),
-        state=standing.state,
+        state=status.state,
         created_at=datetime.fromisoformat((created_at or b"1970-01-01T00:00:00+00:00").decode()),
-        waits_until=standing.waits_until,
+        waits_until=status.waits_until,
         paused_for=None if paused_for is None else paused_for.decode(),
     )
 
@@ -168,7 +168,7 @@ def states(client: Client, names: Sequence[tuple[str, str]]) -> list[CampaignSta
         for organization, campaign_id in names[start : start + _AT_ONCE]:
             pipeline.hmget(keys.campaign(organization, campaign_id), ("state", "start_at"))
         found += [
-            None if state is None else _standing(state, start_at).state
+            None if state is None else _status(state, start_at).state
             for state, start_at in pipeline.execute()
         ]
     return found
@@ -186,7 +186,7 @@ def pause(
     campaign_id: str,
     why: str = "",
     resumed: int | None = None,
-) -> Standing:
+) -> CampaignStatus:
     """Send no more of a campaign for now.
 
     What is pinned already is finished. One that is cancelled stays that.
@@ -205,7 +205,9 @@ def pause(
     )
 
 
-def resume(client: Client, organization: str, campaign_id: str, *, now: bool = False) -> Standing:
+def resume(
+    client: Client, organization: str, campaign_id: str, *, now: bool = False
+) -> CampaignStatus:
     """Go on with a paused campaign. One that is cancelled or completed stays that.
 
     Args:
@@ -215,7 +217,7 @@ def resume(client: Client, organization: str, campaign_id: str, *, now: bool = F
     return _change(client, campaign, _ACTIVE, (_ACTIVE, _PAUSED), starts_now=now)
 
 
-def cancel(client: Client, organization: str, campaign_id: str) -> Standing:
+def cancel(client: Client, organization: str, campaign_id: str) -> CampaignStatus:
     """Never send the rest of a campaign, nor what comes late if it is completed."""
     return _change(client, (organization, campaign_id), _CANCELLED, tuple(CampaignState))
 
@@ -243,28 +245,28 @@ def drop(client: Client, organization: str, campaign_id: str) -> None:
 def _change(
     client: Client,
     campaign: tuple[str, str],
-    to: CampaignState,
+    new_state: CampaignState,
     allowed: Sequence[CampaignState],
     *,
     starts_now: bool = False,
     why: str = "",
     resumed: str = "",
-) -> Standing:
+) -> CampaignStatus:
     organization, campaign_id = campaign
     script = client.register_script(read("change_state"))
     reply = script(
         keys=[keys.campaign(*campaign), keys.progress_due(organization)],
-        args=[campaign_id, to, int(starts_now), why, resumed, *allowed],
+        args=[campaign_id, new_state, int(starts_now), why, resumed, *allowed],
     )
     state, start_at = cast(list[bytes | None], reply)
-    return _standing(state or b"active", start_at)
+    return _status(state or b"active", start_at)
 
 
 def read_probe(values: Sequence[bytes | None], *, some_failed: bool = False) -> CampaignProbe:
     """Read the values of `PROBE_FIELDS`, as HMGET answers them."""
     state, version, start_at, resumed = values
     return CampaignProbe(
-        state=None if state is None else _standing(state, start_at).state,
+        state=None if state is None else _status(state, start_at).state,
         version=None if version is None else version.decode(),
         resumed=int(resumed or 0),
         some_failed=some_failed,
@@ -289,16 +291,16 @@ def _timestamp(moment: datetime) -> str:
     return str(round(moment.timestamp()))
 
 
-def _standing(value: bytes, start_at: bytes | None) -> Standing:
+def _status(value: bytes, start_at: bytes | None) -> CampaignStatus:
     try:
         found = CampaignState(value.decode())
         starts = 0 if start_at is None or found is not _ACTIVE else int(start_at)
     except ValueError:
         # A newer version's state, or a mistake: nothing is sent, and nothing is lost.
-        return Standing(_PAUSED, None)
+        return CampaignStatus(_PAUSED, None)
     if time.time() >= starts:
-        return Standing(found, None)
-    return Standing(_PAUSED, datetime.fromtimestamp(starts, UTC))
+        return CampaignStatus(found, None)
+    return CampaignStatus(_PAUSED, datetime.fromtimestamp(starts, UTC))
 
 
 def _write(definition: Definition) -> bytes:
@@ -316,9 +318,9 @@ def _read(key: str, stored: bytes) -> Definition:
         ) from None
 
 
-def _differences(found: Definition, wanted: Definition) -> list[str]:
+def _differences(found: Definition, expected: Definition) -> list[str]:
     return [
         field.alias or name
         for name, field in Definition.model_fields.items()
-        if getattr(found, name) != getattr(wanted, name)
+        if getattr(found, name) != getattr(expected, name)
     ]

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
 from streamer.ledger import keys
-from streamer.ledger.claims import Claim, claim_place, read_claim, read_result
+from streamer.ledger.claims import Claim, claim_location, read_claim, read_result
 from streamer.ledger.connection import Client
 from streamer.model.result import BatchResult
 
 
 @dataclass(frozen=True, slots=True)
-class BatchSeen:
+class BatchView:
     """A batch as the ledger has it.
 
     Attributes:
@@ -25,31 +25,31 @@ class BatchSeen:
     result: BatchResult | None
 
 
-class Holding(NamedTuple):
+class ClaimStatus(NamedTuple):
     """Who has claimed an address, and the batch that carries it; None if that is gone."""
 
     claim: Claim
-    batch: BatchSeen | None
+    batch: BatchView | None
 
 
-def find(client: Client, organization: str, campaign_id: str, address: str) -> Holding | None:
+def find(client: Client, organization: str, campaign_id: str, address: str) -> ClaimStatus | None:
     """Who has claimed a normalised address of a campaign; None if nobody has."""
-    key, field = claim_place(organization, campaign_id, address)
+    key, field = claim_location(organization, campaign_id, address)
     # redis-py calls every field text; they are bytes as well.
     value = cast(bytes | None, client.hget(key, cast(str, field)))
     if value is None:
         return None
     claim = read_claim(value)
-    return Holding(claim, _batch(client, organization, claim.batch_id))
+    return ClaimStatus(claim, _batch(client, organization, claim.batch_id))
 
 
-def _batch(client: Client, organization: str, batch_id: str) -> BatchSeen | None:
+def _batch(client: Client, organization: str, batch_id: str) -> BatchView | None:
     fields = ("pinned_at", "account", "result")
     values = cast(list[bytes | None], client.hmget(keys.batch(organization, batch_id), fields))
     pinned_at, account, result = values
     if account is None:
         return None
-    return BatchSeen(
+    return BatchView(
         None if pinned_at is None else datetime.fromtimestamp(int(pinned_at) / 1000, UTC),
         account.decode(),
         None if result is None else read_result(result),

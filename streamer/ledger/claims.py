@@ -24,7 +24,7 @@ from streamer.ledger.epoch import Epoch
 from streamer.ledger.scripts import Argument, GuardedScript, Reply
 from streamer.model.payload import Payload
 from streamer.model.record import Record
-from streamer.model.result import BatchResult, ItemResult, Learned
+from streamer.model.result import BatchResult, ItemResult, SplitProgress
 
 BUCKETS = 8192
 _ID_BYTES = 12
@@ -41,11 +41,11 @@ class Claim(NamedTuple):
 
     batch_id: str
     item: int
-    coordinates: str
+    record_id: str
 
     def is_of(self, record: Record) -> bool:
         """Whether this very record made the claim, perhaps before a crash."""
-        return self.coordinates == str(record.coordinates)
+        return self.record_id == str(record.record_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ class StoredBatch:
 
     Attributes:
         sender: the sender's domain.
-        learned: what its owners learned of its parts.
-        laid_down: whether it is not being sent, and Resend has nothing of it.
+        split_progress: what its owners learned of its parts.
+        deferred: whether it is not being sent, and Resend has nothing of it.
         unpinned: whether its members are claimed no more.
         campaigns: of its mails, in their order; empty once it is resolved.
         expires_at: when the first of its mails expires; None if none does.
@@ -83,8 +83,8 @@ class StoredBatch:
     account: str
     sender: str
     age_s: float
-    learned: Learned
-    laid_down: bool = False
+    split_progress: SplitProgress
+    deferred: bool = False
     unpinned: bool = False
     campaigns: tuple[str, ...] = ()
     expires_at: datetime | None = None
@@ -105,7 +105,7 @@ class Claims:
         self._pin = GuardedScript(client, epoch, "pin")
         self._load = GuardedScript(client, epoch, "load")
         self._adopt = GuardedScript(client, epoch, "adopt")
-        self._lay_down = GuardedScript(client, epoch, "lay_down")
+        self._defer = GuardedScript(client, epoch, "defer")
         self._own = GuardedScript(client, epoch, "own")
         self._unpin = GuardedScript(client, epoch, "unpin")
         self._resolve = GuardedScript(client, epoch, "resolve")
@@ -128,9 +128,9 @@ class Claims:
         Raises:
             TakenOverError: an earlier call pinned it, and somebody adopted it since.
         """
-        addresses = [record.known_address for record in records]
+        addresses = [record.required_address for record in records]
         members = "".join(
-            f"{record.campaign_id}\t{address}\t{record.coordinates}\t{record.replaces}\n"
+            f"{record.campaign_id}\t{address}\t{record.record_id}\t{record.replaces}\n"
             for record, address in zip(records, addresses, strict=True)
         )
         args: list[Argument] = [
@@ -176,7 +176,11 @@ class Claims:
         return _read_batch(self._run(self._adopt, organization, batch_id, owner))
 
     def own(
-        self, organization: str, batch_id: str, owner: str, learned: Learned | None = None
+        self,
+        organization: str,
+        batch_id: str,
+        owner: str,
+        split_progress: SplitProgress | None = None,
     ) -> None:
         """Check that a batch is still this owner's, and keep what it learned, if anything.
 
@@ -186,16 +190,16 @@ class Claims:
         Raises:
             TakenOverError: it is not, or has a result.
         """
-        text = b"" if learned is None else _write_learned(learned)
+        text = b"" if split_progress is None else _write_split_progress(split_progress)
         if self._run(self._own, organization, batch_id, owner, text)[0] != b"owned":
             raise TakenOverError
 
-    def lay_down(self, organization: str, batch_id: str, owner: str) -> bool:
+    def defer(self, organization: str, batch_id: str, owner: str) -> bool:
         """Lay a batch down, all of whose calls by this owner were refused for certain.
 
         True if nobody else can have sent it: its members may be decided about anew.
         """
-        return self._run(self._lay_down, organization, batch_id, owner)[0] == b"clean"
+        return self._run(self._defer, organization, batch_id, owner)[0] == b"clean"
 
     def unpin(self, organization: str, batch_id: str, batch: StoredBatch) -> bool:
         """Take the claims of a batch back that is laid down; False if it is not any more."""
@@ -243,7 +247,7 @@ def claim_field(address: str) -> bytes:
     return blake2b(address.encode(), digest_size=_ID_BYTES).digest()
 
 
-def claim_place(organization: str, campaign_id: str, address: str) -> tuple[str, bytes]:
+def claim_location(organization: str, campaign_id: str, address: str) -> tuple[str, bytes]:
     """The key of the hash and the field where an address of a campaign is claimed."""
     field = claim_field(address)
     bucket = (field[0] * 256 + field[1]) % BUCKETS
@@ -259,7 +263,7 @@ def _read_batch(reply: Reply) -> StoredBatch | None:
     age_ms = cast(int, reply[1])
     found = cast(list[bytes | None], reply[2:])
     found += [None] * (_LOADED - len(found))
-    body, result, account, sender, learned, laid_down, unpinned, campaigns, expires_at = found
+    body, result, account, sender, split_progress, deferred, unpinned, campaigns, expires_at = found
     if account is None and unpinned is None:
         return None
     return StoredBatch(
@@ -268,8 +272,8 @@ def _read_batch(reply: Reply) -> StoredBatch | None:
         account=(account or b"").decode(),
         sender=(sender or b"").decode(),
         age_s=age_ms / 1000,
-        learned=_read_learned(learned),
-        laid_down=laid_down is not None,
+        split_progress=_read_split_progress(split_progress),
+        deferred=deferred is not None,
         unpinned=unpinned is not None,
         campaigns=tuple(campaigns.decode().split("\n")) if campaigns else (),
         expires_at=None if expires_at is None else _time(expires_at),
@@ -301,20 +305,27 @@ def _write_result(result: BatchResult) -> bytes:
     return _compress(orjson.dumps([result.attempts, [tuple(item) for item in result.items]]))
 
 
-def _write_learned(learned: Learned) -> bytes:
-    parts = {suffix: [tuple(item) for item in items] for suffix, items in learned.parts.items()}
-    fields = [sorted(learned.refused), parts, learned.attempts, sorted(learned.unsure)]
+def _write_split_progress(split_progress: SplitProgress) -> bytes:
+    parts = {
+        suffix: [tuple(item) for item in items] for suffix, items in split_progress.parts.items()
+    }
+    fields = [
+        sorted(split_progress.rejected),
+        parts,
+        split_progress.attempts,
+        sorted(split_progress.unsure),
+    ]
     return _compress(orjson.dumps(fields))
 
 
-def _read_learned(stored: bytes | None) -> Learned:
+def _read_split_progress(stored: bytes | None) -> SplitProgress:
     if stored is None:
-        return Learned()
+        return SplitProgress()
     fields = orjson.loads(zstandard.decompress(stored))
     # What was kept before there was the last one is read too.
-    refused, parts, attempts, unsure = fields if len(fields) == 4 else (*fields, [])
+    rejected, parts, attempts, unsure = fields if len(fields) == 4 else (*fields, [])
     items = {suffix: [ItemResult(*item) for item in part] for suffix, part in parts.items()}
-    return Learned(set(refused), items, attempts, set(unsure))
+    return SplitProgress(set(rejected), items, attempts, set(unsure))
 
 
 def read_result(stored: bytes) -> BatchResult:

@@ -17,7 +17,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
 from streamer.errors import StreamerError
-from streamer.settings import Redis as RedisSettings
+from streamer.settings import RedisSettings as RedisSettings
 
 Client = Redis | RedisCluster
 
@@ -27,7 +27,7 @@ class NotNowError(StreamerError, exceptions.ConnectionError):
     another server may stand behind its address soon."""
 
 
-class RefusedError(StreamerError, exceptions.ResponseError):
+class RedisRefusedError(StreamerError, exceptions.ResponseError):
     """The server refuses what waiting does not mend: a password, a permission, a command that it
     does not have. The message says what to do."""
 
@@ -65,21 +65,21 @@ _HOPELESS = re.compile(
 
 
 def translate(error: exceptions.RedisError) -> exceptions.RedisError:
-    """What an error answer means: `NotNowError`, `RefusedError`, or the error as it is."""
+    """What an error answer means: `NotNowError`, `RedisRefusedError`, or the error as it is."""
     word = error.status_code if isinstance(error, exceptions.ResponseError) else None
     text = str(error)
     if word is not None and not text.startswith(word):
         text = f"{word} {text}"
     if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
-        return RefusedError(f"{text}: check the user and the password in redis.url")
+        return RedisRefusedError(f"{text}: check the user and the password in redis.url")
     if isinstance(error, exceptions.NoPermissionError):
-        return RefusedError(f"{text}: the user must be allowed all keys, writes and scripts")
+        return RedisRefusedError(f"{text}: the user must be allowed all keys, writes and scripts")
     if isinstance(error, exceptions.ClusterError | exceptions.AuthenticationWrongNumberOfArgsError):
         return error  # the client has its own way with these
     if _SAYS_NOT_NOW.match(text):
         return NotNowError(text)
     if _HOPELESS.search(text):
-        return RefusedError(f"{text}: check redis.url; Redis 6.2 or Valkey is needed")
+        return RedisRefusedError(f"{text}: check redis.url; Redis 6.2 or Valkey is needed")
     return error
 
 
@@ -97,15 +97,15 @@ class _Translating:
             raise translate(error) from None
 
 
-class _Connection(_Translating, Connection):
+class _TranslatingConnection(_Translating, Connection):
     pass
 
 
-class _SecureConnection(_Translating, SSLConnection):
+class _TranslatingSecureConnection(_Translating, SSLConnection):
     pass
 
 
-class _SocketConnection(_Translating, UnixDomainSocketConnection):
+class _TranslatingSocketConnection(_Translating, UnixDomainSocketConnection):
     pass
 
 
@@ -138,10 +138,10 @@ def _of_nodes(error: Exception) -> Exception:
     met = error.__cause__ or error.__context__
     if isinstance(met, UNREACHABLE):
         return NotNowError(str(error))
-    if isinstance(met, RefusedError):
+    if isinstance(met, RedisRefusedError):
         return met
     if isinstance(met, exceptions.ResponseError):
-        return RefusedError(f"{met}: is redis.cluster right?")
+        return RedisRefusedError(f"{met}: is redis.cluster right?")
     if isinstance(met, exceptions.RedisClusterException):
         return _of_nodes(met)
     passes = any(text in str(error) for text in _CLUSTER_NOT_NOW)
@@ -155,11 +155,11 @@ def connect(settings: RedisSettings, max_connections: int = 64) -> Client:
 
     Raises:
         NotNowError: no node of the cluster can be reached.
-        RefusedError: they refuse this client, or are no cluster.
+        RedisRefusedError: they refuse this client, or are no cluster.
     """
     retry = Retry(ExponentialWithJitterBackoff(), 0)
     scheme = urlsplit(settings.url).scheme
-    kinds = {"rediss": _SecureConnection, "unix": _SocketConnection}
+    kinds = {"rediss": _TranslatingSecureConnection, "unix": _TranslatingSocketConnection}
     if settings.cluster:
         cluster: RedisCluster = _reached(
             lambda: _Cluster.from_url(
@@ -167,7 +167,7 @@ def connect(settings: RedisSettings, max_connections: int = 64) -> Client:
                 socket_timeout=_TIMEOUT_S,
                 socket_connect_timeout=_TIMEOUT_S,
                 retry=retry,
-                connection_class=kinds.get(scheme, _Connection),
+                connection_class=kinds.get(scheme, _TranslatingConnection),
             )
         )
         return cluster
@@ -177,7 +177,7 @@ def connect(settings: RedisSettings, max_connections: int = 64) -> Client:
         socket_timeout=_TIMEOUT_S,
         socket_connect_timeout=_TIMEOUT_S,
         retry=retry,
-        connection_class=kinds.get(scheme, _Connection),
+        connection_class=kinds.get(scheme, _TranslatingConnection),
     )
 
 

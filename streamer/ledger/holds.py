@@ -78,13 +78,13 @@ class BatchRef(NamedTuple):
     batch_id: str
 
 
-class Turn(NamedTuple):
+class ProbeTurn(NamedTuple):
     """The turn to test a hold, with this batch; None where there is none to test it with."""
 
     batch: BatchRef | None
 
 
-class Placed(NamedTuple):
+class PlacedHold(NamedTuple):
     """A hold that was put.
 
     Attributes:
@@ -96,7 +96,7 @@ class Placed(NamedTuple):
     is_new: bool
 
 
-class Tests(NamedTuple):
+class HoldTests(NamedTuple):
     """Who tests a hold.
 
     Attributes:
@@ -125,7 +125,7 @@ class Holds:
         probe_s: float = 0,
         batch: BatchRef | None = None,
         sender: str = "",
-    ) -> Placed:
+    ) -> PlacedHold:
         """Put a hold. One of an answer takes the place of another answer's for another reason.
 
         Args:
@@ -147,9 +147,9 @@ class Holds:
         of_sender = keys.hold_batches(account, _field(sender))
         key_names = [*_keys(account, domain), of_sender, keys.hold_doubts(account)]
         is_new, field = cast(tuple[int, bytes], self._put(keys=key_names, args=args))
-        return Placed(_domain(field), bool(is_new))
+        return PlacedHold(_domain(field), bool(is_new))
 
-    def due(self, account: str, domain: str | None, probe_s: float) -> Turn | None:
+    def due(self, account: str, domain: str | None, probe_s: float) -> ProbeTurn | None:
         """Take the turn to test a hold; None if it is not due, or not to be tested.
 
         Args:
@@ -157,7 +157,7 @@ class Holds:
         """
         args: list[Argument] = [_field(domain), round(probe_s * 1000)]
         reply = self._due(keys=_keys(account, domain), args=args)
-        return None if reply is None else Turn(_batch(cast(bytes, reply)))
+        return None if reply is None else ProbeTurn(_batch(cast(bytes, reply)))
 
     def next_batch(self, account: str, domain: str | None) -> BatchRef | None:
         """The batch whose turn it is to test a hold, within one test; None if there is none."""
@@ -172,13 +172,13 @@ class Holds:
             if _batch(entry) == batch:
                 self._client.lrem(key, 0, cast(str, entry))
 
-    def tests(self, account: str, domain: str | None) -> Tests:
+    def tests(self, account: str, domain: str | None) -> HoldTests:
         """Who tests a hold, and when next."""
         field = _field(domain)
         due = _number(cast(bytes | None, self._client.hget(keys.account_probes(account), field)))
         entries = self._client.lrange(keys.hold_batches(account, field), 0, -1)
         batches = map(_batch, cast(list[bytes], entries))
-        return Tests(
+        return HoldTests(
             None if due is None else datetime.fromtimestamp(due / 1000, UTC),
             [batch for batch in batches if batch is not None],
         )

@@ -112,7 +112,7 @@ def account_limiter(account: str) -> str:
     return f"{{account:{account}}}:limiter"
 
 
-def account_departures(account: str) -> str:
+def account_permits(account: str) -> str:
     """Sorted set: the account's latest calls, by when they left, in µs since 1970."""
     return f"{{account:{account}}}:departures"
 
@@ -144,7 +144,7 @@ def account_probes(account: str) -> str:
     return f"{{account:{account}}}:probes"
 
 
-def account_answers(account: str) -> str:
+def account_responses(account: str) -> str:
     """Hash: by the name of an answer that was not `accepted`, when it came last, in ms since 1970,
     and its words."""
     return f"{{account:{account}}}:answers"

@@ -4,23 +4,23 @@ import secrets
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
-from streamer.flow.verdicts import LONGEST_PAUSE_S, Health, circuit_pause_s
-from streamer.ledger import answers, keys
+from streamer.flow.failure_stats import MAX_PAUSE_S, AccountHealth, circuit_pause_s
+from streamer.ledger import keys, responses
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.scripts import GuardedScript, read
 
-_PACE = 0.985
+_UTILIZATION = 0.985
 """The share of the limit that is used. The provider counts in seconds that do not start with
 ours: at exactly its rate, any jitter would put one call too many into some of them."""
 
-_TOGETHER = 0.99
+_BURST_UTILIZATION = 0.99
 """The share of the limit that calls come to in any second, those that left late included."""
 
-_NARROW = 100.0
+_EXACT_BELOW = 100.0
 """Calls a second; above it one that leaves late is no matter."""
 
-_FURTHEST_S = 1.0
+_MAX_SLOT_WAIT_S = 1.0
 """The furthest slot that is given: who waits for one hears neither of a hold nor of its end."""
 
 _PAUSES_US = [round(circuit_pause_s(failures) * 1_000_000) for failures in range(1, 16)]
@@ -43,7 +43,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
+class SendPermit:
     """When a call leaves.
 
     Attributes:
@@ -70,7 +70,7 @@ class Successes(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class SlotUnavailable:
     """No slot yet: the account's circuit is open, or its calls pause. Ask again after `wait_s`."""
 
     wait_s: float
@@ -89,7 +89,7 @@ class Limiter:
     def __init__(self, client: Client, epoch: Epoch) -> None:
         self._client = client
         self._take = GuardedScript(client, epoch, "take_slot")
-        self._depart = client.register_script(read("depart"))
+        self._acquire_permit = client.register_script(read("acquire_permit"))
         self._pause = client.register_script(read("pause_slots"))
         self._failure = client.register_script(read("count_failure"))
         self._success = client.register_script(read("count_success"))
@@ -99,15 +99,15 @@ class Limiter:
         account: str,
         requests_per_second: float,
         domain: str = "",
-        despite_hold: bool = False,
-    ) -> Slot | Later | Held:
+        ignore_hold: bool = False,
+    ) -> Slot | SlotUnavailable | Held:
         """Take the next free slot.
 
         Args:
             domain: of the sender, which may be held within the account.
-            despite_hold: to test whether a hold is over.
+            ignore_hold: to test whether a hold is over.
         """
-        interval_us = max(1, round(1_000_000 / (requests_per_second * _PACE)))
+        interval_us = max(1, round(1_000_000 / (requests_per_second * _UTILIZATION)))
         word, *numbers = self._take(
             keys.account_epoch(account),
             [
@@ -118,9 +118,9 @@ class Limiter:
             [
                 interval_us,
                 domain or "*",
-                int(despite_hold),
-                round(_FURTHEST_S * 1_000_000),
-                round(LONGEST_PAUSE_S * 1_000_000),
+                int(ignore_hold),
+                round(_MAX_SLOT_WAIT_S * 1_000_000),
+                round(MAX_PAUSE_S * 1_000_000),
             ],
         )
         if word == b"held":
@@ -128,41 +128,41 @@ class Limiter:
             return Held(None if field == "*" else field)
         wait_s = cast(int, numbers[0]) / 1_000_000
         if word == b"later":
-            return Later(wait_s)
+            return SlotUnavailable(wait_s)
         return Slot(wait_s, cast(int, numbers[1]), cast(int, numbers[2]))
 
-    def depart(self, account: str, requests_per_second: float) -> Departure | None:
+    def acquire_permit(self, account: str, requests_per_second: float) -> SendPermit | None:
         """Let a call that has a slot leave; None: at once, and it need not be told when it did.
 
         Slots alone do not keep the limit: a call that leaves long after its slot began comes
         close to those behind it. If it was the first of a second of the provider's, the last
         of these would be one too many.
         """
-        if requests_per_second > _NARROW:
+        if requests_per_second > _EXACT_BELOW:
             return None
         together = max(1, int(requests_per_second))
-        period_us = round(1_000_000 * together / (requests_per_second * _TOGETHER))
+        period_us = round(1_000_000 * together / (requests_per_second * _BURST_UTILIZATION))
         call = secrets.token_hex(8)
-        wait_us = self._depart(
-            keys=[keys.account_departures(account)], args=[call, together, period_us]
+        wait_us = self._acquire_permit(
+            keys=[keys.account_permits(account)], args=[call, together, period_us]
         )
-        return Departure(call, cast(int, wait_us) / 1_000_000)
+        return SendPermit(call, cast(int, wait_us) / 1_000_000)
 
-    def departed_late(self, account: str, departure: Departure, seconds: float) -> None:
+    def adjust_permit(self, account: str, permit: SendPermit, seconds: float) -> None:
         """Let those that come behind a call know that it left so much later."""
         self._client.zadd(
-            keys.account_departures(account),
-            {departure.call: round(seconds * 1_000_000)},
+            keys.account_permits(account),
+            {permit.call: round(seconds * 1_000_000)},
             xx=True,
             incr=True,
         )
 
     def pause(self, account: str, seconds: float) -> None:
         """Let no slot of the account that is taken from now on begin within so many seconds, at
-        most `LONGEST_PAUSE_S`."""
+        most `MAX_PAUSE_S`."""
         self._pause(keys=[keys.account_limiter(account)], args=[round(seconds * 1_000_000)])
 
-    def failed(self, account: str, batch_id: str, call: str) -> Health:
+    def record_failure(self, account: str, batch_id: str, call: str) -> AccountHealth:
         """Count a call for a batch whose fate is not known; it may open the circuit.
 
         Args:
@@ -173,14 +173,14 @@ class Limiter:
             tuple[int, int, int, int],
             self._failure(keys=_health_keys(account), args=[batch_id, call, *_PAUSES_US]),
         )
-        return Health(failures, successes, failing_ms / 1000, batches - 1)
+        return AccountHealth(failures, successes, failing_ms / 1000, batches - 1)
 
     def successes(self, account: str) -> int:
         """Calls of the account that were counted as successes, ever."""
         value = cast(bytes | None, self._client.hget(keys.account_health(account), "successes"))
         return int(value or 0)
 
-    def succeeded(self, account: str, successes: Successes, *, after_failures: bool) -> None:
+    def record_success(self, account: str, successes: Successes, *, after_failures: bool) -> None:
         """Count calls that got through; what is told again counts once.
 
         Args:
@@ -191,13 +191,13 @@ class Limiter:
             args=[*successes, int(after_failures)],
         )
 
-    def learn(self, account: str, advertised: int) -> None:
+    def set_advertised_limit(self, account: str, advertised: int) -> None:
         """Let all workers know the limit that the provider's answers name, a second."""
         self._client.hset(keys.account_health(account), "limit", str(advertised))
 
-    def note(self, account: str, result: str, words: str) -> None:
+    def note(self, account: str, result: str, message: str) -> None:
         """Keep an answer that was not `accepted`, for who asks how the account does."""
-        answers.note(self._client, account, result, words)
+        responses.note(self._client, account, result, message)
 
 
 def _health_keys(account: str) -> list[str]:

@@ -7,7 +7,7 @@ here is written after they are committed, so it may lack the last of them, and n
 from collections.abc import Mapping
 from typing import cast
 
-from streamer.flow.gone import Gone
+from streamer.flow.offsets import OffsetSet
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
 
@@ -26,28 +26,28 @@ class Relayed:
         self._key = keys.relay_positions(group)
         self._topic_id = topic_id
 
-    def read(self) -> dict[int, Gone]:
+    def read(self) -> dict[int, OffsetSet]:
         """What has left each partition.
 
         Raises:
             ValueError: another version wrote it.
         """
         fields = cast(dict[bytes, bytes], self._client.hgetall(self._key))
-        found: dict[int, Gone] = {}
+        found: dict[int, OffsetSet] = {}
         for name, value in fields.items():
             topic_id, _, partition = name.decode().rpartition("/")
             if topic_id == self._topic_id:
                 base, _, text = value.decode().partition(" ")
-                found[int(partition)] = Gone.read(int(base), text)
+                found[int(partition)] = OffsetSet.decode(int(base), text)
         return found
 
-    def keep(self, gone: Mapping[int, Gone]) -> None:
+    def keep(self, gone: Mapping[int, OffsetSet]) -> None:
         """Keep what has left partitions."""
         if gone:
             self._client.hset(
                 self._key,
                 mapping={
-                    f"{self._topic_id}/{partition}": f"{each.base} {each.text()}"
+                    f"{self._topic_id}/{partition}": f"{each.base} {each.encode()}"
                     for partition, each in gone.items()
                 },
             )

@@ -17,9 +17,9 @@ from streamer.model.event import RecipientEvent
 
 __all__ = ["Composer", "RenderError", "TooLargeError"]
 
-_MOST_PREPARED = 256
-_LARGEST_PREPARED = 20_000  # characters; anything larger is prepared again for each mail
-_MOST_HEADERS = 100
+_MAX_PREPARED = 256
+_MAX_PREPARED = 20_000  # characters; anything larger is prepared again for each mail
+_MAX_HEADERS = 100
 """Each header is a template; compiling thousands for one mail would take a second."""
 _TAG_LENGTH = 256
 
@@ -134,10 +134,10 @@ class Composer:
         if shared is None:
             ours = _OURS if self._links is not None else ()
             shared = _share(event, message, ours)
-            if len(repr(key)) > _LARGEST_PREPARED:
+            if len(repr(key)) > _MAX_PREPARED:
                 return shared
             with self._lock:
-                if len(self._prepared) >= _MOST_PREPARED:
+                if len(self._prepared) >= _MAX_PREPARED:
                     del self._prepared[next(iter(self._prepared))]
                 self._prepared[key] = shared
         return shared
@@ -181,8 +181,8 @@ def _share(event: RecipientEvent, message: Message, ours: Sequence[str]) -> _Sha
     fields["tags"] = [{"name": name, "value": value} for name, value in tags.items()]
     headers: dict[str, str] = {}
     header_templates = []
-    if message.headers is not None and len(message.headers) > _MOST_HEADERS:
-        raise RenderError(f"more than {_MOST_HEADERS} headers")
+    if message.headers is not None and len(message.headers) > _MAX_HEADERS:
+        raise RenderError(f"more than {_MAX_HEADERS} headers")
     for name, value in (message.headers or {}).items():
         if _header_name(name).lower() in ours:
             continue

@@ -31,12 +31,12 @@ ABSENT = "streamer__absent"
 """The name, in the text of a `Narrowed`, of the sequence of placeholders for undefined
 expressions. The first placeholder equals every other one and represents no expression."""
 
-_MOST_TOKENS_IN_ALL = 10_000
-_MOST_TOKENS = 400
-_MOST_PLUSES = 16
-_MOST_ELIFS = 200
-_MOST_BOUND = 100
-_MOST_NAMED = 20
+_MAX_TOKENS_IN_ALL = 10_000
+_MAX_TOKENS = 400
+_MAX_PLUSES = 16
+_MAX_ELIFS = 200
+_MAX_BOUND = 100
+_MAX_NAMED = 20
 
 _STATEMENTS = frozenset(
     (
@@ -80,7 +80,7 @@ _TOKEN = re.compile(
 )
 
 
-class RefusedError(InvalidDataError):
+class TemplateRefusedError(InvalidDataError):
     """The template uses something that is not allowed; the message says what and where."""
 
 
@@ -122,7 +122,7 @@ def narrow(source: str) -> Narrowed:
     - so do the items that `map` returns, which are then all compared with the first placeholder.
 
     Raises:
-        RefusedError: the template uses something that is not allowed.
+        TemplateRefusedError: the template uses something that is not allowed.
     """
     elifs = bound = tokens = counted = 0
     line = 1
@@ -142,14 +142,14 @@ def narrow(source: str) -> Narrowed:
                 _check_statement(tag)
                 elifs += tag.keyword == "elif"
                 bound += tag.keyword in _BINDING
-                if elifs > _MOST_ELIFS or bound > _MOST_BOUND:
-                    raise RefusedError(f"too many {tag.keyword}")
+                if elifs > _MAX_ELIFS or bound > _MAX_BOUND:
+                    raise TemplateRefusedError(f"too many {tag.keyword}")
             _check_size(tag)
             _check_brackets(tag)
             _check_operators(tag)
             _check_calls(tag)
-        except RefusedError as error:
-            raise RefusedError(f"{error} (line {line})") from None
+        except TemplateRefusedError as error:
+            raise TemplateRefusedError(f"{error} (line {line})") from None
         names.update(_variables(tag))
         for edit in sorted(_edits(tag), key=lambda edit: edit.start):
             text = edit.text
@@ -286,7 +286,7 @@ def _ends_expression(tag: "_Tag", position: int) -> bool:
 def _operand_start(tag: "_Tag", end: int) -> int:
     """Return where the operand ending here starts, or a part long enough to recognise it."""
     position = end
-    for _ in range(_MOST_NAMED):
+    for _ in range(_MAX_NAMED):
         if tag.words[position] in _CLOSING:
             opening = _opening(tag, position)
             if _role(tag, opening) != "call":
@@ -316,7 +316,7 @@ def _attribute(tag: "_Tag", pipe: int) -> int | None:
     """Return the position of the filter's `attribute` argument, or None.
 
     Raises:
-        RefusedError: the argument is not a constant.
+        TemplateRefusedError: the argument is not a constant.
     """
     if tag.word(pipe + 2) != "(":
         return None
@@ -338,7 +338,9 @@ def _attribute(tag: "_Tag", pipe: int) -> int | None:
             if tag.kinds[position] in ("text", "number") and tag.word(position + 1) in (",", ")"):
                 return position
             if word not in ("none", "None"):
-                raise RefusedError(f"the attribute of {tag.words[pipe + 1]} must be one string")
+                raise TemplateRefusedError(
+                    f"the attribute of {tag.words[pipe + 1]} must be one string"
+                )
     return None
 
 
@@ -372,7 +374,7 @@ def _tags(source: str) -> Iterator[_Tag]:
     position = tokens = 0
     while start := _START.search(source, position):
         tokens += 1
-        if tokens > _MOST_TOKENS_IN_ALL:
+        if tokens > _MAX_TOKENS_IN_ALL:
             raise _too_long("the template has too many expressions", source, start.start())
         position = start.end()
         if start[1] == "#":
@@ -399,7 +401,7 @@ def _read(source: str, start: int, position: int, is_statement: bool) -> tuple[_
     while token := _TOKEN.match(source, position):
         if depth == 0 and (closed := end.match(source, position)):
             return tag, closed.end()
-        if len(tag.words) == _MOST_TOKENS:
+        if len(tag.words) == _MAX_TOKENS:
             raise _too_long("the expression is too long", source, start)
         kind = token.lastgroup or ""
         word = token[kind]
@@ -419,21 +421,21 @@ def _read(source: str, start: int, position: int, is_statement: bool) -> tuple[_
     return tag, len(source)
 
 
-def _too_long(what: str, source: str, position: int) -> RefusedError:
+def _too_long(what: str, source: str, position: int) -> TemplateRefusedError:
     line = source.count("\n", 0, position) + 1
-    return RefusedError(f"{what} (line {line})")
+    return TemplateRefusedError(f"{what} (line {line})")
 
 
 def _check_size(tag: _Tag) -> None:
-    if tag.words.count("+") > _MOST_PLUSES:
-        raise RefusedError("the expression is too long")
+    if tag.words.count("+") > _MAX_PLUSES:
+        raise TemplateRefusedError("the expression is too long")
 
 
 def _check_statement(tag: _Tag) -> None:
     if tag.keyword not in _STATEMENTS:
-        raise RefusedError(f"{{% {tag.keyword} %}} is not allowed")
+        raise TemplateRefusedError(f"{{% {tag.keyword} %}} is not allowed")
     if tag.keyword == "for" and tag.words[-1] == "recursive":
-        raise RefusedError("recursive loops are not allowed")
+        raise TemplateRefusedError("recursive loops are not allowed")
 
 
 def _check_brackets(tag: _Tag) -> None:
@@ -448,7 +450,9 @@ def _check_brackets(tag: _Tag) -> None:
             opened[-1].has_names |= inner.has_names
             is_made = inner.role == "literal" or (inner.role == "group" and inner.has_comma)
             if is_made and inner.has_names:
-                raise RefusedError("a list, tuple, object or namespace may only contain constants")
+                raise TemplateRefusedError(
+                    "a list, tuple, object or namespace may only contain constants"
+                )
         elif kind == "name" and word not in _CONSTANTS and tag.word(position + 1) != "=":
             inner.has_names = True
             inner.has_comma &= not (len(opened) == 1 and word == "in")
@@ -456,7 +460,7 @@ def _check_brackets(tag: _Tag) -> None:
             inner.has_comma = True
     binds_tuple = tag.keyword in ("set", "for") and opened[0].has_comma
     if binds_tuple:
-        raise RefusedError("set and for accept one value only")
+        raise TemplateRefusedError("set and for accept one value only")
 
 
 @dataclass(slots=True)
@@ -487,13 +491,13 @@ def _check_operators(tag: _Tag) -> None:
         left = _is_scalar(tag, position - 1, texts=word == "+")
         right = _is_scalar(tag, end, texts=word == "+")
         if word == "*" and not (left and right):
-            raise RefusedError("* needs numbers on both sides, as in x|float * y|float")
+            raise TemplateRefusedError("* needs numbers on both sides, as in x|float * y|float")
         if word == "+" and tag.keyword in _BINDING and not (left or right):
-            raise RefusedError(f"+ in {tag.keyword} needs a number, as in x|float + y")
+            raise TemplateRefusedError(f"+ in {tag.keyword} needs a number, as in x|float + y")
     if tag.keyword == "set" and "=" in tag.words:
         value = tag.words.index("=") + 1
         if "." in tag.words[:value] and not _makes_scalar(tag, value):
-            raise RefusedError(
+            raise TemplateRefusedError(
                 "set on an attribute needs a number or a string, as in x|float or x ~ ''"
             )
 
@@ -566,15 +570,17 @@ def _check_calls(tag: _Tag) -> None:
     for position, word in enumerate(tag.words):
         before, after = tag.word(position - 1), tag.words[position + 1 :]
         if word == "namespace" and before != "." and after[:1] != ["("]:
-            raise RefusedError("namespace can only be called")
+            raise TemplateRefusedError("namespace can only be called")
         if before == "." and word == "format" and after[:1] == ["("]:
-            raise RefusedError('use the filter "%s"|format(x) instead of .format()')
+            raise TemplateRefusedError('use the filter "%s"|format(x) instead of .format()')
         if before == "|" and word == "tojson" and after[:1] == ["("] and after[1:2] != [")"]:
-            raise RefusedError("tojson accepts no arguments")
+            raise TemplateRefusedError("tojson accepts no arguments")
         if before == "|" and word in _ATTRIBUTE_FILTERS:
             _attribute(tag, position - 1)
         if before == "|" and word == "map" and not _is_plain_map(tag, position + 1):
-            raise RefusedError("map accepts one argument: attribute='name' or the name of a filter")
+            raise TemplateRefusedError(
+                "map accepts one argument: attribute='name' or the name of a filter"
+            )
 
 
 def _is_plain_map(tag: _Tag, position: int) -> bool:

@@ -24,10 +24,10 @@ _PLAIN_HTTP = re.compile(r"\bhttp://[^\s<>\"]+", re.IGNORECASE)
 _AFTER_SENTENCE = ".,;:!?)]}'"
 _STEP = re.compile(r"""\.?([^\W\d]\w*)|\['([^']*)'\]|\["([^"]*)"\]""")
 _STAND_INS: tuple[JsonValue, ...] = ("x", 1, [])
-_MOST_RENDERS = 300
+_MAX_RENDERS = 300
 
 
-class Concern(StrEnum):
+class MailCheck(StrEnum):
     """The check that a warning comes from."""
 
     UNDEFINED_VARIABLE = "undefined_variable"
@@ -39,10 +39,10 @@ class Concern(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class MailWarning:
     """One warning, and how to fix it."""
 
-    concern: Concern
+    concern: MailCheck
     text: str
     mend: str
 
@@ -53,7 +53,7 @@ def read_mail(body: bytes) -> Mail:
     return mail
 
 
-def review(mail: Mail) -> list[Remark]:
+def review(mail: Mail) -> list[MailWarning]:
     """Return warnings about a mail; none for a template stored at Resend, which is unknown here."""
     if "template" in mail:
         return []
@@ -117,7 +117,7 @@ def undefined_variables(
     """
     names: list[str] = []
     fills: list[_Fill] = []
-    for _ in range(_MOST_RENDERS):
+    for _ in range(_MAX_RENDERS):
         try:
             render(_filled(variables, fills))
             break
@@ -135,11 +135,11 @@ def undefined_variables(
     return names
 
 
-def remarks_on_undefined(names: Sequence[str]) -> list[Remark]:
+def warnings_on_undefined(names: Sequence[str]) -> list[MailWarning]:
     """Return a warning for each undefined variable."""
     return [
-        Remark(
-            Concern.UNDEFINED_VARIABLE,
+        MailWarning(
+            MailCheck.UNDEFINED_VARIABLE,
             f"{name} is undefined",
             f"define it for every recipient, or write {{{{ {name}|default('…') }}}}",
         )
@@ -147,50 +147,52 @@ def remarks_on_undefined(names: Sequence[str]) -> list[Remark]:
     ]
 
 
-def _check_subject(subject: str | None) -> Iterator[Remark]:
+def _check_subject(subject: str | None) -> Iterator[MailWarning]:
     if not (subject or "").strip():
-        yield Remark(Concern.EMPTY_SUBJECT, "the subject is empty", "give the campaign a subject")
+        yield MailWarning(
+            MailCheck.EMPTY_SUBJECT, "the subject is empty", "give the campaign a subject"
+        )
 
 
-def _check_text(text: str | None) -> Iterator[Remark]:
+def _check_text(text: str | None) -> Iterator[MailWarning]:
     if not (text or "").strip():
-        yield Remark(
-            Concern.MISSING_TEXT,
+        yield MailWarning(
+            MailCheck.MISSING_TEXT,
             "the mail has no text part",
             "add `text` for mail clients and spam filters that expect plain text",
         )
 
 
-def _check_size(html: str | None) -> Iterator[Remark]:
+def _check_size(html: str | None) -> Iterator[MailWarning]:
     size = len((html or "").encode())
     if size > CLIPPED_BYTES:
-        yield Remark(
-            Concern.CLIPPED_HTML,
+        yield MailWarning(
+            MailCheck.CLIPPED_HTML,
             f"the HTML has {size:,} bytes: Gmail clips messages after {CLIPPED_BYTES:,}",
             "shorten it; styles and comments count, linked images do not",
         )
 
 
-def _check_security(links: Sequence[Link], text: str) -> Iterator[Remark]:
+def _check_security(links: Sequence[Link], text: str) -> Iterator[MailWarning]:
     for url in dict.fromkeys(link.url for link in links if not _is_safe(link.url)):
-        yield Remark(
-            Concern.INSECURE_LINK,
+        yield MailWarning(
+            MailCheck.INSECURE_LINK,
             f"the HTML links to {url!r} without https",
             "use a full URL that starts with https://",
         )
     plain = (found.rstrip(_AFTER_SENTENCE) for found in _PLAIN_HTTP.findall(text))
     for url in dict.fromkeys(plain):
-        yield Remark(
-            Concern.INSECURE_LINK,
+        yield MailWarning(
+            MailCheck.INSECURE_LINK,
             f"the text links to {url!r} without https",
             "use https:// instead of http://",
         )
 
 
-def _check_unsubscribe(url: str | None, links: Sequence[Link], text: str) -> Iterator[Remark]:
+def _check_unsubscribe(url: str | None, links: Sequence[Link], text: str) -> Iterator[MailWarning]:
     if url is None:
-        yield Remark(
-            Concern.NO_UNSUBSCRIBE_LINK,
+        yield MailWarning(
+            MailCheck.NO_UNSUBSCRIBE_LINK,
             "the mail has no unsubscribe link in its headers or body",
             "set unsubscribe.base_url and unsubscribe.secret, and use {{ unsubscribe_url }}",
         )
@@ -198,8 +200,8 @@ def _check_unsubscribe(url: str | None, links: Sequence[Link], text: str) -> Ite
     in_html = any(link.tag == "a" and link.url == url for link in links)
     in_text = re.search(rf"{re.escape(url)}(?![\w-])", text)
     if not (in_html or in_text):
-        yield Remark(
-            Concern.NO_UNSUBSCRIBE_LINK,
+        yield MailWarning(
+            MailCheck.NO_UNSUBSCRIBE_LINK,
             "the body shows no unsubscribe link",
             'add <a href="{{ unsubscribe_url }}"> to the HTML, or the URL to the text',
         )

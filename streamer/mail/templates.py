@@ -13,13 +13,13 @@ from pydantic import JsonValue
 
 from streamer.errors import InvalidDataError
 from streamer.mail.absent import KIND, Absent, AnyAbsent, Glimpse
-from streamer.mail.language import ABSENT, Narrowed, RefusedError, narrow
-from streamer.mail.values import Given, MissingKeyError, Value
+from streamer.mail.language import ABSENT, Narrowed, TemplateRefusedError, narrow
+from streamer.mail.values import MissingKeyError, RenderVariables, Value
 
 Variables: TypeAlias = "Mapping[str, JsonValue | Value]"
 """Variables by name. For untrusted templates, only values from `streamer.mail.values.readable`."""
 
-_MOST_CACHED = 32_000_000
+_MAX_CACHED = 32_000_000
 # Measured memory of an engine, and of each template token in it; approximate.
 _ENGINE_BYTES, _TOKEN_BYTES = 16_000, 100
 # The engine escapes inserted values in templates whose name ends in .html.
@@ -28,7 +28,7 @@ _HTML, _TEXT = ".html", ".txt"
 _REFUSED_FILTERS = ("batch", "chain", "groupby", "pprint", "slice", "wordwrap", "zip")
 _REFUSED_GLOBALS = ("debug", "dict")  # `debug` shows all variables
 # The engine also finds variables among the methods of the dict that holds them, so variables with
-# such a name are looked up in a `Given` instead.
+# such a name are looked up in a `RenderVariables` instead.
 _METHODS = frozenset(name for name in dir(dict) if not name.startswith("_"))
 _GIVEN, _STAND_INS = "streamer__given", "streamer__stand_ins"
 # The engine locates an error at the filter's name; its operand is just before.
@@ -36,15 +36,15 @@ _JUST_BEFORE, _STAND_IN = 40, re.compile(rf"{ABSENT}\[(\d+)\]")
 _ATTRIBUTES = re.compile(r"(?:\.\w+)+")
 _PLACE = re.compile(r" \(in template\.(?:html|txt):\d+\)\Z")
 _UNDEFINED_OPERAND = re.compile(r"\(`([^`]+)` is undefined\)")
-_LEAST_FUEL = 100_000
-_LONGEST_DETAIL = 500
+_MIN_FUEL = 100_000
+_MAX_DETAIL = 500
 
 
 class RenderError(InvalidDataError):
     """A template cannot be rendered for this recipient; the message says why and where."""
 
     def __init__(self, detail: str) -> None:
-        super().__init__(detail[:_LONGEST_DETAIL])  # may quote a name as long as the template
+        super().__init__(detail[:_MAX_DETAIL])  # may quote a name as long as the template
 
 
 class UndefinedError(RenderError):
@@ -75,9 +75,9 @@ class Templates:
         most_cached: maximum memory of the compiled templates in bytes, approximate.
     """
 
-    def __init__(self, max_bytes: int, most_cached: int = _MOST_CACHED) -> None:
+    def __init__(self, max_bytes: int, most_cached: int = _MAX_CACHED) -> None:
         self._max_bytes = max_bytes
-        self._fuel = max(_LEAST_FUEL, max_bytes // 4)
+        self._fuel = max(_MIN_FUEL, max_bytes // 4)
         self._most_cached = most_cached
         self._known: OrderedDict[tuple[str, str], _Compiled | _Faulty] = OrderedDict()
         self._size = 0
@@ -191,7 +191,7 @@ class _Compiled:
 
     def render(self, variables: Variables) -> str:
         """Render. Raises as `Templates.render_html`, plus the engine's PanicException."""
-        given = {_GIVEN: Given(variables)} if self._looks_up else {}
+        given = {_GIVEN: RenderVariables(variables)} if self._looks_up else {}
         if self._watched:
             self._glimpse.position = None
         try:
@@ -225,7 +225,7 @@ class _Compiled:
 def _compile(kind: str, source: str, fuel: int) -> "_Compiled | _Faulty":
     try:
         return _Compiled(kind, narrow(source), fuel)
-    except RefusedError as error:
+    except TemplateRefusedError as error:
         detail = str(error)
     except TemplateError as error:
         detail = _explain(error)

@@ -14,7 +14,7 @@ from streamer.errors import InvalidDataError
 
 VERSION = b"1"
 _MAC_BYTES = 32
-_LEAST_SECRET = 16
+_MIN_SECRET = 16
 _SEPARATOR = b"\0"  # cannot occur in the three fields
 
 
@@ -51,8 +51,8 @@ class UnsubscribeLinks:
                 f"base_url must be an https URL, for example https://example.com/u, "
                 f"not {base_url!r}"
             )
-        if not secrets or any(len(secret) < _LEAST_SECRET for secret in secrets):
-            raise ValueError(f"each secret must have at least {_LEAST_SECRET} bytes")
+        if not secrets or any(len(secret) < _MIN_SECRET for secret in secrets):
+            raise ValueError(f"each secret must have at least {_MIN_SECRET} bytes")
         self._base = base_url if base_url.endswith(("/", "=")) else f"{base_url}/"
         self._secrets = tuple(secrets)
         self._signer = hmac.new(secrets[0], VERSION, "sha256")

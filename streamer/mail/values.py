@@ -118,7 +118,7 @@ class Object:
         return self._lists[which]
 
 
-class Given:
+class RenderVariables:
     """The variables, with no attributes besides their values.
 
     The engine exposes the methods of a dict as attributes, so an undefined variable named like one

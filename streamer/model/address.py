@@ -12,7 +12,7 @@ MAX_LENGTH = 254
 MAX_LOCAL_LENGTH = 64
 # NFC composes at most four characters into one, so longer text cannot become a valid address.
 # Composing a long run of combining marks is quadratic in its length and can take minutes.
-_MOST_GIVEN = 4 * MAX_LENGTH
+_MAX_GIVEN = 4 * MAX_LENGTH
 
 # RFC 5322 atext and the dot: no quotes, no comments, no brackets, so no display name either.
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}\Z")
@@ -38,7 +38,7 @@ def normalise(text: str) -> str:
             characters, or there is a display name.
     """
     given = text.strip()
-    if len(given) > _MOST_GIVEN:
+    if len(given) > _MAX_GIVEN:
         raise InvalidAddressError(f"more than {MAX_LENGTH} characters")
     address = given.lower()
     # Fast path: nearly every address is plain ASCII. A label with hyphens in its third and fourth

@@ -20,7 +20,7 @@ Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@-]{1,128}$")]
 """The id of an organization, campaign or recipient."""
 
 
-_MOST_NAMED = 100
+_MAX_NAMED = 100
 
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
@@ -45,7 +45,7 @@ def _first_fault(value: object) -> object:
     if isinstance(value, dict):
         for name, text in value.items():
             if not isinstance(text, str):
-                raise ValueError(f"the value of {name[:_MOST_NAMED]!r} must be a string")
+                raise ValueError(f"the value of {name[:_MAX_NAMED]!r} must be a string")
     return value
 
 

@@ -6,19 +6,19 @@ from streamer.model.result import ItemResult
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Accepted:
     """The batch was accepted; `items` has one result per mail, including rejected ones."""
 
     items: list[ItemResult]
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Retry:
     """The batch may or may not have been accepted: send the same bytes again under the same key.
 
     Attributes:
-        why: the name of the error.
-        after_s: the delay requested by `retry-after`.
+        reason: the name of the error.
+        retry_after_s: the delay requested by `retry-after`.
         failing: the provider itself may be failing, for every caller.
         unreadable: Resend accepted the batch, but its response cannot be parsed.
         may_be_content: Resend rejected the batch for an unknown reason, and did not say that it
@@ -26,40 +26,40 @@ class Again:
             the cause.
     """
 
-    why: str
-    after_s: float = 0.0
+    reason: str
+    retry_after_s: float = 0.0
     failing: bool = False
     unreadable: bool = False
     may_be_content: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Throttled:
-    """Nothing was accepted: rate limited; do not call this account for `after_s` seconds."""
+class RateLimited:
+    """Nothing was accepted: rate limited; do not call this account for `retry_after_s` seconds."""
 
-    after_s: float
+    retry_after_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class OnHold:
+class Suspended:
     """Nothing was accepted, nor will be until a problem with the account is fixed.
 
     Attributes:
-        why: the name of the problem: a quota, a rejected key, a wrong URL, a certificate.
+        reason: the name of the problem: a quota, a rejected key, a wrong URL, a certificate.
         detail: Resend's message.
-        of_sender: only the sender's domain is affected.
+        sender_only: only the sender's domain is affected.
         is_key_used: the problem was reported in a success response, which Resend replays for this
             idempotency key as long as it keeps the key, even after the problem is fixed.
     """
 
-    why: str
+    reason: str
     detail: str
-    of_sender: bool = False
+    sender_only: bool = False
     is_key_used: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     """Nothing in the batch was accepted, because of its content.
 
     Attributes:
@@ -77,4 +77,4 @@ class Conflicting:
     detail: str
 
 
-Verdict = Taken | Again | Throttled | OnHold | Refused | Conflicting
+Disposition = Accepted | Retry | RateLimited | Suspended | Rejected | Conflicting

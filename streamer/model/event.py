@@ -6,7 +6,7 @@ from streamer.errors import InvalidDataError
 from streamer.model.campaign import Id, Message, Model, Timestamp
 from streamer.model.reasons import DeadReason
 
-_MOST_PROBLEMS = 5
+_MAX_PROBLEMS = 5
 
 
 class RecipientEvent(Model):
@@ -52,8 +52,8 @@ def _explain(error: ValidationError) -> DeadEventError:
         return DeadEventError(DeadReason.UNDECODABLE, problems[0]["msg"])
     named = [
         f"{'.'.join(map(str, problem['loc'])) or 'event'}: {problem['msg']}"
-        for problem in problems[:_MOST_PROBLEMS]
+        for problem in problems[:_MAX_PROBLEMS]
     ]
-    if len(problems) > _MOST_PROBLEMS:
-        named.append(f"{len(problems) - _MOST_PROBLEMS:,} more errors")
+    if len(problems) > _MAX_PROBLEMS:
+        named.append(f"{len(problems) - _MAX_PROBLEMS:,} more errors")
     return DeadEventError(DeadReason.INVALID_EVENT, "; ".join(named))

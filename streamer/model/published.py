@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from streamer.model import wire
 from streamer.model.campaign import Id, Model, Timestamp
 from streamer.model.reasons import DeadReason, Reason, Status
-from streamer.model.record import Coordinates
+from streamer.model.record import RecordId
 
 Count = Annotated[int, Field(ge=0)]
 DecimalText = Annotated[str, StringConstraints(pattern=r"^[0-9]+$")]
@@ -55,9 +55,9 @@ class PublishedOutcome(Published):
     source: PublishedSource
 
     @property
-    def coordinates(self) -> Coordinates:
+    def record_id(self) -> RecordId:
         """The original topic, partition and offset of the input record."""
-        return Coordinates(self.source.topic, self.source.partition, self.source.offset)
+        return RecordId(self.source.topic, self.source.partition, self.source.offset)
 
     @model_validator(mode="after")
     def _is_of_one_piece(self) -> Self:

@@ -16,7 +16,7 @@ Header = tuple[str, str | bytes | None]
 Headers = list[Header]
 
 
-class Coordinates(NamedTuple):
+class RecordId(NamedTuple):
     """The original topic, partition and offset of a record: its permanent id."""
 
     topic: str
@@ -67,16 +67,16 @@ class Parked:
     Attributes:
         scope: what the record waits for.
         until_ms: the latest time of return, in ms since 1970; None if unlimited.
-        perhaps_pinned: the record may belong to a pinned batch, which may have been or may still
+        maybe_pinned: the record may belong to a pinned batch, which may have been or may still
             be sent.
     """
 
     scope: Scope
     until_ms: int | None = None
-    perhaps_pinned: bool = False
+    maybe_pinned: bool = False
 
 
-Ending = Outcome | DeadLetter | Parked
+Resolution = Outcome | DeadLetter | Parked
 
 _OVERHEAD_BYTES = 600
 """Memory per record besides its variable-length fields; measured, including ids and address."""
@@ -85,12 +85,12 @@ _OVERHEAD_BYTES = 600
 class Record:
     """One input record, or the returned copy of a parked one.
 
-    The ids and `email` are empty until `take`; they remain after the event is dropped. `ending` is
-    None until the record is resolved, and is set once. A plain attribute is thread-safe enough:
-    the committing thread only checks whether it is set.
+    The ids and `email` are empty until `attach_event`; they remain after the event is dropped.
+    `resolution` is None until the record is resolved, and is set once. A plain attribute is
+    thread-safe enough: the committing thread only checks whether it is set.
 
     Args:
-        coordinates: the original topic, partition and offset.
+        record_id: the original topic, partition and offset.
         admitted_at: when the record was admitted, on the batcher's clock.
         offset: the offset at which it was read, if not the original.
         partition: the partition from which it was read, if not the original.
@@ -98,7 +98,7 @@ class Record:
 
     Attributes:
         size: approximate bytes of memory in use.
-        freed: callback with the number of bytes freed, called in the thread that resolves the
+        on_freed: callback with the number of bytes freed, called in the thread that resolves the
             record.
         refusals: how often Kafka rejected the record's result.
     """
@@ -106,29 +106,29 @@ class Record:
     __slots__ = (
         "_event",
         "address",
-        "address_fault",
+        "address_error",
         "admitted_at",
         "campaign_id",
-        "coordinates",
         "decided_at",
         "email",
-        "ending",
-        "freed",
         "headers",
         "key",
         "offset",
+        "on_freed",
         "organization_id",
         "partition",
         "recipient_id",
+        "record_id",
         "refusals",
         "replaces",
+        "resolution",
         "size",
         "value",
     )
 
     def __init__(
         self,
-        coordinates: Coordinates,
+        record_id: RecordId,
         key: bytes | None,
         value: bytes | None,
         headers: Headers | None,
@@ -137,9 +137,9 @@ class Record:
         partition: int | None = None,
         replaces: str = "",
     ) -> None:
-        self.coordinates = coordinates
-        self.offset = coordinates.offset if offset is None else offset
-        self.partition = coordinates.partition if partition is None else partition
+        self.record_id = record_id
+        self.offset = record_id.offset if offset is None else offset
+        self.partition = record_id.partition if partition is None else partition
         self.replaces = replaces
         self.key = key
         self.value = value
@@ -148,14 +148,14 @@ class Record:
         self._event: RecipientEvent | None = None
         self.organization_id = self.campaign_id = self.recipient_id = self.email = ""
         self.address: str | None = None
-        self.address_fault: str | None = None
-        self.ending: Ending | None = None
+        self.address_error: str | None = None
+        self.resolution: Resolution | None = None
         self.decided_at = 0.0
         self.refusals = 0
-        self.freed: Callable[[int], None] = _nobody_is_told
-        self.size = self._measured()
+        self.on_freed: Callable[[int], None] = _ignore_freed
+        self.size = self._measure_size()
 
-    def take(self, event: RecipientEvent) -> None:
+    def attach_event(self, event: RecipientEvent) -> None:
         """Attach the event parsed from the value."""
         self._event = event
         self.organization_id = sys.intern(event.organization_id)
@@ -167,22 +167,22 @@ class Record:
         """Drop the parsed event, several times the size of the value; it is parsed again on use."""
         self._event = None
 
-    def end(self, ending: Ending, now: float) -> None:
+    def resolve(self, resolution: Resolution, now: float) -> None:
         """Set the record's result; `now` is in seconds since 1970."""
         self.decided_at = now
         self._event = None
-        if isinstance(ending, Outcome):
+        if isinstance(resolution, Outcome):
             # An older record of its partition may delay the commit: keep only what is written.
             self.value = self.headers = None
-            if ending.detail:
-                ending = ending._replace(detail=bounded(ending.detail))
-        elif isinstance(ending, DeadLetter):
-            ending = replace(ending, detail=bounded(ending.detail))
-        before, self.size = self.size, self._measured()
-        self.freed(before - self.size)
-        self.ending = ending
+            if resolution.detail:
+                resolution = resolution._replace(detail=bounded(resolution.detail))
+        elif isinstance(resolution, DeadLetter):
+            resolution = replace(resolution, detail=bounded(resolution.detail))
+        before, self.size = self.size, self._measure_size()
+        self.on_freed(before - self.size)
+        self.resolution = resolution
 
-    def _measured(self) -> int:
+    def _measure_size(self) -> int:
         # The value counts twice, for its parsed form or for the copy that is being produced.
         size = _OVERHEAD_BYTES + 2 * len(self.value or b"")
         size += len(self.key or b"") + len(self.email)
@@ -191,19 +191,19 @@ class Record:
         return size
 
     @property
-    def known_event(self) -> RecipientEvent:
+    def required_event(self) -> RecipientEvent:
         """The event; the record must be parsed and unresolved."""
-        if not self.organization_id or self.ending is not None:
-            raise AssertionError(f"the record at {self.coordinates} has no event")
+        if not self.organization_id or self.resolution is not None:
+            raise AssertionError(f"the record at {self.record_id} has no event")
         return self._event or parse(self.value)
 
     @property
-    def known_address(self) -> str:
+    def required_address(self) -> str:
         """The normalised address, which must be valid."""
         if self.address is None:
-            raise AssertionError(f"the record at {self.coordinates} has no valid address")
+            raise AssertionError(f"the record at {self.record_id} has no valid address")
         return self.address
 
 
-def _nobody_is_told(freed: int) -> None:
+def _ignore_freed(freed: int) -> None:
     del freed

@@ -10,7 +10,7 @@ from streamer.model.record import Outcome
 class ItemResult(NamedTuple):
     """The result of one mail in a batch: `sent` with Resend's id, or a reason and its detail."""
 
-    word: str
+    outcome: str
     text: str | None
 
     @classmethod
@@ -48,11 +48,11 @@ class BatchResult:
 
 
 @dataclass(slots=True)
-class Learned:
+class SplitProgress:
     """What is known for certain of a batch that was rejected as a whole and is sent in halves.
 
     Attributes:
-        refused: suffixes of the idempotency keys that were rejected because of their content.
+        rejected: suffixes of the idempotency keys that were rejected because of their content.
             Their mails are sent in halves and never again under that key. The batch's own key has
             the empty suffix.
         parts: results of the halves that are resolved, by key suffix.
@@ -61,7 +61,7 @@ class Learned:
             their first call on.
     """
 
-    refused: set[str] = field(default_factory=set)
+    rejected: set[str] = field(default_factory=set)
     parts: dict[str, list[ItemResult]] = field(default_factory=dict)
     attempts: int = 0
     unsure: set[str] = field(default_factory=set)

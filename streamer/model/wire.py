@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from streamer.model.encoding import to_json
 from streamer.model.parking import Scope
-from streamer.model.record import Coordinates, DeadLetter, Headers, Outcome, Parked, Record
+from streamer.model.record import DeadLetter, Headers, Outcome, Parked, Record, RecordId
 
 SOURCE_TOPIC = "streamer-source-topic"
 SOURCE_PARTITION = "streamer-source-partition"
@@ -27,7 +27,7 @@ _OURS = {SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, PARKED_FOR, PARKED_UNTIL
 
 def outcome_value(record: Record, outcome: Outcome) -> bytes:
     """Return the outcome as JSON, with the normalised address, or as given if invalid."""
-    topic, partition, offset = record.coordinates
+    topic, partition, offset = record.record_id
     return to_json(
         {
             "organization_id": record.organization_id,
@@ -52,7 +52,7 @@ def dead_letter_headers(record: Record, dead_letter: DeadLetter) -> Headers:
         *(record.headers or ()),
         (REASON, dead_letter.reason.value.encode()),
         (DETAIL, dead_letter.detail.encode()),
-        *source_headers(record.coordinates),
+        *source_headers(record.record_id),
     ]
 
 
@@ -60,7 +60,7 @@ def parked_headers(record: Record, parked: Parked) -> Headers:
     """Return the record's headers plus its original offset and what it waits for."""
     headers = [
         *(record.headers or ()),
-        *source_headers(record.coordinates),
+        *source_headers(record.record_id),
         (PARKED_FOR, str(parked.scope).encode()),
     ]
     if parked.until_ms is not None:
@@ -68,10 +68,10 @@ def parked_headers(record: Record, parked: Parked) -> Headers:
     return headers
 
 
-def read_parked(words: dict[str, str]) -> Parked:
+def read_parked(decoded: dict[str, str]) -> Parked:
     """Read what a parked record waits for from its decoded headers."""
-    until = words.get(PARKED_UNTIL, "")
-    scope = Scope.read(words.get(PARKED_FOR, ""))
+    until = decoded.get(PARKED_UNTIL, "")
+    scope = Scope.read(decoded.get(PARKED_FOR, ""))
     return Parked(scope, int(until) if until.isascii() and until.isdecimal() else None)
 
 
@@ -94,9 +94,9 @@ def left_header(partition: int, offset: int) -> tuple[str, bytes]:
     return PARKED_AT, f"{partition}/{offset}".encode()
 
 
-def left_place(words: dict[str, str]) -> tuple[int, int] | None:
+def left_position(decoded: dict[str, str]) -> tuple[int, int] | None:
     """Return the partition and offset a record had in the parked topic, or None."""
-    partition, _, offset = words.get(PARKED_AT, "").partition("/")
+    partition, _, offset = decoded.get(PARKED_AT, "").partition("/")
     if not (partition.isascii() and partition.isdecimal() and len(partition) < 10):
         return None
     if not (offset.isascii() and offset.isdecimal() and len(offset) < 20):
@@ -124,12 +124,12 @@ def replaced_batch(headers: Headers | None) -> str:
     return ""
 
 
-def source_headers(coordinates: Coordinates) -> Headers:
+def source_headers(record_id: RecordId) -> Headers:
     """Return the headers with the original topic, partition and offset."""
     return [
-        (SOURCE_TOPIC, coordinates.topic.encode()),
-        (SOURCE_PARTITION, str(coordinates.partition).encode()),
-        (SOURCE_OFFSET, str(coordinates.offset).encode()),
+        (SOURCE_TOPIC, record_id.topic.encode()),
+        (SOURCE_PARTITION, str(record_id.partition).encode()),
+        (SOURCE_OFFSET, str(record_id.offset).encode()),
     ]
 
 

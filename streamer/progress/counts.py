@@ -30,7 +30,7 @@ class Counts:
     Attributes:
         received: number of input records.
         parked: number of records that are parked.
-        endings: number of results by (status, reason). Dead letters have the status `dead`, and
+        resolutions: number of results by (status, reason). Dead letters have the status `dead`, and
             `sent` has the reason ''.
         first: earliest `occurred_at` of an outcome.
         last: latest `occurred_at` of an outcome.
@@ -38,13 +38,13 @@ class Counts:
 
     received: int = 0
     parked: int = 0
-    endings: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    resolutions: Mapping[tuple[str, str], int] = field(default_factory=dict)
     first: str | None = None
     last: str | None = None
 
     def ended(self, status: str) -> int:
         """Return the number of results with this status."""
-        return sum(count for (word, _), count in self.endings.items() if word == status)
+        return sum(count for (word, _), count in self.resolutions.items() if word == status)
 
     @property
     def outcomes(self) -> int:
@@ -60,7 +60,7 @@ class Counts:
     def reasons(self) -> dict[str, int]:
         """Number of results by reason."""
         found: dict[str, int] = {}
-        for (_, reason), count in sorted(self.endings.items()):
+        for (_, reason), count in sorted(self.resolutions.items()):
             if reason and count:
                 found[reason] = found.get(reason, 0) + count
         return found
@@ -91,17 +91,17 @@ class Counts:
 
 def read_counts(fields: Mapping[str, str]) -> Counts:
     """Read the counts from a campaign's hash, ignoring other fields."""
-    endings: dict[tuple[str, str], int] = {}
+    resolutions: dict[tuple[str, str], int] = {}
     for word in (*Status, DEAD):
         prefix = word + _SEPARATOR
         for name, value in fields.items():
             if name.startswith(prefix):
-                endings[str(word), name.removeprefix(prefix)] = int(value)
+                resolutions[str(word), name.removeprefix(prefix)] = int(value)
     return Counts(
         received=int(fields.get(RECEIVED, 0)),
         # The return of a record may be read before its parking.
         parked=max(0, int(fields.get(PARKED, 0))),
-        endings=endings,
+        resolutions=resolutions,
         first=fields.get(FIRST),
         last=fields.get(LAST),
     )

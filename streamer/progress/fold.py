@@ -14,9 +14,9 @@ import orjson
 from pydantic_core import from_json
 
 from streamer.kafka.headers import Carrier, header_list
-from streamer.model import marks
+from streamer.model import record_headers
 from streamer.model.reasons import Status
-from streamer.model.wire import REASON, left_place, split_headers
+from streamer.model.wire import REASON, left_position, split_headers
 from streamer.progress.counts import DEAD, PARKED, RECEIVED, ended_word
 
 _ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
@@ -24,7 +24,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z")
 _REASON = re.compile(r"[a-z_]{1,64}\Z")
 
 
-class Cursor(StrEnum):
+class Stream(StrEnum):
     """The kind of records in a topic."""
 
     OUTCOMES = "outcomes"
@@ -33,10 +33,10 @@ class Cursor(StrEnum):
     PARKED = "parked"
 
 
-class Place(NamedTuple):
+class Cursor(NamedTuple):
     """A partition that is read and has a position of its own: a cursor."""
 
-    cursor: Cursor
+    stream: Stream
     topic: str
     partition: int
 
@@ -71,7 +71,7 @@ class Chunk(NamedTuple):
 
 
 @dataclass(slots=True)
-class Share:
+class CountDelta:
     """What a chunk adds to one campaign's counts.
 
     Attributes:
@@ -101,40 +101,40 @@ class Share:
             self.last = time
 
 
-Shares = dict[CampaignKey, Share]
+CountDeltas = dict[CampaignKey, CountDelta]
 Words = tuple[tuple[str, int], ...]
 
 _FROM_THE_START: Mapping[int, int] = {}
 
 
 def fold(
-    place: Place, records: Iterable[RecordLike], parked_from: Mapping[int, int] = _FROM_THE_START
-) -> Shares:
+    cursor: Cursor, records: Iterable[RecordLike], parked_from: Mapping[int, int] = _FROM_THE_START
+) -> CountDeltas:
     """Return what the records add to each campaign that they name.
 
     Args:
-        place: the cursor they were read from.
+        cursor: the cursor they were read from.
         records: the records, in order.
         parked_from: by partition of the parked topic, the offset from which its records are
             counted (0 if absent). The return of an earlier record is ignored, since its parking
             was never counted.
     """
-    if place.cursor is Cursor.OUTCOMES:
+    if cursor.stream is Stream.OUTCOMES:
         return _fold_outcomes(records, parked_from)
-    words_of = _WORDS[place.cursor]
-    shares: Shares = {}
+    words_of = _WORDS[cursor.stream]
+    deltas: CountDeltas = {}
     for record in records:
-        words = words_of(record, place, parked_from)
+        words = words_of(record, cursor, parked_from)
         key = named_campaign(record.value()) if words else None
         if key is None:
             continue
         offset = record.offset() or 0
-        share = shares.get(key)
-        if share is None:
-            share = shares[key] = Share(offset, offset + 1)
+        delta = deltas.get(key)
+        if delta is None:
+            delta = deltas[key] = CountDelta(offset, offset + 1)
         for word, count in words:
-            share.add(word, count, offset + 1)
-    return shares
+            delta.add(word, count, offset + 1)
+    return deltas
 
 
 def named_campaign(value: bytes | None) -> CampaignKey | None:
@@ -148,8 +148,8 @@ def named_campaign(value: bytes | None) -> CampaignKey | None:
     return _key(organization, campaign_id)
 
 
-def _fold_outcomes(records: Iterable[RecordLike], parked_from: Mapping[int, int]) -> Shares:
-    shares: Shares = {}
+def _fold_outcomes(records: Iterable[RecordLike], parked_from: Mapping[int, int]) -> CountDeltas:
+    deltas: CountDeltas = {}
     words: dict[tuple[str, str | None], str] = {}
     for record in records:
         outcome = _read_json(record.value())
@@ -173,24 +173,24 @@ def _fold_outcomes(records: Iterable[RecordLike], parked_from: Mapping[int, int]
         if key is None:
             continue
         offset = record.offset() or 0
-        share = shares.get(key)
-        if share is None:
-            share = shares[key] = Share(offset, offset + 1)
-        share.add(word, 1, offset + 1)
+        delta = deltas.get(key)
+        if delta is None:
+            delta = deltas[key] = CountDelta(offset, offset + 1)
+        delta.add(word, 1, offset + 1)
         # Who ended where it was parked, as Kafka did not take it back, was not mailed for sure,
         # nor passed over. Of all others the headers, which they lack, need not be looked at.
         if status not in _ELSEWHERE:
             for left, count in _left(split_headers(header_list(record))[1], parked_from):
-                share.add(left, count, offset + 1)
+                delta.add(left, count, offset + 1)
         time = outcome.get("occurred_at")
         # A time between first and last need not be validated, since it changes neither.
         if (
             type(time) is str
-            and not (share.first is not None and share.last and share.first <= time <= share.last)
+            and not (delta.first is not None and delta.last and delta.first <= time <= delta.last)
             and _TIME.match(time)
         ):
-            share.happened(time)
-    return shares
+            delta.happened(time)
+    return deltas
 
 
 def _read_json(value: bytes | None) -> object:
@@ -216,7 +216,7 @@ def _key(organization: str, campaign_id: str) -> CampaignKey | None:
     return None
 
 
-def _received(record: RecordLike, place: Place, parked_from: Mapping[int, int]) -> Words:
+def _received(record: RecordLike, cursor: Cursor, parked_from: Mapping[int, int]) -> Words:
     """Count an input record as received, or as unparked if it returned from the parked topic.
 
     As in the worker, a record is a return if its headers name this topic as the original one.
@@ -224,31 +224,31 @@ def _received(record: RecordLike, place: Place, parked_from: Mapping[int, int]) 
     headers = header_list(record)
     if not headers:
         return _RECEIVED
-    _, words = split_headers(headers)
-    first = marks.source(words)
-    is_new = first is None or first.topic != place.topic
-    return _RECEIVED if is_new else _left(words, parked_from)
+    _, decoded = split_headers(headers)
+    first = record_headers.source_id(decoded)
+    is_new = first is None or first.topic != cursor.topic
+    return _RECEIVED if is_new else _left(decoded, parked_from)
 
 
-def _parked(record: RecordLike, place: Place, parked_from: Mapping[int, int]) -> Words:
+def _parked(record: RecordLike, cursor: Cursor, parked_from: Mapping[int, int]) -> Words:
     """Count a parked record, unless it was only moved within the parked topic."""
-    del place
-    _, words = split_headers(header_list(record))
-    left = _left(words, parked_from)
+    del cursor
+    _, decoded = split_headers(header_list(record))
+    left = _left(decoded, parked_from)
     return () if left else _PARKED
 
 
-def _left(words: dict[str, str], parked_from: Mapping[int, int]) -> Words:
-    left = left_place(words)
+def _left(decoded: dict[str, str], parked_from: Mapping[int, int]) -> Words:
+    left = left_position(decoded)
     if left is None:
         return ()
     partition, offset = left
     return _UNPARKED if offset >= parked_from.get(partition, 0) else ()
 
 
-def _dead(record: RecordLike, place: Place, parked_from: Mapping[int, int]) -> Words:
+def _dead(record: RecordLike, cursor: Cursor, parked_from: Mapping[int, int]) -> Words:
     """One that ended where it was parked left that place."""
-    del place
+    del cursor
     headers = header_list(record) or []
     reason = dict(headers).get(REASON)
     text = reason.decode("ascii", "replace") if isinstance(reason, bytes) else ""
@@ -261,8 +261,8 @@ _PARKED: Words = ((PARKED, 1),)
 _UNPARKED: Words = ((PARKED, -1),)
 _ELSEWHERE = (Status.SENT, Status.SKIPPED)
 _STATUSES = frozenset(status.value for status in Status)
-_WORDS: dict[Cursor, Callable[[RecordLike, Place, Mapping[int, int]], Words]] = {
-    Cursor.RECIPIENTS: _received,
-    Cursor.DEAD_LETTERS: _dead,
-    Cursor.PARKED: _parked,
+_WORDS: dict[Stream, Callable[[RecordLike, Cursor, Mapping[int, int]], Words]] = {
+    Stream.RECIPIENTS: _received,
+    Stream.DEAD_LETTERS: _dead,
+    Stream.PARKED: _parked,
 }

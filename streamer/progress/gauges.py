@@ -10,7 +10,7 @@ from streamer.progress.counts import DEAD
 from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Report
 
-_MOST_CAMPAIGNS = 500
+_MAX_CAMPAIGNS = 500
 
 
 class Gauges:
@@ -30,7 +30,7 @@ class Gauges:
                 metrics.CAMPAIGN_RECIPIENTS.labels(*report.key, status).set(value)
             if report.expected is not None:
                 metrics.CAMPAIGN_EXPECTED.labels(*report.key).set(report.expected)
-        while len(self._shown) > _MOST_CAMPAIGNS:
+        while len(self._shown) > _MAX_CAMPAIGNS:
             _remove(self._shown.popitem(last=False)[0])
 
     def clear(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from streamer.progress.fold import Chunk, Place, RecordLike, Shares, fold
+from streamer.progress.fold import Chunk, CountDeltas, Cursor, RecordLike, fold
 from streamer.progress.store import Positions, Store, Update
 
 
@@ -19,7 +19,7 @@ class Projection:
         self.parked_from: dict[int, int] = {}
         """First counted offset of the parked topic by partition; set before reading it."""
 
-    def add(self, chunks: Mapping[Place, Chunk]) -> None:
+    def add(self, chunks: Mapping[Cursor, Chunk]) -> None:
         """Add chunks to the counts.
 
         Each chunk must start, without a gap, at a position from the store or at the end of the
@@ -30,14 +30,14 @@ class Projection:
             redis.exceptions.RedisError: Redis cannot be used; restart from the store's positions.
         """
         updates = [
-            Update(place, key, share)
-            for place, chunk in chunks.items()
-            for key, share in self._fold(place, chunk.records).items()
+            Update(cursor, key, delta)
+            for cursor, chunk in chunks.items()
+            for key, delta in self._fold(cursor, chunk.records).items()
         ]
         while updates:
             counted = self._store.apply(self._generation, updates)
             updates = [
-                self._rest(update, chunks[update.place], offset)
+                self._rest(update, chunks[update.cursor], offset)
                 for update, offset in zip(updates, counted, strict=True)
                 if offset is not None
             ]
@@ -46,7 +46,7 @@ class Projection:
     def _rest(self, update: Update, chunk: Chunk, offset: int) -> Update:
         """Return the share of the records not counted yet; another projector counted some."""
         rest = [record for record in chunk.records if (record.offset() or 0) >= offset]
-        return update._replace(share=self._fold(update.place, rest)[update.key])
+        return update._replace(delta=self._fold(update.cursor, rest)[update.key])
 
-    def _fold(self, place: Place, records: Iterable[RecordLike]) -> Shares:
-        return fold(place, records, self.parked_from)
+    def _fold(self, cursor: Cursor, records: Iterable[RecordLike]) -> CountDeltas:
+        return fold(cursor, records, self.parked_from)

@@ -17,14 +17,14 @@ from streamer.ledger.connection import REDIS_ERRORS, Client, connect
 from streamer.ledger.lease import Lease
 from streamer.ledger.relayed import Relayed
 from streamer.logs import client_logger
-from streamer.progress.arrivals import Arrivals, ProjectionError, arrival_places
-from streamer.progress.fold import Cursor, Place
+from streamer.progress.completion import CompletionChecker, EndOffsets
+from streamer.progress.fold import Cursor, Stream
 from streamer.progress.gauges import Gauges
-from streamer.progress.judge import Ends, Judge
 from streamer.progress.projection import Projection
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Due, Positions, StaleGenerationError, Store
 from streamer.progress.summaries import Summaries
+from streamer.progress.topic_reader import ProjectionError, TopicReader, topic_cursors
 from streamer.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -109,9 +109,9 @@ class Projector:
         with ExitStack() as stack:
             session = _Session(self._settings, self._client, self._store, self._store.open())
             stack.callback(session.close)
-            judge = Judge(self._store, self._reporter, self._summaries, session.admin)
+            checker = CompletionChecker(self._store, self._reporter, self._summaries, session.admin)
             session.look_for_partitions()
-            start = Ends(session.admin, session.positions)
+            start = EndOffsets(session.admin, session.positions)
             is_shown = False
             while not stop.is_set():
                 has_lease = self._lease.hold()
@@ -133,7 +133,7 @@ class Projector:
                     self._caught_up()
                     self._caught_up = None
                 if has_lease:
-                    judge.step(session.generation, session.positions, self._show)
+                    checker.step(session.generation, session.positions, self._show)
                     self._sweep_if_due()
 
     def _sweep_if_due(self) -> None:
@@ -169,24 +169,24 @@ class _Session:
         self.generation = stored.generation
         properties = client_properties(settings, f"{settings.worker.id}-progress")
         self.admin = AdminClient(properties, logger=client_logger("progress"))
-        self._cursors = {
-            Cursor.RECIPIENTS: topics.recipients,
-            Cursor.PARKED: topics.parked,
-            Cursor.OUTCOMES: topics.outcomes,
-            Cursor.DEAD_LETTERS: topics.dead_letters,
+        self._streams = {
+            Stream.RECIPIENTS: topics.recipients,
+            Stream.PARKED: topics.parked,
+            Stream.OUTCOMES: topics.outcomes,
+            Stream.DEAD_LETTERS: topics.dead_letters,
         }
         self._stored = stored.offsets
         self._projection = Projection(store, stored)
-        self._arrivals = Arrivals(settings)
+        self._reader = TopicReader(settings)
         self._store = store
         self._client = client
         self._group = settings.kafka.group_id
         self._look_at = 0.0
 
     @property
-    def positions(self) -> dict[Place, int]:
+    def positions(self) -> dict[Cursor, int]:
         """Offsets up to which records are counted, by cursor."""
-        return self._arrivals.positions
+        return self._reader.positions
 
     def look_for_partitions(self) -> None:
         """Start reading new partitions.
@@ -195,23 +195,23 @@ class _Session:
             KafkaException: Kafka is unavailable.
         """
         self._look_at = time.monotonic() + _LOOK_FOR_PARTITIONS_EVERY_S
-        partitions = partitions_of(self.admin, self._cursors.values())
-        for topic in set(self._cursors.values()) - partitions.keys():
+        partitions = partitions_of(self.admin, self._streams.values())
+        for topic in set(self._streams.values()) - partitions.keys():
             logger.warning(
                 "missing topic, not counted; create it: streamer topics create",
                 extra={"topic": topic},
             )
-        places = arrival_places(self._cursors, partitions) - self.positions.keys()
-        by_partition = {(place.topic, place.partition): place for place in places}
+        cursors = topic_cursors(self._streams, partitions) - self.positions.keys()
+        by_partition = {(cursor.topic, cursor.partition): cursor for cursor in cursors}
         answer = OffsetsQuestion(self.admin, by_partition, EARLIEST).answer()
         beginnings = {by_partition[partition]: offset for partition, offset in answer.items()}
-        starts = {place: self._stored.get(place, 0) for place in places} | self._begin(
-            {place: at for place, at in beginnings.items() if place.cursor is Cursor.PARKED}
+        starts = {place: self._stored.get(place, 0) for place in cursors} | self._begin(
+            {place: at for place, at in beginnings.items() if place.stream is Stream.PARKED}
         )
         _warn_of_gaps(starts, beginnings)
-        self._arrivals.start(starts)
+        self._reader.start(starts)
 
-    def _begin(self, beginnings: Mapping[Place, int]) -> dict[Place, int]:
+    def _begin(self, beginnings: Mapping[Cursor, int]) -> dict[Cursor, int]:
         """Set from where partitions of the parked topic are counted, and return where to read on.
 
         A generation counts records that are parked when it starts, or later. Earlier records have
@@ -222,8 +222,8 @@ class _Session:
         topic = next(iter(beginnings)).topic
         relayed = Relayed(self._client, self._group, topic_id(self.admin, topic)).read()
         wanted = {
-            place: max(at, relayed[place.partition].base if place.partition in relayed else 0)
-            for place, at in beginnings.items()
+            cursor: max(at, relayed[cursor.partition].base if cursor.partition in relayed else 0)
+            for cursor, at in beginnings.items()
         }
         began = self._store.begin(self.generation, wanted)
         self._projection.parked_from |= {place.partition: at for place, at in began.items()}
@@ -233,21 +233,21 @@ class _Session:
         """Count new records, waiting briefly if there are none."""
         if time.monotonic() >= self._look_at:
             self.look_for_partitions()
-        self._projection.add(self._arrivals.read())
+        self._projection.add(self._reader.read())
 
     def close(self) -> None:
-        self._arrivals.close()
+        self._reader.close()
 
 
-def _warn_of_gaps(starts: Mapping[Place, int], beginnings: Mapping[Place, int]) -> None:
+def _warn_of_gaps(starts: Mapping[Cursor, int], beginnings: Mapping[Cursor, int]) -> None:
     """Warn about records that retention deleted before they were counted."""
-    for place, beginning in beginnings.items():
-        if 0 < starts[place] < beginning:
+    for cursor, beginning in beginnings.items():
+        if 0 < starts[cursor] < beginning:
             logger.warning(
                 "records were deleted before they were counted, the counts are too low",
                 extra={
-                    "topic": place.topic,
-                    "partition": place.partition,
-                    "offsets": beginning - starts[place],
+                    "topic": cursor.topic,
+                    "partition": cursor.partition,
+                    "offsets": beginning - starts[cursor],
                 },
             )

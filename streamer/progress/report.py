@@ -14,9 +14,9 @@ from streamer.model.campaign import CampaignState
 from streamer.model.reasons import Status
 from streamer.progress.counts import DEAD, Counts
 from streamer.progress.fold import CampaignKey
-from streamer.progress.store import Look, Store
+from streamer.progress.store import Snapshot, Store
 
-_MOST_REMEMBERED = 10_000
+_MAX_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +130,26 @@ class Reporter:
         if not names:
             return []
         generation = self._store.current_generation()
-        looks = self._store.look(names)
-        return [self.of(key, look, generation) for key, look in zip(names, looks, strict=True)]
+        snapshots = self._store.snapshots(names)
+        return [
+            self.of(key, snapshot, generation)
+            for key, snapshot in zip(names, snapshots, strict=True)
+        ]
 
-    def of(self, key: CampaignKey, look: Look, generation: str | None) -> Report | None:
+    def of(self, key: CampaignKey, snapshot: Snapshot, generation: str | None) -> Report | None:
         """Make a report from a snapshot, ignoring counts of another generation."""
-        is_counted = look.generation is not None and look.generation == generation
-        is_known = any(each is not None for each in (look.version, look.state, look.expected))
+        is_counted = snapshot.generation is not None and snapshot.generation == generation
+        is_known = any(
+            each is not None for each in (snapshot.version, snapshot.state, snapshot.expected)
+        )
         if not is_counted and not is_known:
             return None
-        expected = look.expected
-        if expected is None and look.version is not None:
-            expected = self._defined(key, look.version)
-        return Report(key, _state(look.state), expected, look.counts if is_counted else Counts())
+        expected = snapshot.expected
+        if expected is None and snapshot.version is not None:
+            expected = self._defined(key, snapshot.version)
+        return Report(
+            key, _state(snapshot.state), expected, snapshot.counts if is_counted else Counts()
+        )
 
     def _defined(self, key: CampaignKey, version: str) -> int | None:
         known = self._expectations.get(key)
@@ -150,7 +157,7 @@ class Reporter:
             # Read only this number: the rest of the definition may be from a newer version.
             stored = cast(bytes | None, self._client.hget(keys.campaign(*key), "definition"))
             definition = orjson.loads(stored) if stored else {}
-            if len(self._expectations) >= _MOST_REMEMBERED:
+            if len(self._expectations) >= _MAX_REMEMBERED:
                 self._expectations.clear()
             number = definition.get("expected_recipients")
             known = self._expectations[key] = (version, number if type(number) is int else None)

@@ -27,12 +27,12 @@ from streamer.errors import StreamerError
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
 from streamer.progress.counts import Counts, read_counts
-from streamer.progress.fold import CampaignKey, Cursor, Place, Share
+from streamer.progress.fold import CampaignKey, CountDelta, Cursor, Stream
 
 GENERATION = "generation"
 
 _BEGAN = "began:"
-_CURSORS = frozenset(cursor.value for cursor in Cursor)
+_STREAMS = frozenset(stream.value for stream in Stream)
 
 
 class StaleGenerationError(StreamerError):
@@ -43,15 +43,15 @@ class Positions(NamedTuple):
     """The read positions of a generation."""
 
     generation: str
-    offsets: dict[Place, int]
+    offsets: dict[Cursor, int]
 
 
 class Update(NamedTuple):
     """What a chunk of a cursor adds to a campaign."""
 
-    place: Place
+    cursor: Cursor
     key: CampaignKey
-    share: Share
+    delta: CountDelta
 
 
 class Due(NamedTuple):
@@ -62,7 +62,7 @@ class Due(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """A snapshot of a campaign's progress in Redis.
 
     Attributes:
@@ -99,7 +99,7 @@ class Store:
         fields = _pairs(flat)
         return Positions(fields[GENERATION], _offsets(fields))
 
-    def positions(self) -> Mapping[Place, int] | None:
+    def positions(self) -> Mapping[Cursor, int] | None:
         """Return the positions of the current generation; None if nothing was ever counted."""
         found = self._client.hgetall(keys.progress_positions(self._group))
         fields = {
@@ -107,7 +107,7 @@ class Store:
         }
         return _offsets(fields) if GENERATION in fields else None
 
-    def begin(self, generation: str, offsets: Mapping[Place, int]) -> dict[Place, int]:
+    def begin(self, generation: str, offsets: Mapping[Cursor, int]) -> dict[Cursor, int]:
         """Set from which offsets cursors are counted in this generation, where not set yet.
 
         Returns:
@@ -117,8 +117,8 @@ class Store:
             StaleGenerationError: another generation has started.
         """
         arguments: list[str | int] = [generation]
-        for place, offset in offsets.items():
-            arguments += (_BEGAN + _name(place), offset)
+        for cursor, offset in offsets.items():
+            arguments += (_BEGAN + _name(cursor), offset)
         answer = self._run("begin", [keys.progress_positions(self._group)], arguments)
         if not answer:
             raise StaleGenerationError("the positions are of another generation")
@@ -143,9 +143,9 @@ class Store:
         if not updates:
             return []
         pipeline = self._pipeline()
-        for place, key, share in updates:
+        for cursor, key, delta in updates:
             words: list[str | int] = []
-            for word, increment in share.increments.items():
+            for word, increment in delta.increments.items():
                 words += (word, increment)
             # EVAL with the text: redis-py does not allow EVALSHA in cluster pipelines.
             pipeline.execute_command(
@@ -156,12 +156,12 @@ class Store:
                 keys.progress_due(key.organization),
                 keys.progress_campaigns(key.organization),
                 generation,
-                f"at:{_name(place)}",
-                share.start,
-                share.end,
+                f"at:{_name(cursor)}",
+                delta.start,
+                delta.end,
                 key.campaign_id,
-                share.first or "",
-                share.last or "",
+                delta.first or "",
+                delta.last or "",
                 *words,
             )
         answers: list[int | None] = []
@@ -173,7 +173,7 @@ class Store:
             answers.append(int(answer[1]) if answer[0] == b"partly" else None)
         return answers
 
-    def advance(self, generation: str, offsets: Mapping[Place, int]) -> None:
+    def advance(self, generation: str, offsets: Mapping[Cursor, int]) -> None:
         """Store positions before which everything is counted.
 
         Raises:
@@ -182,12 +182,12 @@ class Store:
         if not offsets:
             return
         arguments: list[str | int] = [generation]
-        for place, offset in offsets.items():
-            arguments += (_name(place), offset)
+        for cursor, offset in offsets.items():
+            arguments += (_name(cursor), offset)
         if not self._run("advance", [keys.progress_positions(self._group)], arguments):
             raise StaleGenerationError("the positions are of another generation")
 
-    def look(self, wanted: Iterable[CampaignKey]) -> list[Look]:
+    def snapshots(self, wanted: Iterable[CampaignKey]) -> list[Snapshot]:
         """Return snapshots of campaigns in one round trip."""
         pipeline = self._pipeline()
         for key in wanted:
@@ -303,15 +303,15 @@ class Store:
         found = self._client.smembers(keys.progress_organizations(self._group))
         return sorted(member.decode() for member in cast(set[bytes], found))
 
-    def _pipeline(self) -> "Pipeline":
-        return cast(Pipeline, self._client.pipeline(transaction=False))
+    def _pipeline(self) -> "RedisPipeline":
+        return cast(RedisPipeline, self._client.pipeline(transaction=False))
 
     def _run(self, name: str, names: list[str], arguments: list[str | int]) -> object:
         answer: object = self._client.register_script(_read(name))(keys=names, args=arguments)
         return answer
 
 
-class Pipeline(Protocol):
+class RedisPipeline(Protocol):
     """The methods used of redis-py's pipeline, whose own types lack return values."""
 
     def execute_command(self, *words: str | int) -> object:
@@ -342,26 +342,26 @@ def _judged_keys(key: CampaignKey) -> list[str]:
     return [keys.campaign(*key), keys.progress_due(key.organization)]
 
 
-def _name(place: Place) -> str:
-    return f"{place.cursor}:{place.topic}:{place.partition}"
+def _name(cursor: Cursor) -> str:
+    return f"{cursor.stream}:{cursor.topic}:{cursor.partition}"
 
 
-def _offsets(fields: Mapping[str, str]) -> dict[Place, int]:
+def _offsets(fields: Mapping[str, str]) -> dict[Cursor, int]:
     """Read the positions from the hash, ignoring other fields."""
-    found: dict[Place, int] = {}
+    found: dict[Cursor, int] = {}
     for name, offset in fields.items():
-        cursor, _, rest = name.partition(":")
-        if cursor in _CURSORS:
+        stream, _, rest = name.partition(":")
+        if stream in _STREAMS:
             topic, _, partition = rest.partition(":")
-            found[Place(Cursor(cursor), topic, int(partition))] = int(offset)
+            found[Cursor(Stream(stream), topic, int(partition))] = int(offset)
     return found
 
 
-def _look(answer: object) -> Look:
+def _look(answer: object) -> Snapshot:
     flat, values = cast(tuple[list[bytes], list[bytes | None]], answer)
     fields = _pairs(flat)
     state, version, expected, summary = (v.decode() if v is not None else None for v in values)
-    return Look(
+    return Snapshot(
         generation=fields.get(GENERATION),
         counts=read_counts(fields),
         state=state,

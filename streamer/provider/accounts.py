@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 
 from streamer.errors import StreamerError
-from streamer.settings import Account
+from streamer.settings import AccountSettings
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class Accounts:
         ValueError: two accounts name one organization, or two serve every organization.
     """
 
-    def __init__(self, accounts: Mapping[str, Account]) -> None:
+    def __init__(self, accounts: Mapping[str, AccountSettings]) -> None:
         self._accounts = dict(accounts)
         self._of_organization: dict[str, str] = {}
         self._fallback: str | None = None

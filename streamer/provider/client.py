@@ -49,12 +49,12 @@ class _Call:
     error: tuple[str, str] | None = None
     foreign: str | None = None
     untrusted: str | None = None
-    left_at: float | None = None
-    may_leave: Callable[[], bool] = lambda: True
-    kept_back: bool = False
+    sent_at: float | None = None
+    may_send: Callable[[], bool] = lambda: True
+    withheld: bool = False
 
 
-class _KeptBackError(Exception):
+class _WithheldError(Exception):
     """The call may not leave any more."""
 
 
@@ -62,7 +62,7 @@ _call: ContextVar[_Call] = ContextVar("call")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApiResponse:
     """What came back from Resend.
 
     Attributes:
@@ -72,11 +72,11 @@ class Answer:
         message: the error's words; of what is not Resend's, what it is.
         data: the decoded body of a success.
         headers: the answer's headers, their names in lower case.
-        left_at: when the whole request had been handed to the network; monotonic clock. None if
+        sent_at: when the whole request had been handed to the network; monotonic clock. None if
             it was not, or that is not known.
-        kept_back: whether the call did not leave, as it was too late for it.
-        is_resends: whether it is JSON as Resend's API writes it. A proxy or a firewall on the way
-            answers with something else.
+        withheld: whether the call did not leave, as it was too late for it.
+        is_from_resend: whether it is JSON as Resend's API writes it. A proxy or a firewall on the
+            way answers with something else.
     """
 
     status: int | None
@@ -84,9 +84,9 @@ class Answer:
     message: str
     data: Mapping[str, object]
     headers: Mapping[str, str]
-    left_at: float | None = None
-    kept_back: bool = False
-    is_resends: bool = True
+    sent_at: float | None = None
+    withheld: bool = False
+    is_from_resend: bool = True
 
 
 class ResendClient:
@@ -109,26 +109,26 @@ class ResendClient:
         resend.default_http_client = _PooledClient(resend.api_url, timeout_s, connections)
 
     def send_batch(
-        self, key: str, idempotency_key: str, body: bytes, may_leave: Callable[[], bool]
-    ) -> Answer:
+        self, key: str, idempotency_key: str, body: bytes, may_send: Callable[[], bool]
+    ) -> ApiResponse:
         """POST a batch, in permissive mode: one bad recipient does not refuse the others.
 
         Args:
-            may_leave: is asked when the connection stands, right before anything is written.
+            may_send: is asked when the connection stands, right before anything is written.
         """
         options: resend.Batch.SendOptions = {
             "idempotency_key": idempotency_key,
             "batch_validation": "permissive",
         }
-        call = _Call(key, body, may_leave=may_leave)
+        call = _Call(key, body, may_send=may_send)
         return _perform(call, lambda: resend.Batch.send([], options))
 
-    def check_key(self, key: str) -> Answer:
+    def check_key(self, key: str) -> ApiResponse:
         """List the account's domains: a call that changes nothing, to see what the key is worth."""
         return _perform(_Call(key, None), resend.Domains.list)
 
 
-def _perform(call: _Call, method: Callable[[], object]) -> Answer:
+def _perform(call: _Call, method: Callable[[], object]) -> ApiResponse:
     name = message = ""
     data: object = None
     token = _call.set(call)
@@ -146,19 +146,19 @@ def _perform(call: _Call, method: Callable[[], object]) -> Answer:
         name, message = "", call.foreign
     elif call.untrusted is not None:
         name, message = UNTRUSTED, call.untrusted
-    return Answer(
+    return ApiResponse(
         status=call.status,
         name=name,
         message=message,
         data=data if isinstance(data, dict) else {},
         headers={key.lower(): value for key, value in call.headers.items()},
-        left_at=call.left_at,
-        kept_back=call.kept_back,
-        is_resends=call.foreign is None,
+        sent_at=call.sent_at,
+        withheld=call.withheld,
+        is_from_resend=call.foreign is None,
     )
 
 
-class _NoticesLeaving:
+class _SendTracking:
     """Asks whether a call may leave, and notes when its request was on its way: a connection may
     have had to be opened first. Through a tunnel it asks twice: before the tunnel is asked for,
     and before the call."""
@@ -167,30 +167,30 @@ class _NoticesLeaving:
         if self.sock is None:  # type: ignore[attr-defined]  # mixed into a connection
             self.connect()  # type: ignore[attr-defined]  # likewise
         call = _call.get()
-        if not call.may_leave():
-            call.kept_back = True
-            raise _KeptBackError("it is too late for this call")
+        if not call.may_send():
+            call.withheld = True
+            raise _WithheldError("it is too late for this call")
         super().send(data)  # type: ignore[misc]
 
     def request(self, *args: Any, **kwargs: Any) -> None:  # urllib3's own, whatever it takes
         super().request(*args, **kwargs)  # type: ignore[misc]  # mixed into a connection
-        _call.get().left_at = time.monotonic()
+        _call.get().sent_at = time.monotonic()
 
 
-class _Connection(_NoticesLeaving, HTTPConnection):
+class _TrackedConnection(_SendTracking, HTTPConnection):
     pass
 
 
-class _SecureConnection(_NoticesLeaving, HTTPSConnection):
+class _TrackedSecureConnection(_SendTracking, HTTPSConnection):
     pass
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = _TrackedConnection
 
 
 class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
+    ConnectionCls = _TrackedSecureConnection
 
 
 class _PooledClient(HTTPClient):
@@ -236,10 +236,10 @@ class _PooledClient(HTTPClient):
         content_type = response.headers.get("content-type", "")
         if response.status >= 300:
             call.error = _error(response.data)
-            is_resends = call.error is not None
+            is_from_resend = call.error is not None
         else:
-            is_resends = "application/json" in content_type
-        if not is_resends:
+            is_from_resend = "application/json" in content_type
+        if not is_from_resend:
             begin = " ".join(response.data[:_SHOWN].decode(errors="replace").split())
             call.foreign = f"not Resend's answer, but {content_type or 'of no type'}: {begin}"
         return response.data, response.status, response.headers

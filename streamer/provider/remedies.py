@@ -33,6 +33,6 @@ _REMEDIES: Mapping[str, str] = {
 }
 
 
-def remedy(why: str) -> str:
+def remedy(reason: str) -> str:
     """What ends the trouble of that name."""
-    return _REMEDIES.get(why, "see what its words ask for")
+    return _REMEDIES.get(reason, "see what its words ask for")

@@ -24,7 +24,7 @@ _CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 @dataclass(frozen=True, slots=True)
-class Proxy:
+class ProxyRoute:
     """A proxy, without the credentials that its URL had.
 
     Attributes:
@@ -57,7 +57,7 @@ def trust() -> ssl.SSLContext:
     return context
 
 
-def proxy_for(url: str) -> Proxy | None:
+def proxy_for(url: str) -> ProxyRoute | None:
     """Return the proxy for a URL; None if there is none, or the host is reached without it.
 
     This machine itself is, whatever `NO_PROXY` says: no proxy elsewhere could reach it.
@@ -88,7 +88,7 @@ def proxy_for(url: str) -> Proxy | None:
     if proxy.auth:
         words = base64.b64encode(unquote(proxy.auth).encode()).decode()
         headers["Proxy-Authorization"] = f"Basic {words}"
-    return Proxy(f"{proxy.scheme}://{proxy.netloc}", headers)
+    return ProxyRoute(f"{proxy.scheme}://{proxy.netloc}", headers)
 
 
 def _is_this_machine(host: str) -> bool:

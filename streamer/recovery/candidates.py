@@ -7,14 +7,14 @@ from typing import NamedTuple
 from streamer.model.outcome import same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
-from streamer.model.record import Coordinates
+from streamer.model.record import RecordId
 
 
 class Candidate(NamedTuple):
     """The parts of an outcome that are kept in memory; a campaign may have very many."""
 
     occurred_at: datetime
-    coordinates: Coordinates
+    record_id: RecordId
     recipient_id: str
     email: str
     status: Status
@@ -24,16 +24,16 @@ class Candidate(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Fate:
+class _AddressState:
     """The state of one address."""
 
     last: Candidate | None = None
-    batches: list[tuple[datetime, Coordinates, str]] = field(default_factory=list)
+    batches: list[tuple[datetime, RecordId, str]] = field(default_factory=list)
     is_sent: bool = False
 
 
-class Choice:
-    """Selects outcomes to retry in two passes over a campaign: `nominate`, then `weigh`.
+class RetrySelector:
+    """Selects outcomes to retry in two passes over a campaign: `add_candidate`, then `update`.
 
     Only the last outcome of an address counts. `duplicate` outcomes are ignored, because the
     outcome of the record that has the address counts instead. An address that was ever `sent` is
@@ -47,29 +47,29 @@ class Choice:
     def __init__(self, status: Status, reasons: frozenset[Reason]) -> None:
         self._status = status
         self._reasons = reasons
-        self._fates: dict[str, _Fate] = {}
+        self._states: dict[str, _AddressState] = {}
 
-    def nominate(self, outcome: PublishedOutcome) -> None:
+    def add_candidate(self, outcome: PublishedOutcome) -> None:
         """First pass: collect the addresses of matching outcomes."""
         if self._fits(outcome.status, outcome.reason):
-            self._fates.setdefault(same_address(outcome.email), _Fate())
+            self._states.setdefault(same_address(outcome.email), _AddressState())
 
     @property
     def is_empty(self) -> bool:
         """Whether there are no candidates."""
-        return not self._fates
+        return not self._states
 
-    def weigh(self, outcome: PublishedOutcome) -> None:
+    def update(self, outcome: PublishedOutcome) -> None:
         """Second pass: take every outcome of these addresses into account."""
-        fate = self._fates.get(same_address(outcome.email))
-        if fate is None or outcome.reason is Reason.DUPLICATE:
+        state = self._states.get(same_address(outcome.email))
+        if state is None or outcome.reason is Reason.DUPLICATE:
             return
-        fate.is_sent = fate.is_sent or outcome.status is Status.SENT
+        state.is_sent = state.is_sent or outcome.status is Status.SENT
         # Offsets break ties between equal times, so that every run selects the same.
-        if fate.last is None or (outcome.occurred_at, outcome.coordinates) > fate.last[:2]:
-            fate.last = Candidate(
+        if state.last is None or (outcome.occurred_at, outcome.record_id) > state.last[:2]:
+            state.last = Candidate(
                 outcome.occurred_at,
-                outcome.coordinates,
+                outcome.record_id,
                 outcome.recipient_id,
                 outcome.email,
                 outcome.status,
@@ -77,13 +77,13 @@ class Choice:
                 None,
             )
         if outcome.batch_id is not None:
-            fate.batches.append((outcome.occurred_at, outcome.coordinates, outcome.batch_id))
+            state.batches.append((outcome.occurred_at, outcome.record_id, outcome.batch_id))
 
-    def chosen(self) -> list[Candidate]:
+    def selected(self) -> list[Candidate]:
         """Return the outcomes to retry, at most one per address."""
         return [
             fate.last._replace(batch_id=max(fate.batches)[2] if fate.batches else None)
-            for fate in self._fates.values()
+            for fate in self._states.values()
             if fate.last is not None
             and not fate.is_sent
             and self._fits(fate.last.status, fate.last.reason)

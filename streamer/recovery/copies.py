@@ -8,13 +8,13 @@ only be missing if Kafka has deleted the records right after the source.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from streamer.kafka.reading import Reader, Span
-from streamer.model import marks
-from streamer.model.record import Coordinates
+from streamer.kafka.reading import PartitionRange, Reader
+from streamer.model import record_headers
+from streamer.model.record import RecordId
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class ExistingCopies:
     """Which of some sources have copies.
 
     Attributes:
@@ -26,13 +26,13 @@ class Marked:
 
     topic: str
     partitions: int
-    done: frozenset[Coordinates]
-    unknown: frozenset[Coordinates]
+    done: frozenset[RecordId]
+    unknown: frozenset[RecordId]
 
     @classmethod
-    def by(
-        cls, header: str, reader: Reader, topic: str, sources: Iterable[Coordinates]
-    ) -> "Marked":
+    def find(
+        cls, header: str, reader: Reader, topic: str, sources: Iterable[RecordId]
+    ) -> "ExistingCopies":
         """Search the topic for copies of the sources, named in `header`.
 
         Raises:
@@ -41,7 +41,9 @@ class Marked:
         """
         sources = frozenset(sources)
         # Up to the very end: a copy may follow a transaction that is still open.
-        spans = {span.partition: span for span in reader.spans(topic, undecided=True)}
+        spans = {
+            span.partition: span for span in reader.spans(topic, include_open_transactions=True)
+        }
         starts: dict[int, int] = {}
         unknown = set()
         for source in sources:
@@ -50,26 +52,26 @@ class Marked:
             if start < spans[partition].start:
                 unknown.add(source)
         read = [
-            Span(partition, max(start, spans[partition].start), spans[partition].end)
+            PartitionRange(partition, max(start, spans[partition].start), spans[partition].end)
             for partition, start in starts.items()
         ]
         done = set()
         for stored in reader.read(topic, read, "what was done before"):
-            named = marks.parse_coordinates(stored.words.get(header, ""))
+            named = record_headers.parse_record_id(stored.decoded_headers.get(header, ""))
             if named in sources:
                 done.add(named)
         return cls(topic, len(spans), frozenset(done), frozenset(unknown - done))
 
-    def covers(self, source: Coordinates) -> bool:
+    def covers(self, source: RecordId) -> bool:
         """Whether the source is in this topic."""
         return source.topic == self.topic and source.partition < self.partitions
 
-    def partition(self, source: Coordinates) -> int:
+    def partition(self, source: RecordId) -> int:
         """Return the partition to which a copy of the source must be written."""
         return _from(source, self.topic, self.partitions)[0]
 
 
-def _from(source: Coordinates, topic: str, partitions: int) -> tuple[int, int]:
+def _from(source: RecordId, topic: str, partitions: int) -> tuple[int, int]:
     """Return the partition of the source's copies, and the lowest offset they can have."""
     if source.topic == topic and source.partition < partitions:
         return source.partition, source.offset + 1

@@ -4,30 +4,30 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from streamer.kafka.reading import Reader, Span, Stored
-from streamer.model import marks
+from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
+from streamer.model import record_headers
 from streamer.model.campaign import CampaignName
 from streamer.model.instants import milliseconds
 from streamer.model.outcome import Names, read_names
 from streamer.model.reasons import DeadReason
-from streamer.model.record import Coordinates
+from streamer.model.record import RecordId
 from streamer.model.wire import DETAIL, REASON
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class StoredDeadLetter:
     """A dead letter: the record and the contents of its headers."""
 
-    stored: Stored
+    stored: StoredRecord
     reason: str
     detail: str
-    source: Coordinates
+    source: RecordId
     """The original topic, partition and offset of the input record."""
 
     @property
     def place(self) -> str:
         """PARTITION/OFFSET in the dead letter topic."""
-        return f"{self.stored.coordinates.partition}/{self.stored.coordinates.offset}"
+        return f"{self.stored.record_id.partition}/{self.stored.record_id.offset}"
 
     @property
     def names(self) -> Names:
@@ -35,16 +35,16 @@ class Letter:
         return read_names(self.stored.value)
 
 
-def read_letter(stored: Stored) -> Letter | None:
+def read_dead_letter(stored: StoredRecord) -> StoredDeadLetter | None:
     """Read a dead letter; None if the record lacks the headers of one."""
-    words = stored.words
-    source = marks.source(words)
-    if source is None or REASON not in words:
+    decoded = stored.decoded_headers
+    source = record_headers.source_id(decoded)
+    if source is None or REASON not in decoded:
         return None
-    return Letter(stored, words[REASON], words.get(DETAIL, ""), source)
+    return StoredDeadLetter(stored, decoded[REASON], decoded.get(DETAIL, ""), source)
 
 
-def read_at(reader: Reader, topic: str, partition: int, offset: int) -> Stored | None:
+def read_at(reader: Reader, topic: str, partition: int, offset: int) -> StoredRecord | None:
     """Return the record at an offset, or None if there is none.
 
     Raises:
@@ -52,7 +52,7 @@ def read_at(reader: Reader, topic: str, partition: int, offset: int) -> Stored |
         KafkaException: Kafka cannot be used.
     """
     inside = [
-        Span(partition, offset, offset + 1)
+        PartitionRange(partition, offset, offset + 1)
         for span in reader.spans(topic)
         if span.partition == partition and span.start <= offset < span.end
     ]
@@ -60,7 +60,7 @@ def read_at(reader: Reader, topic: str, partition: int, offset: int) -> Stored |
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DeadLetterFilter:
     """A filter for dead letters; None or empty values match everything.
 
     Attributes:
@@ -75,17 +75,17 @@ class Wanted:
     since: datetime | None = None
     until: datetime | None = None
 
-    def takes(self, letter: Letter) -> bool:
+    def matches(self, dead_letter: StoredDeadLetter) -> bool:
         """Whether the dead letter matches."""
-        at = letter.stored.timestamp_ms
+        at = dead_letter.stored.timestamp_ms
         return (
-            (not self.reasons or letter.reason in self.reasons)
+            (not self.reasons or dead_letter.reason in self.reasons)
             and (self.since is None or at >= milliseconds(self.since))
             and (self.until is None or at < milliseconds(self.until))
-            and (self.campaign is None or letter.names[:2] == self.campaign)
+            and (self.campaign is None or dead_letter.names[:2] == self.campaign)
         )
 
-    def spans(self, reader: Reader, topic: str) -> list[Span]:
+    def spans(self, reader: Reader, topic: str) -> list[PartitionRange]:
         """Return the ranges of the topic that can contain matches.
 
         Raises:
@@ -98,23 +98,23 @@ class Wanted:
         return spans
 
 
-class Letters:
+class DeadLetterReader:
     """Filters dead letters, and counts malformed records.
 
     Attributes:
-        strangers: number of records without the headers of a dead letter, which are skipped.
+        malformed: number of records without the headers of a dead letter, which are skipped.
     """
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
-        self.strangers = 0
+    def __init__(self, selection: DeadLetterFilter) -> None:
+        self._filter = selection
+        self.malformed = 0
 
-    def among(self, records: Iterable[Stored]) -> Iterator[Letter]:
+    def among(self, records: Iterable[StoredRecord]) -> Iterator[StoredDeadLetter]:
         """Yield the matching dead letters."""
-        self.strangers = 0
+        self.malformed = 0
         for stored in records:
-            letter = read_letter(stored)
-            if letter is None:
-                self.strangers += 1
-            elif self._wanted.takes(letter):
-                yield letter
+            dead_letter = read_dead_letter(stored)
+            if dead_letter is None:
+                self.malformed += 1
+            elif self._filter.matches(dead_letter):
+                yield dead_letter

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from streamer.kafka.reading import Stored
+from streamer.kafka.reading import StoredRecord
 from streamer.model.campaign import CampaignName
 from streamer.model.outcome import UnreadableOutcomeError, read_outcome, same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
 
 
-class Told:
+class OutcomeReader:
     """Reads the outcomes of one campaign.
 
     Attributes:
@@ -21,7 +21,9 @@ class Told:
         self._campaign = campaign
         self.unreadable = 0
 
-    def among(self, records: Iterable[Stored]) -> Iterator[tuple[Stored, PublishedOutcome]]:
+    def among(
+        self, records: Iterable[StoredRecord]
+    ) -> Iterator[tuple[StoredRecord, PublishedOutcome]]:
         """Yield the campaign's outcomes with their records."""
         self.unreadable = 0
         for stored in records:

@@ -10,7 +10,7 @@ from streamer.errors import InvalidDataError
 Patch = dict[str, JsonValue]
 
 
-class BadPatchError(InvalidDataError):
+class InvalidPatchError(InvalidDataError):
     """The text is not a valid patch; the message says why."""
 
 
@@ -50,16 +50,16 @@ def read_patch(text: str) -> Patch:
     """Parse a patch, given as JSON or as the name of a file with it.
 
     Raises:
-        BadPatchError: the patch is not a JSON object, or the file cannot be read.
+        InvalidPatchError: the patch is not a JSON object, or the file cannot be read.
     """
     try:
         if not text.lstrip().startswith("{"):
             text = Path(text).read_text(encoding="utf-8")
         patch = json.loads(text)
     except OSError as error:
-        raise BadPatchError(f"{text}: {error.strerror}") from None
+        raise InvalidPatchError(f"{text}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise BadPatchError(f"invalid JSON: {error}") from None
+        raise InvalidPatchError(f"invalid JSON: {error}") from None
     if not isinstance(patch, dict):
-        raise BadPatchError("a patch must be a JSON object: others would replace whole values")
+        raise InvalidPatchError("a patch must be a JSON object: others would replace whole values")
     return patch

@@ -6,11 +6,11 @@ from datetime import datetime
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streamer.kafka.reading import Reader, Span
+from streamer.kafka.reading import PartitionRange, Reader
 from streamer.model.instants import milliseconds
 
 
-def before(reader: Reader, topic: str, until: datetime | None) -> list[Span]:
+def before(reader: Reader, topic: str, until: datetime | None) -> list[PartitionRange]:
     """Return the ranges to delete: up to the current end, or to the first record since `until`.
 
     Raises:
@@ -24,7 +24,7 @@ def before(reader: Reader, topic: str, until: datetime | None) -> list[Span]:
     return [span._replace(end=young.start) for span, young in zip(spans, younger, strict=True)]
 
 
-def delete(admin: AdminClient, topic: str, spans: Iterable[Span]) -> None:
+def delete(admin: AdminClient, topic: str, spans: Iterable[PartitionRange]) -> None:
     """Permanently delete everything before the ends of the spans.
 
     Raises:

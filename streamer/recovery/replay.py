@@ -5,29 +5,29 @@ from dataclasses import dataclass, field
 
 from streamer.kafka.reading import Reader
 from streamer.kafka.writing import Checkpoint, no_checkpoint
-from streamer.model import marks
+from streamer.model import record_headers
 from streamer.model.event import DeadEventError, parse
-from streamer.model.record import Coordinates, Headers
+from streamer.model.record import Headers, RecordId
 from streamer.model.wire import REPLACES
 from streamer.recovery import patch
-from streamer.recovery.copies import Marked
-from streamer.recovery.dead_letters import Letter, Letters, Wanted
+from streamer.recovery.copies import ExistingCopies
+from streamer.recovery.dead_letters import DeadLetterFilter, DeadLetterReader, StoredDeadLetter
 from streamer.recovery.patch import Patch, UnpatchableError
-from streamer.recovery.republish import Copy, Republisher
+from streamer.recovery.republish import RecordCopy, Republisher
 from streamer.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedReplay:
     """A dead letter that would be replayed; `fault` says why it would fail again, if so."""
 
     place: str
-    source: Coordinates
+    source: RecordId
     fault: str | None
 
 
 @dataclass(slots=True)
-class Replay:
+class ReplayReport:
     """The result of a replay, or of a dry run.
 
     Attributes:
@@ -51,7 +51,7 @@ class Replay:
     too_large: int = 0
     still_dead: int = 0
     strangers: int = 0
-    planned: list[Planned] = field(default_factory=list)
+    planned: list[PlannedReplay] = field(default_factory=list)
 
 
 class Replayer:
@@ -60,7 +60,7 @@ class Replayer:
     Args:
         settings: the settings.
         reader: reads the topics.
-        wanted: which dead letters to replay.
+        selection: which dead letters to replay.
         fix: a merge patch applied to each value.
         may_mail_twice: also replay those that may have been replayed before.
     """
@@ -69,20 +69,20 @@ class Replayer:
         self,
         settings: Settings,
         reader: Reader,
-        wanted: Wanted,
+        selection: DeadLetterFilter,
         fix: Patch | None = None,
         *,
         may_mail_twice: bool = False,
     ) -> None:
         self._reader = reader
         self._topic = settings.topics.dead_letters
-        self._letters = Letters(wanted)
-        self._spans = wanted.spans(reader, self._topic)
+        self._dead_letters = DeadLetterReader(selection)
+        self._spans = selection.spans(reader, self._topic)
         self._fix = fix
         self._may_mail_twice = may_mail_twice
-        self._republisher = Republisher(settings, reader, "dlq", marks.REPLAY_OF)
-        self._places: dict[Coordinates, str] = {}
-        self.result = Replay()
+        self._republisher = Republisher(settings, reader, "dlq", record_headers.REPLAY_OF)
+        self._places: dict[RecordId, str] = {}
+        self.result = ReplayReport()
 
     def plan(self) -> None:
         """Dry run: fill `result` without writing. Does not disturb a running replay.
@@ -94,7 +94,7 @@ class Replayer:
         self._select()
         for copy in self._republisher.plan(self._places, self._due):
             fault = self._count(copy.value)
-            self.result.planned.append(Planned(self._places[copy.source], copy.source, fault))
+            self.result.planned.append(PlannedReplay(self._places[copy.source], copy.source, fault))
 
     def run(self, checkpoint: Checkpoint = no_checkpoint) -> None:
         """Replay the dead letters; after an error `result` shows what was done.
@@ -114,36 +114,39 @@ class Replayer:
     def _select(self) -> None:
         """Collect the offset of each matching dead letter, by its source."""
         records = self._reader.read(self._topic, self._spans, "dead letters")
-        self._places = {letter.source: letter.place for letter in self._letters.among(records)}
+        self._places = {
+            dead_letter.source: dead_letter.place
+            for dead_letter in self._dead_letters.among(records)
+        }
         self.result.selected = len(self._places)
-        self.result.strangers = self._letters.strangers
+        self.result.strangers = self._dead_letters.malformed
 
-    def _due(self, marked: Marked) -> Iterator[Copy]:
+    def _due(self, copies: ExistingCopies) -> Iterator[RecordCopy]:
         """Yield copies of the dead letters to replay."""
-        again = self._letters.among(self._reader.read(self._topic, self._spans, "replay"))
-        for letter in again:
-            if self._places.get(letter.source) != letter.place:
+        again = self._dead_letters.among(self._reader.read(self._topic, self._spans, "replay"))
+        for dead_letter in again:
+            if self._places.get(dead_letter.source) != dead_letter.place:
                 continue  # added after the selection
-            if letter.source in marked.done:
+            if dead_letter.source in copies.done:
                 self.result.already += 1
-            elif letter.source in marked.unknown and not self._may_mail_twice:
+            elif dead_letter.source in copies.unknown and not self._may_mail_twice:
                 self.result.unknown += 1
             else:
                 try:
-                    yield self._copy(letter)
+                    yield self._copy(dead_letter)
                 except UnpatchableError:
                     self.result.unpatchable += 1
 
-    def _copy(self, letter: Letter) -> Copy:
-        stored = letter.stored
+    def _copy(self, dead_letter: StoredDeadLetter) -> RecordCopy:
+        stored = dead_letter.stored
         # Keep the attempt: as a first attempt it would count as a duplicate.
         headers: Headers = [
-            (name, stored.words[name].encode())
-            for name in (marks.ATTEMPT, REPLACES)
-            if name in stored.words
+            (name, stored.decoded_headers[name].encode())
+            for name in (record_headers.ATTEMPT, REPLACES)
+            if name in stored.decoded_headers
         ]
         value = stored.value if self._fix is None else patch.apply(self._fix, stored.value)
-        return Copy(letter.source, stored, value, headers)
+        return RecordCopy(dead_letter.source, stored, value, headers)
 
     def _count(self, value: bytes | None) -> str | None:
         """Count a replayed record; return why it will fail again, if so."""

@@ -7,15 +7,15 @@ then copies the others. So every earlier copy is either committed and found, or 
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from streamer.kafka.reading import Reader, Stored
-from streamer.kafka.writing import Checkpoint, FencedWriter, Outgoing, chunked
-from streamer.model import marks
-from streamer.model.record import Coordinates, Headers
-from streamer.recovery.copies import Marked
+from streamer.kafka.reading import Reader, StoredRecord
+from streamer.kafka.writing import Checkpoint, Outgoing, TransactionalWriter, chunked
+from streamer.model import record_headers
+from streamer.model.record import Headers, RecordId
+from streamer.recovery.copies import ExistingCopies
 from streamer.settings import Settings
 
 
-class Copy(NamedTuple):
+class RecordCopy(NamedTuple):
     """A copy to write.
 
     Attributes:
@@ -25,13 +25,13 @@ class Copy(NamedTuple):
         headers: further headers, added after the one that names the source.
     """
 
-    source: Coordinates
-    original: Stored
+    source: RecordId
+    original: StoredRecord
     value: bytes | None
     headers: Headers
 
 
-Due = Callable[[Marked], Iterator[Copy]]
+Due = Callable[[ExistingCopies], Iterator[RecordCopy]]
 """Makes the missing copies, given the existing ones."""
 
 
@@ -51,7 +51,7 @@ class Republisher:
         self._name = name
         self._header = header
 
-    def plan(self, sources: Collection[Coordinates], due: Due) -> Iterator[Copy]:
+    def plan(self, sources: Collection[RecordId], due: Due) -> Iterator[RecordCopy]:
         """Yield the copies that `run` would write. Does not disturb a concurrent run.
 
         Raises:
@@ -62,7 +62,7 @@ class Republisher:
             yield from due(self._look_back(sources))
 
     def run(
-        self, sources: Collection[Coordinates], due: Due, checkpoint: Checkpoint
+        self, sources: Collection[RecordId], due: Due, checkpoint: Checkpoint
     ) -> Iterator[tuple[Outgoing, bool]]:
         """Write the copies, and yield each one with whether it was written.
 
@@ -75,21 +75,25 @@ class Republisher:
         """
         if not sources:
             return
-        writer = FencedWriter(self._settings, self._name, self._reader.trouble, checkpoint)
-        marked = self._look_back(sources)
+        writer = TransactionalWriter(
+            self._settings, self._name, self._reader.kafka_errors, checkpoint
+        )
+        copies = self._look_back(sources)
         checkpoint("after_look_back")
-        for chunk in chunked(self._outgoing(copy, marked) for copy in due(marked)):
+        for chunk in chunked(self._outgoing(copy, copies) for copy in due(copies)):
             refused = writer.write(chunk)
             for record in chunk:
                 yield record, record not in refused
 
-    def _look_back(self, sources: Collection[Coordinates]) -> Marked:
-        return Marked.by(self._header, self._reader, self._settings.topics.recipients, sources)
+    def _look_back(self, sources: Collection[RecordId]) -> ExistingCopies:
+        return ExistingCopies.find(
+            self._header, self._reader, self._settings.topics.recipients, sources
+        )
 
-    def _outgoing(self, copy: Copy, marked: Marked) -> Outgoing:
+    def _outgoing(self, copy: RecordCopy, copies: ExistingCopies) -> Outgoing:
         headers = [
-            *marks.own_headers(copy.original.headers),
+            *record_headers.user_headers(copy.original.headers),
             (self._header, str(copy.source).encode()),
             *copy.headers,
         ]
-        return Outgoing(marked.partition(copy.source), copy.original.key, copy.value, headers)
+        return Outgoing(copies.partition(copy.source), copy.original.key, copy.value, headers)

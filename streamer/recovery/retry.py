@@ -3,21 +3,21 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from streamer.kafka.reading import Reader, Span, Stored
+from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
 from streamer.kafka.writing import Checkpoint, no_checkpoint
-from streamer.model import marks
+from streamer.model import record_headers
 from streamer.model.campaign import CampaignName
-from streamer.model.record import Coordinates, Headers
+from streamer.model.record import Headers, RecordId
 from streamer.model.wire import REPLACES
-from streamer.recovery.candidates import Candidate, Choice
-from streamer.recovery.copies import Marked
-from streamer.recovery.outcomes import Told
-from streamer.recovery.republish import Copy, Republisher
+from streamer.recovery.candidates import Candidate, RetrySelector
+from streamer.recovery.copies import ExistingCopies
+from streamer.recovery.outcomes import OutcomeReader
+from streamer.recovery.republish import RecordCopy, Republisher
 from streamer.settings import Settings
 
 
 @dataclass(slots=True)
-class Retry:
+class RetryReport:
     """The result of a retry, or of a dry run.
 
     Attributes:
@@ -43,15 +43,15 @@ class Retrier:
     """Retries recipients of a campaign, each outcome once."""
 
     def __init__(
-        self, settings: Settings, reader: Reader, campaign: CampaignName, choice: Choice
+        self, settings: Settings, reader: Reader, campaign: CampaignName, selector: RetrySelector
     ) -> None:
         self._settings = settings
         self._reader = reader
         self._campaign = campaign
-        self._choice = choice
-        self._republisher = Republisher(settings, reader, "retry", marks.RETRY_OF)
-        self._chosen: dict[Coordinates, Candidate] = {}
-        self.result = Retry()
+        self._selector = selector
+        self._republisher = Republisher(settings, reader, "retry", record_headers.RETRY_OF)
+        self._chosen: dict[RecordId, Candidate] = {}
+        self.result = RetryReport()
 
     def plan(self) -> None:
         """Dry run: fill `result` without writing. Does not disturb a running retry.
@@ -83,27 +83,27 @@ class Retrier:
     def _select(self) -> None:
         topic = self._settings.topics.outcomes
         # Up to the very end: an outcome in an open transaction may be `sent`.
-        spans = self._reader.spans(topic, undecided=True)
-        told = Told(self._campaign)
+        spans = self._reader.spans(topic, include_open_transactions=True)
+        told = OutcomeReader(self._campaign)
         for _, outcome in told.among(self._reader.read(topic, spans, "outcomes")):
-            self._choice.nominate(outcome)
+            self._selector.add_candidate(outcome)
         self.result.unreadable = told.unreadable
-        if self._choice.is_empty:
+        if self._selector.is_empty:
             return
         for _, outcome in told.among(self._reader.read(topic, spans, "outcomes again")):
-            self._choice.weigh(outcome)
-        self._chosen = {outcome.coordinates: outcome for outcome in self._choice.chosen()}
+            self._selector.update(outcome)
+        self._chosen = {outcome.record_id: outcome for outcome in self._selector.selected()}
         self.result.selected = len(self._chosen)
 
-    def _due(self, marked: Marked) -> Iterator[Copy]:
+    def _due(self, copies: ExistingCopies) -> Iterator[RecordCopy]:
         """Yield copies of the originals that still exist."""
-        self.result.already = len(marked.done)
-        due = self._chosen.keys() - marked.done
-        spans = _around(source for source in due if marked.covers(source))
+        self.result.already = len(copies.done)
+        due = self._chosen.keys() - copies.done
+        spans = _around(source for source in due if copies.covers(source))
         topic = self._settings.topics.recipients
         for original in self._reader.read(topic, spans, "original records"):
-            if original.coordinates in due:
-                yield _copy(original, self._chosen[original.coordinates].batch_id)
+            if original.record_id in due:
+                yield _copy(original, self._chosen[original.record_id].batch_id)
 
     def _settle(self) -> None:
         """Count the rest as gone: their original records no longer exist."""
@@ -111,18 +111,20 @@ class Retrier:
         result.gone = result.selected - result.already - result.retried - result.too_large
 
 
-def _around(sources: Iterable[Coordinates]) -> list[Span]:
+def _around(sources: Iterable[RecordId]) -> list[PartitionRange]:
     """Return for each partition the range from the first to the last source."""
-    spans: dict[int, Span] = {}
+    spans: dict[int, PartitionRange] = {}
     for _, partition, offset in sources:
-        span = spans.get(partition, Span(partition, offset, offset + 1))
-        spans[partition] = Span(partition, min(span.start, offset), max(span.end, offset + 1))
+        span = spans.get(partition, PartitionRange(partition, offset, offset + 1))
+        spans[partition] = PartitionRange(
+            partition, min(span.start, offset), max(span.end, offset + 1)
+        )
     return list(spans.values())
 
 
-def _copy(original: Stored, batch_id: str | None) -> Copy:
-    attempt = marks.attempt(original.words) + 1
-    headers: Headers = [(marks.ATTEMPT, str(attempt).encode())]
+def _copy(original: StoredRecord, batch_id: str | None) -> RecordCopy:
+    attempt = record_headers.attempt(original.decoded_headers) + 1
+    headers: Headers = [(record_headers.ATTEMPT, str(attempt).encode())]
     if batch_id is not None:
         headers.append((REPLACES, batch_id.encode()))
-    return Copy(original.coordinates, original, original.value, headers)
+    return RecordCopy(original.record_id, original, original.value, headers)

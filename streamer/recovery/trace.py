@@ -8,25 +8,25 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from streamer.flow.gone import Gone
+from streamer.flow.offsets import OffsetSet
 from streamer.kafka.offsets import GroupOffsets, Partition
-from streamer.kafka.reading import Reader, ReadError, Stored
+from streamer.kafka.reading import Reader, ReadError, StoredRecord
 from streamer.ledger import claim_reader, suppression
-from streamer.ledger.claim_reader import Holding
+from streamer.ledger.claim_reader import ClaimStatus
 from streamer.ledger.connection import Client
-from streamer.model import marks
+from streamer.model import record_headers
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.campaign import CampaignName
 from streamer.model.outcome import read_names, same_address
 from streamer.model.published import PublishedOutcome
-from streamer.model.record import Coordinates
+from streamer.model.record import RecordId
 from streamer.model.wire import PARKED_FOR, PARKED_UNTIL
-from streamer.recovery.dead_letters import read_letter
-from streamer.recovery.outcomes import Told
+from streamer.recovery.dead_letters import read_dead_letter
+from streamer.recovery.outcomes import OutcomeReader
 from streamer.settings import Settings
 
 
-class Who(NamedTuple):
+class RecipientQuery(NamedTuple):
     """A recipient, given by id or address."""
 
     recipient_id: str | None
@@ -40,7 +40,7 @@ class Who(NamedTuple):
         return email is not None and same_address(email) == self.address
 
 
-class Kind(StrEnum):
+class EventKind(StrEnum):
     """The kind of event, in the order in which events of equal time are shown."""
 
     INPUT = "input"
@@ -51,7 +51,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class HistoryEvent:
     """A record about the recipient.
 
     Attributes:
@@ -62,23 +62,23 @@ class Event:
         facts: further details, depending on the kind.
     """
 
-    kind: Kind
+    kind: EventKind
     timestamp_ms: int
-    stands_at: Coordinates
-    source: Coordinates
+    stands_at: RecordId
+    source: RecordId
     facts: dict[str, JsonValue]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LedgerStatus:
     """The current state of an address in the ledger."""
 
     address: str
     is_suppressed: bool
-    holding: Holding | None
+    claim_status: ClaimStatus | None
 
 
-class Story:
+class History:
     """Collects the history of a recipient.
 
     Attributes:
@@ -86,12 +86,12 @@ class Story:
         unreadable: number of unreadable outcomes, of any recipient.
     """
 
-    def __init__(self, campaign: CampaignName, who: Who) -> None:
-        self.events: list[Event] = []
+    def __init__(self, campaign: CampaignName, query: RecipientQuery) -> None:
+        self.events: list[HistoryEvent] = []
         self.unreadable = 0
         self._campaign = campaign
-        self._who = who
-        self._addresses: set[str] = set() if who.address is None else {who.address}
+        self._query = query
+        self._addresses: set[str] = set() if query.address is None else {query.address}
 
     def gather(self, reader: Reader, settings: Settings) -> None:
         """Collect the events from all topics.
@@ -107,13 +107,13 @@ class Story:
             *self._dead(self._mine(_all(reader, topics.dead_letters))),
             *self._outcomes(_all(reader, topics.outcomes)),
         ]
-        order = list(Kind)
+        order = list(EventKind)
         self.events.sort(key=lambda e: (e.timestamp_ms, order.index(e.kind), e.stands_at))
 
-    def standings(self, client: Client) -> list[Standing]:
+    def ledger_statuses(self, client: Client) -> list[LedgerStatus]:
         """Return the current ledger state of the recipient's valid addresses."""
         return [
-            Standing(
+            LedgerStatus(
                 address,
                 suppression.check(client, self._campaign.organization, [address])[0],
                 claim_reader.find(client, *self._campaign, address),
@@ -121,75 +121,80 @@ class Story:
             for address in sorted(filter(_is_valid, self._addresses))
         ]
 
-    def _mine(self, records: Iterable[Stored]) -> Iterator[Stored]:
+    def _mine(self, records: Iterable[StoredRecord]) -> Iterator[StoredRecord]:
         for stored in records:
             names = read_names(stored.value)
-            if names[:2] == self._campaign and self._who.is_of(names.recipient_id, names.email):
+            if names[:2] == self._campaign and self._query.is_of(names.recipient_id, names.email):
                 if names.email is not None:
                     self._addresses.add(same_address(names.email))
                 yield stored
 
-    def _input(self, stored: Stored) -> Event:
-        words = stored.words
-        source = marks.source(words)
-        attempt = marks.attempt(words)
+    def _input(self, stored: StoredRecord) -> HistoryEvent:
+        decoded = stored.decoded_headers
+        source = record_headers.source_id(decoded)
+        attempt = record_headers.attempt(decoded)
         facts: dict[str, JsonValue] = {
-            "replay_of": words.get(marks.REPLAY_OF),
-            "retry_of": words.get(marks.RETRY_OF),
+            "replay_of": decoded.get(record_headers.REPLAY_OF),
+            "retry_of": decoded.get(record_headers.RETRY_OF),
             "attempt": attempt,
         }
-        kind = Kind.INPUT if source is None else Kind.RETURNED
-        return _event(kind, stored, source or stored.coordinates, facts)
+        kind = EventKind.INPUT if source is None else EventKind.RETURNED
+        return _event(kind, stored, source or stored.record_id, facts)
 
-    def _parked(self, reader: Reader, settings: Settings) -> Iterator[Event]:
+    def _parked(self, reader: Reader, settings: Settings) -> Iterator[HistoryEvent]:
         topic = settings.topics.parked
         spans = reader.spans(topic)
         left = _left(settings, [(topic, span.partition) for span in spans])
         for stored in self._mine(reader.read(topic, spans, topic)):
-            words = stored.words
-            _, partition, offset = stored.coordinates
-            until = words.get(PARKED_UNTIL, "")
+            decoded = stored.decoded_headers
+            _, partition, offset = stored.record_id
+            until = decoded.get(PARKED_UNTIL, "")
             facts: dict[str, JsonValue] = {
-                "parked_for": words.get(PARKED_FOR),
+                "parked_for": decoded.get(PARKED_FOR),
                 "parked_until_ms": int(until) if until.isdecimal() else None,
                 "is_waiting": offset not in left.get(partition, ()),
             }
-            source = marks.source(words) or stored.coordinates
-            yield _event(Kind.PARKED, stored, source, facts)
+            source = record_headers.source_id(decoded) or stored.record_id
+            yield _event(EventKind.PARKED, stored, source, facts)
 
-    def _dead(self, records: Iterable[Stored]) -> Iterator[Event]:
+    def _dead(self, records: Iterable[StoredRecord]) -> Iterator[HistoryEvent]:
         for stored in records:
-            letter = read_letter(stored)
-            if letter is not None:
-                facts: dict[str, JsonValue] = {"reason": letter.reason, "detail": letter.detail}
-                yield _event(Kind.DEAD_LETTER, stored, letter.source, facts)
+            dead_letter = read_dead_letter(stored)
+            if dead_letter is not None:
+                facts: dict[str, JsonValue] = {
+                    "reason": dead_letter.reason,
+                    "detail": dead_letter.detail,
+                }
+                yield _event(EventKind.DEAD_LETTER, stored, dead_letter.source, facts)
 
-    def _outcomes(self, records: Iterable[Stored]) -> Iterator[Event]:
-        told = Told(self._campaign)
+    def _outcomes(self, records: Iterable[StoredRecord]) -> Iterator[HistoryEvent]:
+        told = OutcomeReader(self._campaign)
         for stored, outcome in told.among(records):
-            if self._who.is_of(outcome.recipient_id, outcome.email):
+            if self._query.is_of(outcome.recipient_id, outcome.email):
                 self._addresses.add(same_address(outcome.email))
-                yield _event(Kind.OUTCOME, stored, outcome.coordinates, _said(outcome))
+                yield _event(EventKind.OUTCOME, stored, outcome.record_id, _said(outcome))
         self.unreadable = told.unreadable
 
 
-def _all(reader: Reader, topic: str) -> Iterator[Stored]:
+def _all(reader: Reader, topic: str) -> Iterator[StoredRecord]:
     return reader.read(topic, reader.spans(topic), topic)
 
 
-def _left(settings: Settings, partitions: list[Partition]) -> dict[int, Gone]:
+def _left(settings: Settings, partitions: list[Partition]) -> dict[int, OffsetSet]:
     """Return which records left the parked topic, from the offsets of the relay's group."""
     group = f"{settings.kafka.group_id}.relay"
     with closing(GroupOffsets(settings, group)) as offsets:
         found = offsets.read(partitions)
     try:
-        return {p: Gone.read(each.offset, each.metadata) for (_, p), each in found.items()}
+        return {p: OffsetSet.decode(each.offset, each.metadata) for (_, p), each in found.items()}
     except ValueError as error:  # written by another version
         raise ReadError(f"cannot read the offsets of group {group}: {error}") from None
 
 
-def _event(kind: Kind, stored: Stored, source: Coordinates, facts: dict[str, JsonValue]) -> Event:
-    return Event(kind, stored.timestamp_ms, stored.coordinates, source, facts)
+def _event(
+    kind: EventKind, stored: StoredRecord, source: RecordId, facts: dict[str, JsonValue]
+) -> HistoryEvent:
+    return HistoryEvent(kind, stored.timestamp_ms, stored.record_id, source, facts)
 
 
 def _said(outcome: PublishedOutcome) -> dict[str, JsonValue]:

@@ -37,7 +37,7 @@ class Window:
         return Reading(True, limit, limit - self._used, reset_s)
 
 
-class Account:
+class SandboxAccount:
     """One team at Resend."""
 
     def __init__(self, spec: AccountSpec) -> None:
@@ -74,21 +74,21 @@ class Account:
         self._daily_used = self._monthly_used = 0
 
 
-class Accounts:
+class AccountRegistry:
     """All accounts, found by API key or by name."""
 
     def __init__(self, specs: Iterable[AccountSpec]) -> None:
-        self._by_name: dict[str, Account] = {}
-        self._by_key: dict[str, Account] = {}
+        self._by_name: dict[str, SandboxAccount] = {}
+        self._by_key: dict[str, SandboxAccount] = {}
         for spec in specs:
-            account = self._by_name[spec.name] = Account(spec)
+            account = self._by_name[spec.name] = SandboxAccount(spec)
             self._by_key.update(dict.fromkeys(spec.keys, account))
 
-    def of_key(self, key: str) -> Account | None:
+    def of_key(self, key: str) -> SandboxAccount | None:
         return self._by_key.get(key)
 
-    def named(self, name: str) -> Account | None:
+    def named(self, name: str) -> SandboxAccount | None:
         return self._by_name.get(name)
 
-    def all(self) -> list[Account]:
+    def all(self) -> list[SandboxAccount]:
         return list(self._by_name.values())

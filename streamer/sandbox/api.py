@@ -10,66 +10,68 @@ their own (neither). `Play` can give any other answer.
 from dataclasses import replace
 
 from streamer.sandbox import emails, errors, suppressions
-from streamer.sandbox.accounts import Account, Accounts, Reading
+from streamer.sandbox.accounts import AccountRegistry, Reading, SandboxAccount
 from streamer.sandbox.clock import Clock
 from streamer.sandbox.config import Config
-from streamer.sandbox.emails import CUT, Emails, Outcome, is_permissive, refused
+from streamer.sandbox.emails import CUT, Emails, Handled, is_permissive, refused
 from streamer.sandbox.errors import RefusalError
-from streamer.sandbox.faults import Dice, FaultBook, Faults, Play, Script
-from streamer.sandbox.http import JSON, Answer, Request
-from streamer.sandbox.tally import Call, Tally
+from streamer.sandbox.faults import FaultBook, Faults, Play, ResponseScript, Rng
+from streamer.sandbox.http import JSON, HttpResponse, Request
+from streamer.sandbox.recorder import Call, Recorder
 
 _EMPTY_LIST = b'{"object":"list","has_more":false,"data":[]}'
-_CLOUDFLARE = Answer(403, b"error code: 1010", "text/plain; charset=UTF-8")
+_CLOUDFLARE = HttpResponse(403, b"error code: 1010", "text/plain; charset=UTF-8")
 
 
 class Api:
     """Answers as Resend would."""
 
-    def __init__(self, config: Config, accounts: Accounts, tally: Tally, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, accounts: AccountRegistry, recorder: Recorder, clock: Clock
+    ) -> None:
         self.accounts = accounts
-        self.tally = tally
+        self.recorder = recorder
         self.faults = FaultBook(config.faults)
         self._clock = clock
-        self._dice = Dice(config.seed)
-        self.script = Script(self._dice)
-        self.emails = Emails(tally, self.faults, self._dice, clock)
+        self._rng = Rng(config.seed)
+        self.script = ResponseScript(self._rng)
+        self.emails = Emails(recorder, self.faults, self._rng, clock)
 
-    async def answer(self, request: Request) -> Answer:
+    async def handle(self, request: Request) -> HttpResponse:
         """Answer one call, and count it."""
         if not request.headers.get("user-agent"):
             return _CLOUDFLARE
         arrived, wall = self._clock.monotonic(), self._clock.wall()
-        self.tally.in_flight += 1
+        self.recorder.in_flight += 1
         try:
             key = _bearer(request.headers.get("authorization", ""))
             account = self.accounts.of_key(key)
             name = account.name if account is not None else ""
             outcome = await self._outcome(request, key, account)
         finally:
-            self.tally.in_flight -= 1
-        self.tally.answered(
+            self.recorder.in_flight -= 1
+        self.recorder.answered(
             Call(
                 name,
                 arrived,
                 wall,
-                outcome.answer.status,
+                outcome.response.status,
                 outcome.name,
                 outcome.mails,
                 request.headers.get("idempotency-key", ""),
             )
         )
-        return outcome.answer
+        return outcome.response
 
-    async def _outcome(self, request: Request, key: str, account: Account | None) -> Outcome:
+    async def _outcome(self, request: Request, key: str, account: SandboxAccount | None) -> Handled:
         name = account.name if account is not None else None
         faults = self.faults.of(name)
         play = self.script.next(name, key, accepts=False)
         if play is not None:
-            await self._dice.spend_latency(faults, 1.0)
-            return Outcome(_played(play), name=play.name)
+            await self._rng.spend_latency(faults, 1.0)
+            return Handled(_played(play), name=play.name)
         if faults.outage == "drop":
-            return Outcome(CUT, name="cut")
+            return Handled(CUT, name="cut")
         if faults.outage == "unavailable":
             return refused(errors.UNAVAILABLE)
         bad_key = errors.key_refusal(faults)
@@ -91,13 +93,13 @@ class Api:
                 outcome = refused(error.problem)
         play = self.script.next(name, key, accepts=True)
         if play is not None:
-            return replace(outcome, answer=_played(play), name=play.name)
+            return replace(outcome, response=_played(play), name=play.name)
         # Read again: an order may have come while the call was running.
         faults = self.faults.of(account.name)
         headers = self._headers(faults, reading, account)
-        return replace(outcome, answer=replace(outcome.answer, headers=headers))
+        return replace(outcome, response=replace(outcome.response, headers=headers))
 
-    async def _routed(self, request: Request, account: Account, key: str) -> Outcome:
+    async def _routed(self, request: Request, account: SandboxAccount, key: str) -> Handled:
         if request.path in (emails.SINGLE, emails.BATCH):
             if request.method != "POST":
                 raise RefusalError(errors.METHOD_NOT_ALLOWED)
@@ -105,23 +107,25 @@ class Api:
         faults = self.faults.of(account.name)
         if key in faults.sending_only or "*" in faults.sending_only:
             raise RefusalError(errors.SENDING_ONLY)
-        await self._dice.spend_latency(faults, 1.0)
-        trouble = emails.trouble_before(faults, self._dice)
-        return trouble or Outcome(self._found(request, account))
+        await self._rng.spend_latency(faults, 1.0)
+        trouble = emails.trouble_before(faults, self._rng)
+        return trouble or Handled(self._found(request, account))
 
-    def _found(self, request: Request, account: Account) -> Answer:
+    def _found(self, request: Request, account: SandboxAccount) -> HttpResponse:
         match request.path.split("/")[1:]:
             case ["suppressions", *_]:
                 return suppressions.answer(request, account.suppressions, self._clock.wall())
             case ["domains" | "api-keys"] if request.method == "GET":
-                return Answer(200, _EMPTY_LIST)
+                return HttpResponse(200, _EMPTY_LIST)
             case ["emails", email_id] if request.method == "GET":
                 return self.emails.get(email_id, account)
             case ["domains" | "api-keys"] | ["emails", _]:
                 raise RefusalError(errors.METHOD_NOT_ALLOWED)
         raise RefusalError(errors.NOT_FOUND)
 
-    def _headers(self, faults: Faults, reading: Reading | None, account: Account) -> dict[str, str]:
+    def _headers(
+        self, faults: Faults, reading: Reading | None, account: SandboxAccount
+    ) -> dict[str, str]:
         headers: dict[str, str] = {}
         if reading is not None:
             headers = _rate_headers(faults, reading)
@@ -168,7 +172,7 @@ def _bearer(authorization: str) -> str:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def _played(play: Play) -> Answer:
+def _played(play: Play) -> HttpResponse:
     headers = {name.lower(): value for name, value in play.headers.items()}
     content_type = headers.pop("content-type", JSON)
-    return Answer(play.status, play.body.encode(), content_type, headers, play.cut_at)
+    return HttpResponse(play.status, play.body.encode(), content_type, headers, play.cut_at)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from streamer.sandbox.errors import RefusalError, parse_json, validation
-from streamer.sandbox.rules import Parcel, Rules
+from streamer.sandbox.rules import ParsedEmail, Rules
 
 MAX_ITEMS = 100
 
@@ -17,14 +17,14 @@ class ItemError:
 
 
 @dataclass(slots=True)
-class Batch:
+class ParsedBatch:
     """What may be accepted of a body, and what may not."""
 
-    parcels: list[Parcel] = field(default_factory=list)
+    emails: list[ParsedEmail] = field(default_factory=list)
     errors: list[ItemError] = field(default_factory=list)
 
 
-def read(body: bytes, rules: Rules, *, permissive: bool) -> Batch:
+def read(body: bytes, rules: Rules, *, permissive: bool) -> ParsedBatch:
     """Check every mail of a body.
 
     Raises:
@@ -37,10 +37,10 @@ def read(body: bytes, rules: Rules, *, permissive: bool) -> Batch:
         raise RefusalError(validation("The batch must have at least one email."))
     if len(items) > MAX_ITEMS:
         raise RefusalError(validation(f"The batch must have at most {MAX_ITEMS} emails."))
-    batch = Batch()
+    batch = ParsedBatch()
     for index, item in enumerate(items):
         try:
-            batch.parcels.append(rules.parse(item))
+            batch.emails.append(rules.parse(item))
         except RefusalError as error:
             # In strict mode all or nothing, and the error names no index.
             if not permissive:

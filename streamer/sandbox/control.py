@@ -8,15 +8,15 @@ import orjson
 from pydantic import Field, TypeAdapter
 
 from streamer.sandbox import page
-from streamer.sandbox.accounts import Account, Accounts
+from streamer.sandbox.accounts import AccountRegistry, SandboxAccount
 from streamer.sandbox.api import Api
 from streamer.sandbox.clock import Clock
 from streamer.sandbox.config import Config, Limit
 from streamer.sandbox.errors import METHOD_NOT_ALLOWED, NOT_FOUND, Problem
 from streamer.sandbox.faults import Faults, Play
-from streamer.sandbox.http import Answer, Request
+from streamer.sandbox.http import HttpResponse, Request
+from streamer.sandbox.recorder import Acceptance, Call, Recorder, Stats
 from streamer.sandbox.suppressions import Origin
-from streamer.sandbox.tally import Acceptance, Call, Stats, Tally
 
 JSON_LINES = "application/x-ndjson"
 _LINES_A_CHUNK = 1000
@@ -31,17 +31,17 @@ class Control:
     def __init__(self, config: Config, clock: Clock) -> None:
         self._clock = clock
         self._keeps = config.keep_acceptances
-        self._tally = Tally(config, self._clock)
-        self._api = Api(config, Accounts(config.accounts), self._tally, self._clock)
+        self._recorder = Recorder(config, self._clock)
+        self._api = Api(config, AccountRegistry(config.accounts), self._recorder, self._clock)
         self._orders: dict[str, TypeAdapter[None]] = {
             name: TypeAdapter(getattr(self, name))
-            for name in ("faults", "play", "limit", "suppress", "advance", "calm", "reset")
+            for name in ("faults", "play", "limit", "suppress", "advance", "reset_faults", "reset")
         }
 
     def faults(self, faults: Faults, account: str | None = None) -> None:
         """Change the fields given in `faults`, for one account or for all."""
         self._check(account)
-        self._api.faults.order(faults, account)
+        self._api.faults.set_faults(faults, account)
 
     def play(self, plays: list[Play], account: str | None = None) -> None:
         """Play answers to the letter, to the calls of one account or of all."""
@@ -66,19 +66,19 @@ class Control:
         """Put the server's wall clock forward."""
         self._clock.advance(seconds)
 
-    def calm(self) -> None:
+    def reset_faults(self) -> None:
         """Back to the faults it was started with; nothing is played."""
-        self._api.faults.calm()
+        self._api.faults.reset()
         self._api.script.clear()
 
     def reset(self) -> None:
         """Forget mails, counts, idempotency keys, quotas, suppressions. Faults and limits stay."""
-        self._tally.reset()
+        self._recorder.reset()
         self._api.emails.memory.clear()
         for account in self._api.accounts.all():
             account.reset()
 
-    def _named(self, account: str | None) -> list[Account]:
+    def _named(self, account: str | None) -> list[SandboxAccount]:
         self._check(account)
         return [each for each in self._api.accounts.all() if account in (None, each.name)]
 
@@ -91,36 +91,36 @@ class Control:
         accounts = {}
         for account in self._api.accounts.all():
             daily, monthly = account.used(self._clock.wall())
-            accounts[account.name] = self._tally.account(account.name).model_copy(
+            accounts[account.name] = self._recorder.account(account.name).model_copy(
                 update={"limit": account.limit, "daily_used": daily, "monthly_used": monthly}
             )
-        return self._tally.stats(accounts)
+        return self._recorder.stats(accounts)
 
-    async def answer(self, request: Request) -> Answer:
+    async def handle(self, request: Request) -> HttpResponse:
         """Answer a call."""
         if request.path in _READS or request.path.startswith("/mails/"):
             return self._read(request) if request.method == "GET" else METHOD_NOT_ALLOWED.answer()
         if request.path.startswith("/_sandbox/"):
             return self._write(request) if request.method == "POST" else METHOD_NOT_ALLOWED.answer()
-        return await self._api.answer(request)
+        return await self._api.handle(request)
 
-    def _read(self, request: Request) -> Answer:
+    def _read(self, request: Request) -> HttpResponse:
         match request.path:
             case "/stats":
-                return Answer(200, orjson.dumps(self.stats().model_dump()))
+                return HttpResponse(200, orjson.dumps(self.stats().model_dump()))
             case "/_sandbox/acceptances":
                 if not self._keeps:
                     return Problem(409, "not_kept", "Acceptances are not kept.").answer()
-                return _lines(self._tally.acceptances)
+                return _lines(self._recorder.acceptances)
             case "/_sandbox/calls":
-                return _lines(self._tally.calls)
+                return _lines(self._recorder.calls)
             case "/":
-                return page.listing(self._tally.latest, self.stats())
+                return page.listing(self._recorder.latest, self.stats())
             case path:
-                kept = self._tally.kept(path.removeprefix("/mails/"))
+                kept = self._recorder.kept(path.removeprefix("/mails/"))
                 return page.gone() if kept is None else page.preview(kept)
 
-    def _write(self, request: Request) -> Answer:
+    def _write(self, request: Request) -> HttpResponse:
         order = self._orders.get(request.path.removeprefix("/_sandbox/"))
         if order is None:
             return NOT_FOUND.answer()
@@ -128,15 +128,15 @@ class Control:
             order.validate_json(request.body or b"{}")
         except ValueError as error:  # pydantic's too
             return Problem(422, "invalid_order", str(error)).answer()
-        return Answer(200, b"{}")
+        return HttpResponse(200, b"{}")
 
 
 _READS = frozenset({"/", "/stats", "/_sandbox/acceptances", "/_sandbox/calls"})
 
 
-def _lines(rows: Sequence[Acceptance | Call]) -> Answer:
+def _lines(rows: Sequence[Acceptance | Call]) -> HttpResponse:
     # As many as there are now: a list that grows while it is read would have no end.
-    return Answer(200, content_type=JSON_LINES, chunks=_chunks(islice(rows, len(rows))))
+    return HttpResponse(200, content_type=JSON_LINES, chunks=_chunks(islice(rows, len(rows))))
 
 
 def _chunks(rows: Iterator[Acceptance | Call]) -> Iterator[bytes]:

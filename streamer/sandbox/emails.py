@@ -7,40 +7,40 @@ from dataclasses import dataclass, replace
 import orjson
 
 from streamer.sandbox import batch, errors
-from streamer.sandbox.accounts import Account
-from streamer.sandbox.batch import Batch
+from streamer.sandbox.accounts import SandboxAccount
+from streamer.sandbox.batch import ParsedBatch
 from streamer.sandbox.clock import Clock
 from streamer.sandbox.errors import Problem, RefusalError
-from streamer.sandbox.faults import Dice, FaultBook, Faults, names
-from streamer.sandbox.http import Answer, Request
-from streamer.sandbox.idempotency import Finding, Memory
-from streamer.sandbox.rules import Parcel, Rules, addresses_of, scheduled_time, sender_of
+from streamer.sandbox.faults import FaultBook, Faults, Rng, names
+from streamer.sandbox.http import HttpResponse, Request
+from streamer.sandbox.idempotency import IdempotencyStore, KeyState
+from streamer.sandbox.recorder import Kept, Recorder
+from streamer.sandbox.rules import ParsedEmail, Rules, addresses_of, scheduled_time, sender_of
 from streamer.sandbox.suppressions import SuppressionList, timestamp
-from streamer.sandbox.tally import Kept, Tally
 
 SINGLE = "/emails"
 BATCH = "/emails/batch"
-CUT = Answer(0, cut_at=0)
+CUT = HttpResponse(0, cut_at=0)
 _TEST_DOMAIN = "@resend.dev"
 _TEST_EVENTS = frozenset({"bounced", "complained", "suppressed"})
 
 
 @dataclass(slots=True, frozen=True)
-class Outcome:
+class Handled:
     """An answer to give, and the one to remember for the idempotency key, if any."""
 
-    answer: Answer
-    remember: Answer | None = None
+    response: HttpResponse
+    remember: HttpResponse | None = None
     name: str = ""
     mails: int = 0
 
 
-def refused(problem: Problem) -> Outcome:
+def refused(problem: Problem) -> Handled:
     """The answer to a call that is refused."""
-    return Outcome(problem.answer(), name=problem.name)
+    return Handled(problem.answer(), name=problem.name)
 
 
-def failed(faults: Faults) -> Outcome:
+def failed(faults: Faults) -> Handled:
     """The 5xx that was ordered."""
     match faults.error_status:
         case 500:
@@ -49,14 +49,14 @@ def failed(faults: Faults) -> Outcome:
             return refused(errors.UNAVAILABLE)
         case gateway:
             page = f"<html><body><h1>{gateway}</h1></body></html>".encode()
-            return Outcome(Answer(gateway, page, "text/html; charset=UTF-8"), name="gateway")
+            return Handled(HttpResponse(gateway, page, "text/html; charset=UTF-8"), name="gateway")
 
 
-def trouble_before(faults: Faults, dice: Dice) -> Outcome | None:
+def trouble_before(faults: Faults, rng: Rng) -> Handled | None:
     """What befalls a call before anything is done for it, if anything does."""
-    if dice.falls(faults.cut_before_percent):
-        return Outcome(CUT, name="cut")
-    if dice.falls(faults.error_before_percent):
+    if rng.chance(faults.cut_before_percent):
+        return Handled(CUT, name="cut")
+    if rng.chance(faults.error_before_percent):
         return failed(faults)
     return None
 
@@ -70,14 +70,14 @@ def is_permissive(request: Request) -> bool:
 class Emails:
     """Accepts mails, and knows what became of them."""
 
-    def __init__(self, tally: Tally, faults: FaultBook, dice: Dice, clock: Clock) -> None:
-        self.memory = Memory()
-        self._tally = tally
+    def __init__(self, recorder: Recorder, faults: FaultBook, rng: Rng, clock: Clock) -> None:
+        self.memory = IdempotencyStore()
+        self._recorder = recorder
         self._faults = faults
-        self._dice = dice
+        self._rng = rng
         self._clock = clock
 
-    async def send(self, request: Request, account: Account, api_key: str) -> Outcome:
+    async def send(self, request: Request, account: SandboxAccount, api_key: str) -> Handled:
         """Answer `POST /emails` or `POST /emails/batch`.
 
         Raises:
@@ -92,14 +92,14 @@ class Emails:
         # The validation mode is no part of what is compared.
         fingerprint = hashlib.sha1(request.body, usedforsecurity=False).digest()
         found = self.memory.begin(scope, fingerprint, self._clock.wall())
-        if found is Finding.OTHER_PAYLOAD:
+        if found is KeyState.OTHER_PAYLOAD:
             raise RefusalError(errors.OTHER_PAYLOAD)
-        if found is Finding.RUNNING:
+        if found is KeyState.RUNNING:
             raise RefusalError(errors.STILL_RUNNING)
-        if isinstance(found, Answer):
+        if isinstance(found, HttpResponse):
             # The first answer again. What befalls answers on their way befalls it too.
             faults = self._faults.of(account.name)
-            await self._dice.spend_latency(faults, 1.0)
+            await self._rng.spend_latency(faults, 1.0)
             return self._deliver(found, 0, faults, "replay")
         remember = None
         try:
@@ -109,13 +109,13 @@ class Emails:
             self.memory.settle(scope, remember)
         return outcome
 
-    def get(self, email_id: str, account: Account) -> Answer:
+    def get(self, email_id: str, account: SandboxAccount) -> HttpResponse:
         """Answer `GET /emails/ID`.
 
         Raises:
             RefusalError: the mail is not among the latest, or another account's.
         """
-        kept = self._tally.kept(email_id)
+        kept = self._recorder.kept(email_id)
         if kept is None or kept.account != account.name:
             raise RefusalError(errors.not_found("Email"))
         mail = kept.mail
@@ -131,12 +131,14 @@ class Emails:
         for field in ("to", "cc", "bcc", "reply_to"):
             value = mail.get(field)
             shown[field] = [value] if isinstance(value, str) else value
-        return Answer(200, orjson.dumps(shown))
+        return HttpResponse(200, orjson.dumps(shown))
 
-    async def _process(self, request: Request, account: Account, api_key: str, key: str) -> Outcome:
+    async def _process(
+        self, request: Request, account: SandboxAccount, api_key: str, key: str
+    ) -> Handled:
         faults = self._faults.of(account.name)
-        await self._dice.spend_latency(faults, 0.5)
-        trouble = trouble_before(faults, self._dice)
+        await self._rng.spend_latency(faults, 0.5)
+        trouble = trouble_before(faults, self._rng)
         if trouble is not None:
             return trouble
         permissive = is_permissive(request)
@@ -144,30 +146,30 @@ class Emails:
         if request.path == BATCH:
             read = batch.read(request.body, rules, permissive=permissive)
         else:
-            read = Batch([rules.parse(errors.parse_json(request.body))])
-        _check_ordered(read.parcels, faults)
-        problems = self._account_problems(read.parcels, account, api_key, faults)
+            read = ParsedBatch([rules.parse(errors.parse_json(request.body))])
+        _check_ordered(read.emails, faults)
+        problems = self._account_problems(read.emails, account, api_key, faults)
         if problems and not (permissive and faults.fail_later):
             raise RefusalError(next(iter(problems.values())))
         ids: list[str] = []
-        if read.parcels:
-            sent = read.parcels
+        if read.emails:
+            sent = read.emails
             if problems:
-                sent = [p for index, p in enumerate(read.parcels) if index not in problems]
+                sent = [p for index, p in enumerate(read.emails) if index not in problems]
             account.use(_recipients(sent), self._clock.wall())
-            ids = self._tally.accept(account.name, key, read.parcels)
-            self._tally.failed.update(ids[index] for index in problems)
+            ids = self._recorder.accept(account.name, key, read.emails)
+            self._recorder.failed.update(ids[index] for index in problems)
         # From here on the mails are sent, whatever the caller gets to see.
         body = {"id": ids[0]} if request.path == SINGLE else _told(ids, read, permissive, faults)
         # Copied, because orjson leaves up to as much again behind its bytes, and this is kept.
-        stored = Answer(200, bytes(memoryview(orjson.dumps(body))))
+        stored = HttpResponse(200, bytes(memoryview(orjson.dumps(body))))
         if faults.hang_s:
             await self._faults.hang(account.name)
-        await self._dice.spend_latency(faults, 0.5)
+        await self._rng.spend_latency(faults, 0.5)
         return self._deliver(stored, len(ids), faults, "")
 
     def _account_problems(
-        self, parcels: Sequence[Parcel], account: Account, api_key: str, faults: Faults
+        self, parcels: Sequence[ParsedEmail], account: SandboxAccount, api_key: str, faults: Faults
     ) -> Mapping[int, Problem]:
         """By index, the mails that may not be sent for what their sender or account is."""
         whole = errors.key_refusal(faults) or self._quota_problem(parcels, account, faults)
@@ -179,7 +181,7 @@ class Emails:
         return {index: problem for index, problem in found if problem is not None}
 
     def _quota_problem(
-        self, parcels: Sequence[Parcel], account: Account, faults: Faults
+        self, parcels: Sequence[ParsedEmail], account: SandboxAccount, faults: Faults
     ) -> Problem | None:
         daily, monthly = account.used(self._clock.wall())
         wanted = _recipients(parcels)
@@ -193,24 +195,24 @@ class Emails:
             return errors.MONTHLY_QUOTA
         return None
 
-    def _deliver(self, stored: Answer, mails: int, faults: Faults, name: str) -> Outcome:
+    def _deliver(self, stored: HttpResponse, mails: int, faults: Faults, name: str) -> Handled:
         """The answer to accepted mails, as the caller gets to see it."""
-        if self._dice.falls(faults.error_after_percent):
+        if self._rng.chance(faults.error_after_percent):
             return replace(failed(faults), remember=stored, mails=mails)
-        if self._dice.falls(faults.cut_after_percent):
-            return Outcome(CUT, stored, "cut", mails)
-        if self._dice.falls(faults.half_body_percent):
-            return Outcome(replace(stored, cut_at=0.5), stored, "half_body", mails)
-        if self._dice.falls(faults.broken_body_percent):
-            return Outcome(replace(stored, body=b'{"data":[{"id":"'), stored, name, mails)
-        if self._dice.falls(faults.wrong_ids_percent):
+        if self._rng.chance(faults.cut_after_percent):
+            return Handled(CUT, stored, "cut", mails)
+        if self._rng.chance(faults.half_body_percent):
+            return Handled(replace(stored, cut_at=0.5), stored, "half_body", mails)
+        if self._rng.chance(faults.broken_body_percent):
+            return Handled(replace(stored, body=b'{"data":[{"id":"'), stored, name, mails)
+        if self._rng.chance(faults.wrong_ids_percent):
             told = orjson.loads(stored.body)
             short = {**told, "data": told["data"][:-1]} if "data" in told else {}
-            return Outcome(replace(stored, body=orjson.dumps(short)), stored, name, mails)
-        return Outcome(stored, stored, name, mails)
+            return Handled(replace(stored, body=orjson.dumps(short)), stored, name, mails)
+        return Handled(stored, stored, name, mails)
 
     def _last_event(self, kept: Kept, suppressions: SuppressionList) -> str:
-        if kept.email_id in self._tally.failed:
+        if kept.email_id in self._recorder.failed:
             return "failed"
         at = kept.mail.get("scheduled_at")
         due = scheduled_time(at, kept.wall) if isinstance(at, str) else None
@@ -226,11 +228,13 @@ class Emails:
         return "delivered"
 
 
-def _recipients(parcels: Sequence[Parcel]) -> int:
+def _recipients(parcels: Sequence[ParsedEmail]) -> int:
     return sum(parcel.recipients for parcel in parcels)
 
 
-def _told(ids: Sequence[str], read: Batch, permissive: bool, faults: Faults) -> dict[str, object]:
+def _told(
+    ids: Sequence[str], read: ParsedBatch, permissive: bool, faults: Faults
+) -> dict[str, object]:
     """What a batch is answered."""
     data: list[dict[str, str] | None] = [{"id": email_id} for email_id in ids]
     if not permissive:
@@ -242,19 +246,19 @@ def _told(ids: Sequence[str], read: Batch, permissive: bool, faults: Faults) -> 
     return {"data": data, "errors": errors_told}
 
 
-def _check_ordered(parcels: Sequence[Parcel], faults: Faults) -> None:
+def _check_ordered(parcels: Sequence[ParsedEmail], faults: Faults) -> None:
     """Refuse what an order of faults refuses for one of its addresses."""
-    if faults.guilty and _any_named(parcels, faults.guilty):
-        raise RefusalError(errors.validation("The request was refused.", faults.guilty_status))
-    if faults.poison and _any_named(parcels, faults.poison):
+    if faults.reject_addresses and _any_named(parcels, faults.reject_addresses):
+        raise RefusalError(errors.validation("The request was refused.", faults.reject_status))
+    if faults.fail_addresses and _any_named(parcels, faults.fail_addresses):
         raise RefusalError(errors.APPLICATION_ERROR)
 
 
-def _any_named(parcels: Sequence[Parcel], listed: frozenset[str]) -> bool:
+def _any_named(parcels: Sequence[ParsedEmail], listed: frozenset[str]) -> bool:
     return any(names(listed, address) for parcel in parcels for address in parcel.addresses)
 
 
-def _sender_problem(parcel: Parcel, api_key: str, faults: Faults) -> Problem | None:
+def _sender_problem(parcel: ParsedEmail, api_key: str, faults: Faults) -> Problem | None:
     # A template may have a sender of its own, that nobody here knows.
     sender = parcel.mail.get("from")
     domain = (sender_of(str(sender)) or "").rpartition("@")[2]

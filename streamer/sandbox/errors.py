@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import orjson
 
 from streamer.sandbox.faults import Faults, KeyRefusal
-from streamer.sandbox.http import Answer
+from streamer.sandbox.http import HttpResponse
 
 INVALID_TO = (
     "Invalid `to` field. The email address needs to follow the `email@example.com` or "
@@ -26,8 +26,8 @@ class Problem:
         body: dict[str, object] = {"statusCode": self.status, "message": self.message}
         return orjson.dumps({**body, "name": self.name} if self.name else body)
 
-    def answer(self) -> Answer:
-        return Answer(self.status, self.body())
+    def answer(self) -> HttpResponse:
+        return HttpResponse(self.status, self.body())
 
 
 class RefusalError(Exception):

@@ -70,11 +70,11 @@ class Faults(BaseModel):
     the ones to use in examples and tests, and here no mail reaches anyone."""
     refused: frozenset[str] = frozenset()
     """Addresses, or `@domain`: that item is invalid; in strict mode the whole batch is."""
-    guilty: frozenset[str] = frozenset()
+    reject_addresses: frozenset[str] = frozenset()
     """Addresses, or `@domain`, that refuse their whole batch in either mode."""
-    guilty_status: Literal[400, 413, 422] = 422
+    reject_status: Literal[400, 413, 422] = 422
     """The status of that refusal."""
-    poison: frozenset[str] = frozenset()
+    fail_addresses: frozenset[str] = frozenset()
     """Addresses, or `@domain`: any batch with one of them answers 500, and nothing is sent."""
     broken_body_percent: Percent = 0
     """200 and accepted, but the body is no JSON."""
@@ -100,7 +100,7 @@ class Play(BaseModel):
     name: str = "played"
     """What it is called in `Call.name` and in the counts."""
     times: Annotated[int, Field(ge=1)] | None = None
-    """To how many calls; None: until `calm`."""
+    """To how many calls; None: until the faults are reset."""
     percent: Percent = 100
     """Of the calls that it is meant for, at random."""
     api_key: str | None = None
@@ -119,11 +119,11 @@ class _Part:
     left: int | None
 
 
-class Script:
+class ResponseScript:
     """The answers that were ordered to the letter, in the order in which they were."""
 
-    def __init__(self, dice: "Dice") -> None:
-        self._dice = dice
+    def __init__(self, rng: "Rng") -> None:
+        self._rng = rng
         self._parts: list[_Part] = []
 
     def add(self, play: Play, account: str | None) -> None:
@@ -143,7 +143,7 @@ class Script:
                 play.accepts is accepts
                 and part.account in (None, account)
                 and play.api_key in (None, api_key)
-                and self._dice.falls(play.percent)
+                and self._rng.chance(play.percent)
             ):
                 if part.left is not None:
                     part.left -= 1
@@ -172,7 +172,7 @@ class FaultBook:
             return self._base
         return self._base.model_copy(update=given)
 
-    def order(self, faults: Faults, account: str | None) -> None:
+    def set_faults(self, faults: Faults, account: str | None) -> None:
         """Change the fields that were given in `faults`, for one account or for all."""
         changes: Mapping[str, object] = {
             name: getattr(faults, name) for name in faults.model_fields_set
@@ -183,7 +183,7 @@ class FaultBook:
             self._given.setdefault(account, {}).update(changes)
         self._wake()
 
-    def calm(self) -> None:
+    def reset(self) -> None:
         """Back to the faults it was started with, for everyone."""
         self._base = self._start
         self._given.clear()
@@ -202,13 +202,13 @@ class FaultBook:
         changed.set()
 
 
-class Dice:
+class Rng:
     """Seeded, so that a run can be repeated."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311
 
-    def falls(self, percent: float) -> bool:
+    def chance(self, percent: float) -> bool:
         """Whether a thing of that likelihood happens now."""
         return percent > 0 and self._random.random() * 100 < percent
 

@@ -28,7 +28,7 @@ class Request:
 
 
 @dataclass(slots=True, frozen=True)
-class Answer:
+class HttpResponse:
     """What goes back."""
 
     status: int
@@ -49,7 +49,7 @@ class _BadRequestError(Exception):
 
 
 async def serve_connection(
-    handler: Callable[[Request], Awaitable[Answer]],
+    handler: Callable[[Request], Awaitable[HttpResponse]],
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     wall: Callable[[], float],
@@ -70,7 +70,7 @@ async def serve_connection(
                 request = await _read(reader, writer)
                 is_open = await _write(writer, request, await handler(request), wall)
         except _BadRequestError as error:
-            writer.write(_head(Answer(error.status, headers={"connection": "close"}), wall()))
+            writer.write(_head(HttpResponse(error.status, headers={"connection": "close"}), wall()))
             writer.write_eof()
             # What the caller still sends is read and dropped: closing with bytes unread would
             # reset the connection, and the caller might never see the answer.
@@ -124,40 +124,43 @@ async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _write(
-    writer: asyncio.StreamWriter, request: Request, answer: Answer, wall: Callable[[], float]
+    writer: asyncio.StreamWriter,
+    request: Request,
+    response: HttpResponse,
+    wall: Callable[[], float],
 ) -> bool:
     """Write an answer; returns whether the connection stays open."""
     if writer.is_closing():
         return False
-    if answer.cut_at == 0:
+    if response.cut_at == 0:
         writer.transport.abort()
         return False
-    if answer.chunks is None:
-        share = 0 if request.method == "HEAD" else 1 if answer.cut_at is None else answer.cut_at
-        writer.write(_head(answer, wall()) + answer.body[: int(len(answer.body) * share)])
+    if response.chunks is None:
+        share = 0 if request.method == "HEAD" else 1 if response.cut_at is None else response.cut_at
+        writer.write(_head(response, wall()) + response.body[: int(len(response.body) * share)])
     else:
-        writer.write(_head(answer, wall()))
-        for chunk in answer.chunks:
+        writer.write(_head(response, wall()))
+        for chunk in response.chunks:
             writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             await writer.drain()
             # Lets calls in between the chunks of a long answer.
             await asyncio.sleep(0)
         writer.write(b"0\r\n\r\n")
     await writer.drain()
-    return answer.cut_at is None and request.headers.get("connection", "").lower() != "close"
+    return response.cut_at is None and request.headers.get("connection", "").lower() != "close"
 
 
-def _head(answer: Answer, wall: float) -> bytes:
+def _head(response: HttpResponse, wall: float) -> bytes:
     """Status line and headers."""
-    headers = {"content-type": answer.content_type, "date": _date(int(wall))}
-    if answer.chunks is None:
-        headers["content-length"] = str(len(answer.body))
-        headers["etag"] = _etag(answer.body)
+    headers = {"content-type": response.content_type, "date": _date(int(wall))}
+    if response.chunks is None:
+        headers["content-length"] = str(len(response.body))
+        headers["etag"] = _etag(response.body)
     else:
         headers["transfer-encoding"] = "chunked"
     lines = [
-        f"HTTP/1.1 {answer.status} {_PHRASES.get(answer.status, 'Unknown')}",
-        *(f"{name}: {value}" for name, value in {**headers, **answer.headers}.items()),
+        f"HTTP/1.1 {response.status} {_PHRASES.get(response.status, 'Unknown')}",
+        *(f"{name}: {value}" for name, value in {**headers, **response.headers}.items()),
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from html import escape
 
-from streamer.sandbox.http import Answer
-from streamer.sandbox.tally import Kept, Stats
+from streamer.sandbox.http import HttpResponse
+from streamer.sandbox.recorder import Kept, Stats
 
 # A mail may hold anything. Three fences: everything outside the frame is escaped; the frame is
 # sandboxed, so no script runs in it and it has no origin; and this policy, which a `srcdoc`
@@ -38,7 +38,7 @@ _SHOWN = 200
 _APART = frozenset({"html", "text", "headers", "tags", "from", "to", "subject"})
 
 
-def listing(latest: Iterable[Kept], stats: Stats) -> Answer:
+def listing(latest: Iterable[Kept], stats: Stats) -> HttpResponse:
     """The latest mails, newest first."""
     rows = "".join(
         f"<tr><td>{_time(kept.wall)}<td>{_campaign(kept)}<td>{escape(_text(kept.mail.get('to')))}"
@@ -58,7 +58,7 @@ def listing(latest: Iterable[Kept], stats: Stats) -> Answer:
     return _page("Mails accepted by the sandbox", f"{numbers}{table}")
 
 
-def preview(kept: Kept) -> Answer:
+def preview(kept: Kept) -> HttpResponse:
     """One mail: its fields, its HTML in a fenced frame, its text."""
     mail = kept.mail
     rows = [
@@ -90,19 +90,19 @@ def preview(kept: Kept) -> Answer:
     return _page(_text(mail.get("subject")) or "(no subject)", "".join(parts))
 
 
-def gone() -> Answer:
+def gone() -> HttpResponse:
     """A mail that is not among the latest, or never was."""
-    answer = _page("No such mail", '<p>Only the latest are kept. <a href="/">All mails</a>')
-    return Answer(404, answer.body, answer.content_type, answer.headers)
+    response = _page("No such mail", '<p>Only the latest are kept. <a href="/">All mails</a>')
+    return HttpResponse(404, response.body, response.content_type, response.headers)
 
 
-def _page(title: str, body: str) -> Answer:
+def _page(title: str, body: str) -> HttpResponse:
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
         f"<h1>{escape(title)}</h1>{body}"
     )
-    return Answer(200, page.encode("utf-8", "replace"), "text/html; charset=utf-8", _FENCES)
+    return HttpResponse(200, page.encode("utf-8", "replace"), "text/html; charset=utf-8", _FENCES)
 
 
 def _campaign(kept: Kept) -> str:

@@ -11,8 +11,8 @@ import urllib3
 
 from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config
 from streamer.sandbox.faults import Faults, Play
+from streamer.sandbox.recorder import Acceptance, Call, Stats
 from streamer.sandbox.suppressions import Origin
-from streamer.sandbox.tally import Acceptance, Call, Stats
 
 _PATIENCE_S = 30.0
 _GRACE_S = 5.0
@@ -124,7 +124,7 @@ class SandboxProcess:
 
     # Orders.
 
-    def order(self, faults: Faults, account: str | None = None) -> None:
+    def set_faults(self, faults: Faults, account: str | None = None) -> None:
         """Change the faults given in `faults`, for one account or for all; the others stay."""
         self._post("faults", faults=_given(faults), account=account)
 
@@ -135,9 +135,9 @@ class SandboxProcess:
         """
         self._post("play", plays=[_given(play) for play in plays], account=account)
 
-    def calm(self) -> None:
+    def reset_faults(self) -> None:
         """Back to the faults it was started with (none, or a latency); nothing is played."""
-        self._post("calm")
+        self._post("reset_faults")
 
     def set_limit(self, limit: int | None, account: str | None = None) -> None:
         """Change the requests a second; None: unthrottled."""
@@ -184,10 +184,10 @@ class SandboxProcess:
         self._call("POST", f"/_sandbox/{what}", orjson.dumps(arguments))
 
     def _call(self, method: str, path: str, body: bytes = b"") -> bytes:
-        answer = self._http.request(method, self.url + path, body=body)
-        if answer.status != 200:
-            raise SandboxError(f"{method} {path}: {answer.status} {answer.data.decode()}")
-        return answer.data
+        response = self._http.request(method, self.url + path, body=body)
+        if response.status != 200:
+            raise SandboxError(f"{method} {path}: {response.status} {response.data.decode()}")
+        return response.data
 
 
 def _given(order: Faults | Play) -> dict[str, object]:

@@ -33,7 +33,7 @@ _UNITS_S = {"m": 60, "h": 3600, "d": 86_400}
 Mail = dict[str, object]
 
 
-class Parcel(NamedTuple):
+class ParsedEmail(NamedTuple):
     """One mail that is fit to be accepted."""
 
     organization: str
@@ -59,7 +59,7 @@ class Rules:
         self._last_tags: object = None
         self._last_identity = ("", "")
 
-    def parse(self, item: object) -> Parcel:
+    def parse(self, item: object) -> ParsedEmail:
         """Check a mail.
 
         Raises:
@@ -92,7 +92,7 @@ class Rules:
             raise RefusalError(
                 validation("Invalid `to` field. The address is refused by this sandbox.")
             )
-        return Parcel(organization, campaign, addresses, recipients, item)
+        return ParsedEmail(organization, campaign, addresses, recipients, item)
 
     def _recipients(self, item: Mail, field: str) -> list[str]:
         addresses = addresses_of(field, item[field])

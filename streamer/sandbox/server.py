@@ -40,7 +40,7 @@ async def _serve(config: Config, announce: Callable[[str], None], lifeline: int 
 
         loop.add_reader(pipe, read)
     clock = Clock()
-    serve_one = partial(serve_connection, Control(config, clock).answer, wall=clock.wall)
+    serve_one = partial(serve_connection, Control(config, clock).handle, wall=clock.wall)
     server = await asyncio.start_server(
         serve_one, config.host, config.port, limit=MAX_HEAD, backlog=_BACKLOG
     )

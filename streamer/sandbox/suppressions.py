@@ -11,7 +11,7 @@ import orjson
 
 from streamer.sandbox import errors
 from streamer.sandbox.errors import RefusalError
-from streamer.sandbox.http import Answer, Request
+from streamer.sandbox.http import HttpResponse, Request
 from streamer.sandbox.rules import addresses_of
 
 PATH = "/suppressions"
@@ -61,7 +61,7 @@ class SuppressionList:
         return reversed(self._by_email.values())
 
 
-def answer(request: Request, suppressions: SuppressionList, wall: float) -> Answer:
+def answer(request: Request, suppressions: SuppressionList, wall: float) -> HttpResponse:
     """Answer a call to `/suppressions` or below.
 
     Raises:
@@ -91,7 +91,7 @@ def answer(request: Request, suppressions: SuppressionList, wall: float) -> Answ
     raise RefusalError(errors.NOT_FOUND)
 
 
-def _list(suppressions: SuppressionList, query: str) -> Answer:
+def _list(suppressions: SuppressionList, query: str) -> HttpResponse:
     asked = {name: values[-1] for name, values in parse_qs(query).items()}
     origin, limit, after = asked.get("origin"), asked.get("limit", str(_PAGE)), asked.get("after")
     if origin is not None and origin not in get_args(Origin):
@@ -167,5 +167,5 @@ def timestamp(wall: float) -> str:
     return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%d %H:%M:%S.%f}+00"
 
 
-def _answer(body: dict[str, object], status: int = 200) -> Answer:
-    return Answer(status, orjson.dumps(body))
+def _answer(body: dict[str, object], status: int = 200) -> HttpResponse:
+    return HttpResponse(status, orjson.dumps(body))

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.stack.errors import StackError
-from streamer.stack.kafka import Kafka
+from streamer.stack.kafka import KafkaServer
 from streamer.stack.lock import locked
-from streamer.stack.record import Record, forget
-from streamer.stack.redis import Redis
+from streamer.stack.process_record import ProcessRecord, forget
+from streamer.stack.redis import RedisServer
 from streamer.stack.server import Server
 
 _STOP_S = 15.0
 _KILLED_S = 5.0
-_KINDS: tuple[tuple[type[Server], int], ...] = ((Redis, 6379), (Kafka, 9092))
+_KINDS: tuple[tuple[type[Server], int], ...] = ((RedisServer, 6379), (KafkaServer, 9092))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class DetachedStack:
             StackError: a server cannot be started, or already runs on another port. Servers
                 started by this call are stopped again.
         """
-        ports = {Kafka.name: kafka_port, Redis.name: redis_port}
+        ports = {KafkaServer.name: kafka_port, RedisServer.name: redis_port}
         with locked(self.folder / "lock"):
             new: list[Server] = []
             for kind, usual in _KINDS:
@@ -93,7 +93,7 @@ class DetachedStack:
                 server.spawn()
                 # Write it immediately, so that the server is found if this process is killed.
                 if server.pid is not None:
-                    Record(pid=server.pid, port=server.port, version=server.version()).write(
+                    ProcessRecord(pid=server.pid, port=server.port, version=server.version()).write(
                         server.folder
                     )
             for server in servers:
@@ -108,7 +108,7 @@ class DetachedStack:
         processes = {}
         for kind in kinds:
             folder = self.folder / kind.name
-            record = Record.read(folder)
+            record = ProcessRecord.read(folder)
             process = record.process(folder) if record is not None else None
             if process is None:
                 forget(folder)
@@ -132,14 +132,14 @@ class DetachedStack:
             forget(self.folder / name)
         return list(processes)
 
-    def _running(self, kind: type[Server]) -> Record | None:
+    def _running(self, kind: type[Server]) -> ProcessRecord | None:
         folder = self.folder / kind.name
-        record = Record.read(folder)
+        record = ProcessRecord.read(folder)
         return record if record is not None and record.process(folder) is not None else None
 
     def _service(self, kind: type[Server]) -> Service:
         folder = self.folder / kind.name
-        record = Record.read(folder)
+        record = ProcessRecord.read(folder)
         process = record.process(folder) if record is not None else None
         if record is None or process is None:
             return Service(name=kind.name, log=self._log(kind), serves=False)

@@ -59,7 +59,7 @@ Configuration:
 _FORMAT_S = 60.0
 
 
-class Kafka(Server):
+class KafkaServer(Server):
     """A broker whose data survives restarts and kills."""
 
     name = "kafka"

@@ -27,7 +27,7 @@ maxmemory-policy noeviction
 """
 
 
-class Redis(Server):
+class RedisServer(Server):
     """A server whose acknowledged writes survive restarts and kills."""
 
     name = "redis"

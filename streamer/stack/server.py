@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from streamer.stack.errors import PortInUse, StackError
-from streamer.stack.guard import Guard
 from streamer.stack.ports import free_port, port_answers, port_is_free
+from streamer.stack.reaper import ProcessReaper
 
 _START_S = 60.0
 _STOP_S = 15.0
@@ -24,7 +24,7 @@ class Server(ABC):
         folder: the server's data; existing data is reused.
         port: None for a free port, which it then keeps.
         log: the log file; None for a file in the folder.
-        guard: kills the server when this process ends; None for a new guard.
+        reaper: kills the server when this process ends; None for a new guard.
         detached: let the server outlive this process.
     """
 
@@ -36,15 +36,15 @@ class Server(ABC):
         port: int | None = None,
         *,
         log: Path | None = None,
-        guard: Guard | None = None,
+        reaper: ProcessReaper | None = None,
         detached: bool = False,
     ) -> None:
         # Resolved, to compare with what the servers and the system report.
         self.folder = folder.resolve()
         self.port = free_port() if port is None else port
         self.log = log or self.folder / f"{self.name}.log"
-        self._guard = guard
-        self._own_guard: Guard | None = None
+        self._reaper = reaper
+        self._own_reaper: ProcessReaper | None = None
         self._detached = detached
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -153,11 +153,11 @@ class Server(ABC):
         """Return the process group for the server and its helpers; None for this process's."""
         if self._detached:
             return None
-        if self._guard is not None:
-            return self._guard.group
-        if self._own_guard is None:
-            self._own_guard = Guard()
-        return self._own_guard.group
+        if self._reaper is not None:
+            return self._reaper.group
+        if self._own_reaper is None:
+            self._own_reaper = ProcessReaper()
+        return self._own_reaper.group
 
     def _end(self, patience_s: float) -> None:
         if self._process is not None:
@@ -167,6 +167,6 @@ class Server(ABC):
                 self._process.kill()
             self._process.wait()
             self._process = None
-        if self._own_guard is not None:
-            self._own_guard.dismiss()
-            self._own_guard = None
+        if self._own_reaper is not None:
+            self._own_reaper.dismiss()
+            self._own_reaper = None

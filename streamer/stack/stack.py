@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from streamer.stack.guard import Guard
-from streamer.stack.kafka import Kafka
-from streamer.stack.redis import Redis
+from streamer.stack.kafka import KafkaServer
+from streamer.stack.reaper import ProcessReaper
+from streamer.stack.redis import RedisServer
 
 
 class Stack:
@@ -18,7 +18,7 @@ class Stack:
         folder: holds data, and logs in `logs/`.
         kafka_port: None for a free port.
         redis_port: None for a free port.
-        guard: kills the servers when this process ends; None for a new guard each.
+        reaper: kills the servers when this process ends; None for a new guard each.
     """
 
     def __init__(
@@ -27,12 +27,16 @@ class Stack:
         kafka_port: int | None = None,
         redis_port: int | None = None,
         *,
-        guard: Guard | None = None,
+        reaper: ProcessReaper | None = None,
     ) -> None:
         self.folder = folder.resolve()
         logs = self.folder / "logs"
-        self.kafka = Kafka(folder / "kafka", kafka_port, log=logs / "kafka.log", guard=guard)
-        self.redis = Redis(folder / "redis", redis_port, log=logs / "redis.log", guard=guard)
+        self.kafka = KafkaServer(
+            folder / "kafka", kafka_port, log=logs / "kafka.log", reaper=reaper
+        )
+        self.redis = RedisServer(
+            folder / "redis", redis_port, log=logs / "redis.log", reaper=reaper
+        )
 
     @property
     def bootstrap_servers(self) -> str:
@@ -79,8 +83,8 @@ class Stack:
             StackError: a server does not start.
         """
         folder = Path(tempfile.mkdtemp(prefix="streamer-"))
-        guard = Guard(folder)
-        stack = cls(folder, guard=guard)
+        reaper = ProcessReaper(folder)
+        stack = cls(folder, reaper=reaper)
         try:
             stack.start()
             yield stack
@@ -88,4 +92,4 @@ class Stack:
             stack.stop()
             shutil.rmtree(folder)
             # Last: until here the guard cleans up if this process is killed.
-            guard.dismiss()
+            reaper.dismiss()

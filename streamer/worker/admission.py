@@ -2,12 +2,12 @@
 
 import time
 
+from streamer.flow.admission import AdmissionControl, IntakeMode
 from streamer.flow.batcher import Batcher
-from streamer.flow.room import Intake, Room
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.event import DeadEventError, parse
 from streamer.model.record import DeadLetter, Record
-from streamer.worker.source import Source
+from streamer.worker.source import RecordSource
 
 POLL_RECORDS = 200
 POLL_S = 0.02
@@ -18,23 +18,25 @@ class Admission:
     """Moves records from the source to the queue. Owned by the thread that owns the consumer.
 
     Args:
-        most_queued: records; what is queued behind so many is parsed again when its turn comes.
+        max_queued: records; what is queued behind so many is parsed again when its turn comes.
     """
 
-    def __init__(self, source: Source, batcher: Batcher, room: Room, most_queued: int) -> None:
+    def __init__(
+        self, source: RecordSource, batcher: Batcher, control: AdmissionControl, max_queued: int
+    ) -> None:
         self._source = source
         self._batcher = batcher
-        self._room = room
-        self._most_queued = most_queued
+        self._control = control
+        self._max_queued = max_queued
 
     def poll(self, now: float) -> list[Record]:
-        """New records; none while there is no room for more. Errors as of `Source.poll`."""
-        intake = self._room.intake(self._batcher.full_batches, self._source.held_bytes, now)
-        if intake is Intake.OPEN:
+        """New records; none while there is no room for more. Errors as of `RecordSource.poll`."""
+        intake = self._control.mode(self._batcher.full_batches, self._source.held_bytes, now)
+        if intake is IntakeMode.OPEN:
             self._source.resume()
-        elif intake is Intake.PAUSE:
+        elif intake is IntakeMode.PAUSE:
             self._source.pause()
-        elif intake is Intake.WAIT:
+        elif intake is IntakeMode.WAIT:
             time.sleep(POLL_S / 4)
             return []
         return self._source.poll(POLL_RECORDS, POLL_S)
@@ -46,14 +48,14 @@ class Admission:
             try:
                 event = parse(record.value)
             except DeadEventError as error:
-                record.end(DeadLetter(error.reason, str(error)), time.time())
+                record.resolve(DeadLetter(error.reason, str(error)), time.time())
                 continue
-            record.take(event)
+            record.attach_event(event)
             try:
                 record.address = normalise(event.email)
             except InvalidAddressError as error:
-                record.address_fault = str(error)
-            if len(record.value or b"") > _LARGE_BYTES or len(self._batcher) > self._most_queued:
+                record.address_error = str(error)
+            if len(record.value or b"") > _LARGE_BYTES or len(self._batcher) > self._max_queued:
                 record.forget_event()  # it will not be needed soon, or takes much
             queued.append(record)
         self._batcher.add(queued)

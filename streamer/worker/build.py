@@ -4,12 +4,12 @@ import logging
 from functools import partial
 from typing import NamedTuple
 
+from streamer.flow.admission import AdmissionControl
 from streamer.flow.batcher import Batcher
-from streamer.flow.breaker import Breaker
-from streamer.flow.places import Places
+from streamer.flow.breaker import DeadLetterBreaker
+from streamer.flow.concurrency import ConcurrencyLimiter
+from streamer.flow.failures import FailureTracker
 from streamer.flow.policy import Policy
-from streamer.flow.room import Room
-from streamer.flow.troubles import Troubles
 from streamer.ledger import campaigns
 from streamer.ledger.claims import Claims
 from streamer.ledger.connection import Client, connect, warm
@@ -21,8 +21,9 @@ from streamer.ledger.probe import Probes
 from streamer.mail.compose import Composer
 from streamer.provider.accounts import Accounts
 from streamer.provider.client import ResendClient
-from streamer.settings import Delivery as DeliverySettings
+from streamer.settings import DeliverySettings as DeliverySettings
 from streamer.settings import Settings
+from streamer.worker.account_states import AccountStateCache
 from streamer.worker.admission import Admission
 from streamer.worker.bulk import BulkStop
 from streamer.worker.calling import Caller
@@ -33,23 +34,22 @@ from streamer.worker.delivery import Delivery
 from streamer.worker.dispatch import Dispatcher
 from streamer.worker.filling import Filler
 from streamer.worker.finishing import Finisher
-from streamer.worker.holding import Holding
 from streamer.worker.life import Life
 from streamer.worker.measures import Measures
 from streamer.worker.pinned import Ownership
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
-from streamer.worker.scopes import Scopes
+from streamer.worker.scopes import ParkScopes
 from streamer.worker.sending import Sender
 from streamer.worker.slots import Slots
-from streamer.worker.source import Source
+from streamer.worker.source import RecordSource
 from streamer.worker.verifying import EpochVerifier
-from streamer.worker.waiting import Waiting
+from streamer.worker.waiter import Waiter
 
 logger = logging.getLogger(__name__)
 
-_MOST_BYTES = 64_000_000
+_MAX_BYTES = 64_000_000
 """Of memory, for the records that are held; Python's own needs come on top."""
 
 
@@ -57,7 +57,7 @@ def build_pipeline(
     settings: Settings,
     composer: Composer,
     accounts: Accounts,
-    waiting: Waiting,
+    waiter: Waiter,
     life: Life,
     checkpoint: Checkpoint,
 ) -> Pipeline:
@@ -73,60 +73,62 @@ def build_pipeline(
         redis.exceptions.RedisError: Redis refuses what waiting does not mend.
     """
     size, max_in_flight = settings.batch.size, settings.batch.max_in_flight
-    places = Places(accounts.of, len(accounts.names()), max_in_flight)
-    redis = connect(settings.redis, places.all + 8)
-    source = Source(settings)
+    concurrency = ConcurrencyLimiter(accounts.of, len(accounts.names()), max_in_flight)
+    redis = connect(settings.redis, concurrency.total + 8)
+    source = RecordSource(settings)
     producer = fencing_producer(settings)
     committed = source.committed_epochs()
     offsets = InputOffsets(redis, settings.kafka.group_id, source.topic_id())
     # Those that the ledger knows, too: what Kafka says may have been forgotten there.
-    epoch = waiting.for_redis(lambda: Epoch.establish(redis, committed | offsets.epochs()))
-    waiting.for_redis(lambda: warm(redis, places.all))
+    epoch = waiter.retry_redis(lambda: Epoch.establish(redis, committed | offsets.epochs()))
+    waiter.retry_redis(lambda: warm(redis, concurrency.total))
 
     claims = Claims(redis, epoch, settings.delivery.claims_ttl_s)
     limiter = Limiter(redis, epoch)
-    holding = Holding(Holds(redis), limiter, accounts, settings.delivery.hold_probe_s)
-    waiting.for_redis(holding.refresh)
+    account_states = AccountStateCache(
+        Holds(redis), limiter, accounts, settings.delivery.hold_probe_s
+    )
+    waiter.retry_redis(account_states.refresh)
     timeout_s = settings.delivery.timeout_s
-    client = ResendClient(settings.api_url, timeout_s, places.all)
-    slots, sender, troubles = make_sending(
-        settings.delivery, accounts, client, claims, limiter, holding, waiting
+    client = ResendClient(settings.api_url, timeout_s, concurrency.total)
+    slots, sender, failures = make_sending(
+        settings.delivery, accounts, client, claims, limiter, account_states, waiter
     )
 
     batcher = Batcher(size, settings.batch.linger_ms / 1000, accounts.of)
-    decisions = Decisions(redis, accounts, holding, waiting)
-    bulk = BulkStop(settings.breaker, redis, waiting)
+    decisions = Decisions(redis, accounts, account_states, waiter)
+    bulk = BulkStop(settings.breaker, redis, waiter)
     probes = Probes(redis, epoch)
-    filler = Filler(settings.batch, batcher, probes, decisions, composer, bulk, waiting)
-    finisher = Finisher(claims, accounts, sender, holding, waiting, checkpoint, timeout_s)
-    delivery = Delivery(batcher, filler, finisher, claims, accounts, slots, waiting, checkpoint)
+    filler = Filler(settings.batch, batcher, probes, decisions, composer, bulk, waiter)
+    finisher = Finisher(claims, accounts, sender, account_states, waiter, checkpoint, timeout_s)
+    delivery = Delivery(batcher, filler, finisher, claims, accounts, slots, waiter, checkpoint)
     committer = Committer(
         producer,
         settings.topics,
         source.group_metadata,
         epoch.name,
         source.partitions_of(settings.topics.parked),
-        Breaker(settings.breaker.records, settings.breaker.dead_share),
+        DeadLetterBreaker(settings.breaker.records, settings.breaker.dead_share),
         checkpoint,
     )
-    waiting.for_redis(partial(_name_organizations_without_account, redis, accounts))
+    waiter.retry_redis(partial(_name_organizations_without_account, redis, accounts))
 
     most_queued = 2 * size * max_in_flight
-    room = Room(2 * max_in_flight, _MOST_BYTES)
+    control = AdmissionControl(2 * max_in_flight, _MAX_BYTES)
     dispatcher = Dispatcher(
-        delivery, batcher, places, troubles, size, most_queued, settings.delivery.set_aside_s
+        delivery, batcher, concurrency, failures, size, most_queued, settings.delivery.set_aside_s
     )
     return Pipeline(
         source,
-        Admission(source, batcher, room, most_queued),
+        Admission(source, batcher, control, most_queued),
         batcher,
         dispatcher,
         committer,
-        Measures(source, batcher, dispatcher, finisher, room, troubles, size),
-        EpochVerifier(epoch, offsets, waiting),
-        Prober(redis, holding, slots, sender, claims, waiting, timeout_s),
-        Relay(settings, redis, Scopes(redis, accounts, holding), waiting),
-        waiting,
+        Measures(source, batcher, dispatcher, finisher, control, failures, size),
+        EpochVerifier(epoch, offsets, waiter),
+        Prober(redis, account_states, slots, sender, claims, waiter, timeout_s),
+        Relay(settings, redis, ParkScopes(redis, accounts, account_states), waiter),
+        waiter,
         life,
         settings.worker.shutdown_timeout_s,
     )
@@ -137,7 +139,7 @@ class Sending(NamedTuple):
 
     slots: Slots
     sender: Sender
-    troubles: Troubles
+    failures: FailureTracker
 
 
 def make_sending(
@@ -146,8 +148,8 @@ def make_sending(
     client: ResendClient,
     claims: Claims,
     limiter: Limiter,
-    holding: Holding,
-    waiting: Waiting,
+    account_states: AccountStateCache,
+    waiter: Waiter,
 ) -> Sending:
     """The sender of a worker, with its parts."""
     policy = Policy(
@@ -156,12 +158,12 @@ def make_sending(
         settings.give_up_s,
         has_other_accounts=len(accounts.names()) > 1,
     )
-    slots = Slots(accounts, limiter, holding, waiting)
-    ownership = Ownership(claims, waiting)
-    caller = Caller(accounts, client, slots, holding, ownership, waiting)
-    troubles = Troubles(settings.set_aside_s)
-    sender = Sender(caller, slots, ownership, holding, policy, troubles, waiting)
-    return Sending(slots, sender, troubles)
+    slots = Slots(accounts, limiter, account_states, waiter)
+    ownership = Ownership(claims, waiter)
+    caller = Caller(accounts, client, slots, account_states, ownership, waiter)
+    failures = FailureTracker(settings.set_aside_s)
+    sender = Sender(caller, slots, ownership, account_states, policy, failures, waiter)
+    return Sending(slots, sender, failures)
 
 
 def _name_organizations_without_account(client: Client, accounts: Accounts) -> None:

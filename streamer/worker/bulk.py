@@ -13,26 +13,28 @@ from streamer.ledger.connection import Client
 from streamer.ledger.last_mails import BulkFailure, LastMails
 from streamer.model.reasons import Status
 from streamer.model.record import Outcome, Record
-from streamer.settings import Breaker
-from streamer.worker.waiting import Waiting
+from streamer.settings import BreakerSettings
+from streamer.worker.waiter import Waiter
 
 logger = logging.getLogger(__name__)
 
-_MOST_WORDS = 200
+_MAX_WORDS = 200
 
 
 class BulkStop:
     """Is told how records ended, and pauses campaigns; may be told from any thread."""
 
-    def __init__(self, settings: Breaker, client: Client, waiting: Waiting) -> None:
+    def __init__(self, settings: BreakerSettings, client: Client, waiter: Waiter) -> None:
         self._settings = settings
         self._last_mails = LastMails(
             client, settings.campaign_mails, settings.campaign_failed_share
         )
         self._client = client
-        self._waiting = waiting
+        self._waiter = waiter
 
-    def ended(self, records: Iterable[Record], probed: Mapping[str, CampaignProbe]) -> None:
+    def record_resolved(
+        self, records: Iterable[Record], probed: Mapping[str, CampaignProbe]
+    ) -> None:
         """Take records of one organization that have ended.
 
         Args:
@@ -43,9 +45,9 @@ class BulkStop:
         """
         by_campaign: defaultdict[tuple[str, str], list[Outcome]] = defaultdict(list)
         for record in records:
-            ending = record.ending
-            if isinstance(ending, Outcome) and ending.status is not Status.SKIPPED:
-                by_campaign[record.organization_id, record.campaign_id].append(ending)
+            resolution = record.resolution
+            if isinstance(resolution, Outcome) and resolution.status is not Status.SKIPPED:
+                by_campaign[record.organization_id, record.campaign_id].append(resolution)
         for campaign, outcomes in by_campaign.items():
             failed = Counter[str](
                 o.reason for o in outcomes if o.status is Status.FAILED and o.reason
@@ -57,22 +59,22 @@ class BulkStop:
             count = partial(
                 self._last_mails.ended, call, campaign, before.resumed, len(outcomes), failed
             )
-            found = self._waiting.for_redis(count)
+            found = self._waiter.retry_redis(count)
             if found is not None:
-                words = [o.detail for o in outcomes if o.reason == found.reason and o.detail]
-                self._pause(campaign, before.resumed, found, words[-1] if words else "")
+                detail = [o.detail for o in outcomes if o.reason == found.reason and o.detail]
+                self._pause(campaign, before.resumed, found, detail[-1] if detail else "")
 
     def _pause(
-        self, campaign: tuple[str, str], resumed: int, found: BulkFailure, words: str
+        self, campaign: tuple[str, str], resumed: int, found: BulkFailure, detail: str
     ) -> None:
         mails = self._settings.campaign_mails
         why = f"{found.failed:,} of its last {mails:,} mails failed as {found.reason}"
         # With the words in the ledger, to be shown; in the log they might be an address.
-        told = f"{why}, the last for: {words[:_MOST_WORDS]}" if words else why
+        told = f"{why}, the last for: {detail[:_MAX_WORDS]}" if detail else why
         pause = partial(campaigns.pause, self._client, *campaign, why=told, resumed=resumed)
-        self._waiting.for_redis(pause)
+        self._waiter.retry_redis(pause)
         ask = partial(campaigns.paused_for, self._client, *campaign)
-        if self._waiting.for_redis(ask) != told:
+        if self._waiter.retry_redis(ask) != told:
             return  # it was paused, or cancelled, before; or resumed since
         metrics.CAMPAIGNS_STOPPED.labels(found.reason).inc()
         name = "/".join(campaign)

@@ -5,12 +5,12 @@ import time
 from streamer import metrics
 from streamer.model.payload import Payload
 from streamer.provider.accounts import Accounts, NoKeyError
-from streamer.provider.answers import ACCEPTED, result_label
-from streamer.provider.client import Answer, ResendClient
-from streamer.worker.holding import Holding
+from streamer.provider.client import ApiResponse, ResendClient
+from streamer.provider.responses import ACCEPTED, result_label
+from streamer.worker.account_states import AccountStateCache
 from streamer.worker.pinned import Ownership, PinnedBatch
 from streamer.worker.slots import Slots
-from streamer.worker.waiting import Waiting, deadline_clock
+from streamer.worker.waiter import Waiter, deadline_clock
 
 
 class Caller:
@@ -21,18 +21,18 @@ class Caller:
         accounts: Accounts,
         client: ResendClient,
         slots: Slots,
-        holding: Holding,
+        account_states: AccountStateCache,
         ownership: Ownership,
-        waiting: Waiting,
+        waiter: Waiter,
     ) -> None:
         self._accounts = accounts
         self._client = client
         self._slots = slots
-        self._holding = holding
+        self._account_states = account_states
         self._ownership = ownership
-        self._waiting = waiting
+        self._waiter = waiter
 
-    def call(self, batch: PinnedBatch, key: str, payload: Payload, deadline: float) -> Answer:
+    def call(self, batch: PinnedBatch, key: str, payload: Payload, deadline: float) -> ApiResponse:
         """Make one call; it is kept back if it could not leave in time.
 
         Args:
@@ -47,32 +47,32 @@ class Caller:
         try:
             api_key = self._accounts.key(account)
         except NoKeyError as error:
-            return Answer(401, "missing_api_key", str(error), {}, {})
+            return ApiResponse(401, "missing_api_key", str(error), {}, {})
         asked_at = time.monotonic()
-        departure = self._slots.depart(account)
-        if departure is not None:
-            self._waiting.sleep(departure.wait_s)
+        permit = self._slots.acquire_permit(account)
+        if permit is not None:
+            self._waiter.sleep(permit.wait_s)
         leave_by = min(deadline, self._ownership.extend(batch))
         started = time.perf_counter()
-        answer = self._client.send_batch(
-            api_key, key, payload.body, may_leave=lambda: deadline_clock() < leave_by
+        response = self._client.send_batch(
+            api_key, key, payload.body, may_send=lambda: deadline_clock() < leave_by
         )
-        if answer.kept_back:
-            return answer
+        if response.withheld:
+            return response
         metrics.SEND.observe(time.perf_counter() - started)
-        if departure is not None and answer.left_at is not None:
-            late_s = answer.left_at - asked_at - departure.wait_s
-            self._slots.departed(account, departure, late_s)
-        self._learn(account, answer, len(payload))
-        return answer
+        if permit is not None and response.sent_at is not None:
+            late_s = response.sent_at - asked_at - permit.wait_s
+            self._slots.adjust_permit(account, permit, late_s)
+        self._learn(account, response, len(payload))
+        return response
 
-    def _learn(self, account: str, answer: Answer, mails: int) -> None:
+    def _learn(self, account: str, response: ApiResponse, mails: int) -> None:
         """Take from an answer what concerns the account, whatever it means for the batch."""
         metrics.BATCH_EMAILS.observe(mails)
-        result = result_label(answer)
+        result = result_label(response)
         metrics.API_REQUESTS.labels(account, result).inc()
         if result != ACCEPTED:
-            self._slots.note(account, result, answer.message)
-        limit = answer.headers.get("ratelimit-limit", "")
+            self._slots.note(account, result, response.message)
+        limit = response.headers.get("ratelimit-limit", "")
         if limit.isdecimal() and int(limit) > 0:
-            self._holding.learn_limit(account, int(limit))
+            self._account_states.learn_limit(account, int(limit))

@@ -10,15 +10,15 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streamer import metrics
 from streamer.errors import StreamerError
-from streamer.flow.breaker import Breaker
+from streamer.flow.breaker import DeadLetterBreaker
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.kafka.offsets import generation
 from streamer.kafka.transactions import Delivered, State, TransactionalProducer, is_refused
 from streamer.logs import client_logger
 from streamer.model.record import DeadLetter, Parked, Record
-from streamer.model.refused import leave_out
+from streamer.model.shrink import shrink
 from streamer.model.wire import dead_letter_headers, outcome_value, parked_headers
-from streamer.settings import Settings, Topics
+from streamer.settings import Settings, TopicSettings
 from streamer.worker.endings import KINDS, count_endings
 
 logger = logging.getLogger(__name__)
@@ -34,8 +34,8 @@ class Prefix(NamedTuple):
 
 Prefixes = dict[Partition, Prefix]
 
-_MOST_RECORDS = 5_000
-_MOST_BYTES = 8_000_000
+_MAX_RECORDS = 5_000
+_MAX_BYTES = 8_000_000
 
 
 class BreakerError(StreamerError):
@@ -71,11 +71,11 @@ class Committer:
     def __init__(
         self,
         producer: TransactionalProducer,
-        topics: Topics,
+        topics: TopicSettings,
         group_metadata: Callable[[], object],
         epoch: str,
         parked_partitions: int,
-        breaker: Breaker,
+        breaker: DeadLetterBreaker,
         checkpoint: Callable[[str], None],
     ) -> None:
         self._parked_partitions = parked_partitions
@@ -169,14 +169,14 @@ class Committer:
             count_endings(records)
 
     def _ask_breaker(self, records: list[Record]) -> None:
-        dead = [record for record in records if isinstance(record.ending, DeadLetter)]
+        dead = [record for record in records if isinstance(record.resolution, DeadLetter)]
         if not dead or not self._breaker.trips(_are_dead(records)):
             return
         last = dead[-1]
-        detail = last.ending.detail if isinstance(last.ending, DeadLetter) else ""
+        detail = last.resolution.detail if isinstance(last.resolution, DeadLetter) else ""
         raise BreakerError(
             f"most of the last records are dead letters, which is the fault of their producer, or "
-            f"of these settings: the last is {last.coordinates}: {detail}. Nothing of them is "
+            f"of these settings: the last is {last.record_id}: {detail}. Nothing of them is "
             f"committed. Mend the producer; or, if they are to be dead letters, raise "
             f"breaker.dead_share"
         )
@@ -185,22 +185,22 @@ class Committer:
         """Hand the records' endings to the producer."""
         outcomes: list[tuple[bytes, bytes | None, Delivered]] = []
         for record in records:
-            ending = record.ending
+            resolution = record.resolution
             delivered = partial(self._delivered, record)
-            if isinstance(ending, DeadLetter):
-                headers = dead_letter_headers(record, ending)
+            if isinstance(resolution, DeadLetter):
+                headers = dead_letter_headers(record, resolution)
                 self._producer.produce(
                     self._topics.dead_letters, record.value, record.key, -1, headers, delivered
                 )
-            elif isinstance(ending, Parked):
-                headers = parked_headers(record, ending)
+            elif isinstance(resolution, Parked):
+                headers = parked_headers(record, resolution)
                 # The records of a partition stay in their order.
                 partition = record.partition % self._parked_partitions
                 self._producer.produce(
                     self._topics.parked, record.value, record.key, partition, headers, delivered
                 )
-            elif ending is not None:
-                outcomes.append((outcome_value(record, ending), record.key, delivered))
+            elif resolution is not None:
+                outcomes.append((outcome_value(record, resolution), record.key, delivered))
         self._producer.produce_batch(self._topics.outcomes, outcomes)
 
     def _delivered(self, record: Record, error: KafkaError | None, message: Message | None) -> None:
@@ -226,15 +226,15 @@ class Committer:
             record.refusals += 1
             if not self._is_alone:
                 continue
-            kind = KINDS[type(record.ending)]
-            left_out = leave_out(record)
+            kind = KINDS[type(record.resolution)]
+            left_out = shrink(record)
             metrics.REFUSED.labels(kind).inc()
             logger.error(
                 "Kafka refuses the ending of a record, less of it is written"
                 if left_out
                 else "Kafka refuses the least that can be written of a record: look at the topics",
                 extra={
-                    "record": str(record.coordinates),
+                    "record": str(record.record_id),
                     "ending": kind,
                     "left_out": left_out or "all",
                     "error": error.str(),
@@ -247,15 +247,15 @@ def _due(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
     """What is done, as far as one transaction takes it, without those that were refused; and
     which windows are behind."""
     prefixes: Prefixes = {}
-    places, room = _MOST_RECORDS, _MOST_BYTES
+    concurrency, control = _MAX_RECORDS, _MAX_BYTES
     for key, window in windows.items():
         taken = []
-        for record in window.done_prefix(places) if room > 0 else ():
-            if record.refusals or room <= 0:
+        for record in window.done_prefix(concurrency) if control > 0 else ():
+            if record.refusals or control <= 0:
                 break
             taken.append(record)
-            room -= record.size
-        places -= len(taken)
+            control -= record.size
+        concurrency -= len(taken)
         if taken or window.is_behind:
             prefixes[key] = Prefix(window, taken, window.position_after(len(taken)))
     return prefixes
@@ -271,4 +271,4 @@ def _refused_before(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
 
 
 def _are_dead(records: list[Record]) -> list[bool]:
-    return [isinstance(record.ending, DeadLetter) for record in records]
+    return [isinstance(record.resolution, DeadLetter) for record in records]

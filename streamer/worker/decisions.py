@@ -13,12 +13,12 @@ from streamer.model.campaign import CampaignState, Message
 from streamer.model.event import RecipientEvent
 from streamer.model.parking import ORGANIZATION, Scope
 from streamer.model.reasons import DeadReason, Reason
-from streamer.model.record import DeadLetter, Ending, Outcome, Parked, Record
+from streamer.model.record import DeadLetter, Outcome, Parked, Record, Resolution
 from streamer.provider.accounts import Accounts
+from streamer.worker.account_states import AccountStateCache
+from streamer.worker.assembly import duplicate
 from streamer.worker.definitions import Definitions
-from streamer.worker.holding import Holding
-from streamer.worker.waiting import Waiting
-from streamer.worker.work import duplicate
+from streamer.worker.waiter import Waiter
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +34,12 @@ class Decisions:
     """Decides about records; may be asked from any thread."""
 
     def __init__(
-        self, client: Client, accounts: Accounts, holding: Holding, waiting: Waiting
+        self, client: Client, accounts: Accounts, account_states: AccountStateCache, waiter: Waiter
     ) -> None:
         self._definitions = Definitions(client)
         self._accounts = accounts
-        self._holding = holding
-        self._waiting = waiting
+        self._account_states = account_states
+        self._waiter = waiter
         self._without_account: set[str] = set()
 
     def for_batch(self, organization: str, found: Probe) -> "BatchDecisions":
@@ -56,7 +56,7 @@ class Decisions:
         """
         ask = partial(self._definitions.message, organization, campaign_id, campaign.version)
         try:
-            message = self._waiting.for_redis(ask)
+            message = self._waiter.retry_redis(ask)
         except UnreadableDefinitionError as error:
             return DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, str(error))
         if message is None:
@@ -70,7 +70,7 @@ class Decisions:
         """What mail of the organization from this domain waits for; None if for nothing."""
         account = self._accounts.of(organization)
         if account is not None:
-            return self._holding.scope_of(account, sender)
+            return self._account_states.scope_of(account, sender)
         if organization not in self._without_account:
             self._without_account.add(organization)
             logger.error(
@@ -96,7 +96,7 @@ class BatchDecisions:
         self._definitions: dict[str, Message | DeadLetter] = {}
         self._holds: dict[str, Scope | None] = {}
 
-    def message(self, position: int, record: Record) -> Message | Ending:
+    def message(self, position: int, record: Record) -> Message | Resolution:
         """What to send to the record's recipient, who has no mail of this campaign on the way.
 
         It is the record's ending if nothing is, for the first reason in the order of decisions.
@@ -107,12 +107,12 @@ class BatchDecisions:
         Raises:
             StoppedError: the worker stops.
         """
-        event = record.known_event
+        event = record.required_event
         message = event.message or self._definition(event.campaign_id)
         if isinstance(message, DeadLetter):
             return message
         if record.address is None:
-            return Outcome.of(Reason.INVALID_ADDRESS, record.address_fault)
+            return Outcome.of(Reason.INVALID_ADDRESS, record.address_error)
         claim = self._found.claims.get(position)
         if claim is not None:
             return duplicate(claim)

@@ -9,7 +9,7 @@ from streamer.ledger import campaigns
 from streamer.ledger.connection import Client
 from streamer.model.campaign import Message
 
-_MOST_BYTES = 32_000_000
+_MAX_BYTES = 32_000_000
 _OVERHEAD = 4_000  # bytes of a message besides its texts, about
 
 
@@ -20,7 +20,7 @@ class Definitions:
         most_bytes: of memory that they may take, about; those that were asked for last are kept.
     """
 
-    def __init__(self, client: Client, most_bytes: int = _MOST_BYTES) -> None:
+    def __init__(self, client: Client, most_bytes: int = _MAX_BYTES) -> None:
         self._client = client
         self._most_bytes = most_bytes
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()

@@ -15,15 +15,15 @@ from streamer.model.payload import Payload
 from streamer.model.reasons import Reason
 from streamer.model.record import Outcome, Parked, Record
 from streamer.provider.accounts import Accounts
+from streamer.worker.assembly import BatchAssembly, resolve_all
 from streamer.worker.batch import BatchState, new_id
 from streamer.worker.checkpoint import Checkpoint
 from streamer.worker.filling import Filler
 from streamer.worker.finishing import Finisher
 from streamer.worker.pinned import PinnedBatch
+from streamer.worker.single_flight import Finished, Unpinned
 from streamer.worker.slots import Slots
-from streamer.worker.underway import Finished, Unpinned
-from streamer.worker.waiting import Waiting, deadline_clock
-from streamer.worker.work import Work, end_all
+from streamer.worker.waiter import Waiter, deadline_clock
 
 _STALE_S = 0.5
 
@@ -39,7 +39,7 @@ class Delivery:
         claims: Claims,
         accounts: Accounts,
         slots: Slots,
-        waiting: Waiting,
+        waiter: Waiter,
         checkpoint: Checkpoint,
     ) -> None:
         self._batcher = batcher
@@ -48,7 +48,7 @@ class Delivery:
         self._claims = claims
         self._accounts = accounts
         self._slots = slots
-        self._waiting = waiting
+        self._waiter = waiter
         self._checkpoint = checkpoint
 
     def run(self, organization: str, records: list[Record]) -> None:
@@ -62,25 +62,27 @@ class Delivery:
             StoppedError: the worker stops; what is not decided stays undecided.
             LedgerLostError: the ledger forgot: nothing may be sent.
         """
-        work = self._filler.begin(organization, records)
-        batch = work.batch
-        if self._filler.may_still_fill(work):
-            self._put_back(work, batch.empty())
+        assembly = self._filler.begin(organization, records)
+        batch = assembly.batch
+        if self._filler.may_still_fill(assembly):
+            self._put_back(assembly, batch.empty())
         if batch.records:
-            self._deliver(work)
-        self._put_back(work)
-        self._adopt_all(work)
-        self._filler.look_at_ended(work)
+            self._deliver(assembly)
+        self._put_back(assembly)
+        self._adopt_all(assembly)
+        self._filler.check_bulk_failures(assembly)
 
-    def _put_back(self, work: Work, members: Sequence[Record] = ()) -> None:
+    def _put_back(self, assembly: BatchAssembly, members: Sequence[Record] = ()) -> None:
         """Let other batches carry these, and behind them who turned up beside the batch."""
-        self._batcher.put_back(work.batch.organization, [*members, *work.twins, *work.others])
-        work.twins.clear()
-        work.others.clear()
+        self._batcher.put_back(
+            assembly.batch.organization, [*members, *assembly.same_address, *assembly.other_senders]
+        )
+        assembly.same_address.clear()
+        assembly.other_senders.clear()
 
-    def _deliver(self, work: Work) -> None:
+    def _deliver(self, assembly: BatchAssembly) -> None:
         """Pin the batch and see it through, or park it."""
-        batch = work.batch
+        batch = assembly.batch
         account = self._accounts.of(batch.organization)
         if account is None:
             raise AssertionError(f"records of {batch.organization} are parked, not batched")
@@ -92,23 +94,23 @@ class Delivery:
             parked = Parked(Scope.of_hold(account, slot.domain))
             now = time.time()
             for record in batch.empty():
-                record.end(parked, now)
+                record.resolve(parked, now)
             return
         if time.monotonic() - asked > _STALE_S:
             # Campaigns were paused meanwhile, or have expired.
-            self._filler.screen(work, batch.empty())
-        pinned = self._pin(work, account)
+            self._filler.screen(assembly, batch.empty())
+        pinned = self._pin(assembly, account)
         if pinned is not None:
-            self._send(work, pinned, slot)
+            self._send(assembly, pinned, slot)
 
     # Pinning
 
-    def _pin(self, work: Work, account: str) -> PinnedBatch | None:
+    def _pin(self, assembly: BatchAssembly, account: str) -> PinnedBatch | None:
         """Pin the batch, without those who turn out to be suppressed or claimed.
 
         None if nobody is left, or another worker has adopted it meanwhile.
         """
-        batch = work.batch
+        batch = assembly.batch
         while batch.records:
             self._checkpoint("before_pin")
             # A name of its own for each body that is tried: what was pinned never changes, and
@@ -128,55 +130,59 @@ class Delivery:
             asked_at = deadline_clock()
             try:
                 with metrics.PIN.time():
-                    answer = self._waiting.for_redis(pin)
+                    answer = self._waiter.retry_redis(pin)
             except TakenOverError:
-                work.adoptions[batch.id] = list(zip(batch.empty(), count()))
+                assembly.adoptions[batch.id] = list(zip(batch.empty(), count()))
                 return None
             if isinstance(answer, Pinned):
                 self._checkpoint("after_pin")
                 batch.state = BatchState.PINNED
                 return PinnedBatch(ref, account, batch.sender, batch.payload, "", asked_at)
-            self._drop_conflicts(work, answer)
-            self._filler.fill(work)
+            self._drop_conflicts(assembly, answer)
+            self._filler.fill(assembly)
         return None
 
-    def _drop_conflicts(self, work: Work, conflict: Conflict) -> None:
+    def _drop_conflicts(self, assembly: BatchAssembly, conflict: Conflict) -> None:
         items = conflict.suppressed | conflict.claims.keys()
-        records = work.batch.records
-        work.batch.remove(items)
+        records = assembly.batch.records
+        assembly.batch.remove(items)
         now = time.time()
         for item in items:
             record = records[item]
             claim = conflict.claims.get(item)
             if claim is None:
-                record.end(Outcome.of(Reason.SUPPRESSED), now)
+                record.resolve(Outcome.of(Reason.SUPPRESSED), now)
             else:
-                work.claimed(record, claim, now)
+                assembly.add_claimed(record, claim, now)
 
     # Sending
 
-    def _send(self, work: Work, pinned: PinnedBatch, slot: Slot) -> None:
-        batch = work.batch
-        work.end_twins(time.time())
+    def _send(self, assembly: BatchAssembly, pinned: PinnedBatch, slot: Slot) -> None:
+        batch = assembly.batch
+        assembly.resolve_same_address(time.time())
         # These do not wait for what becomes of the batch, which may take hours.
-        self._put_back(work)
+        self._put_back(assembly)
         batch.state = BatchState.SENDING
         result = self._finisher.send(pinned, slot)
         batch.state = BatchState.RESOLVED
-        self._end(work, batch.id, list(zip(batch.records, count())), result)
+        self._resolve(assembly, batch.id, list(zip(batch.records, count())), result)
 
-    def _adopt_all(self, work: Work) -> None:
+    def _adopt_all(self, assembly: BatchAssembly) -> None:
         """End records by the batches that carried them before this worker had them."""
-        for batch_id, claimed in work.adoptions.items():
-            result = self._finisher.adopt(BatchRef(work.batch.organization, batch_id))
-            self._end(work, batch_id, claimed, result)
+        for batch_id, claimed in assembly.adoptions.items():
+            result = self._finisher.adopt(BatchRef(assembly.batch.organization, batch_id))
+            self._resolve(assembly, batch_id, claimed, result)
 
-    def _end(
-        self, work: Work, batch_id: str, claimed: list[tuple[Record, int]], result: Finished
+    def _resolve(
+        self,
+        assembly: BatchAssembly,
+        batch_id: str,
+        claimed: list[tuple[Record, int]],
+        result: Finished,
     ) -> None:
         records = [record for record, _ in claimed]
         if result is Unpinned.UNPINNED:
-            self._batcher.put_back(work.batch.organization, records)
+            self._batcher.put_back(assembly.batch.organization, records)
         else:
-            end_all(claimed, batch_id, result)
-            work.ended += records
+            resolve_all(claimed, batch_id, result)
+            assembly.resolved += records

@@ -13,12 +13,12 @@ from streamer.ledger.limiter import Slot
 from streamer.model.record import Parked
 from streamer.model.result import BatchResult
 from streamer.provider.accounts import Accounts
+from streamer.worker.account_states import AccountStateCache
 from streamer.worker.checkpoint import Checkpoint
-from streamer.worker.holding import Holding
 from streamer.worker.pinned import PinnedBatch, adopt
-from streamer.worker.sending import LaidDown, Sender
-from streamer.worker.underway import Finished, Underway, Unpinned
-from streamer.worker.waiting import Waiting
+from streamer.worker.sending import Deferred, Sender
+from streamer.worker.single_flight import Finished, SingleFlight, Unpinned
+from streamer.worker.waiter import Waiter
 
 _OTHER_OWNER_S = 10.0
 """How long a batch is another owner's without a result until it is taken over from that one."""
@@ -37,23 +37,23 @@ class Finisher:
         claims: Claims,
         accounts: Accounts,
         sender: Sender,
-        holding: Holding,
-        waiting: Waiting,
+        account_states: AccountStateCache,
+        waiter: Waiter,
         checkpoint: Checkpoint,
         timeout_s: float,
     ) -> None:
         self._claims = claims
         self._accounts = accounts
         self._sender = sender
-        self._holding = holding
-        self._waiting = waiting
+        self._account_states = account_states
+        self._waiter = waiter
         self._checkpoint = checkpoint
         self._timeout_s = timeout_s
-        self._underway = Underway()
+        self._single_flight = SingleFlight()
 
     def oldest(self) -> float | None:
         """When the oldest batch that is pinned and not resolved was taken up; monotonic clock."""
-        return self._underway.oldest()
+        return self._single_flight.oldest()
 
     def send(self, batch: PinnedBatch, slot: Slot) -> Finished:
         """Send a batch that was pinned just now.
@@ -65,11 +65,11 @@ class Finisher:
             StoppedError: the worker stops.
             LedgerLostError: the ledger forgot: nothing may be sent.
         """
-        return self._underway.once(batch.ref.batch_id, partial(self._send_own, batch, slot))
+        return self._single_flight.do(batch.ref.batch_id, partial(self._send_own, batch, slot))
 
     def adopt(self, ref: BatchRef) -> Finished:
         """Finish a batch that is in the ledger; errors as of `send`."""
-        return self._underway.once(ref.batch_id, partial(self._finish, ref))
+        return self._single_flight.do(ref.batch_id, partial(self._finish, ref))
 
     def _send_own(self, batch: PinnedBatch, slot: Slot) -> Finished:
         try:
@@ -86,29 +86,29 @@ class Finisher:
         """
         patience = time.monotonic() + _OTHER_OWNER_S
         while True:
-            stored = self._waiting.for_redis(partial(self._claims.load, *ref))
+            stored = self._waiter.retry_redis(partial(self._claims.load, *ref))
             if stored is None:
                 return None
             if stored.unpinned:
                 return Unpinned.UNPINNED
             if stored.payload is None:
                 return stored.result
-            scope = self._holding.scope_of(stored.account, stored.sender)
+            scope = self._account_states.scope_of(stored.account, stored.sender)
             # Another account's hold is nothing to an organization that has left that account.
             has_left = self._accounts.of(ref.organization) != stored.account
-            if scope is not None and not (stored.laid_down and has_left):
+            if scope is not None and not (stored.deferred and has_left):
                 return Parked(scope)  # nobody is the batch's owner meanwhile
-            if stored.laid_down:
+            if stored.deferred:
                 # Resend has nothing of it: who was suppressed, or cancelled, since is not mailed.
-                self._waiting.for_redis(partial(self._claims.unpin, *ref, stored))
+                self._waiter.retry_redis(partial(self._claims.unpin, *ref, stored))
                 continue
             if is_others and time.monotonic() < patience:
-                self._waiting.sleep(_LOOK_EVERY_S)
+                self._waiter.sleep(_LOOK_EVERY_S)
                 continue
             try:
                 owner = secrets.token_hex(8)
                 adopt_it = partial(adopt, self._claims, ref, owner, self._timeout_s)
-                batch = self._waiting.for_redis(adopt_it)
+                batch = self._waiter.retry_redis(adopt_it)
                 if batch is not None:
                     return self._send_and_resolve(batch, slot=None)
             except TakenOverError:
@@ -119,10 +119,10 @@ class Finisher:
     ) -> BatchResult | Parked | None:
         result = self._sender.send(batch, slot)
         self._checkpoint("after_post")
-        if isinstance(result, LaidDown):
-            if result.untouched:
-                self._waiting.for_redis(partial(self._claims.lay_down, *batch.ref, batch.owner))
+        if isinstance(result, Deferred):
+            if result.not_accepted:
+                self._waiter.retry_redis(partial(self._claims.defer, *batch.ref, batch.owner))
             return result.parked
-        return self._waiting.for_redis(
+        return self._waiter.retry_redis(
             partial(self._claims.resolve, *batch.ref, batch.owner, result)
         )

@@ -18,14 +18,14 @@ from typing import NamedTuple
 import orjson
 
 from streamer.flow.policy import Blame, UnexplainedRefusal
-from streamer.model.disposition import Conflicting, Refused, Taken
+from streamer.model.disposition import Accepted, Conflicting, Rejected
 from streamer.model.payload import Payload
 from streamer.model.reasons import Reason, Status
 from streamer.model.record import Parked
 from streamer.model.result import ItemResult
 from streamer.worker.pinned import PinnedBatch
 
-Settled = Taken | Refused | UnexplainedRefusal | Conflicting | ItemResult
+Settled = Accepted | Rejected | UnexplainedRefusal | Conflicting | ItemResult
 """What came of all that a key stands for; an item's result is that of each of its mails."""
 
 
@@ -49,17 +49,20 @@ class Halving:
     """Sends one batch, as a whole or in halves.
 
     Args:
-        keep_learned: called when more is known of the batch's parts, before anything else is
+        save_split_progress: called when more is known of the batch's parts, before anything else is
             sent.
     """
 
     def __init__(
-        self, batch: PinnedBatch, send_key: SendKey, keep_learned: Callable[[PinnedBatch], None]
+        self,
+        batch: PinnedBatch,
+        send_key: SendKey,
+        save_split_progress: Callable[[PinnedBatch], None],
     ) -> None:
         self._batch = batch
-        self._learned = batch.learned
+        self._learned = batch.split_progress
         self._send_key = send_key
-        self._keep_learned = keep_learned
+        self._save_split_progress = save_split_progress
         self._in_doubt: list[tuple[str, Payload]] = []
         """Parts that were refused for an unknown reason, while none of the batch was taken."""
 
@@ -87,10 +90,10 @@ class Halving:
         Args:
             insists: it is sent until it is taken, has to wait, or is given up.
         """
-        learned = self._learned
-        if suffix in learned.parts:
-            return learned.parts[suffix]
-        if suffix not in learned.refused:
+        split_progress = self._learned
+        if suffix in split_progress.parts:
+            return split_progress.parts[suffix]
+        if suffix not in split_progress.rejected:
             settled = self._call(suffix, payload, insists)
             if isinstance(settled, Parked):
                 return settled
@@ -100,11 +103,11 @@ class Halving:
             if not _befalls_halves(settled, payload):
                 items = _items(settled, len(payload))
                 if suffix:
-                    learned.parts[suffix] = items
-                    self._keep_learned(self._batch)
+                    split_progress.parts[suffix] = items
+                    self._save_split_progress(self._batch)
                 return items
-            learned.refused.add(suffix)
-            self._keep_learned(self._batch)
+            split_progress.rejected.add(suffix)
+            self._save_split_progress(self._batch)
         return self._send_halves(suffix, payload)
 
     def _send_halves(self, suffix: str, payload: Payload) -> list[ItemResult] | Parked | None:
@@ -125,12 +128,12 @@ class Halving:
         blame = Blame.NEVER if insists or not is_sure else self._blame(suffix, payload)
         if suffix and is_sure:
             unsure.add(suffix)
-            self._keep_learned(self._batch)
+            self._save_split_progress(self._batch)
         settled, untouched = self._send_key(self._batch.ref.batch_id + suffix, payload, blame)
         if suffix and is_sure and untouched:
             unsure.discard(suffix)
             if isinstance(settled, Parked):
-                self._keep_learned(self._batch)
+                self._save_split_progress(self._batch)
         return settled
 
     def _blame(self, suffix: str, payload: Payload) -> Blame:
@@ -145,14 +148,14 @@ class Halving:
     def _some_taken(self) -> bool:
         """Whether a part of the batch was taken."""
         parts = self._learned.parts.values()
-        return any(item.word == Status.SENT for items in parts for item in items)
+        return any(item.outcome == Status.SENT for items in parts for item in items)
 
 
 def _befalls_halves(settled: Settled, payload: Payload) -> bool:
     """Whether the halves have to be sent to learn what becomes of each mail."""
-    if len(payload) == 1 or not isinstance(settled, Refused | UnexplainedRefusal):
+    if len(payload) == 1 or not isinstance(settled, Rejected | UnexplainedRefusal):
         return False
-    return not (isinstance(settled, Refused) and settled.of_template and _use_one(payload))
+    return not (isinstance(settled, Rejected) and settled.of_template and _use_one(payload))
 
 
 def _use_one(payload: Payload) -> bool:
@@ -165,9 +168,9 @@ def _use_one(payload: Payload) -> bool:
 def _items(settled: Settled, count: int) -> list[ItemResult]:
     """What came of each mail of a key."""
     match settled:
-        case Taken():
+        case Accepted():
             return settled.items
-        case Refused():
+        case Rejected():
             return [ItemResult.of(Reason.REJECTED, settled.detail)] * count
         case UnexplainedRefusal():
             return [ItemResult.of(Reason.REJECTED, settled.words)] * count

@@ -30,7 +30,7 @@ class HealthServer:
     ) -> None:
         checks = {"/healthz": alive, "/readyz": ready}
 
-        class Handler(BaseHTTPRequestHandler):
+        class HealthHandler(BaseHTTPRequestHandler):
             def handle(self) -> None:
                 try:
                     super().handle()
@@ -60,7 +60,7 @@ class HealthServer:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 logger.debug(format, *args)
 
-        self._server = ThreadingHTTPServer(("", port), Handler)
+        self._server = ThreadingHTTPServer(("", port), HealthHandler)
         self._server.daemon_threads = True
         Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 

@@ -5,7 +5,7 @@ from enum import StrEnum
 from threading import Lock
 
 from streamer import metrics
-from streamer.worker.waiting import Waiting
+from streamer.worker.waiter import Waiter
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +38,13 @@ _WORDS = {
 class Life:
     """One worker's life. It begins as `starting`; any thread may tell it more, or ask."""
 
-    def __init__(self, waiting: Waiting) -> None:
-        self._waiting = waiting
+    def __init__(self, waiter: Waiter) -> None:
+        self._waiter = waiter
         self._lock = Lock()
         self._entered = WorkerState.STARTING
         """By the worker's own course, whether it waits for Redis or not."""
         self._state: WorkerState | None = None
-        waiting.on_change = self._update
+        waiter.on_change = self._update
         self._update()
 
     @property
@@ -71,6 +71,6 @@ class Life:
 
     def _found(self) -> WorkerState:
         may_wait = self._entered in (WorkerState.STARTING, WorkerState.RUNNING)
-        if may_wait and self._waiting.trouble is not None:
+        if may_wait and self._waiter.redis_problem is not None:
             return WorkerState.WAITING_FOR_REDIS
         return self._entered

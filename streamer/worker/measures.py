@@ -1,13 +1,13 @@
 """What a worker holds, and where: counted from the windows, the queue and the batches."""
 
 from streamer import metrics
+from streamer.flow.admission import AdmissionControl
 from streamer.flow.batcher import Batcher
-from streamer.flow.room import Room
-from streamer.flow.troubles import Troubles
-from streamer.flow.verdicts import PRESSED_RECORDS
+from streamer.flow.failure_stats import BACKPRESSURE_RECORDS
+from streamer.flow.failures import FailureTracker
 from streamer.worker.dispatch import Dispatcher
 from streamer.worker.finishing import Finisher
-from streamer.worker.source import Source
+from streamer.worker.source import RecordSource
 
 _COMMIT_AT_RECORDS = 2_000
 _COMMIT_AT_BYTES = 8_000_000
@@ -22,20 +22,20 @@ class Measures:
 
     def __init__(
         self,
-        source: Source,
+        source: RecordSource,
         batcher: Batcher,
         dispatcher: Dispatcher,
         finisher: Finisher,
-        room: Room,
-        troubles: Troubles,
+        control: AdmissionControl,
+        failures: FailureTracker,
         batch_size: int,
     ) -> None:
         self._source = source
         self._batcher = batcher
         self._dispatcher = dispatcher
         self._finisher = finisher
-        self._room = room
-        self._troubles = troubles
+        self._control = control
+        self._failures = failures
         self._batch_size = batch_size
 
     def is_much_done(self) -> bool:
@@ -49,8 +49,9 @@ class Measures:
         metrics.IN_FLIGHT_BYTES.set(self._source.held_bytes)
         blocked = max(0, self._decided())
         metrics.BLOCKED.set(blocked)
-        self._troubles.under_backpressure = blocked > PRESSED_RECORDS or self._room.is_pressed(
-            self._decided_bytes()
+        self._failures.under_backpressure = (
+            blocked > BACKPRESSURE_RECORDS
+            or self._control.is_under_backpressure(self._decided_bytes())
         )
         oldest = self._finisher.oldest()
         metrics.OLDEST_BATCH_AGE.set(0 if oldest is None else now - oldest)

@@ -3,13 +3,13 @@
 from typing import NamedTuple
 
 from streamer.kafka.headers import header_list
-from streamer.kafka.reading import Seen
-from streamer.model import marks
-from streamer.model.record import Coordinates, Headers, Parked
+from streamer.kafka.reading import PartitionRead
+from streamer.model import record_headers
+from streamer.model.record import Headers, Parked, RecordId
 from streamer.model.wire import read_parked
 
 
-class Copy(NamedTuple):
+class ParkedRecord(NamedTuple):
     """A parked record where it stands now.
 
     Attributes:
@@ -22,7 +22,7 @@ class Copy(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
-    original: Coordinates
+    original: RecordId
     wait: Parked
 
     @property
@@ -31,23 +31,23 @@ class Copy(NamedTuple):
         return len(self.value or b"")
 
 
-def read_copy(seen: Seen) -> Copy | None:
+def read_parked_record(seen: PartitionRead) -> ParkedRecord | None:
     """A parked record; None for one that streamer did not write, as nothing says where it
     first stood."""
     message = seen.message
     headers = None if message is None else header_list(message)
     if message is None or headers is None:
         return None
-    words = marks.words(headers)
-    first = marks.source(words)
+    decoded = record_headers.decode_headers(headers)
+    first = record_headers.source_id(decoded)
     if first is None:
         return None
-    return Copy(
+    return ParkedRecord(
         seen.partition,
         seen.offset,
         message.key(),
         message.value(),
         headers,
         first,
-        read_parked(words),
+        read_parked(decoded),
     )

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from streamer.ledger.claims import Claims
 from streamer.ledger.holds import BatchRef
 from streamer.model.payload import Payload
-from streamer.model.result import Learned
-from streamer.worker.waiting import Waiting, deadline_clock
+from streamer.model.result import SplitProgress
+from streamer.worker.waiter import Waiter, deadline_clock
 
-_OWNED_S = 5.0
+_OWNERSHIP_S = 5.0
 """For so long after a batch was known to be its owner's may calls for it leave."""
 _MARGIN_S = 1.0
 
@@ -23,8 +23,8 @@ class PinnedBatch:
         asked_at: when the ledger was asked that knew it as this owner's; so long, at least, it
             has been.
         age_s: since it was pinned, at `asked_at`.
-        alone_from: from when on no call of an earlier owner's can arrive.
-        learned: what is known of its parts.
+        sole_owner_from: from when on no call of an earlier owner's can arrive.
+        split_progress: what is known of its parts.
     """
 
     ref: BatchRef
@@ -34,8 +34,8 @@ class PinnedBatch:
     owner: str
     asked_at: float
     age_s: float = 0.0
-    alone_from: float = 0.0
-    learned: Learned = field(default_factory=Learned)
+    sole_owner_from: float = 0.0
+    split_progress: SplitProgress = field(default_factory=SplitProgress)
 
 
 def adopt(claims: Claims, ref: BatchRef, owner: str, timeout_s: float) -> PinnedBatch | None:
@@ -62,8 +62,8 @@ def adopt(claims: Claims, ref: BatchRef, owner: str, timeout_s: float) -> Pinned
         owner,
         asked_at,
         stored.age_s,
-        deadline_clock() + _OWNED_S + timeout_s + _MARGIN_S,
-        stored.learned,
+        deadline_clock() + _OWNERSHIP_S + timeout_s + _MARGIN_S,
+        stored.split_progress,
     )
 
 
@@ -73,24 +73,24 @@ class Ownership:
     Its methods wait for Redis, and raise TakenOverError if the batch is another's now.
     """
 
-    def __init__(self, claims: Claims, waiting: Waiting) -> None:
+    def __init__(self, claims: Claims, waiter: Waiter) -> None:
         self._claims = claims
-        self._waiting = waiting
+        self._waiter = waiter
 
     def extend(self, batch: PinnedBatch) -> float:
         """Make sure of it for long enough to make a call; returns until when one may leave."""
-        if deadline_clock() - batch.asked_at > _OWNED_S / 2:
+        if deadline_clock() - batch.asked_at > _OWNERSHIP_S / 2:
             self._check(batch, None)
-        return batch.asked_at + _OWNED_S
+        return batch.asked_at + _OWNERSHIP_S
 
-    def keep_learned(self, batch: PinnedBatch) -> None:
+    def save_split_progress(self, batch: PinnedBatch) -> None:
         """Keep with the batch what is known of its parts, as its owner."""
-        self._check(batch, batch.learned)
+        self._check(batch, batch.split_progress)
 
-    def _check(self, batch: PinnedBatch, learned: Learned | None) -> None:
+    def _check(self, batch: PinnedBatch, split_progress: SplitProgress | None) -> None:
         def own() -> float:
             asked_at = deadline_clock()
-            self._claims.own(*batch.ref, batch.owner, learned)
+            self._claims.own(*batch.ref, batch.owner, split_progress)
             return asked_at
 
-        batch.asked_at = self._waiting.for_redis(own)
+        batch.asked_at = self._waiter.retry_redis(own)

@@ -21,9 +21,9 @@ from streamer.worker.life import Life, WorkerState
 from streamer.worker.measures import Measures
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
-from streamer.worker.source import Source, Windows
+from streamer.worker.source import RecordSource, Windows
 from streamer.worker.verifying import EpochVerifier
-from streamer.worker.waiting import Waiting
+from streamer.worker.waiter import Waiter
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Pipeline:
 
     def __init__(
         self,
-        source: Source,
+        source: RecordSource,
         admission: Admission,
         batcher: Batcher,
         dispatcher: Dispatcher,
@@ -52,7 +52,7 @@ class Pipeline:
         verifier: EpochVerifier,
         prober: Prober,
         relay: Relay,
-        waiting: Waiting,
+        waiter: Waiter,
         life: Life,
         shutdown_timeout_s: float,
     ) -> None:
@@ -65,7 +65,7 @@ class Pipeline:
         self._verifier = verifier
         self._prober = prober
         self._relay = relay
-        self._waiting = waiting
+        self._waiter = waiter
         self._life = life
         self._shutdown_timeout_s = shutdown_timeout_s
         self._stopping = Event()
@@ -105,7 +105,7 @@ class Pipeline:
                 self._tick()
             self._drain()
         finally:
-            self._waiting.stop()
+            self._waiter.stop()
             self._dispatcher.close()
             self._verifier.close()
             self._source.close()
@@ -146,12 +146,12 @@ class Pipeline:
 
     def _finish_revoked(self, windows: Windows) -> None:
         """Before partitions go: drop what was not begun, finish and commit what is in flight."""
-        undone = [record for window in windows.values() for record in window.undecided()]
+        undone = [record for window in windows.values() for record in window.unresolved()]
         queued = self._batcher.discard(undone)
         begun = [record for record in undone if id(record) not in queued]
         with metrics.REVOKE_DRAIN.time():
             until = time.monotonic() + _REVOKE_DRAIN_S
-            while time.monotonic() < until and any(r.ending is None for r in begun):
+            while time.monotonic() < until and any(r.resolution is None for r in begun):
                 time.sleep(0.005)
         # The next owner, or the next commit, meets it again.
         with suppress(BreakerError, KafkaException):
@@ -176,7 +176,7 @@ class Pipeline:
                 "batches are still in flight, they are left to the next owner",
                 extra={"batches": len(self._dispatcher)},
             )
-        self._waiting.stop()
+        self._waiter.stop()
         windows = self._source.windows
         self._source.pass_markers()
         self._commit_until(windows, time.monotonic() + _REVOKE_COMMIT_S)

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaException
 from streamer import logs
 from streamer.errors import DONE, FAILED, StreamerError, exit_code
 from streamer.kafka.transactions import describe_loss
-from streamer.ledger.connection import REDIS_ERRORS, RefusedError, connect
+from streamer.ledger.connection import REDIS_ERRORS, RedisRefusedError, connect
 from streamer.ledger.persistence import check_persistence
 from streamer.mail.compose import Composer
 from streamer.mail.templates import Templates
@@ -32,7 +32,7 @@ from streamer.worker.committer import BreakerError
 from streamer.worker.health import HealthServer
 from streamer.worker.life import Life, WorkerState
 from streamer.worker.pipeline import Pipeline
-from streamer.worker.waiting import StoppedError, Waiting
+from streamer.worker.waiter import StoppedError, Waiter
 
 logger = logging.getLogger(__name__)
 
@@ -59,24 +59,24 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     logs.configure(settings.log, settings.worker.id)
     _keep_heaps_small()  # before there are threads
     threading.excepthook = _end_with_thread
-    waiting = Waiting()
-    life = Life(waiting)
+    waiter = Waiter()
+    life = Life(waiter)
     try:
-        return _run(settings, waiting, life, checkpoint)
+        return _run(settings, waiter, life, checkpoint)
     finally:
         life.enter(WorkerState.STOPPED)
 
 
-def _run(settings: Settings, waiting: Waiting, life: Life, checkpoint: Checkpoint) -> int:
-    stop = _StopRequest(settings.worker.shutdown_timeout_s, waiting)
-    checks = _Checks(waiting)
+def _run(settings: Settings, waiter: Waiter, life: Life, checkpoint: Checkpoint) -> int:
+    stop = _StopRequest(settings.worker.shutdown_timeout_s, waiter)
+    checks = _Checks(waiter)
     health = None
     try:
         composer, accounts = make_composer(settings), make_accounts(settings)
         # Before Redis and Kafka: who looks can see what it waits for.
         health = _serve_health(settings, checks, life)
-        _check_redis(settings, waiting)
-        pipeline = build_pipeline(settings, composer, accounts, waiting, life, checkpoint)
+        _check_redis(settings, waiter)
+        pipeline = build_pipeline(settings, composer, accounts, waiter, life, checkpoint)
         checks.pipeline = pipeline
     except StoppedError:
         return DONE
@@ -86,7 +86,7 @@ def _run(settings: Settings, waiting: Waiting, life: Life, checkpoint: Checkpoin
     stop.reaches(pipeline)
     _tune_garbage_collection()
     threading.Thread(target=_watch_ticks, args=(pipeline,), name="watchdog", daemon=True).start()
-    stop_projecting = _project(settings, waiting)
+    stop_projecting = _project(settings, waiter)
     try:
         pipeline.run()
     except BreakerError as error:
@@ -109,7 +109,7 @@ def _run(settings: Settings, waiting: Waiting, life: Life, checkpoint: Checkpoin
     return DONE
 
 
-def _check_redis(settings: Settings, waiting: Waiting) -> None:
+def _check_redis(settings: Settings, waiter: Waiter) -> None:
     """Wait for Redis, and check that the promises can rest on it.
 
     Raises:
@@ -123,7 +123,7 @@ def _check_redis(settings: Settings, waiting: Waiting) -> None:
         finally:
             client.close()
 
-    waiting.for_redis(check)
+    waiter.retry_redis(check)
 
 
 class _Checks:
@@ -133,8 +133,8 @@ class _Checks:
         pipeline: None while the worker starts.
     """
 
-    def __init__(self, waiting: Waiting) -> None:
-        self._waiting = waiting
+    def __init__(self, waiter: Waiter) -> None:
+        self._waiter = waiter
         self.pipeline: Pipeline | None = None
 
     def alive(self) -> str | None:
@@ -146,7 +146,7 @@ class _Checks:
 
     def ready(self) -> str | None:
         """Why the worker does not work."""
-        trouble = self._waiting.trouble
+        trouble = self._waiter.redis_problem
         if trouble is not None:
             return trouble
         if self.pipeline is None:
@@ -154,7 +154,7 @@ class _Checks:
         return None if self.pipeline.joined else "not a member of the group yet"
 
 
-def _project(settings: Settings, waiting: Waiting) -> Callable[[], None]:
+def _project(settings: Settings, waiter: Waiter) -> Callable[[], None]:
     """Count the campaigns' progress beside the work, if that is wanted; returns how to end it."""
     if not settings.progress.embedded:
         return lambda: None
@@ -162,7 +162,7 @@ def _project(settings: Settings, waiting: Waiting) -> Callable[[], None]:
 
     def project() -> None:
         with suppress(StoppedError):  # a cluster's client connects when it is made
-            waiting.for_redis(lambda: Projector(settings)).run(stop)
+            waiter.retry_redis(lambda: Projector(settings)).run(stop)
 
     thread = threading.Thread(target=project, name="progress", daemon=True)
     thread.start()
@@ -245,7 +245,7 @@ def _watch_ticks(pipeline: Pipeline) -> None:
 def _end_with_thread(args: threading.ExceptHookArgs) -> None:
     """End the process when one of its threads dies of what nobody expected: without it the worker
     would go on, blind to holds, or with records that nobody brings back."""
-    if isinstance(args.exc_value, RefusedError):
+    if isinstance(args.exc_value, RedisRefusedError):
         logger.critical("the worker cannot go on", extra={"cause": str(args.exc_value)})
         os._exit(FAILED)
     logger.critical(
@@ -283,9 +283,9 @@ class _StopRequest:
     It listens from the start, also while there is no pipeline yet.
     """
 
-    def __init__(self, shutdown_timeout_s: float, waiting: Waiting) -> None:
+    def __init__(self, shutdown_timeout_s: float, waiter: Waiter) -> None:
         self._shutdown_timeout_s = shutdown_timeout_s
-        self._waiting = waiting
+        self._waiter = waiter
         self._pipeline: Pipeline | None = None
         self._asked = False
         signal.signal(signal.SIGTERM, self._on_signal)
@@ -317,7 +317,7 @@ class _StopRequest:
             return
         self._asked = True
         if self._pipeline is None:
-            self._waiting.stop()
+            self._waiter.stop()
         else:  # what is in flight may go on to wait, until the pipeline says that it is enough
             self._pipeline.stop()
         # A consumer's close can hang for ever (librdkafka); what is not committed is adopted.

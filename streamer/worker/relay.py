@@ -27,12 +27,12 @@ from confluent_kafka.admin import AdminClient
 
 from streamer import metrics
 from streamer.errors import StreamerError
-from streamer.flow.gone import Gone, Span
+from streamer.flow.offsets import OffsetSet, OffsetSpan
 from streamer.flow.waitlist import Waitlist
 from streamer.kafka.metadata import partitions_of, topic_id
 from streamer.kafka.offsets import committed
 from streamer.kafka.properties import client_properties, reader_properties
-from streamer.kafka.reading import PartitionReader, Seen
+from streamer.kafka.reading import PartitionRead, PartitionReader
 from streamer.kafka.transactions import Delivered, State, TransactionalProducer, is_refused
 from streamer.kafka.writing import chunked
 from streamer.ledger import keys
@@ -41,16 +41,16 @@ from streamer.ledger.lease import Lease
 from streamer.ledger.relayed import Relayed
 from streamer.logs import client_logger
 from streamer.model.record import DeadLetter, Outcome, Parked, Record
-from streamer.model.refused import leave_out
+from streamer.model.shrink import shrink
 from streamer.model.wire import dead_letter_headers, left_header, moved_headers, outcome_value
-from streamer.progress.fold import Cursor, Place
+from streamer.progress.fold import Cursor, Stream
 from streamer.progress.store import Store
 from streamer.settings import Settings
 from streamer.worker.endings import count_endings
-from streamer.worker.parked import Copy, read_copy
-from streamer.worker.scopes import Scopes
+from streamer.worker.parked import ParkedRecord, read_parked_record
+from streamer.worker.scopes import ParkScopes
 from streamer.worker.unmovable import end_unmovable
-from streamer.worker.waiting import StoppedError, Waiting
+from streamer.worker.waiter import StoppedError, Waiter
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +63,13 @@ _PARTITIONS_EVERY_S = 30.0
 _RENEW_EVERY_S = 600.0
 _CUT_EVERY_S = 60.0
 # Of all that is free, so many offsets are read before it is looked what else has become free.
-_TURN = 20_000
+_OFFSETS_A_TURN = 20_000
 # Of one transaction. Were each of them alone, to say so takes five bytes at most.
 _CHUNK = 500
 # A broker's `offset.metadata.max.bytes` is 4,096; a chunk adds 3,200 at most.
-_MOST_TEXT = 3_600
+_MAX_TEXT = 3_600
 # Offsets behind the base, of those that left, that a new relay reads in vain.
-_MOST_WASTE = 10_000
+_MAX_WASTE = 10_000
 _TRIES = 3
 _CALL_TIMEOUT_S = 10.0
 _PATIENCE_S = 5.0
@@ -89,12 +89,12 @@ class Relay:
     """Owns the thread `relay`."""
 
     def __init__(
-        self, settings: Settings, client: Client, scopes: Scopes, waiting: Waiting
+        self, settings: Settings, client: Client, scopes: ParkScopes, waiter: Waiter
     ) -> None:
         self._settings = settings
         self._client = client
         self._scopes = scopes
-        self._waiting = waiting
+        self._waiter = waiter
         self._lease = Lease(client, keys.relay_lease(settings.kafka.group_id))
 
         self._thread = Thread(target=self._run, name="relay", daemon=True)
@@ -111,8 +111,8 @@ class Relay:
         while True:
             try:
                 if self._lease.hold():
-                    self._be_relay()
-                self._waiting.sleep(_AWAIT_TURN_S)
+                    self._run_as_leader()
+                self._waiter.sleep(_AWAIT_TURN_S)
             except StoppedError:
                 with suppress(*UNREACHABLE):  # then it ends by itself
                     self._lease.release()
@@ -126,23 +126,23 @@ class Relay:
             except RelayError as error:
                 logger.error("parked records do not come back", extra={"cause": str(error)})
                 with suppress(StoppedError):
-                    self._waiting.sleep(_HOPELESS_S)
+                    self._waiter.sleep(_HOPELESS_S)
 
-    def _be_relay(self) -> None:
-        session = Session(self._settings, self._client, self._scopes)
+    def _run_as_leader(self) -> None:
+        session = RelaySession(self._settings, self._client, self._scopes)
         logger.debug("this worker brings parked records back")
         try:
             while self._lease.hold():
                 for _ in session.step():
-                    self._waiting.sleep(0)
+                    self._waiter.sleep(0)
                     if not self._lease.hold():
                         return
-                self._waiting.sleep(0)
+                self._waiter.sleep(0)
         finally:
             session.close()
 
 
-class Session:
+class RelaySession:
     """One relay's turn, and what it knows of the parked topic.
 
     Raises:
@@ -151,15 +151,15 @@ class Session:
         redis.exceptions.RedisError: Redis cannot be used.
     """
 
-    def __init__(self, settings: Settings, client: Client, scopes: Scopes) -> None:
+    def __init__(self, settings: Settings, client: Client, scopes: ParkScopes) -> None:
         self._topics = settings.topics
         self._scopes = scopes
         self._store = Store(client, settings.kafka.group_id)
         self._settings = settings
         self._client = client
         self._inputs = 0
-        self._gone: dict[int, Gone] = {}
-        self._empty: dict[int, Gone] = {}
+        self._gone: dict[int, OffsetSet] = {}
+        self._empty: dict[int, OffsetSet] = {}
         """Where there never was a record: between two that are, as transactions leave it."""
         self._waitlist = Waitlist()
         self._cut: dict[int, int] = {}
@@ -190,14 +190,14 @@ class Session:
         self.look_ahead()
         now = time.monotonic()
         if now >= self._look_at:
-            free = self._scopes.free(self._waitlist.waits)
-            if free:
-                yield from self.bring_back(free)
+            released = self._scopes.released(self._waitlist.waits)
+            if released:
+                yield from self.bring_back(released)
             for _, partition in [*self._ahead.ended]:
                 if self._is_wasteful(partition):
-                    yield from self._move_all(partition, free)
+                    yield from self._move_all(partition, released)
             # Not while some of them are still there to be brought back.
-            self._look_at = now if free else now + _LOOK_EVERY_S
+            self._look_at = now if released else now + _LOOK_EVERY_S
         self._keep_up(now)
 
     def look_ahead(self) -> None:
@@ -209,7 +209,7 @@ class Session:
                 self._empty[seen.partition].add(seen.start, seen.offset)
             if seen.message is None or seen.offset in self._gone[seen.partition]:
                 continue
-            copy = read_copy(seen)
+            copy = read_parked_record(seen)
             if copy is None:
                 logger.error(
                     "a record in the parked topic is not streamer's, it is passed over",
@@ -219,13 +219,13 @@ class Session:
             else:
                 self._waitlist.note(copy.wait, seen.partition, seen.offset)
 
-    def bring_back(self, free: Collection[Parked]) -> Iterator[None]:
+    def bring_back(self, released: Collection[Parked]) -> Iterator[None]:
         """Bring the first records back that wait for these; yields after each transaction."""
         started, returned = time.monotonic(), 0
-        taken = self._waitlist.take(free, _TURN)
+        taken = self._waitlist.take(released, _OFFSETS_A_TURN)
         spans = {
             partition: [
-                Span(max(start, self._gone[partition].base), end)
+                OffsetSpan(max(start, self._gone[partition].base), end)
                 for start, end in spans
                 if end > self._gone[partition].base
             ]
@@ -238,9 +238,9 @@ class Session:
         )
         for chunk in chunked(found, _CHUNK):
             for partition in self._crowded(chunk):
-                yield from self._move_all(partition, free)
+                yield from self._move_all(partition, released)
             left = [copy for copy in chunk if copy.offset not in self._gone[copy.partition]]
-            yield from self._move(left, free)
+            yield from self._move(left, released)
             returned += len(chunk)
         logger.info(
             "parked records came back",
@@ -261,27 +261,29 @@ class Session:
         )
         return PartitionReader(properties, 100, logger=client_logger(_CLIENT))
 
-    def _copies(self, reader: PartitionReader, spans: dict[int, list[Span]]) -> Iterator[Copy]:
+    def _copies(
+        self, reader: PartitionReader, spans: dict[int, list[OffsetSpan]]
+    ) -> Iterator[ParkedRecord]:
         """The records in the spans that are parked still."""
         for found in reader.read_spans(self._topics.parked, spans):
             for seen in found:
                 if seen.offset not in self._gone[seen.partition]:
-                    copy = read_copy(seen)
+                    copy = read_parked_record(seen)
                     if copy is not None:
                         yield copy
 
-    def _move_all(self, partition: int, free: Collection[Parked]) -> Iterator[None]:
+    def _move_all(self, partition: int, released: Collection[Parked]) -> Iterator[None]:
         """Move all records of a partition: those that wait on to its tail, in their order."""
         started, moved = time.monotonic(), 0
         place = (self._topics.parked, partition)
         while place not in self._ahead.ended:  # or those behind would overtake the others
             self.look_ahead()
             yield
-        span = Span(self._gone[partition].base, self._ahead.positions[place])
+        span = OffsetSpan(self._gone[partition].base, self._ahead.positions[place])
         reader = self._reader()
         try:
             for chunk in chunked(self._copies(reader, {partition: [span]}), _CHUNK):
-                yield from self._move(chunk, free)
+                yield from self._move(chunk, released)
                 moved += len(chunk)
         finally:
             reader.close()
@@ -294,30 +296,30 @@ class Session:
             },
         )
 
-    def _move(self, copies: list[Copy], free: Collection[Parked]) -> Iterator[None]:
+    def _move(self, copies: list[ParkedRecord], released: Collection[Parked]) -> Iterator[None]:
         """Write records to the input, or to the tail if they are not free; yields after each
         transaction. One that is refused for its size ends instead."""
         if not copies:
             return
-        error = self._commit(copies, partial(self._write_moved, copies, free))
+        error = self._commit(copies, partial(self._write_moved, copies, released))
         if error is None:
-            metrics.RETURNED.inc(sum(copy.wait in free for copy in copies))
+            metrics.RETURNED.inc(sum(copy.wait in released for copy in copies))
         yield
         if error is None:
             return
         if len(copies) == 1:
-            yield from self._end(copies[0], error, is_back=copies[0].wait in free)
+            yield from self._end(copies[0], error, is_back=copies[0].wait in released)
             return
         # The broker refuses what arrives together: the one at fault is found by halves.
         half = len(copies) // 2
-        yield from self._move(copies[:half], free)
-        yield from self._move(copies[half:], free)
+        yield from self._move(copies[:half], released)
+        yield from self._move(copies[half:], released)
 
     def _write_moved(
-        self, copies: list[Copy], free: Collection[Parked], delivered: Delivered
+        self, copies: list[ParkedRecord], released: Collection[Parked], delivered: Delivered
     ) -> None:
         for copy in copies:
-            is_back = copy.wait in free
+            is_back = copy.wait in released
             # Where it first stood: the records of a partition stay in their order.
             self._producer.produce(
                 self._topics.recipients if is_back else self._topics.parked,
@@ -328,7 +330,7 @@ class Session:
                 delivered,
             )
 
-    def _end(self, copy: Copy, error: KafkaError, *, is_back: bool) -> Iterator[None]:
+    def _end(self, copy: ParkedRecord, error: KafkaError, *, is_back: bool) -> Iterator[None]:
         """End a record that cannot be moved, with as much as Kafka takes; yields as `_move`."""
         record = end_unmovable(copy, self._client, is_back=is_back)
         logger.error(
@@ -343,7 +345,7 @@ class Session:
         write = partial(self._write_ending, record, copy)
         while (refusal := self._commit([copy], write)) is not None:
             yield
-            if leave_out(record) is None:
+            if shrink(record) is None:
                 raise RelayError(
                     f"Kafka refuses the least that can be written of {copy.original}: "
                     f"{refusal.str()}; look at the topics: streamer topics create"
@@ -351,19 +353,21 @@ class Session:
         count_endings([record])
         yield
 
-    def _write_ending(self, record: Record, copy: Copy, delivered: Delivered) -> None:
-        ending = record.ending
+    def _write_ending(self, record: Record, copy: ParkedRecord, delivered: Delivered) -> None:
+        resolution = record.resolution
         left = left_header(copy.partition, copy.offset)
-        if isinstance(ending, DeadLetter):
+        if isinstance(resolution, DeadLetter):
             topic, value = self._topics.dead_letters, record.value
-            headers = [*dead_letter_headers(record, ending), left]
-        elif isinstance(ending, Outcome):
-            topic, value, headers = self._topics.outcomes, outcome_value(record, ending), [left]
+            headers = [*dead_letter_headers(record, resolution), left]
+        elif isinstance(resolution, Outcome):
+            topic, value, headers = self._topics.outcomes, outcome_value(record, resolution), [left]
         else:
-            raise AssertionError(f"the record at {record.coordinates} has no ending")
+            raise AssertionError(f"the record at {record.record_id} has no ending")
         self._producer.produce(topic, value, record.key, -1, headers, delivered)
 
-    def _commit(self, copies: list[Copy], write: Callable[[Delivered], None]) -> KafkaError | None:
+    def _commit(
+        self, copies: list[ParkedRecord], write: Callable[[Delivered], None]
+    ) -> KafkaError | None:
         """Write in one transaction with the note that these have left; answers why a record of it
         was refused, if one was: then nothing is written."""
         tries = _TRIES
@@ -385,12 +389,15 @@ class Session:
                 return None
 
     @contextmanager
-    def _noting(self, gone: dict[int, Gone]) -> Iterator[None]:
+    def _noting(self, gone: dict[int, OffsetSet]) -> Iterator[None]:
         """A transaction with the note of what has left partitions when it is committed."""
         with self._producer.transaction(_PATIENCE_S):
             yield
             self._producer.send_offsets(
-                [TopicPartition(self._topics.parked, p, g.base, g.text()) for p, g in gone.items()],
+                [
+                    TopicPartition(self._topics.parked, p, g.base, g.encode())
+                    for p, g in gone.items()
+                ],
                 # Of no member: a relay is fenced by its transactional id alone.
                 self._ahead.consumer.consumer_group_metadata(),
             )
@@ -399,30 +406,30 @@ class Session:
             self._empty[partition].drop_before(each.base)
         self._relayed.keep(gone)
 
-    def _without(self, copies: Iterable[Copy]) -> dict[int, Gone]:
+    def _without(self, copies: Iterable[ParkedRecord]) -> dict[int, OffsetSet]:
         """What has left their partitions when these have."""
-        gone: dict[int, Gone] = {}
+        gone: dict[int, OffsetSet] = {}
         for copy in copies:
             if copy.partition not in gone:
                 gone[copy.partition] = self._gone[copy.partition].copy()
             self._leave(gone[copy.partition], copy)
         return gone
 
-    def _leave(self, gone: Gone, left: Copy | Seen) -> None:
+    def _leave(self, gone: OffsetSet, left: ParkedRecord | PartitionRead) -> None:
         gone.add(left.offset, left.offset + 1)
         before = self._empty[left.partition].span_of(left.offset - 1)
         if before is not None:
             gone.add(*before)
 
-    def _crowded(self, copies: list[Copy]) -> list[int]:
+    def _crowded(self, copies: list[ParkedRecord]) -> list[int]:
         """The partitions of which it takes too many words to say who left, when these have."""
-        return [p for p, gone in self._without(copies).items() if len(gone.text()) > _MOST_TEXT]
+        return [p for p, gone in self._without(copies).items() if len(gone.encode()) > _MAX_TEXT]
 
     def _is_wasteful(self, partition: int) -> bool:
         """Whether most of what a new relay would read has left."""
         gone = self._gone[partition]
         others = self._ahead.positions[self._topics.parked, partition] - gone.base - gone.scattered
-        return gone.scattered > max(_MOST_WASTE, 2 * others)
+        return gone.scattered > max(_MAX_WASTE, 2 * others)
 
     # Keeping up
 
@@ -452,17 +459,17 @@ class Session:
             return
         gone = self._read_gone(new)
         self._gone |= gone
-        self._empty |= {partition: Gone() for partition in new}
+        self._empty |= {partition: OffsetSet() for partition in new}
         self._ahead.start({(self._topics.parked, p): each.base for p, each in gone.items()})
 
-    def _read_gone(self, partitions: list[int]) -> dict[int, Gone]:
+    def _read_gone(self, partitions: list[int]) -> dict[int, OffsetSet]:
         """Who left partitions, as the broker knows it, and the ledger where that knows more."""
         asked = [(self._topics.parked, partition) for partition in partitions]
-        gone: dict[int, Gone] = {}
+        gone: dict[int, OffsetSet] = {}
         try:
             known = self._relayed.read()
             for each in committed(self._ahead.consumer, asked, _OFFSETS_TIMEOUT_S):
-                here = Gone.read(max(0, each.offset), each.metadata)
+                here = OffsetSet.decode(max(0, each.offset), each.metadata)
                 both = here.union(known.get(each.partition, here))
                 if both != here:
                     logger.warning(
@@ -484,7 +491,7 @@ class Session:
 
     def _renew(self) -> None:
         """Commit the offsets again, or the broker forgets them."""
-        gone = {p: each for p, each in self._gone.items() if each != Gone()}
+        gone = {p: each for p, each in self._gone.items() if each != OffsetSet()}
         if gone:
             with self._noting(gone):
                 pass
@@ -494,8 +501,8 @@ class Session:
         wanted: dict[int, int] = {}
         positions = self._store.positions()
         for partition, gone in self._gone.items():
-            place = Place(Cursor.PARKED, self._topics.parked, partition)
-            end = gone.base if positions is None else min(gone.base, positions.get(place, 0))
+            cursor = Cursor(Stream.PARKED, self._topics.parked, partition)
+            end = gone.base if positions is None else min(gone.base, positions.get(cursor, 0))
             if end > self._cut.get(partition, 0):
                 wanted[partition] = end
         if not wanted:

@@ -9,18 +9,20 @@ from streamer.model.campaign import CampaignState
 from streamer.model.parking import ACCOUNT, BATCH, CAMPAIGN, DOMAIN, ORGANIZATION
 from streamer.model.record import Parked
 from streamer.provider.accounts import Accounts
-from streamer.worker.holding import Holding
+from streamer.worker.account_states import AccountStateCache
 
 
-class Scopes:
+class ParkScopes:
     """Looks the scopes up: accounts as this worker knows them, campaigns in Redis."""
 
-    def __init__(self, client: Client, accounts: Accounts, holding: Holding) -> None:
+    def __init__(
+        self, client: Client, accounts: Accounts, account_states: AccountStateCache
+    ) -> None:
         self._client = client
         self._accounts = accounts
-        self._holding = holding
+        self._account_states = account_states
 
-    def free(self, waits: Collection[Parked]) -> set[Parked]:
+    def released(self, waits: Collection[Parked]) -> set[Parked]:
         """Those of them that hold records back no more.
 
         Raises:
@@ -29,19 +31,19 @@ class Scopes:
         of_campaigns = [wait for wait in waits if wait.scope.kind == CAMPAIGN]
         others = [wait for wait in waits if wait.scope.kind != CAMPAIGN]
         states = campaigns.states(self._client, [wait.scope.parts for wait in of_campaigns])
-        free = {
+        released = {
             wait
             for wait, state in zip(of_campaigns, states, strict=True)
             if state is not CampaignState.PAUSED
         }
-        return free | {wait for wait in others if self._is_free(wait)}
+        return released | {wait for wait in others if self._is_released(wait)}
 
-    def _is_free(self, wait: Parked) -> bool:
+    def _is_released(self, wait: Parked) -> bool:
         scope = wait.scope
         if scope.kind == ACCOUNT:
-            return self._holding.scope_of(scope.name, "") is None
+            return self._account_states.scope_of(scope.name, "") is None
         if scope.kind == DOMAIN:
-            return self._holding.scope_of(*scope.parts) is None
+            return self._account_states.scope_of(*scope.parts) is None
         if scope.kind == ORGANIZATION:
             return self._accounts.of(scope.name) is not None
         if scope.kind == BATCH:

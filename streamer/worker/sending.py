@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
+from streamer.flow.failures import FailureTracker
 from streamer.flow.policy import (
     RATE_LIMITED,
     Blame,
@@ -23,37 +24,43 @@ from streamer.flow.policy import (
     Tries,
     UnexplainedRefusal,
 )
-from streamer.flow.troubles import Troubles
-from streamer.ledger.limiter import Held, Later, Slot
-from streamer.model.disposition import Again, Conflicting, Refused, Taken, Throttled, Verdict
+from streamer.ledger.limiter import Held, Slot, SlotUnavailable
+from streamer.model.disposition import (
+    Accepted,
+    Conflicting,
+    Disposition,
+    RateLimited,
+    Rejected,
+    Retry,
+)
 from streamer.model.parking import BATCH, Scope
 from streamer.model.payload import Payload
 from streamer.model.reasons import Reason
 from streamer.model.record import Parked
 from streamer.model.result import BatchResult, ItemResult
-from streamer.provider.answers import judge
-from streamer.provider.client import Answer
+from streamer.provider.client import ApiResponse
+from streamer.provider.responses import classify_response
+from streamer.worker.account_states import AccountStateCache, as_hold
 from streamer.worker.calling import Caller
 from streamer.worker.halving import Halving, KeyResult, Settled
-from streamer.worker.holding import Holding, as_hold
 from streamer.worker.pinned import Ownership, PinnedBatch
 from streamer.worker.slots import Slots
-from streamer.worker.waiting import Waiting, deadline_clock
+from streamer.worker.waiter import Waiter, deadline_clock
 
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.5
 
 
-class LaidDown(NamedTuple):
+class Deferred(NamedTuple):
     """A batch that waits, with its members, for what `parked` says.
 
     Attributes:
-        untouched: every call for it was refused for certain: Resend has nothing of it.
+        not_accepted: every call for it was refused for certain: Resend has nothing of it.
     """
 
     parked: Parked
-    untouched: bool
+    not_accepted: bool
 
 
 @dataclass(slots=True)
@@ -96,7 +103,7 @@ class Sender:
     """Sends batches through the accounts, at their shared rates.
 
     Args:
-        troubles: of the organizations whose batches it sends.
+        failures: of the organizations whose batches it sends.
     """
 
     def __init__(
@@ -104,20 +111,20 @@ class Sender:
         caller: Caller,
         slots: Slots,
         ownership: Ownership,
-        holding: Holding,
+        account_states: AccountStateCache,
         policy: Policy,
-        troubles: Troubles,
-        waiting: Waiting,
+        failures: FailureTracker,
+        waiter: Waiter,
     ) -> None:
         self._caller = caller
         self._slots = slots
         self._ownership = ownership
-        self._holding = holding
+        self._account_states = account_states
         self._policy = policy
-        self._troubles = troubles
-        self._waiting = waiting
+        self._failures = failures
+        self._waiter = waiter
 
-    def send(self, batch: PinnedBatch, slot: Slot | None = None) -> BatchResult | LaidDown:
+    def send(self, batch: PinnedBatch, slot: Slot | None = None) -> BatchResult | Deferred:
         """Send a pinned batch, and return what came of each of its mails.
 
         What is not known when it becomes older than the safe window is `window_closed`.
@@ -131,16 +138,16 @@ class Sender:
         attempt = self._begin(batch, slot)
         send_key = partial(self._send_key, attempt)
         try:
-            items = Halving(batch, send_key, self._ownership.keep_learned).send()
+            items = Halving(batch, send_key, self._ownership.save_split_progress).send()
         finally:
-            self._troubles.ended(*batch.ref, time.monotonic())
+            self._failures.forget_batch(*batch.ref, time.monotonic())
         if isinstance(items, Parked):
             # What is deferred keeps its pin, and with it its age: by that it is given up.
             untouched = not attempt.maybe_accepted and items.scope.kind != BATCH
-            return LaidDown(items, untouched)
-        return BatchResult(batch.learned.attempts, items)
+            return Deferred(items, untouched)
+        return BatchResult(batch.split_progress.attempts, items)
 
-    def test_hold(self, batch: PinnedBatch) -> BatchResult | Verdict | None:
+    def test_hold(self, batch: PinnedBatch) -> BatchResult | Disposition | None:
         """Make the one call that tests a hold, in the send slot that the caller took.
 
         Returns the batch's result if it has one now, None if its safe window closed before the
@@ -151,28 +158,28 @@ class Sender:
         """
         deadline = self._begin(batch, None).deadline
         while deadline_clock() < deadline:
-            answer = self._caller.call(batch, batch.ref.batch_id, batch.payload, deadline)
-            if answer.kept_back:
+            response = self._caller.call(batch, batch.ref.batch_id, batch.payload, deadline)
+            if response.withheld:
                 self._slots.take(batch.account, batch.sender, ignore_hold=True)
                 continue
-            disposition = judge(answer, len(batch.payload))
-            if not isinstance(disposition, Taken):
+            disposition = classify_response(response, len(batch.payload))
+            if not isinstance(disposition, Accepted):
                 return disposition
-            self._slots.succeeded(batch.account, after_failures=True)
+            self._slots.record_success(batch.account, after_failures=True)
             return BatchResult(1, disposition.items)
         return None
 
     def _begin(self, batch: PinnedBatch, slot: Slot | None) -> SendAttempt:
         pinned_at = batch.asked_at - batch.age_s
         deadline = pinned_at + self._policy.safe_window_s
-        return SendAttempt(batch, pinned_at, deadline, slot, bool(batch.learned.parts))
+        return SendAttempt(batch, pinned_at, deadline, slot, bool(batch.split_progress.parts))
 
     def _send_key(
         self, attempt: SendAttempt, key: str, payload: Payload, blame: Blame
     ) -> KeyResult:
         attempt.begin_key(key, blame)
         settled = self._until_definite(attempt, payload)
-        is_refused = isinstance(settled, Refused | UnexplainedRefusal | Parked)
+        is_refused = isinstance(settled, Rejected | UnexplainedRefusal | Parked)
         return KeyResult(settled, is_refused and attempt.tries.only_refusals)
 
     def _until_definite(self, attempt: SendAttempt, payload: Payload) -> Settled | Parked:
@@ -186,11 +193,11 @@ class Sender:
             called_at = deadline_clock()
             if called_at >= attempt.deadline:
                 return _close_window(attempt)
-            answer = self._caller.call(batch, key, payload, attempt.deadline)
-            if answer.kept_back:
+            response = self._caller.call(batch, key, payload, attempt.deadline)
+            if response.withheld:
                 continue
-            disposition = judge(answer, len(payload))
-            match step := self._next_step(attempt, called_at, answer, disposition):
+            disposition = classify_response(response, len(payload))
+            match step := self._next_step(attempt, called_at, response, disposition):
                 case RetryAfter(wait_s):
                     reached = self._wait(attempt, wait_s)
                     if reached is not None:
@@ -203,7 +210,7 @@ class Sender:
                 case GiveUp(reason, detail):
                     return ItemResult.of(reason, detail)
                 case HoldAccount():
-                    return self._hold(batch, step, answer.status)
+                    return self._hold(batch, step, response.status)
                 case Defer() | UnexplainedRefusal():
                     return _stop_sending(attempt, step)
 
@@ -213,11 +220,13 @@ class Sender:
             slot, attempt.slot = attempt.slot, None
             return slot
         batch, asked_at = attempt.batch, time.monotonic()
-        while isinstance(asked := self._slots.ask(batch.account, batch.sender, asked_at), Later):
+        while isinstance(
+            asked := self._slots.ask(batch.account, batch.sender, asked_at), SlotUnavailable
+        ):
             reached = self._while_waiting(attempt)
             if reached is not None:
                 return reached
-            self._waiting.sleep(asked.wait_s)
+            self._waiter.sleep(asked.wait_s)
         if isinstance(asked, Held):
             return Parked(Scope.of_hold(batch.account, asked.domain))
         return asked
@@ -226,72 +235,78 @@ class Sender:
         """Wait before the same is sent again; returns why it is not sent any more, if so."""
         batch, until = attempt.batch, time.monotonic() + wait_s
         while (left_s := until - time.monotonic()) > 0:
-            scope = self._holding.scope_of(batch.account, batch.sender)
+            scope = self._account_states.scope_of(batch.account, batch.sender)
             if scope is not None:
                 return Parked(scope)
             reached = self._while_waiting(attempt)
             if reached is not None:
                 return reached
-            self._waiting.sleep(min(left_s, _LOOK_EVERY_S))
+            self._waiter.sleep(min(left_s, _LOOK_EVERY_S))
         return None
 
     def _while_waiting(self, attempt: SendAttempt) -> Parked | UnexplainedRefusal | None:
-        trouble = attempt.tries.trouble(attempt.age_s(), time.monotonic())
+        stats = attempt.tries.stats(attempt.age_s(), time.monotonic())
         step = self._policy.while_waiting(
-            attempt.tries, trouble, under_backpressure=self._troubles.under_backpressure
+            attempt.tries, stats, under_backpressure=self._failures.under_backpressure
         )
         return None if step is None else _stop_sending(attempt, step)
 
     def _next_step(
-        self, attempt: SendAttempt, called_at: float, answer: Answer, disposition: Verdict
+        self,
+        attempt: SendAttempt,
+        called_at: float,
+        response: ApiResponse,
+        disposition: Disposition,
     ) -> Step:
         """What follows an answer; whoever has to know of it is told."""
         batch = attempt.batch
         alone_in_s = None
-        if called_at < batch.alone_from:
-            alone_in_s = max(0.0, batch.alone_from - deadline_clock())
-        attempt.tries.count(disposition, answer.message, alone_in_s)
-        if isinstance(disposition, Throttled):
+        if called_at < batch.sole_owner_from:
+            alone_in_s = max(0.0, batch.sole_owner_from - deadline_clock())
+        attempt.tries.count(disposition, response.message, alone_in_s)
+        if isinstance(disposition, RateLimited):
             attempt.last_error = RATE_LIMITED
         else:
-            batch.learned.attempts += 1
-        step = self._policy.after_answer(disposition, answer.message, attempt.tries, alone_in_s)
+            batch.split_progress.attempts += 1
+        step = self._policy.after_response(disposition, response.message, attempt.tries, alone_in_s)
         if isinstance(step, Failed):
-            return self._after_failure(attempt, answer, step.disposition)
+            return self._after_failure(attempt, response, step.disposition)
         return step
 
-    def _after_failure(self, attempt: SendAttempt, answer: Answer, failure: Again) -> Step:
+    def _after_failure(self, attempt: SendAttempt, response: ApiResponse, failure: Retry) -> Step:
         """What follows a failed call, which is counted for its account and its organization."""
         batch, tries = attempt.batch, attempt.tries
         attempt.maybe_accepted |= not failure.may_be_content
-        attempt.last_error = failure.why
+        attempt.last_error = failure.reason
         attempt.failed |= failure.failing
         logger.warning(
             "Resend did not take the batch, it will be sent again",
             extra={
                 "account": batch.account,
                 "batch": attempt.key,
-                "error": failure.why,
-                "status": answer.status,
-                "words": answer.message,
+                "error": failure.reason,
+                "status": response.status,
+                "words": response.message,
                 "failures": tries.failures,
             },
         )
-        health = self._slots.failed(batch.account, batch.ref.batch_id, counts=failure.failing)
-        trouble = tries.observe(health, attempt.age_s(), time.monotonic())
+        health = self._slots.record_failure(
+            batch.account, batch.ref.batch_id, counts=failure.failing
+        )
+        stats = tries.observe(health, attempt.age_s(), time.monotonic())
         step = self._policy.after_failure(
             failure,
             tries,
             health,
-            trouble,
+            stats,
             random.random,
-            under_backpressure=self._troubles.under_backpressure,
+            under_backpressure=self._failures.under_backpressure,
         )
         if tries.failures > 1 and not isinstance(step, HoldAccount):
-            self._troubles.failed(*batch.ref, trouble)
+            self._failures.record_failure(*batch.ref, stats)
         return step
 
-    def _settle(self, attempt: SendAttempt, definite: Taken | Refused | Conflicting) -> None:
+    def _settle(self, attempt: SendAttempt, definite: Accepted | Rejected | Conflicting) -> None:
         batch = attempt.batch
         if isinstance(definite, Conflicting):
             logger.error(
@@ -299,10 +314,10 @@ class Sender:
                 "the batch is not known",
                 extra={"account": batch.account, "batch": attempt.key},
             )
-        attempt.maybe_accepted |= not isinstance(definite, Refused)
-        self._troubles.taken(batch.ref.organization)
+        attempt.maybe_accepted |= not isinstance(definite, Rejected)
+        self._failures.record_success(batch.ref.organization)
         after_failures = attempt.failed or attempt.failures_before > 0
-        self._slots.succeeded(batch.account, after_failures=after_failures)
+        self._slots.record_success(batch.account, after_failures=after_failures)
 
     def _hold(self, batch: PinnedBatch, step: HoldAccount, status: int | None) -> Parked:
         """Hold the account, or the sender's domain; returns what the batch waits for now."""
@@ -311,17 +326,17 @@ class Sender:
             until = datetime.now(UTC) + timedelta(seconds=step.lasts_s)
         # What is in halves cannot test it: it is no one call any more. Nor can what a key that is
         # used stands for: it would be answered the same for as long as Resend keeps that.
-        is_one_call = not (batch.learned.refused or step.cause.is_key_used)
+        is_one_call = not (batch.split_progress.rejected or step.cause.is_key_used)
         test_with = batch.ref if is_one_call else None
         put = partial(
-            self._holding.put,
+            self._account_states.put,
             batch.account,
             batch.sender,
             as_hold(step.cause, batch.ref, status, until),
             test_with,
-            of_sender=step.cause.of_sender,
+            sender_only=step.cause.sender_only,
         )
-        return Parked(self._waiting.for_redis(put))
+        return Parked(self._waiter.retry_redis(put))
 
 
 def _close_window(attempt: SendAttempt) -> ItemResult:

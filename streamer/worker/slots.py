@@ -8,13 +8,13 @@ from functools import partial
 from threading import Lock
 
 from streamer import metrics
+from streamer.flow.failure_stats import AccountHealth
 from streamer.flow.rate import allowed_rate
-from streamer.flow.verdicts import Health
 from streamer.ledger.connection import UNREACHABLE
-from streamer.ledger.limiter import Departure, Held, Later, Limiter, Slot, Successes
+from streamer.ledger.limiter import Held, Limiter, SendPermit, Slot, SlotUnavailable, Successes
 from streamer.provider.accounts import Accounts
-from streamer.worker.holding import Holding
-from streamer.worker.waiting import Waiting
+from streamer.worker.account_states import AccountStateCache
+from streamer.worker.waiter import Waiter
 
 _ASK_AGAIN_S = 1.0
 _LATE_S = 0.003
@@ -43,12 +43,16 @@ class Slots:
     StoppedError when the worker stops."""
 
     def __init__(
-        self, accounts: Accounts, limiter: Limiter, holding: Holding, waiting: Waiting
+        self,
+        accounts: Accounts,
+        limiter: Limiter,
+        account_states: AccountStateCache,
+        waiter: Waiter,
     ) -> None:
         self._accounts = accounts
         self._limiter = limiter
-        self._holding = holding
-        self._waiting = waiting
+        self._account_states = account_states
+        self._waiter = waiter
         self._account_locks: dict[str, Lock] = {}
         self._ask_at: dict[str, float] = {}
         """When this worker asks again for a slot of an account that had none."""
@@ -64,13 +68,13 @@ class Slots:
             ignore_hold: to test whether a hold is over.
         """
         asked_at = time.monotonic()
-        while isinstance(slot := self.ask(account, sender, asked_at, ignore_hold), Later):
-            self._waiting.sleep(slot.wait_s)
+        while isinstance(slot := self.ask(account, sender, asked_at, ignore_hold), SlotUnavailable):
+            self._waiter.sleep(slot.wait_s)
         return slot
 
     def ask(
         self, account: str, sender: str, asked_at: float, ignore_hold: bool = False
-    ) -> Slot | Later | Held:
+    ) -> Slot | SlotUnavailable | Held:
         """Ask for the account's next send slot, and if there is one wait until it begins.
 
         A worker takes one slot at a time and waits for it before it takes the next: were it
@@ -83,38 +87,40 @@ class Slots:
         with self._account_locks.setdefault(account, Lock()):
             wait_s = self._ask_at.get(account, 0.0) - time.monotonic()
             if wait_s > 0:
-                return Later(wait_s)
+                return SlotUnavailable(wait_s)
             slot = self._ask(account, sender, ignore_hold)
-            if isinstance(slot, Later):
+            if isinstance(slot, SlotUnavailable):
                 wait_s = min(slot.wait_s, _ASK_AGAIN_S)
                 self._ask_at[account] = time.monotonic() + wait_s
-                return Later(wait_s)
+                return SlotUnavailable(wait_s)
             metrics.THROTTLED.labels(account).inc(time.monotonic() - asked_at)
             return slot
 
-    def _ask(self, account: str, sender: str, ignore_hold: bool) -> Slot | Later | Held:
+    def _ask(self, account: str, sender: str, ignore_hold: bool) -> Slot | SlotUnavailable | Held:
         take = partial(self._limiter.take, account, self._rate(account), sender, ignore_hold)
-        slot = self._waiting.for_redis(take)
+        slot = self._waiter.retry_redis(take)
         if isinstance(slot, Slot):
-            self._waiting.sleep(slot.wait_s)
+            self._waiter.sleep(slot.wait_s)
         return slot
 
-    def depart(self, account: str) -> Departure | None:
+    def acquire_permit(self, account: str) -> SendPermit | None:
         """Learn when a call that has a slot leaves; None: at once, and nobody is told if it is
         late."""
-        return self._waiting.for_redis(partial(self._limiter.depart, account, self._rate(account)))
+        return self._waiter.retry_redis(
+            partial(self._limiter.acquire_permit, account, self._rate(account))
+        )
 
-    def departed(self, account: str, departure: Departure, late_s: float) -> None:
+    def adjust_permit(self, account: str, permit: SendPermit, late_s: float) -> None:
         """Let those that come behind a call know if it left much later than it was to."""
         if late_s > _LATE_S:
             with suppress(*UNREACHABLE):  # at worst one call is answered 429
-                self._limiter.departed_late(account, departure, late_s)
+                self._limiter.adjust_permit(account, permit, late_s)
 
     def pause(self, account: str, seconds: float) -> None:
         """Let no slot of the account begin within so many seconds."""
-        self._waiting.for_redis(partial(self._limiter.pause, account, seconds))
+        self._waiter.retry_redis(partial(self._limiter.pause, account, seconds))
 
-    def succeeded(self, account: str, *, after_failures: bool) -> None:
+    def record_success(self, account: str, *, after_failures: bool) -> None:
         """Count a call that was answered.
 
         Args:
@@ -128,7 +134,7 @@ class Slots:
             successes.total += 1
         if after_failures:
             tell = partial(self._tell, account, successes, after_failures=True)
-            self._waiting.for_redis(tell)
+            self._waiter.retry_redis(tell)
 
     def tell(self) -> None:
         """Tell the other workers of the calls that got through; to be called twice a second or
@@ -150,12 +156,12 @@ class Slots:
     def _tell(self, account: str, successes: _Successes, *, after_failures: bool) -> None:
         with self._lock:
             told = Successes(self._name, successes.told, successes.total)
-        self._limiter.succeeded(account, told, after_failures=after_failures)
+        self._limiter.record_success(account, told, after_failures=after_failures)
         with self._lock:
             successes.told = max(successes.told, told.total)
             successes.since = time.monotonic()
 
-    def failed(self, account: str, batch_id: str, *, counts: bool) -> Health:
+    def record_failure(self, account: str, batch_id: str, *, counts: bool) -> AccountHealth:
         """Count a call for a batch whose fate is not known, and learn how the account does.
 
         Args:
@@ -164,16 +170,18 @@ class Slots:
         """
         if counts:
             call = secrets.token_hex(8)
-            return self._waiting.for_redis(partial(self._limiter.failed, account, batch_id, call))
-        successes = self._waiting.for_redis(partial(self._limiter.successes, account))
-        return Health(0, successes, 0.0, 0)
+            return self._waiter.retry_redis(
+                partial(self._limiter.record_failure, account, batch_id, call)
+            )
+        successes = self._waiter.retry_redis(partial(self._limiter.successes, account))
+        return AccountHealth(0, successes, 0.0, 0)
 
-    def note(self, account: str, result: str, words: str) -> None:
+    def note(self, account: str, result: str, message: str) -> None:
         """Keep an answer that was not `accepted`, for who asks how the account does."""
         with suppress(*UNREACHABLE):  # it is there to be shown, no more
-            self._limiter.note(account, result, words)
+            self._limiter.note(account, result, message)
 
     def _rate(self, account: str) -> float:
         return allowed_rate(
-            self._accounts.requests_per_second(account), self._holding.limit(account)
+            self._accounts.requests_per_second(account), self._account_states.limit(account)
         )

@@ -4,7 +4,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import cast
+from functools import partial
+from typing import TypeVar, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
@@ -22,13 +23,15 @@ from streamer.kafka.properties import client_properties, member_properties
 from streamer.kafka.reading import FORBIDDEN, is_permanent
 from streamer.ledger import keys
 from streamer.logs import client_logger
-from streamer.model import marks
+from streamer.model import record_headers
 from streamer.model.reasons import DeadReason
-from streamer.model.record import Coordinates, DeadLetter, Record
+from streamer.model.record import DeadLetter, Record, RecordId
 from streamer.model.wire import replaced_batch, split_headers
 from streamer.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Windows = dict[Partition, PartitionWindow]
 CheckArrived = Callable[[set[str]], Future[dict[int, int]]]
@@ -40,7 +43,8 @@ _OFFSETS_RETRY_S = 0.5
 # An open transaction of a worker that died holds its offsets back: for its time limit, and until
 # the broker looks for such, each 10 s.
 _START_PATIENCE_S = 25.0
-_METADATA_TIMEOUT_S = 15.0
+_METADATA_TIMEOUT_S = 5.0
+_METADATA_PATIENCE_S = 12.0
 _EARLIEST, _LATEST = -2, -1  # as times, in Kafka's protocol
 _AT_END = ("latest", "largest", "end")  # each means the same to librdkafka
 _UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "the name of a header is not UTF-8")
@@ -50,7 +54,7 @@ class SourceError(StreamerError):
     """The input cannot be read; the message says why and what to do."""
 
 
-class Source:
+class RecordSource:
     """Input records from Kafka. Only the thread that made it may call it.
 
     A partition that arrives goes through these states, each left as `poll` is called, so that a
@@ -81,7 +85,7 @@ class Source:
         self._unread: set[Partition] = set()
         """Of those with a window."""
         self._next_try = 0.0
-        self._trouble = ""
+        self._last_problem = ""
         self.windows: Windows = {}
         self.joined = False
         """Whether this is a member of the group, with partitions or without. Any thread may look,
@@ -94,17 +98,13 @@ class Source:
             SourceError: Kafka does not answer, or there is no such topic.
         """
         partitions = [(self._topic, p) for p in self._metadata(self._topic).partitions]
-        deadline = time.monotonic() + _START_PATIENCE_S
-        while True:
-            try:
-                return _epochs(committed(self._consumer, partitions, _OFFSETS_TIMEOUT_S))
-            except KafkaException as exception:
-                # A coordinator that moves, or loads, answers so at once, and for a while.
-                if time.monotonic() >= deadline:
-                    raise SourceError(
-                        f"the committed offsets cannot be read: {exception.args[0].str()}"
-                    ) from None
-                time.sleep(_OFFSETS_RETRY_S)
+        ask = partial(committed, self._consumer, partitions, _OFFSETS_TIMEOUT_S)
+        try:
+            return _epochs(_repeat(ask, _START_PATIENCE_S))
+        except KafkaException as exception:
+            raise SourceError(
+                f"the committed offsets cannot be read: {exception.args[0].str()}"
+            ) from None
 
     def topic_id(self) -> str:
         """The input topic's id: one that is created again under its name has another.
@@ -117,7 +117,7 @@ class Source:
             logger=client_logger("source"),
         )
         try:
-            return topic_id(admin, self._topic)
+            return _repeat(partial(topic_id, admin, self._topic), _METADATA_PATIENCE_S)
         except KafkaException as exception:
             raise SourceError(
                 f"topic {self._topic} cannot be described: {exception.args[0].str()}"
@@ -132,8 +132,9 @@ class Source:
         return len(self._metadata(topic).partitions)
 
     def _metadata(self, name: str) -> TopicMetadata:
+        ask = partial(self._consumer.list_topics, name, _METADATA_TIMEOUT_S)
         try:
-            topic = self._consumer.list_topics(name, _METADATA_TIMEOUT_S).topics[name]
+            topic = _repeat(ask, _METADATA_PATIENCE_S).topics[name]
         except KafkaException as exception:
             raise SourceError(
                 f"Kafka does not answer: {exception.args[0].str()}; "
@@ -199,7 +200,7 @@ class Source:
             # Without a window it is what arrived late of a partition that was given up.
             if window is not None and window.admit(record):
                 metrics.RECORDS_CONSUMED.inc()
-                if record.ending is None:
+                if record.resolution is None:
                     records.append(record)
         return records
 
@@ -314,7 +315,7 @@ class Source:
         self._refuse_forgotten(first, kept)
         self._begin(first, marked)
         if not self._arrived:
-            self._trouble = ""
+            self._last_problem = ""
 
     def _begin(self, starts: list[TopicPartition], marked: set[Partition]) -> None:
         for start in starts:
@@ -386,8 +387,8 @@ class Source:
         if error.code() in FORBIDDEN:
             raise SourceError(f"the committed offsets cannot be read: {error.str()}")
         self._next_try = time.monotonic() + _OFFSETS_RETRY_S
-        level = logging.DEBUG if self._trouble == error.name() else logging.WARNING
-        self._trouble = error.name()
+        level = logging.DEBUG if self._last_problem == error.name() else logging.WARNING
+        self._last_problem = error.name()
         extra = {"what": "their offsets cannot be had", "error": error.str()}
         logger.log(level, "the assigned partitions cannot be read yet", extra=extra)
 
@@ -429,21 +430,38 @@ class Source:
         logger.warning("Kafka reports an error", extra={"error": error.str()})
 
 
+def _repeat(ask: Callable[[], T], patience_s: float) -> T:
+    """Ask Kafka until it answers, or has failed for so long: a coordinator that moves or loads
+    refuses at once, and for a while.
+
+    Raises:
+        KafkaException: the last failure.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return ask()
+        except KafkaException:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_OFFSETS_RETRY_S)
+
+
 def _record(message: Message, now: float) -> Record:
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     if topic is None or partition is None or offset is None:
         raise AssertionError("a consumed message has coordinates")
     headers = header_list(message)
-    coordinates = Coordinates(topic, partition, offset)
+    record_id = RecordId(topic, partition, offset)
     if not headers:
-        record = Record(coordinates, message.key(), message.value(), None, now)
+        record = Record(record_id, message.key(), message.value(), None, now)
         if headers is None:
-            record.end(_UNREADABLE_HEADERS, time.time())
+            record.resolve(_UNREADABLE_HEADERS, time.time())
         return record
-    own, words = split_headers(headers)
-    first = marks.source(words)
+    own, decoded = split_headers(headers)
+    first = record_headers.source_id(decoded)
     return Record(
-        first if first is not None and first.topic == topic else coordinates,
+        first if first is not None and first.topic == topic else record_id,
         message.key(),
         message.value(),
         own,

@@ -35,7 +35,7 @@ class Supervisor:
     def __init__(self, config: Path | None, count: int) -> None:
         self._config = config
         self._settings = load(config)
-        self._slots = [_Slot(number) for number in range(count)]
+        self._slots = [_WorkerSlot(number) for number in range(count)]
         self._stopping = False
 
     def run(self) -> int:
@@ -98,7 +98,7 @@ class Supervisor:
         return worst
 
 
-class _Slot:
+class _WorkerSlot:
     """The place of one worker, whoever fills it."""
 
     def __init__(self, number: int) -> None:
@@ -110,7 +110,7 @@ class _Slot:
     def start(self, config: Path | None) -> None:
         # Spawned, not forked: librdkafka's threads do not live through a fork.
         self.process = multiprocessing.get_context("spawn").Process(
-            target=_be_worker, args=(config, self.number), name=f"worker-{self.number}"
+            target=_worker_main, args=(config, self.number), name=f"worker-{self.number}"
         )
         self.process.start()
         logger.info("worker started", extra={"worker": self.number, "pid": self.process.pid})
@@ -135,5 +135,5 @@ class _Slot:
         return len(self._deaths) == _GIVE_UP_DEATHS and now - self._deaths[0] < _GIVE_UP_WITHIN_S
 
 
-def _be_worker(config: Path | None, number: int) -> None:
+def _worker_main(config: Path | None, number: int) -> None:
     raise SystemExit(run_worker(load(config), number))

@@ -11,12 +11,12 @@ from streamer.ledger.connection import Client
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.event import DeadEventError, parse
 from streamer.model.reasons import Reason
-from streamer.model.record import DeadLetter, Ending, Outcome, Record
+from streamer.model.record import DeadLetter, Outcome, Record, Resolution
 from streamer.model.wire import replaced_batch, split_headers
-from streamer.worker.parked import Copy
+from streamer.worker.parked import ParkedRecord
 
 
-def end_unmovable(copy: Copy, client: Client, *, is_back: bool) -> Record:
+def end_unmovable(copy: ParkedRecord, client: Client, *, is_back: bool) -> Record:
     """The record, ended: by an outcome, or a dead letter if its value is no event.
 
     Args:
@@ -28,15 +28,15 @@ def end_unmovable(copy: Copy, client: Client, *, is_back: bool) -> Record:
     own, _ = split_headers(copy.headers)
     record = Record(copy.original, copy.key, copy.value, own, 0.0, replaces=replaced_batch(own))
     where = "the topic that it came from" if is_back else "the topic for that"
-    record.end(
+    record.resolve(
         _ending(record, client, f"it waited for {copy.wait.scope}, and {where}"), time.time()
     )
     return record
 
 
-def _ending(record: Record, client: Client, refused_by: str) -> Ending:
+def _ending(record: Record, client: Client, refused_by: str) -> Resolution:
     try:
-        record.take(parse(record.value))
+        record.attach_event(parse(record.value))
     except DeadEventError as error:
         return DeadLetter(error.reason, str(error))
     detail = f"{refused_by} refuses the record"

@@ -9,7 +9,7 @@ from functools import partial
 from streamer.ledger.connection import REDIS_ERRORS
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.input_offsets import InputOffsets
-from streamer.worker.waiting import Waiting
+from streamer.worker.waiter import Waiter
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +21,10 @@ _KEEP_S = 6.0
 class EpochVerifier:
     """Owns the thread `epoch`: a Redis that stands still must not hold up polls and commits."""
 
-    def __init__(self, epoch: Epoch, offsets: InputOffsets, waiting: Waiting) -> None:
+    def __init__(self, epoch: Epoch, offsets: InputOffsets, waiter: Waiter) -> None:
         self._epoch = epoch
         self._offsets = offsets
-        self._waiting = waiting
+        self._waiter = waiter
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="epoch")
         self._verified: Future[None] | None = None
         self._kept: Mapping[int, int] = {}
@@ -43,7 +43,7 @@ class EpochVerifier:
             self._epoch.verify(committed)
             return self._offsets.read()
 
-        return self._thread.submit(self._waiting.for_redis, check)
+        return self._thread.submit(self._waiter.retry_redis, check)
 
     def verify(self, offsets: Mapping[int, int]) -> None:
         """Begin to check the ledger, and to keep committed offsets in it, unless that is under way.
@@ -58,7 +58,7 @@ class EpochVerifier:
             if self._verified is not None:
                 self._verified.result()
             verify = partial(self._verify, offsets)
-            self._verified = self._thread.submit(self._waiting.for_redis, verify)
+            self._verified = self._thread.submit(self._waiter.retry_redis, verify)
 
     def keep(self, offsets: Mapping[int, int]) -> None:
         """Keep the last committed offsets in the ledger, if Redis can be used now.

@@ -22,8 +22,8 @@ def main(
     pauses: Annotated[int, typer.Option(min=0, help="one of the campaigns is paused")] = 6,
     cancels: Annotated[int, typer.Option(min=0, help="one of the campaigns is cancelled")] = 1,
     repairs: Annotated[int, typer.Option(min=0, help="retry and dlq replay are run")] = 3,
-    guilty: Annotated[int, typer.Option(min=0, help="recipients who spoil their batch")] = 20,
-    poisonous: Annotated[int, typer.Option(min=0, help="recipients whose batch fails")] = 2,
+    rejected: Annotated[int, typer.Option(min=0, help="recipients who spoil their batch")] = 20,
+    failing: Annotated[int, typer.Option(min=0, help="recipients whose batch fails")] = 2,
     workers: Annotated[int, typer.Option(min=1)] = 3,
     pause: Annotated[float, typer.Option(help="Seconds between two happenings")] = 3.0,
     brokers: Annotated[int, typer.Option(min=1, help="1, or 3: each has a copy")] = 1,
@@ -47,8 +47,8 @@ def main(
         pauses=pauses,
         cancels=cancels,
         repairs=repairs,
-        guilty=min(guilty, recipients // 4),
-        poisonous=min(poisonous, recipients // 4),
+        rejected=min(rejected, recipients // 4),
+        failing=min(failing, recipients // 4),
         seed=chosen,
         pause_s=pause,
         brokers=brokers,
@@ -60,7 +60,7 @@ def main(
         typer.echo(f"BROKEN with seed {chosen}:\n{error}", err=True)
         sys.exit(1)
     typer.echo(f"happened: {dict(report.happened)}")
-    typer.echo(f"endings: {dict(report.endings)}")
+    typer.echo(f"endings: {dict(report.resolutions)}")
     typer.echo(
         f"accepted {report.accepted} in {report.calls} calls, {report.seconds:.0f} s, "
         f"nobody twice, nobody lost"

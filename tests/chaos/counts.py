@@ -11,37 +11,37 @@ from streamer.progress.fold import CampaignKey
 from streamer.progress.projector import Projector
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
-from streamer.settings import Kafka, Redis, Settings
-from tests.chaos.troubles import CAMPAIGNS
-from tests.kit.world import World, wait_until
+from streamer.settings import KafkaSettings, RedisSettings, Settings
+from tests.chaos.disruptions import CAMPAIGNS
+from tests.kit.harness import Harness, wait_until
 
 _PATIENCE_S = 60.0
 
 
-def judge_counts(world: World) -> None:
+def check_counts(harness: Harness) -> None:
     """Raise AssertionError if a campaign's progress is not what its topics say.
 
     The workers counted, until they were killed; what is left is counted here.
     """
     settings = Settings(
-        kafka=Kafka(bootstrap_servers=world.bootstrap_servers, group_id=world.name),
-        topics=world.topics,
-        redis=Redis(url=world.redis_url),
+        kafka=KafkaSettings(bootstrap_servers=harness.bootstrap_servers, group_id=harness.name),
+        topics=harness.topics,
+        redis=RedisSettings(url=harness.redis_url),
     )
     received = Counter(
         event["campaign_id"]
-        for record in world.inputs()
+        for record in harness.inputs()
         if (event := _event(record.value)) is not None
     )
-    ended = Counter((e.campaign, e.status, e.reason or "") for e in world.endings())
+    ended = Counter((e.campaign, e.status, e.reason or "") for e in harness.resolutions())
     client = connect(settings.redis)
-    reporter = Reporter(client, Store(client, world.name))
+    reporter = Reporter(client, Store(client, harness.name))
     stop = threading.Event()
     thread = threading.Thread(target=Projector(settings).run, args=(stop,), name="counting")
     thread.start()
     try:
         for campaign in CAMPAIGNS:
-            key = CampaignKey(world.organization, campaign)
+            key = CampaignKey(harness.organization, campaign)
 
             def all_counted(key: CampaignKey = key) -> bool:
                 found = reporter.report(key)
@@ -73,7 +73,7 @@ def _compare(
         assert counts.ended(status) == expected, (status, expected, report)
     for (name, word, reason), expected in ended.items():
         if name == campaign and reason:
-            assert counts.endings[word, reason] == expected, (word, reason, expected, report)
+            assert counts.resolutions[word, reason] == expected, (word, reason, expected, report)
 
 
 def _event(value: bytes | None) -> dict[str, str] | None:

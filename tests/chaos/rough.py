@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
 
-from tests.kit.points import Kind, Script
+from tests.kit.points import PointKind, Script
 from tests.kit.redis_proxy import RedisProxy
 
 _ROUGH_S = 3.0
@@ -20,15 +20,15 @@ class _Weather(Script):
 
     def __init__(self, seed: int) -> None:
         super().__init__()
-        self._dice = random.Random(seed)
+        self._rng = random.Random(seed)
         self.rough_until = 0.0
 
-    def at(self, kind: Kind, name: str) -> str | None:
+    def at(self, kind: PointKind, name: str) -> str | None:
         """What is to go wrong with a command that leaves now."""
         del kind, name
-        if time.monotonic() >= self.rough_until or self._dice.random() >= _SHARE:
+        if time.monotonic() >= self.rough_until or self._rng.random() >= _SHARE:
             return None
-        return self._dice.choice(_FAULTS)
+        return self._rng.choice(_FAULTS)
 
 
 class RoughRedis:

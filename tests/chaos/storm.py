@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from streamer.sandbox import Faults, SandboxProcess
-from streamer.stack import Kafka, Redis
-from tests.chaos.counts import judge_counts
+from streamer.stack import KafkaServer, RedisServer
+from tests.chaos.counts import check_counts
+from tests.chaos.disruptions import CAMPAIGNS, Disruptions
 from tests.chaos.rough import RoughRedis, rough_redis
-from tests.chaos.troubles import CAMPAIGNS, Troubles
+from tests.kit.harness import SESSION_TIMEOUT_MS, Harness, WorkerProcess
 from tests.kit.kafka_cluster import Brokers
-from tests.kit.world import SESSION_TIMEOUT_MS, WorkerProcess, World
 
-_GUILTY = "guilty.test"
-_POISON = "poison.test"
+_REJECTED = "guilty.test"
+_FAILING = "poison.test"
 _FAULTS = Faults(
     latency_ms=30,
     jitter_ms=60,
@@ -36,8 +36,8 @@ _FAULTS = Faults(
     error_after_percent=4,
     cut_before_percent=4,
     cut_after_percent=3,
-    guilty=frozenset({f"@{_GUILTY}"}),
-    poison=frozenset({f"@{_POISON}"}),
+    reject_addresses=frozenset({f"@{_REJECTED}"}),
+    fail_addresses=frozenset({f"@{_FAILING}"}),
 )
 _DUPLICATES = 0.01
 _SUPPRESSED = 0.02
@@ -49,7 +49,7 @@ _SETTINGS = {
     "STREAMER_DELIVERY__GIVE_UP_S": "15",
 }
 _PATIENCE_S = 300.0
-_CALLS_FOR_GUILT = 14
+_CALLS_TO_FIND_REJECTED = 14
 """To find one guilty mail among a hundred."""
 _SHORTEST_STALL_S, _MORE_STALL_S = 4.5, 3.5
 """Clients wait for 5 s."""
@@ -69,8 +69,8 @@ class Plan:
         pauses: of one of the campaigns.
         cancels: of one of the campaigns, for good.
         repairs: runs of `retry` and `dlq replay`, some of them killed.
-        guilty: recipients who spoil their batch: it is refused.
-        poisonous: recipients whose batch fails again and again.
+        rejected: recipients who spoil their batch: it is refused.
+        failing: recipients whose batch fails again and again.
         pause_s: between two happenings, on average.
         brokers: 1, or 3 and more, each with a copy of everything.
         group_protocol: of the workers' group: `classic` or `consumer`.
@@ -89,8 +89,8 @@ class Plan:
     pauses: int = 2
     cancels: int = 1
     repairs: int = 1
-    guilty: int = 4
-    poisonous: int = 1
+    rejected: int = 4
+    failing: int = 1
     seed: int = 0
     pause_s: float = 3.0
     brokers: int = 1
@@ -114,11 +114,11 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Report:
+class StormReport:
     """What happened. It is only made when the judge found nothing."""
 
     happened: Counter[str]
-    endings: Counter[tuple[str, str | None]]
+    resolutions: Counter[tuple[str, str | None]]
     accepted: int
     calls: int
     seconds: float
@@ -128,7 +128,7 @@ class Report:
 class _Crew:
     """The workers, each in its place; the dead are replaced."""
 
-    world: World
+    harness: Harness
     count: int
     workers: list[WorkerProcess] = field(default_factory=list)
     frozen: list[tuple[WorkerProcess, float]] = field(default_factory=list)
@@ -137,9 +137,9 @@ class _Crew:
         """Replace the dead, and wake those who were frozen long enough."""
         for place in range(self.count):
             if place >= len(self.workers):
-                self.workers.append(self.world.start_worker(place))
+                self.workers.append(self.harness.start_worker(place))
             elif not self.workers[place].alive:
-                self.workers[place] = self.world.start_worker(place)
+                self.workers[place] = self.harness.start_worker(place)
         now = time.monotonic()
         for worker, until in list(self.frozen):
             if now >= until:
@@ -156,7 +156,7 @@ class _Crew:
             worker.wait(90)  # one that stands still in the Kafka client ends itself within 45 s
 
 
-def run_storm(plan: Plan, say: Callable[[str], None]) -> Report:
+def run_storm(plan: Plan, say: Callable[[str], None]) -> StormReport:
     """Run it, and judge. Raises AssertionError if a promise was broken."""
     started = time.monotonic()
     dice = random.Random(plan.seed)
@@ -166,7 +166,7 @@ def run_storm(plan: Plan, say: Callable[[str], None]) -> Report:
         rough_redis(servers.redis.port, plan.seed) as rough,
         SandboxProcess(limit=None, faults=_FAULTS, seed=plan.seed) as sandbox,
     ):
-        world = World(
+        harness = Harness(
             servers.kafka.bootstrap_servers,
             servers.redis.url,
             sandbox,
@@ -175,27 +175,31 @@ def run_storm(plan: Plan, say: Callable[[str], None]) -> Report:
             replication=servers.kafka.replication,
         )
         try:
-            _prepare(world, plan, dice)
-            happened = _rage(world, servers, rough, plan, dice, say)
-            world.judge()
-            _judge_guilt(world)
-            judge_counts(world)
+            _prepare(harness, plan, dice)
+            happened = _rage(harness, servers, rough, plan, dice, say)
+            harness.assert_exactly_once()
+            _check_rejected(harness)
+            check_counts(harness)
             stats = sandbox.stats()
-            return Report(
-                happened, world.words(), stats.accepted, stats.calls, time.monotonic() - started
+            return StormReport(
+                happened,
+                harness.status_counts(),
+                stats.accepted,
+                stats.calls,
+                time.monotonic() - started,
             )
         finally:
-            world.close()
+            harness.close()
 
 
 class _Servers(NamedTuple):
     kafka: Brokers
-    redis: Redis
+    redis: RedisServer
 
 
 @contextmanager
 def _servers(folder: Path, brokers: int) -> Iterator[_Servers]:
-    servers = _Servers(Brokers(folder, brokers), Redis(folder / "redis"))
+    servers = _Servers(Brokers(folder, brokers), RedisServer(folder / "redis"))
     try:
         servers.redis.start()
         servers.kafka.start()
@@ -205,15 +209,15 @@ def _servers(folder: Path, brokers: int) -> Iterator[_Servers]:
         servers.redis.stop()
 
 
-def _prepare(world: World, plan: Plan, dice: random.Random) -> None:
+def _prepare(harness: Harness, plan: Plan, dice: random.Random) -> None:
     """Produce the campaigns."""
     for number in range(plan.recipients):
         if dice.random() < _SUPPRESSED:
-            world.suppress(f"user{number}@example.com")
+            harness.suppress(f"user{number}@example.com")
     numbers = range(plan.recipients)
-    marked = dice.sample(numbers, plan.guilty + plan.poisonous)
-    domains = dict.fromkeys(marked[: plan.guilty], _GUILTY)
-    domains |= dict.fromkeys(marked[plan.guilty :], _POISON)
+    marked = dice.sample(numbers, plan.rejected + plan.failing)
+    domains = dict.fromkeys(marked[: plan.rejected], _REJECTED)
+    domains |= dict.fromkeys(marked[plan.rejected :], _FAILING)
     events = []
     for number in numbers:
         changes: dict[str, object] = {"campaign_id": CAMPAIGNS[number % len(CAMPAIGNS)]}
@@ -221,21 +225,21 @@ def _prepare(world: World, plan: Plan, dice: random.Random) -> None:
             changes["email"] = f"user{number}@{domains[number]}"
         elif dice.random() < _INVALID:
             changes["email"] = "nobody"
-        events.append(world.event(number, **changes))
+        events.append(harness.event(number, **changes))
     again = [event for event in events if dice.random() < _DUPLICATES]
-    world.produce([*events, *again, b"not json"])
+    harness.produce([*events, *again, b"not json"])
     # All happenings should find something to disturb.
-    calls = plan.recipients / 100 + plan.guilty * _CALLS_FOR_GUILT
+    calls = plan.recipients / 100 + plan.rejected * _CALLS_TO_FIND_REJECTED
     rate = max(2.0, 2 * calls / max(len(plan.deck()) * plan.pause_s, 1.0))
-    world.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = f"{rate:.2f}"
-    world.settings |= _SETTINGS
+    harness.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = f"{rate:.2f}"
+    harness.settings |= _SETTINGS
     if plan.group_protocol != "classic":  # there the broker says when a member is gone
-        world.settings["STREAMER_KAFKA__GROUP_PROTOCOL"] = plan.group_protocol
-        world.settings["STREAMER_KAFKA__PROPERTIES"] = "{}"
+        harness.settings["STREAMER_KAFKA__GROUP_PROTOCOL"] = plan.group_protocol
+        harness.settings["STREAMER_KAFKA__PROPERTIES"] = "{}"
 
 
 def _rage(
-    world: World,
+    harness: Harness,
     servers: _Servers,
     rough: RoughRedis,
     plan: Plan,
@@ -244,14 +248,14 @@ def _rage(
 ) -> Counter[str]:
     deck = plan.deck()
     dice.shuffle(deck)
-    world.settings["STREAMER_REDIS__URL"] = rough.url
-    crew, troubles = _Crew(world, plan.workers), Troubles(world, dice)
+    harness.settings["STREAMER_REDIS__URL"] = rough.url
+    crew, disruptions = _Crew(harness, plan.workers), Disruptions(harness, dice)
     happened: Counter[str] = Counter()
     for happening in deck:
         until = time.monotonic() + plan.pause_s * (0.5 + dice.random())
         while time.monotonic() < until:
             crew.tend()
-            troubles.tend()
+            disruptions.tend()
             time.sleep(0.05)
         victim = crew.workers[dice.randrange(plan.workers)]
         if happening == "kill":
@@ -260,33 +264,33 @@ def _rage(
             victim.signal(signal.SIGSTOP)
             crew.frozen.append((victim, time.monotonic() + _FROZEN_S))
         elif happening == "refusal":
-            troubles.refuse()
+            disruptions.refuse()
         elif happening == "hold":
-            troubles.hold()
+            disruptions.hold()
         elif happening == "pause":
-            troubles.pause()
+            disruptions.pause()
         elif happening == "cancel":
-            troubles.cancel()
+            disruptions.cancel()
         elif happening == "repair":
-            troubles.repair()
+            disruptions.repair()
         elif happening == "resets":
             rough.be_rough()
         elif happening == "stall":
             _stall(servers.redis, _SHORTEST_STALL_S + dice.random() * _MORE_STALL_S)
         else:
-            server: Kafka | Redis
+            server: KafkaServer | RedisServer
             server = servers.redis if happening == "redis" else dice.choice(servers.kafka.all)
             server.kill()
             server.start()
         happened[happening] += 1
-        say(f"{sum(happened.values())}/{len(deck)} {happening}, accepted {_accepted(world)}")
-    troubles.end_all()
-    _await_the_end(world, crew, len(world.inputs()))
+        say(f"{sum(happened.values())}/{len(deck)} {happening}, accepted {_accepted(harness)}")
+    disruptions.end_all()
+    _await_the_end(harness, crew, len(harness.inputs()))
     crew.stop()
     return happened
 
 
-def _stall(redis: Redis, seconds: float) -> None:
+def _stall(redis: RedisServer, seconds: float) -> None:
     """Let Redis stand still: what was asked meanwhile it does afterwards, for whomever."""
     pid = redis.pid
     if pid is None:
@@ -296,29 +300,31 @@ def _stall(redis: Redis, seconds: float) -> None:
     os.kill(pid, signal.SIGCONT)
 
 
-def _await_the_end(world: World, crew: _Crew, records: int) -> None:
-    tail = world.tail()
+def _await_the_end(harness: Harness, crew: _Crew, records: int) -> None:
+    tail = harness.tail()
     try:
         deadline = time.monotonic() + _PATIENCE_S
         while tail.count < records:
             crew.tend()
             tail.poll()
             assert time.monotonic() < deadline, (
-                f"not all ended: {world.words()}, {len(world.parked())} are parked"
+                f"not all ended: {harness.status_counts()}, {len(harness.parked())} are parked"
             )
     finally:
         tail.close()
 
 
-def _judge_guilt(world: World) -> None:
+def _check_rejected(harness: Harness) -> None:
     """Nobody fails for another's fault: not for a hold, a pause, or a neighbour in the batch."""
-    for ending in world.endings():
-        is_guilty = ending.address.endswith(f"@{_GUILTY}")
-        rejected = ending.reason == "rejected"
-        assert not rejected or is_guilty, f"rejected, and not guilty: {ending}"
-        assert ending.status != "sent" or not is_guilty, f"sent, and guilty: {ending}"
-        assert ending.status != "indeterminate" or ending.reason == "provider_error", ending
+    for resolution in harness.resolutions():
+        is_rejected = resolution.address.endswith(f"@{_REJECTED}")
+        was_rejected = resolution.reason == "rejected"
+        assert not was_rejected or is_rejected, f"rejected, and not guilty: {resolution}"
+        assert resolution.status != "sent" or not is_rejected, f"sent, and guilty: {resolution}"
+        assert resolution.status != "indeterminate" or resolution.reason == "provider_error", (
+            resolution
+        )
 
 
-def _accepted(world: World) -> int:
-    return world.sandbox.stats().accepted
+def _accepted(harness: Harness) -> int:
+    return harness.sandbox.stats().accepted

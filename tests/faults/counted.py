@@ -8,7 +8,7 @@ from streamer.model.event import DeadEventError, parse
 from streamer.model.reasons import Status
 from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Report
-from tests.kit.judge import Ended, Input
+from tests.kit.exactly_once import Input, ResolvedRecord
 
 _LOOK_EVERY_S = 0.2
 
@@ -16,7 +16,7 @@ _LOOK_EVERY_S = 0.2
 def await_counts(
     report: Callable[[CampaignKey], Report | None],
     inputs: Iterable[Input],
-    endings: Iterable[Ended],
+    resolutions: Iterable[ResolvedRecord],
     seconds: float,
 ) -> None:
     """Wait until each campaign's counts are those of its records.
@@ -32,10 +32,10 @@ def await_counts(
             continue
         received[CampaignKey(event.organization_id, event.campaign_id)] += 1
     ended: dict[CampaignKey, Counter[tuple[str, str | None]]] = {key: Counter() for key in received}
-    for ending in endings:
-        key = CampaignKey(ending.organization, ending.campaign)
+    for resolution in resolutions:
+        key = CampaignKey(resolution.organization, resolution.campaign)
         if key in ended:
-            ended[key][ending.status, ending.reason] += 1
+            ended[key][resolution.status, resolution.reason] += 1
     deadline = time.monotonic() + seconds
     while wrong := [
         words
@@ -57,7 +57,9 @@ def _wrong(
         "parked": counts.parked,
         "in flight": counts.in_flight,
         **{status.value: counts.ended(status) for status in Status},
-        **{f"{w} {reason}": counts.endings.get((w, reason), 0) for w, reason in ended if reason},
+        **{
+            f"{w} {reason}": counts.resolutions.get((w, reason), 0) for w, reason in ended if reason
+        },
     }
     wanted = {
         "received": received,

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from streamer.kafka.headers import header_list
 from streamer.ledger import campaigns, keys
-from streamer.model.record import Coordinates
+from streamer.model.record import RecordId
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store
 from streamer.sandbox import Faults, SandboxProcess
@@ -22,8 +22,8 @@ from tests.faults.counted import await_counts
 from tests.faults.scenes import (
     CLOSED,
     CONFLICT,
-    GUILTY,
     REJECTED,
+    REJECTED_DOMAIN,
     SENT,
     TWIN,
     Scene,
@@ -32,12 +32,19 @@ from tests.faults.scenes import (
     organizations,
 )
 from tests.kit import http_proxy, redis_proxy
+from tests.kit.exactly_once import (
+    Evidence,
+    Input,
+    ResolvedRecord,
+    assert_exactly_once,
+    read_dead_letter,
+    read_outcome,
+)
+from tests.kit.harness import Harness, WorkerProcess
 from tests.kit.http_proxy import HttpProxy
-from tests.kit.judge import Ended, Evidence, Input, judge, read_dead_letter, read_outcome
 from tests.kit.kafka_faults import KafkaReferee
 from tests.kit.points import Point, Script
 from tests.kit.redis_proxy import FROZEN_S, RedisProxy
-from tests.kit.world import WorkerProcess, World
 
 _SESSION_MS = 2_000
 _LAP_S = 45.0
@@ -64,7 +71,7 @@ _SETTINGS = {
 T = TypeVar("T")
 
 
-class Verdict(NamedTuple):
+class LapResult(NamedTuple):
     """What came of a lap.
 
     Attributes:
@@ -82,7 +89,7 @@ class Broken(AssertionError):  # noqa: N818 - what was found, no error of the te
     """A lap did not end as it should; the message says how."""
 
 
-class _Given(NamedTuple):
+class _ProducedRecord(NamedTuple):
     """A record of a lap, and how it may end."""
 
     record: Input
@@ -92,12 +99,12 @@ class _Given(NamedTuple):
 class _Watcher:
     """Reads endings as they are committed."""
 
-    def __init__(self, world: World) -> None:
-        self._outcomes = world.topics.outcomes
-        self.endings: list[Ended] = []
+    def __init__(self, harness: Harness) -> None:
+        self._outcomes = harness.topics.outcomes
+        self.resolutions: list[ResolvedRecord] = []
         self._consumer = Consumer(
             {
-                "bootstrap.servers": world.bootstrap_servers,
+                "bootstrap.servers": harness.bootstrap_servers,
                 "group.id": "watcher",
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
@@ -109,7 +116,7 @@ class _Watcher:
         self._consumer.assign(
             [
                 TopicPartition(name, partition, 0)
-                for name in (world.topics.outcomes, world.topics.dead_letters)
+                for name in (harness.topics.outcomes, harness.topics.dead_letters)
                 for partition in self._consumer.list_topics(name, 10).topics[name].partitions
             ]
         )
@@ -120,9 +127,9 @@ class _Watcher:
             if message.error() is not None:
                 continue
             if message.topic() == self._outcomes:
-                self.endings.append(read_outcome(message.value() or b""))
+                self.resolutions.append(read_outcome(message.value() or b""))
             else:
-                self.endings.append(read_dead_letter(header_list(message) or []))
+                self.resolutions.append(read_dead_letter(header_list(message) or []))
 
     def close(self) -> None:
         self._consumer.close()
@@ -159,14 +166,16 @@ class Lane:
     def _open(self) -> None:
         redis_url = f"{self._stack.redis_url.rpartition('/')[0]}/{self._number}"
         self._sandbox = SandboxProcess(
-            limit=None, keep_mails=0, faults=Faults(guilty=frozenset({f"@{GUILTY}"}))
+            limit=None,
+            keep_mails=0,
+            faults=Faults(reject_addresses=frozenset({f"@{REJECTED_DOMAIN}"})),
         )
         self._sandbox.start()
-        self._world = World(
+        self._harness = Harness(
             self._stack.bootstrap_servers, redis_url, self._sandbox, self._folder, partitions=2
         )
-        self._world.settings |= _SETTINGS
-        self._world.settings["STREAMER_DELIVERY__SAFE_WINDOW_S"] = str(self._window_s)
+        self._harness.settings |= _SETTINGS
+        self._harness.settings["STREAMER_DELIVERY__SAFE_WINDOW_S"] = str(self._window_s)
         self._arrivals: list[tuple[str, float]] = []
         """The idempotency keys of the calls, and when each came; seconds since 1970."""
         self._script = Script()
@@ -182,8 +191,8 @@ class Lane:
         self._producer = Producer(
             {"bootstrap.servers": self._stack.bootstrap_servers, "linger.ms": 0, "log_level": 0}
         )
-        self._watcher = _Watcher(self._world)
-        self._given: list[_Given] = []
+        self._watcher = _Watcher(self._harness)
+        self._given: list[_ProducedRecord] = []
         self._labels: dict[str, str] = {}
         self._in_flight = 1
         self._worker: WorkerProcess | None = None
@@ -199,12 +208,12 @@ class Lane:
         """How many were run since it was made, or renewed."""
         return len(self._labels)
 
-    def lap(self, scene: Scene, point: Point | None = None, fault: str = "") -> Verdict:
+    def lap(self, scene: Scene, point: Point | None = None, fault: str = "") -> LapResult:
         """Run the scene's job, with the fault at the point, and judge what came of it.
 
         After a lap whose records ended wrongly the lane is renewed.
         """
-        name = f"{self._world.name}-{self.laps}"
+        name = f"{self._harness.name}-{self.laps}"
         self._labels[name] = f"{scene.name}:{point} {fault}"
         armed = dict(scene.companions)
         if point is not None:
@@ -218,17 +227,17 @@ class Lane:
             self._run(given, scene, name, point, fault)
             reached = point is None or self._script.fired(point)
             seen = self._script.seen()
-            self._judge(given, name)
+            self._check(given, name)
         except AssertionError as error:
             broken = f"{error}\n{self._last_words()}"
             self._close()
             self._open()
-            return Verdict(True, broken, [])
+            return LapResult(True, broken, [])
         try:
-            self._judge_ends(fault)
+            self._check_ends(fault)
         except Broken as error:
-            return Verdict(True, f"{error}\n{self._last_words()}", seen)
-        return Verdict(reached, "", seen)
+            return LapResult(True, f"{error}\n{self._last_words()}", seen)
+        return LapResult(reached, "", seen)
 
     def finish(self) -> str:
         """Judge the world as a whole and renew it: what laps did to each other, the counts, the
@@ -239,7 +248,7 @@ class Lane:
         broken = ""
         try:
             if self._worker is not None:
-                self._judge_world(self._worker)
+                self._check_harness(self._worker)
         except AssertionError as error:
             laps = [
                 f"{name}: {label}" for name, label in self._labels.items() if name in str(error)
@@ -257,7 +266,7 @@ class Lane:
 
     def _close(self) -> None:
         self._watcher.close()
-        self._world.close()
+        self._harness.close()
         self._sandbox.stop()
         for proxy in (self._redis, self._http, self._referee):
             self._call(proxy.stop())
@@ -292,7 +301,7 @@ class Lane:
 
     def _start_worker(self) -> WorkerProcess:
         redis_url = f"redis://127.0.0.1:{self._redis.port}/{self._number}"
-        worker = self._world.start_worker(
+        worker = self._harness.start_worker(
             0,
             command=("-m", "tests.faults.worker", "0", str(self._referee.port)),
             STREAMER_REDIS__URL=f"{redis_url}?socket_timeout={self._redis_waits_s}",
@@ -302,15 +311,15 @@ class Lane:
         self._script.pid = worker.process.pid
         return worker
 
-    def _give(self, name: str, scene: Scene, fault: str) -> list[_Given]:
+    def _give(self, name: str, scene: Scene, fault: str) -> list[_ProducedRecord]:
         """Write the lap's records."""
         lap = job(name)
         first, second = organizations(name)
-        campaigns.create(self._world.redis, lap.definition)
-        self._world.redis.sadd(f"{{{first}}}:suppressed", *lap.suppressed)
+        campaigns.create(self._harness.redis, lap.definition)
+        self._harness.redis.sadd(f"{{{first}}}:suppressed", *lap.suppressed)
         if scene.pauses:
-            campaigns.pause(self._world.redis, first, "defined")
-        found: list[_Given] = []
+            campaigns.pause(self._harness.redis, first, "defined")
+        found: list[_ProducedRecord] = []
         for number, given in enumerate(lap.records):
             if isinstance(given.value, bytes):
                 value, of_second = given.value, False
@@ -324,11 +333,11 @@ class Lane:
             ) -> None:
                 if error is not None:
                     raise KafkaException(error)
-                found.append(_Given(Input(_coordinates(message), message.value()), words))
+                found.append(_ProducedRecord(Input(_record_id(message), message.value()), words))
 
             # Batches are cut as records come: those of an organization come in one order.
             self._producer.produce(
-                self._world.topics.recipients,
+                self._harness.topics.recipients,
                 value,
                 str(number),
                 int(of_second),
@@ -340,10 +349,10 @@ class Lane:
         return found
 
     def _run(
-        self, given: list[_Given], scene: Scene, name: str, point: Point | None, fault: str
+        self, given: list[_ProducedRecord], scene: Scene, name: str, point: Point | None, fault: str
     ) -> None:
         """Until everything has ended, the point was reached, and nobody is frozen."""
-        left = {each.record.coordinates for each in given}
+        left = {each.record.record_id for each in given}
         began = time.monotonic()
         ended_at: float | None = None
         is_paused = scene.pauses
@@ -351,9 +360,9 @@ class Lane:
             self._tend()
             self._watcher.poll()
             now = time.monotonic()
-            left -= {ending.source for ending in self._watcher.endings}
+            left -= {resolution.source for resolution in self._watcher.resolutions}
             if is_paused and now > began + _PAUSED_S:
-                campaigns.resume(self._world.redis, organizations(name)[0], "defined")
+                campaigns.resume(self._harness.redis, organizations(name)[0], "defined")
                 is_paused = False
             is_dying = fault.startswith("death") and not self._ends
             if not left and self._is_quiet():
@@ -378,7 +387,7 @@ class Lane:
         if frozen_at is not None:
             if self._standby is None:
                 command = ("-m", "tests.faults.worker", "1", "0")
-                self._standby = self._world.start_worker(1, command=command)
+                self._standby = self._harness.start_worker(1, command=command)
             if time.monotonic() >= frozen_at + FROZEN_S:
                 self._script.wake()
         elif self._worker is None or not self._worker.alive:
@@ -388,36 +397,40 @@ class Lane:
 
     # Judging
 
-    def _judge(self, given: list[_Given], name: str) -> None:
-        sources = {each.record.coordinates for each in given}
-        endings = [ending for ending in self._watcher.endings if ending.source in sources]
+    def _check(self, given: list[_ProducedRecord], name: str) -> None:
+        sources = {each.record.record_id for each in given}
+        resolutions = [
+            resolution for resolution in self._watcher.resolutions if resolution.source in sources
+        ]
         mine = organizations(name)
-        judge(
+        assert_exactly_once(
             Evidence(
                 [each.record for each in given],
-                endings,
+                resolutions,
                 [a for a in self._sandbox.acceptances() if a.organization in mine],
                 self._sandbox.stats(),
                 {},
                 frozenset({(mine[0], f"s0@{name}.test")}),
             )
         )
-        by_source = {ending.source: ending for ending in endings}
+        by_source = {ending.source: ending for ending in resolutions}
         for record, words in given:
-            ending = by_source[record.coordinates]
+            ending = by_source[record.record_id]
             _insist((ending.status, ending.reason) in words, f"should be {[*words]}: {ending}")
-        twins = [e for e in endings if e.address == f"{TWIN}@{name}.test"]
+        twins = [e for e in resolutions if e.address == f"{TWIN}@{name}.test"]
         first = any(ending.reason != "duplicate" for ending in twins)
         _insist(first, f"each is the duplicate of the other: {twins}")
 
-        self._judge_window(mine)
+        self._check_window(mine)
 
-    def _judge_window(self, mine: tuple[str, str]) -> None:
+    def _check_window(self, mine: tuple[str, str]) -> None:
         """No call leaves after its batch's safe window."""
         for key, arrived in self._arrivals:
             batch_id = key.partition(".")[0]
             for organization in mine:
-                pinned_ms = self._world.redis.hget(keys.batch(organization, batch_id), "pinned_at")
+                pinned_ms = self._harness.redis.hget(
+                    keys.batch(organization, batch_id), "pinned_at"
+                )
                 if pinned_ms is not None:
                     age_s = arrived - int(pinned_ms) / 1000
                     late = f"{key} was called {age_s:.2f} s after its pin"
@@ -435,7 +448,7 @@ class Lane:
             more.add(CONFLICT)
         return more
 
-    def _judge_ends(self, fault: str) -> None:
+    def _check_ends(self, fault: str) -> None:
         """A worker ends where it was killed; one that was frozen may be fenced."""
         allowed = {-int(signal.SIGKILL)} if fault.startswith("death") else set()
         if fault.startswith("freeze"):
@@ -443,20 +456,20 @@ class Lane:
         wrong = [code for code in self._ends if code not in allowed]
         _insist(not wrong, f"the worker ended by itself: exit codes {wrong}")
 
-    def _judge_world(self, worker: WorkerProcess) -> None:
+    def _check_harness(self, worker: WorkerProcess) -> None:
         self._script.begin({})
-        reporter = Reporter(self._world.redis, Store(self._world.redis, self._world.name))
+        reporter = Reporter(self._harness.redis, Store(self._harness.redis, self._harness.name))
         inputs = [given.record for given in self._given]
-        await_counts(reporter.report, inputs, self._watcher.endings, _COUNTS_S)
+        await_counts(reporter.report, inputs, self._watcher.resolutions, _COUNTS_S)
         code = worker.stop()
         _insist(code == 0, f"the worker's end: exit code {code}")
-        self._world.organizations = {o for lap in self._labels for o in organizations(lap)}
-        self._world.judge()
+        self._harness.organizations = {o for lap in self._labels for o in organizations(lap)}
+        self._harness.assert_exactly_once()
 
     def _last_words(self) -> str:
         """The ends of the logs of this lap's workers."""
         words = ""
-        for worker in self._world.workers[-1 - len(self._ends) - (self._standby is not None) :]:
+        for worker in self._harness.workers[-1 - len(self._ends) - (self._standby is not None) :]:
             lines = worker.words().splitlines()[-_LAST_LINES:]
             words += f"  {worker.log.name}\n" + "".join(f"    {line[:300]}\n" for line in lines)
         return words
@@ -467,9 +480,9 @@ def _insist(condition: bool, otherwise: str) -> None:
         raise Broken(otherwise)
 
 
-def _coordinates(message: Message) -> Coordinates:
+def _record_id(message: Message) -> RecordId:
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     assert topic is not None
     assert partition is not None
     assert offset is not None
-    return Coordinates(topic, partition, offset)
+    return RecordId(topic, partition, offset)

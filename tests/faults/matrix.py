@@ -13,18 +13,18 @@ from threading import Lock, Thread
 from typing import NamedTuple
 
 from streamer.stack import Stack
-from tests.faults.lane import Lane, Verdict
+from tests.faults.lane import Lane, LapResult
 from tests.faults.scenes import MAIN, SCENES, Scene
 from tests.kit import http_proxy, kafka_faults, redis_proxy
-from tests.kit.points import Kind, Point
+from tests.kit.points import Point, PointKind
 
 _TRIES = 3
 _LAPS_A_WORLD = 60
 _REHEARSALS = 2
 _SETTLES_S = 1.0
 _SAY_EVERY = 50
-_MOST_NUMBERS = {Kind.REDIS: 3, Kind.HTTP: 6, Kind.KAFKA: 2}
-_MOST_IN_A_CROWD = 2
+_MAX_NUMBERS = {PointKind.REDIS: 3, PointKind.HTTP: 6, PointKind.KAFKA: 2}
+_MAX_IN_A_CROWD = 2
 """There every answer at every call of `main` would say little new."""
 _OPENING = ("HELLO", "CLIENT", "SELECT")
 """What each new connection begins with: one of many is like another."""
@@ -83,9 +83,9 @@ def faults_of(scene: Scene, point: Point) -> Sequence[str]:
     """What can go wrong at a point of a scene."""
     if scene.of_calls:
         return http_proxy.FAULTS_OF_THE_WAY
-    if point.kind is Kind.REDIS:
+    if point.kind is PointKind.REDIS:
         return redis_proxy.faults_of(point.name)
-    if point.kind is Kind.HTTP:
+    if point.kind is PointKind.HTTP:
         return http_proxy.FAULTS
     return kafka_faults.faults_of(point.name)
 
@@ -97,16 +97,16 @@ def rehearse(lane: Lane, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene, 
         AssertionError: a scene breaks a promise by itself.
     """
     found: list[tuple[Scene, Point]] = []
-    known: set[tuple[Kind, str]] = set()
+    known: set[tuple[PointKind, str]] = set()
     for _ in range(_REHEARSALS):  # what a worker does when it has just started is not the job's
         lane.lap(MAIN)
         time.sleep(_SETTLES_S)
     for scene in scenes:
-        counts: defaultdict[tuple[Kind, str], list[int]] = defaultdict(list)
+        counts: defaultdict[tuple[PointKind, str], list[int]] = defaultdict(list)
         for _ in range(_REHEARSALS):
-            verdict = lane.lap(scene)
-            assert not verdict.broken, f"{scene.name}, without a fault: {verdict.broken}"
-            seen = verdict.seen
+            result = lane.lap(scene)
+            assert not result.broken, f"{scene.name}, without a fault: {result.broken}"
+            seen = result.seen
             if scene.restarts:  # from the first batch on it is the main job
                 begins = [point.name for point in seen].index("probe")
                 new = [p for p in seen[begins:] if (p.kind, p.name) not in known]
@@ -114,14 +114,14 @@ def rehearse(lane: Lane, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene, 
             for place, count in Counter((point.kind, point.name) for point in seen).items():
                 counts[place].append(count)
         for (kind, name), numbers in counts.items():
-            if scene.of_calls and kind is not Kind.HTTP:
+            if scene.of_calls and kind is not PointKind.HTTP:
                 continue
             repeats = scene.restarts or scene.of_calls or scene.in_flight > 1
             if (kind, name) in known and not repeats:
                 continue
-            most = 1 if name in _OPENING else _MOST_NUMBERS[kind]
+            most = 1 if name in _OPENING else _MAX_NUMBERS[kind]
             if scene.in_flight > 1:
-                most = min(most, _MOST_IN_A_CROWD)
+                most = min(most, _MAX_IN_A_CROWD)
             # What comes now and then, not in each lap, is waited for.
             last = min(most, *numbers) if len(numbers) == _REHEARSALS else 1
             points = [Point(kind, name, number) for number in range(1, last + 1)]
@@ -179,22 +179,22 @@ class Visits:
                 pair, tries = self._todo.get_nowait()
             except queue.Empty:
                 break
-            verdict = lane.lap(*pair)
-            if not verdict.reached and tries < _TRIES:
+            result = lane.lap(*pair)
+            if not result.reached and tries < _TRIES:
                 self._todo.put((pair, tries + 1))
             else:
-                self._note(pair, verdict)
+                self._note(pair, result)
             if lane.laps >= _LAPS_A_WORLD:
                 self._finish(lane)
         self._finish(lane)
 
-    def _note(self, pair: Pair, verdict: Verdict) -> None:
+    def _note(self, pair: Pair, result: LapResult) -> None:
         with self._lock:
             self._done += 1
-            if verdict.broken:
-                self.findings.broken.append((pair, verdict.broken))
-                self._say(f"BROKEN {pair}\n{verdict.broken}")
-            elif verdict.reached:
+            if result.broken:
+                self.findings.broken.append((pair, result.broken))
+                self._say(f"BROKEN {pair}\n{result.broken}")
+            elif result.reached:
                 self.findings.clean.append(pair)
             else:
                 self.findings.unreached.append(pair)
@@ -254,7 +254,7 @@ def discover(stack: Stack, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene
 def sample(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
     """So many of the pairs, of each kind of point as many, by a seed."""
     dice = random.Random(seed)
-    by_kind: defaultdict[Kind, list[Pair]] = defaultdict(list)
+    by_kind: defaultdict[PointKind, list[Pair]] = defaultdict(list)
     for pair in pairs:
         by_kind[pair.point.kind].append(pair)
     found: list[Pair] = []

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from streamer.model.campaign import Definition
-from tests.kit.points import Kind, Point
-from tests.kit.world import MESSAGE
+from tests.kit.harness import MESSAGE
+from tests.kit.points import Point, PointKind
 
 Word = tuple[str, str | None]
 
@@ -18,13 +18,13 @@ SENT: Word = ("sent", None)
 REJECTED: Word = ("failed", "rejected")
 CONFLICT: Word = ("indeterminate", "idempotency_conflict")
 CLOSED: Word = ("indeterminate", "window_closed")
-GUILTY = "guilty.test"
+REJECTED_DOMAIN = "guilty.test"
 """Whoever has an address there spoils his batch."""
 TWIN = "twin"
 """Who is there twice."""
 
 
-class Given(NamedTuple):
+class GivenRecord(NamedTuple):
     """An input record, and how it may end."""
 
     value: Mapping[str, object] | bytes
@@ -55,19 +55,19 @@ class Scene:
 MAIN = Scene("main")
 SCENES = (
     MAIN,
-    Scene("hold", {Point(Kind.HTTP, "post", 1): "429 daily_quota_exceeded"}),
+    Scene("hold", {Point(PointKind.HTTP, "post", 1): "429 daily_quota_exceeded"}),
     Scene(
         "failing",
-        {Point(Kind.HTTP, "post", number): "500 application_error" for number in (1, 2)},
+        {Point(PointKind.HTTP, "post", number): "500 application_error" for number in (1, 2)},
     ),
-    Scene("throttled", {Point(Kind.HTTP, "post", 1): "429 rate_limit_exceeded"}),
+    Scene("throttled", {Point(PointKind.HTTP, "post", 1): "429 rate_limit_exceeded"}),
     Scene("paused", pauses=True),
     Scene(
         "aborted",
-        {Point(Kind.KAFKA, "committer.send_offsets_to_transaction", 1): "illegal_generation"},
+        {Point(PointKind.KAFKA, "committer.send_offsets_to_transaction", 1): "illegal_generation"},
     ),
     # A refusal of a whole batch, which is over when its halves were sent.
-    Scene("refused", {Point(Kind.HTTP, "post", 1): "422 validation_error"}, of_calls=True),
+    Scene("refused", {Point(PointKind.HTTP, "post", 1): "422 validation_error"}, of_calls=True),
     Scene("start", restarts=True),
     Scene("crowd", in_flight=8),
 )
@@ -79,7 +79,7 @@ class Job(NamedTuple):
     definition: Definition
     suppressed: Sequence[str]
     """Addresses of the first organization."""
-    records: Sequence[Given]
+    records: Sequence[GivenRecord]
 
 
 def organizations(lap: str) -> tuple[str, str]:
@@ -114,8 +114,8 @@ def job(lap: str) -> Job:
         del found["message"]
         return found
 
-    def ends(value: Mapping[str, object] | bytes, *words: Word) -> Given:
-        return Given(value, frozenset(words))
+    def ends(value: Mapping[str, object] | bytes, *words: Word) -> GivenRecord:
+        return GivenRecord(value, frozenset(words))
 
     duplicate: Word = ("skipped", "duplicate")
     records = [
@@ -126,7 +126,7 @@ def job(lap: str) -> Job:
         *(ends(event(f"o{number}"), SENT) for number in range(7)),
         ends(event(TWIN, recipient_id="again"), SENT, duplicate),
         *(ends(event(f"b{number}", organization_id=second), SENT) for number in range(4)),
-        ends(event("g0", organization_id=second, email=f"{lap}@{GUILTY}"), REJECTED),
+        ends(event("g0", organization_id=second, email=f"{lap}@{REJECTED_DOMAIN}"), REJECTED),
         ends(event("i0", email="nowhere"), ("failed", "invalid_address")),
         ends(b"no event", ("dead", "undecodable")),
     ]

@@ -8,7 +8,7 @@ import pytest
 from streamer.stack import Stack
 from tests.faults.lane import Lane
 from tests.faults.scenes import SCENES
-from tests.kit.points import Kind, Point
+from tests.kit.points import Point, PointKind
 
 _SCENES = {scene.name: scene for scene in SCENES}
 
@@ -22,8 +22,8 @@ def lane(stack: Stack, tmp_path: Path) -> Iterator[Lane]:
 
 
 def test_no_call_leaves_after_the_safe_window(lane: Lane) -> None:
-    for scene, name, number in (("main", "depart", 2), ("hold", "take_slot", 3)):
-        point = Point(Kind.REDIS, name, number)
-        verdict = lane.lap(_SCENES[scene], point, "reply_late")
-        assert not verdict.broken, f"{scene}:{point}: {verdict.broken}"
-        assert verdict.reached
+    for scene, name, number in (("main", "acquire_permit", 2), ("hold", "take_slot", 3)):
+        point = Point(PointKind.REDIS, name, number)
+        result = lane.lap(_SCENES[scene], point, "reply_late")
+        assert not result.broken, f"{scene}:{point}: {result.broken}"
+        assert result.reached

@@ -6,27 +6,27 @@ from pathlib import Path
 import pytest
 
 from streamer.stack import Stack
+from tests.kit.harness import Harness
 from tests.kit.office import Office
-from tests.kit.operator import Operator
+from tests.kit.operator import CommandRunner
 from tests.kit.records import Records
-from tests.kit.world import World
 
 
 @pytest.fixture
-def operator(request: pytest.FixtureRequest, stack: Stack) -> Operator:
+def operator(request: pytest.FixtureRequest, stack: Stack) -> CommandRunner:
     """Of the test's world, where it has one; else with topics of their own."""
-    if "world" in request.fixturenames:
-        return Operator.of_world(request.getfixturevalue("world"))
-    return Operator.of_stack(stack)
+    if "harness" in request.fixturenames:
+        return CommandRunner.of_harness(request.getfixturevalue("harness"))
+    return CommandRunner.of_stack(stack)
 
 
 @pytest.fixture
-def records(world: World) -> Records:
-    return Records(world)
+def records(harness: Harness) -> Records:
+    return Records(harness)
 
 
 @pytest.fixture
-def office(world: World, operator: Operator, tmp_path: Path) -> Iterator[Office]:
-    one = Office(world, operator, tmp_path)
+def office(harness: Harness, operator: CommandRunner, tmp_path: Path) -> Iterator[Office]:
+    one = Office(harness, operator, tmp_path)
     yield one
     one.close()

@@ -14,38 +14,42 @@ from streamer.ledger.connection import connect
 from streamer.ledger.last_mails import LastMails
 from streamer.model.campaign import CampaignState
 from streamer.model.reasons import Reason, Status
-from streamer.model.record import Coordinates, Outcome, Record
-from streamer.settings import Breaker
-from streamer.settings import Redis as RedisSettings
+from streamer.model.record import Outcome, Record, RecordId
+from streamer.settings import BreakerSettings
+from streamer.settings import RedisSettings as RedisSettings
 from streamer.stack import Stack
 from streamer.worker.bulk import BulkStop
-from streamer.worker.waiting import Waiting
-from tests.kit.operator import Operator
-from tests.kit.world import MESSAGE, World, wait_until
+from streamer.worker.waiter import Waiter
+from tests.kit.harness import MESSAGE, Harness, wait_until
+from tests.kit.operator import CommandRunner
 
 _WORKERS_HOLD = 8 * 2 * 100
 """Records that a worker may have under way when it finds out."""
 
 
-def test_a_campaign_whose_mails_fail_is_paused_before_the_rest_is_spent(world: World) -> None:
-    world.settings["STREAMER_BREAKER__CAMPAIGN_MAILS"] = "200"
-    operator = Operator.of_world(world)
+def test_a_campaign_whose_mails_fail_is_paused_before_the_rest_is_spent(harness: Harness) -> None:
+    harness.settings["STREAMER_BREAKER__CAMPAIGN_MAILS"] = "200"
+    operator = CommandRunner.of_harness(harness)
 
     def state(name: str) -> CampaignState | None:
-        return campaigns.state(world.redis, world.organization, name)
+        return campaigns.state(harness.redis, harness.organization, name)
 
     spring = operator.campaign
     content = ("--from", "a <a@acme.test>", "--subject", "s", "--text", "-")
     operator.run("campaign", "create", spring, *content, stdin=b"Hello {{ First_Name }}")
-    world.produce(world.event(n, message=None) for n in range(3_000))
-    world.produce(world.event(n, campaign_id="summer") for n in range(100))
+    harness.produce(harness.event(n, message=None) for n in range(3_000))
+    harness.produce(harness.event(n, campaign_id="summer") for n in range(100))
     broken = {**MESSAGE, "subject": "{{ nobody }}"}
-    world.produce(world.event(n, campaign_id="autumn", message=broken) for n in range(300))
-    world.produce(world.event(n, campaign_id="winter", email="nobody") for n in range(300))
-    with world.worker() as worker:
-        wait_until(lambda: world.words()["sent", None] == 100, 30, "the other one is sent")
-        wait_until(lambda: len(world.parked()) + len(world.endings()) == 3_700, 30, "all rest")
-        failed = world.words()["failed", "render_error"]
+    harness.produce(harness.event(n, campaign_id="autumn", message=broken) for n in range(300))
+    harness.produce(harness.event(n, campaign_id="winter", email="nobody") for n in range(300))
+    with harness.worker() as worker:
+        wait_until(
+            lambda: harness.status_counts()["sent", None] == 100, 30, "the other one is sent"
+        )
+        wait_until(
+            lambda: len(harness.parked()) + len(harness.resolutions()) == 3_700, 30, "all rest"
+        )
+        failed = harness.status_counts()["failed", "render_error"]
         assert 100 < failed < _WORKERS_HOLD
         assert {state(name) for name in ("spring", "autumn", "winter")} == {CampaignState.PAUSED}
         why = str(operator.answer("campaign", "show", spring)["paused_for"])
@@ -58,9 +62,9 @@ def test_a_campaign_whose_mails_fail_is_paused_before_the_rest_is_spent(world: W
 def _ended(organization: str, count: int, reason: Reason | None) -> list[Record]:
     records = []
     for offset in range(count):
-        record = Record(Coordinates("t", 0, offset), None, None, None, 0.0)
+        record = Record(RecordId("t", 0, offset), None, None, None, 0.0)
         record.organization_id, record.campaign_id = organization, "spring"
-        record.end(Outcome(Status.SENT) if reason is None else Outcome.of(reason, "words"), 1.0)
+        record.resolve(Outcome(Status.SENT) if reason is None else Outcome.of(reason, "words"), 1.0)
         records.append(record)
     return records
 
@@ -72,13 +76,13 @@ def _resumed(times: int, some_failed: bool = True) -> dict[str, CampaignProbe]:
 def test_after_a_resume_it_counts_afresh(stack: Stack) -> None:
     organization = f"org-{secrets.token_hex(4)}"
     with contextlib.closing(connect(RedisSettings(url=stack.redis_url))) as client:
-        stop = BulkStop(Breaker(campaign_mails=10), client, Waiting())
+        stop = BulkStop(BreakerSettings(campaign_mails=10), client, Waiter())
 
         def fail(count: int, resumed: int) -> CampaignState | None:
-            stop.ended(_ended(organization, count, Reason.REJECTED), _resumed(resumed))
+            stop.record_resolved(_ended(organization, count, Reason.REJECTED), _resumed(resumed))
             return campaigns.state(client, organization, "spring")
 
-        stop.ended(_ended(organization, 50, Reason.DUPLICATE), {})  # which are no mails
+        stop.record_resolved(_ended(organization, 50, Reason.DUPLICATE), {})  # which are no mails
         assert fail(5, 0) is None
         assert fail(1, 0) is CampaignState.PAUSED
         campaigns.resume(client, organization, "spring")
@@ -92,13 +96,17 @@ def test_after_a_resume_it_counts_afresh(stack: Stack) -> None:
 def test_all_workers_count_together(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
     organization = f"org-{secrets.token_hex(4)}"
     with contextlib.closing(connect(RedisSettings(url=stack.redis_url))) as client:
-        workers = [BulkStop(Breaker(campaign_mails=100), client, Waiting()) for _ in range(5)]
+        workers = [
+            BulkStop(BreakerSettings(campaign_mails=100), client, Waiter()) for _ in range(5)
+        ]
         for worker in workers:
             assert campaigns.state(client, organization, "spring") is None
-            worker.ended(_ended(organization, 11, Reason.RENDER_ERROR), _resumed(0, False))
+            worker.record_resolved(
+                _ended(organization, 11, Reason.RENDER_ERROR), _resumed(0, False)
+            )
         assert campaigns.state(client, organization, "spring") is CampaignState.PAUSED
         for worker in workers:  # what they had under way
-            worker.ended(_ended(organization, 11, Reason.RENDER_ERROR), _resumed(0))
+            worker.record_resolved(_ended(organization, 11, Reason.RENDER_ERROR), _resumed(0))
         said = [record for record in caplog.records if record.levelname == "ERROR"]
         assert len(said) == 1
 

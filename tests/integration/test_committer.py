@@ -8,26 +8,26 @@ from dataclasses import replace
 import pytest
 from confluent_kafka import Consumer, Message
 
-from streamer.flow.breaker import Breaker
+from streamer.flow.breaker import DeadLetterBreaker
 from streamer.flow.window import PartitionWindow
 from streamer.kafka.headers import header_list
 from streamer.model.event import parse
 from streamer.model.parking import Scope
 from streamer.model.reasons import DeadReason, Reason
 from streamer.model.record import (
-    Coordinates,
     DeadLetter,
-    Ending,
     Headers,
     Outcome,
     Parked,
     Record,
+    RecordId,
+    Resolution,
 )
 from streamer.model.wire import DETAIL, REASON, SOURCE_OFFSET
 from streamer.settings import Settings
 from streamer.worker.checkpoint import no_checkpoint
 from streamer.worker.committer import Committer, fencing_producer
-from tests.kit.world import World, wait_until
+from tests.kit.harness import Harness, wait_until
 
 _LIMIT = 10_000
 _EVENT = parse(b'{"organization_id":"o","campaign_id":"c","recipient_id":"r","email":"e"}')
@@ -38,13 +38,13 @@ _ADDRESS = Outcome.of(Reason.INVALID_ADDRESS, "no address")
 
 
 @pytest.fixture
-def member(world: World) -> Iterator[Consumer]:
+def member(harness: Harness) -> Iterator[Consumer]:
     """A member of the group that commits."""
     consumer = Consumer(
-        {"bootstrap.servers": world.bootstrap_servers, "group.id": world.name, "log_level": 0}
+        {"bootstrap.servers": harness.bootstrap_servers, "group.id": harness.name, "log_level": 0}
     )
     with closing(consumer):
-        consumer.subscribe([world.topics.recipients])
+        consumer.subscribe([harness.topics.recipients])
 
         def has_partitions() -> bool:
             consumer.poll(0.05)
@@ -56,12 +56,12 @@ def member(world: World) -> Iterator[Consumer]:
 
 @pytest.fixture
 def committer(
-    world: World, member: Consumer, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, member: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Committer]:
     """A committer whose topics take small records alone."""
     for name in ("outcomes", "dead_letters", "parked"):
-        world.limit_messages(getattr(world.topics, name), _LIMIT)
-    for name, value in world.environment().items():
+        harness.limit_messages(getattr(harness.topics, name), _LIMIT)
+    for name, value in harness.environment().items():
         monkeypatch.setenv(name, value)
     settings = Settings()
     made = Committer(
@@ -70,7 +70,7 @@ def committer(
         member.consumer_group_metadata,
         "an epoch",
         4,
-        Breaker(1_000, 1.0),
+        DeadLetterBreaker(1_000, 1.0),
         no_checkpoint,
     )
     yield made
@@ -91,16 +91,21 @@ class _Window(PartitionWindow):
         self.offset = 0
 
     def end(
-        self, ending: Ending, value: int = 10, headers: int = 0, key: int = 3, email: str = "e"
+        self,
+        resolution: Resolution,
+        value: int = 10,
+        headers: int = 0,
+        key: int = 3,
+        email: str = "e",
     ) -> int:
         """Add a record of such sizes in bytes; returns its offset."""
-        coordinates = Coordinates(self._topic, 0, self.offset)
+        record_id = RecordId(self._topic, 0, self.offset)
         theirs: Headers | None = [("theirs", _noise(headers))] if headers else None
-        record = Record(coordinates, _noise(key), _noise(value), theirs, 0.0)
-        if not isinstance(ending, DeadLetter):
-            record.take(_EVENT)
+        record = Record(record_id, _noise(key), _noise(value), theirs, 0.0)
+        if not isinstance(resolution, DeadLetter):
+            record.attach_event(_EVENT)
             record.email = email
-        record.end(ending, 1.0)
+        record.resolve(resolution, 1.0)
         self.admit(record)
         self.offset += 1
         return self.offset - 1
@@ -115,9 +120,9 @@ class _Window(PartitionWindow):
 
 
 def test_a_record_that_kafka_refuses_ends_with_less_and_stops_nobody(
-    world: World, committer: Committer
+    harness: Harness, committer: Committer
 ) -> None:
-    window = _Window(world.topics.recipients)
+    window = _Window(harness.topics.recipients)
     small = [window.end(_INVALID) for _ in range(50)]
     without_detail = window.end(_INVALID, _LIMIT - 1_000, headers=100)
     without_headers = window.end(_INVALID, _LIMIT - 1_000, headers=1_000)
@@ -125,12 +130,12 @@ def test_a_record_that_kafka_refuses_ends_with_less_and_stops_nobody(
     beyond_the_client = window.end(_INVALID, 11_000_000)
     without_key = window.end(_INVALID, key=2 * _LIMIT)
     not_parked = window.end(_PAUSED, 2 * _LIMIT)
-    not_parked_pinned = window.end(replace(_PAUSED, perhaps_pinned=True), 2 * _LIMIT)
+    not_parked_pinned = window.end(replace(_PAUSED, maybe_pinned=True), 2 * _LIMIT)
     no_address = window.end(_ADDRESS, email="@" * 2 * _LIMIT)
     parked, last = window.end(_PAUSED), window.end(_ADDRESS)
     window.commit(committer)
 
-    letters = {_offset(message): message for message in world.dead_letters()}
+    letters = {_offset(message): message for message in harness.dead_letters()}
     assert sorted(letters) == [
         *small, without_detail, without_headers, without_value, beyond_the_client, without_key
     ]  # fmt: skip
@@ -145,12 +150,12 @@ def test_a_record_that_kafka_refuses_ends_with_less_and_stops_nobody(
         assert b"bytes was refused" in _words(letters[offset])[DETAIL]
     assert letters[without_key].key() is None
 
-    outcomes = {_source_offset(outcome): outcome for outcome in world.outcomes()}
+    outcomes = {_source_offset(outcome): outcome for outcome in harness.outcomes()}
     assert sorted(outcomes) == [not_parked, not_parked_pinned, no_address, last]
     assert outcomes[not_parked]["reason"] == "too_large"
     assert outcomes[not_parked_pinned]["reason"] == "provider_error"
     assert str(outcomes[no_address]["email"]).startswith("@@@")
-    assert [coordinates.offset for coordinates in world.parked()] == [parked]
+    assert [record_id.offset for record_id in harness.parked()] == [parked]
 
 
 def _words(message: Message) -> dict[str, bytes]:

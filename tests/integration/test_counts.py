@@ -14,8 +14,8 @@ from streamer.progress.counts import Counts
 from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store
-from tests.kit.operator import Operator
-from tests.kit.world import Tail, World, wait_until
+from tests.kit.harness import Harness, Tail, wait_until
+from tests.kit.operator import CommandRunner
 
 RECORDS = int(os.environ.get("STREAMER_TEST_PARKED", "4000"))
 PATIENCE_S = 60 + RECORDS / 500
@@ -23,22 +23,22 @@ PATIENCE_S = 60 + RECORDS / 500
 
 @pytest.mark.timeout(4 * PATIENCE_S)
 def test_counts_stay_exact(
-    make_world: Callable[..., World], make_redis: Callable[..., object]
+    make_harness: Callable[..., Harness], make_redis: Callable[..., object]
 ) -> None:
-    world = make_world(redis=make_redis())
-    world.settings["STREAMER_PROGRESS__EMBEDDED"] = "true"
-    operator = Operator.of_world(world)
-    reporter = Reporter(world.redis, Store(world.redis, world.name))
+    harness = make_harness(redis=make_redis())
+    harness.settings["STREAMER_PROGRESS__EMBEDDED"] = "true"
+    operator = CommandRunner.of_harness(harness)
+    reporter = Reporter(harness.redis, Store(harness.redis, harness.name))
 
     def counts() -> Counts:
-        report = reporter.report(CampaignKey(world.organization, "spring"))
+        report = reporter.report(CampaignKey(harness.organization, "spring"))
         return Counts() if report is None else report.counts
 
     def all_parked() -> bool:
         now = counts()
         return (now.received, now.parked, now.in_flight) == (RECORDS, RECORDS, 0)
 
-    inputs = Tail(world.bootstrap_servers, [world.topics.recipients])
+    inputs = Tail(harness.bootstrap_servers, [harness.topics.recipients])
 
     def returned() -> int:
         inputs.poll()
@@ -46,13 +46,13 @@ def test_counts_stay_exact(
 
     operator.run("campaign", "pause", operator.campaign)
     operator.run("account", "hold", "default", "--why", "a test")
-    world.produce(world.event(number) for number in range(RECORDS))
-    first, second = world.start_worker(0), world.start_worker(1)
+    harness.produce(harness.event(number) for number in range(RECORDS))
+    first, second = harness.start_worker(0), harness.start_worker(1)
     wait_until(all_parked, PATIENCE_S, "all wait for their campaign")
 
     operator.run("campaign", "resume", operator.campaign)
     wait_until(lambda: returned() > 0, PATIENCE_S, "they come back")
-    third = world.start_worker(2)
+    third = harness.start_worker(2)
     first.kill()
     wait_until(
         lambda: returned() >= RECORDS and all_parked(),
@@ -63,13 +63,13 @@ def test_counts_stay_exact(
     operator.run("campaign", "cancel", operator.campaign)
     operator.run("account", "release", "default")
     wait_until(lambda: counts().outcomes > 0, PATIENCE_S, "they end")
-    world.start_worker(0)
+    harness.start_worker(0)
     assert second.stop() == 0
     wait_until(lambda: counts().outcomes == RECORDS, PATIENCE_S, "all have ended")
     wait_until(lambda: counts().parked == 0, 30, "nobody is parked")
     over = counts()
     assert (over.received, over.in_flight) == (RECORDS, 0)
-    assert over.endings == {("skipped", "cancelled"): RECORDS}
+    assert over.resolutions == {("skipped", "cancelled"): RECORDS}
     assert third.stop() == 0
     inputs.close()
-    world.judge()
+    harness.assert_exactly_once()

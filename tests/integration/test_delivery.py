@@ -25,12 +25,13 @@ from streamer.model.campaign import Message
 from streamer.model.event import RecipientEvent, parse
 from streamer.model.payload import Payload
 from streamer.model.reasons import Status
-from streamer.model.record import Coordinates, Outcome, Parked, Record
+from streamer.model.record import Outcome, Parked, Record, RecordId
 from streamer.provider.client import ResendClient
 from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
-from streamer.settings import Redis as RedisSettings
+from streamer.settings import RedisSettings as RedisSettings
 from streamer.settings import Settings
-from streamer.stack import Redis
+from streamer.stack import RedisServer
+from streamer.worker.account_states import AccountStateCache
 from streamer.worker.build import make_sending
 from streamer.worker.bulk import BulkStop
 from streamer.worker.checkpoint import no_checkpoint
@@ -38,17 +39,16 @@ from streamer.worker.decisions import Decisions
 from streamer.worker.delivery import Delivery
 from streamer.worker.filling import Filler
 from streamer.worker.finishing import Finisher
-from streamer.worker.holding import Holding
 from streamer.worker.process import make_accounts, make_composer
-from streamer.worker.waiting import Waiting
-from tests.kit.world import wait_until
+from streamer.worker.waiter import Waiter
+from tests.kit.harness import wait_until
 
 
 def _record(organization: str, offset: int, address: str, sender: str = "a@acme.test") -> Record:
-    record = Record(Coordinates("t", 0, offset), None, None, None, 0.0)
+    record = Record(RecordId("t", 0, offset), None, None, None, 0.0)
     message = {"from": sender, "subject": "s", "text": "t"}
     ids = {"organization_id": organization, "campaign_id": "c", "recipient_id": "r", "email": "e"}
-    record.take(parse(orjson.dumps({**ids, "message": message})))
+    record.attach_event(parse(orjson.dumps({**ids, "message": message})))
     record.address = address
     return record
 
@@ -88,7 +88,7 @@ class _LosesReplies(Claims):
 
 
 @pytest.fixture
-def client(make_redis: Callable[[], Redis]) -> Iterator[Client]:
+def client(make_redis: Callable[[], RedisServer]) -> Iterator[Client]:
     one = connect(RedisSettings(url=make_redis().url))
     yield one
     one.close()
@@ -102,7 +102,7 @@ def make_delivery(
     monkeypatch.setenv("RESEND_API_KEY", DEFAULT_KEY)
     monkeypatch.setenv("STREAMER_UNSUBSCRIBE__REQUIRED", "false")
     settings = Settings()
-    epoch, accounts, waiting = Epoch.establish(client, ()), make_accounts(settings), Waiting()
+    epoch, accounts, waiter = Epoch.establish(client, ()), make_accounts(settings), Waiter()
     limiter = Limiter(client, epoch)
     resend = ResendClient(sandbox.url, 30.0, 1)
 
@@ -110,22 +110,24 @@ def make_delivery(
         batcher: Batcher, make_claims: Callable[[Client, Epoch], Claims] = _claims
     ) -> Delivery:
         claims = make_claims(client, epoch)
-        holding = Holding(Holds(client), limiter, accounts, 30.0)
+        account_states = AccountStateCache(Holds(client), limiter, accounts, 30.0)
         sending = make_sending(
-            settings.delivery, accounts, resend, claims, limiter, holding, waiting
+            settings.delivery, accounts, resend, claims, limiter, account_states, waiter
         )
         filler = Filler(
             settings.batch,
             batcher,
             Probes(client, epoch),
-            Decisions(client, accounts, holding, waiting),
+            Decisions(client, accounts, account_states, waiter),
             make_composer(settings),
-            BulkStop(settings.breaker, client, waiting),
-            waiting,
+            BulkStop(settings.breaker, client, waiter),
+            waiter,
         )
-        finisher = Finisher(claims, accounts, sending.sender, holding, waiting, no_checkpoint, 30.0)
+        finisher = Finisher(
+            claims, accounts, sending.sender, account_states, waiter, no_checkpoint, 30.0
+        )
         return Delivery(
-            batcher, filler, finisher, claims, accounts, sending.slots, waiting, no_checkpoint
+            batcher, filler, finisher, claims, accounts, sending.slots, waiter, no_checkpoint
         )
 
     return make
@@ -149,27 +151,27 @@ def test_a_pin_whose_reply_is_lost_is_made_once(
     mailed = {each.email_id: each.address for each in sandbox.acceptances()}
     assert len(mailed) == 200
     for record in records:
-        assert isinstance(record.ending, Outcome)
-        assert mailed[record.ending.email_id or ""] == record.address
+        assert isinstance(record.resolution, Outcome)
+        assert mailed[record.resolution.email_id or ""] == record.address
 
 
-def test_who_is_suppressed_while_their_batch_is_laid_down_is_not_mailed(
+def test_who_is_suppressed_while_their_batch_is_deferred_is_not_mailed(
     make_delivery: Callable[..., Delivery], client: Client, sandbox: SandboxProcess
 ) -> None:
     organization = f"org-{secrets.token_hex(4)}"
     records = [_record(organization, n, f"user{n}@example.com") for n in range(2)]
     batcher = Batcher(100, 0.0)
-    sandbox.order(Faults(quota="daily"))
+    sandbox.set_faults(Faults(quota="daily"))
     make_delivery(batcher).run(organization, records)
-    assert all(isinstance(record.ending, Parked) for record in records)
-    sandbox.calm()
+    assert all(isinstance(record.resolution, Parked) for record in records)
+    sandbox.reset_faults()
     client.sadd(keys.suppressed(organization), "user0@example.com")
     client.delete(keys.account_holds("default"))
     again = [_record(organization, n, f"user{n}@example.com") for n in range(2)]
     later = make_delivery(batcher)
     later.run(organization, again)
     later.run(organization, batcher.take(organization, 100))
-    outcomes = [record.ending for record in again if isinstance(record.ending, Outcome)]
+    outcomes = [record.resolution for record in again if isinstance(record.resolution, Outcome)]
     assert [outcome.reason for outcome in outcomes] == ["suppressed", None]
     assert [each.address for each in sandbox.acceptances()] == ["user1@example.com"]
 
@@ -186,8 +188,8 @@ def test_who_is_new_does_not_wait_for_all_duplicates_to_be_looked_at(
     thread.start()
     thread.join(30)
     assert not thread.is_alive()
-    assert isinstance(new.ending, Outcome)
-    assert new.ending.status is Status.SENT
+    assert isinstance(new.resolution, Outcome)
+    assert new.resolution.status is Status.SENT
 
 
 def test_records_of_another_sender_do_not_wait_for_a_batch_that_fails(
@@ -197,7 +199,7 @@ def test_records_of_another_sender_do_not_wait_for_a_batch_that_fails(
     stuck = _record(organization, 0, "user0@example.com")
     other = _record(organization, 1, "user1@example.com", sender="b@other.test")
     twin = _record(organization, 2, "user0@example.com")
-    sandbox.order(Faults(poison=frozenset({"user0@example.com"})))
+    sandbox.set_faults(Faults(fail_addresses=frozenset({"user0@example.com"})))
     batcher = Batcher(100, 0.0)
     delivery = make_delivery(batcher)
     run = partial(delivery.run, organization, [stuck, other, twin])
@@ -205,14 +207,14 @@ def test_records_of_another_sender_do_not_wait_for_a_batch_that_fails(
     thread.start()
     wait_until(lambda: batcher.queued(organization), 10, "it waits for another batch")
     delivery.run(organization, batcher.take(organization, 100))
-    assert isinstance(other.ending, Outcome)
-    assert other.ending.status is Status.SENT
-    assert stuck.ending is None
-    assert isinstance(twin.ending, Outcome)
-    assert twin.ending.reason == "duplicate"
-    sandbox.calm()
+    assert isinstance(other.resolution, Outcome)
+    assert other.resolution.status is Status.SENT
+    assert stuck.resolution is None
+    assert isinstance(twin.resolution, Outcome)
+    assert twin.resolution.reason == "duplicate"
+    sandbox.reset_faults()
     thread.join(20)
-    assert isinstance(stuck.ending, Outcome)
+    assert isinstance(stuck.resolution, Outcome)
 
 
 def test_each_mail_is_rendered_once_where_an_organization_has_two_senders(
@@ -236,5 +238,5 @@ def test_each_mail_is_rendered_once_where_an_organization_has_two_senders(
     delivery.run(organization, records)
     while queued := batcher.take(organization, 100):
         delivery.run(organization, queued)
-    assert all(isinstance(record.ending, Outcome) for record in records)
+    assert all(isinstance(record.resolution, Outcome) for record in records)
     assert rendered == {record.address: 1 for record in records}

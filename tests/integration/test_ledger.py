@@ -13,16 +13,16 @@ from streamer.ledger.claims import Claim, Claims, Conflict, Pinned, TakenOverErr
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch, LedgerLostError
 from streamer.ledger.input_offsets import InputOffsets
-from streamer.ledger.limiter import Departure, Held, Later, Limiter, Slot
+from streamer.ledger.limiter import Held, Limiter, SendPermit, Slot, SlotUnavailable
 from streamer.ledger.persistence import is_durable
 from streamer.ledger.probe import Probes
 from streamer.model.campaign import CampaignState
 from streamer.model.event import parse
 from streamer.model.payload import Payload
-from streamer.model.record import Coordinates, Record
-from streamer.model.result import BatchResult, ItemResult, Learned
-from streamer.settings import Redis as RedisSettings
-from streamer.stack import Redis, Stack
+from streamer.model.record import Record, RecordId
+from streamer.model.result import BatchResult, ItemResult, SplitProgress
+from streamer.settings import RedisSettings as RedisSettings
+from streamer.stack import RedisServer, Stack
 
 _RESULT = BatchResult(2, [ItemResult("sent", "id-0"), ItemResult("rejected", "no")])
 
@@ -47,9 +47,9 @@ def organization() -> str:
 def _records(organization: str, *offsets: int, campaign: str = "c") -> list[Record]:
     records = []
     for offset in offsets:
-        record = Record(Coordinates("topic", 3, offset), None, None, None, 0.0)
+        record = Record(RecordId("topic", 3, offset), None, None, None, 0.0)
         record.address = f"user{offset % 100}@example.com"
-        record.take(
+        record.attach_event(
             parse(
                 f'{{"organization_id":"{organization}","campaign_id":"{campaign}",'
                 f'"recipient_id":"r","email":"e"}}'.encode()
@@ -72,7 +72,7 @@ def test_a_batch_s_way(client: Client, claims: Claims, organization: str) -> Non
         claims.pin(organization, batch, "main", "a.test", records, _payload()), Pinned
     )
     found = probes.of(organization, records).claims
-    assert found == {item: Claim(batch, item, str(records[item].coordinates)) for item in (0, 1)}
+    assert found == {item: Claim(batch, item, str(records[item].record_id)) for item in (0, 1)}
     assert all(found[item].is_of(record) for item, record in enumerate(records))
     stored = claims.load(organization, batch)
     assert stored is not None
@@ -182,10 +182,10 @@ def _adopted_age_s(claims: Claims, organization: str, batch: str, owner: str) ->
     return stored.age_s
 
 
-def test_what_was_laid_down_untouched_has_a_new_age_for_the_next_alone(
+def test_what_was_deferred_and_not_accepted_has_a_new_age_for_the_next_alone(
     client: Client, claims: Claims, organization: str, old_batch: str
 ) -> None:
-    assert claims.lay_down(organization, old_batch, "")
+    assert claims.defer(organization, old_batch, "")
     assert _adopted_age_s(claims, organization, old_batch, "one") < 60
     _make_older(client, organization, old_batch)
     # The one may have sent it, and never lays it down.
@@ -197,17 +197,17 @@ def test_what_an_owner_may_have_sent_is_never_new_again(
 ) -> None:
     # Who pinned it died: nobody knows at what.
     assert _adopted_age_s(claims, organization, old_batch, "one") >= 3600
-    assert not claims.lay_down(organization, old_batch, "one")
+    assert not claims.defer(organization, old_batch, "one")
     assert _adopted_age_s(claims, organization, old_batch, "two") >= 3600
 
 
 def test_only_its_owner_lays_a_batch_down(
     client: Client, claims: Claims, organization: str, old_batch: str
 ) -> None:
-    assert claims.lay_down(organization, old_batch, "")
+    assert claims.defer(organization, old_batch, "")
     assert _adopted_age_s(claims, organization, old_batch, "one") < 60
     _make_older(client, organization, old_batch)
-    assert not claims.lay_down(organization, old_batch, "")  # late
+    assert not claims.defer(organization, old_batch, "")  # late
     assert _adopted_age_s(claims, organization, old_batch, "two") >= 3600
 
 
@@ -240,10 +240,10 @@ def test_a_pin_that_is_repeated_after_an_adoption_says_so(
 def test_adopting_again_after_a_lost_reply_takes_nothing_back(
     claims: Claims, organization: str, old_batch: str
 ) -> None:
-    assert claims.lay_down(organization, old_batch, "")
+    assert claims.defer(organization, old_batch, "")
     for _ in range(2):
         assert _adopted_age_s(claims, organization, old_batch, "one") < 60
-    assert claims.lay_down(organization, old_batch, "one")
+    assert claims.defer(organization, old_batch, "one")
 
 
 def test_who_is_not_the_owner_any_more_lets_go(
@@ -252,9 +252,9 @@ def test_who_is_not_the_owner_any_more_lets_go(
     claims.own(organization, old_batch, "")
     claims.adopt(organization, old_batch, "one")
     result = BatchResult(1, [ItemResult.sent("id")])
-    for learned in (None, Learned({""})):
+    for split_progress in (None, SplitProgress({""})):
         with pytest.raises(TakenOverError):
-            claims.own(organization, old_batch, "", learned)
+            claims.own(organization, old_batch, "", split_progress)
     with pytest.raises(TakenOverError):
         claims.resolve(organization, old_batch, "", result)
     claims.own(organization, old_batch, "one")
@@ -269,30 +269,30 @@ def test_what_was_learned_of_a_batch_is_known_to_who_adopts_it(
     claims: Claims, organization: str, old_batch: str
 ) -> None:
     parts = {".0": [ItemResult.sent("x"), ItemResult("rejected", "no")]}
-    learned = Learned({"", ".1"}, parts, 3, {".1.0"})
-    claims.own(organization, old_batch, "", learned)
+    split_progress = SplitProgress({"", ".1"}, parts, 3, {".1.0"})
+    claims.own(organization, old_batch, "", split_progress)
     for found in (
         claims.load(organization, old_batch),
         claims.adopt(organization, old_batch, "one"),
     ):
         assert found is not None
-        assert found.learned == learned
+        assert found.split_progress == split_progress
 
 
-def test_the_members_of_a_batch_that_was_laid_down_can_be_decided_about_anew(
+def test_the_members_of_a_batch_that_was_deferred_can_be_decided_about_anew(
     client: Client, claims: Claims, organization: str
 ) -> None:
     batch, other = secrets.token_hex(12), secrets.token_hex(12)
     records = _records(organization, 1) + _records(organization, 2, campaign="d")
-    mails = [b'{"to":["%s"]}' % record.known_address.encode() for record in records]
+    mails = [b'{"to":["%s"]}' % record.required_address.encode() for record in records]
     claims.pin(organization, batch, "main", "a.test", records, Payload(mails))
     stored = claims.load(organization, batch)
     assert stored is not None
     assert not claims.unpin(organization, batch, stored)  # it is being sent
-    assert claims.lay_down(organization, batch, "")
+    assert claims.defer(organization, batch, "")
     stored = claims.load(organization, batch)
     assert stored is not None
-    assert stored.laid_down
+    assert stored.deferred
     for _ in range(2):  # the first reply may be lost
         assert claims.unpin(organization, batch, stored)
     gone = claims.load(organization, batch)
@@ -309,11 +309,11 @@ def test_the_members_of_a_batch_that_was_laid_down_can_be_decided_about_anew(
     assert {claim.batch_id for claim in found.values()} == {other}
 
 
-def test_a_batch_that_is_laid_down_ends_no_later_than_its_claims(
+def test_a_batch_that_is_deferred_ends_no_later_than_its_claims(
     client: Client, claims: Claims, organization: str, old_batch: str
 ) -> None:
     client.expire(keys.batch(organization, old_batch), 100)
-    assert claims.lay_down(organization, old_batch, "")
+    assert claims.defer(organization, old_batch, "")
     assert 0 < client.ttl(keys.batch(organization, old_batch)) <= 100
 
 
@@ -406,7 +406,7 @@ def test_a_slot_that_lost_its_epoch_is_noticed_and_a_new_one_is_not_held_for_tha
 
 @pytest.fixture
 def make_redis_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    redis = Redis(tmp_path_factory.mktemp("redis") / "r")
+    redis = RedisServer(tmp_path_factory.mktemp("redis") / "r")
     redis.start()
     one = connect(RedisSettings(url=redis.url))
     yield one
@@ -427,11 +427,11 @@ def test_slots_are_evenly_spaced_whoever_takes_them(client: Client, organization
     assert waits[-1] > 0.1016 * 8 - 0.8
     limiter.pause(organization, 30.0)
     later = limiter.take(organization, 10.0)
-    assert isinstance(later, Later)
+    assert isinstance(later, SlotUnavailable)
     assert 29 < later.wait_s <= 30
 
 
-def _wait(slot: Slot | Later | Held) -> float:
+def _wait(slot: Slot | SlotUnavailable | Held) -> float:
     assert isinstance(slot, Slot)
     return slot.wait_s
 
@@ -440,7 +440,7 @@ def test_no_more_calls_leave_in_any_second_than_the_limit_allows(
     client: Client, organization: str
 ) -> None:
     limiter = Limiter(client, Epoch.establish(client, ()))
-    waits = [_departure(limiter, organization).wait_s for _ in range(30)]
+    waits = [_permit(limiter, organization).wait_s for _ in range(30)]
     assert waits[:10] == [0] * 10
     # Ten at once, and the next ten a second later, whatever the takes themselves took.
     assert all(wait > 0.9 for wait in waits[10:20])
@@ -452,21 +452,21 @@ def test_who_comes_behind_a_call_that_left_late_leaves_later(
     client: Client, organization: str
 ) -> None:
     limiter = Limiter(client, Epoch.establish(client, ()))
-    late = _departure(limiter, organization, rate=1.0)
-    limiter.departed_late(organization, late, 30.0)
-    limiter.departed_late(organization, Departure("forgotten", 0.0), 60.0)
+    late = _permit(limiter, organization, rate=1.0)
+    limiter.adjust_permit(organization, late, 30.0)
+    limiter.adjust_permit(organization, SendPermit("forgotten", 0.0), 60.0)
     # A whole period from now, which is the most there is: it would be less by a round trip.
-    assert _departure(limiter, organization, rate=1.0).wait_s == round(1e6 / 0.99) / 1e6
+    assert _permit(limiter, organization, rate=1.0).wait_s == round(1e6 / 0.99) / 1e6
 
 
-def _departure(limiter: Limiter, account: str, rate: float = 10.0) -> Departure:
-    departure = limiter.depart(account, rate)
-    assert departure is not None
-    return departure
+def _permit(limiter: Limiter, account: str, rate: float = 10.0) -> SendPermit:
+    permit = limiter.acquire_permit(account, rate)
+    assert permit is not None
+    return permit
 
 
 def test_a_slot_is_listed_before_it_is_used_whatever_fails_between(
-    make_redis: Callable[[], Redis], monkeypatch: pytest.MonkeyPatch
+    make_redis: Callable[[], RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = connect(RedisSettings(url=make_redis().url))
     limiter = Limiter(client, Epoch.establish(client, ()))

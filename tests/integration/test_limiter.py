@@ -9,19 +9,19 @@ from datetime import UTC, datetime
 import pytest
 from redis import exceptions
 
-from streamer.flow.verdicts import OUTAGE_FAILURES, Health, circuit_pause_s
+from streamer.flow.failure_stats import OUTAGE_FAILURES, AccountHealth, circuit_pause_s
 from streamer.ledger import keys
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch, LedgerLostError
-from streamer.ledger.holds import BatchRef, By, Hold, Holds, Placed, Turn
-from streamer.ledger.limiter import Held, Later, Limiter, Slot, Successes
+from streamer.ledger.holds import BatchRef, By, Hold, Holds, PlacedHold, ProbeTurn
+from streamer.ledger.limiter import Held, Limiter, Slot, SlotUnavailable, Successes
 from streamer.provider.accounts import Accounts
-from streamer.settings import Account
-from streamer.settings import Redis as RedisSettings
-from streamer.stack import Redis, Stack
-from streamer.worker.holding import Holding
+from streamer.settings import AccountSettings
+from streamer.settings import RedisSettings as RedisSettings
+from streamer.stack import RedisServer, Stack
+from streamer.worker.account_states import AccountStateCache
 from streamer.worker.slots import Slots
-from streamer.worker.waiting import Waiting
+from streamer.worker.waiter import Waiter
 
 FAST = 1000.0
 
@@ -66,13 +66,13 @@ def _pause_s(client: Client, account: str) -> float:
     return int(value) / 1_000_000 if isinstance(value, bytes) else 0.0
 
 
-def _fail(limiter: Limiter, account: str) -> Health:
-    return limiter.failed(account, "b", secrets.token_hex(8))
+def _fail(limiter: Limiter, account: str) -> AccountHealth:
+    return limiter.record_failure(account, "b", secrets.token_hex(8))
 
 
 def _succeed(limiter: Limiter, account: str) -> None:
     """A call of a worker's gets through, the first that it makes."""
-    limiter.succeeded(account, Successes(secrets.token_hex(8), 0, 1), after_failures=True)
+    limiter.record_success(account, Successes(secrets.token_hex(8), 0, 1), after_failures=True)
 
 
 def _open(limiter: Limiter, account: str) -> None:
@@ -92,7 +92,7 @@ def test_the_script_s_pauses_are_those_of_the_rule(
         assert health.failures == failures
         assert _pause_s(client, account) == pytest.approx(circuit_pause_s(failures))
     answer = limiter.take(account, FAST)
-    assert isinstance(answer, Later)
+    assert isinstance(answer, SlotUnavailable)
     assert 0 < answer.wait_s <= circuit_pause_s(19)
 
 
@@ -105,8 +105,8 @@ def test_the_circuit_opens_for_all_workers_and_a_success_closes_it_at_once(
         assert _fail(each, account).failures == number
     assert isinstance(limiter.take(account, FAST), Slot)
     _open(limiter, account)
-    assert isinstance(limiter.take(account, FAST), Later)
-    assert isinstance(other.take(account, FAST), Later)
+    assert isinstance(limiter.take(account, FAST), SlotUnavailable)
+    assert isinstance(other.take(account, FAST), SlotUnavailable)
     assert _fail(other, account).failing_s < 60
     _succeed(other, account)
     for each in (limiter, other):
@@ -159,32 +159,32 @@ def _now_us(client: Client) -> int:
 
 def test_an_account_s_circuit_is_its_own(limiter: Limiter, account: str) -> None:
     _open(limiter, account)
-    assert isinstance(limiter.take(account, FAST), Later)
+    assert isinstance(limiter.take(account, FAST), SlotUnavailable)
     assert isinstance(limiter.take(f"{account}-2", FAST), Slot)
 
 
 def test_successes_that_are_told_again_are_counted_once(limiter: Limiter, account: str) -> None:
     # Of one worker's threads, whose reports cross; and of another's.
     for told, total in [(0, 3), (0, 3), (0, 7), (3, 5), (7, 7)]:
-        limiter.succeeded(account, Successes("w1", told, total), after_failures=False)
+        limiter.record_success(account, Successes("w1", told, total), after_failures=False)
     assert limiter.successes(account) == 7
-    limiter.succeeded(account, Successes("w2", 0, 2), after_failures=False)
+    limiter.record_success(account, Successes("w2", 0, 2), after_failures=False)
     assert limiter.successes(account) == 9
 
 
 def test_of_successes_that_were_forgotten_only_the_new_ones_are_counted(
     client: Client, limiter: Limiter, account: str
 ) -> None:
-    limiter.succeeded(account, Successes("w1", 0, 7), after_failures=False)
+    limiter.record_success(account, Successes("w1", 0, 7), after_failures=False)
     client.delete(keys.account_told(account))  # as after a day without calls
-    limiter.succeeded(account, Successes("w1", 7, 8), after_failures=False)
+    limiter.record_success(account, Successes("w1", 7, 8), after_failures=False)
     assert limiter.successes(account) == 8
 
 
 def test_calls_that_began_before_do_not_close_the_circuit(limiter: Limiter, account: str) -> None:
     _open(limiter, account)
-    limiter.succeeded(account, Successes("w1", 0, 1), after_failures=False)
-    assert isinstance(limiter.take(account, FAST), Later)
+    limiter.record_success(account, Successes("w1", 0, 1), after_failures=False)
+    assert isinstance(limiter.take(account, FAST), SlotUnavailable)
     assert _fail(limiter, account).successes == 1
 
 
@@ -192,32 +192,32 @@ def test_a_failure_that_is_told_again_is_counted_once(
     client: Client, limiter: Limiter, other: Limiter, account: str
 ) -> None:
     for _ in range(2):
-        health = limiter.failed(account, "b1", "call 1")
+        health = limiter.record_failure(account, "b1", "call 1")
         assert (health.failures, health.others_failing) == (1, 0)
     for _ in range(2):
-        assert other.failed(account, "b2", "call 1").failures == 2
+        assert other.record_failure(account, "b2", "call 1").failures == 2
     for number in range(3, OUTAGE_FAILURES + 1):
-        health = limiter.failed(account, "b1", f"call {number}")
+        health = limiter.record_failure(account, "b1", f"call {number}")
         assert (health.failures, health.others_failing) == (number, 1)
     probe_at = client.hget(keys.account_health(account), "probe_at")
-    assert limiter.failed(account, "b1", f"call {number}").failures == OUTAGE_FAILURES
+    assert limiter.record_failure(account, "b1", f"call {number}").failures == OUTAGE_FAILURES
     assert client.hget(keys.account_health(account), "probe_at") == probe_at
 
 
-class _LosesReplies(Limiter):
+class _RepliesLost(Limiter):
     """Of each way to tell of a call, the first reply is lost."""
 
     def __init__(self, client: Client, epoch: Epoch) -> None:
         super().__init__(client, epoch)
         self._lost: set[str] = set()
 
-    def failed(self, account: str, batch_id: str, call: str) -> Health:
-        health = super().failed(account, batch_id, call)
+    def record_failure(self, account: str, batch_id: str, call: str) -> AccountHealth:
+        health = super().record_failure(account, batch_id, call)
         self._lose("failed")
         return health
 
-    def succeeded(self, account: str, successes: Successes, *, after_failures: bool) -> None:
-        super().succeeded(account, successes, after_failures=after_failures)
+    def record_success(self, account: str, successes: Successes, *, after_failures: bool) -> None:
+        super().record_success(account, successes, after_failures=after_failures)
         self._lose("succeeded")
 
     def _lose(self, name: str) -> None:
@@ -227,36 +227,38 @@ class _LosesReplies(Limiter):
 
 
 def _slots(client: Client, limiter: Limiter, account: str) -> Slots:
-    accounts = Accounts({account: Account(api_key_env="RESEND_API_KEY")})
-    return Slots(accounts, limiter, Holding(Holds(client), limiter, accounts, 30.0), Waiting())
+    accounts = Accounts({account: AccountSettings(api_key_env="RESEND_API_KEY")})
+    return Slots(
+        accounts, limiter, AccountStateCache(Holds(client), limiter, accounts, 30.0), Waiter()
+    )
 
 
 def test_a_worker_tells_of_each_call_once_whatever_replies_are_lost(
     client: Client, account: str
 ) -> None:
-    limiter = _LosesReplies(client, Epoch.establish(client, ()))
+    limiter = _RepliesLost(client, Epoch.establish(client, ()))
     slots = _slots(client, limiter, account)
-    assert slots.failed(account, "b", counts=True).failures == 1
-    slots.succeeded(account, after_failures=True)
+    assert slots.record_failure(account, "b", counts=True).failures == 1
+    slots.record_success(account, after_failures=True)
     assert limiter.successes(account) == 1
-    slots.succeeded(account, after_failures=False)
+    slots.record_success(account, after_failures=False)
     for _ in range(2):
         slots.tell()
     assert limiter.successes(account) == 2
-    assert slots.failed(account, "b", counts=False).successes == 2
+    assert slots.record_failure(account, "b", counts=False).successes == 2
 
 
 def test_successes_that_are_old_are_not_told_as_if_they_were_new(
     client: Client, limiter: Limiter, account: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slots = _slots(client, limiter, account)
-    slots.succeeded(account, after_failures=False)
+    slots.record_success(account, after_failures=False)
     now = time.monotonic()
     with monkeypatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: now + 3600)
         slots.tell()
         assert limiter.successes(account) == 0
-        slots.succeeded(account, after_failures=False)
+        slots.record_success(account, after_failures=False)
         slots.tell()
     assert limiter.successes(account) == 1
 
@@ -272,7 +274,7 @@ def test_a_held_account_gives_no_slot(
     assert holds.put(account, None, _hold(by)).is_new
     for each in (limiter, other):
         assert each.take(account, FAST, "acme.test") == Held(None)
-        assert isinstance(each.take(account, FAST, "acme.test", despite_hold=True), Slot)
+        assert isinstance(each.take(account, FAST, "acme.test", ignore_hold=True), Slot)
     holds.release(account, None, By.OPERATOR)
     assert isinstance(other.take(account, FAST, "acme.test"), Slot)
 
@@ -323,7 +325,7 @@ def test_one_worker_at_a_time_tests_a_hold(client: Client, account: str) -> None
     for batch in (second, first, second):
         assert holds.due(account, None, long_s) is None
         client.hset(keys.account_probes(account), "*", 0)
-        assert holds.due(account, None, long_s) == Turn(batch)
+        assert holds.due(account, None, long_s) == ProbeTurn(batch)
     holds.put(account, None, _hold(), 0, first)
     assert holds.due(account, None, long_s) is None  # another answer puts no test forward
     tests = holds.tests(account, None)
@@ -340,9 +342,9 @@ def test_a_hold_that_is_put_again_after_a_lost_reply_is_new_still(
     client: Client, account: str
 ) -> None:
     holds, hold, later = Holds(client), _hold(), _hold()
-    assert holds.put(account, None, hold) == Placed(None, True)
-    assert holds.put(account, None, hold) == Placed(None, True)
-    assert holds.put(account, None, later) == Placed(None, False)
+    assert holds.put(account, None, hold) == PlacedHold(None, True)
+    assert holds.put(account, None, hold) == PlacedHold(None, True)
+    assert holds.put(account, None, later) == PlacedHold(None, False)
     assert holds.read([account])[account].holds == {None: hold}
 
 
@@ -352,7 +354,7 @@ def test_a_hold_gives_way_to_another_answer_and_ends_only_for_who_tested_it(
     holds, hold = Holds(client), _hold()
     other = hold.model_copy(update={"reason": "another", "since": datetime.now(UTC)})
     holds.put(account, None, hold)
-    assert holds.put(account, None, other) == Placed(None, True)
+    assert holds.put(account, None, other) == PlacedHold(None, True)
     assert holds.read([account])[account].holds == {None: other}
     assert not holds.release(account, None, By.ANSWER, hold)
     assert holds.release(account, None, By.ANSWER, other)
@@ -382,7 +384,7 @@ def test_a_pause_holds_all_workers_back_and_never_shortens_one(
     limiter.pause(account, 30.0)
     other.pause(account, 1.0)
     later = other.take(account, FAST)
-    assert isinstance(later, Later)
+    assert isinstance(later, SlotUnavailable)
     assert 25 < later.wait_s <= 30
 
 
@@ -391,9 +393,9 @@ def test_the_limit_that_answers_name_is_known_to_all(
 ) -> None:
     holds = Holds(client)
     assert holds.read([account])[account].limit is None
-    limiter.learn(account, 10)
+    limiter.set_advertised_limit(account, 10)
     assert holds.read([account])[account].limit == 10
-    other.learn(account, 2)
+    other.set_advertised_limit(account, 2)
     _fail(limiter, account)
     _succeed(limiter, account)  # what closes the circuit leaves the limit
     assert holds.read([account])[account].limit == 2
@@ -404,7 +406,7 @@ def test_the_limit_that_answers_name_is_known_to_all(
 
 @pytest.mark.parametrize("lost", ["everything", "the account's slot and the epoch"])
 def test_without_the_epoch_there_is_no_slot(
-    make_redis: Callable[[], Redis], account: str, lost: str
+    make_redis: Callable[[], RedisServer], account: str, lost: str
 ) -> None:
     client = connect(RedisSettings(url=make_redis().url))
     limiter = Limiter(client, Epoch.establish(client, ()))
@@ -443,7 +445,7 @@ def test_a_clock_of_redis_that_was_put_back_stops_no_calls(
     client.set(keys.account_limiter(account), ahead)
     client.hset(keys.account_health(account), mapping={"probe_at": ahead, "pause": 200_000})
     later = limiter.take(account, 10.0)
-    assert isinstance(later, Later)
+    assert isinstance(later, SlotUnavailable)
     assert later.wait_s <= 0.2
     client.hdel(keys.account_health(account), "probe_at", "pause")
     slot = limiter.take(account, 10.0)

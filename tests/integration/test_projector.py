@@ -13,25 +13,25 @@ from confluent_kafka.admin import AdminClient
 from hypothesis import HealthCheck, example, given, settings
 from prometheus_client import REGISTRY
 
-from streamer.flow.gone import Gone
+from streamer.flow.offsets import OffsetSet
 from streamer.kafka.metadata import topic_id
 from streamer.ledger import keys, lease
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.relayed import Relayed
 from streamer.model.campaign import CampaignState
-from streamer.model.record import Coordinates, Headers
+from streamer.model.record import Headers, RecordId
 from streamer.model.wire import PARKED_FOR, REASON, moved_headers, source_headers
-from streamer.progress.fold import CampaignKey, Cursor, Place, Share
-from streamer.progress.judge import Judge
+from streamer.progress.completion import CompletionChecker
+from streamer.progress.fold import CampaignKey, CountDelta, Cursor, Stream
 from streamer.progress.projector import Projector
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store, Update
 from streamer.progress.summaries import Summaries
-from streamer.settings import Redis as RedisSettings
-from streamer.stack import Redis
+from streamer.settings import RedisSettings as RedisSettings
+from streamer.stack import RedisServer
+from tests.kit.harness import Harness, wait_until
 from tests.kit.office import Office
-from tests.kit.operator import Operator
-from tests.kit.world import World, wait_until
+from tests.kit.operator import CommandRunner
 from tests.unit.progress.happenings import (
     Happening,
     Written,
@@ -45,17 +45,17 @@ from tests.unit.progress.happenings import (
 
 def in_topics(office: Office, campaign: str = "spring") -> Counter[str]:
     """The counts of a campaign as the topics say, one record after the other."""
-    world, counts = office.world, Counter[str]()
-    for outcome in world.outcomes():
+    harness, counts = office.harness, Counter[str]()
+    for outcome in harness.outcomes():
         if outcome["campaign_id"] == campaign:
             counts[f"{outcome['status']}:{outcome['reason'] or ''}"] += 1
-    for message in world.dead_letters():
+    for message in harness.dead_letters():
         headers = dict(message.headers() or [])
         reason = headers[REASON]
         assert isinstance(reason, bytes)
         if names(message.value(), campaign):
             counts[f"dead:{reason.decode()}"] += 1
-    counts["received"] = sum(names(each.value, campaign) for each in world.inputs())
+    counts["received"] = sum(names(each.value, campaign) for each in harness.inputs())
     return counts
 
 
@@ -70,35 +70,35 @@ def names(value: bytes | None, campaign: str) -> bool:
 def in_redis(office: Office, campaign: str = "spring") -> Counter[str]:
     report = office.report(campaign)
     assert report is not None
-    found = Counter({f"{s}:{r}": n for (s, r), n in report.counts.endings.items()})
+    found = Counter({f"{s}:{r}": n for (s, r), n in report.counts.resolutions.items()})
     found["received"] = report.counts.received
     return found
 
 
-def mixed(world: World, count: int) -> list[dict[str, object] | bytes]:
+def mixed(harness: Harness, count: int) -> list[dict[str, object] | bytes]:
     """Events of every kind of ending."""
-    world.suppress("user1@example.com", "user2@example.com")
-    values: list[dict[str, object] | bytes] = [world.event(n) for n in range(count)]
-    values += [world.event(5000 + n, email="no address") for n in range(3)]
-    values += [world.event(6000 + n, email="user7@example.com") for n in range(4)]
-    values += [world.event(7000, recipient_id="no id"), b"no event"]
-    values += [world.event(8000 + n, campaign_id="autumn") for n in range(20)]
+    harness.suppress("user1@example.com", "user2@example.com")
+    values: list[dict[str, object] | bytes] = [harness.event(n) for n in range(count)]
+    values += [harness.event(5000 + n, email="no address") for n in range(3)]
+    values += [harness.event(6000 + n, email="user7@example.com") for n in range(4)]
+    values += [harness.event(7000, recipient_id="no id"), b"no event"]
+    values += [harness.event(8000 + n, campaign_id="autumn") for n in range(20)]
     return values
 
 
 def test_counts_are_those_of_the_topics(office: Office) -> None:
     """Killed and started again midway, then two at once, then all over again."""
-    world = office.world
-    values = mixed(world, 3000)
-    with world.worker(STREAMER_PROGRESS__EMBEDDED="false"):
+    harness = office.harness
+    values = mixed(harness, 3000)
+    with harness.worker(STREAMER_PROGRESS__EMBEDDED="false"):
         first = office.start()
-        world.produce(values[:1500])
+        harness.produce(values[:1500])
         wait_until(lambda: office.ended() > 200, 60, "the projector counts")
         first.kill()
         first.wait(10)
         second, third = office.start(), office.start()
-        world.produce(values[1500:])
-        world.await_endings(len(values))
+        harness.produce(values[1500:])
+        harness.await_resolutions(len(values))
     wanted = {campaign: in_topics(office, campaign) for campaign in ("spring", "autumn")}
     assert sum(wanted["spring"].values()) == 2 * 3008
     wait_until(lambda: all(in_redis(office, c) == wanted[c] for c in wanted), 30, str(wanted))
@@ -117,17 +117,17 @@ def test_counts_are_those_of_the_topics(office: Office) -> None:
 
 def test_nobody_is_complete_before_everything_written_was_counted(office: Office) -> None:
     """Another has come that is not counted yet: the counts alone would say that all have ended."""
-    world = office.world
-    key = CampaignKey(world.organization, "spring")
-    places = [Place(Cursor.RECIPIENTS, world.topics.recipients, p) for p in range(4)]
-    world.produce([world.event(0), world.event(1)], partition=0)
-    share = Share(0, 1, {"received": 1, "sent:": 1})
+    harness = office.harness
+    key = CampaignKey(harness.organization, "spring")
+    places = [Cursor(Stream.RECIPIENTS, harness.topics.recipients, p) for p in range(4)]
+    harness.produce([harness.event(0), harness.event(1)], partition=0)
+    share = CountDelta(0, 1, {"received": 1, "sent:": 1})
     generation = office.store.open().generation
     office.store.apply(generation, [Update(places[0], key, share)])
     office.store.expect(key, 1)
-    admin = AdminClient({"bootstrap.servers": world.bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": harness.bootstrap_servers})
     reporter = Reporter(office.client, office.store)
-    judge = Judge(office.store, reporter, Summaries(office.settings), admin)
+    judge = CompletionChecker(office.store, reporter, Summaries(office.settings), admin)
     positions = dict.fromkeys(places, 0) | {places[0]: 1}
 
     def step() -> bool:
@@ -159,7 +159,7 @@ def test_a_summary_outlives_failures(
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
 
     monkeypatch.setattr(Summaries, "publish", failing)
-    office.store.expect(CampaignKey(office.world.organization, "spring"), 0)
+    office.store.expect(CampaignKey(office.harness.organization, "spring"), 0)
     with office.projecting():
         wait_until(failed.is_set, 30, "it fails")
         wait_until(lambda: not office.store.due(), 30, "it is published after all")
@@ -168,9 +168,9 @@ def test_a_summary_outlives_failures(
     assert all(each == found[0] for each in found)
 
 
-def test_one_of_many_projects_and_shows_the_counts(office: Office, operator: Operator) -> None:
-    world = office.world
-    labels = {"organization": world.organization, "campaign": "spring"}
+def test_one_of_many_projects_and_shows_the_counts(office: Office, operator: CommandRunner) -> None:
+    harness = office.harness
+    labels = {"organization": harness.organization, "campaign": "spring"}
 
     def shown(name: str, **more: str) -> float | None:
         return REGISTRY.get_sample_value(f"streamer_campaign_{name}", {**labels, **more})
@@ -181,33 +181,33 @@ def test_one_of_many_projects_and_shows_the_counts(office: Office, operator: Ope
     )
     first.start()
     wait_until(
-        lambda: lease.is_held(office.client, keys.progress_lease(world.name)),
+        lambda: lease.is_held(office.client, keys.progress_lease(harness.name)),
         30,
         "the first has the lease",
     )
     second.start()
-    world.produce([world.event(n) for n in range(7)])
+    harness.produce([harness.event(n) for n in range(7)])
     wait_until(lambda: shown("recipients", status="received") == 7, 30, "it is shown")
     operator.run("campaign", "close", operator.campaign, "--expected", "9")
     wait_until(lambda: shown("expected") == 9, 30, "so is what is expected")
     stops[0].set()
     first.join(30)
-    world.produce([world.event(n) for n in range(7, 9)])
+    harness.produce([harness.event(n) for n in range(7, 9)])
     wait_until(lambda: shown("recipients", status="in_flight") == 9, 30, "the second goes on")
     stops[1].set()
     second.join(30)
-    assert not lease.is_held(office.client, keys.progress_lease(world.name))
+    assert not lease.is_held(office.client, keys.progress_lease(harness.name))
     assert "not being counted" in operator.run("progress", operator.campaign).stderr
 
 
 def test_counts_of_what_ended_end_some_day(office: Office) -> None:
-    world, client, store = office.world, office.client, office.store
-    key = CampaignKey(world.organization, "spring")
+    harness, client, store = office.harness, office.client, office.store
+    key = CampaignKey(harness.organization, "spring")
     generation = store.open().generation
-    place = Place(Cursor.OUTCOMES, world.topics.outcomes, 0)
+    place = Cursor(Stream.OUTCOMES, harness.topics.outcomes, 0)
 
     def count(offset: int) -> None:
-        store.apply(generation, [Update(place, key, Share(offset, offset + 1, {"sent:": 1}))])
+        store.apply(generation, [Update(place, key, CountDelta(offset, offset + 1, {"sent:": 1}))])
 
     def life() -> object:
         store.sweep(3600)
@@ -222,33 +222,33 @@ def test_counts_of_what_ended_end_some_day(office: Office) -> None:
     assert life() == 3600
     client.hset(keys.campaign(*key), "state", "paused")
     assert life() == -1
-    client.delete(keys.progress(*key), keys.progress_due(world.organization))
+    client.delete(keys.progress(*key), keys.progress_due(harness.organization))
     assert life() == -2
     assert list(store.campaigns()) == []
-    assert not client.exists(keys.progress_organizations(world.name))
+    assert not client.exists(keys.progress_organizations(harness.name))
 
 
 def test_the_parked_are_those_that_the_relay_did_not_bring_back(office: Office) -> None:
-    world, topic = office.world, office.world.topics
+    harness, topic = office.harness, office.harness.topics
     producer = Producer(
         {
-            "bootstrap.servers": world.bootstrap_servers,
-            "transactional.id": world.name,
+            "bootstrap.servers": harness.bootstrap_servers,
+            "transactional.id": harness.name,
             "log_level": 0,
         }
     )
     wait_until(lambda: initialised(producer), 30, "the coordinator is there")
-    world.produce([world.event(n) for n in range(30)])
+    harness.produce([harness.event(n) for n in range(30)])
 
     def write(name: str, numbers: Sequence[int], *, left: bool = False) -> None:
         for number in numbers:
             headers: Headers = [
-                *source_headers(Coordinates(topic.recipients, 0, number)),
+                *source_headers(RecordId(topic.recipients, 0, number)),
                 (PARKED_FOR, b"x"),
             ]
             if left:
                 headers = moved_headers(headers, 0, number, back=name == topic.recipients)
-            value = orjson.dumps(world.event(number))
+            value = orjson.dumps(harness.event(number))
             producer.produce(name, value, partition=0, headers=headers)
 
     with office.projecting():
@@ -265,8 +265,8 @@ def test_the_parked_are_those_that_the_relay_did_not_bring_back(office: Office) 
         assert undecided == (30, 30, 0)
         wait_until(lambda: office.parked() == (30, 15, 15), 30, "they left")
     # Counted anew from where the relay is: those before it are gone, and may be deleted.
-    relayed = Relayed(office.client, world.name, topic_id(admin_of(world), topic.parked))
-    relayed.keep({0: Gone(20)})
+    relayed = Relayed(office.client, harness.name, topic_id(admin_of(harness), topic.parked))
+    relayed.keep({0: OffsetSet(20)})
     office.store.open(anew=True)
     with office.projecting():
         wait_until(lambda: office.parked() == (30, 15, 15), 30, "it is counted again")
@@ -276,8 +276,8 @@ def test_the_parked_are_those_that_the_relay_did_not_bring_back(office: Office) 
         wait_until(lambda: office.parked() == (30, 5, 25), 30, "those at the tail are parked still")
 
 
-def admin_of(world: World) -> AdminClient:
-    return AdminClient({"bootstrap.servers": world.bootstrap_servers})
+def admin_of(harness: Harness) -> AdminClient:
+    return AdminClient({"bootstrap.servers": harness.bootstrap_servers})
 
 
 def initialised(producer: Producer) -> bool:
@@ -287,7 +287,7 @@ def initialised(producer: Producer) -> bool:
 
 @pytest.fixture(scope="module")
 def empty_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    server = Redis(tmp_path_factory.mktemp("redis"))
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     client = connect(RedisSettings(url=server.url))
     yield client
@@ -309,8 +309,8 @@ def test_the_scripts_count_each_record_once(
     generation = store.open().generation
     wanted = counted(written)
     assert set(store.campaigns()) >= wanted.keys()
-    for key, look in zip(wanted, store.look(wanted), strict=True):
-        assert look.generation == generation
-        found = Counter({f"{s}:{r}": n for (s, r), n in look.counts.endings.items()})
-        found["received"] = look.counts.received
+    for key, snapshot in zip(wanted, store.snapshots(wanted), strict=True):
+        assert snapshot.generation == generation
+        found = Counter({f"{s}:{r}": n for (s, r), n in snapshot.counts.resolutions.items()})
+        found["received"] = snapshot.counts.received
         assert +found == wanted[key]

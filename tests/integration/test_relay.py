@@ -12,54 +12,54 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
     NewPartitions,
 )
 
-from streamer.flow.gone import Gone
+from streamer.flow.offsets import OffsetSet
 from streamer.model.parking import Scope
-from streamer.model.record import Coordinates, Parked, Record
+from streamer.model.record import Parked, Record, RecordId
 from streamer.model.wire import parked_headers
-from streamer.progress.fold import Cursor, Place
+from streamer.progress.fold import Cursor, Stream
 from streamer.progress.store import Store
-from streamer.settings import Kafka, Settings
+from streamer.settings import KafkaSettings, Settings
 from streamer.worker import relay
-from streamer.worker.relay import RelayError, Session
-from streamer.worker.scopes import Scopes
+from streamer.worker.relay import RelayError, RelaySession
+from streamer.worker.scopes import ParkScopes
+from tests.kit.harness import Harness, wait_until
 from tests.kit.raw import produce_raw
-from tests.kit.world import World, wait_until
 
 SPRING, AUTUMN = (Parked(Scope.of_campaign("acme", name)) for name in ("spring", "autumn"))
 
 
-class Gate(Scopes):
+class Gate(ParkScopes):
     """Scopes of which the test says which are free."""
 
     def __init__(self) -> None:
         self.open: set[Parked] = set()
 
-    def free(self, waits: Collection[Parked]) -> set[Parked]:
+    def released(self, waits: Collection[Parked]) -> set[Parked]:
         return self.open & set(waits)
 
 
 class Depot:
     """A world with parked records, and relays that bring them back."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, harness: Harness) -> None:
+        self.harness = harness
         self.gate = Gate()
         self.settings = Settings(
-            kafka=Kafka(bootstrap_servers=world.bootstrap_servers, group_id=world.name),
-            topics=world.topics,
+            kafka=KafkaSettings(bootstrap_servers=harness.bootstrap_servers, group_id=harness.name),
+            topics=harness.topics,
         )
-        self.admin = AdminClient({"bootstrap.servers": world.bootstrap_servers})
-        self.store = Store(world.redis, world.name)
+        self.admin = AdminClient({"bootstrap.servers": harness.bootstrap_servers})
+        self.store = Store(harness.redis, harness.name)
         self.connect()
-        self._sessions: list[Session] = []
+        self._sessions: list[RelaySession] = []
         self._offsets: Counter[int] = Counter()
 
     def connect(self) -> None:
         """Begin to write: it is known then which partitions there are."""
         self._producer = Producer(
             {
-                "bootstrap.servers": self.world.bootstrap_servers,
-                "transactional.id": self.world.name,
+                "bootstrap.servers": self.harness.bootstrap_servers,
+                "transactional.id": self.harness.name,
                 "log_level": 0,
             }
         )
@@ -67,17 +67,17 @@ class Depot:
 
     def park(
         self, waits: Iterable[Parked], partition: int = 0, value: bytes | None = None
-    ) -> list[Coordinates]:
+    ) -> list[RecordId]:
         """Park a record for each in one transaction; returns where they stood first."""
         stood = []
         self._producer.begin_transaction()
         for wait in waits:
-            first = Coordinates(self.world.topics.recipients, partition, self._offsets[partition])
+            first = RecordId(self.harness.topics.recipients, partition, self._offsets[partition])
             self._offsets[partition] += 1
             body = orjson.dumps({"n": first.offset}) if value is None else value
             record = Record(first, None, body, [("own", b"1")], 0.0)
             self._producer.produce(
-                self.world.topics.parked,
+                self.harness.topics.parked,
                 record.value,
                 b"key",
                 partition=partition,
@@ -87,7 +87,7 @@ class Depot:
         self._producer.commit_transaction(30)
         return stood
 
-    def relay(self) -> Session:
+    def relay(self) -> RelaySession:
         """A relay that takes the place of the one before."""
         before = len(self._sessions)
         wait_until(self._start, 30, "the relay starts")
@@ -95,20 +95,20 @@ class Depot:
 
     def _start(self) -> bool:
         try:
-            self._sessions.append(Session(self.settings, self.world.redis, self.gate))
+            self._sessions.append(RelaySession(self.settings, self.harness.redis, self.gate))
         except KafkaException:
             # A broker that was just started has no coordinator at once; a worker tries again.
             return False
         return True
 
-    def work(self, session: Session, returned: int) -> None:
+    def work(self, session: RelaySession, returned: int) -> None:
         """Let it work until so many have come back in all, and nobody else does."""
         wait_until(lambda: self.step(session) and self.count() >= returned, 30, "they come back")
         for _ in range(3):
             self.step(session)
         assert self.count() == returned
 
-    def read(self, session: Session) -> None:
+    def read(self, session: RelaySession) -> None:
         """Let it read the parked topic to its end."""
         wait_until(
             lambda: self.step(session) and len(session._ahead.ended) == len(session._gone),
@@ -116,7 +116,7 @@ class Depot:
             "it is read to the end",
         )
 
-    def step(self, session: Session) -> bool:
+    def step(self, session: RelaySession) -> bool:
         """Let it go on, whatever the time is."""
         session._look_at = 0.0
         for _ in session.step():
@@ -125,11 +125,11 @@ class Depot:
 
     def count(self) -> int:
         """How many records came back."""
-        return self.world.returned().total()
+        return self.harness.returned().total()
 
-    def returned(self) -> list[Coordinates]:
+    def returned(self) -> list[RecordId]:
         """Where those that came back first stood, as they stand in the input."""
-        return self.world.returned_from()
+        return self.harness.returned_from()
 
     def end(self, partition: int = 0) -> int:
         """Where a partition of the parked topic ends."""
@@ -140,13 +140,13 @@ class Depot:
         return self._watermarks(partition)[0]
 
     def _watermarks(self, partition: int) -> tuple[int, int]:
-        asked = TopicPartition(self.world.topics.parked, partition)
+        asked = TopicPartition(self.harness.topics.parked, partition)
         low, high = self._sessions[-1]._ahead.consumer.get_watermark_offsets(asked, 10)
         return low, high
 
     def forget_offsets(self) -> None:
         """What the broker does to offsets that nobody commits again."""
-        (future,) = self.admin.delete_consumer_groups([f"{self.world.name}.relay"]).values()
+        (future,) = self.admin.delete_consumer_groups([f"{self.harness.name}.relay"]).values()
         future.result()
 
     def close(self) -> None:
@@ -155,8 +155,8 @@ class Depot:
 
 
 @pytest.fixture
-def depot(world: World) -> Iterator[Depot]:
-    made = Depot(world)
+def depot(harness: Harness) -> Iterator[Depot]:
+    made = Depot(harness)
     yield made
     made.close()
 
@@ -172,11 +172,11 @@ def test_who_waits_on_stays_where_it_is(depot: Depot) -> None:
     # Behind what was there is nothing but what marks the end of the transaction.
     assert depot.end() == end
     assert sorted(depot.returned()) == stood[40::41]
-    assert len(depot.world.parked()) == 2_000
+    assert len(depot.harness.parked()) == 2_000
     depot.gate.open = {SPRING}
     depot.work(depot.relay(), 2_050)
     assert sorted(depot.returned()) == stood
-    assert depot.world.parked() == []
+    assert depot.harness.parked() == []
     spring = [first.offset for first in depot.returned() if first.offset % 41 != 40]
     assert spring == sorted(spring)
 
@@ -186,10 +186,10 @@ def test_nobody_comes_back_twice_where_the_broker_forgot(depot: Depot) -> None:
     depot.gate.open = {AUTUMN}
     depot.work(depot.relay(), 40)
     depot.forget_offsets()
-    assert len(depot.world.parked()) == 80
+    assert len(depot.harness.parked()) == 80
     session = depot.relay()
     depot.work(session, 40)
-    assert len(depot.world.parked()) == 40  # they are committed again
+    assert len(depot.harness.parked()) == 40  # they are committed again
     depot.gate.open = {SPRING}
     depot.work(session, 80)
     assert sorted(depot.returned()) == sorted(stood)
@@ -203,7 +203,7 @@ def test_offsets_are_committed_again_before_they_expire(depot: Depot) -> None:
     depot.forget_offsets()
     session._renew_at = 0.0
     depot.work(session, 5)
-    assert depot.world.parked() == []
+    assert depot.harness.parked() == []
 
 
 def test_a_ledger_that_lacks_the_last_offsets_is_no_harm(depot: Depot) -> None:
@@ -234,7 +234,7 @@ def test_a_relay_whose_turn_is_over_moves_nobody(depot: Depot) -> None:
 def test_those_that_wait_are_moved_together_where_too_many_left_between(
     depot: Depot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "_MOST_TEXT", 60)
+    monkeypatch.setattr(relay, "_MAX_TEXT", 60)
     monkeypatch.setattr(relay, "_CHUNK", 20)
     dice = random.Random(0)
     waits = [dice.choice([AUTUMN, SPRING, SPRING]) for _ in range(700)]
@@ -245,24 +245,24 @@ def test_those_that_wait_are_moved_together_where_too_many_left_between(
     depot.work(session, len(autumn))
     assert depot.returned() == autumn
     assert session._gone[0].base > 0
-    assert len(depot.world.parked()) == len(stood) - len(autumn)
+    assert len(depot.harness.parked()) == len(stood) - len(autumn)
     depot.gate.open = {SPRING}
     depot.work(depot.relay(), len(stood))
     spring = [first for first in stood if first not in set(autumn)]
     assert depot.returned() == autumn + spring
-    assert session._gone[0] != Gone()
+    assert session._gone[0] != OffsetSet()
 
 
 def test_those_that_wait_are_moved_together_where_most_left(
     depot: Depot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "_MOST_WASTE", 50)
+    monkeypatch.setattr(relay, "_MAX_WASTE", 50)
     stood = depot.park([SPRING] + [AUTUMN] * 60)
     session = depot.relay()
     depot.gate.open = {AUTUMN}
     depot.work(session, 60)
     wait_until(lambda: depot.step(session) and session._gone[0].base > 60, 10, "it is moved")
-    assert depot.world.parked() == stood[:1]
+    assert depot.harness.parked() == stood[:1]
     assert session._gone[0].spans == []
     depot.gate.open = {SPRING}
     depot.work(depot.relay(), 61)
@@ -274,7 +274,7 @@ def test_who_left_is_deleted_once_it_was_counted(depot: Depot) -> None:
     session = depot.relay()
     depot.gate.open = {SPRING}
     depot.work(session, 20)
-    place = Place(Cursor.PARKED, depot.world.topics.parked, 0)
+    place = Cursor(Stream.PARKED, depot.harness.topics.parked, 0)
 
     def cut() -> int:
         session._cut_at = 0.0
@@ -299,7 +299,9 @@ def test_partitions_that_come_later_are_read_and_written(
     session = depot.relay()
     depot.gate.open = {SPRING}
     depot.work(session, 1)
-    new = [NewPartitions(t, 6) for t in (depot.world.topics.parked, depot.world.topics.recipients)]
+    new = [
+        NewPartitions(t, 6) for t in (depot.harness.topics.parked, depot.harness.topics.recipients)
+    ]
     for future in depot.admin.create_partitions(new).values():
         future.result()
 
@@ -312,11 +314,11 @@ def test_partitions_that_come_later_are_read_and_written(
 
     wait_until(is_parked, 30, "a record is parked in the new one")
     depot.work(session, 2)
-    assert depot.world.returned() == {0: 1, 5: 1}
+    assert depot.harness.returned() == {0: 1, 5: 1}
 
 
 def test_what_streamer_did_not_park_is_passed_over(depot: Depot) -> None:
-    servers, topic = depot.world.bootstrap_servers, depot.world.topics.parked
+    servers, topic = depot.harness.bootstrap_servers, depot.harness.topics.parked
     produce_raw(servers, topic, b"{}", [(b"\xff\xfe", b"1"), (b"streamer-parked-for", b"x")])
     produce_raw(servers, topic, b"{}", [])
     stood = [first for partition in range(4) for first in depot.park([SPRING], partition)]
@@ -329,28 +331,30 @@ def test_what_streamer_did_not_park_is_passed_over(depot: Depot) -> None:
 def test_who_is_too_large_to_come_back_ends_and_stops_nobody(depot: Depot) -> None:
     """As large as the input takes: with the headers that say where it first stood it is larger."""
     noise = random.Random(0).randbytes(9_000).hex()
-    event = orjson.dumps(depot.world.event(7, variables={"first_name": noise}))
+    event = orjson.dumps(depot.harness.event(7, variables={"first_name": noise}))
     stood = depot.park([SPRING] * 300)
     (too_large,) = depot.park([SPRING], value=event)
     stood += depot.park([SPRING] * 100)
     (no_event,) = depot.park([SPRING], value=event[:-1])
     stood += depot.park([SPRING] * 300)
-    depot.world.limit_messages(depot.world.topics.recipients, 9_000)
+    depot.harness.limit_messages(depot.harness.topics.recipients, 9_000)
     depot.gate.open = {SPRING}
     session = depot.relay()
     depot.work(session, len(stood))
     assert depot.returned() == stood
     depot.work(depot.relay(), len(stood))
-    outcome, dead = sorted(depot.world.endings(), key=lambda ending: ending.status == "dead")
+    outcome, dead = sorted(
+        depot.harness.resolutions(), key=lambda resolution: resolution.status == "dead"
+    )
     assert (outcome.source, outcome.status, outcome.reason) == (too_large, "failed", "too_large")
     assert (dead.source, dead.status, dead.reason) == (no_event, "dead", "undecodable")
-    assert depot.world.parked() == []
+    assert depot.harness.parked() == []
 
 
 def test_a_topic_that_lost_records_is_not_brought_back(depot: Depot) -> None:
     """What is written to it now would be taken for what came back long ago."""
     depot.park([SPRING])
     session = depot.relay()
-    session._relayed.keep({0: Gone(1_000)})
+    session._relayed.keep({0: OffsetSet(1_000)})
     with pytest.raises(RelayError, match=r"ends at 2, though its records up to 1000 came back"):
         depot.relay()

@@ -16,45 +16,45 @@ from streamer.ledger.holds import BatchRef, By, Hold, Holds
 from streamer.ledger.limiter import Limiter, Successes
 from streamer.model.event import parse
 from streamer.model.payload import Payload
-from streamer.model.record import Coordinates, Record
+from streamer.model.record import Record, RecordId
 from streamer.model.result import BatchResult, ItemResult
 from streamer.provider.accounts import Accounts
-from streamer.provider.client import Answer, ResendClient
+from streamer.provider.client import ApiResponse, ResendClient
 from streamer.sandbox import DEFAULT_KEY, SandboxProcess
-from streamer.settings import Account, Delivery
-from streamer.settings import Redis as RedisSettings
+from streamer.settings import AccountSettings, DeliverySettings
+from streamer.settings import RedisSettings as RedisSettings
 from streamer.stack import Stack
+from streamer.worker.account_states import AccountStateCache
 from streamer.worker.build import make_sending
-from streamer.worker.holding import Holding
 from streamer.worker.pinned import PinnedBatch, adopt
-from streamer.worker.sending import LaidDown, Sender
-from streamer.worker.waiting import StoppedError, Waiting, deadline_clock
+from streamer.worker.sending import Deferred, Sender
+from streamer.worker.waiter import StoppedError, Waiter, deadline_clock
 
 MAILS = [
     b'{"from":"a@acme.test","to":["user%d@b.test"],"subject":"s","text":"t"}' % number
     for number in range(4)
 ]
-REFUSED = Answer(422, "validation_error", "Invalid `to` field.", {}, {})
-BROKEN = Answer(500, "application_error", "It broke.", {}, {})
-UNKNOWN = Answer(422, "something_new", "Not with this one.", {}, {})
+REFUSED = ApiResponse(422, "validation_error", "Invalid `to` field.", {}, {})
+BROKEN = ApiResponse(500, "application_error", "It broke.", {}, {})
+UNKNOWN = ApiResponse(422, "something_new", "Not with this one.", {}, {})
 
 
-class ScriptedClient(ResendClient):
+class SendingClient(ResendClient):
     """Answers as `answers` says by the key's suffix, and notes the keys that were called."""
 
     def __init__(self, batch_id: str) -> None:
         self._batch_id = batch_id
         self.called: list[str] = []
-        self.answers: dict[str, list[Answer]] = {}
+        self.answers: dict[str, list[ApiResponse]] = {}
         self.before_leaving: Callable[[], None] = lambda: None
-        self.refuse: Callable[[bytes], Answer | None] = lambda body: None
+        self.refuse: Callable[[bytes], ApiResponse | None] = lambda body: None
 
     def send_batch(
         self, key: str, idempotency_key: str, body: bytes, may_leave: Callable[[], bool]
-    ) -> Answer:
+    ) -> ApiResponse:
         self.before_leaving()
         if not may_leave():
-            return Answer(None, "", "", {}, {}, kept_back=True)
+            return ApiResponse(None, "", "", {}, {}, withheld=True)
         suffix = idempotency_key.removeprefix(self._batch_id)
         self.called.append(suffix)
         refusal = self.refuse(body)
@@ -64,10 +64,10 @@ class ScriptedClient(ResendClient):
         if scripted:
             return scripted.pop(0)
         ids = [{"id": f"{suffix}-{item}"} for item in range(body.count(b"subject"))]
-        return Answer(200, "", "", {"data": ids}, {})
+        return ApiResponse(200, "", "", {"data": ids}, {})
 
 
-class Ground:
+class SendBench:
     """One pinned batch, and who sends it."""
 
     def __init__(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,11 +77,11 @@ class Ground:
         self.payload = Payload(MAILS)
         self.epoch = Epoch.establish(client, ())
         self.claims = Claims(client, self.epoch, 90_000)
-        self.resend = ScriptedClient(self.ref.batch_id)
-        self._accounts = Accounts({self.account: Account(api_key_env="RESEND_API_KEY")})
+        self.resend = SendingClient(self.ref.batch_id)
+        self._accounts = Accounts({self.account: AccountSettings(api_key_env="RESEND_API_KEY")})
         self.limiter = Limiter(client, self.epoch)
-        self.holding = Holding(Holds(client), self.limiter, self._accounts, 30.0)
-        self.waiting = Waiting()
+        self.account_states = AccountStateCache(Holds(client), self.limiter, self._accounts, 30.0)
+        self.waiter = Waiter()
         records = [_record(self.ref.organization, item) for item in range(len(MAILS))]
         self.claims.pin(*self.ref, self.account, "acme.test", records, self.payload)
         self.pinned = PinnedBatch(
@@ -91,7 +91,7 @@ class Ground:
     def sender(
         self, safe_window_s: int = 3600, set_aside_s: float = 20.0, give_up_s: float = 3600.0
     ) -> Sender:
-        settings = Delivery(
+        settings = DeliverySettings(
             safe_window_s=safe_window_s, set_aside_s=set_aside_s, give_up_s=give_up_s
         )
         return make_sending(
@@ -100,14 +100,14 @@ class Ground:
             self.resend,
             self.claims,
             self.limiter,
-            self.holding,
-            self.waiting,
+            self.account_states,
+            self.waiter,
         ).sender
 
     def others_go_through(self) -> None:
         """Three calls of the account succeed, at another worker."""
         successes = Successes(secrets.token_hex(8), 0, 3)
-        self.limiter.succeeded(self.account, successes, after_failures=True)
+        self.limiter.record_success(self.account, successes, after_failures=True)
 
     def adopt(self, alone_in_s: float = 0.0) -> PinnedBatch:
         """As another worker does."""
@@ -123,15 +123,15 @@ class Ground:
             stored.payload,
             owner,
             now,
-            alone_from=now + alone_in_s,
-            learned=stored.learned,
+            sole_owner_from=now + alone_in_s,
+            split_progress=stored.split_progress,
         )
 
 
 def _record(organization: str, item: int) -> Record:
-    record = Record(Coordinates("t", 0, item), None, None, None, 0.0)
+    record = Record(RecordId("t", 0, item), None, None, None, 0.0)
     event = b'{"organization_id":"%b","campaign_id":"c","recipient_id":"r","email":"e"}'
-    record.take(parse(event % organization.encode()))
+    record.attach_event(parse(event % organization.encode()))
     record.address = f"user{item}@b.test"
     return record
 
@@ -144,65 +144,67 @@ def client(stack: Stack) -> Iterator[Client]:
 
 
 @pytest.fixture
-def ground(client: Client, monkeypatch: pytest.MonkeyPatch) -> Ground:
-    return Ground(client, monkeypatch)
+def bench(client: Client, monkeypatch: pytest.MonkeyPatch) -> SendBench:
+    return SendBench(client, monkeypatch)
 
 
-def test_who_adopts_a_batch_in_halves_goes_on_at_the_halves(ground: Ground) -> None:
+def test_who_adopts_a_batch_in_halves_goes_on_at_the_halves(bench: SendBench) -> None:
     """The refusal is over by then: sent as a whole, the first half would go out twice."""
-    ground.resend.answers = {"": [REFUSED], ".1": [BROKEN, REFUSED]}
+    bench.resend.answers = {"": [REFUSED], ".1": [BROKEN, REFUSED]}
 
     def taken_over() -> None:
-        if ground.resend.called.count(".1") == 1:
-            ground.claims.adopt(*ground.ref, "another")
+        if bench.resend.called.count(".1") == 1:
+            bench.claims.adopt(*bench.ref, "another")
 
-    ground.resend.before_leaving = taken_over
+    bench.resend.before_leaving = taken_over
     with pytest.raises(TakenOverError):  # what it learns last it cannot keep any more
-        ground.sender().send(ground.pinned)
-    ground.resend.before_leaving = lambda: None
-    ground.resend.called.clear()
-    ground.resend.answers = {}
-    result = ground.sender().send(ground.adopt())
-    assert ground.resend.called == [".1"]
+        bench.sender().send(bench.pinned)
+    bench.resend.before_leaving = lambda: None
+    bench.resend.called.clear()
+    bench.resend.answers = {}
+    result = bench.sender().send(bench.adopt())
+    assert bench.resend.called == [".1"]
     assert isinstance(result, BatchResult)
     assert [item.text for item in result.items] == [".0-0", ".0-1", ".1-0", ".1-1"]
 
 
-def test_a_refusal_counts_only_once_no_call_of_an_earlier_owner_can_arrive(ground: Ground) -> None:
-    ground.resend.answers = {"": [REFUSED]}
-    result = ground.sender().send(ground.adopt(alone_in_s=0.2))
-    assert ground.resend.called == ["", ""]  # the second is told of what the other had taken
+def test_a_refusal_counts_only_once_no_call_of_an_earlier_owner_can_arrive(
+    bench: SendBench,
+) -> None:
+    bench.resend.answers = {"": [REFUSED]}
+    result = bench.sender().send(bench.adopt(alone_in_s=0.2))
+    assert bench.resend.called == ["", ""]  # the second is told of what the other had taken
     assert isinstance(result, BatchResult)
-    assert all(item.word == "sent" for item in result.items)
+    assert all(item.outcome == "sent" for item in result.items)
 
 
-def test_who_lost_the_batch_makes_no_call(ground: Ground) -> None:
-    ground.adopt()
-    old = replace(ground.pinned, asked_at=deadline_clock() - 60.0)
+def test_who_lost_the_batch_makes_no_call(bench: SendBench) -> None:
+    bench.adopt()
+    old = replace(bench.pinned, asked_at=deadline_clock() - 60.0)
     with pytest.raises(TakenOverError):
-        ground.sender().send(old)
+        bench.sender().send(old)
     with pytest.raises(TakenOverError):
-        ground.sender().test_hold(old)
-    assert ground.resend.called == []
+        bench.sender().test_hold(old)
+    assert bench.resend.called == []
 
 
-def test_no_call_leaves_after_the_window_wherever_the_wait_was(ground: Ground) -> None:
-    late = replace(ground.pinned, asked_at=deadline_clock() - 60.0)
-    wait_in_socket = replace(ground.pinned, age_s=60.0 - 0.3)
+def test_no_call_leaves_after_the_window_wherever_the_wait_was(bench: SendBench) -> None:
+    late = replace(bench.pinned, asked_at=deadline_clock() - 60.0)
+    wait_in_socket = replace(bench.pinned, age_s=60.0 - 0.3)
 
     def stand_still() -> None:
         end = deadline_clock() + 0.5
         while deadline_clock() < end:
             pass
 
-    sender = ground.sender(safe_window_s=60)
+    sender = bench.sender(safe_window_s=60)
     assert sender.test_hold(late) is None
     result = sender.send(late)
     assert isinstance(result, BatchResult)
-    assert {item.word for item in result.items} == {"window_closed"}
-    ground.resend.before_leaving = stand_still
+    assert {item.outcome for item in result.items} == {"window_closed"}
+    bench.resend.before_leaving = stand_still
     assert sender.test_hold(wait_in_socket) is None
-    assert ground.resend.called == []
+    assert bench.resend.called == []
 
 
 def _with_templates(*ids: str) -> Payload:
@@ -210,80 +212,80 @@ def _with_templates(*ids: str) -> Payload:
     return Payload([mail % id_.encode() for id_ in ids])
 
 
-def test_mails_of_one_template_that_is_missing_are_refused_together(ground: Ground) -> None:
-    missing = Answer(404, "not_found", "Template not found", {}, {})
-    ground.resend.answers = {"": [missing]}
-    one = replace(ground.pinned, payload=_with_templates("t1", "t1", "t1", "t1"))
-    result = ground.sender().send(one)
-    assert ground.resend.called == [""]
+def test_mails_of_one_template_that_is_missing_are_refused_together(bench: SendBench) -> None:
+    missing = ApiResponse(404, "not_found", "Template not found", {}, {})
+    bench.resend.answers = {"": [missing]}
+    one = replace(bench.pinned, payload=_with_templates("t1", "t1", "t1", "t1"))
+    result = bench.sender().send(one)
+    assert bench.resend.called == [""]
     assert result == BatchResult(1, [ItemResult("rejected", "Template not found")] * 4)
 
 
-def test_mails_of_several_templates_are_halved_until_each_half_has_one(ground: Ground) -> None:
-    missing = Answer(404, "not_found", "Template not found", {}, {})
-    ground.resend.answers = {"": [missing], ".1": [missing]}
-    several = replace(ground.pinned, payload=_with_templates("t1", "t2", "t3", "t3"))
-    result = ground.sender().send(several)
-    assert ground.resend.called == ["", ".0", ".1"]
+def test_mails_of_several_templates_are_halved_until_each_half_has_one(bench: SendBench) -> None:
+    missing = ApiResponse(404, "not_found", "Template not found", {}, {})
+    bench.resend.answers = {"": [missing], ".1": [missing]}
+    several = replace(bench.pinned, payload=_with_templates("t1", "t2", "t3", "t3"))
+    result = bench.sender().send(several)
+    assert bench.resend.called == ["", ".0", ".1"]
     assert isinstance(result, BatchResult)
-    assert [item.word for item in result.items] == ["sent", "sent", "rejected", "rejected"]
+    assert [item.outcome for item in result.items] == ["sent", "sent", "rejected", "rejected"]
 
 
-def test_what_a_half_is_known_to_be_stays_known_when_the_window_closes(ground: Ground) -> None:
-    ground.resend.answers = {"": [REFUSED], ".1": [BROKEN] * 50}
-    sender = ground.sender(safe_window_s=1)
-    result = sender.send(ground.pinned)
+def test_what_a_half_is_known_to_be_stays_known_when_the_window_closes(bench: SendBench) -> None:
+    bench.resend.answers = {"": [REFUSED], ".1": [BROKEN] * 50}
+    sender = bench.sender(safe_window_s=1)
+    result = sender.send(bench.pinned)
     assert isinstance(result, BatchResult)
-    words = [item.word for item in result.items]
+    words = [item.outcome for item in result.items]
     assert words == ["sent", "sent", "window_closed", "window_closed"]
 
 
-def test_a_conflict_in_one_half_leaves_the_batch_unsure(ground: Ground) -> None:
-    conflict = Answer(409, "invalid_idempotent_request", "Same key.", {}, {})
-    quota = Answer(429, "monthly_quota_exceeded", "Quota.", {}, {})
-    ground.resend.answers = {"": [REFUSED], ".0": [conflict], ".1": [quota]}
-    laid_down = ground.sender().send(ground.pinned)
-    assert isinstance(laid_down, LaidDown)
-    assert not laid_down.untouched
-    kept = ground.claims.load(*ground.ref)
+def test_a_conflict_in_one_half_leaves_the_batch_maybe_accepted(bench: SendBench) -> None:
+    conflict = ApiResponse(409, "invalid_idempotent_request", "Same key.", {}, {})
+    quota = ApiResponse(429, "monthly_quota_exceeded", "Quota.", {}, {})
+    bench.resend.answers = {"": [REFUSED], ".0": [conflict], ".1": [quota]}
+    deferred = bench.sender().send(bench.pinned)
+    assert isinstance(deferred, Deferred)
+    assert not deferred.not_accepted
+    kept = bench.claims.load(*bench.ref)
     assert kept is not None
     conflicts = [ItemResult("idempotency_conflict", "Same key.")] * 2
-    assert (kept.learned.refused, kept.learned.parts) == ({""}, {".0": conflicts})
+    assert (kept.split_progress.rejected, kept.split_progress.parts) == ({""}, {".0": conflicts})
 
 
-def test_a_long_pause_that_is_asked_for_holds_the_account(ground: Ground) -> None:
+def test_a_long_pause_that_is_asked_for_holds_the_account(bench: SendBench) -> None:
     """Nobody sleeps through it: what ends it sooner, or the end of the worker, is noticed."""
-    slow_down = Answer(429, "rate_limit_exceeded", "Slow down.", {}, {"retry-after": "3600"})
-    ground.resend.answers = {"": [slow_down]}
-    sender = ground.sender()
-    laid_down = sender.send(ground.pinned)
-    assert isinstance(laid_down, LaidDown)
-    assert laid_down.untouched
-    assert str(laid_down.parked.scope) == f"account {ground.account}"
+    slow_down = ApiResponse(429, "rate_limit_exceeded", "Slow down.", {}, {"retry-after": "3600"})
+    bench.resend.answers = {"": [slow_down]}
+    sender = bench.sender()
+    deferred = sender.send(bench.pinned)
+    assert isinstance(deferred, Deferred)
+    assert deferred.not_accepted
+    assert str(deferred.parked.scope) == f"account {bench.account}"
 
 
 def test_a_success_that_refuses_all_for_the_account_holds_it_and_tests_it_no_more(
-    ground: Ground, client: Client
+    bench: SendBench, client: Client
 ) -> None:
     """Resend repeats it for the key; who comes back when the hold is over has another."""
     words = "API key is invalid"
     errors = [{"index": index, "message": words} for index in range(len(MAILS))]
-    ground.resend.answers = {"": [Answer(200, "", "", {"data": [], "errors": errors}, {})]}
-    laid_down = ground.sender().send(ground.pinned)
-    assert isinstance(laid_down, LaidDown)
-    assert laid_down.untouched
+    bench.resend.answers = {"": [ApiResponse(200, "", "", {"data": [], "errors": errors}, {})]}
+    deferred = bench.sender().send(bench.pinned)
+    assert isinstance(deferred, Deferred)
+    assert deferred.not_accepted
     holds = Holds(client)
-    hold = holds.read([ground.account])[ground.account].holds[None]
+    hold = holds.read([bench.account])[bench.account].holds[None]
     assert (hold.reason, hold.detail) == ("invalid_api_key", words)
-    assert holds.next_batch(ground.account, None) is None
+    assert holds.next_batch(bench.account, None) is None
 
 
 def test_a_refusal_that_holds_the_account_is_tested_with_the_batch(
-    ground: Ground, client: Client
+    bench: SendBench, client: Client
 ) -> None:
-    ground.resend.answers = {"": [Answer(403, "invalid_api_key", "Invalid.", {}, {})]}
-    assert isinstance(ground.sender().send(ground.pinned), LaidDown)
-    assert Holds(client).next_batch(ground.account, None) == ground.ref
+    bench.resend.answers = {"": [ApiResponse(403, "invalid_api_key", "Invalid.", {}, {})]}
+    assert isinstance(bench.sender().send(bench.pinned), Deferred)
+    assert Holds(client).next_batch(bench.account, None) == bench.ref
 
 
 def test_a_call_that_may_not_leave_any_more_does_not_reach_the_provider(
@@ -291,206 +293,206 @@ def test_a_call_that_may_not_leave_any_more_does_not_reach_the_provider(
 ) -> None:
     client = ResendClient(sandbox.url, 10.0, 1)
     answer = client.send_batch(DEFAULT_KEY, "k1", Payload(MAILS).body, lambda: False)
-    assert answer.kept_back
+    assert answer.withheld
     assert sandbox.stats().calls == 0
     answer = client.send_batch(DEFAULT_KEY, "k1", Payload(MAILS).body, lambda: True)
     assert answer.status == 200
-    assert not answer.kept_back
+    assert not answer.withheld
 
 
 # Refused for a reason that nobody knows
 
 
-def _refuses(*numbers: int) -> Callable[[bytes], Answer | None]:
+def _refuses(*numbers: int) -> Callable[[bytes], ApiResponse | None]:
     addresses = [b"user%d@" % number for number in numbers]
     return lambda body: UNKNOWN if any(each in body for each in addresses) else None
 
 
 @pytest.mark.parametrize("guilty", range(4))
 def test_a_mail_that_is_refused_for_an_unknown_reason_is_found_and_blamed_alone(
-    ground: Ground, guilty: int
+    bench: SendBench, guilty: int
 ) -> None:
-    ground.resend.refuse = _refuses(guilty)
-    result = ground.sender(set_aside_s=1).send(ground.pinned)
+    bench.resend.refuse = _refuses(guilty)
+    result = bench.sender(set_aside_s=1).send(bench.pinned)
     assert isinstance(result, BatchResult)
     words = ["sent"] * 4
     words[guilty] = "rejected"
-    assert [item.word for item in result.items] == words
+    assert [item.outcome for item in result.items] == words
     assert result.items[guilty].text == "Not with this one."
 
 
 def test_of_a_batch_that_is_refused_for_an_unknown_reason_to_the_last_mail_nobody_is_blamed(
-    ground: Ground,
+    bench: SendBench,
 ) -> None:
-    ground.resend.refuse = _refuses(0, 1, 2, 3)
-    ground.resend.before_leaving = ground.others_go_through
-    deferred = ground.sender(set_aside_s=1).send(ground.pinned)
-    assert isinstance(deferred, LaidDown)
-    assert not deferred.untouched  # its age counts on
+    bench.resend.refuse = _refuses(0, 1, 2, 3)
+    bench.resend.before_leaving = bench.others_go_through
+    deferred = bench.sender(set_aside_s=1).send(bench.pinned)
+    assert isinstance(deferred, Deferred)
+    assert not deferred.not_accepted  # its age counts on
     # It was halved once on each level, not down to each mail.
-    assert set(ground.resend.called) == {"", ".0", ".0.0", ".0.1", ".1"}
-    ground.resend.called.clear()
+    assert set(bench.resend.called) == {"", ".0", ".0.0", ".0.1", ".1"}
+    bench.resend.called.clear()
     # It comes back, and is over for all but one: what is known of the parts was kept.
-    ground.resend.refuse = _refuses(2)
-    result = ground.sender(set_aside_s=1).send(ground.adopt())
+    bench.resend.refuse = _refuses(2)
+    result = bench.sender(set_aside_s=1).send(bench.adopt())
     assert isinstance(result, BatchResult)
-    assert [item.word for item in result.items] == ["sent", "sent", "rejected", "sent"]
-    assert "" not in ground.resend.called
+    assert [item.outcome for item in result.items] == ["sent", "sent", "rejected", "sent"]
+    assert "" not in bench.resend.called
 
 
-def test_what_nobody_can_be_blamed_for_is_given_up_in_the_end(ground: Ground) -> None:
-    ground.resend.refuse = _refuses(0, 1, 2, 3)
-    old = replace(ground.pinned, age_s=3600.0)
-    ground.resend.before_leaving = ground.others_go_through
-    result = ground.sender(safe_window_s=7200, set_aside_s=0.5).send(old)
+def test_what_nobody_can_be_blamed_for_is_given_up_in_the_end(bench: SendBench) -> None:
+    bench.resend.refuse = _refuses(0, 1, 2, 3)
+    old = replace(bench.pinned, age_s=3600.0)
+    bench.resend.before_leaving = bench.others_go_through
+    result = bench.sender(safe_window_s=7200, set_aside_s=0.5).send(old)
     assert isinstance(result, BatchResult)
-    assert {item.word for item in result.items} == {"provider_error"}
+    assert {item.outcome for item in result.items} == {"provider_error"}
 
 
-@pytest.mark.parametrize("unknown_end", [BROKEN, Answer(None, "HttpClientError", "", {}, {})])
+@pytest.mark.parametrize("unknown_end", [BROKEN, ApiResponse(None, "HttpClientError", "", {}, {})])
 def test_what_may_have_been_accepted_once_is_sent_under_no_other_key(
-    ground: Ground, unknown_end: Answer
+    bench: SendBench, unknown_end: ApiResponse
 ) -> None:
-    ground.resend.answers = {"": [UNKNOWN, unknown_end, *[UNKNOWN] * 50]}
-    deferred = ground.sender(set_aside_s=1).send(ground.pinned)
-    assert isinstance(deferred, LaidDown)
-    assert not deferred.untouched
-    assert set(ground.resend.called) == {""}
+    bench.resend.answers = {"": [UNKNOWN, unknown_end, *[UNKNOWN] * 50]}
+    deferred = bench.sender(set_aside_s=1).send(bench.pinned)
+    assert isinstance(deferred, Deferred)
+    assert not deferred.not_accepted
+    assert set(bench.resend.called) == {""}
 
 
-def test_who_adopts_a_batch_does_not_know_how_its_calls_ended(ground: Ground) -> None:
-    ground.resend.refuse = _refuses(1)
-    deferred = ground.sender(set_aside_s=1).send(ground.adopt())
-    assert isinstance(deferred, LaidDown)
-    assert set(ground.resend.called) == {""}
+def test_who_adopts_a_batch_does_not_know_how_its_calls_ended(bench: SendBench) -> None:
+    bench.resend.refuse = _refuses(1)
+    deferred = bench.sender(set_aside_s=1).send(bench.adopt())
+    assert isinstance(deferred, Deferred)
+    assert set(bench.resend.called) == {""}
 
 
 def test_who_adopts_a_half_that_may_have_been_accepted_halves_it_no_further(
-    ground: Ground,
+    bench: SendBench,
 ) -> None:
-    ground.resend.answers = {"": [REFUSED], ".0": [BROKEN]}
-    ground.resend.before_leaving = lambda: (
-        ground.waiting.stop() if ground.resend.called == [""] else None
+    bench.resend.answers = {"": [REFUSED], ".0": [BROKEN]}
+    bench.resend.before_leaving = lambda: (
+        bench.waiter.stop() if bench.resend.called == [""] else None
     )
     with pytest.raises(StoppedError):
-        ground.sender().send(ground.pinned)
-    stored = ground.claims.load(*ground.ref)
+        bench.sender().send(bench.pinned)
+    stored = bench.claims.load(*bench.ref)
     assert stored is not None
-    assert stored.learned.unsure == {".0"}
-    ground.waiting = Waiting()
-    ground.resend.called.clear()
-    ground.resend.refuse = _refuses(0, 1, 2)
-    sender = ground.sender(set_aside_s=1)
-    assert isinstance(sender.send(ground.adopt()), LaidDown)
-    assert set(ground.resend.called) == {".0"}
+    assert stored.split_progress.unsure == {".0"}
+    bench.waiter = Waiter()
+    bench.resend.called.clear()
+    bench.resend.refuse = _refuses(0, 1, 2)
+    sender = bench.sender(set_aside_s=1)
+    assert isinstance(sender.send(bench.adopt()), Deferred)
+    assert set(bench.resend.called) == {".0"}
 
 
 def test_a_refusal_for_an_unknown_reason_while_others_fail_too_blames_nobody(
-    ground: Ground,
+    bench: SendBench,
 ) -> None:
     """It is trouble of the way that began when a part had been taken."""
-    ground.resend.answers = {"": [REFUSED], ".1": [UNKNOWN] * 50, ".1.0": [UNKNOWN] * 50}
+    bench.resend.answers = {"": [REFUSED], ".1": [UNKNOWN] * 50, ".1.0": [UNKNOWN] * 50}
 
     def another_fails() -> None:
-        if ground.resend.called:
-            ground.limiter.failed(ground.account, "another", secrets.token_hex(8))
+        if bench.resend.called:
+            bench.limiter.record_failure(bench.account, "another", secrets.token_hex(8))
 
-    ground.resend.before_leaving = another_fails
-    deferred = ground.sender(set_aside_s=1).send(ground.pinned)
-    assert isinstance(deferred, LaidDown)
-    assert ground.resend.called[:3] == ["", ".0", ".1"]
-    stored = ground.claims.load(*ground.ref)
+    bench.resend.before_leaving = another_fails
+    deferred = bench.sender(set_aside_s=1).send(bench.pinned)
+    assert isinstance(deferred, Deferred)
+    assert bench.resend.called[:3] == ["", ".0", ".1"]
+    stored = bench.claims.load(*bench.ref)
     assert stored is not None
-    assert set(stored.learned.parts) == {".0"}
+    assert set(stored.split_progress.parts) == {".0"}
 
 
-def test_a_batch_of_one_mail_is_never_blamed_for_an_unknown_reason(ground: Ground) -> None:
-    ground.resend.refuse = _refuses(0)
-    one = replace(ground.pinned, payload=Payload(MAILS[:1]))
-    assert isinstance(ground.sender(set_aside_s=1).send(one), LaidDown)
+def test_a_batch_of_one_mail_is_never_blamed_for_an_unknown_reason(bench: SendBench) -> None:
+    bench.resend.refuse = _refuses(0)
+    one = replace(bench.pinned, payload=Payload(MAILS[:1]))
+    assert isinstance(bench.sender(set_aside_s=1).send(one), Deferred)
 
 
-def test_an_unknown_refusal_in_a_hold_leaves_the_batch_untouched(ground: Ground) -> None:
-    quota = Answer(429, "monthly_quota_exceeded", "Quota.", {}, {})
-    ground.resend.answers = {"": [UNKNOWN, quota]}
-    laid_down = ground.sender().send(ground.pinned)
-    assert isinstance(laid_down, LaidDown)
-    assert laid_down.untouched
+def test_an_unknown_refusal_in_a_hold_leaves_the_batch_untouched(bench: SendBench) -> None:
+    quota = ApiResponse(429, "monthly_quota_exceeded", "Quota.", {}, {})
+    bench.resend.answers = {"": [UNKNOWN, quota]}
+    deferred = bench.sender().send(bench.pinned)
+    assert isinstance(deferred, Deferred)
+    assert deferred.not_accepted
 
 
 # How long it waits
 
 
-def test_trouble_of_a_half_is_measured_from_its_own_first_failure(ground: Ground) -> None:
-    ground.resend.answers = {"": [BROKEN, BROKEN, REFUSED], ".0": [BROKEN]}
+def test_trouble_of_a_half_is_measured_from_its_own_first_failure(bench: SendBench) -> None:
+    bench.resend.answers = {"": [BROKEN, BROKEN, REFUSED], ".0": [BROKEN]}
     started = deadline_clock()
 
     def fail_for_long() -> None:
-        if ground.resend.called == ["", ""]:
+        if bench.resend.called == ["", ""]:
             while deadline_clock() < started + 2:  # longer than what would set it aside
-                ground.others_go_through()
+                bench.others_go_through()
 
-    ground.resend.before_leaving = fail_for_long
-    result = ground.sender(set_aside_s=1.5).send(ground.pinned)
+    bench.resend.before_leaving = fail_for_long
+    result = bench.sender(set_aside_s=1.5).send(bench.pinned)
     assert isinstance(result, BatchResult)
-    assert {item.word for item in result.items} == {"sent"}
+    assert {item.outcome for item in result.items} == {"sent"}
 
 
-def test_a_long_wait_that_a_failure_asks_for_defers_the_batch(ground: Ground) -> None:
-    down = Answer(503, "service_unavailable", "Later.", {}, {"retry-after": "3600"})
-    ground.resend.answers = {"": [down]}
-    deferred = ground.sender(safe_window_s=82_800).send(ground.pinned)
-    assert isinstance(deferred, LaidDown)
-    assert not deferred.untouched
+def test_a_long_wait_that_a_failure_asks_for_defers_the_batch(bench: SendBench) -> None:
+    down = ApiResponse(503, "service_unavailable", "Later.", {}, {"retry-after": "3600"})
+    bench.resend.answers = {"": [down]}
+    deferred = bench.sender(safe_window_s=82_800).send(bench.pinned)
+    assert isinstance(deferred, Deferred)
+    assert not deferred.not_accepted
     assert deferred.parked.until_ms is not None
     assert abs(deferred.parked.until_ms / 1000 - time.time() - 3600) < 60
 
 
 @pytest.mark.parametrize("what", ["held", "pressed", "stopped"])
 def test_a_wait_ends_when_the_batch_has_to_wait_for_something_else(
-    ground: Ground, what: str
+    bench: SendBench, what: str
 ) -> None:
-    down = Answer(503, "service_unavailable", "Later.", {}, {"retry-after": "29"})
-    ground.resend.answers = {"": [down]}
-    sender = ground.sender(set_aside_s=1)
+    down = ApiResponse(503, "service_unavailable", "Later.", {}, {"retry-after": "29"})
+    bench.resend.answers = {"": [down]}
+    sender = bench.sender(set_aside_s=1)
 
     def happen() -> None:
         if what == "stopped":
-            ground.waiting.stop()
+            bench.waiter.stop()
         elif what == "held":
             hold = Hold(by=By.OPERATOR, reason="operator", detail="", since=datetime.now(UTC))
-            ground.holding.put(ground.account, "acme.test", hold, None, of_sender=True)
+            bench.account_states.put(bench.account, "acme.test", hold, None, sender_only=True)
 
     timer = threading.Timer(1.0, happen)
     if what == "pressed":
-        ground.resend.answers = {"": [BROKEN, down]}  # failed before the others went through
-        ground.resend.before_leaving = lambda: (
-            ground.others_go_through() if ground.resend.called else None
+        bench.resend.answers = {"": [BROKEN, down]}  # failed before the others went through
+        bench.resend.before_leaving = lambda: (
+            bench.others_go_through() if bench.resend.called else None
         )
     timer.start()
     started = deadline_clock()
     if what == "stopped":
         with pytest.raises(StoppedError):
-            sender.send(ground.pinned)
+            sender.send(bench.pinned)
     else:
-        assert isinstance(sender.send(ground.pinned), LaidDown)
+        assert isinstance(sender.send(bench.pinned), Deferred)
     assert deadline_clock() - started < 10
     timer.join()
 
 
 def test_of_who_adopted_a_batch_a_refusal_is_final_when_no_call_can_be_under_way(
-    ground: Ground,
+    bench: SendBench,
 ) -> None:
     timeout_s = 30.0
     before = deadline_clock()
-    batch = adopt(ground.claims, ground.ref, "me", timeout_s)
+    batch = adopt(bench.claims, bench.ref, "me", timeout_s)
     assert batch is not None
     # The last call of the earlier owner's left within what that one was sure of, 5 s.
-    assert batch.alone_from >= before + 5.0 + timeout_s
-    ground.resend.answers = {"": [REFUSED] * 5}
-    soon = replace(batch, alone_from=deadline_clock() + 1.5)
+    assert batch.sole_owner_from >= before + 5.0 + timeout_s
+    bench.resend.answers = {"": [REFUSED] * 5}
+    soon = replace(batch, sole_owner_from=deadline_clock() + 1.5)
     made_at: list[float] = []
-    ground.resend.before_leaving = lambda: made_at.append(deadline_clock())
-    ground.sender().send(soon)
-    assert ground.resend.called[:3] == ["", "", ".0"]
-    assert made_at[1] >= soon.alone_from
+    bench.resend.before_leaving = lambda: made_at.append(deadline_clock())
+    bench.sender().send(soon)
+    assert bench.resend.called[:3] == ["", "", ".0"]
+    assert made_at[1] >= soon.sole_owner_from

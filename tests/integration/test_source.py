@@ -8,25 +8,25 @@ import pytest
 from streamer.cli.reading import topic_reader
 from streamer.model.record import Record
 from streamer.settings import Settings
-from streamer.worker.source import Source, Windows
+from streamer.worker.source import RecordSource, Windows
+from tests.kit.harness import Harness, wait_until
 from tests.kit.raw import produce_raw
-from tests.kit.world import World, wait_until
 
 
-def test_a_record_whose_headers_cannot_be_read_is_read_without_them(world: World) -> None:
-    topic, settings = world.topics.parked, _settings(world)
+def test_a_record_whose_headers_cannot_be_read_is_read_without_them(harness: Harness) -> None:
+    topic, settings = harness.topics.parked, _settings(harness)
     # A few before it: the interpreter treats a call that it knows otherwise than a first one.
-    produce_raw(world.bootstrap_servers, topic, b"good", [(b"one", b"1")], count=20)
-    produce_raw(world.bootstrap_servers, topic, b"bad", [(b"one", b"1"), (b"\xff", b"2")])
-    produce_raw(world.bootstrap_servers, topic, b"good", [(b"one", b"1")])
-    assert world.ever_parked() == 22
+    produce_raw(harness.bootstrap_servers, topic, b"good", [(b"one", b"1")], count=20)
+    produce_raw(harness.bootstrap_servers, topic, b"bad", [(b"one", b"1"), (b"\xff", b"2")])
+    produce_raw(harness.bootstrap_servers, topic, b"good", [(b"one", b"1")])
+    assert harness.ever_parked() == 22
     with topic_reader(settings) as reader:
         found = list(reader.read(topic, reader.spans(topic)))
     good = (b"good", [("one", b"1")])
     assert [(each.value, each.headers) for each in found] == [*[good] * 20, (b"bad", []), good]
 
 
-class _Ledger:
+class _EpochLedger:
     """Says whose the offsets are, unless it is away."""
 
     def __init__(self) -> None:
@@ -52,14 +52,14 @@ class _Ledger:
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_nothing_is_read_before_the_ledger_is_verified_and_marked(
-    world: World, protocol: str
+    harness: Harness, protocol: str
 ) -> None:
-    world.group_protocol = protocol
-    world.produce(world.event(number) for number in range(20))
-    ledger, kept = _Ledger(), Windows()
+    harness.group_protocol = protocol
+    harness.produce(harness.event(number) for number in range(20))
+    ledger, kept = _EpochLedger(), Windows()
     ledger.is_away = True
-    first = Source(_settings(world))
-    second = Source(_settings(world))
+    first = RecordSource(_settings(harness))
+    second = RecordSource(_settings(harness))
     with closing(first), closing(second):
         first.start(ledger.check, kept.update)
         wait_until(lambda: first.poll(10, 0.05) or ledger.is_asked, 20, "it asks")
@@ -89,14 +89,14 @@ def test_nothing_is_read_before_the_ledger_is_verified_and_marked(
         wait_until(all_of_them, 20, "all are read")
 
 
-def _settings(world: World) -> Settings:
+def _settings(harness: Harness) -> Settings:
     return Settings.model_validate(
         {
             "kafka": {
-                "bootstrap_servers": world.bootstrap_servers,
-                "group_id": world.name,
-                "group_protocol": world.group_protocol,
+                "bootstrap_servers": harness.bootstrap_servers,
+                "group_id": harness.name,
+                "group_protocol": harness.group_protocol,
             },
-            "topics": world.topics.model_dump(),
+            "topics": harness.topics.model_dump(),
         }
     )

@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from streamer.stack import DetachedStack, Kafka, Redis, Stack, StackError
+from streamer.stack import DetachedStack, KafkaServer, RedisServer, Stack, StackError
 from streamer.stack.ports import free_port
 
 TOPIC = "kept"
@@ -78,7 +78,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_kafka_keeps_its_data(make_kafka: Callable[[], Kafka]) -> None:
+def test_kafka_keeps_its_data(make_kafka: Callable[[], KafkaServer]) -> None:
     kafka = make_kafka()
     servers, first = kafka.bootstrap_servers, kafka.pid
     create_topic(servers)
@@ -94,7 +94,7 @@ def test_kafka_keeps_its_data(make_kafka: Callable[[], Kafka]) -> None:
     assert consume(servers, 2) == ["before the kill", "after it"]
 
 
-def test_redis_keeps_its_data(make_redis: Callable[[], Redis]) -> None:
+def test_redis_keeps_its_data(make_redis: Callable[[], RedisServer]) -> None:
     server = make_redis()
     url = server.url
     client = client_of(url)
@@ -110,7 +110,7 @@ def test_redis_keeps_its_data(make_redis: Callable[[], Redis]) -> None:
     assert client.config_get("appendonly") == {"appendonly": "yes"}
 
 
-def test_killed_by_another_and_started_again(make_redis: Callable[[], Redis]) -> None:
+def test_killed_by_another_and_started_again(make_redis: Callable[[], RedisServer]) -> None:
     server = make_redis()
     assert server.pid is not None
     os.kill(server.pid, signal.SIGKILL)
@@ -119,7 +119,7 @@ def test_killed_by_another_and_started_again(make_redis: Callable[[], Redis]) ->
     assert client_of(server.url).ping()
 
 
-def test_started_twice_is_started_once(make_redis: Callable[[], Redis]) -> None:
+def test_started_twice_is_started_once(make_redis: Callable[[], RedisServer]) -> None:
     server = make_redis()
     pid = server.pid
     server.start()
@@ -136,17 +136,17 @@ def test_death_at_the_start_shows_the_log(tmp_path: Path) -> None:
     damaged.parent.mkdir()
     damaged.write_text("nonsense\n")
     with pytest.raises(StackError, match=r"(?s)redis died.*manifest"):
-        Redis(tmp_path).start()
+        RedisServer(tmp_path).start()
     assert not running_below(tmp_path)
 
 
 def test_server_on_the_port_that_is_not_ours(
-    make_redis: Callable[[], Redis], tmp_path: Path
+    make_redis: Callable[[], RedisServer], tmp_path: Path
 ) -> None:
     other = make_redis()
     with pytest.raises(StackError, match=f"port {other.port} on 127.0.0.1 is in use"):
-        Redis(tmp_path / "mine", other.port).start()
-    assert not Redis(tmp_path / "mine", other.port).serves()
+        RedisServer(tmp_path / "mine", other.port).start()
+    assert not RedisServer(tmp_path / "mine", other.port).serves()
 
 
 class Ephemeral:

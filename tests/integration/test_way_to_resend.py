@@ -18,26 +18,26 @@ from streamer.ledger.connection import connect
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import BatchRef, Holds
 from streamer.ledger.limiter import Limiter
-from streamer.model.disposition import Again, OnHold, Taken
+from streamer.model.disposition import Accepted, Retry, Suspended
 from streamer.model.event import parse
 from streamer.model.payload import Payload
-from streamer.model.record import Coordinates, Record
+from streamer.model.record import Record, RecordId
 from streamer.model.result import ItemResult
 from streamer.provider.accounts import Accounts
-from streamer.provider.answers import judge, result_label
-from streamer.provider.client import Answer, ResendClient
-from streamer.settings import Account, Delivery, SettingsError
-from streamer.settings import Redis as RedisSettings
-from streamer.stack import Redis
+from streamer.provider.client import ApiResponse, ResendClient
+from streamer.provider.responses import classify_response, result_label
+from streamer.settings import AccountSettings, DeliverySettings, SettingsError
+from streamer.settings import RedisSettings as RedisSettings
+from streamer.stack import RedisServer
+from streamer.worker.account_states import AccountStateCache
 from streamer.worker.build import make_sending
-from streamer.worker.holding import Holding
 from streamer.worker.pinned import PinnedBatch
-from streamer.worker.sending import LaidDown
-from streamer.worker.waiting import Waiting, deadline_clock
-from tests.kit.tls import CA, CERTIFICATES, Proxy, Server
+from streamer.worker.sending import Deferred
+from streamer.worker.waiter import Waiter, deadline_clock
+from tests.kit.tls import CA, CERTIFICATES, TlsProxy, TlsServer
 
 MAIL = b'{"from":"a@acme.test","to":["b@b.test"],"subject":"s","text":"t"}'
-TAKEN = Taken([ItemResult.sent("id-1")])
+TAKEN = Accepted([ItemResult.sent("id-1")])
 NOWHERE = "http://127.0.0.1:1"
 
 
@@ -49,24 +49,24 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def started() -> Iterator[Callable[[Server], Server]]:
+def started() -> Iterator[Callable[[TlsServer], TlsServer]]:
     with ExitStack() as running:
 
-        def start(server: Server) -> Server:
+        def start(server: TlsServer) -> TlsServer:
             running.enter_context(server.running())
             return server
 
         yield start
 
 
-def call(url: str, may_leave: Callable[[], bool] = lambda: True) -> Answer:
+def call(url: str, may_leave: Callable[[], bool] = lambda: True) -> ApiResponse:
     return ResendClient(url, 5.0, 1).send_batch("re_1", "key-1", b"[" + MAIL + b"]", may_leave)
 
 
 def _record() -> Record:
-    record = Record(Coordinates("t", 0, 0), None, None, None, 0.0)
+    record = Record(RecordId("t", 0, 0), None, None, None, 0.0)
     event = b'{"organization_id":"acme","campaign_id":"c","recipient_id":"r","email":"b@b.test"}'
-    record.take(parse(event))
+    record.attach_event(parse(event))
     record.address = "b@b.test"
     return record
 
@@ -84,38 +84,38 @@ class TestCertificates:
         self,
         certificate: str,
         words: str,
-        started: Callable[[Server], Server],
+        started: Callable[[TlsServer], TlsServer],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CA))
-        server = started(Server(certificate))
+        server = started(TlsServer(certificate))
         answer = call(server.url)
-        verdict = judge(answer, 1)
-        assert isinstance(verdict, OnHold)
-        assert verdict.why == result_label(answer) == "untrusted_certificate"
-        assert not verdict.of_sender
+        verdict = classify_response(answer, 1)
+        assert isinstance(verdict, Suspended)
+        assert verdict.reason == result_label(answer) == "untrusted_certificate"
+        assert not verdict.sender_only
         assert words in verdict.detail
         assert f"127.0.0.1:{server.port}" in verdict.detail
         assert server.requests == []
 
-    def test_of_an_unknown_issuer(self, started: Callable[[Server], Server]) -> None:
-        verdict = judge(call(started(Server("trusted")).url), 1)
-        assert isinstance(verdict, OnHold)
+    def test_of_an_unknown_issuer(self, started: Callable[[TlsServer], TlsServer]) -> None:
+        verdict = classify_response(call(started(TlsServer("trusted")).url), 1)
+        assert isinstance(verdict, Suspended)
         assert "unable to get local issuer certificate" in verdict.detail
 
     @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
     def test_whom_to_trust_is_set_in_the_environment(
-        self, name: str, started: Callable[[Server], Server], monkeypatch: pytest.MonkeyPatch
+        self, name: str, started: Callable[[TlsServer], TlsServer], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv(name, str(CA))
-        assert judge(call(started(Server("trusted")).url), 1) == TAKEN
+        assert classify_response(call(started(TlsServer("trusted")).url), 1) == TAKEN
 
     def test_the_one_for_requests_goes_before_curls(
-        self, started: Callable[[Server], Server], monkeypatch: pytest.MonkeyPatch
+        self, started: Callable[[TlsServer], TlsServer], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CA))
         monkeypatch.setenv("CURL_CA_BUNDLE", "/not/there")
-        assert judge(call(started(Server("trusted")).url), 1) == TAKEN
+        assert classify_response(call(started(TlsServer("trusted")).url), 1) == TAKEN
 
     @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
     def test_a_bundle_that_cannot_be_read_is_said_at_the_start(
@@ -129,35 +129,37 @@ class TestCertificates:
                 ResendClient("https://resend.test", 5.0, 1)
 
     def test_tls_that_fails_otherwise_is_trouble_of_the_way(
-        self, started: Callable[[Server], Server]
+        self, started: Callable[[TlsServer], TlsServer]
     ) -> None:
-        plain = started(Server())
+        plain = started(TlsServer())
         answer = call(plain.url.replace("http:", "https:"))
-        assert judge(answer, 1) == Again("no_answer", failing=True)
+        assert classify_response(answer, 1) == Retry("no_answer", failing=True)
 
     def test_the_account_is_held_and_the_log_names_the_trouble(
         self,
-        started: Callable[[Server], Server],
-        make_redis: Callable[[], Redis],
+        started: Callable[[TlsServer], TlsServer],
+        make_redis: Callable[[], RedisServer],
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         monkeypatch.setenv("RESEND_API_KEY", "re_1")
-        server = started(Server("self_signed"))
+        server = started(TlsServer("self_signed"))
         redis = connect(RedisSettings(url=make_redis().url))
         epoch = Epoch.establish(redis, ())
-        accounts = Accounts({"default": Account(api_key_env="RESEND_API_KEY")})
+        accounts = Accounts({"default": AccountSettings(api_key_env="RESEND_API_KEY")})
         limiter, claims = Limiter(redis, epoch), Claims(redis, epoch, 90_000)
-        holding = Holding(Holds(redis), limiter, accounts, 30.0)
+        account_states = AccountStateCache(Holds(redis), limiter, accounts, 30.0)
         resend = ResendClient(server.url, 5.0, 1)
-        sending = make_sending(Delivery(), accounts, resend, claims, limiter, holding, Waiting())
+        sending = make_sending(
+            DeliverySettings(), accounts, resend, claims, limiter, account_states, Waiter()
+        )
         ref, payload = BatchRef("acme", "b1"), Payload([MAIL])
         batch = PinnedBatch(ref, "default", "acme.test", payload, "", deadline_clock())
         claims.pin(*ref, "default", "acme.test", [_record()], payload)
         with caplog.at_level(logging.ERROR):
             result = sending.sender.send(batch)
-        assert isinstance(result, LaidDown)
-        assert result.untouched
+        assert isinstance(result, Deferred)
+        assert result.not_accepted
         hold = Holds(redis).read(["default"])["default"].holds[None]
         redis.close()
         assert hold.reason == "untrusted_certificate"
@@ -184,8 +186,8 @@ def test_a_call_on_a_slow_uplink_is_over_when_its_time_is(monkeypatch: pytest.Mo
         started = time.monotonic()
         answer = client.send_batch("re_1", "k", b"x" * 8_000_000, lambda: True)
         assert time.monotonic() - started < 3
-    assert judge(answer, 1) == Again("no_answer", failing=True)
-    assert answer.left_at is None
+    assert classify_response(answer, 1) == Retry("no_answer", failing=True)
+    assert answer.sent_at is None
 
 
 class TestProxies:
@@ -193,20 +195,20 @@ class TestProxies:
     def upstream(
         self,
         request: pytest.FixtureRequest,
-        started: Callable[[Server], Server],
+        started: Callable[[TlsServer], TlsServer],
         monkeypatch: pytest.MonkeyPatch,
-    ) -> Server:
+    ) -> TlsServer:
         monkeypatch.setenv("SSL_CERT_FILE", str(CA))
-        return started(Server("trusted" if request.param == "https" else None))
+        return started(TlsServer("trusted" if request.param == "https" else None))
 
     @pytest.fixture
-    def proxy(self, upstream: Server, started: Callable[[Server], Server]) -> Proxy:
-        proxy = Proxy(upstream)
+    def proxy(self, upstream: TlsServer, started: Callable[[TlsServer], TlsServer]) -> TlsProxy:
+        proxy = TlsProxy(upstream)
         started(proxy)
         return proxy
 
     def test_the_proxy_of_the_scheme_is_used(
-        self, upstream: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+        self, upstream: TlsServer, proxy: TlsProxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         other = "http" if upstream.scheme == "https" else "https"
         for name in (f"{upstream.scheme}_proxy", f"{upstream.scheme.upper()}_PROXY", "ALL_PROXY"):
@@ -214,7 +216,7 @@ class TestProxies:
                 patch.setenv(name, f"http://127.0.0.1:{proxy.port}")
                 if name != "ALL_PROXY":
                     patch.setenv(f"{other}_proxy", NOWHERE)
-                assert judge(call(f"{upstream.scheme}://resend.test"), 1) == TAKEN
+                assert classify_response(call(f"{upstream.scheme}://resend.test"), 1) == TAKEN
             asked = proxy.requests.pop()
             if upstream.scheme == "https":
                 assert asked.line == "CONNECT resend.test:443 HTTP/1.0"
@@ -228,40 +230,40 @@ class TestProxies:
             assert got.body == b"[" + MAIL + b"]"
 
     def test_a_proxy_without_a_scheme_is_one_of_http(
-        self, upstream: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+        self, upstream: TlsServer, proxy: TlsProxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ALL_PROXY", f"127.0.0.1:{proxy.port}")
-        assert judge(call(f"{upstream.scheme}://resend.test"), 1) == TAKEN
+        assert classify_response(call(f"{upstream.scheme}://resend.test"), 1) == TAKEN
 
     @pytest.mark.parametrize("pattern", ["*", "127.0.0.1", "elsewhere.test, 127.0.0.1:{port}"])
     @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
     def test_where_no_proxy_is_wanted(
-        self, name: str, pattern: str, upstream: Server, monkeypatch: pytest.MonkeyPatch
+        self, name: str, pattern: str, upstream: TlsServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ALL_PROXY", NOWHERE)
         monkeypatch.setenv(name, pattern.format(port=upstream.port))
-        assert judge(call(upstream.url), 1) == TAKEN
+        assert classify_response(call(upstream.url), 1) == TAKEN
 
     def test_this_machine_is_reached_without_a_proxy(
-        self, upstream: Server, monkeypatch: pytest.MonkeyPatch
+        self, upstream: TlsServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The sandbox, and the demo, work wherever a proxy is set for the world outside."""
         monkeypatch.setenv("ALL_PROXY", NOWHERE)
-        assert judge(call(upstream.url), 1) == TAKEN
+        assert classify_response(call(upstream.url), 1) == TAKEN
 
     def test_no_proxy_names_others(
-        self, upstream: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+        self, upstream: TlsServer, proxy: TlsProxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("NO_PROXY", "send.test, .acme.test")
-        assert judge(call(f"{upstream.scheme}://resend.test"), 1) == TAKEN
+        assert classify_response(call(f"{upstream.scheme}://resend.test"), 1) == TAKEN
         assert proxy.requests
 
     def test_credentials_go_to_the_proxy_alone(
-        self, upstream: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+        self, upstream: TlsServer, proxy: TlsProxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ALL_PROXY", f"http://ann:p%40ss%C3%A9@127.0.0.1:{proxy.port}")
-        assert judge(call(f"{upstream.scheme}://resend.test"), 1) == TAKEN
+        assert classify_response(call(f"{upstream.scheme}://resend.test"), 1) == TAKEN
         (asked,) = proxy.requests
         scheme, _, words = asked.headers["proxy-authorization"].partition(" ")
         assert scheme == "Basic"
@@ -270,83 +272,91 @@ class TestProxies:
 
     @pytest.mark.parametrize("status", [403, 407, 502])
     def test_a_proxy_that_refuses_is_trouble_of_the_way(
-        self, status: int, upstream: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+        self, status: int, upstream: TlsServer, proxy: TlsProxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ALL_PROXY", f"http://ann:hidden@127.0.0.1:{proxy.port}")
         proxy.refusal = status
         answer = call(f"{upstream.scheme}://resend.test")
         why = "no_answer" if upstream.scheme == "https" else f"http_{status}"
-        assert judge(answer, 1) == Again(why, failing=True)
+        assert classify_response(answer, 1) == Retry(why, failing=True)
         assert str(status) in answer.message
         assert "hidden" not in answer.message
         assert upstream.requests == []
         proxy.refusal = None
-        assert judge(call(f"{upstream.scheme}://resend.test"), 1) == TAKEN
+        assert classify_response(call(f"{upstream.scheme}://resend.test"), 1) == TAKEN
 
     def test_a_proxy_that_is_not_there_is_trouble_of_the_way(
-        self, upstream: Server, monkeypatch: pytest.MonkeyPatch
+        self, upstream: TlsServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ALL_PROXY", "http://ann:hidden@127.0.0.1:1")
         answer = call(f"{upstream.scheme}://resend.test")
-        assert judge(answer, 1) == Again("no_answer", failing=True)
+        assert classify_response(answer, 1) == Retry("no_answer", failing=True)
         assert "hidden" not in answer.message
 
     def test_nothing_leaves_after_the_deadline(
-        self, upstream: Server, started: Callable[[Server], Server], monkeypatch: pytest.MonkeyPatch
+        self,
+        upstream: TlsServer,
+        started: Callable[[TlsServer], TlsServer],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Neither a tunnel nor a call is begun too late, nor a call in a tunnel that took long."""
         is_late: list[bool] = []
-        proxy = Proxy(upstream, on_connect=lambda: is_late.append(True))
+        proxy = TlsProxy(upstream, on_connect=lambda: is_late.append(True))
         started(proxy)
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
         url = f"{upstream.scheme}://resend.test"
         answer = call(url, may_leave=lambda: False)
-        assert answer.kept_back
-        assert answer.left_at is None
+        assert answer.withheld
+        assert answer.sent_at is None
         assert proxy.requests == upstream.requests == []
         if upstream.scheme == "https":
             answer = call(url, may_leave=lambda: not is_late)
-            assert answer.kept_back
-            assert answer.left_at is None
+            assert answer.withheld
+            assert answer.sent_at is None
             assert proxy.requests
             assert upstream.requests == []
 
     def test_a_connection_through_a_tunnel_is_kept_and_opened_again(
-        self, upstream: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+        self, upstream: TlsServer, proxy: TlsProxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
         client = ResendClient(f"{upstream.scheme}://resend.test", 5.0, 1)
         for _ in range(3):
-            assert judge(client.send_batch("re_1", "k", b"[]", lambda: True), 1) == TAKEN
+            assert (
+                classify_response(client.send_batch("re_1", "k", b"[]", lambda: True), 1) == TAKEN
+            )
         tunnels = [each for each in proxy.requests if each.line.startswith("CONNECT")]
         assert len(tunnels) == (upstream.scheme == "https")
         assert len(upstream.requests) == 3
 
     def test_a_proxy_behind_tls(
-        self, upstream: Server, started: Callable[[Server], Server], monkeypatch: pytest.MonkeyPatch
+        self,
+        upstream: TlsServer,
+        started: Callable[[TlsServer], TlsServer],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        proxy = Proxy(upstream, certificate="trusted")
+        proxy = TlsProxy(upstream, certificate="trusted")
         started(proxy)
         monkeypatch.setenv("ALL_PROXY", f"https://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CA))
-        assert judge(call(f"{upstream.scheme}://resend.test"), 1) == TAKEN
+        assert classify_response(call(f"{upstream.scheme}://resend.test"), 1) == TAKEN
         proxy.present("expired")
-        verdict = judge(call(f"{upstream.scheme}://resend.test"), 1)
-        assert isinstance(verdict, OnHold)
-        assert verdict.why == "untrusted_certificate"
+        verdict = classify_response(call(f"{upstream.scheme}://resend.test"), 1)
+        assert isinstance(verdict, Suspended)
+        assert verdict.reason == "untrusted_certificate"
         assert "the proxy" in verdict.detail
         assert "certificate has expired" in verdict.detail
 
     def test_the_certificate_behind_a_tunnel_is_checked(
-        self, started: Callable[[Server], Server], monkeypatch: pytest.MonkeyPatch
+        self, started: Callable[[TlsServer], TlsServer], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        upstream = started(Server("other_host"))
-        proxy = Proxy(upstream)
+        upstream = started(TlsServer("other_host"))
+        proxy = TlsProxy(upstream)
         started(proxy)
         monkeypatch.setenv("SSL_CERT_FILE", str(CA))
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
-        verdict = judge(call("https://resend.test"), 1)
-        assert isinstance(verdict, OnHold)
+        verdict = classify_response(call("https://resend.test"), 1)
+        assert isinstance(verdict, Suspended)
         assert "certificate is not valid for 'resend.test'" in verdict.detail
         assert "resend.test: " in verdict.detail
 

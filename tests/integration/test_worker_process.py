@@ -10,15 +10,15 @@ import urllib3
 
 from streamer.ledger.connection import connect
 from streamer.sandbox import Faults
-from streamer.settings import Redis as RedisSettings
-from streamer.stack import Redis
+from streamer.settings import RedisSettings as RedisSettings
+from streamer.stack import RedisServer
 from streamer.stack.ports import free_port
-from tests.kit.world import WorkerProcess, World, wait_until
+from tests.kit.harness import Harness, WorkerProcess, wait_until
 
 
-def _run(world: World, *arguments: str, **settings: str) -> WorkerProcess:
-    world.settings |= settings
-    return world.start_worker(command=("-m", "streamer", "run", *arguments))
+def _run(harness: Harness, *arguments: str, **settings: str) -> WorkerProcess:
+    harness.settings |= settings
+    return harness.start_worker(command=("-m", "streamer", "run", *arguments))
 
 
 def _get(port: int, path: str) -> tuple[int, str]:
@@ -41,14 +41,14 @@ def _children(worker: WorkerProcess) -> list[psutil.Process]:
     return found
 
 
-def test_health_readiness_and_metrics(world: World) -> None:
+def test_health_readiness_and_metrics(harness: Harness) -> None:
     port = free_port()
-    worker = _run(world, STREAMER_METRICS__PORT=str(port))
+    worker = _run(harness, STREAMER_METRICS__PORT=str(port))
     wait_until(lambda: _get(port, "/readyz")[0] == 200, 30, "the worker is ready")
     assert _get(port, "/healthz")[0] == 200
     assert _get(port, "/nothing")[0] == 404
-    world.produce([world.event(1), world.event(2, email="nobody"), b"?"], partition=0)
-    world.await_endings(3)
+    harness.produce([harness.event(1), harness.event(2, email="nobody"), b"?"], partition=0)
+    harness.await_resolutions(3)
 
     def shows(*lines: str) -> bool:
         text = _get(port, "/metrics")[1]
@@ -63,7 +63,7 @@ def test_health_readiness_and_metrics(world: World) -> None:
             'streamer_api_requests_total{account="default",result="accepted"} 1.0',
             "streamer_batch_emails_count 1.0",
             "streamer_in_flight_emails 0.0",
-            f'streamer_consumer_lag{{partition="0",topic="{world.topics.recipients}"}} 0.0',
+            f'streamer_consumer_lag{{partition="0",topic="{harness.topics.recipients}"}} 0.0',
         ),
         10,
         "the metrics show what happened",
@@ -75,12 +75,14 @@ def test_health_readiness_and_metrics(world: World) -> None:
 
 
 def test_a_worker_that_waits_for_redis_says_so_from_the_start(
-    world: World, make_redis: Callable[[], Redis]
+    harness: Harness, make_redis: Callable[[], RedisServer]
 ) -> None:
     redis = make_redis()
     redis.kill()
     port = free_port()
-    worker = world.start_worker(0, STREAMER_METRICS__PORT=str(port), STREAMER_REDIS__URL=redis.url)
+    worker = harness.start_worker(
+        0, STREAMER_METRICS__PORT=str(port), STREAMER_REDIS__URL=redis.url
+    )
     wait_until(lambda: "waiting for Redis" in _get(port, "/readyz")[1], 30, "it says what for")
     assert _get(port, "/healthz")[0] == 200
     redis.start()
@@ -90,19 +92,19 @@ def test_a_worker_that_waits_for_redis_says_so_from_the_start(
 
 
 def test_a_password_that_redis_refuses_ends_the_worker(
-    world: World, make_redis: Callable[[], Redis]
+    harness: Harness, make_redis: Callable[[], RedisServer]
 ) -> None:
     redis = make_redis()
     connect(RedisSettings(url=redis.url)).config_set("requirepass", "secret")
-    worker = world.start_worker(0, STREAMER_REDIS__URL=redis.url)
+    worker = harness.start_worker(0, STREAMER_REDIS__URL=redis.url)
     assert worker.wait() == 1
     assert "check the user and the password in redis.url" in worker.words()
 
 
-def test_a_worker_without_partitions_is_ready(world: World) -> None:
+def test_a_worker_without_partitions_is_ready(harness: Harness) -> None:
     ports = [free_port() for _ in range(5)]
     workers = [
-        world.start_worker(number, STREAMER_METRICS__PORT=str(port - number))
+        harness.start_worker(number, STREAMER_METRICS__PORT=str(port - number))
         for number, port in enumerate(ports)
     ]
     for port in ports:
@@ -112,10 +114,12 @@ def test_a_worker_without_partitions_is_ready(world: World) -> None:
     assert [worker.wait() for worker in workers] == [0] * 5
 
 
-def test_a_supervisor_replaces_a_worker_that_is_killed(world: World) -> None:
-    world.produce(world.event(number) for number in range(2000))
-    supervisor = _run(world, "--workers", "2", STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND="5")
-    wait_until(lambda: world.sandbox.stats().accepted > 200, 40, "they send")
+def test_a_supervisor_replaces_a_worker_that_is_killed(harness: Harness) -> None:
+    harness.produce(harness.event(number) for number in range(2000))
+    supervisor = _run(
+        harness, "--workers", "2", STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND="5"
+    )
+    wait_until(lambda: harness.sandbox.stats().accepted > 200, 40, "they send")
     victim = _children(supervisor)[0]
     victim.kill()
     wait_until(
@@ -126,13 +130,13 @@ def test_a_supervisor_replaces_a_worker_that_is_killed(world: World) -> None:
         20,
         "another worker takes its place",
     )
-    world.await_endings(2000)
+    harness.await_resolutions(2000)
     assert supervisor.stop() == 0, supervisor.words()
-    world.judge()
+    harness.assert_exactly_once()
 
 
-def test_workers_stop_when_their_supervisor_is_gone(world: World) -> None:
-    supervisor = _run(world, "--workers", "2")
+def test_workers_stop_when_their_supervisor_is_gone(harness: Harness) -> None:
+    supervisor = _run(harness, "--workers", "2")
     wait_until(lambda: supervisor.words().count("partitions assigned") >= 2, 40, "both work")
     children = _children(supervisor)
     supervisor.kill()
@@ -140,9 +144,9 @@ def test_workers_stop_when_their_supervisor_is_gone(world: World) -> None:
     assert alive == []
 
 
-def test_a_supervisor_gives_up_on_workers_that_keep_dying(world: World) -> None:
+def test_a_supervisor_gives_up_on_workers_that_keep_dying(harness: Harness) -> None:
     supervisor = _run(
-        world, "--workers", "2", STREAMER_TOPICS=orjson.dumps({"recipients": "none"}).decode()
+        harness, "--workers", "2", STREAMER_TOPICS=orjson.dumps({"recipients": "none"}).decode()
     )
     assert supervisor.wait(120) == 1
     assert "keeps dying" in supervisor.words()
@@ -157,73 +161,77 @@ def test_a_supervisor_gives_up_on_workers_that_keep_dying(world: World) -> None:
         ({"STREAMER_BATCH__SIZE": "0"}, "batch.size"),
     ],
 )
-def test_settings_that_cannot_be_used(world: World, settings: dict[str, str], words: str) -> None:
-    worker = _run(world, **settings)
+def test_settings_that_cannot_be_used(
+    harness: Harness, settings: dict[str, str], words: str
+) -> None:
+    worker = _run(harness, **settings)
     assert worker.wait() == 2
     assert words in worker.words()
     assert "Traceback" not in worker.words()
 
 
-def test_redis_that_evicts_is_refused(world: World) -> None:
-    world.redis.config_set("maxmemory-policy", "allkeys-lru")
+def test_redis_that_evicts_is_refused(harness: Harness) -> None:
+    harness.redis.config_set("maxmemory-policy", "allkeys-lru")
     try:
-        worker = _run(world)
+        worker = _run(harness)
         assert worker.wait() == 2
         assert "noeviction" in worker.words()
     finally:
-        world.redis.config_set("maxmemory-policy", "noeviction")
+        harness.redis.config_set("maxmemory-policy", "noeviction")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_hands_over_what_is_in_flight(world: World, number: signal.Signals) -> None:
-    world.produce(world.event(n) for n in range(1000))
-    world.sandbox.order(Faults(outage="unavailable"))
-    worker = _run(world, STREAMER_WORKER__SHUTDOWN_TIMEOUT_S="1")
-    wait_until(lambda: world.sandbox.stats().calls >= 8, 30, "it tries")
+def test_a_stop_hands_over_what_is_in_flight(harness: Harness, number: signal.Signals) -> None:
+    harness.produce(harness.event(n) for n in range(1000))
+    harness.sandbox.set_faults(Faults(outage="unavailable"))
+    worker = _run(harness, STREAMER_WORKER__SHUTDOWN_TIMEOUT_S="1")
+    wait_until(lambda: harness.sandbox.stats().calls >= 8, 30, "it tries")
     worker.signal(number)
     assert worker.wait() == 0, worker.words()
-    world.sandbox.calm()
-    with world.worker():
-        world.await_endings(1000)
-    world.judge()
-    assert world.words() == {("sent", None): 1000}
+    harness.sandbox.reset_faults()
+    with harness.worker():
+        harness.await_resolutions(1000)
+    harness.assert_exactly_once()
+    assert harness.status_counts() == {("sent", None): 1000}
 
 
-def test_a_stop_finishes_what_is_in_flight(world: World) -> None:
-    world.produce((world.event(n) for n in range(100)), partition=0)
-    world.sandbox.order(Faults(outage="unavailable"))
-    worker = _run(world)
-    wait_until(lambda: world.sandbox.stats().calls >= 2, 30, "it tries")
+def test_a_stop_finishes_what_is_in_flight(harness: Harness) -> None:
+    harness.produce((harness.event(n) for n in range(100)), partition=0)
+    harness.sandbox.set_faults(Faults(outage="unavailable"))
+    worker = _run(harness)
+    wait_until(lambda: harness.sandbox.stats().calls >= 2, 30, "it tries")
     worker.signal(signal.SIGTERM)
     wait_until(lambda: "no more records are taken" in worker.words(), 10, "it stops")
-    world.sandbox.calm()
+    harness.sandbox.reset_faults()
     assert worker.wait() == 0, worker.words()
-    assert world.words() == {("sent", None): 100}
+    assert harness.status_counts() == {("sent", None): 100}
 
 
 def test_a_worker_goes_on_while_redis_says_not_now(
-    make_world: Callable[..., World], make_redis: Callable[[], Redis]
+    make_harness: Callable[..., Harness], make_redis: Callable[[], RedisServer]
 ) -> None:
     redis, port = make_redis(), free_port()
-    world = make_world(redis=redis)
-    worker = world.start_worker(0, STREAMER_METRICS__PORT=str(port))
+    harness = make_harness(redis=redis)
+    worker = harness.start_worker(0, STREAMER_METRICS__PORT=str(port))
     wait_until(lambda: _get(port, "/readyz")[0] == 200, 30, "the worker is ready")
-    world.redis.config_set("min-replicas-to-write", 1)
-    world.produce(world.event(n) for n in range(10))
+    harness.redis.config_set("min-replicas-to-write", 1)
+    harness.produce(harness.event(n) for n in range(10))
     wait_until(lambda: "NOREPLICAS" in _get(port, "/readyz")[1], 10, "it says what it waits for")
     assert _get(port, "/healthz")[0] == 200
-    world.redis.config_set("min-replicas-to-write", 0)
-    world.await_endings(10)
+    harness.redis.config_set("min-replicas-to-write", 0)
+    harness.await_resolutions(10)
     wait_until(lambda: _get(port, "/readyz")[0] == 200, 10, "the worker is ready again")
     assert worker.stop() == 0, worker.words()
-    world.judge()
+    harness.assert_exactly_once()
 
 
-def test_logs_have_no_address_and_no_secret(world: World) -> None:
-    world.sandbox.order(Faults(error_before_percent=50, refused=frozenset({"user3@example.com"})))
-    world.produce(world.event(n) for n in range(300))
-    with world.worker(STREAMER_LOG__FORMAT="json") as worker:
-        world.await_endings(300)
+def test_logs_have_no_address_and_no_secret(harness: Harness) -> None:
+    harness.sandbox.set_faults(
+        Faults(error_before_percent=50, refused=frozenset({"user3@example.com"}))
+    )
+    harness.produce(harness.event(n) for n in range(300))
+    with harness.worker(STREAMER_LOG__FORMAT="json") as worker:
+        harness.await_resolutions(300)
     lines = [orjson.loads(line) for line in worker.words().splitlines() if line[0] == "{"]
     assert any(line["message"].startswith("Resend did not take") for line in lines)
     assert "@example.com" not in worker.words()
@@ -231,14 +239,16 @@ def test_logs_have_no_address_and_no_secret(world: World) -> None:
     assert "a secret for tests" not in worker.words()
 
 
-def test_a_worker_that_meets_only_dead_letters_ends_before_it_commits_more(world: World) -> None:
-    world.settings |= {"STREAMER_BREAKER__RECORDS": "20", "STREAMER_BREAKER__DEAD_SHARE": "0.5"}
-    world.produce((b"not json" for _ in range(500)), partition=0)
-    supervisor = world.start_worker(command=("-m", "streamer", "run", "--workers", "2"))
+def test_a_worker_that_meets_only_dead_letters_ends_before_it_commits_more(
+    harness: Harness,
+) -> None:
+    harness.settings |= {"STREAMER_BREAKER__RECORDS": "20", "STREAMER_BREAKER__DEAD_SHARE": "0.5"}
+    harness.produce((b"not json" for _ in range(500)), partition=0)
+    supervisor = harness.start_worker(command=("-m", "streamer", "run", "--workers", "2"))
     assert supervisor.wait(60) == 1
     assert "most of the last records are dead letters" in supervisor.words()
-    assert len(world.dead_letters()) <= 10
-    world.settings["STREAMER_BREAKER__DEAD_SHARE"] = "1"
-    with world.worker():
-        world.await_endings(500)
-    world.judge()
+    assert len(harness.dead_letters()) <= 10
+    harness.settings["STREAMER_BREAKER__DEAD_SHARE"] = "1"
+    with harness.worker():
+        harness.await_resolutions(500)
+    harness.assert_exactly_once()

@@ -13,9 +13,9 @@ from streamer.ledger.connection import Client, connect
 from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.model.campaign import Definition
 from streamer.sandbox import DEFAULT_KEY, SandboxProcess
-from streamer.settings import Redis as RedisSettings
-from streamer.stack import Redis
-from tests.kit.operator import NO_CHANGE, Operator
+from streamer.settings import RedisSettings as RedisSettings
+from streamer.stack import RedisServer
+from tests.kit.operator import NO_CHANGE, CommandRunner
 
 SECRET = "a secret for tests alone"
 LINKS = UnsubscribeLinks("https://example.com/u", [SECRET.encode()])
@@ -27,7 +27,7 @@ VARS = '{"first_name": "Ann"}'
 class Desk:
     """Somebody at a terminal, with a Redis and a sandbox, and no Kafka."""
 
-    def __init__(self, redis: Redis, sandbox: SandboxProcess) -> None:
+    def __init__(self, redis: RedisServer, sandbox: SandboxProcess) -> None:
         self.sandbox = sandbox
         self.client: Client = connect(RedisSettings(url=redis.url))
         self.organization = f"org-{secrets.token_hex(4)}"
@@ -62,7 +62,7 @@ class Desk:
         env: Mapping[str, str] = NO_CHANGE,
     ) -> Result:
         """Run `campaign COMMAND`, which must end with the code."""
-        operator = Operator(self.environment, self.organization, "spring")
+        operator = CommandRunner(self.environment, self.organization, "spring")
         return operator.run("campaign", command, self.campaign, *arguments, code=code, env=env)
 
     def json(  # the answer, whose fields are looked at one by one

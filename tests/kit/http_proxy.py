@@ -8,7 +8,7 @@ from typing import NamedTuple
 import orjson
 
 from tests.kit.local_server import LocalServer, abort
-from tests.kit.points import Kind, Script
+from tests.kit.points import PointKind, Script
 from tests.kit.redis_proxy import ENDS, FROZEN_S
 
 CLIENT_WAITS_S = 1.0
@@ -193,7 +193,7 @@ class HttpProxy(LocalServer):
         line = request.partition(b"\r\n")[0].decode("latin-1")
         method, path, _ = line.split(" ", 2)
         name = "post" if method == "POST" else f"{method}({path.partition('?')[0]})"
-        fault = self._script.at(Kind.HTTP, name) or ""
+        fault = self._script.at(PointKind.HTTP, name) or ""
         canned = ANSWERS.get(fault)
         if fault in ("reset", "death"):
             if fault == "death":

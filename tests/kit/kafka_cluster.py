@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from streamer.stack import Kafka
+from streamer.stack import KafkaServer
 from streamer.stack.ports import free_port
 
 GROUP_SESSION_MS = 3_000
@@ -52,7 +52,7 @@ class Brokers:
             broker.stop()
 
 
-class _Broker(Kafka):
+class _Broker(KafkaServer):
     """A broker that is a controller too."""
 
     def __init__(self, folder: Path, number: int, controllers: list[int]) -> None:

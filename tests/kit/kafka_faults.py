@@ -16,7 +16,7 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from tests.kit.local_server import LocalServer
-from tests.kit.points import Kind, Script
+from tests.kit.points import PointKind, Script
 from tests.kit.redis_proxy import ENDS
 
 _TIMED_OUT = KafkaError(KafkaError._TIMED_OUT, "played: nobody answered", False, True, False)
@@ -91,7 +91,7 @@ class KafkaReferee(LocalServer):
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
-                fault = self._script.at(Kind.KAFKA, line.decode().strip()) or ""
+                fault = self._script.at(PointKind.KAFKA, line.decode().strip()) or ""
                 if fault.startswith("freeze"):
                     self._script.expect_frost()
                 writer.write(f"{fault}\n".encode())

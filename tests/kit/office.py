@@ -15,19 +15,19 @@ from streamer.progress.fold import CampaignKey
 from streamer.progress.projector import Projector
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
-from tests.kit.operator import Answer, Operator
+from tests.kit.harness import Harness
+from tests.kit.operator import Answer, CommandRunner
 from tests.kit.settings import settings_of
-from tests.kit.world import World
 
 
 class Office:
     """Counts the progress of a world's campaigns, and reads the counts."""
 
-    def __init__(self, world: World, operator: Operator, folder: Path) -> None:
-        self.world = world
-        self.settings = settings_of(world)
+    def __init__(self, harness: Harness, operator: CommandRunner, folder: Path) -> None:
+        self.harness = harness
+        self.settings = settings_of(harness)
         self.client: Client = connect(self.settings.redis)
-        self.store = Store(self.client, world.name)
+        self.store = Store(self.client, harness.name)
         self._operator = operator
         self._folder = folder
         self._projectors: list[subprocess.Popen[bytes]] = []
@@ -68,7 +68,7 @@ class Office:
 
     def report(self, campaign: str = "spring") -> Report | None:
         """What is counted of the campaign."""
-        key = CampaignKey(self.world.organization, campaign)
+        key = CampaignKey(self.harness.organization, campaign)
         return Reporter(self.client, self.store).report(key)
 
     def ended(self) -> int:
@@ -87,7 +87,7 @@ class Office:
         """All records of the topic of results."""
         return [
             orjson.loads(message.value() or b"")
-            for message in self.world._read(self.world.topics.results)
+            for message in self.harness._read(self.harness.topics.results)
         ]
 
     def close(self) -> None:

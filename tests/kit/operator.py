@@ -14,9 +14,9 @@ from typer.testing import CliRunner, Result
 
 from streamer.cli import app
 from streamer.model.event import RecipientEvent, parse
-from streamer.settings import Topics
+from streamer.settings import TopicSettings
 from streamer.stack import Stack
-from tests.kit.world import World
+from tests.kit.harness import Harness
 
 NOWHERE = "127.0.0.1:1"
 """Where nobody answers."""
@@ -24,7 +24,7 @@ NO_CHANGE: Mapping[str, str] = {}
 Answer = dict[str, object]
 
 
-class Operator:
+class CommandRunner:
     """Somebody at a terminal.
 
     Args:
@@ -36,18 +36,20 @@ class Operator:
         environment: Mapping[str, str],
         organization: str,
         campaign_id: str,
-        topics: Topics | None = None,
+        topics: TopicSettings | None = None,
     ) -> None:
         self.environment = dict(environment)
         self.organization = organization
         self.campaign = f"{organization}/{campaign_id}"
-        self.topics = topics or Topics()
+        self.topics = topics or TopicSettings()
 
     @classmethod
-    def of_stack(cls, stack: Stack) -> "Operator":
+    def of_stack(cls, stack: Stack) -> "CommandRunner":
         """With an organization and topics of their own, which are not there yet."""
         name = secrets.token_hex(4)
-        topics = Topics(**{setting: f"{name}.{setting}" for setting in Topics.model_fields})
+        topics = TopicSettings(
+            **{setting: f"{name}.{setting}" for setting in TopicSettings.model_fields}
+        )
         environment = {
             "STREAMER_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap_servers,
             "STREAMER_REDIS__URL": stack.redis_url,
@@ -59,9 +61,9 @@ class Operator:
         return cls(environment, f"org-{name}", "spring-26", topics)
 
     @classmethod
-    def of_world(cls, world: World) -> "Operator":
+    def of_harness(cls, harness: Harness) -> "CommandRunner":
         """With the settings that the world's workers have now, and its campaign."""
-        return cls(world.environment(), world.organization, "spring", world.topics)
+        return cls(harness.environment(), harness.organization, "spring", harness.topics)
 
     @property
     def bootstrap_servers(self) -> str:
@@ -114,7 +116,7 @@ class Operator:
         content = ("--from", "a@b.cc", "--subject", "s", "--text", os.devnull)
         self.run("campaign", "create", self.campaign, *content)
 
-    def ready(self) -> "Operator":
+    def ready(self) -> "CommandRunner":
         """Topics are there, and the campaign is defined."""
         self.run("topics", "create", "--partitions", "2")
         self.define()

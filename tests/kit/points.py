@@ -17,7 +17,7 @@ from threading import Lock
 from typing import NamedTuple
 
 
-class Kind(StrEnum):
+class PointKind(StrEnum):
     """What is called."""
 
     REDIS = "redis"
@@ -28,7 +28,7 @@ class Kind(StrEnum):
 class Point(NamedTuple):
     """A call of a lap."""
 
-    kind: Kind
+    kind: PointKind
     name: str
     number: int
 
@@ -46,7 +46,7 @@ class Script:
     def __init__(self) -> None:
         self.pid = 0
         self._lock = Lock()
-        self._counts: Counter[tuple[Kind, str]] = Counter()
+        self._counts: Counter[tuple[PointKind, str]] = Counter()
         self._armed: dict[Point, str] = {}
         self._seen: list[Point] = []
         self._fired: dict[Point, float] = {}
@@ -61,7 +61,7 @@ class Script:
             self._fired.clear()
             self._armed = dict(armed)
 
-    def at(self, kind: Kind, name: str) -> str | None:
+    def at(self, kind: PointKind, name: str) -> str | None:
         """A call is to leave now: what is to go wrong with it, if anything is."""
         with self._lock:
             self._counts[kind, name] += 1

@@ -6,25 +6,25 @@ from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamer.kafka.headers import header_list
-from streamer.model import marks
-from streamer.model.record import Coordinates, Headers
+from streamer.model import record_headers
+from streamer.model.record import Headers, RecordId
 from streamer.model.wire import DETAIL, REASON, source_headers
-from tests.kit.world import World
+from tests.kit.harness import Harness
 
 
-def words(message: Message) -> dict[str, str]:
+def decode_headers(message: Message) -> dict[str, str]:
     """A record's headers as text."""
-    return marks.words(header_list(message) or [])
+    return record_headers.decode_headers(header_list(message) or [])
 
 
 class Records:
     """Writes, deletes and reads records of a world's topics."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, harness: Harness) -> None:
+        self._harness = harness
         self._producer = Producer(
             {
-                "bootstrap.servers": world.bootstrap_servers,
+                "bootstrap.servers": harness.bootstrap_servers,
                 "message.max.bytes": 10_000_000,
                 "log_level": 0,
             }
@@ -39,30 +39,33 @@ class Records:
 
     def bury(self, value: bytes | None, offset: int, own: Headers | None = None) -> None:
         """Write a dead letter of a record that stood at the offset of partition 0."""
-        where = Coordinates(self._world.topics.recipients, 0, offset)
+        where = RecordId(self._harness.topics.recipients, 0, offset)
         headers: Headers = [
             *(own or []),
             (REASON, b"unknown_campaign"),
             (DETAIL, b"nobody knows it"),
             *source_headers(where),
         ]
-        self.write(self._world.topics.dead_letters, value, headers)
+        self.write(self._harness.topics.dead_letters, value, headers)
 
     def delete(self, topic: str) -> None:
         """Have Kafka delete the records of partition 0, as retention does."""
-        admin = AdminClient({"bootstrap.servers": self._world.bootstrap_servers})
+        admin = AdminClient({"bootstrap.servers": self._harness.bootstrap_servers})
         for future in admin.delete_records([TopicPartition(topic, 0, -1)]).values():
             future.result()
 
     def copies(self, mark: str) -> list[Message]:
         """The input records with a header of that name."""
-        found = self._world._read(self._world.topics.recipients)
-        return [message for message in found if mark in words(message)]
+        found = self._harness._read(self._harness.topics.recipients)
+        return [message for message in found if mark in decode_headers(message)]
 
     def replays(self) -> Counter[str]:
         """How often each dead letter was replayed, by its source."""
-        return Counter(words(each)[marks.REPLAY_OF] for each in self.copies(marks.REPLAY_OF))
+        return Counter(
+            decode_headers(each)[record_headers.REPLAY_OF]
+            for each in self.copies(record_headers.REPLAY_OF)
+        )
 
     def retries(self) -> list[dict[str, str]]:
         """The headers of each record that was tried again."""
-        return [words(each) for each in self.copies(marks.RETRY_OF)]
+        return [decode_headers(each) for each in self.copies(record_headers.RETRY_OF)]

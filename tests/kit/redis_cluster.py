@@ -5,14 +5,14 @@ from pathlib import Path
 from redis import Redis as Client
 from redis.exceptions import RedisError
 
-from streamer.stack import Redis
+from streamer.stack import RedisServer
 from streamer.stack.ports import free_port
-from tests.kit.world import wait_until
+from tests.kit.harness import wait_until
 
 _SLOTS = 16384
 
 
-class ClusterNode(Redis):
+class ClusterNode(RedisServer):
     """One node; it serves keys once it is joined with the others."""
 
     def command(self) -> list[str]:

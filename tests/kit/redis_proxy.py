@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamer
 from tests.kit.local_server import LocalServer, abort
-from tests.kit.points import Kind, Script
+from tests.kit.points import PointKind, Script
 from tests.kit.resp import Command, is_push, take_commands, take_reply
 
 LATE_S = 1.5
@@ -162,7 +162,7 @@ class _Link:
                     await self._command(command)
 
     async def _command(self, command: Command) -> None:
-        fault = self._script.at(Kind.REDIS, command_name(command.words)) or ""
+        fault = self._script.at(PointKind.REDIS, command_name(command.words)) or ""
         if fault in ("request_lost", "reset", "death"):
             self._deaf = True
             if fault == "death":

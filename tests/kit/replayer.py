@@ -6,7 +6,7 @@ import signal
 import sys
 
 from streamer.cli.reading import topic_reader
-from streamer.recovery.dead_letters import Wanted
+from streamer.recovery.dead_letters import DeadLetterFilter
 from streamer.recovery.replay import Replayer
 from streamer.settings import load
 
@@ -22,7 +22,7 @@ def main() -> None:
 
     settings = load()
     with topic_reader(settings) as reader:
-        Replayer(settings, reader, Wanted()).run(checkpoint)
+        Replayer(settings, reader, DeadLetterFilter()).run(checkpoint)
 
 
 if __name__ == "__main__":

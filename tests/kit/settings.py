@@ -1,13 +1,13 @@
 """A world's settings, for what tests call in their own process."""
 
-from streamer.settings import Kafka, Redis, Settings
-from tests.kit.world import World
+from streamer.settings import KafkaSettings, RedisSettings, Settings
+from tests.kit.harness import Harness
 
 
-def settings_of(world: World) -> Settings:
+def settings_of(harness: Harness) -> Settings:
     """Where its servers and topics are; the rest are the defaults."""
     return Settings(
-        kafka=Kafka(bootstrap_servers=world.bootstrap_servers, group_id=world.name),
-        topics=world.topics,
-        redis=Redis(url=world.redis_url),
+        kafka=KafkaSettings(bootstrap_servers=harness.bootstrap_servers, group_id=harness.name),
+        topics=harness.topics,
+        redis=RedisSettings(url=harness.redis_url),
     )

@@ -24,7 +24,7 @@ CERTIFICATES = Path(__file__).parent / "certificates"
 CA = CERTIFICATES / "ca.pem"
 
 
-class Request(NamedTuple):
+class TlsRequest(NamedTuple):
     """What a server or a proxy was asked: header names in lower case."""
 
     line: str
@@ -32,7 +32,7 @@ class Request(NamedTuple):
     body: bytes
 
 
-class Server:
+class TlsServer:
     """Listens on a free port of 127.0.0.1, and takes every batch of one mail.
 
     Args:
@@ -43,7 +43,7 @@ class Server:
     """
 
     def __init__(self, certificate: str | None = None) -> None:
-        self.requests: list[Request] = []
+        self.requests: list[TlsRequest] = []
         self.scheme = "http" if certificate is None else "https"
         self._server = _Listener(("127.0.0.1", 0), _handler(self.answer))
         if certificate is not None:
@@ -65,7 +65,7 @@ class Server:
         """What `RESEND_API_URL` should be, without a proxy."""
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
-    def answer(self, handler: BaseHTTPRequestHandler, request: Request) -> None:
+    def answer(self, handler: BaseHTTPRequestHandler, request: TlsRequest) -> None:
         """Answer a request."""
         self.requests.append(request)
         reply(handler, 200, orjson.dumps({"data": [{"id": "id-1"}]}))
@@ -83,7 +83,7 @@ class Server:
             thread.join()
 
 
-class Proxy(Server):
+class TlsProxy(TlsServer):
     """A forward proxy, which brings every call to one upstream, whatever its host is.
 
     Args:
@@ -93,7 +93,7 @@ class Proxy(Server):
 
     def __init__(
         self,
-        upstream: Server,
+        upstream: TlsServer,
         refusal: int | None = None,
         certificate: str | None = None,
         on_connect: Callable[[], None] = lambda: None,
@@ -103,7 +103,7 @@ class Proxy(Server):
         self._on_connect = on_connect
         self.refusal = refusal
 
-    def answer(self, handler: BaseHTTPRequestHandler, request: Request) -> None:
+    def answer(self, handler: BaseHTTPRequestHandler, request: TlsRequest) -> None:
         self.requests.append(request)
         if self.refusal is not None:
             page = f"<html><h1>{self.refusal}</h1></html>".encode()
@@ -130,7 +130,7 @@ class Proxy(Server):
                             return
                         (upstream if one is client else client).sendall(data)
 
-    def _forward(self, handler: BaseHTTPRequestHandler, request: Request) -> None:
+    def _forward(self, handler: BaseHTTPRequestHandler, request: TlsRequest) -> None:
         method, url, _ = request.line.split(" ", 2)
         passed = {k: v for k, v in request.headers.items() if not k.startswith("proxy-")}
         answer = urllib3.request(
@@ -166,19 +166,19 @@ class _Listener(ThreadingHTTPServer):
 
 
 def _handler(
-    answer: Callable[[BaseHTTPRequestHandler, Request], None],
+    answer: Callable[[BaseHTTPRequestHandler, TlsRequest], None],
 ) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class TlsHandler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def _serve(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = self.rfile.read(int(headers.get("content-length", "0")))
-            answer(self, Request(self.requestline, headers, body))
+            answer(self, TlsRequest(self.requestline, headers, body))
 
         do_GET = do_POST = do_CONNECT = _serve  # noqa: N815 - http.server's names
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
             """Say nothing."""
 
-    return Handler
+    return TlsHandler

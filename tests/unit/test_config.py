@@ -7,7 +7,7 @@ import tomllib
 import pytest
 import yaml
 
-from streamer.provider.table import ROWS, Means
+from streamer.provider.rules import RULES, ErrorCategory
 from streamer.settings import Settings, load
 from tools import docs
 
@@ -94,9 +94,9 @@ def test_every_alert_has_its_chapter() -> None:
 
 def test_every_reason_of_a_hold_has_its_remedy() -> None:
     reasons = set()
-    for row in ROWS:
-        if row.means in (Means.ACCOUNT, Means.SENDER):
-            reasons |= {row.why} if row.why else set(row.names)
+    for row in RULES:
+        if row.category in (ErrorCategory.ACCOUNT, ErrorCategory.SENDER):
+            reasons |= {row.reason} if row.reason else set(row.names)
     reasons -= {"invalid_access", "invalid_region"}  # of endpoints that are not called
     told = set(_CODE.findall(chapters()["StreamerAccountHeld"]))
     assert reasons - told == set()

@@ -15,13 +15,13 @@ from typer.main import get_command
 from bench import __main__ as bench
 from bench import limiter, mixed, paused, report, stuck
 from streamer import cli
-from streamer.flow import verdicts
-from streamer.flow.verdicts import LONGEST_PAUSE_S
+from streamer.flow import failure_stats
+from streamer.flow.failure_stats import MAX_PAUSE_S
 from streamer.mail import language
 from streamer.mail.review import CLIPPED_BYTES
 from streamer.mail.templates import RenderError, Templates
 from streamer.mail.unsubscribe import UnsubscribeLinks
-from streamer.model import marks, wire
+from streamer.model import record_headers, wire
 from streamer.model.campaign import Definition
 from streamer.model.event import RecipientEvent
 from streamer.model.published import PublishedOutcome
@@ -38,7 +38,7 @@ WITH_COMMANDS = [
     CONFIG / "streamer.toml",
     CONFIG / "alerts.yml",
 ]
-MOST_LINES = 200
+MAX_LINES = 200
 
 _METRIC = re.compile(r"\bstreamer_[a-z_]+\b")
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -128,7 +128,7 @@ def broken_links(page: Path, text: str) -> list[str]:
 
 
 def test_the_readme_is_short() -> None:
-    assert len(README.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
 def test_the_readme_leads_to_every_page() -> None:
@@ -251,9 +251,9 @@ def test_the_settings_that_are_shown_can_be_read(tmp_path: Path) -> None:
 def test_numbers_are_those_of_the_code() -> None:
     settings = Settings()
     concepts = " ".join((DOCS / "concepts.md").read_text(encoding="utf-8").split())
-    assert f"{verdicts.PRESSED_RECORDS:,} records" in concepts
-    assert f"`retry-after` of more than {LONGEST_PAUSE_S:.0f} seconds" in concepts
-    assert (verdicts.OUTAGE_FAILURES, "After five failures" in concepts) == (5, True)
+    assert f"{failure_stats.BACKPRESSURE_RECORDS:,} records" in concepts
+    assert f"`retry-after` of more than {MAX_PAUSE_S:.0f} seconds" in concepts
+    assert (failure_stats.OUTAGE_FAILURES, "After five failures" in concepts) == (5, True)
     assert (settings.breaker.dead_share, settings.breaker.campaign_failed_share) == (0.5, 0.5)
     assert f"last `breaker.records` ({settings.breaker.records:,})" in concepts
     assert f"last `breaker.campaign_mails` ({settings.breaker.campaign_mails:,})" in concepts
@@ -298,7 +298,7 @@ def test_a_table_that_is_out_of_date_is_noticed(name: str) -> None:
 
 
 def test_every_header_is_explained() -> None:
-    values = {**vars(wire), **vars(marks)}.values()
+    values = {**vars(wire), **vars(record_headers)}.values()
     ours = {text for text in values if isinstance(text, str) and _HEADER.fullmatch(text)}
     text = docs.REFERENCE.read_text(encoding="utf-8")
     _, _, section = text.partition("\n## Headers\n")
@@ -346,8 +346,8 @@ def test_undefined_and_null_are_as_the_page_says() -> None:
     assert templates.render_text(undefined, {"name": None}) == "None"
     assert templates.render_text(always, {"name": None}) == "there"
     assert templates.render_text("{{ name }}", {"name": None}) == "None"
-    assert f"{language._MOST_TOKENS_IN_ALL:,} names" in text
-    assert f"{language._MOST_TOKENS} in a tag" in text
+    assert f"{language._MAX_TOKENS_IN_ALL:,} names" in text
+    assert f"{language._MAX_TOKENS} in a tag" in text
     assert f"{CLIPPED_BYTES // 1024} KB" in text
 
 

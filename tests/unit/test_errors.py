@@ -8,9 +8,9 @@ from typing import NamedTuple
 import streamer
 from streamer import errors
 from streamer.errors import DONE, FAILED, WRONG_USE, StreamerError, exit_code
-from streamer.ledger.connection import RefusedError
+from streamer.ledger.connection import RedisRefusedError
 from streamer.settings import SettingsError
-from streamer.worker.waiting import StoppedError
+from streamer.worker.waiter import StoppedError
 
 
 class _Node(NamedTuple):
@@ -29,7 +29,7 @@ def test_the_docstring_shows_all_errors_with_their_codes() -> None:
 def test_what_a_process_ends_with() -> None:
     assert exit_code(StoppedError()) == DONE
     assert exit_code(SettingsError("x")) == WRONG_USE
-    assert exit_code(RefusedError("NOPERM")) == FAILED
+    assert exit_code(RedisRefusedError("NOPERM")) == FAILED
     assert exit_code(OSError()) == FAILED
 
 

@@ -18,7 +18,7 @@ from streamer.model.campaign import CampaignState
 from streamer.model.event import RecipientEvent
 from streamer.model.published import DeadLetterHeaders, PublishedOutcome, PublishedResult
 from streamer.model.reasons import DeadReason, Reason, Status
-from streamer.model.record import Coordinates, DeadLetter, Outcome, Record
+from streamer.model.record import DeadLetter, Outcome, Record, RecordId
 from streamer.progress.counts import Counts
 from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Report
@@ -31,7 +31,7 @@ _BY_TITLE = {contract.title: contract for contract in schemas.CONTRACTS}
 _IDS = st.from_regex(r"[A-Za-z0-9._:@-]{1,128}", fullmatch=True)
 _TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
 _COORDINATES = st.builds(
-    Coordinates,
+    RecordId,
     st.sampled_from(["campaign.recipients", "x"]),
     st.integers(0, 999),
     st.integers(0, 2**62),
@@ -41,7 +41,7 @@ _COORDINATES = st.builds(
 @st.composite
 def _records(draw: st.DrawFn) -> Record:
     record = Record(draw(_COORDINATES), None, b"{}", None, 0.0)
-    record.take(
+    record.attach_event(
         RecipientEvent(
             organization_id=draw(_IDS),
             campaign_id=draw(_IDS),
@@ -85,7 +85,7 @@ def _fits(value: JsonValue, contract: Contract) -> bool:
 
 @given(_records(), _OUTCOMES, st.floats(0, 4e9))
 def test_every_outcome_that_is_written_fits(record: Record, outcome: Outcome, now: float) -> None:
-    record.end(outcome, now)
+    record.resolve(outcome, now)
     value = wire.outcome_value(record, outcome)
     decoded = orjson.loads(value)
     assert _fits(decoded, _BY_TITLE["Outcome"])
@@ -97,7 +97,7 @@ def test_every_outcome_that_is_written_fits(record: Record, outcome: Outcome, no
 
 
 @given(_COORDINATES, st.builds(DeadLetter, st.sampled_from(DeadReason), _TEXTS))
-def test_every_header_of_a_dead_letter_fits(where: Coordinates, letter: DeadLetter) -> None:
+def test_every_header_of_a_dead_letter_fits(where: RecordId, letter: DeadLetter) -> None:
     record = Record(where, None, None, [("own", b"\xff")], 0.0)
     own, *headers = wire.dead_letter_headers(record, letter)
     texts = {name: value.decode() for name, value in headers if isinstance(value, bytes)}
@@ -244,11 +244,11 @@ def _without(value: Schema, name: str) -> Schema:
 def test_the_summary_of_a_campaign_fits(
     reasons: dict[Reason, int], sent: int, dead: int, expected: int | None
 ) -> None:
-    endings = {(reason.status.value, reason.value): count for reason, count in reasons.items()}
-    endings |= {("sent", ""): sent, ("dead", "undecodable"): dead}
+    resolutions = {(reason.status.value, reason.value): count for reason, count in reasons.items()}
+    resolutions |= {("sent", ""): sent, ("dead", "undecodable"): dead}
     counts = Counts(
-        received=sum(endings.values()),
-        endings=endings,
+        received=sum(resolutions.values()),
+        resolutions=resolutions,
         first="2026-11-24T03:40:00.123Z",
         last="2026-11-24T03:41:00.123Z",
     )

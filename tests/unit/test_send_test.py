@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.provider.client import Answer
-from streamer.send_test import Fate, as_test, read_answer
+from streamer.provider.client import ApiResponse
+from streamer.send_test import SendTestStatus, as_test, read_response
 
 _ADDRESSES = ["a@example.com", "b@example.com"]
 
@@ -15,8 +15,8 @@ def _tag(name: str, value: str) -> dict[str, str]:
     return {"name": name, "value": value}
 
 
-def _answer(status: int | None, name: str = "", **data: object) -> Answer:
-    return Answer(status, name, "its words" if name else "", data, {})
+def _answer(status: int | None, name: str = "", **data: object) -> ApiResponse:
+    return ApiResponse(status, name, "its words" if name else "", data, {})
 
 
 def test_a_test_mail_goes_now_and_is_not_told_for_one_of_the_campaign() -> None:
@@ -39,35 +39,35 @@ def test_all_else_stays(mail: dict[str, str]) -> None:
 
 def test_each_address_gets_its_id_or_the_words() -> None:
     errors = [{"index": 0, "message": "no"}]
-    first, second = read_answer(_answer(200, data=[{"id": "1"}], errors=errors), _ADDRESSES)
-    assert (first.address, first.fate, first.email_id, first.detail) == (
+    first, second = read_response(_answer(200, data=[{"id": "1"}], errors=errors), _ADDRESSES)
+    assert (first.address, first.status, first.email_id, first.detail) == (
         "a@example.com",
-        Fate.REFUSED,
+        SendTestStatus.REFUSED,
         None,
         "no",
     )
-    assert (second.fate, second.email_id, second.detail) == (Fate.SENT, "1", None)
+    assert (second.status, second.email_id, second.detail) == (SendTestStatus.SENT, "1", None)
 
 
 @pytest.mark.parametrize(
-    ("answer", "fate"),
+    ("response", "fate"),
     [
-        (_answer(422, "validation_error"), Fate.REFUSED),
-        (_answer(401, "invalid_api_key"), Fate.REFUSED),
-        (_answer(403, "validation_error"), Fate.REFUSED),
-        (_answer(429, "rate_limit_exceeded"), Fate.REFUSED),
-        (_answer(429, "daily_quota_exceeded"), Fate.REFUSED),
-        (_answer(500, "application_error"), Fate.UNKNOWN),
-        (_answer(503, "service_unavailable"), Fate.UNKNOWN),
-        (_answer(200), Fate.UNKNOWN),
-        (_answer(200, data=[{"id": "1"}]), Fate.UNKNOWN),
-        (_answer(None, "HttpClientError"), Fate.UNKNOWN),
+        (_answer(422, "validation_error"), SendTestStatus.REFUSED),
+        (_answer(401, "invalid_api_key"), SendTestStatus.REFUSED),
+        (_answer(403, "validation_error"), SendTestStatus.REFUSED),
+        (_answer(429, "rate_limit_exceeded"), SendTestStatus.REFUSED),
+        (_answer(429, "daily_quota_exceeded"), SendTestStatus.REFUSED),
+        (_answer(500, "application_error"), SendTestStatus.UNKNOWN),
+        (_answer(503, "service_unavailable"), SendTestStatus.UNKNOWN),
+        (_answer(200), SendTestStatus.UNKNOWN),
+        (_answer(200, data=[{"id": "1"}]), SendTestStatus.UNKNOWN),
+        (_answer(None, "HttpClientError"), SendTestStatus.UNKNOWN),
     ],
 )
-def test_an_answer_to_the_whole_call(answer: Answer, fate: Fate) -> None:
-    tried = read_answer(answer, _ADDRESSES)
+def test_an_answer_to_the_whole_call(response: ApiResponse, fate: SendTestStatus) -> None:
+    tried = read_response(response, _ADDRESSES)
     assert [each.address for each in tried] == _ADDRESSES
-    assert {each.fate for each in tried} == {fate}
+    assert {each.status for each in tried} == {fate}
     assert all(each.email_id is None for each in tried)
-    assert all(answer.message in (each.detail or "") for each in tried)
-    assert ("may have been sent" in (tried[0].detail or "")) == (fate is Fate.UNKNOWN)
+    assert all(response.message in (each.detail or "") for each in tried)
+    assert ("may have been sent" in (tried[0].detail or "")) == (fate is SendTestStatus.UNKNOWN)

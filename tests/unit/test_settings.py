@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.settings import Account, SettingsError, load
+from streamer.settings import AccountSettings, SettingsError, load
 
 
 def test_the_environment_is_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_the_defaults(name: str, default: object, monkeypatch: pytest.MonkeyPatc
 
 def test_the_default_account(monkeypatch: pytest.MonkeyPatch) -> None:
     _clear(monkeypatch)
-    assert load().accounts == {"default": Account(api_key_env="RESEND_API_KEY")}
+    assert load().accounts == {"default": AccountSettings(api_key_env="RESEND_API_KEY")}
     assert load().accounts["default"].organizations is None
     assert load().accounts["default"].requests_per_second == 10
     assert load().api_url == "https://api.resend.com"
@@ -109,7 +109,7 @@ def test_an_account_without_a_key_setting_takes_the_usual_variable(
     _clear(monkeypatch)
     monkeypatch.setenv("STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND", "2")
     assert load().accounts == {
-        "default": Account(api_key_env="RESEND_API_KEY", requests_per_second=2)
+        "default": AccountSettings(api_key_env="RESEND_API_KEY", requests_per_second=2)
     }
     monkeypatch.setenv("STREAMER_ACCOUNTS", '{"acme": {"api_key_file": "/run/key"}}')
     assert load().accounts["acme"].api_key_env is None

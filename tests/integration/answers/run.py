@@ -10,19 +10,19 @@ from typing import NamedTuple
 
 import orjson
 
-from streamer.ledger import answers
+from streamer.ledger import responses
 from streamer.ledger.holds import Hold, Holds
-from streamer.model.record import Coordinates
+from streamer.model.record import RecordId
 from streamer.sandbox import Call, Stats
-from tests.integration.answers.table import ROWS, Fate, Row
-from tests.kit.world import MESSAGE, World, wait_until
+from tests.integration.answers.table import CASES, Effect, ResponseCase
+from tests.kit.harness import MESSAGE, Harness, wait_until
 
 TIMEOUT_S = "3"
 # Of a partition, outcomes are committed in its order: who waits is in one of its own.
 WAITING, SERVED = 0, 1
 
 
-class Seen(NamedTuple):
+class Observation(NamedTuple):
     """What there was to see at one time, by organization or by account."""
 
     words: dict[str, Counter[tuple[str, str | None]]]
@@ -32,15 +32,15 @@ class Seen(NamedTuple):
     stats: Stats
 
 
-class Share(NamedTuple):
+class ServedAndWaiting(NamedTuple):
     """Of a row's organizations, those that are served while the fault lasts, and those that wait;
     each with the number of its recipients."""
 
     served: dict[str, int]
-    waiting: dict[str, int]
+    waiter: dict[str, int]
 
 
-class Run:
+class ResponseRun:
     """One worker that meets every row.
 
     Attributes:
@@ -49,62 +49,66 @@ class Run:
         outcomes: then, by organization.
     """
 
-    lasting: Seen
-    over: Seen
+    lasting: Observation
+    over: Observation
 
-    def __init__(self, world: World, folder: Path) -> None:
-        self.world = world
+    def __init__(self, harness: Harness, folder: Path) -> None:
+        self.harness = harness
         self.outcomes: dict[str, list[dict[str, object]]] = defaultdict(list)
         self._folder = folder
-        self._organization_of: dict[Coordinates, str] = {}
+        self._organization_of: dict[RecordId, str] = {}
 
-    def own(self, row: Row) -> str:
+    def own(self, case: ResponseCase) -> str:
         """The organization of the row's recipients."""
-        return f"{row.account}-{self.world.name}"
+        return f"{case.account}-{self.harness.name}"
 
-    def others(self, row: Row) -> list[str]:
+    def others(self, case: ResponseCase) -> list[str]:
         """The other organizations of its account."""
-        return [f"{self.own(row)}-{number}" for number in range(row.others)]
+        return [f"{self.own(case)}-{number}" for number in range(case.others)]
 
-    def share(self, row: Row) -> Share:
-        own, others = {self.own(row): row.count}, dict.fromkeys(self.others(row), 1)
-        if row.fate is Fate.ENDS:
-            return Share(own | others, {})
-        return Share(others, own) if row.others_go_on else Share({}, own | others)
+    def share(self, case: ResponseCase) -> ServedAndWaiting:
+        own, others = {self.own(case): case.count}, dict.fromkeys(self.others(case), 1)
+        if case.effect is Effect.ENDS:
+            return ServedAndWaiting(own | others, {})
+        return (
+            ServedAndWaiting(others, own)
+            if case.others_go_on
+            else ServedAndWaiting({}, own | others)
+        )
 
     def carry_out(self) -> None:
         """Let every fault have its effect, then let all be over."""
         self._configure()
-        for row in ROWS:
-            self.world.sandbox.order(row.faults, row.account)
-            self.world.sandbox.play(*row.plays, account=row.account)
+        for case in CASES:
+            self.harness.sandbox.set_faults(case.faults, case.account)
+            self.harness.sandbox.play(*case.plays, account=case.account)
         self._produce()
-        with self.world.worker():
+        with self.harness.worker():
             wait_until(self._all_have_begun, 60, "each fault has had its effect")
-            self.world.sandbox.calm()
-            for row in ROWS:
-                self._key_file(row).write_text(make_key(row))
-            self.world.await_endings(len(self._organization_of), 60)
+            self.harness.sandbox.reset_faults()
+            for case in CASES:
+                self._key_file(case).write_text(make_key(case))
+            self.harness.await_resolutions(len(self._organization_of), 60)
             wait_until(self._nothing_is_held, 20, "all holds are over")
         self.over = self._look()
-        for outcome in self.world.outcomes():
+        for outcome in self.harness.outcomes():
             self.outcomes[str(outcome["organization_id"])].append(outcome)
 
-    def calls(self, row: Row) -> list[Call]:
+    def calls(self, case: ResponseCase) -> list[Call]:
         """To the row's account, in their order."""
-        return [call for call in self.world.sandbox.calls() if call.account == row.account]
+        return [call for call in self.harness.sandbox.calls() if call.account == case.account]
 
     def _configure(self) -> None:
         accounts = {}
-        for row in ROWS:
-            if row.has_key:
-                self._key_file(row).write_text(make_key(row))
-            accounts[row.account] = {
-                "api_key_file": str(self._key_file(row)),
-                "organizations": [self.own(row), *self.others(row)],
+        for case in CASES:
+            if case.has_key:
+                self._key_file(case).write_text(make_key(case))
+            accounts[case.account] = {
+                "api_key_file": str(self._key_file(case)),
+                "organizations": [self.own(case), *self.others(case)],
                 "requests_per_second": 1000,
             }
-        self.world.settings |= {
+        self.harness.settings |= {
             "STREAMER_ACCOUNTS": orjson.dumps(accounts).decode(),
             "STREAMER_BATCH__LINGER_MS": "1000",
             "STREAMER_DELIVERY__TIMEOUT_S": TIMEOUT_S,
@@ -112,69 +116,69 @@ class Run:
             "STREAMER_DELIVERY__SET_ASIDE_S": "120",
         }
 
-    def _key_file(self, row: Row) -> Path:
-        return self._folder / row.account
+    def _key_file(self, case: ResponseCase) -> Path:
+        return self._folder / case.account
 
     def _produce(self) -> None:
-        for row in ROWS:
-            self.world.organizations |= {self.own(row), *self.others(row)}
-            own_waits = row.fate is Fate.WAITS
-            message = {**MESSAGE, "from": f"Acme <news@{row.domain}>"}
-            self.world.produce(
+        for case in CASES:
+            self.harness.organizations |= {self.own(case), *self.others(case)}
+            own_waits = case.effect is Effect.WAITS
+            message = {**MESSAGE, "from": f"Acme <news@{case.domain}>"}
+            self.harness.produce(
                 (
-                    self.world.event(number, organization_id=self.own(row), message=message)
-                    for number in range(row.count)
+                    self.harness.event(number, organization_id=self.own(case), message=message)
+                    for number in range(case.count)
                 ),
                 WAITING if own_waits else SERVED,
             )
-            self.world.produce(
+            self.harness.produce(
                 (
-                    self.world.event(0, organization_id=other, email="other@example.com")
-                    for other in self.others(row)
+                    self.harness.event(0, organization_id=other, email="other@example.com")
+                    for other in self.others(case)
                 ),
-                WAITING if own_waits and not row.others_go_on else SERVED,
+                WAITING if own_waits and not case.others_go_on else SERVED,
             )
-        for record in self.world.inputs():
+        for record in self.harness.inputs():
             event = orjson.loads(record.value or b"")
-            self._organization_of[record.coordinates] = event["organization_id"]
+            self._organization_of[record.record_id] = event["organization_id"]
 
-    def _look(self) -> Seen:
+    def _look(self) -> Observation:
         words: dict[str, Counter[tuple[str, str | None]]] = defaultdict(Counter)
-        for ending in self.world.endings():
-            words[ending.organization][ending.status, ending.reason] += 1
-        names = [row.account for row in ROWS]
-        states = Holds(self.world.redis).read(names)
-        last = answers.read(self.world.redis, names)
-        return Seen(
+        for resolution in self.harness.resolutions():
+            words[resolution.organization][resolution.status, resolution.reason] += 1
+        names = [case.account for case in CASES]
+        states = Holds(self.harness.redis).read(names)
+        last = responses.read(self.harness.redis, names)
+        return Observation(
             words,
-            Counter(self._organization_of[where] for where in self.world.parked()),
+            Counter(self._organization_of[where] for where in self.harness.parked()),
             {name: state.holds for name, state in states.items()},
             {name: {answer.result for answer in last[name]} for name in names},
-            self.world.sandbox.stats(),
+            self.harness.sandbox.stats(),
         )
 
     def _all_have_begun(self) -> bool:
         self.lasting = self._look()
-        left = [row.name for row in ROWS if not self._has_begun(row)]
+        left = [case.name for case in CASES if not self._has_begun(case)]
         print("not yet:", "; ".join(left))  # pytest shows it if this fails
         return not left
 
-    def _has_begun(self, row: Row) -> bool:
-        seen, share = self.lasting, self.share(row)
+    def _has_begun(self, case: ResponseCase) -> bool:
+        seen, share = self.lasting, self.share(case)
         if any(seen.words[name].total() < count for name, count in share.served.items()):
             return False
-        if row.fate is Fate.HELD:
-            return all(seen.parked[name] == count for name, count in share.waiting.items())
-        if row.fate is Fate.WAITS:
-            calls = seen.stats.accounts[row.account].calls
-            return calls >= 3 and seen.results[row.account] >= row.results
+        if case.effect is Effect.HELD:
+            return all(seen.parked[name] == count for name, count in share.waiter.items())
+        if case.effect is Effect.WAITS:
+            calls = seen.stats.accounts[case.account].calls
+            return calls >= 3 and seen.results[case.account] >= case.results
         return True
 
     def _nothing_is_held(self) -> bool:
-        states = Holds(self.world.redis).read([row.account for row in ROWS])
+        states = Holds(self.harness.redis).read([case.account for case in CASES])
         return not any(state.holds for state in states.values())
 
 
-def make_key(row: Row) -> str:
+def make_key(case: ResponseCase) -> str:
     """The API key of the row's account."""
-    return f"re_{row.account}"
+    return f"re_{case.account}"

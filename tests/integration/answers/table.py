@@ -11,10 +11,10 @@ Words = dict[tuple[str, str | None], int]
 
 FEW = 4
 LONG_S = 60.0
-MOST_CALLS_TO_FIND_ONE_OF_A_HUNDRED = 15
+MAX_CALLS_TO_FIND_ONE_OF_A_HUNDRED = 15
 
 
-class Fate(Enum):
+class Effect(Enum):
     """What becomes of a row's recipients while the fault lasts."""
 
     WAITS = auto()
@@ -26,7 +26,7 @@ class Fate(Enum):
 
 
 @dataclass(frozen=True)
-class Row:
+class ResponseCase:
     """An answer, and what it means.
 
     Attributes:
@@ -45,7 +45,7 @@ class Row:
 
     name: str
     faults: Faults
-    fate: Fate
+    effect: Effect
     results: frozenset[str]
     words: Words
     reason: str | None = None
@@ -68,7 +68,7 @@ class Row:
     @property
     def words_of_another(self) -> Words:
         """What befalls every call befalls others too; what a mail draws upon itself does not."""
-        if self.fate is Fate.ENDS and not self.others_go_on:
+        if self.effect is Effect.ENDS and not self.others_go_on:
             return dict.fromkeys(self.words, 1)
         return sent(1)
 
@@ -80,16 +80,16 @@ def sent(count: int = FEW) -> Words:
     return {("sent", None): count}
 
 
-def waits(name: str, faults: Faults, *results: str, others_go_on: bool = False) -> Row:
+def waits(name: str, faults: Faults, *results: str, others_go_on: bool = False) -> ResponseCase:
     """Unknown whether it was taken: asked again until it is known."""
-    return Row(
-        name, faults, Fate.WAITS, frozenset(results or [name]), sent(), others_go_on=others_go_on
+    return ResponseCase(
+        name, faults, Effect.WAITS, frozenset(results or [name]), sent(), others_go_on=others_go_on
     )
 
 
-def of_the_way(name: str, play: Play, result: str) -> Row:
+def of_the_way(name: str, play: Play, result: str) -> ResponseCase:
     """Says nothing of a mail, as it is not Resend's answer or nobody knows what it means."""
-    return Row(name, Faults(), Fate.WAITS, frozenset([result]), sent(), plays=(play,))
+    return ResponseCase(name, Faults(), Effect.WAITS, frozenset([result]), sent(), plays=(play,))
 
 
 def json_error(status: int, words: str, **name: str) -> Play:
@@ -104,31 +104,33 @@ def page(status: int) -> Play:
     return Play(status=status, headers={"content-type": "text/html"}, body=body)
 
 
-def held(name: str, faults: Faults) -> Row:
+def held(name: str, faults: Faults) -> ResponseCase:
     """Nobody's fault: parked, and sent once it is over."""
-    return Row(name, faults, Fate.HELD, frozenset([name]), sent(), reason=name)
+    return ResponseCase(name, faults, Effect.HELD, frozenset([name]), sent(), reason=name)
 
 
-def unreadable(name: str, faults: Faults, *results: str) -> Row:
+def unreadable(name: str, faults: Faults, *results: str) -> ResponseCase:
     """Taken, but without ids: nobody may be called `sent`."""
     words: Words = {("indeterminate", "provider_error"): FEW}
     detail = "Resend took the batch, but its answer cannot be understood"
-    return Row(name, faults, Fate.ENDS, frozenset(results), words, detail=detail)
+    return ResponseCase(name, faults, Effect.ENDS, frozenset(results), words, detail=detail)
 
 
-def throttled(name: str, faults: Faults) -> Row:
+def throttled(name: str, faults: Faults) -> ResponseCase:
     """Too fast: costs nobody anything."""
     results = frozenset(["rate_limit_exceeded"])
-    return Row(name, faults, Fate.ENDS, results, sent(1), others_go_on=True, others=8, limit=2)
+    return ResponseCase(
+        name, faults, Effect.ENDS, results, sent(1), others_go_on=True, others=8, limit=2
+    )
 
 
-def guilty(status: int) -> Row:
+def rejecting(status: int) -> ResponseCase:
     """One mail spoils the whole batch."""
-    faults = {"guilty": ["user37@example.com"], "guilty_status": status}
-    return Row(
+    faults = {"reject_addresses": ["user37@example.com"], "reject_status": status}
+    return ResponseCase(
         f"{status}, one recipient spoils its batch",
         Faults.model_validate(faults),
-        Fate.ENDS,
+        Effect.ENDS,
         frozenset(["validation_error"]),
         {("sent", None): 99, ("failed", "rejected"): 1},
         detail="The request was refused.",
@@ -136,9 +138,9 @@ def guilty(status: int) -> Row:
     )
 
 
-ROWS = [
+CASES = [
     # No fault. Its account waits for none of the others.
-    Row("accepted", Faults(), Fate.ENDS, frozenset(), sent(), others_go_on=True),
+    ResponseCase("accepted", Faults(), Effect.ENDS, frozenset(), sent(), others_go_on=True),
     # 429: wait, and it costs nobody an attempt.
     throttled("rate_limit_exceeded", Faults()),
     throttled("rate_limit_exceeded, headers missing", Faults(ratelimit_headers="missing")),
@@ -169,7 +171,7 @@ ROWS = [
     waits("timeout", Faults(hang_s=LONG_S), "no_answer", "concurrent_idempotent_requests"),
     waits(
         "500, for one batch alone",
-        Faults(poison=frozenset({"user0@example.com"})),
+        Faults(fail_addresses=frozenset({"user0@example.com"})),
         "application_error",
         others_go_on=True,
     ),
@@ -185,19 +187,19 @@ ROWS = [
     held("restricted_api_key", Faults(refuse_key="restricted_api_key")),
     held("suspended_api_key", Faults(refuse_key="suspended_api_key")),
     held("invalid_permission", Faults(refuse_key="invalid_permission")),
-    Row(
+    ResponseCase(
         "no key where the settings say",
         Faults(),
-        Fate.HELD,
+        Effect.HELD,
         frozenset(),
         sent(),
         reason="missing_api_key",
         has_key=False,
     ),
-    Row(
+    ResponseCase(
         "400, API key is invalid",
         Faults(refuse_key="validation_error"),
-        Fate.HELD,
+        Effect.HELD,
         frozenset(["validation_error"]),
         sent(),
         reason="invalid_api_key",
@@ -217,30 +219,30 @@ ROWS = [
         "413", json_error(413, "Too large", name="validation_error"), "validation_error"
     ),
     # The content of all.
-    Row(
+    ResponseCase(
         "404, template not found",
         Faults(),
-        Fate.ENDS,
+        Effect.ENDS,
         frozenset(["not_found"]),
         {("failed", "rejected"): FEW},
         detail="Template not found",
         plays=(json_error(404, "Template not found", name="not_found"),),
     ),
     # The sender's domain is held.
-    Row(
+    ResponseCase(
         "403, a key that may not send for the domain",
         Faults(key_domains={"*": "acme.test"}),
-        Fate.HELD,
+        Effect.HELD,
         frozenset(["http_403"]),
         sent(),
         reason="domain_not_allowed",
         others_go_on=True,
         domain="other.test",
     ),
-    Row(
+    ResponseCase(
         "403, domain not verified",
         Faults(unverified_domains=frozenset({"new.test"})),
-        Fate.HELD,
+        Effect.HELD,
         frozenset(["validation_error"]),
         sent(),
         reason="domain_not_verified",
@@ -248,26 +250,26 @@ ROWS = [
         domain="new.test",
     ),
     # The item fails, the others do not.
-    Row(
+    ResponseCase(
         "validation_error, of one item",
         Faults(refused=frozenset({"user0@example.com"})),
-        Fate.ENDS,
+        Effect.ENDS,
         frozenset(),
         {("sent", None): FEW - 1, ("failed", "rejected"): 1},
         detail="Invalid `to` field. The address is refused by this sandbox.",
         others_go_on=True,
     ),
-    Row(
+    ResponseCase(
         "validation_error, of every item",
         Faults(refused=frozenset({f"user{number}@example.com" for number in range(FEW)})),
-        Fate.ENDS,
+        Effect.ENDS,
         frozenset(),
         {("failed", "rejected"): FEW},
         detail="Invalid `to` field. The address is refused by this sandbox.",
         others_go_on=True,
     ),
-    guilty(400),
-    guilty(422),
+    rejecting(400),
+    rejecting(422),
 ]  # fmt: skip
 
 

@@ -9,43 +9,43 @@ import pytest
 
 from streamer.ledger.holds import Holds
 from streamer.sandbox import AccountSpec, Faults, Play, SandboxProcess
-from streamer.stack import Redis
+from streamer.stack import RedisServer
 from tests.integration.answers.table import FEW, INVALID_KEY, json_error, page, sent
-from tests.kit.world import World, wait_until
+from tests.kit.harness import Harness, wait_until
 
 INVALID_FIELD = json_error(400, "Invalid field.", name="validation_error")
 
 
 def test_a_batch_of_an_account_that_left_the_settings_waits_and_nobody_dies(
-    own_world: World,
+    own_harness: Harness,
 ) -> None:
-    own = {"gone": {"organizations": [own_world.organization]}}
-    other = f"other-{own_world.name}"
-    own_world.organizations.add(other)
-    own_world.produce(own_world.event(number) for number in range(FEW))
-    own_world.settings["STREAMER_ACCOUNTS"] = orjson.dumps({"default": {}, **own}).decode()
-    doomed = own_world.start_worker(crash_at="after_pin")
+    own = {"gone": {"organizations": [own_harness.organization]}}
+    other = f"other-{own_harness.name}"
+    own_harness.organizations.add(other)
+    own_harness.produce(own_harness.event(number) for number in range(FEW))
+    own_harness.settings["STREAMER_ACCOUNTS"] = orjson.dumps({"default": {}, **own}).decode()
+    doomed = own_harness.start_worker(crash_at="after_pin")
     assert doomed.wait() == -signal.SIGKILL
-    own_world.settings["STREAMER_ACCOUNTS"] = orjson.dumps({"default": {}}).decode()
-    with own_world.worker() as left:
-        wait_until(lambda: len(own_world.parked()) == FEW, 30, "the batch waits for its account")
-        own_world.produce([own_world.event(0, organization_id=other)])
-        own_world.await_endings(1, 30)
+    own_harness.settings["STREAMER_ACCOUNTS"] = orjson.dumps({"default": {}}).decode()
+    with own_harness.worker() as left:
+        wait_until(lambda: len(own_harness.parked()) == FEW, 30, "the batch waits for its account")
+        own_harness.produce([own_harness.event(0, organization_id=other)])
+        own_harness.await_resolutions(1, 30)
     assert left.words().count("the settings have no account of this name any more") == 1
-    assert own_world.words() == sent(1)
-    own_world.judge()
+    assert own_harness.status_counts() == sent(1)
+    own_harness.assert_exactly_once()
 
 
 def test_where_there_are_other_accounts_an_outage_holds_one_and_sets_a_batch_aside(
-    make_redis: Callable[[], Redis], make_world: Callable[..., World]
+    make_redis: Callable[[], RedisServer], make_harness: Callable[..., Harness]
 ) -> None:
     """Nothing that keeps failing stands in the way of others for long."""
     specs = [AccountSpec(name=name, keys=(f"re_{name}",), limit=None) for name in ("one", "two")]
     with SandboxProcess(accounts=specs) as sandbox:
-        world = make_world(redis=make_redis(), stand_in=sandbox)
-        down = f"down-{world.name}"
-        world.organizations.add(down)
-        world.settings |= {
+        harness = make_harness(redis=make_redis(), stand_in=sandbox)
+        down = f"down-{harness.name}"
+        harness.organizations.add(down)
+        harness.settings |= {
             "STREAMER_DELIVERY__HOLD_PROBE_S": "1",
             "STREAMER_DELIVERY__SET_ASIDE_S": "2",
             "STREAMER_BATCH__LINGER_MS": "1000",
@@ -57,30 +57,30 @@ def test_where_there_are_other_accounts_an_outage_holds_one_and_sets_a_batch_asi
             "RESEND_API_KEY": "re_one",
             "KEY_TWO": "re_two",
         }
-        sandbox.order(Faults(outage="unavailable"), account="two")
-        sandbox.order(Faults(poison=frozenset({"user0@example.com"})), account="one")
+        sandbox.set_faults(Faults(outage="unavailable"), account="two")
+        sandbox.set_faults(Faults(fail_addresses=frozenset({"user0@example.com"})), account="one")
         # Two batches: one alone could be the batch's own trouble.
-        world.produce(world.event(number, organization_id=down) for number in range(2 * FEW))
-        world.produce(world.event(number) for number in range(FEW))
+        harness.produce(harness.event(number, organization_id=down) for number in range(2 * FEW))
+        harness.produce(harness.event(number) for number in range(FEW))
         numbers = iter(range(FEW, 1000))
 
         def both_wait() -> bool:
-            world.produce(world.event(next(numbers)) for _ in range(FEW))
-            return len(world.parked()) == 3 * FEW
+            harness.produce(harness.event(next(numbers)) for _ in range(FEW))
+            return len(harness.parked()) == 3 * FEW
 
-        with world.worker():
+        with harness.worker():
             wait_until(lambda: len(sandbox.calls()) >= 2, 30, "calls fail")
             wait_until(both_wait, 60, "the account's and the batch's records are parked")
-            states = Holds(world.redis).read(["default", "two"])
+            states = Holds(harness.redis).read(["default", "two"])
             assert [hold.reason for hold in states["two"].holds.values()] == ["outage"]
             assert not states["default"].holds
             count = next(numbers)
-            world.await_endings(count - FEW, 30)
-            assert {status for status, _ in world.words()} == {"sent"}
-            sandbox.calm()
-            world.await_endings(count + 2 * FEW, 60)
-        assert world.words() == sent(count + 2 * FEW)
-        world.judge()
+            harness.await_resolutions(count - FEW, 30)
+            assert {status for status, _ in harness.status_counts()} == {"sent"}
+            sandbox.reset_faults()
+            harness.await_resolutions(count + 2 * FEW, 60)
+        assert harness.status_counts() == sent(count + 2 * FEW)
+        harness.assert_exactly_once()
 
 
 @pytest.mark.parametrize(
@@ -93,16 +93,18 @@ def test_where_there_are_other_accounts_an_outage_holds_one_and_sets_a_batch_asi
     ids=["400, key", "400, a page", "400, a page, in halves"],
 )
 def test_an_account_that_is_refused_for_a_while_loses_nobody_and_stops_no_other(
-    make_redis: Callable[[], Redis], make_world: Callable[..., World], plays: tuple[Play, ...]
+    make_redis: Callable[[], RedisServer],
+    make_harness: Callable[..., Harness],
+    plays: tuple[Play, ...],
 ) -> None:
     """What is refused for the key, or by what stands on the way, fails nobody and is over once
     it is; halves that were taken meanwhile do not go out again as a whole."""
     specs = [AccountSpec(name=name, keys=(f"re_{name}",), limit=50) for name in ("one", "two")]
     with SandboxProcess(accounts=specs, latency_ms=10) as sandbox:
-        world = make_world(redis=make_redis(), stand_in=sandbox)
-        refused = f"refused-{world.name}"
-        world.organizations.add(refused)
-        world.settings |= {
+        harness = make_harness(redis=make_redis(), stand_in=sandbox)
+        refused = f"refused-{harness.name}"
+        harness.organizations.add(refused)
+        harness.settings |= {
             "RESEND_API_KEY": "re_one",
             "RESEND_API_KEY_2": "re_two",
             "STREAMER_ACCOUNTS__TWO__API_KEY_ENV": "RESEND_API_KEY_2",
@@ -112,22 +114,22 @@ def test_an_account_that_is_refused_for_a_while_loses_nobody_and_stops_no_other(
             "STREAMER_BATCH__SIZE": "20",
         }
         own = 40 * 20
-        world.produce(world.event(number) for number in range(own))
-        world.produce(world.event(number, organization_id=refused) for number in range(own))
+        harness.produce(harness.event(number) for number in range(own))
+        harness.produce(harness.event(number, organization_id=refused) for number in range(own))
 
         def done() -> Counter[str]:
             return Counter(a.organization for a in sandbox.acceptances())
 
-        with world.worker():
+        with harness.worker():
             wait_until(lambda: 0 < done()[refused] < own / 2, 30, "it is in mid-run")
             sandbox.play(*plays, account="two")
-            wait_until(lambda: done()[world.organization] == own, 30, "the other account is done")
+            wait_until(lambda: done()[harness.organization] == own, 30, "the other account is done")
             at_peace = done()[refused]
             assert at_peace < own
-            sandbox.calm()
-            world.await_endings(2 * own, 60)
+            sandbox.reset_faults()
+            harness.await_resolutions(2 * own, 60)
         stats = sandbox.stats()
         assert (stats.accepted_twice, sandbox.repeats()) == (0, [])
-        assert world.words() == {("sent", None): 2 * own}
+        assert harness.status_counts() == {("sent", None): 2 * own}
         assert stats.accounts["two"].answers["400:played"] < 100
-        world.judge()
+        harness.assert_exactly_once()

@@ -10,102 +10,104 @@ import pytest
 from streamer.sandbox import Faults
 from tests.integration.answers.table import (
     FEW,
-    MOST_CALLS_TO_FIND_ONE_OF_A_HUNDRED,
+    MAX_CALLS_TO_FIND_ONE_OF_A_HUNDRED,
     Words,
     json_error,
 )
-from tests.kit.world import World, wait_until
+from tests.kit.harness import Harness, wait_until
 
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["it is refused still", "it is over"])
-def test_killed_while_it_looks_for_the_guilty_one_the_next_goes_on_there(
-    own_world: World, is_over: bool
+def test_killed_while_it_looks_for_the_rejected_one_the_next_goes_on_there(
+    own_harness: Harness, is_over: bool
 ) -> None:
     """Sent as a whole again, with the refusal over, halves that were taken would go out twice."""
-    sandbox = own_world.sandbox
-    guilty_one = "user87@example.com"
-    sandbox.order(Faults(guilty=frozenset({guilty_one}), latency_ms=150))
+    sandbox = own_harness.sandbox
+    rejected_one = "user87@example.com"
+    sandbox.set_faults(Faults(reject_addresses=frozenset({rejected_one}), latency_ms=150))
     # Who adopts the batch waits for as long as a call can be under way.
-    own_world.settings["STREAMER_DELIVERY__TIMEOUT_S"] = "5"
-    own_world.produce((own_world.event(number) for number in range(100)), partition=0)
-    doomed = own_world.start_worker()
+    own_harness.settings["STREAMER_DELIVERY__TIMEOUT_S"] = "5"
+    own_harness.produce((own_harness.event(number) for number in range(100)), partition=0)
+    doomed = own_harness.start_worker()
     wait_until(lambda: len(sandbox.calls()) >= 6, 30, "it is half-way")
     doomed.kill()
     assert doomed.process.returncode == -signal.SIGKILL
     wait_until(lambda: sandbox.stats().in_flight == 0, 10, "no call is under way")
     assert sandbox.stats().accepted >= 50
     before = [call.idempotency_key for call in sandbox.calls()]
-    assert 6 <= len(before) < MOST_CALLS_TO_FIND_ONE_OF_A_HUNDRED
+    assert 6 <= len(before) < MAX_CALLS_TO_FIND_ONE_OF_A_HUNDRED
     if is_over:
-        sandbox.calm()
-    with own_world.worker():
-        own_world.await_endings(100, 40)
+        sandbox.reset_faults()
+    with own_harness.worker():
+        own_harness.await_resolutions(100, 40)
     after = [call.idempotency_key for call in sandbox.calls()][len(before) :]
     # The last one's answer may not have been kept yet; and what is refused to who adopted the
     # batch is asked once more.
     assert len(set(before) & set(after)) <= 1
-    assert len(set(before) | set(after)) <= MOST_CALLS_TO_FIND_ONE_OF_A_HUNDRED
+    assert len(set(before) | set(after)) <= MAX_CALLS_TO_FIND_ONE_OF_A_HUNDRED
     stats = sandbox.stats()
     assert (stats.accepted_twice, sandbox.repeats()) == (0, [])
     rejected: Words = {} if is_over else {("failed", "rejected"): 1}
-    assert own_world.words() == {("sent", None): 100 - len(rejected), **rejected}
-    own_world.judge()
+    assert own_harness.status_counts() == {("sent", None): 100 - len(rejected), **rejected}
+    own_harness.assert_exactly_once()
 
 
-def test_one_mail_of_a_hundred_that_is_refused_as_no_other_is_found(own_world: World) -> None:
+def test_one_mail_of_a_hundred_that_is_refused_as_no_other_is_found(own_harness: Harness) -> None:
     """413 is in no row of the table: it may be trouble of the way."""
-    own_world.settings["STREAMER_DELIVERY__SET_ASIDE_S"] = "2"
+    own_harness.settings["STREAMER_DELIVERY__SET_ASIDE_S"] = "2"
     guilty_one = "user37@example.com"
-    own_world.sandbox.order(Faults(guilty=frozenset({guilty_one}), guilty_status=413))
-    own_world.produce((own_world.event(number) for number in range(100)), partition=0)
-    with own_world.worker():
-        own_world.await_endings(100, 60)
-    assert own_world.words() == {("sent", None): 99, ("failed", "rejected"): 1}
-    (rejected,) = [each for each in own_world.outcomes() if each["status"] == "failed"]
+    own_harness.sandbox.set_faults(
+        Faults(reject_addresses=frozenset({guilty_one}), reject_status=413)
+    )
+    own_harness.produce((own_harness.event(number) for number in range(100)), partition=0)
+    with own_harness.worker():
+        own_harness.await_resolutions(100, 60)
+    assert own_harness.status_counts() == {("sent", None): 99, ("failed", "rejected"): 1}
+    (rejected,) = [each for each in own_harness.outcomes() if each["status"] == "failed"]
     assert (rejected["email"], rejected["detail"]) == (guilty_one, "The request was refused.")
-    keys = {call.idempotency_key for call in own_world.sandbox.calls()}
-    assert len(keys) <= MOST_CALLS_TO_FIND_ONE_OF_A_HUNDRED
-    assert own_world.sandbox.repeats() == []
-    own_world.judge()
+    keys = {call.idempotency_key for call in own_harness.sandbox.calls()}
+    assert len(keys) <= MAX_CALLS_TO_FIND_ONE_OF_A_HUNDRED
+    assert own_harness.sandbox.repeats() == []
+    own_harness.assert_exactly_once()
 
 
 def test_a_hundred_that_are_all_refused_for_an_unknown_reason_are_not_rejected(
-    own_world: World,
+    own_harness: Harness,
 ) -> None:
-    own_world.settings["STREAMER_DELIVERY__SET_ASIDE_S"] = "1"
+    own_harness.settings["STREAMER_DELIVERY__SET_ASIDE_S"] = "1"
     guilty = frozenset(f"user{number}@example.com" for number in range(100))
-    own_world.sandbox.order(Faults(guilty=guilty, guilty_status=413))
-    own_world.produce((own_world.event(number) for number in range(100)), partition=0)
+    own_harness.sandbox.set_faults(Faults(reject_addresses=guilty, reject_status=413))
+    own_harness.produce((own_harness.event(number) for number in range(100)), partition=0)
     numbers = iter(range(100, 1000))
 
     def is_set_aside() -> bool:
-        own_world.produce([own_world.event(next(numbers))], partition=1)
+        own_harness.produce([own_harness.event(next(numbers))], partition=1)
         time.sleep(0.2)
-        return len(own_world.parked()) == 100
+        return len(own_harness.parked()) == 100
 
-    with own_world.worker():
+    with own_harness.worker():
         wait_until(is_set_aside, 90, "it is set aside, while others go through")
-        own_world.sandbox.calm()
-        own_world.await_endings(next(numbers), 90)
-    assert set(own_world.words()) == {("sent", None)}
-    keys = Counter(call.idempotency_key.partition(".")[0] for call in own_world.sandbox.calls())
+        own_harness.sandbox.reset_faults()
+        own_harness.await_resolutions(next(numbers), 90)
+    assert set(own_harness.status_counts()) == {("sent", None)}
+    keys = Counter(call.idempotency_key.partition(".")[0] for call in own_harness.sandbox.calls())
     ((batch, _),) = keys.most_common(1)
-    parts = {call.idempotency_key for call in own_world.sandbox.calls()}
+    parts = {call.idempotency_key for call in own_harness.sandbox.calls()}
     parts = {key for key in parts if key.startswith(batch)}
-    assert len(parts) <= MOST_CALLS_TO_FIND_ONE_OF_A_HUNDRED  # not down to each mail
-    assert own_world.sandbox.repeats() == []
-    own_world.judge()
+    assert len(parts) <= MAX_CALLS_TO_FIND_ONE_OF_A_HUNDRED  # not down to each mail
+    assert own_harness.sandbox.repeats() == []
+    own_harness.assert_exactly_once()
 
 
-def test_an_unknown_refusal_of_every_call_rejects_nobody(own_world: World) -> None:
-    own_world.settings["STREAMER_DELIVERY__SET_ASIDE_S"] = "1"
-    own_world.sandbox.play(json_error(422, "Not now.", name="something_new"))
-    own_world.produce((own_world.event(number) for number in range(FEW)), partition=0)
-    with own_world.worker():
-        wait_until(own_world.parked, 60, "it is set aside")
-        assert own_world.endings() == []
-        own_world.sandbox.calm()
-        own_world.await_endings(FEW, 90)
-    assert own_world.words() == {("sent", None): FEW}
-    assert own_world.sandbox.repeats() == []
-    own_world.judge()
+def test_an_unknown_refusal_of_every_call_rejects_nobody(own_harness: Harness) -> None:
+    own_harness.settings["STREAMER_DELIVERY__SET_ASIDE_S"] = "1"
+    own_harness.sandbox.play(json_error(422, "Not now.", name="something_new"))
+    own_harness.produce((own_harness.event(number) for number in range(FEW)), partition=0)
+    with own_harness.worker():
+        wait_until(own_harness.parked, 60, "it is set aside")
+        assert own_harness.resolutions() == []
+        own_harness.sandbox.reset_faults()
+        own_harness.await_resolutions(FEW, 90)
+    assert own_harness.status_counts() == {("sent", None): FEW}
+    assert own_harness.sandbox.repeats() == []
+    own_harness.assert_exactly_once()

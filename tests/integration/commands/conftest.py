@@ -6,8 +6,8 @@ import pytest
 
 from streamer.ledger.connection import Client, connect
 from streamer.sandbox import SandboxProcess
-from streamer.settings import Redis as RedisSettings
-from streamer.stack import Redis, Stack
+from streamer.settings import RedisSettings as RedisSettings
+from streamer.stack import RedisServer, Stack
 from tests.kit.desk import Desk
 
 
@@ -19,7 +19,7 @@ def client(stack: Stack) -> Iterator[Client]:
 
 
 @pytest.fixture
-def desk(make_redis: Callable[[], Redis], sandbox: SandboxProcess) -> Iterator[Desk]:
+def desk(make_redis: Callable[[], RedisServer], sandbox: SandboxProcess) -> Iterator[Desk]:
     one = Desk(make_redis(), sandbox)
     yield one
     one.client.close()

@@ -11,10 +11,10 @@ from streamer.ledger import campaigns, keys
 from streamer.ledger.campaigns import CampaignProbe
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignState, Definition
-from tests.kit.operator import Operator
+from tests.kit.operator import CommandRunner
 
 
-def definition(operator: Operator, **changes: object) -> Definition:
+def definition(operator: CommandRunner, **changes: object) -> Definition:
     return Definition.model_validate(
         {
             "organization_id": operator.organization,
@@ -28,7 +28,7 @@ def definition(operator: Operator, **changes: object) -> Definition:
     )
 
 
-def test_a_campaign_is_defined_once(operator: Operator, client: Client) -> None:
+def test_a_campaign_is_defined_once(operator: CommandRunner, client: Client) -> None:
     wanted = definition(operator)
     assert campaigns.create(client, wanted)
     assert not campaigns.create(client, definition(operator))
@@ -45,7 +45,7 @@ def test_a_campaign_is_defined_once(operator: Operator, client: Client) -> None:
     assert operator.organization in campaigns.organizations(client)
 
 
-def test_probe_returns_state_and_version(operator: Operator, client: Client) -> None:
+def test_probe_returns_state_and_version(operator: CommandRunner, client: Client) -> None:
     def probe(campaign_id: str) -> CampaignProbe:
         key = keys.campaign(operator.organization, campaign_id)
         values = cast(list[bytes | None], client.hmget(key, campaigns.PROBE_FIELDS))
@@ -62,7 +62,9 @@ def test_probe_returns_state_and_version(operator: Operator, client: Client) -> 
     assert probe("spring-26") == CampaignProbe(CampaignState.PAUSED, version)
 
 
-def test_defining_a_paused_campaign_keeps_it_paused(operator: Operator, client: Client) -> None:
+def test_defining_a_paused_campaign_keeps_it_paused(
+    operator: CommandRunner, client: Client
+) -> None:
     client.hset(keys.campaign(operator.organization, "spring-26"), "state", "paused")
     assert campaigns.load(client, operator.organization, "spring-26") is None
     campaigns.create(client, definition(operator))
@@ -71,7 +73,7 @@ def test_defining_a_paused_campaign_keeps_it_paused(operator: Operator, client: 
     assert found.state is CampaignState.PAUSED
 
 
-def test_campaign_create_show_and_list(operator: Operator, tmp_path: Path) -> None:
+def test_campaign_create_show_and_list(operator: CommandRunner, tmp_path: Path) -> None:
     file = tmp_path / "definition.json"
     file.write_text(definition(operator).model_dump_json(by_alias=True))
     assert "created" in operator.run("campaign", "create", file).stdout
@@ -90,7 +92,7 @@ def test_campaign_create_show_and_list(operator: Operator, tmp_path: Path) -> No
     assert "Hello {{ first_name }}" in operator.run("campaign", "show", operator.campaign).stdout
 
 
-def test_campaign_create_by_options(operator: Operator, tmp_path: Path) -> None:
+def test_campaign_create_by_options(operator: CommandRunner, tmp_path: Path) -> None:
     html = tmp_path / "mail.html"
     html.write_text("<p>{{ x }}</p>")
     options = ("--from", "a@b.cc", "--subject", "s", "--html", html, "--reply-to", "r@b.cc")
@@ -104,21 +106,21 @@ def test_campaign_create_by_options(operator: Operator, tmp_path: Path) -> None:
     assert "html: syntax error" in failure.stderr
 
 
-def test_unknown_campaigns_are_reported(operator: Operator, tmp_path: Path) -> None:
+def test_unknown_campaigns_are_reported(operator: CommandRunner, tmp_path: Path) -> None:
     assert "is not defined" in operator.run("campaign", "show", operator.campaign, code=1).stderr
     assert "No such file" in operator.run("campaign", "create", tmp_path / "x", code=1).stderr
     operator.run("campaign", "show", "acme", code=2)
     assert operator.json("campaign", "list", operator.organization) == []
 
 
-def _state(operator: Operator) -> str:
+def _state(operator: CommandRunner) -> str:
     shown = operator.json("campaign", "show", operator.campaign)
     assert isinstance(shown, dict)
     return str(shown["state"])
 
 
 def test_resuming_a_scheduled_campaign_waits_for_its_start(
-    operator: Operator, client: Client
+    operator: CommandRunner, client: Client
 ) -> None:
     start = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
     campaigns.create(client, definition(operator, start_at=start))
@@ -134,7 +136,7 @@ def test_resuming_a_scheduled_campaign_waits_for_its_start(
 
 
 def test_a_completed_campaign_can_be_paused_and_cancelled(
-    operator: Operator, client: Client
+    operator: CommandRunner, client: Client
 ) -> None:
     campaigns.create(client, definition(operator))
     key = keys.campaign(operator.organization, "spring-26")
@@ -155,14 +157,16 @@ def test_a_completed_campaign_can_be_paused_and_cancelled(
 
 
 def test_show_explains_the_pause_of_an_undefined_campaign(
-    operator: Operator, client: Client
+    operator: CommandRunner, client: Client
 ) -> None:
     campaigns.pause(client, operator.organization, "spring-26", why="most of its mails failed")
     shown = operator.run("campaign", "show", operator.campaign, code=1)
     assert "is paused: most of its mails failed" in shown.stderr
 
 
-def test_resume_counts_once_and_clears_the_pause_reason(operator: Operator, client: Client) -> None:
+def test_resume_counts_once_and_clears_the_pause_reason(
+    operator: CommandRunner, client: Client
+) -> None:
     campaigns.create(client, definition(operator))
     name = (operator.organization, "spring-26")
     assert campaigns.pause(client, *name, why="bad", resumed=0).state is CampaignState.PAUSED

@@ -2,19 +2,19 @@
 
 from streamer.ledger import keys
 from streamer.progress.fold import CampaignKey
+from tests.kit.harness import wait_until
 from tests.kit.office import Office
-from tests.kit.operator import Operator
-from tests.kit.world import wait_until
+from tests.kit.operator import CommandRunner
 
 
-def test_closing_a_campaign_completes_it(office: Office, operator: Operator) -> None:
-    world = office.world
+def test_closing_a_campaign_completes_it(office: Office, operator: CommandRunner) -> None:
+    harness = office.harness
     operator.run("campaign", "close", operator.campaign, code=1)
-    with world.worker(STREAMER_PROGRESS__EMBEDDED="false"), office.projecting():
-        world.produce([world.event(n) for n in range(50)])
+    with harness.worker(STREAMER_PROGRESS__EMBEDDED="false"), office.projecting():
+        harness.produce([harness.event(n) for n in range(50)])
         wait_until(lambda: office.ended() == 50, 60, "all are counted")
         assert office.progress()["state"] == "active"
-        key = keys.campaign(world.organization, "spring")
+        key = keys.campaign(harness.organization, "spring")
         office.client.hset(key, "state", "paused")
         operator.run("campaign", "close", operator.campaign)
         wait_until(lambda: is_judged_again(office), 30, "completion was checked while paused")
@@ -31,7 +31,7 @@ def test_closing_a_campaign_completes_it(office: Office, operator: Operator) -> 
 
 def is_judged_again(office: Office) -> bool:
     """Whether everything due so far was checked: another campaign, added now, is settled."""
-    other = CampaignKey(office.world.organization, "other")
+    other = CampaignKey(office.harness.organization, "other")
     office.store.expect(other, 1)
     wait_until(lambda: other not in {due.key for due in office.store.due()}, 30, "it is settled")
     return True

@@ -56,7 +56,7 @@ def test_nothing_is_sent_while_the_circuit_is_open(desk: Desk) -> None:
     desk.client.set(keys.EPOCH, "e1")
     limiter = Limiter(desk.client, Epoch(desk.client, "e1"))
     for number in range(15):
-        limiter.failed("default", "b", f"call {number}")
+        limiter.record_failure("default", "b", f"call {number}")
     failure = desk.run("test", "--vars", VARS, "--to", "ann@example.com", code=1)
     assert "account default is rate limited, or its calls keep failing" in failure.stderr
     assert desk.sandbox.stats().calls == 0
@@ -85,20 +85,20 @@ def test_a_suppressed_address_is_skipped(desk: Desk) -> None:
 
 def test_resends_error_messages_are_shown(desk: Desk) -> None:
     desk.define()
-    desk.sandbox.order(Faults(refused=frozenset({"ann@example.com"})))
+    desk.sandbox.set_faults(Faults(refused=frozenset({"ann@example.com"})))
     to = ("--to", "ann@example.com", "--to", "bo@example.com")
     answer = desk.json("test", "--vars", VARS, *to, code=1)
     assert (answer["sent"], answer["refused"]) == (1, 1)
     refused = next(each for each in answer["addresses"] if each["result"] == "refused")
     assert "refused by this sandbox" in refused["detail"]
-    desk.sandbox.order(Faults(refuse_key="invalid_api_key"))
+    desk.sandbox.set_faults(Faults(refuse_key="invalid_api_key"))
     shown = desk.run("test", "--vars", VARS, *to, code=1).stdout
     assert shown.count("invalid_api_key") == 2
 
 
 def test_a_lost_response_is_reported_as_unknown(desk: Desk) -> None:
     desk.define()
-    desk.sandbox.order(Faults(outage="drop"))
+    desk.sandbox.set_faults(Faults(outage="drop"))
     answer = desk.json("test", "--vars", VARS, "--to", "ann@example.com", code=1)
     assert answer["unknown"] == 1
     assert "may have been sent" in answer["addresses"][0]["detail"]

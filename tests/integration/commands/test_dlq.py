@@ -15,23 +15,23 @@ from confluent_kafka import Producer
 
 from streamer.cli.reading import topic_reader
 from streamer.kafka.writing import WriteError
-from streamer.model import marks
+from streamer.model import record_headers
 from streamer.model.record import Headers
-from streamer.recovery.dead_letters import Wanted
+from streamer.recovery.dead_letters import DeadLetterFilter
 from streamer.recovery.replay import Replayer
-from tests.kit.operator import Answer, Operator
-from tests.kit.records import Records, words
+from tests.kit.harness import Harness
+from tests.kit.operator import Answer, CommandRunner
+from tests.kit.records import Records, decode_headers
 from tests.kit.settings import settings_of
-from tests.kit.world import World
 
 
-def test_dlq_list_and_show(world: World, operator: Operator, records: Records) -> None:
+def test_dlq_list_and_show(harness: Harness, operator: CommandRunner, records: Records) -> None:
     nasty = '{"organization_id": "\u001b]0;owned\u0007", "x": "\u202e\u009b2J"}'.encode()
-    values = [world.event(1, expires_at="soon"), nasty, b"\xff\x1b[2J", None]
-    world.produce(values, partition=0)
-    with world.worker():
-        world.await_endings(4)
-    records.write(world.topics.dead_letters, b"no headers")
+    values = [harness.event(1, expires_at="soon"), nasty, b"\xff\x1b[2J", None]
+    harness.produce(values, partition=0)
+    with harness.worker():
+        harness.await_resolutions(4)
+    records.write(harness.topics.dead_letters, b"no headers")
 
     assert "1 records of the topic skipped" in operator.run("dlq", "list").stderr
     letters = operator.lines("dlq", "list")
@@ -62,12 +62,12 @@ def test_dlq_list_and_show(world: World, operator: Operator, records: Records) -
 
 
 def test_a_fixed_dead_letter_is_replayed_and_sent(
-    world: World, operator: Operator, records: Records, tmp_path: Path
+    harness: Harness, operator: CommandRunner, records: Records, tmp_path: Path
 ) -> None:
-    world.produce([world.event(number, campaign_id="a b") for number in range(3)])
-    world.produce([b"[broken"])
-    with world.worker():
-        world.await_endings(4)
+    harness.produce([harness.event(number, campaign_id="a b") for number in range(3)])
+    harness.produce([b"[broken"])
+    with harness.worker():
+        harness.await_resolutions(4)
 
         planned = operator.answer("dlq", "replay", "--dry-run")
         assert (planned["selected"], planned["replayed"], planned["still_dead"]) == (4, 4, 4)
@@ -77,7 +77,7 @@ def test_a_fixed_dead_letter_is_replayed_and_sent(
         fix = '{"campaign_id": "spring"}'
         done = operator.answer("dlq", "replay", "--fix", fix, code=1)
         assert (done["replayed"], done["unpatchable"], done["still_dead"]) == (3, 1, 0)
-        world.await_endings(7)
+        harness.await_resolutions(7)
         file = tmp_path / "fix.json"
         file.write_text(fix)
         again = operator.answer("dlq", "replay", "--reason", "invalid_event", "--fix", file)
@@ -85,10 +85,10 @@ def test_a_fixed_dead_letter_is_replayed_and_sent(
 
         # A record that fails again is a new dead letter, which can be replayed, too.
         assert operator.answer("dlq", "replay")["still_dead"] == 1
-        world.await_endings(8)
+        harness.await_resolutions(8)
         assert operator.answer("dlq", "replay")["replayed"] == 1
-        world.await_endings(9)
-    assert world.words() == {
+        harness.await_resolutions(9)
+    assert harness.status_counts() == {
         ("sent", None): 3,
         ("dead", "invalid_event"): 3,
         ("dead", "undecodable"): 3,
@@ -99,18 +99,22 @@ def test_a_fixed_dead_letter_is_replayed_and_sent(
 
 
 def test_a_replay_keeps_key_and_user_headers(
-    world: World, operator: Operator, records: Records
+    harness: Harness, operator: CommandRunner, records: Records
 ) -> None:
-    own: Headers = [("trace", b"x"), (marks.ATTEMPT, b"2"), (marks.RETRY_OF, b"t/0/1")]
-    records.write(world.topics.recipients, b"{}")
+    own: Headers = [
+        ("trace", b"x"),
+        (record_headers.ATTEMPT, b"2"),
+        (record_headers.RETRY_OF, b"t/0/1"),
+    ]
+    records.write(harness.topics.recipients, b"{}")
     records.bury(b"value", 0, own)
     operator.run("dlq", "replay")
-    (message,) = records.copies(marks.REPLAY_OF)
+    (message,) = records.copies(record_headers.REPLAY_OF)
     assert (message.key(), message.value(), message.partition()) == (b"key", b"value", 0)
-    assert words(message) == {
+    assert decode_headers(message) == {
         "trace": "x",
-        marks.ATTEMPT: "2",
-        marks.REPLAY_OF: f"{world.topics.recipients}/0/0",
+        record_headers.ATTEMPT: "2",
+        record_headers.REPLAY_OF: f"{harness.topics.recipients}/0/0",
     }
 
 
@@ -124,12 +128,17 @@ def test_a_replay_keeps_key_and_user_headers(
     ],
 )
 def test_a_killed_replay_is_safe_to_repeat(
-    world: World, operator: Operator, records: Records, checkpoint: str, nth: int, written: int
+    harness: Harness,
+    operator: CommandRunner,
+    records: Records,
+    checkpoint: str,
+    nth: int,
+    written: int,
 ) -> None:
     count = 1200
-    world.produce(world.event(number, campaign_id="a b") for number in range(count))
-    with world.worker():
-        world.await_endings(count)
+    harness.produce(harness.event(number, campaign_id="a b") for number in range(count))
+    with harness.worker():
+        harness.await_resolutions(count)
     process = subprocess.run(
         [sys.executable, "-m", "tests.kit.replayer", checkpoint, str(nth)],
         env={**os.environ, **operator.environment},
@@ -144,33 +153,33 @@ def test_a_killed_replay_is_safe_to_repeat(
 
 
 def test_a_second_replay_fences_the_first(
-    world: World, operator: Operator, records: Records
+    harness: Harness, operator: CommandRunner, records: Records
 ) -> None:
     for offset in range(3):
-        records.write(world.topics.recipients, b"{}")
+        records.write(harness.topics.recipients, b"{}")
         records.bury(b"value", offset)
 
     def second(checkpoint: str) -> None:
         if checkpoint == "inside_transaction":
             assert operator.answer("dlq", "replay")["replayed"] == 3
 
-    with topic_reader(settings_of(world)) as reader:
-        first = Replayer(settings_of(world), reader, Wanted())
+    with topic_reader(settings_of(harness)) as reader:
+        first = Replayer(settings_of(harness), reader, DeadLetterFilter())
         with pytest.raises(WriteError, match="another command of this kind"):
             first.run(second)
     assert list(records.replays().values()) == [1, 1, 1]
 
 
 def test_a_replay_behind_an_open_transaction_is_recognised(
-    world: World, operator: Operator, records: Records
+    harness: Harness, operator: CommandRunner, records: Records
 ) -> None:
-    topic = world.topics.recipients
+    topic = harness.topics.recipients
     records.write(topic, b"{}")
     records.bury(b"value", 0)
     other = Producer(
         {
-            "bootstrap.servers": world.bootstrap_servers,
-            "transactional.id": f"{world.name}.other",
+            "bootstrap.servers": harness.bootstrap_servers,
+            "transactional.id": f"{harness.name}.other",
             "log_level": 0,
         }
     )
@@ -182,20 +191,20 @@ def test_a_replay_behind_an_open_transaction_is_recognised(
             other.produce(topic, b"{}", partition=0)
             other.flush(30)
 
-    with topic_reader(settings_of(world)) as reader:
-        Replayer(settings_of(world), reader, Wanted()).run(open_another)
+    with topic_reader(settings_of(harness)) as reader:
+        Replayer(settings_of(harness), reader, DeadLetterFilter()).run(open_another)
     assert not records.replays()  # not visible yet
-    ending = threading.Timer(1, other.abort_transaction, [30])
-    ending.start()
+    resolution = threading.Timer(1, other.abort_transaction, [30])
+    resolution.start()
     assert operator.answer("dlq", "replay")["already"] == 1
-    ending.join()
+    resolution.join()
     assert list(records.replays().values()) == [1]
 
 
 def test_dead_letters_older_than_the_input_are_unknown(
-    world: World, operator: Operator, records: Records
+    harness: Harness, operator: CommandRunner, records: Records
 ) -> None:
-    topics = world.topics
+    topics = harness.topics
     for offset in range(2):
         records.write(topics.recipients, b"{}")
         records.bury(b"value", offset)
@@ -210,10 +219,10 @@ def test_dead_letters_older_than_the_input_are_unknown(
 
 
 def test_a_too_large_dead_letter_does_not_block_others(
-    world: World, operator: Operator, records: Records
+    harness: Harness, operator: CommandRunner, records: Records
 ) -> None:
     for offset in range(3):
-        records.write(world.topics.recipients, b"{}")
+        records.write(harness.topics.recipients, b"{}")
         records.bury(os.urandom(1_100_000) if offset == 1 else b"value", offset)
     done = operator.answer("dlq", "replay", code=1)
     assert (done["replayed"], done["too_large"]) == (2, 1)
@@ -221,7 +230,7 @@ def test_a_too_large_dead_letter_does_not_block_others(
     assert operator.answer("dlq", "replay", code=1)["already"] == 2
 
 
-def test_dlq_purge(operator: Operator, records: Records) -> None:
+def test_dlq_purge(operator: CommandRunner, records: Records) -> None:
     for offset in range(3):
         records.bury(b"value", offset)
     assert "--yes is required" in operator.run("dlq", "purge", code=2).stderr

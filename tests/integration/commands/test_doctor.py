@@ -8,13 +8,13 @@ import pytest
 from streamer.ledger import keys
 from streamer.ledger.connection import Client, connect
 from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
-from streamer.settings import Redis as RedisSettings
-from streamer.stack import Redis
-from tests.kit.operator import NOWHERE, Operator
+from streamer.settings import RedisSettings as RedisSettings
+from streamer.stack import RedisServer
+from tests.kit.operator import NOWHERE, CommandRunner
 
 
 def findings(
-    operator: Operator, env: Mapping[str, str], code: int = 0
+    operator: CommandRunner, env: Mapping[str, str], code: int = 0
 ) -> dict[str, dict[str, str]]:
     result = operator.run("doctor", "--json", code=code, env=env)
     assert "hidden" not in result.output
@@ -22,10 +22,10 @@ def findings(
 
 
 @pytest.fixture
-def good(operator: Operator, sandbox: SandboxProcess, client: Client) -> dict[str, str]:
+def good(operator: CommandRunner, sandbox: SandboxProcess, client: Client) -> dict[str, str]:
     operator.run("topics", "create", "--partitions", "1")
     # Left behind by other tests, which share the account.
-    of_account = (keys.account_health, keys.account_holds, keys.account_answers)
+    of_account = (keys.account_health, keys.account_holds, keys.account_responses)
     client.delete(*(key("default") for key in of_account))
     return {
         "RESEND_API_URL": sandbox.url,
@@ -35,7 +35,7 @@ def good(operator: Operator, sandbox: SandboxProcess, client: Client) -> dict[st
     }
 
 
-def test_doctor_reports_ok(operator: Operator, good: dict[str, str]) -> None:
+def test_doctor_reports_ok(operator: CommandRunner, good: dict[str, str]) -> None:
     found = findings(operator, good)
     assert {finding["level"] for finding in found.values()} == {"ok"}
     assert {
@@ -51,7 +51,7 @@ def test_doctor_reports_ok(operator: Operator, good: dict[str, str]) -> None:
 
 
 def test_doctor_reports_what_is_missing(
-    operator: Operator, good: dict[str, str], sandbox: SandboxProcess
+    operator: CommandRunner, good: dict[str, str], sandbox: SandboxProcess
 ) -> None:
     found = findings(
         operator,
@@ -75,14 +75,14 @@ def test_doctor_reports_what_is_missing(
 
 
 def test_doctor_accepts_a_send_only_key(
-    operator: Operator, good: dict[str, str], sandbox: SandboxProcess
+    operator: CommandRunner, good: dict[str, str], sandbox: SandboxProcess
 ) -> None:
-    sandbox.order(Faults(sending_only=frozenset({"*"})))
+    sandbox.set_faults(Faults(sending_only=frozenset({"*"})))
     assert findings(operator, good)["account default"]["level"] == "ok"
 
 
 def test_doctor_reports_an_organization_with_two_accounts(
-    operator: Operator, good: dict[str, str]
+    operator: CommandRunner, good: dict[str, str]
 ) -> None:
     account = {"api_key_env": "RESEND_API_KEY", "organizations": ["acme"]}
     accounts = orjson.dumps({"one": account, "two": account}).decode()
@@ -90,7 +90,7 @@ def test_doctor_reports_an_organization_with_two_accounts(
     assert "acme is in the accounts one and two" in found["accounts"]["text"]
 
 
-def test_doctor_warns_of_a_shared_key(operator: Operator, good: dict[str, str]) -> None:
+def test_doctor_warns_of_a_shared_key(operator: CommandRunner, good: dict[str, str]) -> None:
     account = {"api_key_env": "RESEND_API_KEY"}
     accounts = orjson.dumps(
         {"one": {**account, "organizations": ["acme"]}, "two": account}
@@ -102,21 +102,21 @@ def test_doctor_warns_of_a_shared_key(operator: Operator, good: dict[str, str]) 
 
 
 def test_doctor_reports_an_inactive_key(
-    operator: Operator, good: dict[str, str], sandbox: SandboxProcess
+    operator: CommandRunner, good: dict[str, str], sandbox: SandboxProcess
 ) -> None:
-    sandbox.order(Faults(refuse_key="restricted_api_key"))
+    sandbox.set_faults(Faults(refuse_key="restricted_api_key"))
     found = findings(operator, good, 1)["account default"]
     assert found["level"] == "failed"
     assert "not active" in found["text"]
 
 
-def test_doctor_reports_an_unusable_proxy(operator: Operator, good: dict[str, str]) -> None:
+def test_doctor_reports_an_unusable_proxy(operator: CommandRunner, good: dict[str, str]) -> None:
     url = "https://resend.test"
     env = good | {"RESEND_API_URL": url, "HTTPS_PROXY": "socks5://ann:hidden@127.0.0.1:1"}
     assert "HTTPS_PROXY" in findings(operator, env, 1)["resend"]["text"]
 
 
-def test_doctor_reports_unreachable_services(operator: Operator, good: dict[str, str]) -> None:
+def test_doctor_reports_unreachable_services(operator: CommandRunner, good: dict[str, str]) -> None:
     url = f"redis://:hidden@{NOWHERE}/0"
     found = findings(
         operator,
@@ -134,7 +134,7 @@ def test_doctor_reports_unreachable_services(operator: Operator, good: dict[str,
 
 
 def test_doctor_reports_a_redis_that_loses_data(
-    operator: Operator, good: dict[str, str], make_redis: Callable[[], Redis]
+    operator: CommandRunner, good: dict[str, str], make_redis: Callable[[], RedisServer]
 ) -> None:
     own = make_redis()
     client = connect(RedisSettings(url=own.url))

@@ -5,9 +5,9 @@ import io
 
 import orjson
 
-from tests.kit.operator import Answer, Operator
+from tests.kit.harness import Harness
+from tests.kit.operator import Answer, CommandRunner
 from tests.kit.records import Records
-from tests.kit.world import World
 
 
 def _recipient(outcome: Answer) -> str:
@@ -15,21 +15,21 @@ def _recipient(outcome: Answer) -> str:
 
 
 def test_outcomes_are_filtered_and_printed_in_each_format(
-    world: World, operator: Operator, records: Records
+    harness: Harness, operator: CommandRunner, records: Records
 ) -> None:
-    world.suppress("user1@example.com")
-    world.produce(
+    harness.suppress("user1@example.com")
+    harness.produce(
         [
-            *(world.event(number) for number in range(4)),
-            world.event(4, email='no "address", at all'),
-            world.event(5, campaign_id="other"),
+            *(harness.event(number) for number in range(4)),
+            harness.event(4, email='no "address", at all'),
+            harness.event(5, campaign_id="other"),
         ]
     )
-    with world.worker():
-        world.await_endings(6)
-    expected = [o for o in world.outcomes() if o["campaign_id"] == "spring"]
-    records.write(world.topics.outcomes, b"{}")
-    records.write(world.topics.outcomes, None)
+    with harness.worker():
+        harness.await_resolutions(6)
+    expected = [o for o in harness.outcomes() if o["campaign_id"] == "spring"]
+    records.write(harness.topics.outcomes, b"{}")
+    records.write(harness.topics.outcomes, None)
 
     result = operator.run("outcomes", operator.campaign, "--json")
     assert "2 records" in result.stderr
@@ -51,6 +51,6 @@ def test_outcomes_are_filtered_and_printed_in_each_format(
     assert len(rows) == 5
     assert rows["r-4"]["email"] == 'no "address", at all'
     assert rows["r-1"]["reason"] == "suppressed"
-    assert rows["r-0"]["source_topic"] == world.topics.recipients
+    assert rows["r-0"]["source_topic"] == harness.topics.recipients
     assert rows["r-0"]["email_id"]
     assert "user2@example.com" in operator.run("outcomes", operator.campaign).stdout

@@ -14,10 +14,12 @@ import pytest
 
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
-from tests.kit.operator import Operator
+from tests.kit.operator import CommandRunner
 
 
-def test_produce_csv_twice_gives_the_same_recipients(operator: Operator, tmp_path: Path) -> None:
+def test_produce_csv_twice_gives_the_same_recipients(
+    operator: CommandRunner, tmp_path: Path
+) -> None:
     operator.ready()
     file = tmp_path / "list.csv"
     file.write_text("email,first_name\nAnn@Example.com,Ann\nnobody,Bob\nann@example.com,Ann\n")
@@ -35,7 +37,7 @@ def test_produce_csv_twice_gives_the_same_recipients(operator: Operator, tmp_pat
 BAD_CSV = b"email,n\na@b.cc,1\n,2\nb@b.cc,3,3\nc@b.cc,4\n"
 
 
-def test_a_bad_row_in_a_file_prevents_producing(operator: Operator, tmp_path: Path) -> None:
+def test_a_bad_row_in_a_file_prevents_producing(operator: CommandRunner, tmp_path: Path) -> None:
     operator.ready()
     file = tmp_path / "list.csv"
     file.write_bytes(BAD_CSV)
@@ -46,7 +48,7 @@ def test_a_bad_row_in_a_file_prevents_producing(operator: Operator, tmp_path: Pa
     assert operator.produced() == []
 
 
-def test_bad_rows_are_written_to_a_file(operator: Operator, tmp_path: Path) -> None:
+def test_bad_rows_are_written_to_a_file(operator: CommandRunner, tmp_path: Path) -> None:
     operator.ready()
     file, aside = tmp_path / "list.csv", tmp_path / "aside.csv"
     file.write_bytes(BAD_CSV)
@@ -62,7 +64,7 @@ def test_bad_rows_are_written_to_a_file(operator: Operator, tmp_path: Path) -> N
     assert file.read_bytes() == b"email\na@b.cc\n"
 
 
-def test_standard_input_stops_at_the_bad_row(operator: Operator) -> None:
+def test_standard_input_stops_at_the_bad_row(operator: CommandRunner) -> None:
     operator.ready()
     options = ("produce", operator.campaign, "-", "--format", "csv")
     answer = operator.json(*options, stdin=BAD_CSV, code=1)
@@ -73,7 +75,9 @@ def test_standard_input_stops_at_the_bad_row(operator: Operator) -> None:
     assert "--format" in operator.run("produce", operator.campaign, "-", code=2).stderr
 
 
-def test_an_undefined_campaign_needs_inline_messages(operator: Operator, tmp_path: Path) -> None:
+def test_an_undefined_campaign_needs_inline_messages(
+    operator: CommandRunner, tmp_path: Path
+) -> None:
     operator.run("topics", "create", "--partitions", "1")
     file = tmp_path / "list.csv"
     file.write_bytes(b"email\na@b.cc\n")
@@ -89,7 +93,7 @@ def test_an_undefined_campaign_needs_inline_messages(operator: Operator, tmp_pat
 
 
 def test_produce_warns_of_a_paused_campaign(
-    operator: Operator, client: Client, tmp_path: Path
+    operator: CommandRunner, client: Client, tmp_path: Path
 ) -> None:
     operator.ready()
     client.hset(keys.campaign(operator.organization, "spring-26"), "state", "paused")
@@ -98,7 +102,7 @@ def test_produce_warns_of_a_paused_campaign(
     assert "paused, its recipients wait" in operator.run("produce", operator.campaign, file).stderr
 
 
-def test_a_missing_topic_is_reported(operator: Operator, tmp_path: Path) -> None:
+def test_a_missing_topic_is_reported(operator: CommandRunner, tmp_path: Path) -> None:
     operator.ready()
     file = tmp_path / "list.csv"
     file.write_bytes(b"email\na@b.cc\n")
@@ -108,7 +112,7 @@ def test_a_missing_topic_is_reported(operator: Operator, tmp_path: Path) -> None
     assert "streamer topics create" in failure.stderr
 
 
-def test_undelivered_records_are_counted(operator: Operator) -> None:
+def test_undelivered_records_are_counted(operator: CommandRunner) -> None:
     operator.ready()
     large = secrets.token_hex(1_500_000)  # too random to be compressed enough
     lines = [
@@ -131,7 +135,9 @@ def write_rows(file: Path, count: int) -> None:
         stream.writelines(f"user{n}@example.com,Name {n}\n" for n in range(count))
 
 
-def test_a_file_larger_than_the_queue_is_produced_whole(operator: Operator, tmp_path: Path) -> None:
+def test_a_file_larger_than_the_queue_is_produced_whole(
+    operator: CommandRunner, tmp_path: Path
+) -> None:
     operator.ready()
     file = tmp_path / "list.csv"
     write_rows(file, 5_000)
@@ -141,7 +147,7 @@ def test_a_file_larger_than_the_queue_is_produced_whole(operator: Operator, tmp_
     assert len({event.email for _, event in operator.produced()}) == 5_000
 
 
-def test_memory_does_not_grow_with_the_list(operator: Operator, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_list(operator: CommandRunner, tmp_path: Path) -> None:
     operator.ready()
     small, large = tmp_path / "small.csv", tmp_path / "large.csv"
     write_rows(small, 100)
@@ -167,7 +173,7 @@ def _peak_bytes(process: subprocess.Popen[bytes]) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_reports_progress(operator: Operator, number: signal.Signals) -> None:
+def test_an_interrupt_reports_progress(operator: CommandRunner, number: signal.Signals) -> None:
     operator.ready()
     process = operator.start("produce", operator.campaign, "-", "--format", "csv", "--json")
     assert process.stdin is not None

@@ -4,52 +4,52 @@ from collections import Counter
 
 import orjson
 
-from streamer.model import marks
+from streamer.model import record_headers
 from streamer.sandbox import Faults
-from tests.kit.operator import Operator
+from tests.kit.harness import Harness
+from tests.kit.operator import CommandRunner
 from tests.kit.records import Records
-from tests.kit.world import World
 
 
 def test_each_failed_outcome_is_retried_once(
-    world: World, operator: Operator, records: Records
+    harness: Harness, operator: CommandRunner, records: Records
 ) -> None:
-    world.sandbox.order(Faults(refused=frozenset({"user1@example.com"})))
-    world.produce(
+    harness.sandbox.set_faults(Faults(refused=frozenset({"user1@example.com"})))
+    harness.produce(
         [
-            *(world.event(number) for number in range(3)),
-            world.event(3, email="nobody"),
-            world.event(4, email="nobody", campaign_id="other"),
+            *(harness.event(number) for number in range(3)),
+            harness.event(3, email="nobody"),
+            harness.event(4, email="nobody", campaign_id="other"),
         ]
     )
-    with world.worker():
-        world.await_endings(5)
+    with harness.worker():
+        harness.await_resolutions(5)
         # A duplicate of the same address must not hide the outcome of the first record.
-        world.produce([world.event(1)])
-        world.await_endings(6)
-        world.sandbox.calm()
+        harness.produce([harness.event(1)])
+        harness.await_resolutions(6)
+        harness.sandbox.reset_faults()
 
         planned = operator.answer("retry", operator.campaign, "--status", "failed", "--dry-run")
         assert (planned["selected"], planned["retried"]) == (2, 2)
         assert not records.retries()
         only = ("--status", "failed", "--reason", "invalid_address")
         assert operator.answer("retry", operator.campaign, *only)["retried"] == 1
-        world.await_endings(7)
+        harness.await_resolutions(7)
         everyone = operator.answer("retry", operator.campaign, "--status", "failed")
         assert (everyone["retried"], everyone["already"]) == (2, 0)  # r-3 failed again
-        world.await_endings(9)
-    fates = [o["status"] for o in world.outcomes() if o["email"] == "user1@example.com"]
+        harness.await_resolutions(9)
+    fates = [o["status"] for o in harness.outcomes() if o["email"] == "user1@example.com"]
     assert fates.count("sent") == 1
-    world.judge()
+    harness.assert_exactly_once()
     marked = records.retries()
-    assert Counter(each[marks.ATTEMPT] for each in marked) == {"1": 2, "2": 1}
-    assert len({each[marks.RETRY_OF] for each in marked}) == 3
-    events = {m.key(): m.value() for m in records.copies(marks.RETRY_OF)}
-    assert orjson.loads(events[b"r-1"] or b"") == world.event(1)
+    assert Counter(each[record_headers.ATTEMPT] for each in marked) == {"1": 2, "2": 1}
+    assert len({each[record_headers.RETRY_OF] for each in marked}) == 3
+    events = {m.key(): m.value() for m in records.copies(record_headers.RETRY_OF)}
+    assert orjson.loads(events[b"r-1"] or b"") == harness.event(1)
 
 
 def test_retry_skips_sent_and_retried_recipients(
-    world: World, operator: Operator, records: Records
+    harness: Harness, operator: CommandRunner, records: Records
 ) -> None:
     for offset, (email, status, reason) in enumerate(
         [
@@ -62,9 +62,9 @@ def test_retry_skips_sent_and_retried_recipients(
             ("d@example.com", "indeterminate", "window_closed"),
         ]
     ):
-        records.write(world.topics.recipients, orjson.dumps(world.event(offset, email=email)))
+        records.write(harness.topics.recipients, orjson.dumps(harness.event(offset, email=email)))
         outcome = {
-            "organization_id": world.organization,
+            "organization_id": harness.organization,
             "campaign_id": "spring",
             "recipient_id": f"r-{offset}",
             "email": email,
@@ -75,9 +75,9 @@ def test_retry_skips_sent_and_retried_recipients(
             "batch_id": None,
             "attempts": 1,
             "occurred_at": f"2026-11-24T00:00:0{offset}.000Z",
-            "source": {"topic": world.topics.recipients, "partition": 0, "offset": offset},
+            "source": {"topic": harness.topics.recipients, "partition": 0, "offset": offset},
         }
-        records.write(world.topics.outcomes, orjson.dumps(outcome), partition=offset % 4)
+        records.write(harness.topics.outcomes, orjson.dumps(outcome), partition=offset % 4)
     done = operator.answer("retry", operator.campaign, "--status", "failed")
     assert (done["selected"], done["retried"]) == (2, 2)
     again = operator.answer("retry", operator.campaign, "--status", "failed")
@@ -86,8 +86,8 @@ def test_retry_skips_sent_and_retried_recipients(
     unsure = ("retry", operator.campaign, "--status", "indeterminate")
     assert "--may-mail-twice" in operator.run(*unsure, code=2).stderr
     assert operator.answer(*unsure, "--may-mail-twice")["retried"] == 1
-    topic = world.topics.recipients
-    assert sorted(each[marks.RETRY_OF] for each in records.retries()) == [
+    topic = harness.topics.recipients
+    assert sorted(each[record_headers.RETRY_OF] for each in records.retries()) == [
         f"{topic}/0/{offset}" for offset in (2, 5, 6)
     ]
     operator.run("retry", operator.campaign, "--status", "sent", code=2)
@@ -95,12 +95,12 @@ def test_retry_skips_sent_and_retried_recipients(
 
 
 def test_recipients_without_a_record_are_counted(
-    world: World, operator: Operator, records: Records
+    harness: Harness, operator: CommandRunner, records: Records
 ) -> None:
-    world.produce([world.event(1, email="nobody")], partition=0)
-    with world.worker():
-        world.await_endings(1)
-    records.delete(world.topics.recipients)
+    harness.produce([harness.event(1, email="nobody")], partition=0)
+    with harness.worker():
+        harness.await_resolutions(1)
+    records.delete(harness.topics.recipients)
     failure = operator.run("retry", operator.campaign, "--status", "failed", code=1)
     assert "1 cannot be retried" in failure.stderr
     assert not records.retries()

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from streamer.ledger import suppression
 from streamer.ledger.connection import Client
-from tests.kit.operator import Operator
+from tests.kit.operator import CommandRunner
 
 
-def test_suppression_of_many(operator: Operator, client: Client) -> None:
+def test_suppression_of_many(operator: CommandRunner, client: Client) -> None:
     organization = operator.organization
     addresses = [f"user{number}@example.com" for number in range(2500)]
     assert suppression.add(client, organization, iter(addresses)) == 2500
@@ -20,7 +20,7 @@ def test_suppression_of_many(operator: Operator, client: Client) -> None:
     assert suppression.remove(client, organization, [*addresses, "x@y.zz"]) == 2500
 
 
-def test_suppress_commands(operator: Operator, tmp_path: Path) -> None:
+def test_suppress_commands(operator: CommandRunner, tmp_path: Path) -> None:
     organization = operator.organization
     added = operator.run("suppress", "add", organization, "Ann@Example.com", "bad", code=1)
     assert "1 added" in added.stdout

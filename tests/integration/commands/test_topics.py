@@ -4,10 +4,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from streamer import topics
-from tests.kit.operator import Operator
+from tests.kit.operator import CommandRunner
 
 
-def test_existing_topics_are_checked(operator: Operator) -> None:
+def test_existing_topics_are_checked(operator: CommandRunner) -> None:
     first = operator.json("topics", "create", "--partitions", "2")
     again = operator.json("topics", "create", "--partitions", "2")
     assert isinstance(first, list)
@@ -21,7 +21,7 @@ def test_existing_topics_are_checked(operator: Operator) -> None:
     assert f"--topic {operator.topics.recipients} --partitions 3" in more
 
 
-def test_a_topic_that_would_lose_records_is_reported(operator: Operator) -> None:
+def test_a_topic_that_would_lose_records_is_reported(operator: CommandRunner) -> None:
     admin = AdminClient({"bootstrap.servers": operator.bootstrap_servers})
     name = operator.topics.parked
     config = {"cleanup.policy": "compact", "retention.ms": "1000", "max.message.bytes": "3000000"}
@@ -34,7 +34,7 @@ def test_a_topic_that_would_lose_records_is_reported(operator: Operator) -> None
     assert all(not each.differences for each in reports if each.created)
 
 
-def test_too_many_replicas_are_reported(operator: Operator) -> None:
+def test_too_many_replicas_are_reported(operator: CommandRunner) -> None:
     failure = operator.run("topics", "create", "--replication", "3", code=1).stderr
     assert operator.bootstrap_servers in failure
     assert len(failure.splitlines()) == 1

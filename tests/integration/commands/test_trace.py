@@ -7,18 +7,18 @@ import orjson
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streamer.model.record import Coordinates
+from streamer.model.record import RecordId
 from streamer.model.wire import PARKED_FOR, source_headers
-from tests.kit.operator import Answer, Operator
+from tests.kit.harness import Harness
+from tests.kit.operator import Answer, CommandRunner
 from tests.kit.records import Records
-from tests.kit.world import World
 
 
-def test_trace_shows_a_recipients_history(world: World, operator: Operator) -> None:
-    world.produce([world.event(1), world.event(2)], partition=1)
-    with world.worker():
-        world.await_endings(2)
-    (sent,) = (o for o in world.outcomes() if o["recipient_id"] == "r-1")
+def test_trace_shows_a_recipients_history(harness: Harness, operator: CommandRunner) -> None:
+    harness.produce([harness.event(1), harness.event(2)], partition=1)
+    with harness.worker():
+        harness.await_resolutions(2)
+    (sent,) = (o for o in harness.outcomes() if o["recipient_id"] == "r-1")
 
     by_id = operator.answer("trace", operator.campaign, "--recipient", "r-1")
     assert by_id == operator.answer("trace", operator.campaign, "--email", "User1@example.com")
@@ -42,28 +42,28 @@ def test_trace_shows_a_recipients_history(world: World, operator: Operator) -> N
     operator.run("trace", operator.campaign, code=2)
 
 
-def test_trace_shows_an_unresolved_batch(world: World, operator: Operator) -> None:
-    world.produce([world.event(1)])
-    assert world.start_worker(crash_at="after_pin").wait() == -signal.SIGKILL
+def test_trace_shows_an_unresolved_batch(harness: Harness, operator: CommandRunner) -> None:
+    harness.produce([harness.event(1)])
+    assert harness.start_worker(crash_at="after_pin").wait() == -signal.SIGKILL
     text = operator.run("trace", operator.campaign, "--recipient", "r-1").stdout
     assert "as item 0 of batch" in text
     assert "unresolved: no result yet" in text
 
 
 def test_trace_distinguishes_parked_and_released_copies(
-    world: World, operator: Operator, records: Records
+    harness: Harness, operator: CommandRunner, records: Records
 ) -> None:
-    topics = world.topics
-    value = orjson.dumps(world.event(1))
+    topics = harness.topics
+    value = orjson.dumps(harness.event(1))
     records.write(topics.recipients, value)
-    source = source_headers(Coordinates(topics.recipients, 0, 0))
+    source = source_headers(RecordId(topics.recipients, 0, 0))
     waits = (PARKED_FOR, f"campaign {operator.campaign}".encode())
     records.write(topics.parked, value, [*source, waits])
     records.write(topics.parked, value, [*source, waits])
-    admin = AdminClient({"bootstrap.servers": world.bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": harness.bootstrap_servers})
     relayed = [TopicPartition(topics.parked, 0, 1)]
     (future,) = admin.alter_consumer_group_offsets(
-        [ConsumerGroupTopicPartitions(f"{world.name}.relay", relayed)]
+        [ConsumerGroupTopicPartitions(f"{harness.name}.relay", relayed)]
     ).values()
     future.result()
     records.write(topics.recipients, value, source)

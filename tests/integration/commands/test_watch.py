@@ -1,15 +1,15 @@
 """`watch` without a terminal."""
 
+from tests.kit.harness import wait_until
 from tests.kit.office import Office
-from tests.kit.operator import Operator
-from tests.kit.world import wait_until
+from tests.kit.operator import CommandRunner
 
 
-def test_watch_ends_when_the_campaign_is_complete(office: Office, operator: Operator) -> None:
+def test_watch_ends_when_the_campaign_is_complete(office: Office, operator: CommandRunner) -> None:
     assert "is not defined" in operator.run("watch", operator.campaign, code=1).stderr
-    world = office.world
-    with world.worker(), office.projecting():
-        world.produce([world.event(n) for n in range(50)])
+    harness = office.harness
+    with harness.worker(), office.projecting():
+        harness.produce([harness.event(n) for n in range(50)])
         wait_until(lambda: office.ended() == 50, 60, "all are counted")
         operator.run("campaign", "close", operator.campaign)
         office.progress("--wait", "--timeout", "30")

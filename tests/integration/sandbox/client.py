@@ -93,9 +93,11 @@ class Client:
                     sent["User-Agent"] = urllib3.util.SKIP_HEADER
             else:
                 sent[name.replace("_", "-")] = value
-        answer = self._pool.request(method, self._url + path, body=body, headers=sent)
+        response = self._pool.request(method, self._url + path, body=body, headers=sent)
         return Reply(
-            answer.status, answer.data, {name.lower(): v for name, v in answer.headers.items()}
+            response.status,
+            response.data,
+            {name.lower(): v for name, v in response.headers.items()},
         )
 
     def post(self, path: str, body: object, **headers: str) -> Reply:

@@ -21,7 +21,7 @@ def _one_sandbox() -> Iterator[SandboxProcess]:
 
 @pytest.fixture
 def sandbox(_one_sandbox: SandboxProcess) -> SandboxProcess:
-    _one_sandbox.calm()
+    _one_sandbox.reset_faults()
     # A call that the last test left behind would count for this one.
     wait_until(lambda: _one_sandbox.stats().in_flight == 0)
     _one_sandbox.reset()

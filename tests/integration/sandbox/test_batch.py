@@ -147,7 +147,7 @@ def test_a_template_brings_its_own_sender_and_subject(
     variables = {"NAME": "x" * 2000, "count_2": 7, "half": 0.5, "v" * 50: ""}
     assert client.send([templated(), templated(variables=variables)]).status == 200
     # Nobody knows its domain then.
-    sandbox.order(Faults(unverified_domains=frozenset({"acme.test"})))
+    sandbox.set_faults(Faults(unverified_domains=frozenset({"acme.test"})))
     assert client.send([templated()]).status == 200
 
 
@@ -177,7 +177,7 @@ def test_attachments_are_dropped_without_a_word(client: Client, sandbox: Sandbox
 def test_example_addresses_are_refused_where_that_is_wanted(
     client: Client, sandbox: SandboxProcess
 ) -> None:
-    sandbox.order(Faults(refuse_example_domain=True))
+    sandbox.set_faults(Faults(refuse_example_domain=True))
     reply = client.send([mail(), mail("a@x.test"), mail("a@x.test", cc="b@example.com")])
     assert reply.error == (422, "validation_error")
     assert b"testing email address" in reply.raw

@@ -60,7 +60,7 @@ def test_stats(client: Client, sandbox: SandboxProcess) -> None:
 
 def test_reset_forgets_all_but_faults(client: Client, sandbox: SandboxProcess) -> None:
     client.send([mail()], key="k")
-    sandbox.order(Faults(error_after_percent=100))
+    sandbox.set_faults(Faults(error_after_percent=100))
     sandbox.reset()
     assert client.send([mail(), mail()], key="k").status == 500
     stats = sandbox.stats()

@@ -42,10 +42,10 @@ def test_a_key_is_of_one_endpoint(client: Client, sandbox: SandboxProcess) -> No
 
 
 def test_faults_befall_a_single_mail(client: Client, sandbox: SandboxProcess) -> None:
-    sandbox.order(Faults(error_before_percent=100))
+    sandbox.set_faults(Faults(error_before_percent=100))
     assert client.post("/emails", mail()).status == 500
-    sandbox.calm()
-    sandbox.order(Faults(wrong_ids_percent=100))
+    sandbox.reset_faults()
+    sandbox.set_faults(Faults(wrong_ids_percent=100))
     assert client.post("/emails", mail()).body == {}
 
 
@@ -106,7 +106,7 @@ def test_a_suppressed_address_is_accepted_and_not_delivered(
 
 
 def test_a_permissive_batch_fails_later(client: Client, sandbox: SandboxProcess) -> None:
-    sandbox.order(UNVERIFIED)
+    sandbox.set_faults(UNVERIFIED)
     mails = [mail(), mail("bad"), {**mail(), "from": "news@new.test"}]
     assert client.send([mails[2]]).error == (403, "validation_error")
     reply = client.send(mails, permissive=True)
@@ -125,18 +125,18 @@ def test_a_permissive_batch_fails_later(client: Client, sandbox: SandboxProcess)
 def test_all_of_a_permissive_batch_fails_later(
     client: Client, sandbox: SandboxProcess, faults: Faults
 ) -> None:
-    sandbox.order(faults)
+    sandbox.set_faults(faults)
     assert client.send([mail()]).status >= 400
     assert Client(sandbox.url, "re_no").send([mail()], permissive=True).status >= 400
     ids = client.send([mail(), mail("bob@example.com")], permissive=True).ids
-    sandbox.calm()
+    sandbox.reset_faults()
     assert last_events(client, ids) == ["failed", "failed"]
     used = client.call("GET", "/domains").headers["x-resend-monthly-quota"]
     assert used == "0"
 
 
 def test_null_in_the_place_of_a_refused_mail(client: Client, sandbox: SandboxProcess) -> None:
-    sandbox.order(Faults(null_for_refused=True))
+    sandbox.set_faults(Faults(null_for_refused=True))
     mails = [mail("bad"), mail(), mail("bad"), mail("bad"), mail()]
     reply = client.send(mails, permissive=True)
     data = reply.fields["data"]

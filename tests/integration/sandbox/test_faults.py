@@ -18,15 +18,15 @@ from tests.integration.sandbox.client import INVALID_TO, Client, mail, wait_unti
         (Faults(outage="unavailable"), (503, "service_unavailable")),
         (Faults(unverified_domains=frozenset({"acme.test"})), (403, "validation_error")),
         (Faults(unverified_domains=frozenset({"*"})), (403, "validation_error")),
-        (Faults(poison=frozenset({"ann@example.com"})), (500, "application_error")),
-        (Faults(poison=frozenset({"@example.com"})), (500, "application_error")),
-        (Faults(guilty=frozenset({"ann@example.com"})), (422, "validation_error")),
+        (Faults(fail_addresses=frozenset({"ann@example.com"})), (500, "application_error")),
+        (Faults(fail_addresses=frozenset({"@example.com"})), (500, "application_error")),
+        (Faults(reject_addresses=frozenset({"ann@example.com"})), (422, "validation_error")),
         (
-            Faults(guilty=frozenset({"ann@example.com"}), guilty_status=400),
+            Faults(reject_addresses=frozenset({"ann@example.com"}), reject_status=400),
             (400, "validation_error"),
         ),
         (
-            Faults(guilty=frozenset({"ann@example.com"}), guilty_status=413),
+            Faults(reject_addresses=frozenset({"ann@example.com"}), reject_status=413),
             (413, "validation_error"),
         ),
     ],
@@ -35,20 +35,20 @@ def test_a_refusal_sends_nothing_and_is_not_remembered(
     client: Client, sandbox: SandboxProcess, faults: Faults, error: tuple[int, str]
 ) -> None:
     mails = [mail("bob@other.test"), mail()]
-    sandbox.order(faults)
+    sandbox.set_faults(faults)
     assert client.send(mails, key="k", permissive=True).error == error
     stats = sandbox.stats()
     assert stats.accepted == 0
     assert stats.answers == {f"{error[0]}:{error[1]}": 1}
-    sandbox.calm()
+    sandbox.reset_faults()
     assert client.send(mails, key="k", permissive=True).status == 200
 
 
 def test_those_who_are_not_named_get_through(client: Client, sandbox: SandboxProcess) -> None:
-    sandbox.order(
+    sandbox.set_faults(
         Faults(
-            poison=frozenset({"@bad.test"}),
-            guilty=frozenset({"bob@example.com"}),
+            fail_addresses=frozenset({"@bad.test"}),
+            reject_addresses=frozenset({"bob@example.com"}),
             unverified_domains=frozenset({"example.com"}),
             refused=frozenset({"eve@example.com"}),
         )
@@ -60,7 +60,7 @@ def test_those_who_are_not_named_get_through(client: Client, sandbox: SandboxPro
 def test_a_refused_address_fails_its_item(
     client: Client, sandbox: SandboxProcess, listed: str
 ) -> None:
-    sandbox.order(Faults(refused=frozenset({listed})))
+    sandbox.set_faults(Faults(refused=frozenset({listed})))
     mails = [mail("ann@other.test"), mail("Eve <EVE@example.com>")]
     permissive = orjson.loads(client.send(mails, permissive=True).raw)
     assert len(permissive["data"]) == 1
@@ -71,18 +71,18 @@ def test_a_refused_address_fails_its_item(
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_an_error_after_acceptance(client: Client, sandbox: SandboxProcess, status: int) -> None:
-    sandbox.order(Faults.model_validate({"error_after_percent": 100, "error_status": status}))
+    sandbox.set_faults(Faults.model_validate({"error_after_percent": 100, "error_status": status}))
     assert client.send([mail()], key="k").status == status
     accepted = sandbox.acceptances()
     assert [a.idempotency_key for a in accepted] == ["k"]
-    sandbox.calm()
+    sandbox.reset_faults()
     assert client.send([mail()], key="k").ids == [accepted[0].email_id]
     assert sandbox.stats().accepted == 1
 
 
 @pytest.mark.parametrize("status", [502, 504])
 def test_a_gateway_answers_a_page(client: Client, sandbox: SandboxProcess, status: int) -> None:
-    sandbox.order(Faults.model_validate({"error_before_percent": 100, "error_status": status}))
+    sandbox.set_faults(Faults.model_validate({"error_before_percent": 100, "error_status": status}))
     reply = client.send([mail()])
     assert reply.status == status
     assert reply.headers["content-type"].startswith("text/html")
@@ -92,7 +92,7 @@ def test_a_gateway_answers_a_page(client: Client, sandbox: SandboxProcess, statu
 def test_a_connection_cut_before_acceptance(
     client: Client, sandbox: SandboxProcess, faults: Faults
 ) -> None:
-    sandbox.order(faults)
+    sandbox.set_faults(faults)
     with pytest.raises(urllib3.exceptions.HTTPError):
         client.send([mail()], key="k")
     wait_until(lambda: sandbox.stats().answers == {"cut": 1})
@@ -103,41 +103,41 @@ def test_a_connection_cut_before_acceptance(
 def test_a_connection_cut_after_acceptance(
     client: Client, sandbox: SandboxProcess, faults: Faults
 ) -> None:
-    sandbox.order(faults)
+    sandbox.set_faults(faults)
     with pytest.raises(urllib3.exceptions.HTTPError):
         client.send([mail()], key="k")
-    sandbox.calm()
+    sandbox.reset_faults()
     again = client.send([mail()], key="k")
     assert [a.email_id for a in sandbox.acceptances()] == again.ids
 
 
 def test_a_broken_body(client: Client, sandbox: SandboxProcess) -> None:
-    sandbox.order(Faults(broken_body_percent=100))
+    sandbox.set_faults(Faults(broken_body_percent=100))
     reply = client.send([mail()], key="k")
     assert reply.status == 200
     with pytest.raises(orjson.JSONDecodeError):
         orjson.loads(reply.raw)
-    sandbox.calm()
+    sandbox.reset_faults()
     assert client.send([mail()], key="k").status == 200
     assert sandbox.stats().accepted == 1
 
 
 def test_a_missing_id(client: Client, sandbox: SandboxProcess) -> None:
-    sandbox.order(Faults(wrong_ids_percent=100))
+    sandbox.set_faults(Faults(wrong_ids_percent=100))
     assert len(client.send([mail(), mail()], key="k").ids) == 1
-    sandbox.calm()
+    sandbox.reset_faults()
     assert len(client.send([mail(), mail()], key="k").ids) == 2
 
 
 def test_percent_is_of_calls(client: Client, sandbox: SandboxProcess) -> None:
-    sandbox.order(Faults(error_before_percent=50))
+    sandbox.set_faults(Faults(error_before_percent=50))
     statuses = [client.send([mail()]).status for _ in range(100)]
     assert 20 < statuses.count(500) < 80
     assert set(statuses) == {200, 500}
 
 
 def test_a_caller_that_dies_does_not_undo_its_call(sandbox: SandboxProcess) -> None:
-    sandbox.order(Faults(latency_ms=200))
+    sandbox.set_faults(Faults(latency_ms=200))
     impatient = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(0.02))
     with pytest.raises(urllib3.exceptions.TimeoutError):
         impatient.request(
@@ -151,14 +151,14 @@ def test_a_caller_that_dies_does_not_undo_its_call(sandbox: SandboxProcess) -> N
 
 
 def test_latency_is_spent_and_jitter_added(client: Client, sandbox: SandboxProcess) -> None:
-    sandbox.order(Faults(latency_ms=50, jitter_ms=10))
+    sandbox.set_faults(Faults(latency_ms=50, jitter_ms=10))
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(client.send, [mail()])
-        assert waiting.result(30).status == 200
+        waiter = pool.submit(client.send, [mail()])
+        assert waiter.result(30).status == 200
 
 
 def test_one_account_is_hit_and_another_is_not(client: Client, sandbox: SandboxProcess) -> None:
-    sandbox.order(Faults(outage="unavailable"), account="free")
+    sandbox.set_faults(Faults(outage="unavailable"), account="free")
     assert Client(sandbox.url, "re_free").send([mail()]).status == 503
     assert client.send([mail()]).status == 200
     accounts = sandbox.stats().accounts
@@ -168,7 +168,7 @@ def test_one_account_is_hit_and_another_is_not(client: Client, sandbox: SandboxP
 
 def test_an_order_that_makes_no_sense_is_refused(client: Client, sandbox: SandboxProcess) -> None:
     with pytest.raises(SandboxError, match="no account 'nobody'"):
-        sandbox.order(Faults(hang_s=1), account="nobody")
+        sandbox.set_faults(Faults(hang_s=1), account="nobody")
     body = orjson.dumps({"faults": {"error_before_percent": 101}})
     assert client.call("POST", "/_sandbox/faults", body).error == (422, "invalid_order")
     assert client.send([mail()]).status == 200
@@ -201,7 +201,7 @@ def test_an_answer_is_played_to_one_key_or_one_account(
     sandbox.play(Play(status=402), account="free")
     other = {key: Client(sandbox.url, key).send([mail()]).status for key in KEYS}
     assert other == {"re_sandbox": 200, "re_slow_1": 200, "re_slow_2": 403, "re_free": 402}
-    sandbox.calm()
+    sandbox.reset_faults()
     assert Client(sandbox.url, "re_slow_2").send([mail()]).status == 200
     with pytest.raises(SandboxError, match="no account 'nobody'"):
         sandbox.play(dead, account="nobody")

@@ -25,7 +25,7 @@ def test_other_bytes_conflict(client: Client, sandbox: SandboxProcess) -> None:
 
 
 def test_a_key_that_is_still_running(client: Client, sandbox: SandboxProcess) -> None:
-    sandbox.order(Faults(hang_s=600))
+    sandbox.set_faults(Faults(hang_s=600))
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.send, [mail()], key="k")
         wait_until(lambda: sandbox.stats().accepted == 1)
@@ -33,7 +33,7 @@ def test_a_key_that_is_still_running(client: Client, sandbox: SandboxProcess) ->
         assert other.send([mail()], key="k").error == (409, "concurrent_idempotent_requests")
         assert other.send([mail()] * 2, key="k").error == (409, "invalid_idempotent_request")
         assert sandbox.stats().in_flight == 1
-        sandbox.order(Faults(hang_s=0))
+        sandbox.set_faults(Faults(hang_s=0))
         assert client.send([mail()], key="k").ids == first.result(30).ids
     assert sandbox.stats().accepted == 1
 
@@ -53,9 +53,9 @@ def test_keys_expire_by_the_clock_of_the_server(client: Client, sandbox: Sandbox
 
 
 def test_errors_are_not_remembered(client: Client, sandbox: SandboxProcess) -> None:
-    sandbox.order(Faults(error_before_percent=100))
+    sandbox.set_faults(Faults(error_before_percent=100))
     assert client.send([mail()], key="k").status == 500
-    sandbox.calm()
+    sandbox.reset_faults()
     assert client.send([mail(), mail()], key="k").status == 200
 
 

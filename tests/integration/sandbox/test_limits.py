@@ -38,7 +38,7 @@ def test_keys(sandbox: SandboxProcess) -> None:
 def test_keys_refused_by_order(
     client: Client, sandbox: SandboxProcess, refusal: KeyRefusal, status: int
 ) -> None:
-    sandbox.order(Faults(refuse_key=refusal), account="default")
+    sandbox.set_faults(Faults(refuse_key=refusal), account="default")
     assert client.send([mail()]).error == (status, refusal)
     assert client.call("GET", "/domains").error == (status, refusal)
     assert Client(sandbox.url, "re_free").send([mail()]).status == 200
@@ -53,7 +53,7 @@ def test_a_harmless_call(client: Client, path: str) -> None:
 
 
 def test_a_key_that_may_only_send(sandbox: SandboxProcess) -> None:
-    sandbox.order(Faults(sending_only=frozenset({"re_slow_1"})))
+    sandbox.set_faults(Faults(sending_only=frozenset({"re_slow_1"})))
     sending, full = Client(sandbox.url, "re_slow_1"), Client(sandbox.url, "re_slow_2")
     (email_id,) = sending.send([mail()]).ids
     sandbox.set_limit(None, "slow")
@@ -68,7 +68,7 @@ def test_a_key_that_may_only_send(sandbox: SandboxProcess) -> None:
 
 
 def test_a_key_that_may_send_for_one_domain(client: Client, sandbox: SandboxProcess) -> None:
-    sandbox.order(Faults(key_domains={"re_free": "acme.test", "*": "other.test"}))
+    sandbox.set_faults(Faults(key_domains={"re_free": "acme.test", "*": "other.test"}))
     assert Client(sandbox.url, "re_free").send([mail()]).status == 200
     for permissive in (False, True):
         reply = client.send([mail()], permissive=permissive)
@@ -136,11 +136,11 @@ def test_the_limit_changes_while_it_runs(client: Client, sandbox: SandboxProcess
 
 def test_headers_that_cannot_be_trusted(sandbox: SandboxProcess) -> None:
     client = Client(sandbox.url, "re_slow_1")
-    sandbox.order(Faults(ratelimit_headers="wrong"))
+    sandbox.set_faults(Faults(ratelimit_headers="wrong"))
     assert client.call("GET", "/domains").headers["ratelimit-limit"] == "3000"
-    sandbox.order(Faults(ratelimit_headers="garbled"))
+    sandbox.set_faults(Faults(ratelimit_headers="garbled"))
     assert not client.call("GET", "/domains").headers["ratelimit-limit"].isdigit()
-    sandbox.order(Faults(ratelimit_headers="missing"))
+    sandbox.set_faults(Faults(ratelimit_headers="missing"))
     refused = _until([client], 429)
     assert not {"ratelimit-limit", "retry-after"} & set(refused.headers)
 
@@ -163,11 +163,11 @@ def test_quotas_count_recipients(sandbox: SandboxProcess) -> None:
 
 
 def test_quotas_used_up_by_order(client: Client, sandbox: SandboxProcess) -> None:
-    sandbox.order(Faults(quota="daily"))
+    sandbox.set_faults(Faults(quota="daily"))
     assert client.send([mail()], key="k").error == (429, "daily_quota_exceeded")
-    sandbox.order(Faults(quota="monthly"))
+    sandbox.set_faults(Faults(quota="monthly"))
     refused = client.send([mail()], key="k")
     assert refused.error == (429, "monthly_quota_exceeded")
     assert "x-resend-daily-quota" not in refused.headers
-    sandbox.calm()
+    sandbox.reset_faults()
     assert client.send([mail()], key="k").status == 200

@@ -79,7 +79,7 @@ def test_errors(
     code: int,
     name: str,
 ) -> None:
-    sandbox.order(faults)
+    sandbox.set_faults(faults)
     for send in (resend.Emails.send, lambda mail: resend.Batch.send([mail])):
         with pytest.raises(kind) as caught:
             send(params)
@@ -89,7 +89,7 @@ def test_errors(
 def test_what_a_sending_key_may_not_do(sandbox: SandboxProcess) -> None:
     assert resend.Domains.list()["data"] == []
     assert resend.ApiKeys.list()["data"] == []
-    sandbox.order(Faults(sending_only=frozenset({"re_sandbox"})))
+    sandbox.set_faults(Faults(sending_only=frozenset({"re_sandbox"})))
     email_id = resend.Emails.send(GOOD)["id"]
     reads: list[Callable[[], object]] = [
         resend.Domains.list,

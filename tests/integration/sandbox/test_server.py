@@ -68,10 +68,10 @@ def _talk(sandbox: SandboxProcess, *parts: bytes) -> bytes:
     with socket.create_connection((address.hostname, address.port), timeout=30) as wire:
         for part in parts:
             wire.sendall(part)
-        answer = b""
+        response = b""
         while piece := wire.recv(65536):
-            answer += piece
-    return answer
+            response += piece
+    return response
 
 
 HEAD = b"Host: x\r\nUser-Agent: x\r\nAuthorization: Bearer re_sandbox\r\n"
@@ -85,8 +85,8 @@ def test_two_requests_in_one_breath(sandbox: SandboxProcess) -> None:
         body,
     )
     last = b"GET /domains HTTP/1.1\r\n" + HEAD + b"Connection: close\r\n\r\n"
-    answer = _talk(sandbox, first + last)
-    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 2
+    response = _talk(sandbox, first + last)
+    assert response.count(b"HTTP/1.1 200 OK\r\n") == 2
     assert sandbox.stats().accepted == 1
 
 
@@ -97,14 +97,14 @@ def test_a_request_in_pieces(sandbox: SandboxProcess) -> None:
         len(body),
     )
     whole = head + body
-    answer = _talk(sandbox, *(whole[i : i + 7] for i in range(0, len(whole), 7)))
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    response = _talk(sandbox, *(whole[i : i + 7] for i in range(0, len(whole), 7)))
+    assert response.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_expect_is_answered(sandbox: SandboxProcess) -> None:
     head = b"POST /emails/batch HTTP/1.1\r\n%bConnection: close\r\n" % HEAD
-    answer = _talk(sandbox, head + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n[]")
-    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 422 ")
+    response = _talk(sandbox, head + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n[]")
+    assert response.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 422 ")
 
 
 CHUNKED = b"POST /emails/batch HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n" % HEAD + b"\r\n"
@@ -116,8 +116,8 @@ def test_a_chunked_body(sandbox: SandboxProcess) -> None:
     chunks = [b"%X;note=1\r\n%b\r\n" % (len(part), part) for part in parts]
     end = b"0\r\nTrailer: x\r\n\r\n"
     last = b"GET /domains HTTP/1.1\r\n" + HEAD + b"Connection: close\r\n\r\n"
-    answer = _talk(sandbox, CHUNKED, *chunks, end + last)
-    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 2
+    response = _talk(sandbox, CHUNKED, *chunks, end + last)
+    assert response.count(b"HTTP/1.1 200 OK\r\n") == 2
     assert sandbox.stats().accepted == 1
 
 

@@ -1,6 +1,6 @@
 """Choosing among several runs."""
 
-from bench.runs import Ending, Result, middle
+from bench.runs import OutcomeSummary, Result, middle
 
 
 def _result(cpu_s: float, *, adds_up: bool = True) -> Result:
@@ -14,7 +14,7 @@ def _result(cpu_s: float, *, adds_up: bool = True) -> Result:
         calls=1,
         fill=100.0,
         steps={},
-        ending=Ending({}, 0, 0),
+        ending=OutcomeSummary({}, 0, 0),
         adds_up=adds_up,
     )
 

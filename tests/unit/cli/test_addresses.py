@@ -4,16 +4,16 @@ import io
 
 import pytest
 
-from streamer.cli.addresses import Intake, from_file
-from streamer.cli.rows import BadFileError
+from streamer.cli.addresses import AddressParser, from_file
+from streamer.cli.rows import InvalidFileError
 
 
 def take(data: bytes) -> tuple[list[str], list[str]]:
-    intake = Intake()
-    good = list(intake.normalised(from_file(io.BytesIO(data))))
-    assert intake.good == len(good)
-    assert intake.bad == len(intake.kept)
-    return good, [bad.place for bad in intake.kept]
+    parser = AddressParser()
+    good = list(parser.normalised(from_file(io.BytesIO(data))))
+    assert parser.good == len(good)
+    assert parser.bad == len(parser.kept)
+    return good, [bad.place for bad in parser.kept]
 
 
 def test_one_address_per_line() -> None:
@@ -40,5 +40,5 @@ def test_only_the_line_with_invalid_utf8_is_bad() -> None:
 
 
 def test_csv_without_email_column_is_refused() -> None:
-    with pytest.raises(BadFileError):
+    with pytest.raises(InvalidFileError):
         take(b"id,mail\n1,a@b.cc\n")

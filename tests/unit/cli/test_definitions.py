@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from streamer.cli.definitions import BadDefinitionError, from_json, read_text
+from streamer.cli.definitions import InvalidDefinitionError, from_json, read_text
 from streamer.model.campaign import Definition
 
 DEFINITION: dict[str, object] = {
@@ -43,13 +43,13 @@ def test_a_valid_definition_is_parsed() -> None:
     ],
 )
 def test_each_error_is_named(change: dict[str, object], words: str) -> None:
-    with pytest.raises(BadDefinitionError) as error:
+    with pytest.raises(InvalidDefinitionError) as error:
         from_json(orjson.dumps(DEFINITION | change).decode())
     assert words in str(error.value)
 
 
 def test_invalid_json_is_refused() -> None:
-    with pytest.raises(BadDefinitionError):
+    with pytest.raises(InvalidDefinitionError):
         from_json("nope")
 
 
@@ -58,9 +58,9 @@ def test_text_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     file.write_bytes("\ufeff<p>ü</p>".encode())
     assert read_text(file) == "<p>ü</p>"
     file.write_bytes(b"\xff")
-    with pytest.raises(BadDefinitionError, match="not UTF-8"):
+    with pytest.raises(InvalidDefinitionError, match="not UTF-8"):
         read_text(file)
-    with pytest.raises(BadDefinitionError, match="No such file"):
+    with pytest.raises(InvalidDefinitionError, match="No such file"):
         read_text(tmp_path / "b.html")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"text")))
     assert read_text(Path("-")) == "text"

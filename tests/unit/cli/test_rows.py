@@ -8,25 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.cli.rows import BadFileError, BadRow, Format, Lines, Row, read_rows
+from streamer.cli.rows import Format, InvalidFileError, InvalidRow, Lines, ParsedRow, read_rows
 from streamer.model.campaign import CampaignName
 from streamer.model.event import RecipientEvent, parse
 
 CAMPAIGN = CampaignName("acme", "spring-26")
 
 
-def rows(data: bytes, form: Format = Format.CSV, *, is_defined: bool = True) -> list[Row | BadRow]:
+def rows(
+    data: bytes, form: Format = Format.CSV, *, is_defined: bool = True
+) -> list[ParsedRow | InvalidRow]:
     return list(read_rows(Lines(io.BytesIO(data)), form, CAMPAIGN, is_defined=is_defined))
 
 
 def good(data: bytes, form: Format = Format.CSV) -> list[RecipientEvent]:
     found = rows(data, form)
-    assert [row for row in found if isinstance(row, BadRow)] == []
-    return [parse(row.value) for row in found if isinstance(row, Row)]
+    assert [row for row in found if isinstance(row, InvalidRow)] == []
+    return [parse(row.value) for row in found if isinstance(row, ParsedRow)]
 
 
 def bad(data: bytes, form: Format = Format.CSV) -> list[tuple[int, str, bytes]]:
-    return [(row.line, row.reason, row.raw) for row in rows(data, form) if isinstance(row, BadRow)]
+    return [
+        (row.line, row.reason, row.raw) for row in rows(data, form) if isinstance(row, InvalidRow)
+    ]
 
 
 def test_a_csv_row_becomes_an_event() -> None:
@@ -45,7 +49,7 @@ def test_a_csv_row_becomes_an_event() -> None:
 
 def test_the_key_is_the_recipient_id() -> None:
     (row,) = rows(b"email,recipient_id\na@b.cc,r-1\n")
-    assert isinstance(row, Row)
+    assert isinstance(row, ParsedRow)
     assert row.key == "r-1"
 
 
@@ -66,8 +70,8 @@ def test_derived_ids_depend_only_on_the_address() -> None:
 
 def test_an_invalid_address_is_not_a_bad_row() -> None:
     valid, invalid = rows(b"email\na@b.cc\nnobody\n")
-    assert isinstance(valid, Row)
-    assert isinstance(invalid, Row)
+    assert isinstance(valid, ParsedRow)
+    assert isinstance(invalid, ParsedRow)
     assert (valid.is_valid_address, invalid.is_valid_address) == (True, False)
 
 
@@ -138,7 +142,7 @@ def test_id_columns_must_match_the_campaign() -> None:
     ],
 )
 def test_an_invalid_header_is_refused(header: bytes, words: str) -> None:
-    with pytest.raises(BadFileError) as error:
+    with pytest.raises(InvalidFileError) as error:
         rows(header + b"\na@b.cc,x\n")
     assert words in str(error.value)
 
@@ -154,8 +158,8 @@ def test_json_lines_with_and_without_the_ids() -> None:
     short = {"email": "a@b.cc"}
     data = orjson.dumps(full) + b"\n\n  " + orjson.dumps(short) + b"  "
     first, second = rows(data, Format.JSONL)
-    assert isinstance(first, Row)
-    assert isinstance(second, Row)
+    assert isinstance(first, ParsedRow)
+    assert isinstance(second, ParsedRow)
     assert first.value == orjson.dumps(full)
     assert second.line == 3
     assert parse(second.value).campaign_id == "spring-26"
@@ -165,7 +169,7 @@ def test_json_lines_with_and_without_the_ids() -> None:
 def test_json_numbers_are_kept_verbatim() -> None:
     given_numbers = b'{"email":"a@b.cc","variables":{"a":123456789012345678901234567890,"b":1.10}}'
     (row,) = rows(given_numbers, Format.JSONL)
-    assert isinstance(row, Row)
+    assert isinstance(row, ParsedRow)
     assert row.value.endswith(given_numbers[1:])
 
 
@@ -191,9 +195,9 @@ def test_rows_of_an_undefined_campaign_need_a_message() -> None:
     message = b'{"from":"a@b.cc","subject":"s","text":"t"}'
     data = b'{"email":"a@b.cc"}\n{"email":"a@b.cc","message":' + message + b"}\n"
     first, second = rows(data, Format.JSONL, is_defined=False)
-    assert isinstance(first, BadRow)
+    assert isinstance(first, InvalidRow)
     assert "carries no message" in first.reason
-    assert isinstance(second, Row)
+    assert isinstance(second, ParsedRow)
 
 
 def test_unknown_fields_are_reported() -> None:
@@ -220,6 +224,6 @@ def test_csv_cells_round_trip(cells: list[tuple[str, str]]) -> None:
 def test_json_lines_lose_no_bytes(data: bytes) -> None:
     lines = Lines(io.BytesIO(data))
     found = list(read_rows(lines, Format.JSONL, CAMPAIGN, is_defined=True))
-    kept = b"".join(row.raw for row in found if isinstance(row, BadRow))
+    kept = b"".join(row.raw for row in found if isinstance(row, InvalidRow))
     assert lines.bytes_read == len(data)
     assert kept.split() == data.removeprefix(b"\xef\xbb\xbf").split()

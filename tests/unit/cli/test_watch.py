@@ -14,8 +14,12 @@ NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 
 
 def report(campaign: str, sent: int, expected: int | None, state: str = "active") -> Report:
-    endings = {("sent", ""): sent, ("skipped", "suppressed"): 50_000, ("dead", "undecodable"): 2}
-    counts = Counts(sent + 51_002, 900, endings)
+    resolutions = {
+        ("sent", ""): sent,
+        ("skipped", "suppressed"): 50_000,
+        ("dead", "undecodable"): 2,
+    }
+    counts = Counts(sent + 51_002, 900, resolutions)
     return Report(CampaignKey("acme", campaign), CampaignState(state), expected, counts)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from streamer.demo.acts import Act, address, suppressed
 from streamer.demo.histogram import parse, quantile
-from streamer.demo.reports import ActReport, Endings, report
+from streamer.demo.reports import ActReport, Resolutions, report
 from streamer.sandbox import Acceptance, Call
 
 _ACT = Act("small", 10, 1, False, None)
@@ -25,13 +25,13 @@ class _Scene:
 
     def __init__(self) -> None:
         self.inputs = {(0, number) for number in range(10)}
-        self.endings = Endings()
+        self.resolutions = Resolutions()
         self.acceptances = []
         for number in range(10):
             if address(_ACT, number) in suppressed(_ACT):
-                self.endings.outcome((0, number), "skipped", None)
+                self.resolutions.outcome((0, number), "skipped", None)
             else:
-                self.endings.outcome((0, number), "sent", f"id-{number}")
+                self.resolutions.outcome((0, number), "sent", f"id-{number}")
                 self.acceptances.append(_acceptance(number))
 
     def report(self) -> ActReport:
@@ -39,7 +39,7 @@ class _Scene:
             Call("default", 0.0, 0.0, 200, "", len(self.acceptances), "key"),
             Call("default", 0.0, 0.0, 429, "rate_limit_exceeded", 0, "key"),
         ]
-        return report(_ACT, self.endings, self.inputs, self.acceptances, calls, 1.0, 2.0, 0)
+        return report(_ACT, self.resolutions, self.inputs, self.acceptances, calls, 1.0, 2.0, 0)
 
 
 @pytest.fixture
@@ -61,13 +61,13 @@ def test_missing_records_are_named(scene: _Scene) -> None:
 
 
 def test_a_second_result_of_a_record_is_reported(scene: _Scene) -> None:
-    scene.endings.dead_letter((0, 2))
+    scene.resolutions.dead_letter((0, 2))
     (problem,) = scene.report().problems
     assert "more than one result: partition 0 offset 2" in problem
 
 
 def test_a_result_without_record_is_reported(scene: _Scene) -> None:
-    scene.endings.outcome((5, 5), "skipped", None)
+    scene.resolutions.outcome((5, 5), "skipped", None)
     (problem,) = scene.report().problems
     assert "partition 5 offset 5" in problem
 
@@ -94,7 +94,7 @@ def test_a_mail_to_a_suppressed_address_is_reported(scene: _Scene) -> None:
 
 def test_a_shared_email_id_is_reported(scene: _Scene) -> None:
     scene.inputs.add((0, 10))
-    scene.endings.outcome((0, 10), "sent", "id-1")
+    scene.resolutions.outcome((0, 10), "sent", "id-1")
     assert scene.report().problems == ["10 sent outcomes have 9 different ids"]
 
 

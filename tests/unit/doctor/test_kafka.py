@@ -2,8 +2,8 @@
 
 import pytest
 
-from streamer.doctor.finding import Level
-from streamer.doctor.kafka import judge_retention
+from streamer.doctor.check_result import Level
+from streamer.doctor.kafka import check_retention
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from streamer.doctor.kafka import judge_retention
     ],
 )
 def test_short_offset_retention_is_a_warning(minutes: int, level: Level, words: str) -> None:
-    found = judge_retention(minutes)
+    found = check_retention(minutes)
     assert found.level is level
     assert f"for {words}" in found.text
     assert (found.mend is None) == (level is Level.OK)

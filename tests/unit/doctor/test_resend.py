@@ -2,28 +2,28 @@
 
 import pytest
 
-from streamer.doctor.finding import Level
-from streamer.doctor.resend import judge_answer
-from streamer.provider.client import Answer
+from streamer.doctor.check_result import Level
+from streamer.doctor.resend import check_response
+from streamer.provider.client import ApiResponse
 from streamer.settings import DEFAULT_API_URL
 
 
-def _error(status: int, name: str, words: str = "Its words.") -> Answer:
-    return Answer(status, name, words, {}, {})
+def _error(status: int, name: str, words: str = "Its words.") -> ApiResponse:
+    return ApiResponse(status, name, words, {}, {})
 
 
-def _foreign(status: int) -> Answer:
+def _foreign(status: int) -> ApiResponse:
     words = "not Resend's answer, but text/html: <html>"
-    return Answer(status, "", words, {}, {}, is_resends=False)
+    return ApiResponse(status, "", words, {}, {}, is_from_resend=False)
 
 
-def _domains(*statuses: str) -> Answer:
+def _domains(*statuses: str) -> ApiResponse:
     listed = [{"name": f"{status}.test", "status": status} for status in statuses]
-    return Answer(200, "", "", {"object": "list", "data": listed}, {})
+    return ApiResponse(200, "", "", {"object": "list", "data": listed}, {})
 
 
 @pytest.mark.parametrize(
-    ("answer", "level", "text", "mend"),
+    ("response", "level", "text", "mend"),
     [
         (_error(401, "restricted_api_key", "This API key is restricted to only send emails"),
          Level.OK, "may send", None),
@@ -51,11 +51,12 @@ def _domains(*statuses: str) -> Answer:
         (_foreign(404), Level.FAILED, "404", "RESEND_API_URL"),
         (_foreign(407), Level.FAILED, "407", "HTTPS_PROXY"),
         (_foreign(502), Level.WARNING, "502", "later"),
-        (Answer(None, "untrusted_certificate", "the certificate of x: self-signed", {}, {}),
+        (ApiResponse(None, "untrusted_certificate", "the certificate of x: self-signed", {}, {}),
          Level.FAILED, "self-signed", "REQUESTS_CA_BUNDLE"),
-        (Answer(None, "HttpClientError", "Tunnel connection failed: 407", {}, {}),
+        (ApiResponse(None, "HttpClientError", "Tunnel connection failed: 407", {}, {}),
          Level.FAILED, "407", "HTTPS_PROXY"),
-        (Answer(200, "", "", {"hello": "world"}, {}), Level.FAILED, "no list", "RESEND_API_URL"),
+        (ApiResponse(200, "", "", {"hello": "world"}, {}),
+         Level.FAILED, "no list", "RESEND_API_URL"),
         (_domains(), Level.WARNING, "no verified domain", "verify one"),
         (_domains("pending", "failed"), Level.WARNING, "no verified domain", "verify one"),
         (_domains("verified", "pending"), Level.OK, "domains: verified.test", None),
@@ -63,14 +64,14 @@ def _domains(*statuses: str) -> Answer:
     ],
 )  # fmt: skip
 def test_each_response_to_a_key_is_classified(
-    answer: Answer, level: Level, text: str, mend: str | None
+    response: ApiResponse, level: Level, text: str, mend: str | None
 ) -> None:
-    found = judge_answer("account default", answer, DEFAULT_API_URL)
+    found = check_response("account default", response, DEFAULT_API_URL)
     assert found.level is level
     assert text in found.text
     assert (mend is None) == (found.mend is None)
     if mend is not None:
         assert mend in str(found.mend)
     if level is not Level.OK:
-        elsewhere = judge_answer("account default", answer, "http://sandbox.test")
+        elsewhere = check_response("account default", response, "http://sandbox.test")
         assert elsewhere.level is (Level.OK if "verify" in str(mend) else level)

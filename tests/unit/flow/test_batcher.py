@@ -8,14 +8,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from streamer.flow.batcher import Batcher
 from streamer.model.event import parse
-from streamer.model.record import Coordinates, Record
+from streamer.model.record import Record, RecordId
 
 
 def _record(
     organization: str, offset: int, admitted_at: float = 0.0, campaign: str = "c"
 ) -> Record:
-    record = Record(Coordinates("t", 0, offset), None, b"12345", None, admitted_at)
-    record.take(
+    record = Record(RecordId("t", 0, offset), None, b"12345", None, admitted_at)
+    record.attach_event(
         parse(
             f'{{"organization_id":"{organization}","campaign_id":"{campaign}",'
             f'"recipient_id":"r","email":"e"}}'.encode()
@@ -114,7 +114,7 @@ def test_what_is_put_back_comes_first() -> None:
     taken = batcher.take("a", 2)
     batcher.put_back("a", taken)
     batcher.put_back("a", [])
-    assert [record.coordinates.offset for record in batcher.take("a", 9)] == [0, 1, 2, 3]
+    assert [record.record_id.offset for record in batcher.take("a", 9)] == [0, 1, 2, 3]
     assert _ready(batcher, 99.0) is None
 
 
@@ -170,12 +170,12 @@ def test_discarded_records_are_gone_and_only_they(gone: set[int]) -> None:
     taken = batcher.take("a", 3)
     found = batcher.discard([records[offset] for offset in gone])
     assert found == {id(records[offset]) for offset in gone} - set(map(id, taken))
-    left = {r.coordinates.offset for name in "ab" for r in batcher.take(name, 99)}
-    assert left == set(range(31)) - gone - {record.coordinates.offset for record in taken}
+    left = {r.record_id.offset for name in "ab" for r in batcher.take(name, 99)}
+    assert left == set(range(31)) - gone - {record.record_id.offset for record in taken}
     assert (len(batcher), batcher.bytes, batcher.full_batches) == (0, 0, 0)
 
 
-class _Course(RuleBasedStateMachine):
+class _BatcherMachine(RuleBasedStateMachine):
     """A batcher, and beside it the plain records that it has."""
 
     _SIZE = 3
@@ -254,4 +254,4 @@ class _Course(RuleBasedStateMachine):
         self.queued[name] = [record for record in self.queued[name] if id(record) not in gone]
 
 
-TestCourse = _Course.TestCase
+TestCourse = _BatcherMachine.TestCase

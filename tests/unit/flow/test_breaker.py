@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.flow.breaker import Breaker
+from streamer.flow.breaker import DeadLetterBreaker
 
 _records = st.lists(st.booleans(), max_size=60)
 
@@ -12,7 +12,7 @@ _records = st.lists(st.booleans(), max_size=60)
 def test_it_trips_when_more_than_the_share_of_the_last_is_dead(
     size: int, share: float, chunks: list[list[bool]]
 ) -> None:
-    breaker = Breaker(size, share)
+    breaker = DeadLetterBreaker(size, share)
     seen: list[bool] = []
     for chunk in chunks:
         expected = any(
@@ -26,6 +26,6 @@ def test_it_trips_when_more_than_the_share_of_the_last_is_dead(
 
 
 def test_a_few_dead_letters_at_the_start_are_not_most_of_the_last() -> None:
-    breaker = Breaker(1000, 0.5)
+    breaker = DeadLetterBreaker(1000, 0.5)
     assert not breaker.trips([True] * 500)
     assert breaker.trips([True] * 501)

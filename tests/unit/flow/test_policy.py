@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.flow.failure_stats import MAX_PAUSE_S, AccountHealth, FailureStats, next_try_s
 from streamer.flow.policy import (
     Blame,
     Defer,
@@ -19,15 +20,14 @@ from streamer.flow.policy import (
     Tries,
     UnexplainedRefusal,
 )
-from streamer.flow.verdicts import LONGEST_PAUSE_S, Health, Trouble, next_try_s
 from streamer.model.disposition import (
-    Again,
+    Accepted,
     Conflicting,
-    OnHold,
-    Refused,
-    Taken,
-    Throttled,
-    Verdict,
+    Disposition,
+    RateLimited,
+    Rejected,
+    Retry,
+    Suspended,
 )
 from streamer.model.reasons import Reason
 from streamer.model.result import ItemResult
@@ -36,32 +36,32 @@ ASIDE_S, GIVE_UP_S = 20.0, 3_600.0
 POLICY = Policy(82_800.0, ASIDE_S, GIVE_UP_S, has_other_accounts=True)
 ALONE = replace(POLICY, has_other_accounts=False)
 
-BROKEN = Again("application_error", failing=True)
-BUSY = Again("concurrent_idempotent_requests")
-UNKNOWN = Again("http_422", failing=True, may_be_content=True)
-UNREADABLE = Again("unreadable", unreadable=True)
-TAKEN = Taken([ItemResult.sent("an-id")])
+BROKEN = Retry("application_error", failing=True)
+BUSY = Retry("concurrent_idempotent_requests")
+UNKNOWN = Retry("http_422", failing=True, may_be_content=True)
+UNREADABLE = Retry("unreadable", unreadable=True)
+TAKEN = Accepted([ItemResult.sent("an-id")])
 CONFLICT = Conflicting("Same key.")
-REFUSED = Refused("Invalid `to` field.")
+REFUSED = Rejected("Invalid `to` field.")
 
-WELL = Health(failures=1, successes=10, failing_s=0.0, others_failing=0)
-OUTAGE = Health(failures=5, successes=10, failing_s=1.0, others_failing=1)
-FRESH = Trouble(lasting_s=0.0, age_s=0.0, others_taken=0, others_failing=0)
-FAILS_ALONE = Trouble(lasting_s=ASIDE_S, age_s=ASIDE_S, others_taken=3, others_failing=1)
+WELL = AccountHealth(failures=1, successes=10, failing_s=0.0, others_failing=0)
+OUTAGE = AccountHealth(failures=5, successes=10, failing_s=1.0, others_failing=1)
+FRESH = FailureStats(lasting_s=0.0, age_s=0.0, others_accepted=0, others_failing=0)
+FAILS_ALONE = FailureStats(lasting_s=ASIDE_S, age_s=ASIDE_S, others_accepted=3, others_failing=1)
 
 healths = st.builds(
-    Health, st.integers(0, 50), st.integers(0, 50), st.floats(0, 10), st.integers(0, 5)
+    AccountHealth, st.integers(0, 50), st.integers(0, 50), st.floats(0, 10), st.integers(0, 5)
 )
 troubles = st.builds(
-    Trouble, st.floats(0, 200), st.floats(0, 90_000), st.integers(0, 10), st.integers(0, 5)
+    FailureStats, st.floats(0, 200), st.floats(0, 90_000), st.integers(0, 10), st.integers(0, 5)
 )
 
 
 def _after_failure(
-    health: Health = WELL,
-    trouble: Trouble = FRESH,
+    health: AccountHealth = WELL,
+    stats: FailureStats = FRESH,
     policy: Policy = POLICY,
-    disposition: Again = BROKEN,
+    disposition: Retry = BROKEN,
     failures: int = 1,
     blame: Blame = Blame.NEVER,
     alone_in_s: float | None = None,
@@ -73,13 +73,13 @@ def _after_failure(
         disposition,
         tries,
         health,
-        trouble,
+        stats,
         lambda: 0.5,
         under_backpressure=under_backpressure,
     )
 
 
-def _tries(*answers: Again, blame: Blame, alone_in_s: float | None = None) -> Tries:
+def _tries(*answers: Retry, blame: Blame, alone_in_s: float | None = None) -> Tries:
     tries = Tries(blame)
     for answer in answers:
         tries.count(answer, "It broke.", alone_in_s)
@@ -90,49 +90,49 @@ def _tries(*answers: Again, blame: Blame, alone_in_s: float | None = None) -> Tr
 
 
 @pytest.mark.parametrize("definite", [TAKEN, CONFLICT, REFUSED])
-def test_a_definite_answer_settles_the_key(definite: Taken | Conflicting | Refused) -> None:
-    assert POLICY.after_answer(definite, "", Tries()) == Settle(definite)
+def test_a_definite_answer_settles_the_key(definite: Accepted | Conflicting | Rejected) -> None:
+    assert POLICY.after_response(definite, "", Tries()) == Settle(definite)
 
 
 @pytest.mark.parametrize("definite", [TAKEN, CONFLICT])
-def test_what_resend_has_is_settled_whoever_sent_it(definite: Taken | Conflicting) -> None:
-    assert POLICY.after_answer(definite, "", Tries(), alone_in_s=3.0) == Settle(definite)
+def test_what_resend_has_is_settled_whoever_sent_it(definite: Accepted | Conflicting) -> None:
+    assert POLICY.after_response(definite, "", Tries(), alone_in_s=3.0) == Settle(definite)
 
 
 @given(st.floats(0, 10))
 def test_a_refusal_that_an_earlier_owner_s_call_may_cross_is_asked_for_again(wait_s: float) -> None:
-    assert POLICY.after_answer(REFUSED, "", Tries(), alone_in_s=wait_s) == RetryAfter(wait_s)
+    assert POLICY.after_response(REFUSED, "", Tries(), alone_in_s=wait_s) == RetryAfter(wait_s)
 
 
 @given(st.floats(0, 86_400))
 def test_a_throttled_account_pauses_and_for_long_it_is_held(after_s: float) -> None:
-    step = POLICY.after_answer(Throttled(after_s), "Slow down.", Tries())
-    if after_s > LONGEST_PAUSE_S:
-        assert step == HoldAccount(OnHold("rate_limit_exceeded", "Slow down."), after_s)
+    step = POLICY.after_response(RateLimited(after_s), "Slow down.", Tries())
+    if after_s > MAX_PAUSE_S:
+        assert step == HoldAccount(Suspended("rate_limit_exceeded", "Slow down."), after_s)
     else:
         assert step == PauseAccount(max(after_s, 0.1))
 
 
 @pytest.mark.parametrize("of_sender", [False, True])
 def test_an_account_s_trouble_holds_it(of_sender: bool) -> None:
-    cause = OnHold("daily_quota_exceeded", "Quota.", of_sender=of_sender)
-    assert POLICY.after_answer(cause, "", Tries()) == HoldAccount(cause)
+    cause = Suspended("daily_quota_exceeded", "Quota.", sender_only=of_sender)
+    assert POLICY.after_response(cause, "", Tries()) == HoldAccount(cause)
 
 
 @pytest.mark.parametrize("failure", [BROKEN, BUSY, UNREADABLE])
-def test_what_follows_a_failure_depends_on_the_account(failure: Again) -> None:
+def test_what_follows_a_failure_depends_on_the_account(failure: Retry) -> None:
     tries = Tries()
     tries.count(failure)
-    assert POLICY.after_answer(failure, "", tries) == Failed(failure)
+    assert POLICY.after_response(failure, "", tries) == Failed(failure)
 
 
-@given(st.lists(st.sampled_from([BROKEN, BUSY, Throttled(0.0), UNREADABLE]), max_size=20))
-def test_what_cannot_be_understood_three_times_is_given_up(answers: list[Verdict]) -> None:
+@given(st.lists(st.sampled_from([BROKEN, BUSY, RateLimited(0.0), UNREADABLE]), max_size=20))
+def test_what_cannot_be_understood_three_times_is_given_up(answers: list[Disposition]) -> None:
     tries, unreadable = Tries(), 0
     for answer in [*answers, UNREADABLE, UNREADABLE, UNREADABLE]:
         unreadable += answer == UNREADABLE
         tries.count(answer)
-        step = POLICY.after_answer(answer, "", tries)
+        step = POLICY.after_response(answer, "", tries)
         assert isinstance(step, GiveUp) == (unreadable == 3)
         if isinstance(step, GiveUp):
             assert step.reason is Reason.PROVIDER_ERROR
@@ -143,7 +143,7 @@ def test_what_cannot_be_understood_three_times_is_given_up(answers: list[Verdict
 
 
 def test_in_an_outage_an_account_beside_others_is_held() -> None:
-    held = HoldAccount(OnHold("outage", "application_error: It broke."))
+    held = HoldAccount(Suspended("outage", "application_error: It broke."))
     assert _after_failure(OUTAGE) == held
     assert _after_failure(OUTAGE, FAILS_ALONE) == held  # whatever is known of the batch
     assert _after_failure(OUTAGE, policy=ALONE) == RetryAfter(0.25)
@@ -157,49 +157,49 @@ def test_in_an_outage_an_account_beside_others_is_held() -> None:
         replace(OUTAGE, failing_s=0.9),
     ],
 )
-def test_what_may_be_one_batch_s_trouble_holds_no_account(health: Health) -> None:
+def test_what_may_be_one_batch_s_trouble_holds_no_account(health: AccountHealth) -> None:
     assert _after_failure(health) == RetryAfter(0.25)
 
 
 def test_a_batch_that_fails_alone_is_deferred_and_in_the_end_given_up() -> None:
-    assert _after_failure(trouble=FAILS_ALONE) == Defer(ASIDE_S)
+    assert _after_failure(stats=FAILS_ALONE) == Defer(ASIDE_S)
     old = replace(FAILS_ALONE, age_s=GIVE_UP_S)
     given_up = GiveUp(Reason.PROVIDER_ERROR, "application_error: It broke.")
-    assert _after_failure(trouble=old) == given_up
+    assert _after_failure(stats=old) == given_up
 
 
 def test_under_backpressure_it_is_deferred_at_its_first_failure_that_shows_it() -> None:
     early = replace(FAILS_ALONE, lasting_s=0.1, age_s=0.1)
-    assert _after_failure(trouble=early) == RetryAfter(0.25)
-    assert _after_failure(trouble=early, under_backpressure=True) == Defer(ASIDE_S)
+    assert _after_failure(stats=early) == RetryAfter(0.25)
+    assert _after_failure(stats=early, under_backpressure=True) == Defer(ASIDE_S)
 
 
-@given(st.integers(1, 100), st.floats(0, LONGEST_PAUSE_S))
+@given(st.integers(1, 100), st.floats(0, MAX_PAUSE_S))
 def test_the_wait_for_the_next_call_grows_and_is_what_was_asked_for_at_least(
     failures: int, after_s: float
 ) -> None:
-    asked = Again("http_503", after_s, failing=True)
+    asked = Retry("http_503", after_s, failing=True)
     step = _after_failure(disposition=asked, failures=failures)
     assert step == RetryAfter(after_s + 0.5 * min(5.0, 0.5 * 2.0 ** (failures - 1)))
 
 
-@given(st.floats(LONGEST_PAUSE_S, 86_400, exclude_min=True), st.floats(0, 82_800))
+@given(st.floats(MAX_PAUSE_S, 86_400, exclude_min=True), st.floats(0, 82_800))
 def test_a_long_wait_that_is_asked_for_is_not_waited_for_by_a_sender(
     after_s: float, age_s: float
 ) -> None:
-    asked = Again("http_503", after_s, failing=True)
-    step = _after_failure(trouble=replace(FRESH, age_s=age_s), disposition=asked)
+    asked = Retry("http_503", after_s, failing=True)
+    step = _after_failure(stats=replace(FRESH, age_s=age_s), disposition=asked)
     assert isinstance(step, Defer)
-    assert LONGEST_PAUSE_S <= step.wait_s <= after_s
+    assert MAX_PAUSE_S <= step.wait_s <= after_s
     # It comes back while it may still be sent.
-    assert step.wait_s == after_s or step.wait_s <= max(LONGEST_PAUSE_S, 82_800 - age_s - 600)
+    assert step.wait_s == after_s or step.wait_s <= max(MAX_PAUSE_S, 82_800 - age_s - 600)
 
 
 def test_an_outage_and_the_end_of_a_batch_go_before_a_long_wait() -> None:
-    asked = Again("http_503", 3600.0, failing=True)
+    asked = Retry("http_503", 3600.0, failing=True)
     assert isinstance(_after_failure(OUTAGE, disposition=asked), HoldAccount)
     old = replace(FAILS_ALONE, age_s=GIVE_UP_S)
-    assert isinstance(_after_failure(trouble=old, disposition=asked), GiveUp)
+    assert isinstance(_after_failure(stats=old, disposition=asked), GiveUp)
 
 
 # A refusal that nobody can explain
@@ -212,11 +212,11 @@ def test_a_batch_that_is_refused_for_an_unknown_reason_is_halved_when_it_would_g
 ) -> None:
     due = replace(FAILS_ALONE, age_s=age_s, lasting_s=0.1 if pressed else ASIDE_S)
     found = _after_failure(
-        trouble=due, disposition=UNKNOWN, blame=Blame.WHEN_DUE, under_backpressure=pressed
+        stats=due, disposition=UNKNOWN, blame=Blame.WHEN_DUE, under_backpressure=pressed
     )
     assert found == UnexplainedRefusal("It broke.")
     early = replace(due, lasting_s=0.1)
-    assert _after_failure(trouble=early, disposition=UNKNOWN, blame=Blame.WHEN_DUE) == RetryAfter(
+    assert _after_failure(stats=early, disposition=UNKNOWN, blame=Blame.WHEN_DUE) == RetryAfter(
         0.25
     )
     tries = _tries(UNKNOWN, blame=Blame.WHEN_DUE)
@@ -234,11 +234,11 @@ def test_in_an_outage_nothing_is_halved() -> None:
     troubles,
 )
 def test_what_may_have_been_accepted_is_sent_under_no_other_key(
-    answers: list[Again], blame: Blame, trouble: Trouble
+    answers: list[Retry], blame: Blame, stats: FailureStats
 ) -> None:
     tries = _tries(*answers, blame=blame)
     assert tries.only_refusals == (set(answers) == {UNKNOWN})
-    if tries.is_blamed(trouble, ASIDE_S, is_due=True):
+    if tries.is_blamed(stats, ASIDE_S, is_due=True):
         assert set(answers) == {UNKNOWN}
         assert blame is not Blame.NEVER
 
@@ -246,7 +246,7 @@ def test_what_may_have_been_accepted_is_sent_under_no_other_key(
 @pytest.mark.parametrize("blame", [Blame.WHEN_DUE, Blame.AT_ONCE, Blame.WHEN_SURE])
 def test_a_refusal_that_an_earlier_owner_s_call_may_cross_is_not_final(blame: Blame) -> None:
     step = _after_failure(
-        trouble=FAILS_ALONE, disposition=UNKNOWN, failures=5, blame=blame, alone_in_s=30.0
+        stats=FAILS_ALONE, disposition=UNKNOWN, failures=5, blame=blame, alone_in_s=30.0
     )
     assert step == RetryAfter(30.0)
     tries = _tries(*[UNKNOWN] * 5, blame=blame, alone_in_s=30.0)
@@ -254,45 +254,45 @@ def test_a_refusal_that_an_earlier_owner_s_call_may_cross_is_not_final(blame: Bl
 
 
 @pytest.mark.parametrize(
-    ("trouble", "is_sure"),
+    ("stats", "is_sure"),
     [
-        (replace(FRESH, others_taken=3), True),
-        (replace(FRESH, others_taken=3, others_failing=1), True),
-        (replace(FRESH, others_taken=2), False),
+        (replace(FRESH, others_accepted=3), True),
+        (replace(FRESH, others_accepted=3, others_failing=1), True),
+        (replace(FRESH, others_accepted=2), False),
         (replace(FRESH, lasting_s=ASIDE_S), True),  # nobody to tell by
         (replace(FRESH, lasting_s=10 * ASIDE_S, others_failing=1), False),
     ],
 )
 def test_one_mail_is_blamed_if_it_is_refused_time_and_again_while_others_are_not(
-    trouble: Trouble, is_sure: bool
+    stats: FailureStats, is_sure: bool
 ) -> None:
     for failures in (1, 2, 3):
         tries = _tries(*[UNKNOWN] * failures, blame=Blame.WHEN_SURE)
-        blamed = tries.is_blamed(trouble, ASIDE_S, is_due=True)
+        blamed = tries.is_blamed(stats, ASIDE_S, is_due=True)
         assert blamed == (is_sure and failures == 3)
 
 
 @given(healths, troubles, st.booleans(), st.booleans())
 def test_each_failure_has_one_consequence(
-    health: Health, trouble: Trouble, has_others: bool, under_backpressure: bool
+    health: AccountHealth, stats: FailureStats, has_others: bool, under_backpressure: bool
 ) -> None:
     policy = replace(POLICY, has_other_accounts=has_others)
-    step = _after_failure(health, trouble, policy, under_backpressure=under_backpressure)
+    step = _after_failure(health, stats, policy, under_backpressure=under_backpressure)
     match step:
         case HoldAccount():
             assert has_others
             assert health.others_failing
         case GiveUp():
-            assert trouble.is_its_own
-            assert trouble.age_s >= GIVE_UP_S
+            assert stats.is_isolated
+            assert stats.age_s >= GIVE_UP_S
         case Defer(wait_s):
-            assert trouble.sets_aside(ASIDE_S, under_backpressure)
-            assert wait_s == next_try_s(trouble.age_s, ASIDE_S, GIVE_UP_S)
+            assert stats.should_defer(ASIDE_S, under_backpressure)
+            assert wait_s == next_try_s(stats.age_s, ASIDE_S, GIVE_UP_S)
         case UnexplainedRefusal():
             pytest.fail("it may have been accepted")
         case RetryAfter():
-            assert not trouble.gives_up(ASIDE_S, GIVE_UP_S)
-            assert not trouble.sets_aside(ASIDE_S, under_backpressure)
+            assert not stats.should_give_up(ASIDE_S, GIVE_UP_S)
+            assert not stats.should_defer(ASIDE_S, under_backpressure)
 
 
 # While there is no slot
@@ -300,14 +300,14 @@ def test_each_failure_has_one_consequence(
 
 @given(st.none() | troubles, st.booleans())
 def test_while_it_waits_for_a_slot_a_batch_is_deferred_if_others_went_through(
-    trouble: Trouble | None, under_backpressure: bool
+    stats: FailureStats | None, under_backpressure: bool
 ) -> None:
     tries = _tries(BROKEN, blame=Blame.WHEN_DUE)
-    step = POLICY.while_waiting(tries, trouble, under_backpressure=under_backpressure)
+    step = POLICY.while_waiting(tries, stats, under_backpressure=under_backpressure)
     is_due = (
-        trouble is not None
-        and trouble.is_its_own
-        and (under_backpressure or trouble.lasting_s >= ASIDE_S)
+        stats is not None
+        and stats.is_isolated
+        and (under_backpressure or stats.lasting_s >= ASIDE_S)
     )
     assert isinstance(step, Defer) == is_due
 
@@ -316,7 +316,7 @@ def test_while_it_waits_for_a_slot_a_batch_is_deferred_if_others_went_through(
 
 
 def test_a_key_without_failures_is_in_no_trouble() -> None:
-    assert Tries().trouble(age_s=1.0, now=1.0) is None
+    assert Tries().stats(age_s=1.0, now=1.0) is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 5)), min_size=1, max_size=10))
@@ -326,15 +326,15 @@ def test_trouble_is_measured_from_the_first_failure(steps: list[tuple[float, int
     for step_s, taken in steps:
         now, successes = now + step_s, successes + taken
         tries.count(BROKEN)
-        trouble = tries.observe(replace(WELL, successes=successes), now, now)
-        assert trouble == Trouble(now - first_at, now, successes - first_successes, 0)
-        later = tries.trouble(now + 1, now + 1)
-        assert later == replace(trouble, lasting_s=now + 1 - first_at, age_s=now + 1)
+        stats = tries.observe(replace(WELL, successes=successes), now, now)
+        assert stats == FailureStats(now - first_at, now, successes - first_successes, 0)
+        later = tries.stats(now + 1, now + 1)
+        assert later == replace(stats, lasting_s=now + 1 - first_at, age_s=now + 1)
     assert tries.failures == len(steps)
 
 
-@pytest.mark.parametrize("answer", [TAKEN, REFUSED, CONFLICT, Throttled(1.0), OnHold("x", "")])
-def test_no_other_answer_counts_as_a_failure(answer: Verdict) -> None:
+@pytest.mark.parametrize("answer", [TAKEN, REFUSED, CONFLICT, RateLimited(1.0), Suspended("x", "")])
+def test_no_other_answer_counts_as_a_failure(answer: Disposition) -> None:
     tries = Tries()
     tries.count(answer)
     assert (tries.failures, tries.unreadable) == (0, 0)

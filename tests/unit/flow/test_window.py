@@ -6,14 +6,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from streamer.flow.window import PartitionWindow
 from streamer.model.event import parse
 from streamer.model.reasons import Status
-from streamer.model.record import Coordinates, Outcome, Record
+from streamer.model.record import Outcome, Record, RecordId
 
 _EVENT = parse(b'{"organization_id":"o","campaign_id":"c","recipient_id":"r","email":"e"}')
 
 
 def _record(offset: int) -> Record:
-    record = Record(Coordinates("t", 0, offset), None, b"value", None, 0.0)
-    record.take(_EVENT)
+    record = Record(RecordId("t", 0, offset), None, b"value", None, 0.0)
+    record.attach_event(_EVENT)
     return record
 
 
@@ -62,23 +62,23 @@ class Partition(RuleBasedStateMachine):
     @rule(data=st.data())
     def decide(self, data: st.DataObject) -> None:
         record = data.draw(st.sampled_from(self.open))
-        record.end(Outcome(Status.SENT, email_id="x"), 1.0)
+        record.resolve(Outcome(Status.SENT, email_id="x"), 1.0)
         self.open.remove(record)
 
     @precondition(lambda self: bool(self.dropped))
     @rule(data=st.data())
     def decide_late(self, data: st.DataObject) -> None:
         """A result for a revoked assignment changes nothing."""
-        data.draw(st.sampled_from(self.dropped)).end(Outcome(Status.SENT, email_id="x"), 1.0)
+        data.draw(st.sampled_from(self.dropped)).resolve(Outcome(Status.SENT, email_id="x"), 1.0)
 
     @precondition(lambda self: self.window is not None)
     @rule(limit=st.integers(1, 5), succeeds=st.booleans())
     def commit(self, limit: int, succeeds: bool) -> None:
         assert self.window is not None
         records = self.window.done_prefix(limit)
-        assert all(record.ending is not None for record in records)
+        assert all(record.resolution is not None for record in records)
         if records and succeeds:
-            self.emitted += [record.coordinates.offset for record in records]
+            self.emitted += [record.record_id.offset for record in records]
             self.committed = self.window.position_after(len(records))
             self.window.committed(len(records), self.committed)
             del self.held[: len(records)]
@@ -98,7 +98,7 @@ class Partition(RuleBasedStateMachine):
     def the_counts_follow_from_the_window(self) -> None:
         if self.window is not None:
             assert len(self.window) >= len(self.open)
-            assert len(list(self.window.undecided())) == len(self.open)
+            assert len(list(self.window.unresolved())) == len(self.open)
             assert self.window.bytes == sum(record.size for record in self.held)
 
 

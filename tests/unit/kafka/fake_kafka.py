@@ -192,9 +192,9 @@ class FakeReader:
 def with_error(place: Partition, error: KafkaError) -> TopicPartition:
     """As the client library gives it: no test can set its `error`."""
 
-    class Failed(TopicPartition):
+    class FailedPartition(TopicPartition):
         @property
         def error(self) -> KafkaError:  # type: ignore[override]  # a member there
             return error
 
-    return Failed(*place, -1001)
+    return FailedPartition(*place, -1001)

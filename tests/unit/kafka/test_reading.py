@@ -4,7 +4,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from streamer.kafka import reading
-from streamer.kafka.reading import PartitionReader, ReadError, Seen
+from streamer.kafka.reading import PartitionRead, PartitionReader, ReadError
 from tests.unit.kafka.fake import FakeConsumer, end, record
 from tests.unit.kafka.fake_kafka import FakeKafka
 
@@ -16,7 +16,7 @@ def reader(consumer: FakeConsumer) -> PartitionReader:
     return PartitionReader({}, 10)
 
 
-def _offsets(seen: list[Seen]) -> list[tuple[int, int]]:
+def _offsets(seen: list[PartitionRead]) -> list[tuple[int, int]]:
     return [(each.partition, each.offset) for each in seen if each.message is not None]
 
 
@@ -131,10 +131,10 @@ def test_what_lies_behind_a_bound_comes_later(
         kafka.write([(("t", n % 2), b"%d" % (10 * at + n), None, []) for n in range(10)])
     monkeypatch.setattr(reading, "Consumer", kafka.consumer)
     monkeypatch.setattr(reading, "_PORTIONS", 3)
-    monkeypatch.setattr(reading, "_MOST_BYTES", most_bytes)
+    monkeypatch.setattr(reading, "_MAX_BYTES", most_bytes)
     reader = PartitionReader({}, 10)
     reader.start({A: 0, B: 0})
-    read: list[Seen] = []
+    read: list[PartitionRead] = []
     most = 0
     while reader.ended != {A, B}:
         found = reader.read()

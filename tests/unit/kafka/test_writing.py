@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.kafka import writing
-from streamer.kafka.trouble import KafkaTrouble
-from streamer.kafka.writing import FencedWriter, Outgoing, WriteError, chunked
+from streamer.kafka.error_log import KafkaErrorLog
+from streamer.kafka.writing import Outgoing, TransactionalWriter, WriteError, chunked
 from streamer.settings import Settings
 from tests.unit.kafka.fake import ABORTABLE, FENCED, TIMED_OUT, TOO_LARGE, FakeProducer
 
@@ -28,9 +28,9 @@ def test_a_chunk_has_a_number_of_records_at_most() -> None:
 
 
 @pytest.fixture
-def writer(fake: FakeProducer) -> FencedWriter:
+def writer(fake: FakeProducer) -> TransactionalWriter:
     settings = Settings()
-    made = FencedWriter(settings, "dlq", KafkaTrouble(settings), writing.no_checkpoint)
+    made = TransactionalWriter(settings, "dlq", KafkaErrorLog(settings), writing.no_checkpoint)
     fake.said.clear()
     return made
 
@@ -39,7 +39,9 @@ def _records(*values: bytes) -> list[Outgoing]:
     return [Outgoing(0, None, value, []) for value in values]
 
 
-def test_what_is_too_large_is_found_by_halves(fake: FakeProducer, writer: FencedWriter) -> None:
+def test_what_is_too_large_is_found_by_halves(
+    fake: FakeProducer, writer: TransactionalWriter
+) -> None:
     fake.refuses[b"c"] = TOO_LARGE
     records = _records(b"a", b"b", b"c")
     assert writer.write(records) == records[2:]
@@ -53,7 +55,9 @@ def test_what_is_too_large_is_found_by_halves(fake: FakeProducer, writer: Fenced
     ]
 
 
-def test_after_an_abort_the_same_is_written_again(fake: FakeProducer, writer: FencedWriter) -> None:
+def test_after_an_abort_the_same_is_written_again(
+    fake: FakeProducer, writer: TransactionalWriter
+) -> None:
     fake.fail("commit", ABORTABLE)
     assert writer.write(_records(b"a")) == []
     assert fake.said == ["begin", "a", "commit", "abort", "begin", "a", "commit"]
@@ -61,7 +65,7 @@ def test_after_an_abort_the_same_is_written_again(fake: FakeProducer, writer: Fe
 
 
 def test_an_end_that_stays_unknown_is_said(
-    fake: FakeProducer, writer: FencedWriter, monkeypatch: pytest.MonkeyPatch
+    fake: FakeProducer, writer: TransactionalWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "_PATIENCE_S", 0.0)
     fake.fail("commit", TIMED_OUT)
@@ -70,14 +74,16 @@ def test_an_end_that_stays_unknown_is_said(
     assert fake.said == ["begin", "a", "commit"]
 
 
-def test_a_command_in_this_ones_place_is_said(fake: FakeProducer, writer: FencedWriter) -> None:
+def test_a_command_in_this_ones_place_is_said(
+    fake: FakeProducer, writer: TransactionalWriter
+) -> None:
     fake.fail("begin", FENCED)
     with pytest.raises(WriteError, match="another command of this kind"):
         writer.write(_records(b"a"))
 
 
 def test_what_is_aborted_again_and_again_is_given_up(
-    fake: FakeProducer, writer: FencedWriter
+    fake: FakeProducer, writer: TransactionalWriter
 ) -> None:
     fake.fail("commit", *[ABORTABLE] * 9)
     with pytest.raises(WriteError, match="another generation"):

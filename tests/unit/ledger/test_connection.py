@@ -8,8 +8,8 @@ from threading import Thread
 import pytest
 from redis import Redis, exceptions
 
-from streamer.ledger.connection import UNREACHABLE, RefusedError, connect, warm
-from streamer.settings import Redis as RedisSettings
+from streamer.ledger.connection import UNREACHABLE, RedisRefusedError, connect, warm
+from streamer.settings import RedisSettings as RedisSettings
 
 Answering = Callable[[str], str]
 
@@ -91,7 +91,7 @@ def test_what_waiting_does_not_mend_is_said_with_what_does(
     answering: Answering, error: str, advice: str
 ) -> None:
     client = connect(RedisSettings(url=answering(error)))
-    with pytest.raises(RefusedError, match=advice) as refused:
+    with pytest.raises(RedisRefusedError, match=advice) as refused:
         client.get("key")
     assert not isinstance(refused.value, UNREACHABLE)
     client.close()
@@ -101,7 +101,7 @@ def test_a_mistake_of_ours_is_neither(answering: Answering) -> None:
     client = connect(RedisSettings(url=answering("WRONGTYPE Operation against a key")))
     with pytest.raises(exceptions.ResponseError) as mistake:
         client.get("key")
-    assert not isinstance(mistake.value, (RefusedError, *UNREACHABLE))
+    assert not isinstance(mistake.value, (RedisRefusedError, *UNREACHABLE))
     client.close()
 
 

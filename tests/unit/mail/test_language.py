@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from minijinja import Environment, TemplateError, _lowlevel
 
-from streamer.mail.language import RefusedError, narrow
+from streamer.mail.language import TemplateRefusedError, narrow
 from streamer.mail.templates import (
     RenderError,
     Templates,
@@ -39,7 +39,7 @@ _DEEP = {
 
 @pytest.mark.parametrize("source", _DEEP.values(), ids=_DEEP)
 def test_templates_that_would_overflow_the_stack_are_refused(source: str) -> None:
-    with pytest.raises(RefusedError):
+    with pytest.raises(TemplateRefusedError):
         narrow(source)
 
 
@@ -109,7 +109,7 @@ def test_accepted_templates_fit_a_small_stack(source: str) -> None:
     ],
 )
 def test_forbidden_constructs_are_refused(source: str, words: str) -> None:
-    with pytest.raises(RefusedError, match=words):
+    with pytest.raises(TemplateRefusedError, match=words):
         narrow(source)
 
 

@@ -12,8 +12,8 @@ from pydantic import JsonValue
 from streamer.mail.compose import Composer
 from streamer.mail.review import (
     CLIPPED_BYTES,
-    Concern,
     Mail,
+    MailCheck,
     find_links,
     read_mail,
     review,
@@ -39,7 +39,7 @@ def _mail(**changes: JsonValue) -> Mail:
     return {name: value for name, value in (good | changes).items() if value is not None}
 
 
-def _concerns(mail: Mail) -> list[Concern]:
+def _concerns(mail: Mail) -> list[MailCheck]:
     return [remark.concern for remark in review(mail)]
 
 
@@ -54,12 +54,12 @@ def test_a_template_at_resend_has_no_warnings() -> None:
 
 @pytest.mark.parametrize("subject", [None, "", " \u00a0 "])
 def test_an_empty_subject(subject: str | None) -> None:
-    assert _concerns(_mail(subject=subject)) == [Concern.EMPTY_SUBJECT]
+    assert _concerns(_mail(subject=subject)) == [MailCheck.EMPTY_SUBJECT]
 
 
 @pytest.mark.parametrize("text", [None, "", "\n \n"])
 def test_a_missing_text_part(text: str | None) -> None:
-    assert _concerns(_mail(text=text)) == [Concern.MISSING_TEXT]
+    assert _concerns(_mail(text=text)) == [MailCheck.MISSING_TEXT]
 
 
 @given(st.integers(-3, 3), st.sampled_from("xé€😀"))
@@ -67,7 +67,7 @@ def test_clipping_counts_bytes(beyond: int, character: str) -> None:
     head, width = f"<a href='{_URL}'>n</a>", len(character.encode())
     count, rest = divmod(CLIPPED_BYTES + beyond - len(head), width)
     html = head + character * count + "x" * rest
-    assert _concerns(_mail(html=html)) == ([Concern.CLIPPED_HTML] if beyond > 0 else [])
+    assert _concerns(_mail(html=html)) == ([MailCheck.CLIPPED_HTML] if beyond > 0 else [])
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_clipping_counts_bytes(beyond: int, character: str) -> None:
 )
 def test_html_links(href: str, is_safe: bool) -> None:
     html = f"<A HREF='{_URL}'>n</A><area href=\"{href}\">"
-    assert _concerns(_mail(html=html)) == ([] if is_safe else [Concern.INSECURE_LINK])
+    assert _concerns(_mail(html=html)) == ([] if is_safe else [MailCheck.INSECURE_LINK])
 
 
 @given(st.lists(_URLS, max_size=6))
@@ -101,7 +101,7 @@ def test_each_insecure_link_is_named_once(urls: list[str]) -> None:
     html = _mail()["html"]
     html = f"{html}" + "".join(f'<a href="{escape(url)}">x</a>' for url in urls)
     remarks = review(_mail(html=html))
-    assert {remark.concern for remark in remarks} <= {Concern.INSECURE_LINK}
+    assert {remark.concern for remark in remarks} <= {MailCheck.INSECURE_LINK}
     named = [re.findall(r"'(.*)'", remark.text)[0] for remark in remarks]
     assert sorted(named) == sorted(insecure)
 
@@ -124,7 +124,7 @@ def test_text_links(url: str, following: str) -> None:
     ],
 )
 def test_a_visible_unsubscribe_link_is_found(changes: dict[str, JsonValue]) -> None:
-    assert Concern.NO_UNSUBSCRIBE_LINK not in _concerns(_mail(**changes))
+    assert MailCheck.NO_UNSUBSCRIBE_LINK not in _concerns(_mail(**changes))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_visible_unsubscribe_link_is_found(changes: dict[str, JsonValue]) -> N
     ],
 )
 def test_an_invisible_unsubscribe_link_does_not_count(changes: dict[str, JsonValue]) -> None:
-    assert _concerns(_mail(**changes)) == [Concern.NO_UNSUBSCRIBE_LINK]
+    assert _concerns(_mail(**changes)) == [MailCheck.NO_UNSUBSCRIBE_LINK]
 
 
 def test_escaped_links_are_unescaped() -> None:

@@ -13,7 +13,7 @@ from streamer.model.outcome import (
     same_address,
 )
 from streamer.model.reasons import Reason
-from streamer.model.record import Coordinates, Outcome, Record
+from streamer.model.record import Outcome, Record, RecordId
 from streamer.model.wire import outcome_value
 
 EVENT = (
@@ -23,13 +23,13 @@ EVENT = (
 
 @given(st.sampled_from(Reason), st.none() | st.text())
 def test_outcomes_round_trip(reason: Reason, detail: str | None) -> None:
-    record = Record(Coordinates("t", 3, 42), None, EVENT, None, 0.0)
-    record.take(parse(EVENT))
+    record = Record(RecordId("t", 3, 42), None, EVENT, None, 0.0)
+    record.attach_event(parse(EVENT))
     record.address = "a@example.com"
     outcome = Outcome.of(reason, detail)
-    record.end(outcome, 1_800_000_000.125)
+    record.resolve(outcome, 1_800_000_000.125)
     told = read_outcome(outcome_value(record, outcome))
-    assert told.coordinates == record.coordinates
+    assert told.record_id == record.record_id
     assert (told.status, told.reason, told.detail) == (reason.status, reason, detail)
     assert (told.organization_id, told.campaign_id, told.recipient_id) == ("acme", "spring", "r")
     assert told.email == "a@example.com"

@@ -12,21 +12,21 @@ from typing import NamedTuple, Protocol
 
 from hypothesis import strategies as st
 
-from streamer.progress.fold import CampaignKey, Chunk, Cursor, Place, fold
+from streamer.progress.fold import CampaignKey, Chunk, Cursor, Stream, fold
 from streamer.progress.projection import Projection
 from streamer.progress.store import Positions, StaleGenerationError, Store, Update
-from tests.unit.progress.records import Record, event, outcome
+from tests.unit.progress.records import FakeRecord, event, outcome
 
-PLACES = [
-    Place(Cursor.RECIPIENTS, "recipients", 0),
-    Place(Cursor.OUTCOMES, "outcomes", 0),
-    Place(Cursor.OUTCOMES, "outcomes", 1),
+CURSORS = [
+    Cursor(Stream.RECIPIENTS, "recipients", 0),
+    Cursor(Stream.OUTCOMES, "outcomes", 0),
+    Cursor(Stream.OUTCOMES, "outcomes", 1),
 ]
 _PROJECTORS = 2
 _CAMPAIGNS = ["spring", "autumn"]
 
 
-Written = dict[Place, list[Record]]
+Written = dict[Cursor, list[FakeRecord]]
 
 
 class What(Enum):
@@ -38,11 +38,11 @@ class What(Enum):
 
 
 class Happening(NamedTuple):
-    """An event for one projector; `place` and `most` say what it reads if it starts a chunk."""
+    """An event for one projector; `cursor` and `most` say what it reads if it starts a chunk."""
 
     what: What
     projector: int
-    place: int
+    cursor: int
     most: int
 
 
@@ -55,7 +55,7 @@ class StoreLike(Protocol):
     def apply(self, generation: str, updates: Sequence[Update]) -> list[int | None]:
         """See `Store`."""
 
-    def advance(self, generation: str, offsets: Mapping[Place, int]) -> None:
+    def advance(self, generation: str, offsets: Mapping[Cursor, int]) -> None:
         """See `Store`."""
 
 
@@ -63,19 +63,19 @@ class StoreLike(Protocol):
 def _topics(draw: st.DrawFn) -> Written:
     """Records of a few campaigns, with offset gaps like those left by transactions."""
     written: Written = {}
-    for place in PLACES:
+    for cursor in CURSORS:
         at, records = 0, []
         for campaign, gap in draw(
             st.lists(st.tuples(st.sampled_from(_CAMPAIGNS), st.integers(1, 2)), max_size=8)
         ):
-            records.append(_record(place.cursor, at, campaign))
+            records.append(_record(cursor.stream, at, campaign))
             at += gap
-        written[place] = records
+        written[cursor] = records
     return written
 
 
-def _record(cursor: Cursor, at: int, campaign: str) -> Record:
-    if cursor is Cursor.RECIPIENTS:
+def _record(stream: Stream, at: int, campaign: str) -> FakeRecord:
+    if stream is Stream.RECIPIENTS:
         return event(at, campaign)
     return outcome(at, "sent", None, campaign, second=at)
 
@@ -86,20 +86,23 @@ happenings = st.lists(
         Happening,
         st.sampled_from([What.GO_ON] * 8 + [What.CRASH, What.REBUILD]),
         st.integers(0, _PROJECTORS - 1),
-        st.integers(0, len(PLACES) - 1),
+        st.integers(0, len(CURSORS) - 1),
         st.integers(1, 4),
     ),
     max_size=60,
 )
 
-_PLACE = PLACES.index(Place(Cursor.OUTCOMES, "outcomes", 0))
+_CURSOR = CURSORS.index(Cursor(Stream.OUTCOMES, "outcomes", 0))
 left_behind: tuple[Written, list[Happening]] = (
-    {place: [outcome(at) for at in range(3 if place == PLACES[_PLACE] else 0)] for place in PLACES},
+    {
+        cursor: [outcome(at) for at in range(3 if cursor == CURSORS[_CURSOR] else 0)]
+        for cursor in CURSORS
+    },
     [
-        *[Happening(What.GO_ON, 0, _PLACE, 2)] * 3,
+        *[Happening(What.GO_ON, 0, _CURSOR, 2)] * 3,
         Happening(What.REBUILD, 0, 0, 0),
-        *[Happening(What.GO_ON, 1, _PLACE, 1)] * 3,
-        *[Happening(What.GO_ON, 0, _PLACE, 1)] * 2,
+        *[Happening(What.GO_ON, 1, _CURSOR, 1)] * 3,
+        *[Happening(What.GO_ON, 0, _CURSOR, 1)] * 2,
     ],
 )
 """A projector continues after a rebuild, which another projector has already started."""
@@ -116,10 +119,10 @@ def play(store: StoreLike, written: Written, happened: Sequence[Happening]) -> N
             elif each.what is What.CRASH:
                 projector.crash()
             else:
-                projector.go_on(PLACES[each.place], each.most)
+                projector.go_on(CURSORS[each.cursor], each.most)
         last = _Projector(store, written)
-        for place in PLACES:
-            last.go_on(place, len(written[place]))
+        for cursor in CURSORS:
+            last.go_on(cursor, len(written[cursor]))
             last.finish()
         for projector in projectors:
             projector.finish()
@@ -131,9 +134,9 @@ def play(store: StoreLike, written: Written, happened: Sequence[Happening]) -> N
 def counted(written: Written) -> dict[CampaignKey, Counter[str]]:
     """The expected counts: a single fold over all records."""
     counts: dict[CampaignKey, Counter[str]] = {}
-    for place, records in written.items():
-        for key, share in fold(place, records).items():
-            counts.setdefault(key, Counter()).update(share.increments)
+    for cursor, records in written.items():
+        for key, delta in fold(cursor, records).items():
+            counts.setdefault(key, Counter()).update(delta.increments)
     return counts
 
 
@@ -150,12 +153,12 @@ class _Projector:
         self._thread: threading.Thread | None = None
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._is_crashing = False
-        self._open: tuple[Projection, dict[Place, int]] | None = None
+        self._open: tuple[Projection, dict[Cursor, int]] | None = None
         self.failure: BaseException | None = None
 
-    def go_on(self, place: Place, count: int) -> None:
+    def go_on(self, cursor: Cursor, count: int) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=(place, count))
+            self._thread = threading.Thread(target=self._run, args=(cursor, count))
             self._thread.start()
         else:
             self._go.release()
@@ -177,9 +180,9 @@ class _Projector:
         if self.failure is not None:
             raise self.failure
 
-    def _run(self, place: Place, count: int) -> None:
+    def _run(self, cursor: Cursor, count: int) -> None:
         try:
-            self._read(place, count)
+            self._read(cursor, count)
         except (StaleGenerationError, _CrashedError):
             self._open = None
         except BaseException as failure:  # noqa: BLE001  # raised where the test runs
@@ -187,18 +190,18 @@ class _Projector:
         self._thread = None
         self._stopped.release()
 
-    def _read(self, place: Place, count: int) -> None:
+    def _read(self, cursor: Cursor, count: int) -> None:
         if self._open is None:
             positions = self._store.open()
             # The wrapper passes on one update at a time.
             self._open = Projection(_Stops(self, self._store), positions), dict(positions.offsets)
         projection, offsets = self._open
-        start = offsets.get(place, 0)
-        records = [record for record in self._written[place] if record.at >= start][:count]
+        start = offsets.get(cursor, 0)
+        records = [record for record in self._written[cursor] if record.at >= start][:count]
         if records:
             end = records[-1].at + 1
-            projection.add({place: Chunk(records, end)})
-            offsets[place] = end
+            projection.add({cursor: Chunk(records, end)})
+            offsets[cursor] = end
 
     def stop(self) -> None:
         """Wait until told to continue."""
@@ -222,6 +225,6 @@ class _Stops(Store):
             answers += self._store.apply(generation, [update])
         return answers
 
-    def advance(self, generation: str, offsets: Mapping[Place, int]) -> None:
+    def advance(self, generation: str, offsets: Mapping[Cursor, int]) -> None:
         self._projector.stop()
         self._store.advance(generation, offsets)

@@ -11,7 +11,7 @@ RETURNED: Headers = [(SOURCE_TOPIC, b"t"), (SOURCE_PARTITION, b"0"), (SOURCE_OFF
 
 
 @dataclass(frozen=True)
-class Record:
+class FakeRecord:
     """A record as seen by the fold."""
 
     at: int
@@ -36,16 +36,18 @@ def named(at: int, campaign: str = "spring", organization: object = "acme") -> b
     return orjson.dumps({"organization_id": organization, "campaign_id": campaign, "n": at})
 
 
-def event(at: int, campaign: str = "spring", head: Headers | None = None) -> Record:
+def event(at: int, campaign: str = "spring", head: Headers | None = None) -> FakeRecord:
     """A recipient event, or a parked record."""
-    return Record(at, named(at, campaign), head)
+    return FakeRecord(at, named(at, campaign), head)
 
 
 def dead_letter(
     at: int, reason: str, campaign: str = "spring", head: Headers | None = None
-) -> Record:
+) -> FakeRecord:
     """A dead letter that names a campaign."""
-    return Record(at, named(at, campaign), [("x", b"y"), (REASON, reason.encode()), *(head or [])])
+    return FakeRecord(
+        at, named(at, campaign), [("x", b"y"), (REASON, reason.encode()), *(head or [])]
+    )
 
 
 def outcome(
@@ -55,7 +57,7 @@ def outcome(
     campaign: str = "spring",
     second: int = 0,
     head: Headers | None = None,
-) -> Record:
+) -> FakeRecord:
     """An outcome."""
     value = {
         "organization_id": "acme",
@@ -64,4 +66,4 @@ def outcome(
         "reason": reason,
         "occurred_at": f"2026-11-24T03:40:{second:02d}.123Z",
     }
-    return Record(at, orjson.dumps(value), head)
+    return FakeRecord(at, orjson.dumps(value), head)

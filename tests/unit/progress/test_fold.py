@@ -6,18 +6,18 @@ import pytest
 from streamer.model.event import DeadEventError, parse
 from streamer.model.record import Headers
 from streamer.model.wire import PARKED_AT, SOURCE_TOPIC
-from streamer.progress.fold import CampaignKey, Cursor, Place, fold, named_campaign
-from tests.unit.progress.records import RETURNED, Record, dead_letter, event, named, outcome
+from streamer.progress.fold import CampaignKey, Cursor, Stream, fold, named_campaign
+from tests.unit.progress.records import RETURNED, FakeRecord, dead_letter, event, named, outcome
 
-OUTCOMES = Place(Cursor.OUTCOMES, "o", 0)
-INPUT = Place(Cursor.RECIPIENTS, "t", 0)
-DEAD = Place(Cursor.DEAD_LETTERS, "d", 0)
-PARKED = Place(Cursor.PARKED, "p", 0)
+OUTCOMES = Cursor(Stream.OUTCOMES, "o", 0)
+INPUT = Cursor(Stream.RECIPIENTS, "t", 0)
+DEAD = Cursor(Stream.DEAD_LETTERS, "d", 0)
+PARKED = Cursor(Stream.PARKED, "p", 0)
 SPRING, AUTUMN = CampaignKey("acme", "spring"), CampaignKey("acme", "autumn")
 
 
 def test_outcomes_are_counted_by_status_and_reason() -> None:
-    shares = fold(
+    deltas = fold(
         OUTCOMES,
         [
             outcome(3, second=5),
@@ -26,8 +26,8 @@ def test_outcomes_are_counted_by_status_and_reason() -> None:
             outcome(7, second=2),
         ],
     )
-    assert shares.keys() == {SPRING, AUTUMN}
-    spring = shares[SPRING]
+    assert deltas.keys() == {SPRING, AUTUMN}
+    spring = deltas[SPRING]
     assert spring.increments == {"sent:": 2, "skipped:suppressed": 1}
     assert (spring.start, spring.end) == (3, 8)
     assert (spring.first or "")[17:19] == "02"
@@ -50,8 +50,8 @@ def test_outcomes_are_counted_by_status_and_reason() -> None:
     ],
 )
 def test_records_without_campaign_are_not_counted(value: bytes | None) -> None:
-    for place in (OUTCOMES, INPUT, DEAD, PARKED):
-        assert fold(place, [Record(0, value)]) == {}
+    for cursor in (OUTCOMES, INPUT, DEAD, PARKED):
+        assert fold(cursor, [FakeRecord(0, value)]) == {}
 
 
 @pytest.mark.parametrize(
@@ -60,32 +60,32 @@ def test_records_without_campaign_are_not_counted(value: bytes | None) -> None:
 )
 def test_malformed_outcomes_are_not_counted(field: str, value: object) -> None:
     read = orjson.loads(outcome(0).body or b"")
-    assert fold(OUTCOMES, [Record(0, orjson.dumps({**read, field: value}))]) == {}
+    assert fold(OUTCOMES, [FakeRecord(0, orjson.dumps({**read, field: value}))]) == {}
 
 
 def test_malformed_times_are_ignored() -> None:
     read = orjson.loads(outcome(0).body or b"")
     for time in ("2026-11-24", None, 5, "2026-11-24T03:40:00.123+01:00"):
         body = orjson.dumps({**read, "occurred_at": time})
-        share = fold(OUTCOMES, [Record(0, body)])[SPRING]
-        assert (share.first, share.last, share.increments) == (None, None, {"sent:": 1})
+        delta = fold(OUTCOMES, [FakeRecord(0, body)])[SPRING]
+        assert (delta.first, delta.last, delta.increments) == (None, None, {"sent:": 1})
 
 
 def test_returned_records_are_not_received_again() -> None:
     replayed: Headers = [("streamer-replay-of", b"1")]
-    shares = fold(
+    deltas = fold(
         INPUT,
         [event(0), event(1, head=RETURNED), event(2, head=replayed), event(3, "autumn")],
     )
-    assert shares[SPRING].increments == {"received": 2}
-    assert (shares[SPRING].start, shares[SPRING].end) == (0, 3)
-    assert shares[AUTUMN].increments == {"received": 1}
+    assert deltas[SPRING].increments == {"received": 2}
+    assert (deltas[SPRING].start, deltas[SPRING].end) == (0, 3)
+    assert deltas[AUTUMN].increments == {"received": 1}
 
 
 def test_dead_letters_are_counted_by_reason() -> None:
-    records = [dead_letter(0, "invalid_event"), Record(1, named(1)), dead_letter(2, "No Word")]
-    share = fold(DEAD, records)[SPRING]
-    assert share.increments == {"dead:invalid_event": 1, "dead:": 2}
+    records = [dead_letter(0, "invalid_event"), FakeRecord(1, named(1)), dead_letter(2, "No Word")]
+    delta = fold(DEAD, records)[SPRING]
+    assert delta.increments == {"dead:invalid_event": 1, "dead:": 2}
 
 
 def test_source_headers_of_other_topics_are_ignored() -> None:
@@ -95,8 +95,8 @@ def test_source_headers_of_other_topics_are_ignored() -> None:
     # Copied from another topic with all headers, including the parked one: not parked here.
     copied: Headers = [*elsewhere, (PARKED_AT, b"3/70")]
     heads = (RETURNED, elsewhere, incomplete, copied)
-    share = fold(INPUT, [event(at, head=head) for at, head in enumerate(heads)])[SPRING]
-    assert share.increments == {"received": 3}
+    delta = fold(INPUT, [event(at, head=head) for at, head in enumerate(heads)])[SPRING]
+    assert delta.increments == {"received": 3}
 
 
 def test_parked_records_are_counted_in_and_out() -> None:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from hypothesis import example, given, settings
 
-from streamer.progress.fold import CampaignKey, Place
+from streamer.progress.fold import CampaignKey, Cursor
 from streamer.progress.store import Positions, StaleGenerationError, Update
 from tests.unit.progress.happenings import (
-    PLACES,
+    CURSORS,
     Happening,
     Written,
     counted,
@@ -28,9 +28,9 @@ class ModelStore:
 
     def __init__(self) -> None:
         self.generation = 1
-        self.offsets: dict[Place, int] = {}
+        self.offsets: dict[Cursor, int] = {}
         self.counts: dict[CampaignKey, tuple[int, Counter[str]]] = {}
-        self.marks: dict[tuple[CampaignKey, Place], int] = {}
+        self.marks: dict[tuple[CampaignKey, Cursor], int] = {}
 
     def open(self, *, anew: bool = False) -> Positions:
         if anew:
@@ -47,22 +47,22 @@ class ModelStore:
             raise StaleGenerationError
         if kept is None or kept[0] < generation:
             kept = self.counts[update.key] = (generation, Counter())
-            for place in PLACES:
-                self.marks[update.key, place] = 0
-        mark = self.marks[update.key, update.place]
-        if mark >= update.share.end:
+            for cursor in CURSORS:
+                self.marks[update.key, cursor] = 0
+        mark = self.marks[update.key, update.cursor]
+        if mark >= update.delta.end:
             return None
-        if mark > update.share.start:
+        if mark > update.delta.start:
             return mark
-        kept[1].update(update.share.increments)
-        self.marks[update.key, update.place] = update.share.end
+        kept[1].update(update.delta.increments)
+        self.marks[update.key, update.cursor] = update.delta.end
         return None
 
-    def advance(self, generation: str, offsets: Mapping[Place, int]) -> None:
+    def advance(self, generation: str, offsets: Mapping[Cursor, int]) -> None:
         if int(generation) != self.generation:
             raise StaleGenerationError
-        for place, offset in offsets.items():
-            self.offsets[place] = max(offset, self.offsets.get(place, 0))
+        for cursor, offset in offsets.items():
+            self.offsets[cursor] = max(offset, self.offsets.get(cursor, 0))
 
     def found(self) -> dict[CampaignKey, Counter[str]]:
         return {key: counts for key, (at, counts) in self.counts.items() if at == self.generation}

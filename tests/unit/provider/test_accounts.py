@@ -5,13 +5,13 @@ import logging
 import pytest
 
 from streamer.provider.accounts import Accounts, NoKeyError
-from streamer.settings import Account
+from streamer.settings import AccountSettings
 
 
 def test_an_account_that_left_the_settings_has_no_key_and_is_named_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    accounts = Accounts({"acme": Account()})
+    accounts = Accounts({"acme": AccountSettings()})
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
             assert accounts.requests_per_second("gone") == 0

@@ -2,16 +2,16 @@
 
 import pytest
 
-from streamer.flow.verdicts import OUTAGE
+from streamer.flow.failure_stats import OUTAGE
 from streamer.provider.client import UNTRUSTED
 from streamer.provider.remedies import ENDS_BY_ITSELF, remedy
-from streamer.provider.table import ROWS, Means
+from streamer.provider.rules import RULES, ErrorCategory
 
 _REASONS = {
     why
-    for row in ROWS
-    if row.means in (Means.ACCOUNT, Means.SENDER)
-    for why in ([row.why] if row.why else row.names or [f"http_{min(row.statuses)}"])
+    for row in RULES
+    if row.category in (ErrorCategory.ACCOUNT, ErrorCategory.SENDER)
+    for why in ([row.reason] if row.reason else row.names or [f"http_{min(row.statuses)}"])
 } | {UNTRUSTED, OUTAGE, "rate_limit_exceeded"}
 
 

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from streamer.model.outcome import same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
-from streamer.recovery.candidates import Candidate, Choice
+from streamer.recovery.candidates import Candidate, RetrySelector
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 @st.composite
-def stories(draw: st.DrawFn) -> list[PublishedOutcome]:
+def histories(draw: st.DrawFn) -> list[PublishedOutcome]:
     """Outcomes of a few addresses in any order, each with its own source."""
     ends = draw(
         st.lists(
@@ -50,15 +50,15 @@ def stories(draw: st.DrawFn) -> list[PublishedOutcome]:
 def choose(
     outcomes: list[PublishedOutcome], status: Status, reasons: frozenset[Reason]
 ) -> list[Candidate]:
-    choice = Choice(status, reasons)
+    choice = RetrySelector(status, reasons)
     for outcome in outcomes:
-        choice.nominate(outcome)
+        choice.add_candidate(outcome)
     for outcome in outcomes:
-        choice.weigh(outcome)
-    return choice.chosen()
+        choice.update(outcome)
+    return choice.selected()
 
 
-@given(stories(), st.sampled_from(Status), st.frozensets(st.sampled_from(Reason), max_size=3))
+@given(histories(), st.sampled_from(Status), st.frozensets(st.sampled_from(Reason), max_size=3))
 def test_the_last_outcome_of_unsent_addresses_is_chosen(
     outcomes: list[PublishedOutcome], status: Status, reasons: frozenset[Reason]
 ) -> None:
@@ -69,15 +69,15 @@ def test_the_last_outcome_of_unsent_addresses_is_chosen(
         telling = [outcome for outcome in its if outcome.reason is not Reason.DUPLICATE]
         if not telling or any(outcome.status is Status.SENT for outcome in its):
             continue
-        last = max(telling, key=lambda outcome: (outcome.occurred_at, outcome.coordinates))
+        last = max(telling, key=lambda outcome: (outcome.occurred_at, outcome.record_id))
         if last.status is status and (not reasons or last.reason in reasons):
-            expected.append(last.coordinates)
-    assert sorted(outcome.coordinates for outcome in chosen) == sorted(expected)
+            expected.append(last.record_id)
+    assert sorted(outcome.record_id for outcome in chosen) == sorted(expected)
 
 
-@given(stories(), st.data())
+@given(histories(), st.data())
 def test_read_order_does_not_matter(outcomes: list[PublishedOutcome], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(outcomes))
     one = choose(outcomes, Status.FAILED, frozenset())
     other = choose(shuffled, Status.FAILED, frozenset())
-    assert {o.coordinates for o in one} == {o.coordinates for o in other}
+    assert {o.record_id for o in one} == {o.record_id for o in other}

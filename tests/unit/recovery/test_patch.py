@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from streamer.recovery.patch import BadPatchError, UnpatchableError, apply, merge, read_patch
+from streamer.recovery.patch import InvalidPatchError, UnpatchableError, apply, merge, read_patch
 
 # RFC 7396, appendix A: original, patch, result.
 EXAMPLES = [
@@ -84,5 +84,5 @@ def test_a_patch_is_read_from_text_or_file(tmp_path: Path) -> None:
     assert read_patch(str(file)) == read_patch(' {"a": 1}') == {"a": 1}
     file.write_text("[1]")
     for text in (str(file), "{", "[1]", str(tmp_path / "nowhere")):
-        with pytest.raises(BadPatchError):
+        with pytest.raises(InvalidPatchError):
             read_patch(text)

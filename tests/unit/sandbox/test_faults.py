@@ -4,29 +4,29 @@ import pytest
 from pydantic import ValidationError
 
 from streamer.sandbox import Faults
-from streamer.sandbox.faults import Dice, FaultBook, names
+from streamer.sandbox.faults import FaultBook, Rng, names
 
 
 def test_an_order_leaves_the_other_fields() -> None:
     book = FaultBook(Faults(latency_ms=60))
-    book.order(Faults(outage="drop"), None)
-    book.order(Faults(latency_ms=0), None)
+    book.set_faults(Faults(outage="drop"), None)
+    book.set_faults(Faults(latency_ms=0), None)
     assert book.of("any") == Faults(outage="drop")
 
 
 def test_an_account_keeps_its_own_whatever_all_are_given() -> None:
     book = FaultBook(Faults())
-    book.order(Faults(hang_s=1), "a")
-    book.order(Faults(hang_s=2, jitter_ms=3), None)
+    book.set_faults(Faults(hang_s=1), "a")
+    book.set_faults(Faults(hang_s=2, jitter_ms=3), None)
     assert (book.of("a").hang_s, book.of("a").jitter_ms) == (1, 3)
     assert book.of("b").hang_s == book.of(None).hang_s == 2
 
 
-def test_calm_goes_back_to_the_start() -> None:
+def test_a_reset_goes_back_to_the_start() -> None:
     book = FaultBook(Faults(latency_ms=60))
-    book.order(Faults(latency_ms=1, quota="daily"), None)
-    book.order(Faults(hang_s=1), "a")
-    book.calm()
+    book.set_faults(Faults(latency_ms=1, quota="daily"), None)
+    book.set_faults(Faults(hang_s=1), "a")
+    book.reset()
     assert book.of("a") == book.of(None) == Faults(latency_ms=60)
 
 
@@ -36,12 +36,12 @@ def test_an_unknown_fault_is_refused() -> None:
 
 
 def test_dice_of_a_seed_fall_alike() -> None:
-    one, two = Dice(7), Dice(7)
-    falls = [one.falls(30) for _ in range(1000)]
-    assert falls == [two.falls(30) for _ in range(1000)]
+    one, two = Rng(7), Rng(7)
+    falls = [one.chance(30) for _ in range(1000)]
+    assert falls == [two.chance(30) for _ in range(1000)]
     assert 200 < sum(falls) < 400
-    assert not any(one.falls(0) for _ in range(100))
-    assert all(one.falls(100) for _ in range(100))
+    assert not any(one.chance(0) for _ in range(100))
+    assert all(one.chance(100) for _ in range(100))
 
 
 def test_a_list_names_addresses_and_domains() -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.sandbox import AccountSpec
-from streamer.sandbox.accounts import Account, Window
+from streamer.sandbox.accounts import SandboxAccount, Window
 
 DAY_S = 86_400.0
 NEW_YEARS_EVE = 1_798_675_200.0  # 2026-12-31T00:00:00Z
@@ -41,7 +41,7 @@ def test_a_changed_limit_holds_within_the_window() -> None:
 
 
 def test_quotas_start_anew_with_the_utc_day_and_month() -> None:
-    account = Account(AccountSpec(name="a", keys=("re_a",)))
+    account = SandboxAccount(AccountSpec(name="a", keys=("re_a",)))
     account.use(3, NEW_YEARS_EVE - DAY_S)
     account.use(4, NEW_YEARS_EVE + DAY_S - 1)
     assert account.used(NEW_YEARS_EVE + DAY_S - 1) == (4, 7)

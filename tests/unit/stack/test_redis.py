@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.stack import Redis, StackError
+from streamer.stack import RedisServer, StackError
 from streamer.stack import redis as module
 
 
@@ -20,11 +20,11 @@ def test_binaries_on_the_path_are_found(tmp_path: Path, name: str) -> None:
     binary = tmp_path / "bin" / name
     binary.parent.mkdir()
     binary.touch(0o755)
-    assert Redis(tmp_path).command()[0] == str(binary)
+    assert RedisServer(tmp_path).command()[0] == str(binary)
 
 
 @pytest.mark.usefixtures("bare_path")
 def test_a_missing_binary_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(StackError, match="apt-get install redis-server"):
-        Redis(tmp_path).start()
+        RedisServer(tmp_path).start()

@@ -5,13 +5,13 @@ import sys
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streamer.flow.breaker import Breaker
+from streamer.flow.breaker import DeadLetterBreaker
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.kafka import transactions
 from streamer.kafka.transactions import TransactionalProducer
 from streamer.model.reasons import DeadReason
-from streamer.model.record import Coordinates, DeadLetter, Record
-from streamer.settings import Settings, Topics
+from streamer.model.record import DeadLetter, Record, RecordId
+from streamer.settings import Settings, TopicSettings
 from streamer.worker.committer import Committer
 from tests.unit.kafka.fake import ABORTABLE, FENCED, TIMED_OUT, FakeProducer
 
@@ -20,7 +20,7 @@ LEFT = b"CGMDv2:" + (-1).to_bytes(4, sys.byteorder, signed=True)
 WRITTEN = ["begin", "?", "offsets", "commit"]
 
 
-class Desk:
+class CommitterBench:
     """A committer on a fake producer, and a window with one dead letter."""
 
     def __init__(self, fake: FakeProducer) -> None:
@@ -28,18 +28,18 @@ class Desk:
         self.metadata = JOINED
         self.committer = Committer(
             TransactionalProducer(Settings(), "me", "me"),
-            Topics(),
+            TopicSettings(),
             lambda: self.metadata,
             "e",
             4,
-            Breaker(1000, 1),
+            DeadLetterBreaker(1000, 1),
             lambda name: None,
         )
         fake.said.clear()
         self.window = PartitionWindow(0, is_marked=True)
-        record = Record(Coordinates("t", 0, 0), None, b"?", None, 0.0)
+        record = Record(RecordId("t", 0, 0), None, b"?", None, 0.0)
         self.window.admit(record)
-        record.end(DeadLetter(DeadReason.UNDECODABLE, "not JSON"), 0.0)
+        record.resolve(DeadLetter(DeadReason.UNDECODABLE, "not JSON"), 0.0)
 
     def commit(self) -> bool:
         windows: dict[Partition, PartitionWindow] = {("t", 0): self.window}
@@ -51,27 +51,27 @@ class Desk:
         """A window with a dead letter of each value."""
         window = PartitionWindow(0, is_marked=True)
         for offset, value in enumerate(values):
-            record = Record(Coordinates("t", partition, offset), None, value, None, 0.0)
+            record = Record(RecordId("t", partition, offset), None, value, None, 0.0)
             window.admit(record)
-            record.end(DeadLetter(DeadReason.UNDECODABLE, "not JSON"), 0.0)
+            record.resolve(DeadLetter(DeadReason.UNDECODABLE, "not JSON"), 0.0)
         return window
 
 
 @pytest.fixture
-def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+def desk(monkeypatch: pytest.MonkeyPatch) -> CommitterBench:
     fake = FakeProducer()
     monkeypatch.setattr(transactions, "Producer", fake)
-    return Desk(fake)
+    return CommitterBench(fake)
 
 
-def test_a_full_queue_of_the_client_is_waited_for(desk: Desk) -> None:
+def test_a_full_queue_of_the_client_is_waited_for(desk: CommitterBench) -> None:
     desk.fake.fail("produce", BufferError("Local: Queue full"))
     assert not desk.commit()
     assert desk.commit()
     assert desk.fake.said == ["begin", "?", "abort", *WRITTEN]
 
 
-def test_what_was_aborted_is_written_again(desk: Desk) -> None:
+def test_what_was_aborted_is_written_again(desk: CommitterBench) -> None:
     desk.fake.fail("offsets", ABORTABLE)
     desk.fake.fail("abort", TIMED_OUT)
     assert not desk.commit()
@@ -80,7 +80,9 @@ def test_what_was_aborted_is_written_again(desk: Desk) -> None:
     assert desk.fake.said == ["begin", "?", "offsets", "abort", "abort", *WRITTEN]
 
 
-def test_an_open_transaction_is_aborted_also_where_nothing_can_be_committed(desk: Desk) -> None:
+def test_an_open_transaction_is_aborted_also_where_nothing_can_be_committed(
+    desk: CommitterBench,
+) -> None:
     """The next owner of the partitions waits for its end."""
     desk.fake.fail("offsets", ABORTABLE)
     assert not desk.commit()
@@ -89,7 +91,7 @@ def test_an_open_transaction_is_aborted_also_where_nothing_can_be_committed(desk
     assert desk.fake.said == ["begin", "?", "offsets", "abort"]
 
 
-def test_a_commit_of_unknown_end_is_called_again_before_anything_else(desk: Desk) -> None:
+def test_a_commit_of_unknown_end_is_called_again_before_anything_else(desk: CommitterBench) -> None:
     desk.fake.fail("commit", TIMED_OUT)
     assert not desk.commit()
     desk.metadata = LEFT
@@ -97,7 +99,7 @@ def test_a_commit_of_unknown_end_is_called_again_before_anything_else(desk: Desk
     assert desk.fake.said == [*WRITTEN, "commit"]
 
 
-def test_a_commit_that_turns_out_to_be_none_is_written_again(desk: Desk) -> None:
+def test_a_commit_that_turns_out_to_be_none_is_written_again(desk: CommitterBench) -> None:
     desk.fake.fail("commit", TIMED_OUT, ABORTABLE)
     assert not desk.commit()
     assert not desk.commit()
@@ -109,7 +111,9 @@ def test_a_commit_that_turns_out_to_be_none_is_written_again(desk: Desk) -> None
     ("call", "error"),
     [("begin", FENCED), ("commit", FENCED), ("commit", KafkaError(KafkaError._STATE))],
 )
-def test_a_producer_that_is_lost_ends_the_worker(desk: Desk, call: str, error: KafkaError) -> None:
+def test_a_producer_that_is_lost_ends_the_worker(
+    desk: CommitterBench, call: str, error: KafkaError
+) -> None:
     desk.fake.fail(call, error)
     with pytest.raises(KafkaException):
         desk.commit()
@@ -118,20 +122,20 @@ def test_a_producer_that_is_lost_ends_the_worker(desk: Desk, call: str, error: K
     assert "abort" not in desk.fake.said
 
 
-def test_the_end_aborts_what_is_open(desk: Desk) -> None:
+def test_the_end_aborts_what_is_open(desk: CommitterBench) -> None:
     desk.fake.fail("offsets", ABORTABLE)
     assert not desk.commit()
     desk.committer.close()
     assert desk.fake.said[-1] == "abort"
 
 
-def test_nothing_is_begun_by_who_is_no_member(desk: Desk) -> None:
+def test_nothing_is_begun_by_who_is_no_member(desk: CommitterBench) -> None:
     desk.metadata = LEFT
     assert not desk.commit()
     assert desk.fake.said == []
 
 
-def test_a_transaction_is_cut_by_the_bytes_of_its_records(desk: Desk) -> None:
+def test_a_transaction_is_cut_by_the_bytes_of_its_records(desk: CommitterBench) -> None:
     """Of all windows together: the client would hold them twice, and the broker's limit on the
     time of a transaction is short."""
     large = [b"%d" % number * 1_000_000 for number in range(3)]

@@ -9,7 +9,7 @@ from streamer.model.campaign import Message
 from streamer.worker.definitions import Definitions
 
 
-class _Ledger:
+class _DefinitionLedger:
     """Has a definition of each campaign whose id does not begin with `no`."""
 
     def __init__(self, text: str) -> None:
@@ -28,14 +28,14 @@ class _Ledger:
 
 
 def _definitions(
-    ledger: _Ledger, monkeypatch: pytest.MonkeyPatch, most_bytes: int = 1_000_000
+    ledger: _DefinitionLedger, monkeypatch: pytest.MonkeyPatch, most_bytes: int = 1_000_000
 ) -> Definitions:
     monkeypatch.setattr("streamer.ledger.campaigns.load_message", ledger.load_message)
     return Definitions(cast(Client, None), most_bytes)
 
 
 def test_a_definition_is_read_once_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = _Ledger("x")
+    ledger = _DefinitionLedger("x")
     definitions = _definitions(ledger, monkeypatch)
     for version in ("1", "1", "2", "2", "1"):
         ledger.version = version
@@ -51,7 +51,7 @@ def test_a_definition_is_read_once_a_version(monkeypatch: pytest.MonkeyPatch) ->
     ("text", "kept"), [("x" * 50_000, 18), ("é" * 50_000, 18), ("😀" * 50_000, 4)]
 )
 def test_they_have_a_bound_in_bytes(text: str, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = _Ledger(text)
+    ledger = _DefinitionLedger(text)
     definitions = _definitions(ledger, monkeypatch)
     for number in range(40):
         definitions.message("acme", f"c{number}", "1")
@@ -66,7 +66,7 @@ def test_they_have_a_bound_in_bytes(text: str, kept: int, monkeypatch: pytest.Mo
 
 
 def test_one_that_is_larger_than_the_bound_is_kept_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = _Ledger("x" * 2_000_000)
+    ledger = _DefinitionLedger("x" * 2_000_000)
     definitions = _definitions(ledger, monkeypatch)
     for campaign_id in ("a", "a", "b", "b", "a"):
         definitions.message("acme", campaign_id, "1")
@@ -74,7 +74,7 @@ def test_one_that_is_larger_than_the_bound_is_kept_alone(monkeypatch: pytest.Mon
 
 
 def test_a_new_version_takes_the_place_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = _Ledger("x" * 50_000)
+    ledger = _DefinitionLedger("x" * 50_000)
     definitions = _definitions(ledger, monkeypatch)
     definitions.message("acme", "kept", "1")
     for number in range(40):

@@ -16,10 +16,10 @@ from streamer.worker import source as source_module
 from streamer.worker.health import HealthServer
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.process import _Checks
-from streamer.worker.source import Source
-from streamer.worker.waiting import Waiting
+from streamer.worker.source import RecordSource
+from streamer.worker.waiter import Waiter
 
-_MOST_S = 0.05
+_MAX_S = 0.05
 
 
 class _Stuck:
@@ -46,7 +46,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Stuck]:
     client.released.set()
 
 
-def _until_over(source: Source) -> None:
+def _until_over(source: RecordSource) -> None:
     with pytest.raises(RuntimeError):
         source.poll(10, 0.1)
 
@@ -55,13 +55,13 @@ def _until_over(source: Source) -> None:
 def test_probes_are_answered_while_the_client_hangs(
     stuck: _Stuck, joined: bool, status: int
 ) -> None:
-    source = Source(Settings())
+    source = RecordSource(Settings())
     source.joined = joined
     pipeline = cast(Pipeline, SimpleNamespace(last_tick=time.monotonic(), joined=source.joined))
     thread = threading.Thread(target=_until_over, args=(source,), daemon=True)
     thread.start()
     assert stuck.called.wait(5)
-    checks = _Checks(Waiting())
+    checks = _Checks(Waiter())
     checks.pipeline = pipeline
     server = HealthServer(0, checks.alive, checks.ready, lambda: "running")
     pool = urllib3.HTTPConnectionPool("127.0.0.1", server.port, retries=False)
@@ -74,7 +74,7 @@ def test_probes_are_answered_while_the_client_hangs(
                 assert pool.request("GET", path).status == expected
                 took.append(time.monotonic() - started)
         # Of many, as a machine that is busy with others may take long for any.
-        assert sorted(took)[len(took) // 2] < _MOST_S
+        assert sorted(took)[len(took) // 2] < _MAX_S
     finally:
         server.close()
         stuck.released.set()

@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 from redis import exceptions
 
 from streamer.worker.life import Life, WorkerState
-from streamer.worker.waiting import Waiting
+from streamer.worker.waiter import Waiter
 
 
 def _shown() -> list[str]:
@@ -21,7 +21,7 @@ def _shown() -> list[str]:
 
 def test_each_change_is_shown_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    life = Life(Waiting())
+    life = Life(Waiter())
     assert _shown() == [life.state] == ["starting"]
     for state in (WorkerState.RUNNING, WorkerState.DRAINING, WorkerState.STOPPED):
         life.enter(state)
@@ -38,8 +38,8 @@ def test_each_change_is_shown_and_logged_once(caplog: pytest.LogCaptureFixture) 
 
 @pytest.mark.parametrize("before", [WorkerState.STARTING, WorkerState.RUNNING])
 def test_it_waits_for_redis_and_goes_on_as_it_was(before: WorkerState) -> None:
-    waiting = Waiting()
-    life = Life(waiting)
+    waiter = Waiter()
+    life = Life(waiter)
     life.enter(before)
     seen = []
 
@@ -48,14 +48,14 @@ def test_it_waits_for_redis_and_goes_on_as_it_was(before: WorkerState) -> None:
         if len(seen) < 3:
             raise exceptions.ConnectionError("gone")
 
-    waiting.for_redis(call)
+    waiter.retry_redis(call)
     assert seen == [before, WorkerState.WAITING_FOR_REDIS, WorkerState.WAITING_FOR_REDIS]
     assert _shown() == [life.state] == [before]
 
 
 def test_it_waits_as_long_as_any_thread_does() -> None:
-    waiting = Waiting()
-    life = Life(waiting)
+    waiter = Waiter()
+    life = Life(waiter)
     both_failed, first_goes_on, second_goes_on = threading.Barrier(3), *_events(2)
 
     def wait(goes_on: threading.Event) -> None:
@@ -68,7 +68,7 @@ def test_it_waits_as_long_as_any_thread_does() -> None:
             both_failed.wait()
             goes_on.wait()
 
-        waiting.for_redis(call)
+        waiter.retry_redis(call)
 
     first = threading.Thread(target=wait, args=(first_goes_on,))
     second = threading.Thread(target=wait, args=(second_goes_on,))
@@ -84,8 +84,8 @@ def test_it_waits_as_long_as_any_thread_does() -> None:
 
 
 def test_what_waits_for_redis_may_enter_another_state() -> None:
-    waiting = Waiting()
-    life = Life(waiting)
+    waiter = Waiter()
+    life = Life(waiter)
     seen = []
 
     def call() -> None:
@@ -97,7 +97,7 @@ def test_what_waits_for_redis_may_enter_another_state() -> None:
         if len(seen) < 3:
             raise exceptions.ConnectionError("gone")
 
-    waiting.for_redis(call)
+    waiter.retry_redis(call)
     assert seen[2] is life.state is WorkerState.DRAINING
 
 

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 from streamer.flow.batcher import Batcher
 from streamer.flow.window import PartitionWindow
 from streamer.model.reasons import DeadReason
-from streamer.model.record import Coordinates, DeadLetter, Record
+from streamer.model.record import DeadLetter, Record, RecordId
 from streamer.worker.admission import Admission
 from streamer.worker.committer import Committer
 from streamer.worker.dispatch import Dispatcher
@@ -19,9 +19,9 @@ from streamer.worker.measures import Measures
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
-from streamer.worker.source import Source, Windows
+from streamer.worker.source import RecordSource, Windows
 from streamer.worker.verifying import EpochVerifier
-from streamer.worker.waiting import Waiting
+from streamer.worker.waiter import Waiter
 from tests.unit.kafka.fake import FENCED
 
 
@@ -30,9 +30,9 @@ class _Source:
 
     def __init__(self) -> None:
         window = PartitionWindow(0, is_marked=True)
-        record = Record(Coordinates("t", 0, 0), None, b"?", None, 0.0)
+        record = Record(RecordId("t", 0, 0), None, b"?", None, 0.0)
         window.admit(record)
-        record.end(DeadLetter(DeadReason.UNDECODABLE, "not JSON"), 0.0)
+        record.resolve(DeadLetter(DeadReason.UNDECODABLE, "not JSON"), 0.0)
         self.windows: Windows = {("t", 0): window}
 
     def start(self, check: object, on_revoke: Callable[[Windows], None]) -> None:
@@ -52,7 +52,7 @@ def test_a_commit_that_fails_at_the_end_keeps_nothing_from_being_closed() -> Non
         return SimpleNamespace(close=lambda: closed.append(name), start=lambda: None, **calls)
 
     pipeline = Pipeline(
-        cast(Source, _Source()),
+        cast(RecordSource, _Source()),
         cast(Admission, part("admission", poll=lambda now: [], admit=lambda records: None)),
         cast(Batcher, part("batcher", discard=lambda records: set())),
         cast(Dispatcher, part("dispatcher", dispatch=lambda now: None)),
@@ -61,7 +61,7 @@ def test_a_commit_that_fails_at_the_end_keeps_nothing_from_being_closed() -> Non
         cast(EpochVerifier, part("verifier", check_arrived=None)),
         cast(Prober, part("prober")),
         cast(Relay, part("relay", join=lambda seconds: closed.append("relay"))),
-        Waiting(),
+        Waiter(),
         cast(Life, part("life", enter=lambda state: None)),
         1.0,
     )

@@ -11,13 +11,13 @@ from confluent_kafka import KafkaError
 
 from streamer import logs
 from streamer.errors import FAILED
-from streamer.flow.breaker import Breaker
+from streamer.flow.breaker import DeadLetterBreaker
 from streamer.flow.window import PartitionWindow
 from streamer.kafka import transactions
 from streamer.kafka.transactions import TransactionalProducer
 from streamer.model.reasons import DeadReason
-from streamer.model.record import Coordinates, DeadLetter, Record
-from streamer.settings import Metrics, Progress, Settings, Unsubscribe
+from streamer.model.record import DeadLetter, Record, RecordId
+from streamer.settings import MetricsSettings, ProgressSettings, Settings, UnsubscribeSettings
 from streamer.worker import process
 from streamer.worker.committer import Committer
 from tests.unit.kafka.fake import FENCED, FakeProducer
@@ -40,13 +40,13 @@ class _Pipeline:
             lambda: JOINED,
             "e",
             4,
-            Breaker(1_000, 1),
+            DeadLetterBreaker(1_000, 1),
             lambda name: None,
         )
         window = PartitionWindow(0, is_marked=True)
-        record = Record(Coordinates("t", 0, 0), None, b"?", None, 0.0)
+        record = Record(RecordId("t", 0, 0), None, b"?", None, 0.0)
         window.admit(record)
-        record.end(DeadLetter(DeadReason.UNDECODABLE, "not JSON"), 0.0)
+        record.resolve(DeadLetter(DeadReason.UNDECODABLE, "not JSON"), 0.0)
         while not committer.commit({("t", 0): window}):
             pass
 
@@ -82,9 +82,9 @@ def test_a_transaction_that_fails_for_good_is_said_once(
 ) -> None:
     fake.fail(call, error)
     settings = Settings(
-        unsubscribe=Unsubscribe(required=False),
-        metrics=Metrics(port=0),
-        progress=Progress(embedded=False),
+        unsubscribe=UnsubscribeSettings(required=False),
+        metrics=MetricsSettings(port=0),
+        progress=ProgressSettings(embedded=False),
     )
     with caplog.at_level(logging.WARNING, "streamer"):
         assert process.run_worker(settings) == FAILED

@@ -8,20 +8,20 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from streamer.flow import waitlist
-from streamer.flow.gone import Gone
+from streamer.flow.offsets import OffsetSet
 from streamer.kafka import reading, transactions
 from streamer.kafka.headers import header_list
-from streamer.ledger.claim_reader import Holding
+from streamer.ledger.claim_reader import ClaimStatus
 from streamer.ledger.claims import Claim
 from streamer.ledger.connection import Client
-from streamer.model.marks import source, words
 from streamer.model.parking import Scope
-from streamer.model.record import Coordinates, Headers, Parked, Record
+from streamer.model.record import Headers, Parked, Record, RecordId
+from streamer.model.record_headers import decode_headers, source_id
 from streamer.model.wire import PARKED_AT, REASON, parked_headers
 from streamer.settings import Settings
 from streamer.worker import relay, unmovable
-from streamer.worker.relay import RelayError, Session
-from streamer.worker.scopes import Scopes
+from streamer.worker.relay import RelayError, RelaySession
+from streamer.worker.scopes import ParkScopes
 from tests.unit.kafka.fake_kafka import FakeKafka
 
 TOPICS = Settings().topics
@@ -29,11 +29,11 @@ SPRING, AUTUMN = (Parked(Scope.of_campaign("acme", name)) for name in ("spring",
 _LIMIT = 2_000
 
 
-class _Gate(Scopes):
+class _Gate(ParkScopes):
     def __init__(self) -> None:
         self.open: set[Parked] = set()
 
-    def free(self, waits: Collection[Parked]) -> set[Parked]:
+    def released(self, waits: Collection[Parked]) -> set[Parked]:
         return self.open & set(waits)
 
 
@@ -50,7 +50,7 @@ class _Redis:
         self.fields |= {name.encode(): value.encode() for name, value in mapping.items()}
 
 
-class Depot:
+class FakeDepot:
     """Parked records on a Kafka in memory, and relays that bring them back."""
 
     def __init__(self) -> None:
@@ -62,9 +62,9 @@ class Depot:
         self.claims: dict[str, Claim] = {}
         self._parked = 0
 
-    def find(self, client: Client, *of: str) -> Holding | None:
+    def find(self, client: Client, *of: str) -> ClaimStatus | None:
         claim = self.claims.get(of[-1])
-        return None if claim is None else Holding(claim, None)
+        return None if claim is None else ClaimStatus(claim, None)
 
     def park(
         self, *waits: Parked, size: int = 10, event: bool = True, headers: Headers | None = None
@@ -85,17 +85,17 @@ class Depot:
                 if event
                 else {}
             )
-            first = Coordinates(TOPICS.recipients, 0, number)
+            first = RecordId(TOPICS.recipients, 0, number)
             record = Record(first, b"key", orjson.dumps(value), headers, 0.0)
             records.append(
                 ((TOPICS.parked, 0), record.value, record.key, parked_headers(record, wait))
             )
         self.kafka.write(records)
 
-    def relay(self) -> Session:
-        return Session(Settings(), cast(Client, self.redis), self.gate)
+    def relay(self) -> RelaySession:
+        return RelaySession(Settings(), cast(Client, self.redis), self.gate)
 
-    def work(self, session: Session, turns: int = 3) -> None:
+    def work(self, session: RelaySession, turns: int = 3) -> None:
         for _ in range(turns):
             session._look_at = 0.0
             for _ in session.step():
@@ -110,8 +110,8 @@ class Depot:
 
 
 @pytest.fixture
-def depot(monkeypatch: pytest.MonkeyPatch) -> Depot:
-    made = Depot()
+def depot(monkeypatch: pytest.MonkeyPatch) -> FakeDepot:
+    made = FakeDepot()
     monkeypatch.setattr(transactions, "Producer", made.kafka.producer)
     monkeypatch.setattr(reading, "Consumer", made.kafka.consumer)
     monkeypatch.setattr(relay, "AdminClient", lambda *_, **__: None)
@@ -121,11 +121,11 @@ def depot(monkeypatch: pytest.MonkeyPatch) -> Depot:
 
 
 def _source(message: Message) -> int | None:
-    first = source(words(header_list(message) or []))
+    first = source_id(decode_headers(header_list(message) or []))
     return first and first.offset
 
 
-def test_one_that_kafka_refuses_ends_and_stops_nobody(depot: Depot) -> None:
+def test_one_that_kafka_refuses_ends_and_stops_nobody(depot: FakeDepot) -> None:
     depot.park(*[SPRING] * 11)
     depot.park(SPRING, size=_LIMIT)
     depot.park(*[SPRING] * 9)
@@ -145,17 +145,17 @@ def test_one_that_kafka_refuses_ends_and_stops_nobody(depot: Depot) -> None:
     # Where they left, so that they are no more counted as parked.
     assert dict(header_list(ended[0]) or [])[PARKED_AT] == b"0/12"
     depot.work(session)
-    assert session._gone[0] == Gone(depot.kafka.ends[TOPICS.parked, 0] - 1)
+    assert session._gone[0] == OffsetSet(depot.kafka.ends[TOPICS.parked, 0] - 1)
     depot.work(depot.relay())
     assert len(depot.returned()) == 20
     assert len(ended) == 2
 
 
-def test_one_that_may_be_mailed_does_not_end_as_failed(depot: Depot) -> None:
+def test_one_that_may_be_mailed_does_not_end_as_failed(depot: FakeDepot) -> None:
     depot.park(SPRING, SPRING, size=_LIMIT)
     depot.claims = {
-        "user0@example.com": Claim("b" * 24, 0, str(Coordinates(TOPICS.recipients, 0, 0))),
-        "user1@example.com": Claim("c" * 24, 0, str(Coordinates(TOPICS.recipients, 0, 77))),
+        "user0@example.com": Claim("b" * 24, 0, str(RecordId(TOPICS.recipients, 0, 0))),
+        "user1@example.com": Claim("c" * 24, 0, str(RecordId(TOPICS.recipients, 0, 77))),
     }
     depot.kafka.limits[TOPICS.recipients] = _LIMIT
     depot.gate.open = {SPRING}
@@ -166,7 +166,9 @@ def test_one_that_may_be_mailed_does_not_end_as_failed(depot: Depot) -> None:
     assert (others["status"], others["reason"]) == ("failed", "too_large")
 
 
-def test_what_is_no_event_ends_as_a_dead_letter_with_as_much_as_kafka_takes(depot: Depot) -> None:
+def test_what_is_no_event_ends_as_a_dead_letter_with_as_much_as_kafka_takes(
+    depot: FakeDepot,
+) -> None:
     depot.park(SPRING, size=_LIMIT, event=False, headers=[("theirs", b"h" * 50)])
     depot.park(SPRING)
     depot.kafka.limits = {TOPICS.recipients: _LIMIT, TOPICS.dead_letters: 500}
@@ -180,9 +182,9 @@ def test_what_is_no_event_ends_as_a_dead_letter_with_as_much_as_kafka_takes(depo
 
 
 def test_one_that_cannot_be_moved_to_the_tail_ends_too(
-    depot: Depot, monkeypatch: pytest.MonkeyPatch
+    depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "_MOST_WASTE", 5)
+    monkeypatch.setattr(relay, "_MAX_WASTE", 5)
     depot.park(AUTUMN, size=_LIMIT)
     depot.park(AUTUMN)
     depot.park(*[SPRING] * 10)
@@ -198,7 +200,7 @@ def test_one_that_cannot_be_moved_to_the_tail_ends_too(
     assert depot.returned() == [*range(2, 12), 1]
 
 
-def test_where_the_least_is_refused_it_is_said(depot: Depot) -> None:
+def test_where_the_least_is_refused_it_is_said(depot: FakeDepot) -> None:
     depot.park(SPRING, size=_LIMIT)
     depot.kafka.limits = {TOPICS.recipients: _LIMIT, TOPICS.outcomes: 1}
     depot.gate.open = {SPRING}
@@ -209,7 +211,7 @@ def test_where_the_least_is_refused_it_is_said(depot: Depot) -> None:
     assert depot.returned() == [0]
 
 
-def test_what_lies_before_the_base_is_forgotten(depot: Depot) -> None:
+def test_what_lies_before_the_base_is_forgotten(depot: FakeDepot) -> None:
     """A relay lives for months, and each transaction that parks leaves a gap behind it."""
     depot.gate.open = {SPRING}
     session = depot.relay()
@@ -229,7 +231,7 @@ def test_what_lies_before_the_base_is_forgotten(depot: Depot) -> None:
     assert session._gone[0].base == depot.kafka.ends[TOPICS.parked, 0] - 1
 
 
-def test_a_partition_whose_offset_is_not_known_is_not_taken_for_a_new_one(depot: Depot) -> None:
+def test_a_partition_whose_offset_is_not_known_is_not_taken_for_a_new_one(depot: FakeDepot) -> None:
     depot.park(SPRING)
     depot.kafka.errors[TOPICS.parked, 0] = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     with pytest.raises(KafkaException):
@@ -238,10 +240,10 @@ def test_a_partition_whose_offset_is_not_known_is_not_taken_for_a_new_one(depot:
 
 @pytest.mark.parametrize("turn", [50, 1_000])
 def test_nobody_is_passed_over_where_reading_is_bounded(
-    depot: Depot, monkeypatch: pytest.MonkeyPatch, turn: int
+    depot: FakeDepot, monkeypatch: pytest.MonkeyPatch, turn: int
 ) -> None:
     """Who stands behind what is read in one turn comes in a later one, in its order."""
-    monkeypatch.setattr(relay, "_TURN", turn)
+    monkeypatch.setattr(relay, "_OFFSETS_A_TURN", turn)
     monkeypatch.setattr(relay, "_CHUNK", 7)
     monkeypatch.setattr(reading, "_PORTIONS", 1)
     monkeypatch.setattr(waitlist, "SPAN", 20)
@@ -252,7 +254,7 @@ def test_nobody_is_passed_over_where_reading_is_bounded(
     depot.gate.open = {SPRING}
     depot.work(session, 10)
     depot.gate.open = {SPRING, AUTUMN}
-    monkeypatch.setattr(relay, "_TURN", 20_000)
+    monkeypatch.setattr(relay, "_OFFSETS_A_TURN", 20_000)
     monkeypatch.setattr(reading, "_PORTIONS", 10)
     for _ in range(5):
         depot.park(AUTUMN, SPRING)

@@ -8,9 +8,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streamer.ledger.epoch import LedgerLostError
-from streamer.settings import Kafka, Settings
+from streamer.settings import KafkaSettings, Settings
 from streamer.worker import source as source_module
-from streamer.worker.source import Source, SourceError, Windows
+from streamer.worker.source import RecordSource, SourceError, Windows
 from tests.unit.kafka.fake_kafka import with_error
 from tests.unit.worker.test_committer import JOINED
 
@@ -111,17 +111,17 @@ class Ledger:
         self.kept: dict[int, int] = {}
         self.is_away = False
         self.asked: list[set[str]] = []
-        self.waiting: list[Future[dict[int, int]]] = []
+        self.waiter: list[Future[dict[int, int]]] = []
 
     def check(self, epochs: set[str]) -> Future[dict[int, int]]:
         self.asked.append(epochs)
-        self.waiting.append(Future())
+        self.waiter.append(Future())
         if not self.is_away:
             self.answer()
-        return self.waiting[-1]
+        return self.waiter[-1]
 
     def answer(self) -> None:
-        for future in self.waiting:
+        for future in self.waiter:
             if not future.done():
                 future.set_result(self.kept)
 
@@ -139,13 +139,13 @@ def ledger() -> Ledger:
     return Ledger()
 
 
-def _start(ledger: Ledger, settings: Settings = _SETTINGS) -> Source:
-    source = Source(settings)
+def _start(ledger: Ledger, settings: Settings = _SETTINGS) -> RecordSource:
+    source = RecordSource(settings)
     source.start(ledger.check, lambda windows: None)
     return source
 
 
-def _poll(source: Source, turns: int = 4) -> Windows:
+def _poll(source: RecordSource, turns: int = 4) -> Windows:
     """Poll, and let what is to be marked be committed, as the committer does."""
     for _ in range(turns):
         source.poll(10, 0.0)
@@ -232,7 +232,7 @@ def test_a_ledger_that_was_lost_ends_the_worker(member: FakeMember, ledger: Ledg
     source = _start(ledger)
     member.give(0)
     _poll(source)
-    ledger.waiting[0].set_exception(LedgerLostError("lost"))
+    ledger.waiter[0].set_exception(LedgerLostError("lost"))
     with pytest.raises(LedgerLostError):
         _poll(source)
 
@@ -268,7 +268,7 @@ def test_who_begins_at_the_end_passes_nobody_over(
 ) -> None:
     properties: dict[str, str | int | float | bool] = {"auto.offset.reset": "latest"}
     ledger.kept = {0: kept}
-    source = _start(ledger, Settings(kafka=Kafka(properties=properties)))
+    source = _start(ledger, Settings(kafka=KafkaSettings(properties=properties)))
     member.give(0)
     if is_refused:
         with pytest.raises(SourceError, match="partition 0 at 42"):

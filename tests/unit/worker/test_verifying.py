@@ -13,7 +13,7 @@ from streamer.ledger.epoch import Epoch, LedgerLostError
 from streamer.ledger.input_offsets import InputOffsets
 from streamer.worker import verifying
 from streamer.worker.verifying import EpochVerifier
-from streamer.worker.waiting import Waiting
+from streamer.worker.waiter import Waiter
 
 
 class _Ledger:
@@ -44,13 +44,13 @@ class _Ledger:
 
 @contextmanager
 def _verifier(ledger: _Ledger) -> Iterator[EpochVerifier]:
-    waiting = Waiting()
-    made = EpochVerifier(cast(Epoch, ledger), cast(InputOffsets, ledger), waiting)
+    waiter = Waiter()
+    made = EpochVerifier(cast(Epoch, ledger), cast(InputOffsets, ledger), waiter)
     try:
         yield made
     finally:
         ledger.goes_on.set()
-        waiting.stop()
+        waiter.stop()
         made.close()
 
 

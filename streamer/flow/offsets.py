@@ -1,0 +1,158 @@
+"""Which records of a partition of the parked topic have left it. Pure.
+
+Records leave in any order, so beside the offset before which none is left there are spans behind
+it. They are written into the metadata of the relay's committed offset: who left is then known
+exactly, as it is committed with the records that took their place.
+"""
+
+import base64
+import zlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Self
+
+_FORM = "1:"
+"""What the text begins with: it may have another form one day."""
+
+
+class OffsetSpan(NamedTuple):
+    """The offsets from `start` to before `end`."""
+
+    start: int
+    end: int
+
+
+class OffsetSet:
+    """The offsets of a partition whose records have left, or where there never was one.
+
+    Attributes:
+        base: no record before this offset is left.
+    """
+
+    def __init__(self, base: int = 0, spans: Iterable[OffsetSpan] = ()) -> None:
+        self.base = base
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        for span in spans:
+            self.add(*span)
+
+    def add(self, start: int, end: int) -> None:
+        """The records from `start` to before `end` leave."""
+        first = bisect_left(self._ends, start)
+        last = bisect_right(self._starts, end)
+        if first < last:
+            start, end = min(start, self._starts[first]), max(end, self._ends[last - 1])
+        if start > self.base:
+            self._starts[first:last] = [start]
+            self._ends[first:last] = [end]
+            return
+        self.base = max(self.base, end)
+        behind = bisect_right(self._starts, self.base)
+        if behind:
+            self.base = max(self.base, self._ends[behind - 1])
+            del self._starts[:behind], self._ends[:behind]
+
+    def drop_before(self, offset: int) -> None:
+        """Forget the spans that end there or before it: nobody asks for them any more."""
+        behind = bisect_right(self._ends, offset)
+        del self._starts[:behind], self._ends[:behind]
+
+    def __contains__(self, offset: int) -> bool:
+        return offset < self.base or self.span_of(offset) is not None
+
+    def span_of(self, offset: int) -> OffsetSpan | None:
+        """The span behind the base in which an offset is; None if it is in none."""
+        at = bisect_right(self._starts, offset) - 1
+        if at < 0 or offset >= self._ends[at]:
+            return None
+        return OffsetSpan(self._starts[at], self._ends[at])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OffsetSet) and (self.base, self.spans) == (other.base, other.spans)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def __repr__(self) -> str:
+        return f"OffsetSet({self.base}, {self.spans})"
+
+    @property
+    def spans(self) -> list[OffsetSpan]:
+        """Those behind the base, apart from each other, in their order."""
+        return [*map(OffsetSpan, self._starts, self._ends)]
+
+    @property
+    def scattered(self) -> int:
+        """How many offsets are in the spans behind the base."""
+        return sum(self._ends) - sum(self._starts)
+
+    def copy(self) -> Self:
+        """One that changes apart from this."""
+        new = type(self)(self.base)
+        new._starts, new._ends = self._starts.copy(), self._ends.copy()
+        return new
+
+    def union(self, other: "OffsetSet") -> Self:
+        """What left by either."""
+        new = self.copy()
+        new.add(0, other.base)
+        for span in other.spans:
+            new.add(*span)
+        return new
+
+    def encode(self) -> str:
+        """The spans behind the base, for the metadata of its offset; empty if there are none."""
+        if not self._starts:
+            return ""
+        packed = zlib.compress(b"".join(map(_pack, self._steps())), 9)
+        return _FORM + base64.b85encode(packed).decode()
+
+    @classmethod
+    def decode(cls, base: int, text: str | None) -> Self:
+        """What `encode` wrote; None as the client library says nothing.
+
+        Raises:
+            ValueError: it wrote something else.
+        """
+        gone = cls(base)
+        if not text:
+            return gone
+        if not text.startswith(_FORM):
+            raise ValueError(f"not the offsets of records that left: {text[:20]!r}")
+        try:
+            steps = _unpack(zlib.decompress(base64.b85decode(text.removeprefix(_FORM))))
+            at = base
+            for between, length in zip(steps, steps, strict=True):
+                gone._starts.append(at + between)
+                at += between + length
+                gone._ends.append(at)
+        except zlib.error as error:
+            raise ValueError(f"not the offsets of records that left: {error}") from None
+        return gone
+
+    def _steps(self) -> Iterator[int]:
+        """By turns the distance to the next span, and its length."""
+        at = self.base
+        for start, end in zip(self._starts, self._ends, strict=True):
+            yield start - at
+            yield end - start
+            at = end
+
+
+def _pack(number: int) -> bytes:
+    """Seven bits a byte, the lowest first; the last has its highest bit clear."""
+    packed = bytearray()
+    while number > 0x7F:
+        packed.append(number & 0x7F | 0x80)
+        number >>= 7
+    packed.append(number)
+    return bytes(packed)
+
+
+def _unpack(packed: bytes) -> Iterator[int]:
+    number = shift = 0
+    for byte in packed:
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            yield number
+            number = shift = 0

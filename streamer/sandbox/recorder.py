@@ -1,0 +1,201 @@
+"""What was accepted, what was answered, and how often."""
+
+import os
+from collections import Counter, deque
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from streamer.sandbox.clock import Clock
+from streamer.sandbox.config import Config
+from streamer.sandbox.rules import Mail, ParsedEmail
+
+
+class Acceptance(NamedTuple):
+    """One address of one mail that was accepted."""
+
+    organization: str
+    campaign: str
+    address: str
+    email_id: str
+    idempotency_key: str
+    account: str
+    monotonic: float
+    wall: float
+
+
+class Call(NamedTuple):
+    """One call to the API that was answered or cut."""
+
+    account: str
+    """"" when the key is unknown."""
+    arrived: float
+    """Monotonic seconds."""
+    wall: float
+    status: int
+    """As the caller saw it; 0: the connection was cut."""
+    name: str
+    """Of the error; "cut", "half_body", "replay" or "" otherwise."""
+    mails: int
+    """Accepted by this call."""
+    idempotency_key: str
+
+
+class Kept(NamedTuple):
+    """A mail kept whole, for the preview."""
+
+    email_id: str
+    account: str
+    organization: str
+    campaign: str
+    wall: float
+    mail: Mail
+
+
+class AccountStats(BaseModel):
+    """Numbers of one account since the last reset."""
+
+    accepted: int = 0
+    calls: int = 0
+    answers: dict[str, int] = {}
+    limit: int | None = None
+    daily_used: int = 0
+    monthly_used: int = 0
+
+
+class Stats(BaseModel):
+    """Numbers since the last reset."""
+
+    accepted: int
+    """Mails."""
+    accepted_twice: int
+    """(organization, campaign, address) accepted more than once; 0 if they are not counted."""
+    calls: int
+    in_flight: int
+    """Calls that arrived and have no answer yet."""
+    replays: int
+    """Answers given again for a remembered idempotency key: nothing was sent."""
+    answers: dict[str, int]
+    """By status, for errors `status:name`; `cut` for connections cut without an answer."""
+    fill: float
+    """Mails for each call that had any accepted."""
+    per_second: float
+    """Mails, from the first acceptance to the last."""
+    accounts: dict[str, AccountStats]
+
+
+class Recorder:
+    """Counts. Per address only if the configuration says so: see `Config`."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self.in_flight = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Count from zero."""
+        self.accepted = 0
+        self.accepting_calls = 0
+        self.replays = 0
+        self.calls: list[Call] = []
+        self.acceptances: list[Acceptance] = []
+        self.failed: set[str] = set()
+        """Ids of mails that were accepted and failed later."""
+        self.latest: deque[Kept] = deque(maxlen=self._config.keep_mails)
+        self._answers: dict[str, Counter[str]] = {}
+        self._accepted: Counter[str] = Counter()
+        self._times: dict[tuple[str, str], dict[str, int]] = {}
+        self._twice = 0
+        self._first = self._last = 0.0
+
+    def accept(self, account: str, key: str, emails: list[ParsedEmail]) -> list[str]:
+        """Enter mails as sent. Returns their ids."""
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        if not self.accepted:
+            self._first = now
+        self._last = now
+        self.accepted += len(emails)
+        self.accepting_calls += 1
+        self._accepted[account] += len(emails)
+        ids = _new_ids(len(emails))
+        if self._config.count_addresses:
+            self._count(emails)
+        if self._config.keep_acceptances:
+            self.acceptances.extend(
+                Acceptance(p.organization, p.campaign, address, email_id, key, account, now, wall)
+                for p, email_id in zip(emails, ids, strict=True)
+                for address in p.addresses
+            )
+        if self._config.keep_mails:
+            self.latest.extend(
+                Kept(email_id, account, p.organization, p.campaign, wall, p.mail)
+                for p, email_id in zip(emails, ids, strict=True)
+            )
+        return ids
+
+    def _count(self, emails: list[ParsedEmail]) -> None:
+        campaign: tuple[str, str] | None = None
+        times: dict[str, int] = {}
+        for email in emails:
+            identity = email[:2]
+            if identity != campaign:
+                campaign = identity
+                times = self._times.setdefault(identity, {})
+            for address in email.addresses:
+                before = times.get(address, 0)
+                times[address] = before + 1
+                if before == 1:
+                    self._twice += 1
+
+    def answered(self, call: Call) -> None:
+        """Enter a call that is over."""
+        self.calls.append(call)
+        if call.name == "cut":
+            label = "cut"
+        elif call.status < 400:
+            label = str(call.status)
+        else:
+            label = f"{call.status}:{call.name}"
+        self._answers.setdefault(call.account, Counter())[label] += 1
+        if call.name == "replay":
+            self.replays += 1
+
+    def kept(self, email_id: str) -> Kept | None:
+        """A mail among the latest, by its id."""
+        return next((kept for kept in self.latest if kept.email_id == email_id), None)
+
+    def account(self, name: str) -> AccountStats:
+        """Numbers of one account, without its limit and quotas."""
+        answers = self._answers.get(name, Counter())
+        return AccountStats(
+            accepted=self._accepted[name], calls=answers.total(), answers=dict(answers)
+        )
+
+    def stats(self, accounts: dict[str, AccountStats]) -> Stats:
+        """Everything, with the numbers of the accounts as given."""
+        answers: Counter[str] = Counter()
+        for of_account in self._answers.values():
+            answers.update(of_account)
+        took = self._last - self._first
+        return Stats(
+            accepted=self.accepted,
+            accepted_twice=self._twice,
+            calls=answers.total(),
+            in_flight=self.in_flight,
+            replays=self.replays,
+            answers=dict(answers),
+            fill=self.accepted / self.accepting_calls if self.accepting_calls else 0.0,
+            per_second=self.accepted / took if took > 0 else 0.0,
+            accounts=accounts,
+        )
+
+
+def _new_ids(count: int) -> list[str]:
+    """Random UUIDs, from one draw for all: `uuid4` would cost as much as the rest of a mail."""
+    raw = os.urandom(16 * count).hex()
+    return [
+        f"{raw[i : i + 8]}-{raw[i + 8 : i + 12]}-4{raw[i + 13 : i + 16]}"
+        f"-a{raw[i + 17 : i + 20]}-{raw[i + 20 : i + 32]}"
+        for i in range(0, 32 * count, 32)
+    ]

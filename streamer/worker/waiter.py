@@ -1,0 +1,123 @@
+"""Waiting that ends when the worker stops."""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from threading import Event, Lock, get_ident
+from typing import TypeVar
+
+from streamer.errors import DONE, StreamerError
+from streamer.flow.retry import Backoff
+from streamer.ledger.connection import UNREACHABLE
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_REDIS_BACKOFF = Backoff(base_s=0.1, cap_s=2.0)
+_SAY_EVERY_S = 30.0
+
+# Counts the time that the machine sleeps, where the system has such a clock: the provider's
+# clock does too.
+_DEADLINE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class StoppedError(StreamerError):
+    """The worker stops: what is not decided yet is left to the records' next owner."""
+
+    exit_code = DONE
+
+
+class Waiter:
+    """How the threads of a worker wait, and what they wait for.
+
+    Attributes:
+        on_change: called when the first thread begins to wait for Redis, and when none does any
+            more.
+    """
+
+    def __init__(self) -> None:
+        self.on_change: Callable[[], None] = lambda: None
+        self._stopped = Event()
+        self._lock = Lock()
+        self._errors: dict[int, str] = {}
+        """By thread, why Redis cannot be used."""
+        self._since = 0.0
+        self._say_at: dict[str, float] = {}
+        """By reason, when it is to be said again: several threads may meet several in turn."""
+
+    def stop(self) -> None:
+        """End every wait, now and from now on, with StoppedError."""
+        self._stopped.set()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait so long."""
+        if self._stopped.wait(seconds):
+            raise StoppedError
+
+    @property
+    def redis_problem(self) -> str | None:
+        """Why a thread waits for Redis, and for how long some have; None if none does."""
+        with self._lock:
+            if not self._errors:
+                return None
+            reason = next(iter(self._errors.values()))
+            return f"waiting for Redis for {time.monotonic() - self._since:.0f} s: {reason}"
+
+    def retry_redis(self, call: Callable[[], T]) -> T:
+        """Call until Redis can be used: nothing is sent, and nothing is lost, without it.
+
+        Raises:
+            StoppedError: the worker stops.
+            redis.exceptions.RedisError: what waiting does not mend.
+        """
+        failures = 0
+        try:
+            while True:
+                try:
+                    return call()
+                except UNREACHABLE as error:
+                    failures += 1
+                    self._note(f"{type(error).__name__}: {error}")
+                    self.sleep(_REDIS_BACKOFF.delay(failures, random.random))
+        finally:
+            if failures:
+                self._forget()
+
+    def _note(self, reason: str) -> None:
+        """Say it at first, when the reason changes, and now and then."""
+        now = time.monotonic()
+        with self._lock:
+            is_first = not self._errors
+            if is_first:
+                self._since = now
+            self._errors[get_ident()] = reason
+            is_due = now >= self._say_at.get(reason, 0.0) and not self._stopped.is_set()
+            if is_due:
+                self._say_at[reason] = now + _SAY_EVERY_S
+            waited_s = now - self._since
+        if is_due:
+            logger.warning(
+                "Redis cannot be used, waiting",
+                extra={"error": reason, "seconds": round(waited_s)},
+            )
+        if is_first:
+            self.on_change()
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._errors.pop(get_ident(), None)
+            is_over = not self._errors
+            if is_over:
+                self._say_at.clear()
+            waited_s = time.monotonic() - self._since
+        if is_over and not self._stopped.is_set():
+            logger.info("Redis can be used again", extra={"seconds": round(waited_s)})
+        if is_over:
+            self.on_change()
+
+
+def deadline_clock() -> float:
+    """Seconds on the clock that deadlines are kept by."""
+    return time.clock_gettime(_DEADLINE_CLOCK)
