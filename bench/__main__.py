@@ -39,7 +39,7 @@ def bench(
     context: typer.Context,
     recipients: Annotated[
         int | None,
-        typer.Option(min=1, help=f"[default: {_RECIPIENTS}, with --memory {_BACKLOG}]"),
+        typer.Option(min=1, help=f"Default: {_RECIPIENTS}, with --memory {_BACKLOG}."),
     ] = None,
     rounds: Annotated[
         int, typer.Option(min=1, help="Runs of each kind, interleaved; the median counts.")

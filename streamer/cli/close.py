@@ -22,7 +22,7 @@ def close(
     campaign: CampaignArgument,
     expected: Annotated[
         int | None,
-        typer.Option(min=0, help="Number of recipients. [default: the number counted so far]"),
+        typer.Option(min=0, help="Number of recipients. Default: the number counted so far."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,

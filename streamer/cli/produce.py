@@ -58,7 +58,7 @@ def produce(
     ],
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="[default: by FILE's suffix]"),
+        typer.Option("--format", help="Format of FILE. Default: by its suffix."),
     ] = None,
     bad_rows: Annotated[
         str,

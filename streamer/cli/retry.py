@@ -40,7 +40,9 @@ def retry(
     reason: Annotated[
         list[Reason] | None, typer.Option(help="Only with this reason; repeatable.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show who would be.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be retried.")
+    ] = False,
     may_mail_twice: Annotated[
         bool,
         typer.Option(

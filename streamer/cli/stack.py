@@ -23,7 +23,7 @@ FolderOption = Annotated[
         "--folder",
         metavar="DIR",
         file_okay=False,
-        help="Data and logs. [default: streamer/stack in $XDG_DATA_HOME or ~/.local/share]",
+        help="Data and logs. Default: streamer/stack in $XDG_DATA_HOME or ~/.local/share.",
     ),
 ]
 _LOOK_S = 0.5
@@ -39,12 +39,8 @@ def up(
             help="Run on free ports in a temporary folder until Ctrl-C, leaving nothing behind.",
         ),
     ] = False,
-    kafka_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="[default: 9092]")
-    ] = None,
-    redis_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="[default: 6379]")
-    ] = None,
+    kafka_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: 9092.")] = None,
+    redis_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: 6379.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start Kafka and Redis. They run until `down`; their data is kept for the next `up`."""

@@ -115,7 +115,7 @@ def check(
 def export(
     organization: OrganizationArgument,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="[default: standard output]")
+        Path | None, typer.Argument(metavar="[FILE]", help="Default: standard output.")
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,

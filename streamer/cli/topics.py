@@ -32,7 +32,9 @@ def create(
     ] = topics.DEFAULT_PARTITIONS,
     replication: Annotated[
         int | None,
-        typer.Option(min=1, help="Replicas per partition. [default: 3, or the number of brokers]"),
+        typer.Option(
+            min=1, help="Replicas per partition. Default: 3, or fewer with fewer brokers."
+        ),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
