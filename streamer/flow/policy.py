@@ -306,9 +306,12 @@ class Policy:
             or not stats.should_defer(self.set_aside_s, under_backpressure)
         ):
             return None
-        if not tries.is_blamed(stats, self.set_aside_s, is_due=True):
-            return self._defer(stats)
-        return UnexplainedRefusal(tries.words) if tries.alone_in_s is None else None
+        if tries.is_blamed(stats, self.set_aside_s, is_due=True):
+            return UnexplainedRefusal(tries.words) if tries.alone_in_s is None else None
+        # One that is old enough ends with its next failure; deferred it would come back for ever.
+        return (
+            None if stats.should_give_up(self.set_aside_s, self.give_up_s) else self._defer(stats)
+        )
 
     def _holds_others_up(self, health: AccountHealth) -> bool:
         """Whether every call of the account fails, while other accounts may do fine."""
