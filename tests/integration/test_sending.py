@@ -431,7 +431,7 @@ def test_a_batch_that_is_old_enough_is_given_up_and_not_deferred_while_it_waits(
     old = replace(bench.pinned, age_s=3600.0)
     result = bench.sender(safe_window_s=7200, set_aside_s=1).send(old)
     assert isinstance(result, BatchResult)
-    assert {item.word for item in result.items} == {"provider_error"}
+    assert {item.outcome for item in result.items} == {"provider_error"}
 
 
 def test_trouble_of_a_half_is_measured_from_its_own_first_failure(bench: SendBench) -> None:

@@ -105,7 +105,7 @@ def test_every_undefined_variable_is_reported(desk: Desk, tmp_path: Path) -> Non
     ]
     assert not (tmp_path / "out").exists()
     failure = desk.run("preview", code=1)
-    assert "warning: city is undefined: give it" in failure.stdout
+    assert "warning: city is undefined: define it" in failure.stdout
     assert "cannot render the mail for recipient@example.com" in failure.stderr
 
 
