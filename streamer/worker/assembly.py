@@ -1,4 +1,4 @@
-"""A sender thread's working state: the batch it fills, and the records set apart meanwhile."""
+"""A sender thread's working state: the batch it fills, and the records that cannot join it."""
 
 import time
 from collections import defaultdict

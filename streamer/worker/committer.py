@@ -195,7 +195,7 @@ class Committer:
                 )
             elif isinstance(resolution, Parked):
                 headers = parked_headers(record, resolution)
-                # The records of a partition stay in their order.
+                # Keeps the records of a partition in order.
                 partition = record.partition % self._parked_partitions
                 self._producer.produce(
                     self._topics.parked, record.value, record.key, partition, headers, delivered
