@@ -44,7 +44,7 @@ class Measures:
         return is_much or self._decided_bytes() > _COMMIT_AT_BYTES
 
     def measure(self, now: float) -> None:
-        """Update the gauges, and signal backpressure if too much waits behind unfinished batches."""
+        """Update the gauges, and signal backpressure if too much waits behind the batches."""
         metrics.IN_FLIGHT.set(self._source.held)
         metrics.IN_FLIGHT_BYTES.set(self._source.held_bytes)
         blocked = max(0, self._decided())

@@ -158,7 +158,7 @@ class Pipeline:
         with suppress(BreakerError, KafkaException):
             self._commit_until(windows, time.monotonic() + _REVOKE_COMMIT_S)
 
-    # The end
+    # Shutdown
 
     def _drain(self) -> None:
         """Finish what is in flight or leave it to the next owner, and commit."""

@@ -37,8 +37,8 @@ from streamer.worker.waiter import StoppedError, Waiter
 logger = logging.getLogger(__name__)
 
 BROKEN_INPUT = 3
-"""Exit code when most records are dead letters. A supervisor does not restart the worker then,
-and exits with 1 itself."""
+"""Most records are dead letters. A supervisor does not restart the worker; users see exit code
+1."""
 
 _FATAL = (StreamerError, KafkaException, *REDIS_ERRORS)
 _TICK_LIMIT_S = 30.0
