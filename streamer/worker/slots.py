@@ -124,7 +124,7 @@ class Slots:
         self._waiter.retry_redis(partial(self._limiter.pause, account, seconds))
 
     def record_success(self, account: str, *, after_failures: bool) -> None:
-        """Count a successful call.
+        """Count a successful call: one with a definite response, even a rejection.
 
         Args:
             after_failures: whether calls failed before it; then it is published to the other
