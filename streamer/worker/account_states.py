@@ -1,4 +1,4 @@
-"""What this worker knows of its accounts' holds and limits, and testing whether a hold is over."""
+"""This worker's cached view of its accounts' holds and rate limits."""
 
 import logging
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ _NOTHING = AccountState({}, None, 0)
 def as_hold(
     disposition: Suspended, ref: BatchRef, status: int | None = None, until: datetime | None = None
 ) -> Hold:
-    """The hold that an answer puts now.
+    """Build the hold that a response imposes, starting now.
 
     Args:
-        ref: the batch that drew it.
-        status: of the answer, if that is known.
-        until: when it ends, if the answer says so.
+        ref: the batch that drew the response.
+        status: HTTP status of the response, if known.
+        until: when the hold ends, if the response says so.
     """
     now = datetime.now(UTC)
     return Hold(
@@ -41,10 +41,10 @@ def as_hold(
 
 
 class AccountStateCache:
-    """The accounts' states as they were half a second ago; may be asked from any thread.
+    """Caches the accounts' states, about half a second old. Thread-safe.
 
-    A send slot is not given to a held account, whatever this knows; this is for the records
-    that need not be rendered, and to show.
+    The limiter refuses send slots to a held account whatever this cache says. The cache saves
+    rendering mails that could not be sent, and feeds the metrics.
     """
 
     def __init__(self, holds: Holds, limiter: Limiter, accounts: Accounts, probe_s: float) -> None:
@@ -56,18 +56,18 @@ class AccountStateCache:
         self._shown: set[tuple[str, str]] = set()
 
     def scope_of(self, account: str, domain: str) -> Scope | None:
-        """What the mails of a sender's domain wait for at an account; None if for nothing."""
+        """The hold that mails from a sender's domain wait for at an account, or None."""
         holds = self._state(account).holds
         if None in holds:
             return Scope.of_hold(account, None)
         return Scope.of_hold(account, domain) if domain in holds else None
 
     def limit(self, account: str) -> int | None:
-        """Calls a second that the provider's answers named last; None if they did not."""
+        """The limit in calls per second that the provider last advertised, or None."""
         return self._state(account).limit
 
     def learn_limit(self, account: str, limit: int) -> None:
-        """An answer named this limit."""
+        """Store the rate limit that a response advertised."""
         state = self._state(account)
         if state.limit == limit:
             return
@@ -75,18 +75,20 @@ class AccountStateCache:
         try:
             self._limiter.set_advertised_limit(account, limit)
         except UNREACHABLE:
-            self._set(account, state)  # the next answer says it again
+            self._set(account, state)  # the next response advertises it again
 
     def put(
         self, account: str, sender: str, hold: Hold, batch: BatchRef | None, *, sender_only: bool
     ) -> Scope:
-        """Hold an account, or a sender's domain, after an answer to a batch; returns what its
-        mails wait for now.
+        """Hold an account, or one sender's domain, after the response to a batch.
 
         Args:
             sender: the domain that the batch's mails come from.
-            batch: the batch, if it can test the hold.
-            sender_only: whether the answer concerns that domain alone.
+            batch: the batch, if it can be used to test the hold.
+            sender_only: whether the response concerns only that domain.
+
+        Returns:
+            The scope that the batch's mails now wait for.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
@@ -114,7 +116,7 @@ class AccountStateCache:
         return Scope.of_hold(account, domain)
 
     def refresh(self) -> None:
-        """Read the ledger again, and show what is held.
+        """Reload the states from the ledger, and update the metrics of holds.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
@@ -141,12 +143,12 @@ class AccountStateCache:
         self._shown &= now_held
 
     def holds_sender(self, account: str, sender: str) -> bool:
-        """Whether a sender's domain is held by itself."""
+        """Whether there is a hold on this sender's domain alone."""
         return sender in self._state(account).holds
 
     def due(self) -> Iterator[tuple[str, str | None, Hold, BatchRef | None]]:
-        """The holds that this worker has to test now, by account and sender's domain, each with
-        a batch, if there is one.
+        """Yield the holds that this worker must test now: account, sender's domain, hold, and
+        the batch to test it with, if there is one.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
@@ -160,7 +162,7 @@ class AccountStateCache:
                     yield account, domain, hold, turn.batch
 
     def end_hold(self, account: str, domain: str | None, hold: Hold) -> None:
-        """A hold was tested, and is over.
+        """Release a hold that a test found to be over.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
@@ -171,7 +173,7 @@ class AccountStateCache:
             self._set(account, state._replace(holds=left))
 
     def next_batch(self, account: str, domain: str | None, instead_of: BatchRef) -> BatchRef | None:
-        """Test a hold with another batch, and never again with this one; None if it has no other.
+        """Stop testing a hold with this batch; return the next one to test with, or None.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
@@ -180,7 +182,7 @@ class AccountStateCache:
         return self._holds.next_batch(account, domain)
 
     def forget(self, account: str, domain: str | None, batch: BatchRef) -> None:
-        """Test a hold with this batch no more.
+        """Stop testing a hold with this batch.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
@@ -188,12 +190,12 @@ class AccountStateCache:
         self._holds.forget(account, domain, batch)
 
     def _probe_interval(self, hold: Hold) -> float:
-        """Seconds between two tests of a hold."""
+        """Seconds between tests of a hold."""
         return min(self._probe_s, OUTAGE_PROBE_S) if hold.reason == OUTAGE else self._probe_s
 
     def _state(self, account: str) -> AccountState:
         with self._lock:
-            # An account that the settings do not have any more can still be a batch's.
+            # A pinned batch may name an account that was removed from the settings.
             return self._states.setdefault(account, _NOTHING)
 
     def _set(self, account: str, state: AccountState) -> None:

@@ -1,4 +1,4 @@
-"""Taking records in: as many as there is room for, parsed, and queued for batches."""
+"""Admits records under backpressure: polls, parses, and queues them for batches."""
 
 import time
 
@@ -15,10 +15,11 @@ _LARGE_BYTES = 8_192
 
 
 class Admission:
-    """Moves records from the source to the queue. Owned by the thread that owns the consumer.
+    """Moves records from the source to the queue. Owned by the consumer's thread.
 
     Args:
-        max_queued: records; what is queued behind so many is parsed again when its turn comes.
+        max_queued: records queued beyond this number drop their parsed event, and are parsed
+            again when they are batched.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Admission:
         self._max_queued = max_queued
 
     def poll(self, now: float) -> list[Record]:
-        """New records; none while there is no room for more. Errors as of `RecordSource.poll`."""
+        """Poll for new records; empty while at capacity. Raises what `RecordSource.poll` does."""
         intake = self._control.mode(self._batcher.full_batches, self._source.held_bytes, now)
         if intake is IntakeMode.OPEN:
             self._source.resume()
@@ -42,7 +43,7 @@ class Admission:
         return self._source.poll(POLL_RECORDS, POLL_S)
 
     def admit(self, records: list[Record]) -> None:
-        """Parse records; queue those that are recipients, end those that cannot be."""
+        """Parse and queue records; resolve as dead letters those that cannot be parsed."""
         queued = []
         for record in records:
             try:
@@ -56,6 +57,6 @@ class Admission:
             except InvalidAddressError as error:
                 record.address_error = str(error)
             if len(record.value or b"") > _LARGE_BYTES or len(self._batcher) > self._max_queued:
-                record.forget_event()  # it will not be needed soon, or takes much
+                record.forget_event()  # large, or not needed soon
             queued.append(record)
         self._batcher.add(queued)

@@ -1,4 +1,4 @@
-"""What a sender thread is at: a batch that is filled, and who turned up beside it."""
+"""A sender thread's working state: the batch it fills, and the records that cannot join it."""
 
 import time
 from collections import defaultdict
@@ -14,14 +14,14 @@ from streamer.worker.batch import Batch
 
 
 class BatchAssembly:
-    """A batch, and who turned up beside it while it was filled.
+    """A batch being filled, and the records that cannot join it.
 
     Attributes:
-        same_address: records of an address and campaign that the batch has a mail for already.
+        same_address: records with the same address and campaign as a mail of the batch.
         other_senders: records whose mails come from another sender's domain.
-        adoptions: records that were pinned before, by the batch that carried them.
-        resolved: records that ended as mails do, not looked at yet.
-        campaigns: theirs, as they were when the records were decided.
+        adoptions: records that an earlier batch pinned, by that batch's id.
+        resolved: records with an outcome, not yet passed to `BulkStop`.
+        campaigns: the state of the records' campaigns when the records were decided.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -33,22 +33,23 @@ class BatchAssembly:
         self.campaigns: dict[str, CampaignProbe] = {}
 
     def resolve(self, record: Record, resolution: Resolution, now: float) -> None:
-        """End a record."""
+        """Resolve a record, and note it for `BulkStop`."""
         record.resolve(resolution, now)
         self.resolved.append(record)
 
     def add_claimed(self, record: Record, claim: Claim, now: float) -> None:
-        """Take a record whose address is claimed: by itself, or by another."""
+        """Adopt the record's batch if the claim is the record's own; else resolve it as a
+        duplicate."""
         if claim.is_of(record):
             self.adoptions[claim.batch_id].append((record, claim.item))
         else:
             record.resolve(duplicate(claim), now)
 
     def resolve_same_address(self, now: float) -> None:
-        """Once the batch is pinned, take those whose address is claimed by that, as `add_claimed`.
+        """Pass records whose address the batch claims to `add_claimed`, once it is pinned.
 
-        A twin may be the very record that is a member, read again after its partition went and
-        came back: then the batch is its own, and no duplicate.
+        Such a record may be the member itself, read again after its partition was revoked and
+        reassigned: then it shares the batch's result and is not a duplicate.
         """
         twins, self.same_address = self.same_address, []
         items = {id(record): item for item, record in enumerate(self.batch.records)}
@@ -69,8 +70,12 @@ def duplicate(claim: Claim) -> Outcome:
 def resolve_all(
     claimed: Iterable[tuple[Record, int]], batch_id: str, result: BatchResult | Parked | None
 ) -> None:
-    """End records as items of their batch: by its result, or parked with it; None if the ledger
-    does not have it."""
+    """Resolve records as items of their batch: by its result, or parked with it.
+
+    Args:
+        claimed: records, each with its item number in the batch.
+        result: None if the ledger does not have the batch.
+    """
     now = time.time()
     if isinstance(result, BatchResult):
         outcomes = result.outcomes(batch_id)

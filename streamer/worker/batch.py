@@ -1,4 +1,4 @@
-"""A batch: mails of one organization that go to Resend in one call."""
+"""A batch: mails of one organization, sent to Resend in one call."""
 
 import secrets
 from datetime import datetime
@@ -9,7 +9,7 @@ from streamer.model.record import Record
 
 
 class BatchState(Enum):
-    """How far a batch is; only `worker.delivery` moves it."""
+    """A batch's progress; only `worker.delivery` changes it."""
 
     FILLING = "filling"
     PINNED = "pinned"
@@ -18,31 +18,32 @@ class BatchState(Enum):
 
 
 def new_id() -> str:
-    """A name that no other batch has: 24 hexadecimal digits."""
+    """A unique batch id: 24 hexadecimal digits."""
     return secrets.token_hex(12)
 
 
 class Batch:
-    """The records of a batch and, in step with them, their mails.
+    """The records of a batch and, in the same order, their mails.
 
     Args:
-        organization: whose records they are.
-        size: mails that it takes.
-        max_bytes: bytes of its request's body.
+        organization: the organization that the records belong to.
+        size: maximum number of mails.
+        max_bytes: maximum size of the request body.
     """
 
     def __init__(self, organization: str, size: int, max_bytes: int) -> None:
         self.organization = organization
         self.sender = ""
-        """The domain that its mails come from: one alone, as it may be held alone."""
+        """The domain that all its mails come from; just one, as holds can apply to one domain."""
         self.id = new_id()
         self.state = BatchState.FILLING
         self.records: list[Record] = []
         self.mails: list[bytes] = []
         self.payload = Payload(())
-        """What was pinned, or was tried to."""
+        """The payload that was last pinned, or attempted."""
         self.expires_at: datetime | None = None
-        """No later than the first of its mails expires; None if none does."""
+        """The earliest expiry of its mails, or earlier (removing members does not move it);
+        None if none expires."""
         self._size = size
         self._max_bytes = max_bytes
         self._bytes = 2
@@ -51,15 +52,15 @@ class Batch:
 
     @property
     def room(self) -> int:
-        """How many more mails it takes; 0 also when the next one would be too many bytes."""
+        """How many more mails fit; 0 once a mail exceeded the byte limit."""
         return 0 if self._closed else self._size - len(self.records)
 
     def holder(self, record: Record) -> Record | None:
-        """The member with the record's address and campaign; None if there is none."""
+        """The member with the record's address and campaign, or None."""
         return self._holders.get(_recipient(record))
 
     def add(self, record: Record, mail: bytes, expires_at: datetime | None = None) -> bool:
-        """Add a mail; False, and the batch is closed, if its bytes have no place any more."""
+        """Add a mail; if it exceeds the byte limit, close the batch and return False."""
         if self.records and self._bytes + len(mail) + 1 > self._max_bytes:
             self._closed = True
             return False
@@ -72,13 +73,13 @@ class Batch:
         return True
 
     def empty(self) -> list[Record]:
-        """Take all members out, and return their records."""
+        """Remove all members, and return their records."""
         records = self.records
         self.remove(frozenset(range(len(records))))
         return records
 
     def remove(self, items: frozenset[int]) -> None:
-        """Take members out, by their indexes."""
+        """Remove members by index."""
         kept = [item for item in range(len(self.records)) if item not in items]
         self._bytes -= sum(len(self.mails[item]) + 1 for item in items)
         for item in items:

@@ -1,4 +1,4 @@
-"""Where a worker's parts are made and given to each other."""
+"""Composition root: builds a worker's parts and wires them together."""
 
 import logging
 from functools import partial
@@ -50,7 +50,7 @@ from streamer.worker.waiter import Waiter
 logger = logging.getLogger(__name__)
 
 _MAX_BYTES = 64_000_000
-"""Of memory, for the records that are held; Python's own needs come on top."""
+"""Memory limit for held records; Python's own overhead comes on top."""
 
 
 def build_pipeline(
@@ -61,16 +61,17 @@ def build_pipeline(
     life: Life,
     checkpoint: Checkpoint,
 ) -> Pipeline:
-    """Make a worker, ready to run, on the thread that will run it.
+    """Build a worker, ready to run. Call it on the thread that will run the worker.
 
-    The producer fences whoever had this worker's id before; only then the group's offsets are
-    read, whose ledger has to be the one in Redis before anything is trusted, or sent.
+    The order matters: the producer first fences any earlier process with this worker's id; only
+    then are the group's offsets read, and their ledger epochs checked against Redis before
+    anything is trusted or sent.
 
     Raises:
         StoppedError: the worker stops.
-        LedgerLostError: Redis is not the ledger of the offsets.
+        LedgerLostError: Redis is not the ledger that the offsets belong to.
         KafkaException, SourceError: Kafka cannot be used.
-        redis.exceptions.RedisError: Redis refuses what waiting does not mend.
+        redis.exceptions.RedisError: Redis fails in a way that waiting does not fix.
     """
     size, max_in_flight = settings.batch.size, settings.batch.max_in_flight
     concurrency = ConcurrencyLimiter(accounts.of, len(accounts.names()), max_in_flight)
@@ -79,7 +80,7 @@ def build_pipeline(
     producer = fencing_producer(settings)
     committed = source.committed_epochs()
     offsets = InputOffsets(redis, settings.kafka.group_id, source.topic_id())
-    # Those that the ledger knows, too: what Kafka says may have been forgotten there.
+    # The ledger's epochs are included, as Kafka may have forgotten the committed offsets.
     epoch = waiter.retry_redis(lambda: Epoch.establish(redis, committed | offsets.epochs()))
     waiter.retry_redis(lambda: warm(redis, concurrency.total))
 
@@ -135,7 +136,7 @@ def build_pipeline(
 
 
 class Sending(NamedTuple):
-    """What sends, and what others use beside it."""
+    """A sender, and those of its parts that others share."""
 
     slots: Slots
     sender: Sender
@@ -151,7 +152,7 @@ def make_sending(
     account_states: AccountStateCache,
     waiter: Waiter,
 ) -> Sending:
-    """The sender of a worker, with its parts."""
+    """Build a worker's sender and its parts."""
     policy = Policy(
         settings.safe_window_s,
         settings.set_aside_s,

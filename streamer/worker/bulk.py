@@ -1,4 +1,4 @@
-"""A campaign most of whose mails fail is paused, before the rest of its recipients is spent."""
+"""Pauses a campaign when most of its mails fail, to spare the remaining recipients."""
 
 import logging
 import secrets
@@ -22,7 +22,7 @@ _MAX_WORDS = 200
 
 
 class BulkStop:
-    """Is told how records ended, and pauses campaigns; may be told from any thread."""
+    """Counts outcomes per campaign, and pauses campaigns that mostly fail. Thread-safe."""
 
     def __init__(self, settings: BreakerSettings, client: Client, waiter: Waiter) -> None:
         self._settings = settings
@@ -35,10 +35,10 @@ class BulkStop:
     def record_resolved(
         self, records: Iterable[Record], probed: Mapping[str, CampaignProbe]
     ) -> None:
-        """Take records of one organization that have ended.
+        """Count resolved records of one organization.
 
         Args:
-            probed: their campaigns, as they were when the records were decided.
+            probed: the state of their campaigns when the records were decided.
 
         Raises:
             StoppedError: the worker stops.
@@ -54,7 +54,7 @@ class BulkStop:
             )
             before = probed.get(campaign[1], _UNKNOWN)
             if not failed and not before.some_failed:
-                continue  # nothing to be counted beside
+                continue  # successes count only beside failures
             call = secrets.token_hex(6)
             count = partial(
                 self._last_mails.ended, call, campaign, before.resumed, len(outcomes), failed
@@ -69,13 +69,13 @@ class BulkStop:
     ) -> None:
         mails = self._settings.campaign_mails
         why = f"{found.failed:,} of its last {mails:,} mails failed as {found.reason}"
-        # With the words in the ledger, to be shown; in the log they might be an address.
+        # The detail goes to the ledger only: it may contain an address, which must not be logged.
         told = f"{why}, the last for: {detail[:_MAX_WORDS]}" if detail else why
         pause = partial(campaigns.pause, self._client, *campaign, why=told, resumed=resumed)
         self._waiter.retry_redis(pause)
         ask = partial(campaigns.paused_for, self._client, *campaign)
         if self._waiter.retry_redis(ask) != told:
-            return  # it was paused, or cancelled, before; or resumed since
+            return  # already paused or cancelled, or resumed since
         metrics.CAMPAIGNS_STOPPED.labels(found.reason).inc()
         name = "/".join(campaign)
         logger.error(

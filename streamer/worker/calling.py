@@ -1,4 +1,4 @@
-"""One call for a pinned batch: in its turn, by its owner, and in time."""
+"""Makes one API call for a pinned batch: rate-limited, as its owner, before its deadline."""
 
 import time
 
@@ -14,7 +14,7 @@ from streamer.worker.waiter import Waiter, deadline_clock
 
 
 class Caller:
-    """Makes calls, each in a send slot that was taken for it."""
+    """Makes API calls, each in a send slot that the caller has taken."""
 
     def __init__(
         self,
@@ -33,15 +33,16 @@ class Caller:
         self._waiter = waiter
 
     def call(self, batch: PinnedBatch, key: str, payload: Payload, deadline: float) -> ApiResponse:
-        """Make one call; it is kept back if it could not leave in time.
+        """Make one call; if it cannot leave in time, nothing is sent and the response is
+        `withheld`.
 
         Args:
-            key: the idempotency key of what is sent: the batch's, or one of its parts.
-            deadline: on the clock of `deadline_clock`; it is looked at last when the connection
-                stands, right before anything is written.
+            key: idempotency key of the payload: the batch's own, or that of a part.
+            deadline: on the clock of `deadline_clock`; last checked when the connection is
+                established, right before anything is written.
 
         Raises:
-            TakenOverError: the batch is another's now.
+            TakenOverError: another owner has the batch now.
         """
         account = batch.account
         try:
@@ -67,7 +68,7 @@ class Caller:
         return response
 
     def _learn(self, account: str, response: ApiResponse, mails: int) -> None:
-        """Take from an answer what concerns the account, whatever it means for the batch."""
+        """Record what a response says about the account, whatever it means for the batch."""
         metrics.BATCH_EMAILS.observe(mails)
         result = result_label(response)
         metrics.API_REQUESTS.labels(account, result).inc()

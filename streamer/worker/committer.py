@@ -1,4 +1,4 @@
-"""The committing side: outcomes, dead letters, parked records and offsets, in one transaction."""
+"""Commits outcomes, dead letters, parked records and offsets in one Kafka transaction."""
 
 import logging
 import time
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Prefix(NamedTuple):
-    """What of a window goes into a transaction: records, if any are done, and the offset."""
+    """A window's part of a transaction: its resolved records, if any, and the offset to commit."""
 
     window: PartitionWindow
     records: list[Record]
@@ -39,11 +39,11 @@ _MAX_BYTES = 8_000_000
 
 
 class BreakerError(StreamerError):
-    """Most records are dead letters; the message says what was seen."""
+    """Most of the last records are dead letters; the message gives the details."""
 
 
 def fencing_producer(settings: Settings) -> TransactionalProducer:
-    """A producer that has fenced whoever had this worker's id before.
+    """A transactional producer that has fenced any earlier process with this worker's id.
 
     Raises:
         KafkaException: the brokers cannot be reached, or do not allow it.
@@ -53,19 +53,19 @@ def fencing_producer(settings: Settings) -> TransactionalProducer:
 
 
 class Committer:
-    """Commits what is done. Owned by the thread that owns the consumer.
+    """Commits resolved records. Owned by the consumer's thread.
 
-    The records of a transaction leave their windows when it is committed. When one is aborted
-    they stay, and the next transaction writes the same again. A record whose ending Kafka refused
-    has a transaction of its own: if it is refused again, less of it is written.
+    Records leave their windows when their transaction is committed. After an abort they stay,
+    and the next transaction writes them again. A record that Kafka refused gets a transaction of
+    its own; if it is refused again, it is written with less content.
 
     Args:
-        producer: as of `fencing_producer`.
-        group_metadata: gives the consumer's group metadata as it is now.
-        epoch: of the ledger, kept in the metadata of the offsets.
-        parked_partitions: how many the parked topic has.
-        breaker: is asked before each transaction.
-        checkpoint: called at named points; tests of crashes kill the process there.
+        producer: from `fencing_producer`.
+        group_metadata: returns the consumer's current group metadata.
+        epoch: the ledger's epoch, written to the metadata of the offsets.
+        parked_partitions: number of partitions of the parked topic.
+        breaker: asked before each transaction.
+        checkpoint: called at named points, where crash tests kill the process.
     """
 
     def __init__(
@@ -86,24 +86,25 @@ class Committer:
         self._epoch = epoch
         self._checkpoint = checkpoint
         self._written: Prefixes = {}
-        """In the transaction under way."""
+        """Prefixes in the current transaction."""
         self._refused: list[tuple[Record, KafkaError]] = []
-        """Of the transaction under way."""
+        """Records of the current transaction that Kafka refused."""
         self._is_alone = False
         self._alone_next = True
         self.in_haste = False
-        """Whether others wait for a record that was refused."""
+        """Whether a refused record blocks later ones."""
         self.busy = False
-        """Whether a call is under way; each has a time limit, which librdkafka may forget."""
+        """Whether `commit` is running; its calls have time limits, which librdkafka may exceed."""
 
     def commit(self, windows: Mapping[Partition, PartitionWindow]) -> bool:
-        """Commit the done prefixes of the windows, and the offsets of those that are behind.
+        """Commit the resolved prefixes of the windows, and the offsets of those that are behind.
 
-        False if that has to be tried again.
+        Returns:
+            False if the commit must be retried.
 
         Raises:
-            KafkaException: this producer was fenced, or is beyond repair: the process must end.
-            BreakerError: too many of the last records are dead letters; none more is committed.
+            KafkaException: the producer was fenced or failed fatally: the process must end.
+            BreakerError: too many of the last records are dead letters; nothing is committed.
         """
         started = time.perf_counter()
         self.busy = True
@@ -129,14 +130,14 @@ class Committer:
         return True
 
     def _next(self, windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
-        """What to commit: those that were refused, and the others, in turn."""
+        """What to commit next, alternating between a refused record and all others."""
         refused = _refused_before(windows)
         self.in_haste = bool(refused)
         self._alone_next = not self._alone_next
         return refused if refused and self._alone_next else _due(windows) or refused
 
     def close(self) -> None:
-        """Give up a transaction that is under way."""
+        """Abort an open transaction."""
         if self._producer.state is State.OPEN:
             try:
                 self._producer.abort()
@@ -162,7 +163,7 @@ class Committer:
             self._checkpoint("inside_transaction")
 
     def _settle(self) -> None:
-        """Let what is committed go."""
+        """Release what was committed from the windows, and count it."""
         for window, records, offset in self._written.values():
             window.committed(len(records), offset)
             self._breaker.remember(_are_dead(records))
@@ -182,7 +183,7 @@ class Committer:
         )
 
     def _produce(self, records: list[Record]) -> None:
-        """Hand the records' endings to the producer."""
+        """Produce the records' outcomes, dead letters and parked copies."""
         outcomes: list[tuple[bytes, bytes | None, Delivered]] = []
         for record in records:
             resolution = record.resolution
@@ -194,7 +195,7 @@ class Committer:
                 )
             elif isinstance(resolution, Parked):
                 headers = parked_headers(record, resolution)
-                # The records of a partition stay in their order.
+                # Keeps the records of a partition in order.
                 partition = record.partition % self._parked_partitions
                 self._producer.produce(
                     self._topics.parked, record.value, record.key, partition, headers, delivered
@@ -204,7 +205,7 @@ class Committer:
         self._producer.produce_batch(self._topics.outcomes, outcomes)
 
     def _delivered(self, record: Record, error: KafkaError | None, message: Message | None) -> None:
-        """Take what was not delivered."""
+        """Delivery callback: note a refused record."""
         del message
         if error is not None and is_refused(error):
             self._refused.append((record, error))
@@ -221,7 +222,7 @@ class Committer:
         )
 
     def _leave_out_what_is_refused(self) -> None:
-        """Have those that Kafka refused go alone; or, if they did, write less of them."""
+        """Mark refused records to go alone next time; shrink one that already went alone."""
         for record, error in self._refused:
             record.refusals += 1
             if not self._is_alone:
@@ -244,8 +245,8 @@ class Committer:
 
 
 def _due(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
-    """What is done, as far as one transaction takes it, without those that were refused; and
-    which windows are behind."""
+    """The resolved prefixes that fit into one transaction, each ending before the first refused
+    record; and the windows that are behind."""
     prefixes: Prefixes = {}
     concurrency, control = _MAX_RECORDS, _MAX_BYTES
     for key, window in windows.items():
@@ -262,7 +263,7 @@ def _due(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
 
 
 def _refused_before(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
-    """A record that was refused, where its window has none before it; empty if there is none."""
+    """A refused record that is first in its window; empty if there is none."""
     for key, window in windows.items():
         first = window.done_prefix(1)
         if first and first[0].refusals:

@@ -1,4 +1,4 @@
-"""Who is mailed, and who is not: the order of decisions about a record before it is rendered."""
+"""Decides which records get a mail: the checks, in order, before a record is rendered."""
 
 import logging
 from datetime import UTC, datetime
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 def first_expiry(event: RecipientEvent, message: Message) -> datetime | None:
-    """From when on a recipient is not mailed any more: the earlier of the event's and the
-    campaign's `expires_at`."""
+    """When the mail expires: the earlier of the event's and the campaign's `expires_at`, or
+    None."""
     expiries = [each for each in (event.expires_at, message.expires_at) if each is not None]
     return min(expiries, default=None)
 
 
 class Decisions:
-    """Decides about records; may be asked from any thread."""
+    """Decides about records. Thread-safe."""
 
     def __init__(
         self, client: Client, accounts: Accounts, account_states: AccountStateCache, waiter: Waiter
@@ -43,13 +43,13 @@ class Decisions:
         self._without_account: set[str] = set()
 
     def for_batch(self, organization: str, found: Probe) -> "BatchDecisions":
-        """Decide about the organization's records that were probed, now."""
+        """The decisions about the organization's probed records, as of now."""
         return BatchDecisions(self, organization, found)
 
     def definition(
         self, organization: str, campaign_id: str, campaign: CampaignProbe
     ) -> Message | DeadLetter:
-        """The message of a campaign, or the ending of its records where that is not to be had.
+        """The message of a campaign, or the dead letter of its records if there is none.
 
         Raises:
             StoppedError: the worker stops.
@@ -67,7 +67,7 @@ class Decisions:
         return message
 
     def hold(self, organization: str, sender: str) -> Scope | None:
-        """What mail of the organization from this domain waits for; None if for nothing."""
+        """The scope that the organization's mails from this domain wait for, or None."""
         account = self._accounts.of(organization)
         if account is not None:
             return self._account_states.scope_of(account, sender)
@@ -83,9 +83,9 @@ class Decisions:
 
 
 class BatchDecisions:
-    """The decisions about one organization's records that were probed together.
+    """Decisions about one organization's records that were probed together.
 
-    What holds for a campaign or a sender's domain is looked up once for all of them.
+    Each campaign's definition and each sender's hold is looked up only once.
     """
 
     def __init__(self, decisions: Decisions, organization: str, found: Probe) -> None:
@@ -97,12 +97,12 @@ class BatchDecisions:
         self._holds: dict[str, Scope | None] = {}
 
     def message(self, position: int, record: Record) -> Message | Resolution:
-        """What to send to the record's recipient, who has no mail of this campaign on the way.
-
-        It is the record's ending if nothing is, for the first reason in the order of decisions.
+        """The message to send to the record's recipient, or the record's resolution if none is
+        sent, for the first check that fails.
 
         Args:
-            position: of the record among those that were probed.
+            position: index of the record among those that were probed.
+            record: one that does not have a claim of its own; that is adopted instead.
 
         Raises:
             StoppedError: the worker stops.

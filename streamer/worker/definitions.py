@@ -1,4 +1,4 @@
-"""The campaigns' definitions as this worker knows them."""
+"""This worker's cache of campaign definitions."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from streamer.ledger.connection import Client
 from streamer.model.campaign import Message
 
 _MAX_BYTES = 32_000_000
-_OVERHEAD = 4_000  # bytes of a message besides its texts, about
+_OVERHEAD = 4_000  # approximate bytes of a message besides its texts
 
 
 class Definitions:
-    """Messages of defined campaigns, read again when the definition's version changes.
+    """LRU cache of campaign messages, reloaded when the definition's version changes.
 
     Args:
-        most_bytes: of memory that they may take, about; those that were asked for last are kept.
+        most_bytes: approximate memory limit.
     """
 
     def __init__(self, client: Client, most_bytes: int = _MAX_BYTES) -> None:
@@ -28,10 +28,10 @@ class Definitions:
         self._lock = Lock()
 
     def message(self, organization: str, campaign_id: str, version: str | None) -> Message | None:
-        """The campaign's message; None if it has no definition.
+        """The campaign's message, or None if it has no definition.
 
         Args:
-            version: of the definition, as the ledger's probe found it.
+            version: version of the definition, from the ledger's probe.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
@@ -49,7 +49,7 @@ class Definitions:
         )
         if loaded is None:
             return None
-        # As wide as the widest character in it, so no less than its texts one by one.
+        # A str is stored as wide as its widest character, so this is an upper bound on the texts.
         size = _OVERHEAD + getsizeof(loaded[1].model_dump_json())
         self._keep(key, _Known(*loaded, size))
         return loaded[1]

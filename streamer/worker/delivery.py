@@ -1,4 +1,4 @@
-"""A batch's life: fill, pin, send, resolve; and adopting one that was pinned before."""
+"""Delivers batches: fill, pin, send, resolve; or adopt one that was pinned before."""
 
 import time
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _STALE_S = 0.5
 
 
 class Delivery:
-    """Takes batches of queued records to their endings. `run` is called on many threads."""
+    """Takes batches of queued records to their resolutions. `run` is called on many threads."""
 
     def __init__(
         self,
@@ -52,15 +52,15 @@ class Delivery:
         self._checkpoint = checkpoint
 
     def run(self, organization: str, records: list[Record]) -> None:
-        """Fill one batch with records of the organization and see it through.
+        """Fill one batch with records of the organization, and deliver it.
 
         Args:
-            records: as many as fit, and spare ones, taken from the queue; those that are not
-                needed go back, and if too many drop out more are taken.
+            records: taken from the queue, as many as fit and some spare; unneeded ones are put
+                back, and more are taken if too many drop out.
 
         Raises:
-            StoppedError: the worker stops; what is not decided stays undecided.
-            LedgerLostError: the ledger forgot: nothing may be sent.
+            StoppedError: the worker stops; undecided records stay undecided.
+            LedgerLostError: the ledger lost data: nothing may be sent.
         """
         assembly = self._filler.begin(organization, records)
         batch = assembly.batch
@@ -73,7 +73,7 @@ class Delivery:
         self._filler.check_bulk_failures(assembly)
 
     def _put_back(self, assembly: BatchAssembly, members: Sequence[Record] = ()) -> None:
-        """Let other batches carry these, and behind them who turned up beside the batch."""
+        """Put these records back into the queue, then those that could not join the batch."""
         self._batcher.put_back(
             assembly.batch.organization, [*members, *assembly.same_address, *assembly.other_senders]
         )
@@ -81,14 +81,14 @@ class Delivery:
         assembly.other_senders.clear()
 
     def _deliver(self, assembly: BatchAssembly) -> None:
-        """Pin the batch and see it through, or park it."""
+        """Pin and send the batch, or park its records if the account is held."""
         batch = assembly.batch
         account = self._accounts.of(batch.organization)
         if account is None:
             raise AssertionError(f"records of {batch.organization} are parked, not batched")
         asked = time.monotonic()
-        # The slot comes first: what is pinned, with suppression checked in that act, is handed
-        # over at once and not after a wait.
+        # Take the slot before pinning: pinning checks suppression, so the call must follow at
+        # once and not after a wait.
         slot = self._slots.take(account, batch.sender)
         if isinstance(slot, Held):
             parked = Parked(Scope.of_hold(account, slot.domain))
@@ -97,7 +97,7 @@ class Delivery:
                 record.resolve(parked, now)
             return
         if time.monotonic() - asked > _STALE_S:
-            # Campaigns were paused meanwhile, or have expired.
+            # During the wait campaigns may have been paused, or may have expired.
             self._filler.screen(assembly, batch.empty())
         pinned = self._pin(assembly, account)
         if pinned is not None:
@@ -106,15 +106,15 @@ class Delivery:
     # Pinning
 
     def _pin(self, assembly: BatchAssembly, account: str) -> PinnedBatch | None:
-        """Pin the batch, without those who turn out to be suppressed or claimed.
+        """Pin the batch, dropping records that turn out to be suppressed or claimed.
 
-        None if nobody is left, or another worker has adopted it meanwhile.
+        Returns None if no record is left, or if another worker has already adopted the batch.
         """
         batch = assembly.batch
         while batch.records:
             self._checkpoint("before_pin")
-            # A name of its own for each body that is tried: what was pinned never changes, and
-            # the reply that says so may be lost.
+            # A new id for each body: a pinned body never changes, and the reply to a successful
+            # pin may be lost.
             batch.id = new_id()
             batch.payload = Payload(batch.mails)
             ref = BatchRef(batch.organization, batch.id)
@@ -160,7 +160,7 @@ class Delivery:
     def _send(self, assembly: BatchAssembly, pinned: PinnedBatch, slot: Slot) -> None:
         batch = assembly.batch
         assembly.resolve_same_address(time.time())
-        # These do not wait for what becomes of the batch, which may take hours.
+        # Release these now: resolving the batch may take hours.
         self._put_back(assembly)
         batch.state = BatchState.SENDING
         result = self._finisher.send(pinned, slot)
@@ -168,7 +168,7 @@ class Delivery:
         self._resolve(assembly, batch.id, list(zip(batch.records, count())), result)
 
     def _adopt_all(self, assembly: BatchAssembly) -> None:
-        """End records by the batches that carried them before this worker had them."""
+        """Adopt the batches that pinned records before, and resolve the records by them."""
         for batch_id, claimed in assembly.adoptions.items():
             result = self._finisher.adopt(BatchRef(assembly.batch.organization, batch_id))
             self._resolve(assembly, batch_id, claimed, result)

@@ -1,4 +1,4 @@
-"""Which batch is delivered next, and by which thread."""
+"""Schedules the queue's batches onto the sender threads."""
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,18 +14,18 @@ from streamer.worker.filling import with_spare
 from streamer.worker.waiter import StoppedError
 
 _LARGE_QUEUE_SHARE = 0.25
-"""The part of the queue that an organization in trouble may fill."""
+"""Share of the queue that a failing organization may fill."""
 
 
 class Dispatcher:
-    """Gives the queue's batches to the threads `sender`, which it owns.
+    """Runs the queue's batches on the `sender` threads, which it owns.
 
-    Its methods are called by the thread that owns the consumer.
+    Its methods must be called on the consumer's thread.
 
     Args:
-        batch_size: records that a batch takes.
-        max_queued: records that the queue holds, about.
-        set_aside_s: for how long, about, a queue is set aside.
+        batch_size: records per batch.
+        max_queued: approximate capacity of the queue, in records.
+        set_aside_s: approximate time for which a queue is parked.
     """
 
     def __init__(
@@ -46,18 +46,18 @@ class Dispatcher:
         self._large_queue = max_queued * _LARGE_QUEUE_SHARE
         self._set_aside_s = set_aside_s
         self._in_flight: dict[Future[None], str] = {}
-        """Batches, with their organizations."""
+        """Running deliveries, with their organizations."""
         self._senders = ThreadPoolExecutor(concurrency.total, thread_name_prefix="sender")
 
     def __len__(self) -> int:
-        """How many batches are under way."""
+        """How many batches are in flight."""
         return len(self._in_flight)
 
     def dispatch(self, now: float) -> None:
-        """Give batches to idle senders, and notice how the others ended.
+        """Start batches on idle senders, and collect finished deliveries.
 
         Raises:
-            Exception: a delivery did, for other than the worker's stop.
+            Exception: what a delivery raised, other than StoppedError.
         """
         for delivery in [delivery for delivery in self._in_flight if delivery.done()]:
             del self._in_flight[delivery]
@@ -76,20 +76,20 @@ class Dispatcher:
             self._in_flight[self._senders.submit(self._delivery.run, *ready)] = ready[0]
 
     def close(self) -> None:
-        """Begin no more; what is under way is left to itself."""
+        """Start no more batches; running ones are not waited for."""
         self._senders.shutdown(wait=False, cancel_futures=True)
 
     def _is_saturated(self, account: str | None) -> bool:
-        """Whether no batch of the account may be under way beside those that are."""
+        """Whether the account may have no more batches in flight."""
         return self._concurrency.is_saturated(account, self._in_flight.values())
 
     def _has_capacity(self, organization: str, now: float) -> bool:
-        """Whether one more batch of the organization may be under way."""
+        """Whether the organization may have one more batch in flight."""
         max_own = self._failures.max_batches(organization, self._concurrency.quota, now)
         return self._concurrency.has_capacity(organization, self._in_flight.values(), max_own)
 
     def _should_park_queue(self, organization: str, now: float) -> bool:
-        """Whether what an organization in trouble has queued goes aside while it has no place."""
+        """Whether to park the queued records of a failing organization that has no capacity."""
         queued = self._batcher.queued(organization)
         return (
             queued > 0
@@ -103,10 +103,10 @@ class Dispatcher:
         )
 
     def _park_queue(self, organization: str) -> None:
-        """Park a batch of records as they are: those that were pinned, too, are tried when they
-        are back."""
+        """Park one batch of queued records undecided; also those that may be pinned already,
+        which are retried when they return."""
         now = time.time()
-        # Not each at a time of its own: bringing some back moves all that are parked.
+        # Round, so that they return together: returning some moves all parked records.
         until_s = (now // self._set_aside_s + 2) * self._set_aside_s
         scope = Scope.of_batch(organization, new_id())
         for record in self._batcher.take(organization, self._batch_size):

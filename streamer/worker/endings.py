@@ -1,4 +1,4 @@
-"""The endings of records, as the metrics and the log name and count them."""
+"""Names and counts the resolutions of records, for metrics and logs."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ KINDS = {Outcome: "outcome", DeadLetter: "dead_letter", Parked: "parked"}
 
 
 def count_endings(records: Iterable[Record]) -> None:
-    """Add committed endings to the metrics."""
+    """Add the resolutions of committed records to the metrics."""
     for counter, count in Counter(_counter(record.resolution) for record in records).items():
         if counter is not None:
             metric, *labels = counter

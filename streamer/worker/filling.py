@@ -1,4 +1,4 @@
-"""Filling a batch with the mails of queued records; who gets none ends here."""
+"""Fills batches with the mails of queued records, and resolves records that get no mail."""
 
 import time
 from functools import partial
@@ -24,13 +24,16 @@ _SPARE = 16
 
 
 def with_spare(control: int) -> int:
-    """How many records to take for so many places: a few drop out, and to look for others
-    afterwards takes as many calls to Redis as it took for all."""
+    """How many records to take for this many places.
+
+    A few records usually drop out, and replacing them costs as many Redis calls as the whole
+    batch did.
+    """
     return control + control // _SPARE + 1
 
 
 class Filler:
-    """Fills batches; may be used from any thread, each for a batch of its own."""
+    """Fills batches. Thread-safe, as long as each thread fills its own batch."""
 
     def __init__(
         self,
@@ -51,11 +54,11 @@ class Filler:
         self._waiter = waiter
 
     def begin(self, organization: str, records: list[Record]) -> BatchAssembly:
-        """Begin a batch with records of the organization, and fill it as far as it goes.
+        """Start a batch with records of the organization, and fill it as far as possible.
 
         Raises:
             StoppedError: the worker stops.
-            LedgerLostError: the ledger forgot: nothing may be sent.
+            LedgerLostError: the ledger lost data: nothing may be sent.
         """
         assembly = BatchAssembly(Batch(organization, self._settings.size, self._settings.max_bytes))
         self.screen(assembly, records)
@@ -63,10 +66,10 @@ class Filler:
         return assembly
 
     def fill(self, assembly: BatchAssembly) -> None:
-        """Fill the batch after filtering: who drops out is replaced while others wait.
+        """Replace records that dropped out by queued ones, for a limited time.
 
-        Not for ever: of a list that is produced again nearly all are duplicates, and who is new
-        on it would wait until all of it was looked at.
+        When a list is produced again, nearly all of it are duplicates; without the limit, its
+        few new recipients would wait until the whole list was screened.
         """
         batch = assembly.batch
         max_other_senders = _MAX_OTHERS * self._settings.size
@@ -82,10 +85,10 @@ class Filler:
             self.screen(assembly, records)
 
     def may_still_fill(self, assembly: BatchAssembly) -> bool:
-        """Whether the batch has room, and nobody in it has waited for long enough."""
+        """Whether the batch has room, and no record in it is overdue."""
         records = assembly.batch.records
         now = time.monotonic()
-        # Where mails come from several domains, what is queued of the others cannot fill it.
+        # With several sender domains, the queued records of the others cannot fill it.
         return bool(
             records
             and assembly.batch.room
@@ -94,7 +97,8 @@ class Filler:
         )
 
     def screen(self, assembly: BatchAssembly, records: list[Record]) -> None:
-        """Render the mails of those who may get one; end the others, or adopt their batches."""
+        """Render the mails of records that may be sent; resolve the others, or note their batches
+        for adoption."""
         batch = assembly.batch
         self.check_bulk_failures(assembly)
         found = self._probe(batch.organization, records)
@@ -137,7 +141,7 @@ class Filler:
                     return
 
     def check_bulk_failures(self, assembly: BatchAssembly) -> None:
-        """Pause a campaign most of whose mails fail, before more of them are rendered."""
+        """Pause campaigns that mostly fail, before more of their mails are rendered."""
         self._bulk.record_resolved(assembly.resolved, assembly.campaigns)
         assembly.resolved.clear()
 

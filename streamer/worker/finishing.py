@@ -1,6 +1,6 @@
-"""Seeing a pinned batch through to its result: sending it, or adopting one that was pinned before.
+"""Takes a pinned batch to its result: sends it, or adopts one that was pinned before.
 
-Recovery comes from redelivery alone: a record that finds its own claim finds its batch.
+Recovery relies on redelivery alone: a redelivered record finds its claim, and with it its batch.
 """
 
 import secrets
@@ -21,15 +21,15 @@ from streamer.worker.single_flight import Finished, SingleFlight, Unpinned
 from streamer.worker.waiter import Waiter
 
 _OTHER_OWNER_S = 10.0
-"""How long a batch is another owner's without a result until it is taken over from that one."""
+"""How long to wait for another owner's result before taking the batch over."""
 _LOOK_EVERY_S = 0.25
 
 
 class Finisher:
-    """Finishes batches, each by one thread of this process at a time.
+    """Finishes batches, each on only one thread of this process at a time.
 
     Args:
-        timeout_s: for how long a call can be under way, at any worker.
+        timeout_s: the longest that a call of any worker can take.
     """
 
     def __init__(
@@ -52,23 +52,23 @@ class Finisher:
         self._single_flight = SingleFlight()
 
     def oldest(self) -> float | None:
-        """When the oldest batch that is pinned and not resolved was taken up; monotonic clock."""
+        """When the oldest unresolved batch was started, on the monotonic clock, or None."""
         return self._single_flight.oldest()
 
     def send(self, batch: PinnedBatch, slot: Slot) -> Finished:
-        """Send a batch that was pinned just now.
+        """Send a batch that was just pinned.
 
         Args:
-            slot: for its first call.
+            slot: for the first call.
 
         Raises:
             StoppedError: the worker stops.
-            LedgerLostError: the ledger forgot: nothing may be sent.
+            LedgerLostError: the ledger lost data: nothing may be sent.
         """
         return self._single_flight.do(batch.ref.batch_id, partial(self._send_own, batch, slot))
 
     def adopt(self, ref: BatchRef) -> Finished:
-        """Finish a batch that is in the ledger; errors as of `send`."""
+        """Finish a batch that is in the ledger. Raises what `send` does."""
         return self._single_flight.do(ref.batch_id, partial(self._finish, ref))
 
     def _send_own(self, batch: PinnedBatch, slot: Slot) -> Finished:
@@ -78,11 +78,11 @@ class Finisher:
             return self._finish(batch.ref, is_others=True)
 
     def _finish(self, ref: BatchRef, is_others: bool = False) -> Finished:
-        """See a batch through that is in the ledger.
+        """Finish a batch that is in the ledger.
 
         Args:
-            is_others: whether another owner is at it: the result is waited for then, and the
-                batch is taken over only if that one does not get on.
+            is_others: whether another owner is sending it: then wait for the result first, and
+                take the batch over only if none comes.
         """
         patience = time.monotonic() + _OTHER_OWNER_S
         while True:
@@ -94,12 +94,13 @@ class Finisher:
             if stored.payload is None:
                 return stored.result
             scope = self._account_states.scope_of(stored.account, stored.sender)
-            # Another account's hold is nothing to an organization that has left that account.
+            # A hold does not concern an organization that has moved to another account.
             has_left = self._accounts.of(ref.organization) != stored.account
             if scope is not None and not (stored.deferred and has_left):
-                return Parked(scope)  # nobody is the batch's owner meanwhile
+                return Parked(scope)  # without adopting the batch: it has no owner while parked
             if stored.deferred:
-                # Resend has nothing of it: who was suppressed, or cancelled, since is not mailed.
+                # Resend has accepted nothing of it, so its records can be decided anew: those
+                # suppressed or cancelled since are not mailed.
                 self._waiter.retry_redis(partial(self._claims.unpin, *ref, stored))
                 continue
             if is_others and time.monotonic() < patience:

@@ -1,15 +1,15 @@
-"""A batch that is refused as a whole is sent in halves, down to the mail that spoils the others.
+"""Splits a batch that was refused as a whole into halves, down to the offending mail.
 
-The halves' keys follow from the batch's and their bytes from the pinned ones. What is known of
-the parts is kept with the batch: whoever adopts it must know that it is in halves. Sent as a
-whole, should the refusal be over, the first half would go out twice.
+The idempotency keys of the halves derive from the batch's key, and their bytes from the pinned
+ones. Progress is stored with the batch, because an adopter must know that it was split: if it
+sent the whole batch after the refusal is over, the first half would go out twice.
 
-Mails that all use the template which is missing are refused together, in one call.
+Mails that all use the same missing template are rejected together, in one call.
 
-Where Resend refuses for a reason that nobody knows, it may be for one of the mails or for none. A
-mail is blamed if other parts of its batch were taken, before it was refused alone once more. As
-long as none was, one mail and what is left beside it on the way down are in doubt, and are not
-halved any further: they are sent again and again, and in the end given up.
+A refusal for an unknown reason may or may not be caused by one of the mails. A mail is blamed
+only if other parts of its batch were accepted before it was refused alone once more. Until a part
+is accepted, one mail and the remaining halves on the way down to it are in doubt and are not
+split further: they are sent again and again, and given up in the end.
 """
 
 from collections.abc import Callable
@@ -26,15 +26,15 @@ from streamer.model.result import ItemResult
 from streamer.worker.pinned import PinnedBatch
 
 Settled = Accepted | Rejected | UnexplainedRefusal | Conflicting | ItemResult
-"""What came of all that a key stands for; an item's result is that of each of its mails."""
+"""The result of all mails of a key; an ItemResult applies to each of them."""
 
 
 class KeyResult(NamedTuple):
-    """What came of an idempotency key.
+    """The result of sending an idempotency key.
 
     Attributes:
-        settled: of all that it stands for, or what that has to wait for.
-        untouched: every call was refused for certain: Resend has nothing of it.
+        settled: the result of all its mails, or what they wait for.
+        untouched: whether every call was definitely refused, so that Resend accepted none of it.
     """
 
     settled: Settled | Parked
@@ -42,15 +42,15 @@ class KeyResult(NamedTuple):
 
 
 SendKey = Callable[[str, Payload, Blame], KeyResult]
-"""Sends a payload under an idempotency key until its fate is known, or it has to wait."""
+"""Sends a payload under an idempotency key until the result is definite, or it must wait."""
 
 
 class Halving:
-    """Sends one batch, as a whole or in halves.
+    """Sends one batch, whole or in halves.
 
     Args:
-        save_split_progress: called when more is known of the batch's parts, before anything else is
-            sent.
+        save_split_progress: called whenever more is known of the batch's parts, before anything
+            else is sent.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Halving:
         self._send_key = send_key
         self._save_split_progress = save_split_progress
         self._in_doubt: list[tuple[str, Payload]] = []
-        """Parts that were refused for an unknown reason, while none of the batch was taken."""
+        """Parts refused for an unknown reason while no part of the batch was accepted."""
 
     def send(self) -> list[ItemResult] | Parked:
-        """What came of each of the batch's mails, or what the batch has to wait for."""
+        """Send the batch; return the result of each mail, or what the batch waits for."""
         while True:
             self._in_doubt = []
             items = self._send("", self._batch.payload)
@@ -83,12 +83,13 @@ class Halving:
     def _send(
         self, suffix: str, payload: Payload, *, insists: bool = False
     ) -> list[ItemResult] | Parked | None:
-        """Send what an idempotency key stands for, the batch's own with this suffix.
-
-        None if some of it is in doubt.
+        """Send a payload under the batch's idempotency key with this suffix.
 
         Args:
-            insists: it is sent until it is taken, has to wait, or is given up.
+            insists: send it until it is accepted, must wait, or is given up.
+
+        Returns:
+            None if some of it is in doubt.
         """
         split_progress = self._learned
         if suffix in split_progress.parts:
@@ -123,7 +124,7 @@ class Halving:
 
     def _call(self, suffix: str, payload: Payload, insists: bool) -> Settled | Parked:
         unsure = self._learned.unsure
-        # Who adopts a batch does not know how the calls for its own key ended.
+        # An adopter does not know how earlier calls for the batch's own key ended.
         is_sure = suffix not in unsure and bool(suffix or not self._batch.owner)
         blame = Blame.NEVER if insists or not is_sure else self._blame(suffix, payload)
         if suffix and is_sure:
@@ -142,31 +143,31 @@ class Halving:
         return Blame.WHEN_SURE if len(payload) == 1 and self._some_taken() else Blame.AT_ONCE
 
     def _is_in_doubt(self, payload: Payload) -> bool:
-        """Whether a part that was refused for an unknown reason is neither blamed nor halved."""
+        """Whether a part refused for an unknown reason is neither blamed nor split."""
         return not self._some_taken() and (len(payload) == 1 or bool(self._in_doubt))
 
     def _some_taken(self) -> bool:
-        """Whether a part of the batch was taken."""
+        """Whether a part of the batch was accepted."""
         parts = self._learned.parts.values()
         return any(item.outcome == Status.SENT for items in parts for item in items)
 
 
 def _befalls_halves(settled: Settled, payload: Payload) -> bool:
-    """Whether the halves have to be sent to learn what becomes of each mail."""
+    """Whether the payload must be split to learn the result of each mail."""
     if len(payload) == 1 or not isinstance(settled, Rejected | UnexplainedRefusal):
         return False
     return not (isinstance(settled, Rejected) and settled.of_template and _use_one(payload))
 
 
 def _use_one(payload: Payload) -> bool:
-    """Whether all mails use the same template of Resend's."""
+    """Whether all mails use the same Resend template."""
     templates = [orjson.loads(mail).get("template") for mail in payload.mails()]
     ids = {None if each is None else each["id"] for each in templates}
     return len(ids) == 1 and None not in ids
 
 
 def _items(settled: Settled, count: int) -> list[ItemResult]:
-    """What came of each mail of a key."""
+    """The result of each mail of a key."""
     match settled:
         case Accepted():
             return settled.items

@@ -1,4 +1,4 @@
-"""A worker's port: `/metrics`, `/healthz`, `/readyz`."""
+"""A worker's HTTP endpoints: `/metrics`, `/healthz`, `/readyz`."""
 
 import logging
 from collections.abc import Callable
@@ -10,16 +10,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 logger = logging.getLogger(__name__)
 
 Check = Callable[[], str | None]
-"""Says what is wrong; None for nothing. It answers from memory, at once."""
+"""Returns what is wrong, or None. Must not block."""
 
 
 class HealthServer:
-    """Answers on its own thread, named `health`, which owns nothing else.
+    """Serves the endpoints from a thread of its own, named `health`.
 
     Args:
-        alive: what is wrong with the worker's loop.
-        ready: why the worker does not work.
-        state: names the worker's state, for a line of its own in `/readyz`.
+        alive: liveness check of the worker's loop.
+        ready: readiness check; says why the worker is not working.
+        state: returns the worker's state, shown on a separate line of `/readyz`.
 
     Raises:
         OSError: the port is taken.
@@ -34,7 +34,7 @@ class HealthServer:
             def handle(self) -> None:
                 try:
                     super().handle()
-                except OSError:  # who asked did not wait, perhaps not even to have asked
+                except OSError:  # the client disconnected, perhaps before sending its request
                     logger.debug("nobody waits for the answer")
 
             def do_GET(self) -> None:
@@ -66,10 +66,10 @@ class HealthServer:
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port that the server listens on."""
         return self._server.server_address[1]
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()

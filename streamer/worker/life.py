@@ -1,4 +1,4 @@
-"""The state that a worker is in, for its port, its metrics and its log."""
+"""Tracks a worker's state for its endpoints, metrics and log."""
 
 import logging
 from enum import StrEnum
@@ -11,11 +11,11 @@ logger = logging.getLogger(__name__)
 
 
 class WorkerState(StrEnum):
-    """A worker's states, in their order.
+    """A worker's states, in order.
 
     Attributes:
-        WAITING_FOR_REDIS: a thread can do nothing without it; what was `starting` or `running`
-            is so again when Redis is back.
+        WAITING_FOR_REDIS: a thread is blocked on Redis; the worker returns to `starting` or
+            `running` when Redis is back.
         DRAINING: no more records are taken; what is in flight is finished or handed over.
     """
 
@@ -36,24 +36,24 @@ _WORDS = {
 
 
 class Life:
-    """One worker's life. It begins as `starting`; any thread may tell it more, or ask."""
+    """Holds one worker's state, initially `starting`. Thread-safe."""
 
     def __init__(self, waiter: Waiter) -> None:
         self._waiter = waiter
         self._lock = Lock()
         self._entered = WorkerState.STARTING
-        """By the worker's own course, whether it waits for Redis or not."""
+        """The state regardless of whether the worker waits for Redis."""
         self._state: WorkerState | None = None
         waiter.on_change = self._update
         self._update()
 
     @property
     def state(self) -> WorkerState:
-        """The state that the worker is in now."""
+        """The current state."""
         return self._state or self._entered
 
     def enter(self, state: WorkerState) -> None:
-        """Go on to a state."""
+        """Change to a state."""
         self._entered = state
         self._update()
 

@@ -1,4 +1,4 @@
-"""What a worker holds, and where: counted from the windows, the queue and the batches."""
+"""Measures what a worker holds, from its windows, queue and batches."""
 
 from streamer import metrics
 from streamer.flow.admission import AdmissionControl
@@ -14,10 +14,10 @@ _COMMIT_AT_BYTES = 8_000_000
 
 
 class Measures:
-    """Measures on the thread that owns the consumer.
+    """Computes the worker's gauges. Owned by the consumer's thread.
 
     Args:
-        batch_size: records that a batch takes.
+        batch_size: records per batch.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Measures:
         self._batch_size = batch_size
 
     def is_much_done(self) -> bool:
-        """Whether memory is better freed now, by a commit, than at the next due time."""
+        """Whether to commit now, to free memory, instead of at the next due time."""
         is_much = self._decided(spare_batches=1) > _COMMIT_AT_RECORDS
         return is_much or self._decided_bytes() > _COMMIT_AT_BYTES
 
     def measure(self, now: float) -> None:
-        """Show what is held, and let the senders know if too much waits behind their batches."""
+        """Update the gauges, and signal backpressure if too much waits behind the batches."""
         metrics.IN_FLIGHT.set(self._source.held)
         metrics.IN_FLIGHT_BYTES.set(self._source.held_bytes)
         blocked = max(0, self._decided())
@@ -58,7 +58,7 @@ class Measures:
         self._source.measure()
 
     def _decided(self, spare_batches: int = 0) -> int:
-        """Records that are neither queued nor in a batch, as if each batch were full."""
+        """Records that are neither queued nor in a batch, assuming that every batch is full."""
         batches = len(self._dispatcher) + spare_batches
         return self._source.held - len(self._batcher) - batches * self._batch_size
 

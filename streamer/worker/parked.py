@@ -1,4 +1,4 @@
-"""A record of the parked topic."""
+"""Records of the parked topic."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ from streamer.model.wire import read_parked
 
 
 class ParkedRecord(NamedTuple):
-    """A parked record where it stands now.
+    """A parked record, at its position in the parked topic.
 
     Attributes:
-        headers: all of them.
-        original: where it first stood, in the input.
+        headers: all headers, streamer's own included.
+        original: its original coordinates, in the input.
     """
 
     partition: int
@@ -27,13 +27,13 @@ class ParkedRecord(NamedTuple):
 
     @property
     def size(self) -> int:
-        """About how many bytes it has."""
+        """Approximate size in bytes."""
         return len(self.value or b"")
 
 
 def read_parked_record(seen: PartitionRead) -> ParkedRecord | None:
-    """A parked record; None for one that streamer did not write, as nothing says where it
-    first stood."""
+    """Decode a parked record; None if streamer did not write it, so that its original coordinates
+    are unknown."""
     message = seen.message
     headers = None if message is None else header_list(message)
     if message is None or headers is None:

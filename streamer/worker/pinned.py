@@ -1,4 +1,4 @@
-"""A pinned batch in the hands of its owner, the only one who may send it."""
+"""Pinned batches and their ownership: only a batch's owner may send it."""
 
 from dataclasses import dataclass, field
 
@@ -9,22 +9,22 @@ from streamer.model.result import SplitProgress
 from streamer.worker.waiter import Waiter, deadline_clock
 
 _OWNERSHIP_S = 5.0
-"""For so long after a batch was known to be its owner's may calls for it leave."""
+"""How long calls for a batch may leave after its ownership was last confirmed."""
 _MARGIN_S = 1.0
 
 
 @dataclass(slots=True)
 class PinnedBatch:
-    """A batch that its owner sends. Times are seconds on the clock of `deadline_clock`.
+    """A batch as its owner sends it. Times are seconds on the clock of `deadline_clock`.
 
     Attributes:
         sender: the domain that its mails come from.
-        owner: as it was adopted; empty for who pinned it.
-        asked_at: when the ledger was asked that knew it as this owner's; so long, at least, it
-            has been.
-        age_s: since it was pinned, at `asked_at`.
-        sole_owner_from: from when on no call of an earlier owner's can arrive.
-        split_progress: what is known of its parts.
+        owner: the adopter's unique name; empty if this worker pinned the batch itself.
+        asked_at: when the request was made by which the ledger last confirmed the ownership: a
+            lower bound of when it did.
+        age_s: time since the batch was pinned, at `asked_at`.
+        sole_owner_from: when calls of earlier owners can no longer arrive.
+        split_progress: what is known of the parts of a split batch.
     """
 
     ref: BatchRef
@@ -39,13 +39,13 @@ class PinnedBatch:
 
 
 def adopt(claims: Claims, ref: BatchRef, owner: str, timeout_s: float) -> PinnedBatch | None:
-    """Adopt a batch; None if there is nothing to send: it has a result, or is gone.
+    """Adopt a batch; None if there is nothing to send, as it has a result or is gone.
 
     Args:
-        owner: a name that no other adoption has.
-        timeout_s: for how long a call can be under way, at any worker. A call of an earlier
-            owner's may have left until that one's ownership ended, and its body, which takes
-            long where the uplink is slow, be written until it times out.
+        owner: a name unique to this adoption.
+        timeout_s: the longest that a call of any worker can take. An earlier owner's call may
+            have left as late as the end of its ownership, and on a slow uplink its body may be
+            written until the call times out.
 
     Raises:
         redis.exceptions.RedisError: Redis cannot be used.
@@ -68,9 +68,9 @@ def adopt(claims: Claims, ref: BatchRef, owner: str, timeout_s: float) -> Pinned
 
 
 class Ownership:
-    """Makes sure that batches are their owner's while they are sent.
+    """Confirms the ownership of batches while they are sent.
 
-    Its methods wait for Redis, and raise TakenOverError if the batch is another's now.
+    Its methods wait for Redis, and raise TakenOverError if another owner has the batch now.
     """
 
     def __init__(self, claims: Claims, waiter: Waiter) -> None:
@@ -78,13 +78,14 @@ class Ownership:
         self._waiter = waiter
 
     def extend(self, batch: PinnedBatch) -> float:
-        """Make sure of it for long enough to make a call; returns until when one may leave."""
+        """Confirm the ownership for long enough to make a call; return the latest time at which
+        the call may leave."""
         if deadline_clock() - batch.asked_at > _OWNERSHIP_S / 2:
             self._check(batch, None)
         return batch.asked_at + _OWNERSHIP_S
 
     def save_split_progress(self, batch: PinnedBatch) -> None:
-        """Keep with the batch what is known of its parts, as its owner."""
+        """Store what is known of the batch's parts, confirming the ownership."""
         self._check(batch, batch.split_progress)
 
     def _check(self, batch: PinnedBatch, split_progress: SplitProgress | None) -> None:

@@ -1,8 +1,8 @@
-"""A worker's whole story: poll, admit, batch, deliver, commit; a rebalance; and the end.
+"""A worker's main loop (poll, admit, batch, deliver, commit), its rebalances and its shutdown.
 
 The thread that calls `run` owns the consumer and the producer. It admits records to the windows
-of their partitions and queues them for batches; the sender threads take batches to their ends;
-and what is done, as far as no undone record lies before it, is committed here.
+of their partitions and queues them for batches. The sender threads deliver the batches. This
+thread commits the resolved prefix of each window: everything before the first unresolved record.
 """
 
 import logging
@@ -35,10 +35,10 @@ _RELAY_END_S = 5.0
 
 
 class Pipeline:
-    """One worker, from its first poll to its last commit. `worker.build` makes its parts.
+    """Runs one worker, from its first poll to its last commit. Built by `worker.build`.
 
     Args:
-        shutdown_timeout_s: for how long what is in flight is waited for at the end.
+        shutdown_timeout_s: how long a shutdown waits for batches in flight.
     """
 
     def __init__(
@@ -73,25 +73,26 @@ class Pipeline:
         self.last_tick = time.monotonic()
 
     def stop(self) -> None:
-        """Ask for the end; callable from any thread and from a signal handler."""
+        """Request a graceful stop. Callable from any thread and from a signal handler."""
         self._stopping.set()
 
     @property
     def committing(self) -> bool:
-        """Whether the loop is at a transaction."""
+        """Whether the loop is committing a transaction."""
         return self._committer.busy
 
     @property
     def joined(self) -> bool:
-        """Whether the worker is a member of its group."""
+        """Whether the worker is a member of its consumer group."""
         return self._source.joined
 
     def run(self) -> None:
-        """Work until `stop` is called, then finish in good order.
+        """Run until `stop` is called, then drain and shut down.
 
         Raises:
-            LedgerLostError: the ledger forgot: nothing is sent any more.
-            KafkaException: this worker was fenced by another with its id, or Kafka is lost.
+            LedgerLostError: the ledger lost data: nothing more is sent.
+            KafkaException: another worker with the same id fenced this one, or Kafka failed
+                fatally.
             SourceError: the input cannot be read.
             BreakerError: most records are dead letters.
         """
@@ -133,7 +134,7 @@ class Pipeline:
             self._next_commit = time.monotonic() + _COMMIT_EVERY_S
 
     def _commit_until(self, windows: Windows, until: float) -> None:
-        """Commit all that is done; what does not succeed in time is left to the next owner."""
+        """Commit all resolved prefixes; what is not committed in time is left to the next owner."""
         while any(window.done_prefix(1) for window in windows.values()):
             if self._committer.commit(windows):
                 continue
@@ -145,7 +146,7 @@ class Pipeline:
     # Rebalances
 
     def _finish_revoked(self, windows: Windows) -> None:
-        """Before partitions go: drop what was not begun, finish and commit what is in flight."""
+        """Before partitions are revoked: drop queued records, finish and commit those in flight."""
         undone = [record for window in windows.values() for record in window.unresolved()]
         queued = self._batcher.discard(undone)
         begun = [record for record in undone if id(record) not in queued]
@@ -153,14 +154,14 @@ class Pipeline:
             until = time.monotonic() + _REVOKE_DRAIN_S
             while time.monotonic() < until and any(r.resolution is None for r in begun):
                 time.sleep(0.005)
-        # The next owner, or the next commit, meets it again.
+        # The next owner, or the next commit, will raise the same error.
         with suppress(BreakerError, KafkaException):
             self._commit_until(windows, time.monotonic() + _REVOKE_COMMIT_S)
 
-    # The end
+    # Shutdown
 
     def _drain(self) -> None:
-        """Finish or hand over what is in flight, and commit."""
+        """Finish what is in flight or leave it to the next owner, and commit."""
         self._life.enter(WorkerState.DRAINING)
         until = time.monotonic() + self._shutdown_timeout_s
         self._source.pause()

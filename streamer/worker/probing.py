@@ -1,4 +1,4 @@
-"""The thread that keeps an eye on holds, and tests from time to time whether one is over."""
+"""Refreshes the accounts' holds, and tests periodically whether one is over."""
 
 import logging
 import secrets
@@ -31,11 +31,11 @@ _STOPPED = (CampaignState.PAUSED, CampaignState.CANCELLED)
 
 
 class Prober:
-    """Owns the thread `holds`, and one more for each hold while it is tested: no account waits
-    for the answer that another waits for. The thread also tells of the calls that got through.
+    """Owns the thread `holds`, and one more thread per running test, so that a slow response for
+    one account does not delay the others. `holds` also publishes the counts of successful calls.
 
     Args:
-        timeout_s: for how long a call can be under way, at any worker.
+        timeout_s: the longest that a call of any worker can take.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Prober:
         self._waiter = waiter
         self._timeout_s = timeout_s
         self._testing: set[tuple[str, str | None]] = set()
-        """The holds of which a test of this worker's is not over yet."""
+        """The holds that this worker is testing now."""
 
     def start(self) -> None:
-        """Begin; it ends when the worker stops."""
+        """Start the thread; it ends when the worker stops."""
         Thread(target=self._run, name="holds", daemon=True).start()
 
     def _run(self) -> None:
@@ -69,7 +69,7 @@ class Prober:
                 self._slots.tell()
                 for account, domain, hold, batch in self._account_states.due():
                     if (account, domain) in self._testing:
-                        continue  # tests that wait for slots would only pile up
+                        continue  # or tests waiting for slots would pile up
                     self._testing.add((account, domain))
                     test = partial(self._test_once, account, domain, hold, batch)
                     Thread(target=test, name=f"hold-test-{account}", daemon=True).start()
@@ -95,23 +95,26 @@ class Prober:
         """Test a hold once.
 
         Args:
-            batch: whose turn it is; None if there is none.
+            batch: the batch to test with; None if there is none.
         """
         try:
             while batch is not None and not self._may_test(domain, batch):
                 batch = self._account_states.next_batch(account, domain, batch)
-            # Without a batch the next one that comes finds out.
+            # Without a batch the hold is released: the next batch to be sent tests it.
             if batch is None or self._is_over(account, domain, hold, batch):
                 logger.info("the hold is over", extra={"account": account, "domain": domain})
                 self._account_states.end_hold(account, domain, hold)
         except (StoppedError, TakenOverError, *UNREACHABLE):
-            pass  # another worker's turn comes
+            pass  # another worker will test it
         except LedgerLostError as error:
             logger.error("the hold was not tested", extra={"cause": str(error)})
 
     def _may_test(self, domain: str | None, ref: BatchRef) -> bool:
-        """Whether a batch would be sent if there were no hold: nobody is mailed for a test alone
-        who would not be, and what is cancelled must not hold up anybody."""
+        """Whether the batch would be sent if there were no hold.
+
+        A test must not send a mail that would otherwise not be sent, and a cancelled campaign
+        must not prolong a hold.
+        """
         batch = self._claims.load(*ref)
         if batch is None or batch.payload is None or batch.split_progress.rejected:
             return False
@@ -122,7 +125,7 @@ class Prober:
             for each in set(batch.campaigns)
         ]
         if not batch.deferred:
-            # What may have been taken already is finished as it was pinned, for all its members.
+            # Resend may have accepted it already, so it is finished as pinned, with all members.
             return not stopped or not all(stopped)
         has_expired = batch.expires_at is not None and batch.expires_at <= datetime.now(UTC)
         return not (
@@ -132,10 +135,13 @@ class Prober:
         )
 
     def _is_over(self, account: str, domain: str | None, hold: Hold, ref: BatchRef) -> bool:
-        """Send the batch once; what comes of it is the batch's result, as if its records were
-        here: they find it when they come back."""
-        # The slot comes first: while the account's circuit is open it is long in coming, and the
-        # batch would be another test's by then.
+        """Send the batch once; return whether the hold is over.
+
+        The result is stored as the batch's result; its records find it when they return from the
+        parked topic.
+        """
+        # Take the slot before adopting: while the account's circuit is open this takes so long
+        # that another test would take the batch over.
         self._slots.take(account, domain or "", ignore_hold=True)
         owner = secrets.token_hex(8)
         batch = adopt(self._claims, ref, owner, self._timeout_s)
@@ -155,7 +161,7 @@ class Prober:
                 test_with,
                 sender_only=answer.sender_only,
             )
-            # It is held for something else: what was tested here is over.
+            # A different scope is held now: the tested hold is over.
             return found != Scope.of_hold(account, domain)
         if isinstance(answer, RateLimited):
             self._claims.defer(*ref, owner)
@@ -164,9 +170,10 @@ class Prober:
             if answer.may_be_content:
                 self._claims.defer(*ref, owner)
             if hold.reason == OUTAGE:
-                # The batches that test an outage may be what fails: now and then others try.
+                # The failing batches may themselves be the cause: every few minutes, release the
+                # hold so that others are tried.
                 return datetime.now(UTC) - hold.since > _OUTAGE_LASTS
-            # It fails for itself, which says nothing of the hold.
+            # The batch itself fails, which says nothing about the hold.
             self._account_states.forget(account, domain, ref)
             return False
         if answer is None:
@@ -178,7 +185,7 @@ class Prober:
         if isinstance(answer, BatchResult):
             self._claims.resolve(*ref, owner, answer)
             return answer.items[0].outcome != Reason.WINDOW_CLOSED
-        # Refused for its content: its members are decided about anew when they come back.
+        # Rejected for its content: its records are decided anew when they return.
         self._claims.defer(*ref, owner)
         return True
 

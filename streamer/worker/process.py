@@ -1,4 +1,4 @@
-"""One worker as a process: its settings, its signals, its end and its exit code."""
+"""A worker process: settings, signals, watchdog, shutdown and exit code."""
 
 import ctypes
 import gc
@@ -37,7 +37,8 @@ from streamer.worker.waiter import StoppedError, Waiter
 logger = logging.getLogger(__name__)
 
 BROKEN_INPUT = 3
-"""Most records are dead letters. A supervisor starts no other; to users it is 1."""
+"""Most records are dead letters. A supervisor does not restart the worker; users see exit code
+1."""
 
 _FATAL = (StreamerError, KafkaException, *REDIS_ERRORS)
 _TICK_LIMIT_S = 30.0
@@ -46,18 +47,19 @@ _PROJECTOR_END_S = 5.0
 _CHECK_EVERY_S = 1.0
 _STANDSTILL_CHECKS = 40
 _COMMIT_CHECKS = 15
-_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # of glibc's malloc.h
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # from glibc's malloc.h
 
 
 def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_checkpoint) -> int:
-    """Be worker `number` until SIGTERM or SIGINT; returns the exit code.
+    """Run worker `number` until SIGTERM or SIGINT.
 
-    0 when all was finished or handed over, 1 when the worker could not go on, 2 for settings
-    that cannot be used, `BROKEN_INPUT`. Why stands in the log.
+    Returns:
+        The exit code; its cause is logged. 0 if everything was finished or handed over, 1 if the
+        worker could not go on, 2 for unusable settings, or `BROKEN_INPUT`.
     """
     settings = _numbered(settings, number)
     logs.configure(settings.log, settings.worker.id)
-    _keep_heaps_small()  # before there are threads
+    _keep_heaps_small()  # before any thread starts
     threading.excepthook = _end_with_thread
     waiter = Waiter()
     life = Life(waiter)
@@ -73,7 +75,7 @@ def _run(settings: Settings, waiter: Waiter, life: Life, checkpoint: Checkpoint)
     health = None
     try:
         composer, accounts = make_composer(settings), make_accounts(settings)
-        # Before Redis and Kafka: who looks can see what it waits for.
+        # Before Redis and Kafka, so that `/readyz` can show what the worker waits for.
         health = _serve_health(settings, checks, life)
         _check_redis(settings, waiter)
         pipeline = build_pipeline(settings, composer, accounts, waiter, life, checkpoint)
@@ -110,7 +112,7 @@ def _run(settings: Settings, waiter: Waiter, life: Life, checkpoint: Checkpoint)
 
 
 def _check_redis(settings: Settings, waiter: Waiter) -> None:
-    """Wait for Redis, and check that the promises can rest on it.
+    """Wait for Redis, and check that its persistence is safe enough for the guarantees.
 
     Raises:
         StoppedError, UnsafeRedisError, redis.exceptions.RedisError
@@ -127,7 +129,7 @@ def _check_redis(settings: Settings, waiter: Waiter) -> None:
 
 
 class _Checks:
-    """How the worker does, for who asks its port; each answer is from memory.
+    """Health checks of the worker; they do not block.
 
     Attributes:
         pipeline: None while the worker starts.
@@ -138,14 +140,14 @@ class _Checks:
         self.pipeline: Pipeline | None = None
 
     def alive(self) -> str | None:
-        """What is wrong with the loop."""
+        """What is wrong with the loop, or None."""
         if self.pipeline is None:
             return None
         still_s = time.monotonic() - self.pipeline.last_tick
         return None if still_s < _TICK_LIMIT_S else f"the loop stands still for {still_s:.0f} s"
 
     def ready(self) -> str | None:
-        """Why the worker does not work."""
+        """Why the worker is not ready, or None."""
         trouble = self._waiter.redis_problem
         if trouble is not None:
             return trouble
@@ -155,13 +157,13 @@ class _Checks:
 
 
 def _project(settings: Settings, waiter: Waiter) -> Callable[[], None]:
-    """Count the campaigns' progress beside the work, if that is wanted; returns how to end it."""
+    """Start the embedded progress projector if enabled; return a function that stops it."""
     if not settings.progress.embedded:
         return lambda: None
     stop = threading.Event()
 
     def project() -> None:
-        with suppress(StoppedError):  # a cluster's client connects when it is made
+        with suppress(StoppedError):  # retried, as a cluster client connects when it is created
             waiter.retry_redis(lambda: Projector(settings)).run(stop)
 
     thread = threading.Thread(target=project, name="progress", daemon=True)
@@ -175,10 +177,10 @@ def _project(settings: Settings, waiter: Waiter) -> Callable[[], None]:
 
 
 def make_composer(settings: Settings) -> Composer:
-    """The composer of the settings.
+    """Create the composer from the settings.
 
     Raises:
-        SettingsError: no unsubscribe links can be made, and they are required.
+        SettingsError: unsubscribe links are required but not configured, or misconfigured.
     """
     unsubscribe = settings.unsubscribe
     links = None
@@ -196,10 +198,10 @@ def make_composer(settings: Settings) -> Composer:
 
 
 def make_accounts(settings: Settings) -> Accounts:
-    """The accounts of the settings.
+    """Create the accounts from the settings.
 
     Raises:
-        SettingsError: an organization would belong to two of them.
+        SettingsError: an organization is assigned to two accounts.
     """
     try:
         return Accounts(settings.accounts)
@@ -208,9 +210,9 @@ def make_accounts(settings: Settings) -> Accounts:
 
 
 def _keep_heaps_small() -> None:
-    """Have glibc give the threads two heaps, and not one to each that is busy, and bodies of
-    batches pages of their own: what these took in a heap would stay taken. Python's threads
-    allocate in turn anyway."""
+    """Limit glibc's malloc to two arenas, instead of one per busy thread, and have it mmap the
+    bodies of batches, whose memory would otherwise stay allocated in an arena. Fewer arenas cost
+    nothing, as Python's threads allocate one at a time anyway."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another libc
             libc = ctypes.CDLL(None)
@@ -219,19 +221,19 @@ def _keep_heaps_small() -> None:
 
 
 def _tune_garbage_collection() -> None:
-    """Leave out what lives as long as the process, and look for cycles less often: records and
-    batches make none, yet the default looks at them all every few hundred mails."""
+    """Freeze long-lived objects, and look for cycles less often: records and batches form none,
+    yet the default scans them all every few hundred mails."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
 
 
 def _watch_ticks(pipeline: Pipeline) -> None:
-    """End the process when its loop stands still.
+    """End the process when its loop hangs.
 
-    librdkafka has calls of a transaction that can outlast the few seconds they are given, as
-    after a broker that crashed. Whatever was in flight is adopted, as after any crash. Checks
-    are counted, not seconds: a process that was frozen has to get its chance after it wakes.
+    librdkafka's transaction calls can exceed their timeout of a few seconds, as after a broker
+    crash. What was in flight is adopted, as after any crash. Counts checks, not seconds, so that
+    a process that was frozen gets time to recover after it resumes.
     """
     seen, still = pipeline.last_tick, 0
     while still < (_COMMIT_CHECKS if pipeline.committing else _STANDSTILL_CHECKS):
@@ -243,8 +245,8 @@ def _watch_ticks(pipeline: Pipeline) -> None:
 
 
 def _end_with_thread(args: threading.ExceptHookArgs) -> None:
-    """End the process when one of its threads dies of what nobody expected: without it the worker
-    would go on, blind to holds, or with records that nobody brings back."""
+    """End the process when a thread dies of an unexpected exception: otherwise the worker would
+    run on without, for example, seeing holds or returning parked records."""
     if isinstance(args.exc_value, RedisRefusedError):
         logger.critical("the worker cannot go on", extra={"cause": str(args.exc_value)})
         os._exit(FAILED)
@@ -278,9 +280,9 @@ def _serve_health(settings: Settings, checks: _Checks, life: Life) -> HealthServ
 
 
 class _StopRequest:
-    """SIGTERM, SIGINT, or the supervisor's end: each stops the pipeline in good order.
+    """Stops the pipeline gracefully on SIGTERM, on SIGINT, or when the supervisor has exited.
 
-    It listens from the start, also while there is no pipeline yet.
+    Listens from its creation, also while there is no pipeline yet.
     """
 
     def __init__(self, shutdown_timeout_s: float, waiter: Waiter) -> None:
@@ -297,7 +299,7 @@ class _StopRequest:
             ).start()
 
     def reaches(self, pipeline: Pipeline) -> None:
-        """From now on it stops this pipeline, at once if it came already."""
+        """Set the pipeline to stop; stop it at once if a stop was already requested."""
         self._pipeline = pipeline
         if self._asked:
             pipeline.stop()
@@ -318,9 +320,9 @@ class _StopRequest:
         self._asked = True
         if self._pipeline is None:
             self._waiter.stop()
-        else:  # what is in flight may go on to wait, until the pipeline says that it is enough
+        else:  # batches in flight may keep waiting until the pipeline stops the waiter
             self._pipeline.stop()
-        # A consumer's close can hang for ever (librdkafka); what is not committed is adopted.
+        # Closing a librdkafka consumer can hang forever; what is not committed is adopted.
         timer = threading.Timer(self._shutdown_timeout_s + _CLOSE_GRACE_S, os._exit, (FAILED,))
         timer.daemon = True
         timer.name = "last-resort"

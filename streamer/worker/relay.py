@@ -1,18 +1,18 @@
-"""The way back: parked records return to the input when what they wait for has come.
+"""Returns parked records to the input once what they wait for is over.
 
-One worker of the cluster at a time does this, in a thread of its own with consumers and a
-producer of its own. It reads the parked topic ahead, and notes what the records wait for and
-where they stand. When that has come for some, it reads these again and writes them to the input,
-with the coordinates of their first stand, in one transaction with a note of who left: the offset
-before which nobody is left, and in its metadata who left behind it. The others stay where they
-are. All relays share one transactional id: a new one fences the one before, should that still be
-at it.
+One worker of the cluster at a time runs the relay, on a thread of its own with its own consumers
+and producer. It reads ahead in the parked topic, and notes what each record waits for and its
+offset. When a wait is over, it reads its records again and writes them to the input, with their
+original coordinates. The same transaction commits which records have left: the committed offset
+is the base, before which all have left, and its metadata encodes those that left beyond the base.
+The other records stay where they are. All relays share one transactional id, so a new relay
+fences a previous one that is still running.
 
-A record that Kafka refuses to take there ends where it stands, in the transaction that notes that
-it left: the others have to pass.
+A record that Kafka refuses to write to the input is resolved in place, in the transaction that
+notes that it left, so that it does not block the others.
 
-Where the note becomes too long, or most of what is read by a new relay has left, the others are
-moved to the topic's tail. What nobody needs any more is deleted.
+If the metadata becomes too long, or most of what a new relay would read has left, the remaining
+records are moved to the topic's tail. Records that are not needed any more are deleted.
 """
 
 import logging
@@ -59,16 +59,16 @@ _AWAIT_TURN_S = 1.0
 _HOPELESS_S = 30.0
 _LOOK_EVERY_S = 0.5
 _PARTITIONS_EVERY_S = 30.0
-# The broker forgets offsets of a group without members some time after they were committed.
+# The broker drops the offsets of a group without members some time after they were committed.
 _RENEW_EVERY_S = 600.0
 _CUT_EVERY_S = 60.0
-# Of all that is free, so many offsets are read before it is looked what else has become free.
+# How many offsets of released records to read before looking for newly released ones.
 _OFFSETS_A_TURN = 20_000
-# Of one transaction. Were each of them alone, to say so takes five bytes at most.
+# Records per transaction. One that leaves alone adds at most five bytes to the metadata.
 _CHUNK = 500
 # A broker's `offset.metadata.max.bytes` is 4,096; a chunk adds 3,200 at most.
 _MAX_TEXT = 3_600
-# Offsets behind the base, of those that left, that a new relay reads in vain.
+# Offsets beyond the base that have left, and that a new relay would read in vain.
 _MAX_WASTE = 10_000
 _TRIES = 3
 _CALL_TIMEOUT_S = 10.0
@@ -77,16 +77,16 @@ _OFFSETS_TIMEOUT_S = 20.0
 
 
 class RelayError(StreamerError):
-    """Nothing can be brought back; the message says why."""
+    """Parked records cannot be returned; the message says why."""
 
 
 def group_id(settings: Settings) -> str:
-    """The consumer group of the relay: its offsets say who has left the parked topic."""
+    """The relay's consumer group, whose offsets say which records have left the parked topic."""
     return f"{settings.kafka.group_id}.{_CLIENT}"
 
 
 class Relay:
-    """Owns the thread `relay`."""
+    """Owns the thread `relay`, which runs the relay while this worker holds the lease."""
 
     def __init__(
         self, settings: Settings, client: Client, scopes: ParkScopes, waiter: Waiter
@@ -100,11 +100,11 @@ class Relay:
         self._thread = Thread(target=self._run, name="relay", daemon=True)
 
     def start(self) -> None:
-        """Begin; it ends when the worker stops."""
+        """Start the thread; it ends when the worker stops."""
         self._thread.start()
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the end."""
+        """Wait for the thread to end."""
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
@@ -114,7 +114,7 @@ class Relay:
                     self._run_as_leader()
                 self._waiter.sleep(_AWAIT_TURN_S)
             except StoppedError:
-                with suppress(*UNREACHABLE):  # then it ends by itself
+                with suppress(*UNREACHABLE):  # otherwise the lease expires
                     self._lease.release()
                 return
             except UNREACHABLE as error:
@@ -143,11 +143,11 @@ class Relay:
 
 
 class RelaySession:
-    """One relay's turn, and what it knows of the parked topic.
+    """One relay's term as leader, and its view of the parked topic.
 
     Raises:
         KafkaException: Kafka cannot be used.
-        RelayError: see there.
+        RelayError: parked records cannot be returned.
         redis.exceptions.RedisError: Redis cannot be used.
     """
 
@@ -160,13 +160,13 @@ class RelaySession:
         self._inputs = 0
         self._gone: dict[int, OffsetSet] = {}
         self._empty: dict[int, OffsetSet] = {}
-        """Where there never was a record: between two that are, as transactions leave it."""
+        """Gaps between records, where transaction markers are."""
         self._waitlist = Waitlist()
         self._cut: dict[int, int] = {}
         now = time.monotonic()
         self._look_at = self._renew_at = now
         self._partitions_at, self._cut_at = now + _PARTITIONS_EVERY_S, now + _CUT_EVERY_S
-        # Before the offsets are read: it ends what the relay before this one left open.
+        # Before the offsets are read: this ends a transaction that the previous relay left open.
         self._producer = TransactionalProducer(
             settings, _CLIENT, f"{_CLIENT}.{_CLIENT}", logger=client_logger("producer")
         )
@@ -183,9 +183,9 @@ class RelaySession:
             raise
 
     def step(self) -> Iterator[None]:
-        """Go on; yields after each transaction, where it may be left.
+        """Do the next part of the work; yields after each transaction, where it may be abandoned.
 
-        What it raises is what the class raises.
+        Raises what the class does.
         """
         self.look_ahead()
         now = time.monotonic()
@@ -196,12 +196,12 @@ class RelaySession:
             for _, partition in [*self._ahead.ended]:
                 if self._is_wasteful(partition):
                     yield from self._move_all(partition, released)
-            # Not while some of them are still there to be brought back.
+            # Look again at once while released records may be left to return.
             self._look_at = now if released else now + _LOOK_EVERY_S
         self._keep_up(now)
 
     def look_ahead(self) -> None:
-        """Read on, and note what the records wait for."""
+        """Read the next parked records, and note what they wait for."""
         for seen in self._ahead.read():
             if seen.offset < seen.start:
                 continue
@@ -220,7 +220,7 @@ class RelaySession:
                 self._waitlist.note(copy.wait, seen.partition, seen.offset)
 
     def bring_back(self, released: Collection[Parked]) -> Iterator[None]:
-        """Bring the first records back that wait for these; yields after each transaction."""
+        """Return the first records of these waits to the input; yields after each transaction."""
         started, returned = time.monotonic(), 0
         taken = self._waitlist.take(released, _OFFSETS_A_TURN)
         spans = {
@@ -248,7 +248,7 @@ class RelaySession:
         )
 
     def close(self) -> None:
-        """Let go of the consumers; an open transaction ends with the next relay's start."""
+        """Close the consumers; an open transaction is ended by the start of the next relay."""
         self._ahead.close()
         self._back.close()
 
@@ -264,7 +264,7 @@ class RelaySession:
     def _copies(
         self, reader: PartitionReader, spans: dict[int, list[OffsetSpan]]
     ) -> Iterator[ParkedRecord]:
-        """The records in the spans that are parked still."""
+        """The records in the spans that are still parked."""
         for found in reader.read_spans(self._topics.parked, spans):
             for seen in found:
                 if seen.offset not in self._gone[seen.partition]:
@@ -273,10 +273,11 @@ class RelaySession:
                         yield copy
 
     def _move_all(self, partition: int, released: Collection[Parked]) -> Iterator[None]:
-        """Move all records of a partition: those that wait on to its tail, in their order."""
+        """Move all records of a partition: released ones to the input, the others to the
+        partition's tail, in order."""
         started, moved = time.monotonic(), 0
         place = (self._topics.parked, partition)
-        while place not in self._ahead.ended:  # or those behind would overtake the others
+        while place not in self._ahead.ended:  # or later records would overtake these
             self.look_ahead()
             yield
         span = OffsetSpan(self._gone[partition].base, self._ahead.positions[place])
@@ -297,8 +298,8 @@ class RelaySession:
         )
 
     def _move(self, copies: list[ParkedRecord], released: Collection[Parked]) -> Iterator[None]:
-        """Write records to the input, or to the tail if they are not free; yields after each
-        transaction. One that is refused for its size ends instead."""
+        """Write released records to the input and others to the tail; yields after each
+        transaction. A record that is refused for its size is resolved instead."""
         if not copies:
             return
         error = self._commit(copies, partial(self._write_moved, copies, released))
@@ -310,7 +311,7 @@ class RelaySession:
         if len(copies) == 1:
             yield from self._end(copies[0], error, is_back=copies[0].wait in released)
             return
-        # The broker refuses what arrives together: the one at fault is found by halves.
+        # The broker refuses all that arrives together: bisect to find the record at fault.
         half = len(copies) // 2
         yield from self._move(copies[:half], released)
         yield from self._move(copies[half:], released)
@@ -320,7 +321,7 @@ class RelaySession:
     ) -> None:
         for copy in copies:
             is_back = copy.wait in released
-            # Where it first stood: the records of a partition stay in their order.
+            # Back to its original partition, which keeps the partition's records in order.
             self._producer.produce(
                 self._topics.recipients if is_back else self._topics.parked,
                 copy.value,
@@ -331,7 +332,8 @@ class RelaySession:
             )
 
     def _end(self, copy: ParkedRecord, error: KafkaError, *, is_back: bool) -> Iterator[None]:
-        """End a record that cannot be moved, with as much as Kafka takes; yields as `_move`."""
+        """Resolve a record that cannot be moved, with as much content as Kafka accepts; yields as
+        `_move` does."""
         record = end_unmovable(copy, self._client, is_back=is_back)
         logger.error(
             "Kafka refuses a parked record, it ends",
@@ -368,8 +370,11 @@ class RelaySession:
     def _commit(
         self, copies: list[ParkedRecord], write: Callable[[Delivered], None]
     ) -> KafkaError | None:
-        """Write in one transaction with the note that these have left; answers why a record of it
-        was refused, if one was: then nothing is written."""
+        """Write in one transaction that also notes that these records have left.
+
+        Returns:
+            The error of a refused record, in which case nothing is written; else None.
+        """
         tries = _TRIES
         while True:
             refusals: list[KafkaError] = []
@@ -381,7 +386,7 @@ class RelaySession:
                     raise
                 if refusals:
                     return refusals[0]
-                # After an abort librdkafka may number its messages wrongly, once.
+                # After an abort librdkafka may number its messages wrongly, once: retry.
                 tries -= 1
                 if not tries:
                     raise
@@ -390,7 +395,7 @@ class RelaySession:
 
     @contextmanager
     def _noting(self, gone: dict[int, OffsetSet]) -> Iterator[None]:
-        """A transaction with the note of what has left partitions when it is committed."""
+        """A transaction that also commits what will have left the partitions."""
         with self._producer.transaction(_PATIENCE_S):
             yield
             self._producer.send_offsets(
@@ -398,7 +403,7 @@ class RelaySession:
                     TopicPartition(self._topics.parked, p, g.base, g.encode())
                     for p, g in gone.items()
                 ],
-                # Of no member: a relay is fenced by its transactional id alone.
+                # This consumer is not a member: a relay is fenced by its transactional id alone.
                 self._ahead.consumer.consumer_group_metadata(),
             )
         self._gone |= gone
@@ -407,7 +412,7 @@ class RelaySession:
         self._relayed.keep(gone)
 
     def _without(self, copies: Iterable[ParkedRecord]) -> dict[int, OffsetSet]:
-        """What has left their partitions when these have."""
+        """What will have left the records' partitions once these records have."""
         gone: dict[int, OffsetSet] = {}
         for copy in copies:
             if copy.partition not in gone:
@@ -422,16 +427,16 @@ class RelaySession:
             gone.add(*before)
 
     def _crowded(self, copies: list[ParkedRecord]) -> list[int]:
-        """The partitions of which it takes too many words to say who left, when these have."""
+        """The partitions whose metadata would become too long once these records have left."""
         return [p for p, gone in self._without(copies).items() if len(gone.encode()) > _MAX_TEXT]
 
     def _is_wasteful(self, partition: int) -> bool:
-        """Whether most of what a new relay would read has left."""
+        """Whether most of what a new relay would read of the partition has left."""
         gone = self._gone[partition]
         others = self._ahead.positions[self._topics.parked, partition] - gone.base - gone.scattered
         return gone.scattered > max(_MAX_WASTE, 2 * others)
 
-    # Keeping up
+    # Maintenance
 
     def _keep_up(self, now: float) -> None:
         if now >= self._partitions_at:
@@ -445,9 +450,9 @@ class RelaySession:
             self._delete_before()
 
     def _look_for_partitions(self) -> None:
-        """Read partitions that are not read yet, of the parked topic and of the input."""
+        """Start reading new partitions of the parked topic, and count those of the input."""
         topics = (self._topics.recipients, self._topics.parked)
-        # Asked for by both, as each has to know of a new partition before it reads or writes there.
+        # Refresh both clients: each must know of a new partition before it reads or writes there.
         found = partitions_of(self._ahead.consumer, topics)
         self._producer.refresh_metadata()
         for name in topics:
@@ -463,7 +468,11 @@ class RelaySession:
         self._ahead.start({(self._topics.parked, p): each.base for p, each in gone.items()})
 
     def _read_gone(self, partitions: list[int]) -> dict[int, OffsetSet]:
-        """Who left partitions, as the broker knows it, and the ledger where that knows more."""
+        """Which records have left the partitions, by the broker's offsets and the ledger's copy.
+
+        Raises:
+            RelayError: the offsets cannot be decoded, or the broker lost records of a partition.
+        """
         asked = [(self._topics.parked, partition) for partition in partitions]
         gone: dict[int, OffsetSet] = {}
         try:
@@ -490,14 +499,15 @@ class RelaySession:
         return gone
 
     def _renew(self) -> None:
-        """Commit the offsets again, or the broker forgets them."""
+        """Commit the offsets again, or the broker drops them."""
         gone = {p: each for p, each in self._gone.items() if each != OffsetSet()}
         if gone:
             with self._noting(gone):
                 pass
 
     def _delete_before(self) -> None:
-        """Delete the records before which nobody is left, unless they are still to be counted."""
+        """Delete the records before each base, except those that the progress projector has yet
+        to count."""
         wanted: dict[int, int] = {}
         positions = self._store.positions()
         for partition, gone in self._gone.items():

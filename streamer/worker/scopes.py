@@ -1,4 +1,4 @@
-"""Whether what parked records wait for has come."""
+"""Checks whether parked records may return."""
 
 import time
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from streamer.worker.account_states import AccountStateCache
 
 
 class ParkScopes:
-    """Looks the scopes up: accounts as this worker knows them, campaigns in Redis."""
+    """Checks scopes: accounts in this worker's cache, campaigns in Redis."""
 
     def __init__(
         self, client: Client, accounts: Accounts, account_states: AccountStateCache
@@ -23,7 +23,7 @@ class ParkScopes:
         self._account_states = account_states
 
     def released(self, waits: Collection[Parked]) -> set[Parked]:
-        """Those of them that hold records back no more.
+        """Those of the waits that are over, so that their records may return.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
@@ -48,4 +48,4 @@ class ParkScopes:
             return self._accounts.of(scope.name) is not None
         if scope.kind == BATCH:
             return wait.until_ms is None or time.time() * 1000 >= wait.until_ms
-        return True  # what nobody knows holds nothing
+        return True  # an unknown kind of scope holds nothing back

@@ -1,4 +1,4 @@
-"""Sending a pinned batch: the same bytes under the same key, until the answer is definite."""
+"""Sends a pinned batch: the same bytes under the same key, until the response is definite."""
 
 import logging
 import random
@@ -56,7 +56,8 @@ class Deferred(NamedTuple):
     """A batch that waits, with its members, for what `parked` says.
 
     Attributes:
-        not_accepted: every call for it was refused for certain: Resend has nothing of it.
+        not_accepted: whether every call was definitely refused, so that Resend accepted none of
+            it.
     """
 
     parked: Parked
@@ -65,17 +66,17 @@ class Deferred(NamedTuple):
 
 @dataclass(slots=True)
 class SendAttempt:
-    """What the calls for one batch share. Times are seconds on the clock of `deadline_clock`.
+    """State shared by the calls for one batch. Times are seconds on the clock of `deadline_clock`.
 
     Attributes:
-        deadline: no call for it leaves later.
-        slot: for the next call, if there is one.
-        maybe_accepted: Resend may have taken something of it.
-        failed: a call for it failed as all of the account's may.
-        last_error: the name of what went wrong last.
-        failures_before: calls of the account in a row that had failed when the slot was taken.
-        key: the idempotency key that is being sent.
-        tries: of that key.
+        deadline: when calls for the batch may no longer leave.
+        slot: for the next call, if one was taken.
+        maybe_accepted: whether Resend may have accepted some of the batch.
+        failed: whether a call failed in a way that may affect the whole account.
+        last_error: name of the last error.
+        failures_before: consecutive failed calls of the account when the slot was taken.
+        key: the idempotency key being sent.
+        tries: the tries of that key.
     """
 
     batch: PinnedBatch
@@ -90,7 +91,7 @@ class SendAttempt:
     tries: Tries = field(default_factory=Tries)
 
     def begin_key(self, key: str, blame: Blame) -> None:
-        """A key is about to be sent: how it fares says nothing of how others did."""
+        """Start sending a key, with a new count of tries."""
         self.key = key
         self.tries = Tries(blame)
 
@@ -100,10 +101,10 @@ class SendAttempt:
 
 
 class Sender:
-    """Sends batches through the accounts, at their shared rates.
+    """Sends batches through the accounts, at their shared rate limits.
 
     Args:
-        failures: of the organizations whose batches it sends.
+        failures: tracks the failures of the organizations.
     """
 
     def __init__(
@@ -125,15 +126,15 @@ class Sender:
         self._waiter = waiter
 
     def send(self, batch: PinnedBatch, slot: Slot | None = None) -> BatchResult | Deferred:
-        """Send a pinned batch, and return what came of each of its mails.
+        """Send a pinned batch, and return the result of each of its mails.
 
-        What is not known when it becomes older than the safe window is `window_closed`.
+        Mails whose result is unknown when the safe window closes are `window_closed`.
 
         Args:
             slot: for the first call, if the caller took one.
 
         Raises:
-            TakenOverError: it is another's now.
+            TakenOverError: another owner has the batch now.
         """
         attempt = self._begin(batch, slot)
         send_key = partial(self._send_key, attempt)
@@ -142,7 +143,8 @@ class Sender:
         finally:
             self._failures.forget_batch(*batch.ref, time.monotonic())
         if isinstance(items, Parked):
-            # What is deferred keeps its pin, and with it its age: by that it is given up.
+            # A batch parked for itself (BATCH) keeps its pin, and with it the age by which it is
+            # given up.
             untouched = not attempt.maybe_accepted and items.scope.kind != BATCH
             return Deferred(items, untouched)
         return BatchResult(batch.split_progress.attempts, items)
@@ -150,11 +152,12 @@ class Sender:
     def test_hold(self, batch: PinnedBatch) -> BatchResult | Disposition | None:
         """Make the one call that tests a hold, in the send slot that the caller took.
 
-        Returns the batch's result if it has one now, None if its safe window closed before the
-        call, or what the answer means.
+        Returns:
+            The batch's result if it was accepted, the response's disposition if not, or None if
+            its safe window closed before the call.
 
         Raises:
-            TakenOverError: it is another's now.
+            TakenOverError: another owner has the batch now.
         """
         deadline = self._begin(batch, None).deadline
         while deadline_clock() < deadline:
@@ -183,7 +186,7 @@ class Sender:
         return KeyResult(settled, is_refused and attempt.tries.only_refusals)
 
     def _until_definite(self, attempt: SendAttempt, payload: Payload) -> Settled | Parked:
-        """Send a payload under a key until its fate is known, or the batch is deferred."""
+        """Send a payload under a key until the result is definite, or the batch is deferred."""
         batch, account, key = attempt.batch, attempt.batch.account, attempt.key
         while True:
             slot = self._next_slot(attempt)
@@ -215,7 +218,7 @@ class Sender:
                     return _stop_sending(attempt, step)
 
     def _next_slot(self, attempt: SendAttempt) -> Slot | Parked | UnexplainedRefusal:
-        """The slot for the next call, or why the key is not sent any more."""
+        """Wait for the slot of the next call; or return why to stop sending the key."""
         if attempt.slot is not None:
             slot, attempt.slot = attempt.slot, None
             return slot
@@ -232,7 +235,7 @@ class Sender:
         return asked
 
     def _wait(self, attempt: SendAttempt, wait_s: float) -> Parked | UnexplainedRefusal | None:
-        """Wait before the same is sent again; returns why it is not sent any more, if so."""
+        """Wait before a retry; return why to stop sending the key, or None to retry."""
         batch, until = attempt.batch, time.monotonic() + wait_s
         while (left_s := until - time.monotonic()) > 0:
             scope = self._account_states.scope_of(batch.account, batch.sender)
@@ -258,7 +261,7 @@ class Sender:
         response: ApiResponse,
         disposition: Disposition,
     ) -> Step:
-        """What follows an answer; whoever has to know of it is told."""
+        """Decide the next step after a response, and record the response where it counts."""
         batch = attempt.batch
         alone_in_s = None
         if called_at < batch.sole_owner_from:
@@ -274,7 +277,7 @@ class Sender:
         return step
 
     def _after_failure(self, attempt: SendAttempt, response: ApiResponse, failure: Retry) -> Step:
-        """What follows a failed call, which is counted for its account and its organization."""
+        """Decide the next step after a failed call, counting it for account and organization."""
         batch, tries = attempt.batch, attempt.tries
         attempt.maybe_accepted |= not failure.may_be_content
         attempt.last_error = failure.reason
@@ -320,12 +323,12 @@ class Sender:
         self._slots.record_success(batch.account, after_failures=after_failures)
 
     def _hold(self, batch: PinnedBatch, step: HoldAccount, status: int | None) -> Parked:
-        """Hold the account, or the sender's domain; returns what the batch waits for now."""
+        """Hold the account, or the sender's domain; return what the batch waits for now."""
         until = None
         if step.lasts_s is not None:
             until = datetime.now(UTC) + timedelta(seconds=step.lasts_s)
-        # What is in halves cannot test it: it is no one call any more. Nor can what a key that is
-        # used stands for: it would be answered the same for as long as Resend keeps that.
+        # A split batch cannot test the hold, as it takes more than one call. Nor can a used
+        # idempotency key: Resend repeats the same response for as long as it keeps the key.
         is_one_call = not (batch.split_progress.rejected or step.cause.is_key_used)
         test_with = batch.ref if is_one_call else None
         put = partial(

@@ -1,4 +1,4 @@
-"""The batches that are being delivered, each by one thread of this process."""
+"""Deduplicates concurrent deliveries of a batch within this process."""
 
 import time
 from collections.abc import Callable
@@ -11,17 +11,17 @@ from streamer.model.result import BatchResult
 
 
 class Unpinned(Enum):
-    """A batch that is no more: its members are to be decided about anew."""
+    """Result of a batch that was unpinned: its records must be decided anew."""
 
     UNPINNED = "unpinned"
 
 
 Finished = BatchResult | Parked | Unpinned | None
-"""What came of a batch; None if the ledger does not have it."""
+"""The result of a batch; None if the ledger does not have it."""
 
 
 class SingleFlight:
-    """The batches that are being delivered, so that this process delivers none twice at a time."""
+    """Ensures that at most one thread of this process delivers a given batch at a time."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -29,7 +29,7 @@ class SingleFlight:
         self._since: dict[str, float] = {}
 
     def do(self, batch_id: str, deliver: Callable[[], Finished]) -> Finished:
-        """Deliver the batch, or wait for the thread that is at it."""
+        """Deliver the batch; if another thread is doing so, wait for its result or error."""
         with self._lock:
             other = self._results.get(batch_id)
             if other is None:
@@ -51,6 +51,6 @@ class SingleFlight:
                 del self._results[batch_id], self._since[batch_id]
 
     def oldest(self) -> float | None:
-        """Since when the oldest is under way, on the monotonic clock; None if there is none."""
+        """When the oldest running delivery started, on the monotonic clock, or None."""
         with self._lock:
             return min(self._since.values(), default=None)

@@ -1,4 +1,4 @@
-"""The accounts' shared rate limits and circuits, as the threads of one worker use them."""
+"""One worker's access to the accounts' shared rate limits and circuit breakers."""
 
 import secrets
 import time
@@ -18,19 +18,19 @@ from streamer.worker.waiter import Waiter
 
 _ASK_AGAIN_S = 1.0
 _LATE_S = 0.003
-"""A call that leaves later than that is told to those that come behind it."""
+"""A call that leaves later than this is reported to the limiter, to shift the calls after it."""
 _STALE_S = 5.0
-"""Successes that could not be told of for so long say nothing of how the account does now."""
+"""Successes that could not be published for so long say nothing about the account's health now."""
 
 
 @dataclass(slots=True)
 class _Successes:
-    """Calls of an account that got through.
+    """Successful calls of an account.
 
     Attributes:
-        total: how many.
-        told: how many of them the other workers know of.
-        since: when the first of the others was counted; monotonic clock.
+        total: number of successful calls.
+        told: how many of them were published to the other workers.
+        since: when the first unpublished one was counted; monotonic clock.
     """
 
     total: int = 0
@@ -39,8 +39,11 @@ class _Successes:
 
 
 class Slots:
-    """Takes send slots, and says how the calls went. Its methods wait for Redis, and raise
-    StoppedError when the worker stops."""
+    """Takes send slots, and records the results of calls.
+
+    Unless they say otherwise, its methods wait for Redis, and raise StoppedError when the worker
+    stops.
+    """
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class Slots:
         self._waiter = waiter
         self._account_locks: dict[str, Lock] = {}
         self._ask_at: dict[str, float] = {}
-        """When this worker asks again for a slot of an account that had none."""
+        """By account without a free slot, when to ask for one again."""
         self._name = secrets.token_hex(8)
         self._lock = Lock()
         self._successes: dict[str, _Successes] = {}
@@ -64,8 +67,8 @@ class Slots:
         """Wait for the account's next send slot, or learn that it is held.
 
         Args:
-            sender: the domain that the mails come from, which may be held by itself.
-            ignore_hold: to test whether a hold is over.
+            sender: the domain that the mails come from, as it alone may be held.
+            ignore_hold: take a slot despite a hold, to test whether the hold is over.
         """
         asked_at = time.monotonic()
         while isinstance(slot := self.ask(account, sender, asked_at, ignore_hold), SlotUnavailable):
@@ -75,14 +78,14 @@ class Slots:
     def ask(
         self, account: str, sender: str, asked_at: float, ignore_hold: bool = False
     ) -> Slot | SlotUnavailable | Held:
-        """Ask for the account's next send slot, and if there is one wait until it begins.
+        """Ask for the account's next send slot, and if one is free wait until it begins.
 
-        A worker takes one slot at a time and waits for it before it takes the next: were it
-        killed, that one is lost, and not all that its threads could have queued up for.
+        A worker takes one slot of an account at a time and waits for it before taking the next,
+        so that a killed worker wastes one slot and not one per thread.
 
         Args:
             sender, ignore_hold: as in `take`.
-            asked_at: when the caller asked first; monotonic clock.
+            asked_at: when the caller first asked; monotonic clock.
         """
         with self._account_locks.setdefault(account, Lock()):
             wait_s = self._ask_at.get(account, 0.0) - time.monotonic()
@@ -104,28 +107,28 @@ class Slots:
         return slot
 
     def acquire_permit(self, account: str) -> SendPermit | None:
-        """Learn when a call that has a slot leaves; None: at once, and nobody is told if it is
-        late."""
+        """Learn when a call with a slot should leave; None means at once, with no adjustment if
+        it is late."""
         return self._waiter.retry_redis(
             partial(self._limiter.acquire_permit, account, self._rate(account))
         )
 
     def adjust_permit(self, account: str, permit: SendPermit, late_s: float) -> None:
-        """Let those that come behind a call know if it left much later than it was to."""
+        """Report a call that left much later than permitted, to shift the calls after it."""
         if late_s > _LATE_S:
-            with suppress(*UNREACHABLE):  # at worst one call is answered 429
+            with suppress(*UNREACHABLE):  # at worst, one call gets a 429
                 self._limiter.adjust_permit(account, permit, late_s)
 
     def pause(self, account: str, seconds: float) -> None:
-        """Let no slot of the account begin within so many seconds."""
+        """Let no slot of the account begin for this many seconds."""
         self._waiter.retry_redis(partial(self._limiter.pause, account, seconds))
 
     def record_success(self, account: str, *, after_failures: bool) -> None:
-        """Count a call that was answered.
+        """Count a successful call: one with a definite response, even a rejection.
 
         Args:
-            after_failures: whether calls had failed before it, so that the others are told at
-                once; otherwise `tell` does it soon.
+            after_failures: whether calls failed before it; then it is published to the other
+                workers at once, otherwise by the next `tell`.
         """
         with self._lock:
             successes = self._successes.setdefault(account, _Successes())
@@ -137,8 +140,10 @@ class Slots:
             self._waiter.retry_redis(tell)
 
     def tell(self) -> None:
-        """Tell the other workers of the calls that got through; to be called twice a second or
-        so: what is told late looks like calls that got through late.
+        """Publish the successful calls to the other workers.
+
+        Call it about twice a second: a success that is published late looks like a call that
+        succeeded late.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
@@ -162,11 +167,11 @@ class Slots:
             successes.since = time.monotonic()
 
     def record_failure(self, account: str, batch_id: str, *, counts: bool) -> AccountHealth:
-        """Count a call for a batch whose fate is not known, and learn how the account does.
+        """Count a failed call for a batch, and return the account's health.
 
         Args:
-            counts: whether it may be the provider that fails; if not, this says nothing of the
-                account's other calls but how many succeeded.
+            counts: whether the provider may be at fault; if not, nothing is counted, and the
+                returned health contains only the number of successes.
         """
         if counts:
             call = secrets.token_hex(8)
@@ -177,8 +182,8 @@ class Slots:
         return AccountHealth(0, successes, 0.0, 0)
 
     def note(self, account: str, result: str, message: str) -> None:
-        """Keep an answer that was not `accepted`, for who asks how the account does."""
-        with suppress(*UNREACHABLE):  # it is there to be shown, no more
+        """Store a response that was not `accepted`, for display."""
+        with suppress(*UNREACHABLE):  # only for display
             self._limiter.note(account, result, message)
 
     def _rate(self, account: str) -> float:

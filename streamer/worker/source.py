@@ -1,4 +1,4 @@
-"""The consuming side: the thread that owns the consumer, its assignment and its windows."""
+"""Consumes the input: owns the consumer, its assignment and the partitions' windows."""
 
 import logging
 import time
@@ -35,18 +35,18 @@ T = TypeVar("T")
 
 Windows = dict[Partition, PartitionWindow]
 CheckArrived = Callable[[set[str]], Future[dict[int, int]]]
-"""Begins to check that the epochs in the metadata of offsets are the ledger's, and to read how far
-partitions were committed, as the ledger knows it."""
+"""Starts checking that the epochs in the metadata of offsets are the ledger's; the result is the
+committed offset of each partition as known to the ledger."""
 
 _OFFSETS_TIMEOUT_S = 2.0
 _OFFSETS_RETRY_S = 0.5
-# An open transaction of a worker that died holds its offsets back: for its time limit, and until
-# the broker looks for such, each 10 s.
+# A dead worker's open transaction blocks reading its offsets until the transaction times out and
+# the broker notices, which checks every 10 s.
 _START_PATIENCE_S = 25.0
 _METADATA_TIMEOUT_S = 5.0
 _METADATA_PATIENCE_S = 12.0
 _EARLIEST, _LATEST = -2, -1  # as times, in Kafka's protocol
-_AT_END = ("latest", "largest", "end")  # each means the same to librdkafka
+_AT_END = ("latest", "largest", "end")  # synonyms in librdkafka
 _UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "the name of a header is not UTF-8")
 
 
@@ -55,18 +55,18 @@ class SourceError(StreamerError):
 
 
 class RecordSource:
-    """Input records from Kafka. Only the thread that made it may call it.
+    """Reads input records from Kafka. Only the thread that created it may call it.
 
-    A partition that arrives goes through these states, each left as `poll` is called, so that a
-    rebalance waits for nobody:
-    - arrived: it is this member's, and nothing is known of it yet;
-    - asked about: what is committed of it is known, and what the ledger knows of it is awaited, by
-      another thread: a Redis that stands still must not hold up polls and commits;
-    - its window is there: its offsets belong to this ledger. The ledger's epoch is not yet in
-      their metadata where they were never committed, or by another tool; then that is committed
-      first, with the windows' other offsets. A ledger that is lost while a first batch is under
-      way would be taken for a new one otherwise, and all of it mailed again;
-    - it is read.
+    An assigned partition goes through these states. `poll` advances them, so that a rebalance
+    never blocks:
+    - arrived: assigned to this member, nothing known yet;
+    - asked about: its committed offset is known, and another thread asks the ledger about it, as
+      an unresponsive Redis must not block polls and commits;
+    - windowed: its offsets belong to this ledger, and it has a window. If they were never
+      committed, or by another tool, their metadata lacks the ledger's epoch: then the epoch is
+      committed first, with the offsets of the other windows. Otherwise a ledger lost during a
+      first batch would be taken for a new one, and the whole batch be mailed again;
+    - read.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -80,22 +80,22 @@ class RecordSource:
         self._paused = False
         self._arrived: set[Partition] = set()
         self._asked: dict[Partition, TopicPartition] = {}
-        """With what is committed of each."""
+        """Partitions asked about, with their committed offsets."""
         self._check: Future[dict[int, int]] | None = None
         self._unread: set[Partition] = set()
-        """Of those with a window."""
+        """Partitions with a window that are not read yet."""
         self._next_try = 0.0
         self._last_problem = ""
         self.windows: Windows = {}
         self.joined = False
-        """Whether this is a member of the group, with partitions or without. Any thread may look,
-        and none may ask the client: its answer to another thread takes seconds."""
+        """Whether this is a member of the group, with or without partitions. Any thread may read
+        this; other threads must not ask the client, whose answer would take seconds."""
 
     def committed_epochs(self) -> set[str]:
         """The ledger epochs in the metadata of all the group's offsets of the topic.
 
         Raises:
-            SourceError: Kafka does not answer, or there is no such topic.
+            SourceError: Kafka does not answer, or the topic does not exist.
         """
         partitions = [(self._topic, p) for p in self._metadata(self._topic).partitions]
         ask = partial(committed, self._consumer, partitions, _OFFSETS_TIMEOUT_S)
@@ -107,10 +107,10 @@ class RecordSource:
             ) from None
 
     def topic_id(self) -> str:
-        """The input topic's id: one that is created again under its name has another.
+        """The input topic's id, which changes if the topic is deleted and created again.
 
         Raises:
-            SourceError: Kafka does not answer, or there is no such topic.
+            SourceError: Kafka does not answer, or the topic does not exist.
         """
         admin = AdminClient(
             client_properties(self._settings, self._settings.worker.id),
@@ -124,10 +124,10 @@ class RecordSource:
             ) from None
 
     def partitions_of(self, topic: str) -> int:
-        """How many partitions a topic has.
+        """The number of partitions of a topic.
 
         Raises:
-            SourceError: Kafka does not answer, or there is no such topic.
+            SourceError: Kafka does not answer, or the topic does not exist.
         """
         return len(self._metadata(topic).partitions)
 
@@ -148,22 +148,23 @@ class RecordSource:
 
     @property
     def held(self) -> int:
-        """How many records are admitted and not yet committed."""
+        """The number of records that are admitted and not yet committed."""
         return sum(map(len, self.windows.values()))
 
     @property
     def held_bytes(self) -> int:
-        """The memory that they take, about."""
+        """Approximate memory of the held records."""
         return sum(window.bytes for window in self.windows.values())
 
     def start(self, check_arrived: CheckArrived, on_revoke: Callable[[Windows], None]) -> None:
         """Join the group.
 
         Args:
-            check_arrived: is given the ledger epochs of the offsets of partitions that arrive; its
-                answer may raise LedgerLostError.
-            on_revoke: is called with the windows of partitions that are given up in good order,
-                to finish and commit what is possible. Afterwards they are gone.
+            check_arrived: called with the ledger epochs in the offsets of newly assigned
+                partitions; its future may raise LedgerLostError.
+            on_revoke: called with the windows of partitions that are being revoked, to finish
+                and commit what is possible. Afterwards the windows are dropped. Not called for
+                lost partitions.
         """
         self._check_arrived, self._on_revoke = check_arrived, on_revoke
         self._consumer.subscribe(
@@ -174,16 +175,16 @@ class RecordSource:
         )
 
     def group_metadata(self) -> object:
-        """The consumer's group metadata as it is now."""
+        """The consumer's current group metadata."""
         return self._consumer.consumer_group_metadata()
 
     def poll(self, most: int, timeout_s: float) -> list[Record]:
-        """New records of the assigned partitions, each admitted to its window.
+        """Poll for new records, and admit each to its window.
 
-        Left out are those that are dead letters for what is around their value.
+        Records with unreadable headers are admitted as dead letters, but not returned.
 
         Raises:
-            LedgerLostError: a partition arrived whose offsets belong to another ledger.
+            LedgerLostError: a partition was assigned whose offsets belong to another ledger.
             SourceError: the input cannot be read.
         """
         messages = self._consumer.consume(most, timeout_s)
@@ -197,7 +198,7 @@ class RecordSource:
                 continue
             record = _record(message, now)
             window = self.windows.get((self._topic, record.partition))
-            # Without a window it is what arrived late of a partition that was given up.
+            # A record without a window arrived late, from a partition that was given up.
             if window is not None and window.admit(record):
                 metrics.RECORDS_CONSUMED.inc()
                 if record.resolution is None:
@@ -205,19 +206,19 @@ class RecordSource:
         return records
 
     def pause(self) -> None:
-        """Take no more records; polling goes on, and so does the membership."""
+        """Stop fetching records; keep polling, to remain a member of the group."""
         if not self._paused:
             self._paused = True
             self._consumer.pause(self._consumer.assignment())
 
     def resume(self) -> None:
-        """Take records again."""
+        """Fetch records again."""
         if self._paused:
             self._paused = False
             self._consumer.resume(self._consumer.assignment())
 
     def committed_offsets(self) -> dict[int, int]:
-        """By partition, the offset that is committed with the ledger's epoch."""
+        """By partition, the offset that was committed with the ledger's epoch."""
         return {
             partition: window.committed_offset
             for (_, partition), window in self.windows.items()
@@ -225,15 +226,15 @@ class RecordSource:
         }
 
     def pass_markers(self) -> None:
-        """Take note of how far the partitions are read: behind the last record of one may be the
-        marker of a transaction, which is passed unseen."""
+        """Advance the windows to the consumer's positions: transaction markers behind the last
+        record are skipped without being delivered."""
         read = [TopicPartition(*key) for key in self.windows if key not in self._unread]
         for at in self._consumer.position(read) if read else ():
             if at.offset >= 0:
                 self.windows[at.topic, at.partition].pass_to(at.offset)
 
     def measure(self) -> None:
-        """See whether this is a member still, how far the partitions are read, and their lag."""
+        """Update `joined`, the windows' positions and the lag metrics."""
         self.joined = self._is_member()
         self.pass_markers()
         for key, window in self.windows.items():
@@ -251,8 +252,8 @@ class RecordSource:
         self._consumer.close()
 
     def _is_member(self) -> bool:
-        # The client's main thread answers, and this one holds the interpreter's lock meanwhile:
-        # some hundredths of a second at most where this thread polls too, brokers or none.
+        # The client's main thread answers, while this thread holds the GIL: for some hundredths
+        # of a second at most, as long as this is the polling thread, with or without brokers.
         return generation(self.group_metadata()) >= 0
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -260,10 +261,10 @@ class RecordSource:
         metrics.REBALANCES.labels("assigned").inc()
         self._arrived |= {(p.topic, p.partition) for p in partitions}
         self._next_try = 0.0
-        consumer.incremental_assign([])  # or the client would read them at once
+        consumer.incremental_assign([])  # or the client would start reading at once
 
     def _take_up(self, now: float) -> None:
-        """Bring partitions that arrived nearer to being read, as far as that goes now."""
+        """Advance newly assigned partitions towards being read, without blocking on Redis."""
         try:
             if self._arrived and self._check is None and now >= self._next_try:
                 self._ask()
@@ -275,15 +276,15 @@ class RecordSource:
         if ready:
             starts = [TopicPartition(*key, self.windows[key].position) for key in ready]
             self._consumer.incremental_assign(starts)
-            # A pause outlives the assignment in librdkafka: say for each how it is.
+            # In librdkafka a pause outlives the assignment: set the state of each explicitly.
             (self._consumer.pause if self._paused else self._consumer.resume)(starts)
             self._unread -= {*ready}
 
     def _ask(self) -> None:
-        """Ask Kafka what is committed of the partitions that arrived, and have the ledger asked.
+        """Read the committed offsets of the arrived partitions, and start the ledger's check.
 
         Raises:
-            KafkaException: nothing can be had now.
+            KafkaException: Kafka cannot answer now.
         """
         asked = [TopicPartition(*key) for key in self._arrived]
         known = self._answered(self._consumer.committed(asked, _OFFSETS_TIMEOUT_S))
@@ -293,19 +294,19 @@ class RecordSource:
             self._check = self._check_arrived(_epochs(known))
 
     def _make_windows(self) -> None:
-        """Begin with partitions that are known to be in this ledger's time.
+        """Create windows for the partitions whose ledger check is done.
 
         Raises:
-            LedgerLostError: they are not.
-            SourceError: nothing is committed of one any more.
-            KafkaException: where some begin cannot be had now: they arrive again.
+            LedgerLostError: their offsets belong to another ledger.
+            SourceError: Kafka has forgotten the committed offset of a partition.
+            KafkaException: the first offsets cannot be read now; those partitions stay arrived.
         """
         check, self._check = self._check, None
         asked, self._asked = self._asked, {}
         if check is None:
             return
         kept = check.result()
-        # Whatever comes in between: they are not lost, and not read before all is known.
+        # First, so that an exception does not lose them; none is read before all is known.
         self._arrived |= asked.keys()
         begun = [p for p in asked.values() if p.offset >= 0]
         new = [TopicPartition(p.topic, p.partition) for p in asked.values() if p.offset < 0]
@@ -325,10 +326,11 @@ class RecordSource:
             self._arrived.remove(key)
 
     def _first_offsets(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """Where those partitions begin of which nothing is committed, and whose leader says so."""
+        """The start offsets of partitions without a committed offset, as far as their leaders
+        answer."""
         if not partitions:
             return []
-        # One without a leader would fail the question about all.
+        # A partition without a leader would fail the request for all.
         found = self._consumer.list_topics(self._topic, _OFFSETS_TIMEOUT_S).topics[self._topic]
         led = {number for number, each in found.partitions.items() if each.leader >= 0}
         when = _LATEST if self._starts_at_end else _EARLIEST
@@ -341,21 +343,21 @@ class RecordSource:
         return self._answered(self._consumer.offsets_for_times(asked, _OFFSETS_TIMEOUT_S))
 
     def _answered(self, found: list[TopicPartition]) -> list[TopicPartition]:
-        """Those whose offset could be had; the others are asked for again."""
+        """The partitions that have an offset; the others are asked for again."""
         errors = [each.error for each in found if each.error is not None]
         if errors:
             self._try_again(errors[0])
         return [each for each in found if each.error is None]
 
     def _refuse_forgotten(self, first: list[TopicPartition], kept: Mapping[int, int]) -> None:
-        """Check that nothing was committed before of partitions that begin anew."""
+        """Raise SourceError if the ledger knows of commits in partitions that have no offset."""
         forgotten = {
             start.partition: kept[start.partition]
             for start in first
             if start.partition in kept
             and (
                 kept[start.partition] > start.offset
-                # From the end on, what lies between would be passed over.
+                # Starting at the end would skip the records in between.
                 or (self._starts_at_end and kept[start.partition] < start.offset)
             )
         }
@@ -379,10 +381,10 @@ class RecordSource:
         )
 
     def _try_again(self, error: KafkaError) -> None:
-        """Ask again after a moment for what could not be had.
+        """Schedule another attempt after an error.
 
         Raises:
-            SourceError: it is forbidden.
+            SourceError: access is denied.
         """
         if error.code() in FORBIDDEN:
             raise SourceError(f"the committed offsets cannot be read: {error.str()}")
@@ -431,8 +433,8 @@ class RecordSource:
 
 
 def _repeat(ask: Callable[[], T], patience_s: float) -> T:
-    """Ask Kafka until it answers, or has failed for so long: a coordinator that moves or loads
-    refuses at once, and for a while.
+    """Ask Kafka until it answers, or has failed for `patience_s`: a coordinator that is moving or
+    loading refuses requests at once, for a while.
 
     Raises:
         KafkaException: the last failure.

@@ -1,4 +1,4 @@
-"""Several workers on one machine: each a process and a member of the group of its own."""
+"""Runs several workers on one machine, each a process and a group member of its own."""
 
 import logging
 import multiprocessing
@@ -25,11 +25,11 @@ _KILL_GRACE_S = 30.0
 
 
 class Supervisor:
-    """Keeps N workers running; restarts one that dies, and gives up when one keeps dying.
+    """Keeps workers running; restarts one that dies, and gives up if one keeps dying.
 
     Args:
-        config: the settings file; each worker reads the settings anew when it starts.
-        count: of workers.
+        config: the settings file; each worker rereads it when it starts.
+        count: number of workers.
     """
 
     def __init__(self, config: Path | None, count: int) -> None:
@@ -39,7 +39,7 @@ class Supervisor:
         self._stopping = False
 
     def run(self) -> int:
-        """Supervise until SIGTERM or SIGINT; returns the exit code."""
+        """Supervise until SIGTERM or SIGINT; return the exit code."""
         logs.configure(self._settings.log, f"{self._settings.worker.id}-supervisor")
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
@@ -92,14 +92,14 @@ class Supervisor:
             if slot.process.exitcode is None:
                 slot.process.kill()
                 slot.process.join()
-            # One that was told before it could listen had nothing in flight.
+            # A worker killed by SIGTERM before it installed its handler had nothing in flight.
             if slot.process.exitcode not in (DONE, -signal.SIGTERM):
                 worst = FAILED
         return worst
 
 
 class _WorkerSlot:
-    """The place of one worker, whoever fills it."""
+    """One worker's place, filled by successive processes."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -108,7 +108,7 @@ class _WorkerSlot:
         self._deaths: deque[float] = deque(maxlen=_GIVE_UP_DEATHS)
 
     def start(self, config: Path | None) -> None:
-        # Spawned, not forked: librdkafka's threads do not live through a fork.
+        # Spawned, not forked: librdkafka's threads do not survive a fork.
         self.process = multiprocessing.get_context("spawn").Process(
             target=_worker_main, args=(config, self.number), name=f"worker-{self.number}"
         )
@@ -116,7 +116,7 @@ class _WorkerSlot:
         logger.info("worker started", extra={"worker": self.number, "pid": self.process.pid})
 
     def reap(self, now: float) -> int | None:
-        """Notice a death, and plan the next start; returns the exit code."""
+        """If the process has died, schedule the next start and return the exit code."""
         if self.process is None or self.process.exitcode is None:
             return None
         code = self.process.exitcode

@@ -1,6 +1,6 @@
-"""What a parked record ends as where Kafka refuses to take it, back in the input or elsewhere.
+"""Resolves a parked record that Kafka refuses to write to the input or to the parked topic's tail.
 
-Its own size may be as much as the input allows, and the headers that say where it first stood come
+A record may be as large as the input allows, and the headers with its original coordinates come
 on top.
 """
 
@@ -17,13 +17,14 @@ from streamer.worker.parked import ParkedRecord
 
 
 def end_unmovable(copy: ParkedRecord, client: Client, *, is_back: bool) -> Record:
-    """The record, ended: by an outcome, or a dead letter if its value is no event.
+    """Return the record, resolved by an outcome, or by a dead letter if its value is invalid.
 
     Args:
-        is_back: whether the input refuses it; else the parked topic does.
+        is_back: whether the input refuses it; otherwise the parked topic does.
 
     Raises:
-        redis.exceptions.RedisError: whether it was pinned is not known, as Redis cannot be used.
+        redis.exceptions.RedisError: Redis cannot be used, so whether the record was pinned is
+            unknown.
     """
     own, _ = split_headers(copy.headers)
     record = Record(copy.original, copy.key, copy.value, own, 0.0, replaces=replaced_batch(own))
@@ -47,5 +48,5 @@ def _ending(record: Record, client: Client, refused_by: str) -> Resolution:
     found = find(client, record.organization_id, record.campaign_id, record.address)
     if found is None or not found.claim.is_of(record):
         return Outcome.of(Reason.TOO_LARGE, detail)
-    # Its batch goes on without it, and may have been sent, or may yet be.
+    # Its batch goes on without it, and may have been sent already or may still be sent.
     return Outcome.of(Reason.PROVIDER_ERROR, detail)._replace(batch_id=found.claim.batch_id)

@@ -1,4 +1,4 @@
-"""Whether the ledger is still the one this worker relies on, and what it keeps of the input."""
+"""Verifies that the ledger is still the one the worker relies on, and copies offsets to it."""
 
 import logging
 import time
@@ -13,13 +13,14 @@ from streamer.worker.waiter import Waiter
 
 logger = logging.getLogger(__name__)
 
-# The owner before may have written an older offset behind this one's.
+# Write unchanged offsets again, as a previous owner may have overwritten one by an older offset.
 _KEEP_AGAIN_S = 60.0
 _KEEP_S = 6.0
 
 
 class EpochVerifier:
-    """Owns the thread `epoch`: a Redis that stands still must not hold up polls and commits."""
+    """Runs the checks on the thread `epoch`, as an unresponsive Redis must not block polls and
+    commits."""
 
     def __init__(self, epoch: Epoch, offsets: InputOffsets, waiter: Waiter) -> None:
         self._epoch = epoch
@@ -31,11 +32,11 @@ class EpochVerifier:
         self._keep_again_at = 0.0
 
     def check_arrived(self, committed: set[str]) -> Future[dict[int, int]]:
-        """Check the epochs in the metadata of offsets, and read the offsets that the ledger knows
-        by partition; when Redis can be used.
+        """Check the epochs in the metadata of offsets, waiting for Redis; the future's result is
+        the offsets that the ledger knows, by partition.
 
-        The answer raises:
-            LedgerLostError: they are of another ledger.
+        The future raises:
+            LedgerLostError: the epochs are of another ledger.
             StoppedError: the worker stops.
         """
 
@@ -46,13 +47,13 @@ class EpochVerifier:
         return self._thread.submit(self._waiter.retry_redis, check)
 
     def verify(self, offsets: Mapping[int, int]) -> None:
-        """Begin to check the ledger, and to keep committed offsets in it, unless that is under way.
+        """Start checking the ledger and storing committed offsets in it, unless already running.
 
         Args:
-            offsets: by partition.
+            offsets: committed offsets, by partition.
 
         Raises:
-            LedgerLostError: the last check said that it is lost.
+            LedgerLostError: the last check found that the ledger is lost.
         """
         if self._verified is None or self._verified.done():
             if self._verified is not None:
@@ -61,10 +62,10 @@ class EpochVerifier:
             self._verified = self._thread.submit(self._waiter.retry_redis, verify)
 
     def keep(self, offsets: Mapping[int, int]) -> None:
-        """Keep the last committed offsets in the ledger, if Redis can be used now.
+        """Store the last committed offsets in the ledger, if Redis can be used now.
 
         Raises:
-            LedgerLostError: it is lost.
+            LedgerLostError: the ledger is lost.
         """
         try:
             self._thread.submit(self._verify, offsets).result(_KEEP_S)
@@ -75,7 +76,7 @@ class EpochVerifier:
             )
 
     def close(self) -> None:
-        """Begin no more checks."""
+        """Start no more checks."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _verify(self, offsets: Mapping[int, int]) -> None:

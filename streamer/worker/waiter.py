@@ -1,4 +1,4 @@
-"""Waiting that ends when the worker stops."""
+"""Interruptible waiting: sleeps and Redis retries that end when the worker stops."""
 
 import logging
 import random
@@ -18,23 +18,23 @@ T = TypeVar("T")
 _REDIS_BACKOFF = Backoff(base_s=0.1, cap_s=2.0)
 _SAY_EVERY_S = 30.0
 
-# Counts the time that the machine sleeps, where the system has such a clock: the provider's
-# clock does too.
+# Includes the time that the machine is suspended, where the system has such a clock, as the
+# provider's clock goes on too.
 _DEADLINE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class StoppedError(StreamerError):
-    """The worker stops: what is not decided yet is left to the records' next owner."""
+    """The worker stops; undecided records are left to their next owner."""
 
     exit_code = DONE
 
 
 class Waiter:
-    """How the threads of a worker wait, and what they wait for.
+    """Lets a worker's threads wait, and tracks which of them wait for Redis. Thread-safe.
 
     Attributes:
-        on_change: called when the first thread begins to wait for Redis, and when none does any
-            more.
+        on_change: called when the first thread starts waiting for Redis, and when the last one
+            stops.
     """
 
     def __init__(self) -> None:
@@ -42,23 +42,27 @@ class Waiter:
         self._stopped = Event()
         self._lock = Lock()
         self._errors: dict[int, str] = {}
-        """By thread, why Redis cannot be used."""
+        """By thread, the reason why Redis cannot be used."""
         self._since = 0.0
         self._say_at: dict[str, float] = {}
-        """By reason, when it is to be said again: several threads may meet several in turn."""
+        """By reason, when to log it again: several threads may alternate between reasons."""
 
     def stop(self) -> None:
-        """End every wait, now and from now on, with StoppedError."""
+        """End all current and future waits with StoppedError."""
         self._stopped.set()
 
     def sleep(self, seconds: float) -> None:
-        """Wait so long."""
+        """Sleep.
+
+        Raises:
+            StoppedError: the worker stops.
+        """
         if self._stopped.wait(seconds):
             raise StoppedError
 
     @property
     def redis_problem(self) -> str | None:
-        """Why a thread waits for Redis, and for how long some have; None if none does."""
+        """Why and for how long threads have been waiting for Redis; None if none is waiting."""
         with self._lock:
             if not self._errors:
                 return None
@@ -66,11 +70,11 @@ class Waiter:
             return f"waiting for Redis for {time.monotonic() - self._since:.0f} s: {reason}"
 
     def retry_redis(self, call: Callable[[], T]) -> T:
-        """Call until Redis can be used: nothing is sent, and nothing is lost, without it.
+        """Retry the call until Redis can be used; without it nothing is sent, and nothing lost.
 
         Raises:
             StoppedError: the worker stops.
-            redis.exceptions.RedisError: what waiting does not mend.
+            redis.exceptions.RedisError: an error that waiting does not fix.
         """
         failures = 0
         try:
@@ -86,7 +90,7 @@ class Waiter:
                 self._forget()
 
     def _note(self, reason: str) -> None:
-        """Say it at first, when the reason changes, and now and then."""
+        """Note the reason; log it at first, when it changes, and periodically."""
         now = time.monotonic()
         with self._lock:
             is_first = not self._errors
@@ -119,5 +123,5 @@ class Waiter:
 
 
 def deadline_clock() -> float:
-    """Seconds on the clock that deadlines are kept by."""
+    """The current time in seconds on the clock used for deadlines."""
     return time.clock_gettime(_DEADLINE_CLOCK)
