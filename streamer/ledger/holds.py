@@ -1,6 +1,6 @@
 """Holds: stop sending for an account, or a sender's domain within it, on all workers.
 
-A provider response can put a hold when the problem is not in the mails. The pinned batches that drew
+A provider response puts a hold when the problem is not in the mails. The pinned batches that drew
 such responses then test in turn, at intervals, whether the hold is over. Operators can put holds
 too, and release any; only an operator can release an operator's hold.
 """

@@ -1,7 +1,7 @@
 """The names of all keys in Redis.
 
-The braces are a cluster hash tag: all keys of one organization are in one slot, so that a script can
-access them together. The keys of an account are in a different slot.
+The braces are a cluster hash tag: all keys of one organization are in one slot, so that a script
+can access them together. The keys of an account are in a different slot.
 """
 
 
@@ -43,8 +43,8 @@ def progress_campaigns(organization: str) -> str:
 
 
 def progress_due(organization: str) -> str:
-    """Hash: the ids of the campaigns whose completion is to be checked, each with a number unique to
-    the change; the field '' is the last number used."""
+    """Hash: the ids of the campaigns whose completion is to be checked, each with a number unique
+    to the change; the field '' is the last number used."""
     return f"{{{organization}}}:progress-due"
 
 

@@ -45,7 +45,7 @@ class Lease:
         self._ask_at = 0.0
 
     def hold(self) -> bool:
-        """Acquire the lease if it is free, or renew it from time to time; return whether it is held.
+        """Acquire the lease if it is free, or renew it occasionally; return whether it is held.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.

@@ -70,7 +70,7 @@ class Successes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SlotUnavailable:
-    """No slot yet: the account's circuit is open, or its calls are paused. Ask again after `wait_s`."""
+    """No slot yet: the account's circuit is open or its calls are paused. Retry after `wait_s`."""
 
     wait_s: float
 
