@@ -69,8 +69,8 @@ class Probes:
             ),
         )
         if epoch != self._epoch.name.encode():
-            # Either nothing was pinned for the organization yet, or its data is lost. Only the first
-            # pin writes the epoch, not a lookup: malformed events may name any organization.
+            # Either nothing was pinned for the organization yet, or its data is lost. Only a pin
+            # writes the epoch, not a lookup: malformed events may name any organization.
             self._epoch.verify_new(keys.organization_epoch(organization))
         return Probe(
             frozenset(suppressed),
