@@ -31,7 +31,7 @@ MAX_PAUSE_S = 30.0
 
 
 def circuit_pause_s(failures: int) -> float:
-    """Return the seconds between calls after `failures` consecutive ones; 0 means no restriction."""
+    """Return the seconds between calls after consecutive failures; 0 means no restriction."""
     if failures < OUTAGE_FAILURES:
         return 0.0
     return min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(failures - OUTAGE_FAILURES, 64))
@@ -84,15 +84,15 @@ class FailureStats:
         return self.is_isolated and self.lasting_s >= set_aside_s and self.age_s >= give_up_s
 
     def should_defer(self, set_aside_s: float, under_backpressure: bool = False) -> bool:
-        """Whether the batch has to let others pass.
+        """Return whether to defer the batch so that others can pass.
 
-        That it is its own trouble shows if others go through, or if there is no other to tell
-        by. Where several fail, and nobody knows whether others would, it lasts longer.
+        The batch is considered the cause if others succeed, or if no other fails. If several fail
+        and it is unknown whether others would succeed, the threshold is higher.
 
         Args:
-            under_backpressure: whether so much waits behind it that nothing more could be taken
-                soon: if others go through they must not come to a stop for it, however soon that
-                    is.
+            under_backpressure: whether so many records are blocked behind it that the worker will
+                soon be full. If others succeed, the batch is then deferred immediately, so that it
+                does not stop them.
         """
         if under_backpressure and self.is_isolated:
             return True
