@@ -102,11 +102,11 @@ class FailureStats:
     def should_park_queue(self, set_aside_s: float) -> bool:
         """Return whether to park the organization's queued records so that others can pass.
 
-        They may fail like the batch, and each time a batch is deferred, more records are queued
-        than it takes along. If other batches succeed, they are protected soon, but not after only
-        one or two failures, which may be momentary. If none succeeds, either it is an outage and
-        parking would be useless, or others are blocked behind these records: the threshold is the
-        same as for a batch in doubt.
+        They may fail like the batch, and deferring a batch at a time removes only part of them. If
+        other batches succeed, they are protected from this soon, but not after only one or two
+        failures, which may be momentary. If none succeeds, it may be an outage, where parking would
+        be useless, or others may be blocked behind these records: the threshold is the same as for
+        a batch in doubt.
         """
         threshold_s = (
             min(_CERTAIN_S, set_aside_s) if self.is_isolated else set_aside_s * _DOUBT_FACTOR

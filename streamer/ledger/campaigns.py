@@ -219,7 +219,7 @@ def resume(
 
 
 def cancel(client: Client, organization: str, campaign_id: str) -> CampaignStatus:
-    """Cancel a campaign for ever, including late records of a completed one."""
+    """Cancel a campaign permanently; late records of a completed one are not sent either."""
     return _change(client, (organization, campaign_id), _CANCELLED, tuple(CampaignState))
 
 

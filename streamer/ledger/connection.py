@@ -88,7 +88,7 @@ class _Translating:
 
     def read_response(self, *args: Any, **options: Any) -> Any:  # redis-py's own signature
         try:
-            return super().read_response(*args, **options)  # type: ignore[misc]  # of the mixed-in
+            return super().read_response(*args, **options)  # type: ignore[misc]  # mixin
         except (
             exceptions.ResponseError,
             exceptions.AuthenticationError,
@@ -115,10 +115,10 @@ class _Cluster(RedisCluster):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:  # redis-py's own signature
         execute = super().execute_command
-        return _reached(lambda: execute(*args, **options))  # type: ignore[no-untyped-call]  # theirs
+        return _reached(lambda: execute(*args, **options))  # type: ignore[no-untyped-call]  # redis-py
 
     def pipeline(self, *args: Any, **options: Any) -> Any:  # redis-py's own signature
-        made = super().pipeline(*args, **options)  # type: ignore[no-untyped-call]  # theirs
+        made = super().pipeline(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
         execute = made.execute
         made.execute = lambda *args, **options: _reached(lambda: execute(*args, **options))
         return made
