@@ -1,4 +1,4 @@
-"""Whether a worker takes more records: what it may hold is bounded, whatever the backlog."""
+"""Decides whether a worker takes in more records, with bounded memory for any backlog."""
 
 from enum import Enum
 
@@ -7,13 +7,13 @@ _RESUME_AT = 0.5
 
 
 class IntakeMode(Enum):
-    """What to do about the input.
+    """What to do with the input.
 
     Attributes:
-        OPEN: take records, of partitions that were paused too.
-        AS_IS: take records of partitions that are not paused.
+        OPEN: take records, and resume paused partitions.
+        AS_IS: take records from the partitions that are not paused.
         WAIT: take none for a moment.
-        PAUSE: pause all partitions, and go on polling.
+        PAUSE: pause all partitions, but continue polling.
     """
 
     OPEN = "open"
@@ -23,14 +23,14 @@ class IntakeMode(Enum):
 
 
 class AdmissionControl:
-    """Room for records, queued and decided. Times are seconds of one clock of the caller's.
+    """Limits the records a worker holds, queued and decided, by the memory they use.
 
-    It is bounded by what they take in memory. Beside that as much is read ahead as it takes to
-    have full batches: as long as there are none, there is nothing better to do than to read on.
+    Within that limit, records are read ahead until enough full batches are waiting: while there are
+    none, reading on is the best thing to do. Times are seconds of the caller's clock.
 
     Args:
-        max_full: full batches that may wait.
-        max_bytes: of memory, for all records that are held, the decided ones among them.
+        max_full: the maximum number of full batches waiting.
+        max_bytes: the maximum memory of all held records, including decided ones.
     """
 
     def __init__(self, max_full: int, max_bytes: int) -> None:
@@ -39,11 +39,12 @@ class AdmissionControl:
         self._full_since: float | None = None
 
     def mode(self, full_batches: int, held_bytes: int, now: float) -> IntakeMode:
-        """What to do now, given the full batches that wait and what is held.
+        """Return what to do now, given the number of full batches waiting and the bytes held.
 
-        A short fullness is waited out: a pause would throw away what was read ahead. A long one
-        pauses, so that polling can go on and the group does not give the worker up. What was
-        paused goes on when half the batches are gone, however much is held.
+        If full only briefly, the worker waits: pausing would discard the records that were
+        prefetched. If full for longer, it pauses, so that polling can continue and the group does
+        not evict the worker. Once there is room again, paused partitions are resumed as soon as at
+        most half of the full batches are left, however many bytes are held.
         """
         if full_batches < self._max_full and held_bytes < self._max_bytes:
             self._full_since = None
@@ -54,5 +55,5 @@ class AdmissionControl:
         return IntakeMode.PAUSE if now - self._full_since > _FULL_WAIT_S else IntakeMode.WAIT
 
     def is_under_backpressure(self, blocked_bytes: int) -> bool:
-        """Whether so much waits behind others that soon nothing more could be taken."""
+        """Return whether blocked records use so much memory that the worker will soon be full."""
         return blocked_bytes > self._max_bytes / 2

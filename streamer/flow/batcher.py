@@ -1,4 +1,4 @@
-"""Groups of records that become batches: one organization's, full or old enough."""
+"""Groups records into batches of one organization, when full or old enough."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable
@@ -10,24 +10,25 @@ from threading import RLock
 from streamer.model.record import Record
 
 _BY_AGE_EVERY = 4
-"""Of so many turns one is that of who waits for longest, whoever has more."""
+"""Every n-th turn goes to the organization that is ready for longest, whatever its size."""
 
 
 class Batcher:
-    """Admitted records that wait for a batch, by organization and campaign.
+    """Queues of admitted records waiting for a batch, by organization and campaign.
 
-    Those of a campaign are first in, first out. An organization is ready when it can fill a batch,
-    or when its oldest record waited enough. Of those that are ready the fullest comes first, and
-    now and then the one that is ready for longest: where batches wait for their calls none goes
-    with less than could be had, and nobody starves. Among equals they take turns, and so do
-    accounts, and the campaigns of one organization. All methods may be called from any thread;
-    none looks at more organizations than it has to. Times are seconds of one clock of the
-    caller's.
+    The queue of each campaign is FIFO. An organization is ready when it can fill a batch, or when
+    its oldest record has waited long enough. The ready organization with the most records is served
+    first, so that batches are as full as possible while calls are the bottleneck; every few turns
+    the one that is ready for longest is served instead, so that none starves. Ties are broken by
+    taking turns; accounts, and the campaigns of an organization, take turns too.
+
+    All methods are thread-safe, and none examines more organizations than necessary. Times are
+    seconds of the caller's clock.
 
     Args:
-        size: records of a full batch.
-        linger: seconds that a record waits for its batch to fill, at the longest.
-        account_of: the account of an organization; None if no account serves it.
+        size: the number of records in a full batch.
+        linger: the maximum seconds that a record waits for its batch to fill.
+        account_of: returns the account of an organization; None if no account serves it.
     """
 
     def __init__(
@@ -38,12 +39,12 @@ class Batcher:
         self._account_of = account_of
         self._queues: dict[str, _Queue] = {}
         self._turns: OrderedDict[str | None, _Turns] = OrderedDict()
-        """Of the organizations of each account."""
-        self._lock = RLock()  # who is asked by `take_ready` may ask back
+        """The turns of each account's organizations."""
+        self._lock = RLock()  # reentrant: the callbacks of `take_ready` may call back
         self._length = self._bytes = self._full = 0
 
     def add(self, records: Iterable[Record]) -> None:
-        """Queue records behind those of their campaigns."""
+        """Append records to the queues of their campaigns."""
         with self._lock:
             for record in records:
                 queue = self._queue(record.organization_id)
@@ -51,7 +52,7 @@ class Batcher:
                 self._grown(queue, record)
 
     def put_back(self, organization: str, records: Collection[Record]) -> None:
-        """Queue records that were taken and not used in front of the others."""
+        """Return taken but unused records to the front of their queues."""
         with self._lock:
             for record in reversed(list(records)):
                 queue = self._queue(organization)
@@ -65,11 +66,11 @@ class Batcher:
         is_saturated: Callable[[str | None], bool],
         is_passed_over: Callable[[str], bool],
     ) -> tuple[str, list[Record]] | None:
-        """The next organization that is ready, and up to `count` of its records, taken.
+        """Take up to `count` records of the next ready organization; None if there is none.
 
         Args:
-            is_saturated: whether it is the turn of none of an account's organizations.
-            is_passed_over: whether it is not an organization's turn, whatever it has.
+            is_saturated: returns whether to skip all organizations of an account.
+            is_passed_over: returns whether to skip an organization.
         """
         with self._lock:
             for account, turns in self._turns.items():
@@ -83,12 +84,11 @@ class Batcher:
         return None
 
     def overdue(self, record: Record, now: float) -> bool:
-        """Whether a record has waited for its batch as long as it may."""
+        """Return whether a record has waited for its batch for the maximum time."""
         return now >= record.admitted_at + self._linger
 
     def take(self, organization: str, count: int) -> list[Record]:
-        """Take up to `count` records of the organization, as many of each campaign as there are
-        places for each."""
+        """Take up to `count` records of the organization, divided evenly among its campaigns."""
         with self._lock:
             queue = self._queues.get(organization)
             if queue is None:
@@ -100,13 +100,13 @@ class Batcher:
             return taken
 
     def queued(self, organization: str) -> int:
-        """How many records of the organization wait."""
+        """Return the number of queued records of the organization."""
         with self._lock:
             queue = self._queues.get(organization)
             return 0 if queue is None else queue.length
 
     def discard(self, unwanted: Iterable[Record]) -> set[int]:
-        """Forget records, whose partitions were given up; returns the `id`s of those found."""
+        """Remove records whose partitions were revoked; return the `id`s of those found."""
         gone = set(map(id, unwanted))
         found: set[int] = set()
         with self._lock:
@@ -120,7 +120,7 @@ class Batcher:
         return found
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all records."""
         with self._lock:
             self._queues.clear()
             self._turns.clear()
@@ -128,12 +128,12 @@ class Batcher:
 
     @property
     def bytes(self) -> int:
-        """Of memory that the queued records hold, about."""
+        """The approximate memory used by the queued records."""
         return self._bytes
 
     @property
     def full_batches(self) -> int:
-        """How many full batches could be had of what is queued."""
+        """The number of full batches that the queued records make up."""
         return self._full
 
     def __len__(self) -> int:
@@ -167,24 +167,24 @@ class Batcher:
 
 
 class _Turns:
-    """Whose turn is next among the organizations of one account."""
+    """Determines whose turn is next among the organizations of one account."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._picks = 0
         self._numbers = count()
         self._coming: list[tuple[float, int, _Queue]] = []
-        """A heap of those that are not ready, by when they will be; and of some that were."""
+        """A heap of the queues that are not ready, by due time; it may contain stale entries."""
         self._ready: OrderedDict[str, _Queue] = OrderedDict()
-        """Who is for longest comes first."""
+        """The ready queues, the one that is ready for longest first."""
         self._by_length: list[OrderedDict[str, _Queue]] = [OrderedDict() for _ in range(size + 1)]
-        """The same ones, by how much they have: a full batch and more is all the same."""
+        """The ready queues by length, capped at a full batch."""
 
     def __len__(self) -> int:
         return len(self._ready)
 
     def grown(self, queue: "_Queue", due: float) -> None:
-        """A queue has one more record, or has come back; what it has now is due then."""
+        """Update a queue that has one more record or is re-added, and is due at `due`."""
         if queue.organization in self._ready:
             if queue.rank < self._size:
                 del self._by_length[queue.rank][queue.organization]
@@ -196,20 +196,20 @@ class _Turns:
             heappush(self._coming, (due, next(self._numbers), queue))
 
     def leave(self, queue: "_Queue") -> None:
-        """Forget a queue."""
+        """Remove a queue."""
         queue.due = inf
         if self._ready.pop(queue.organization, None) is not None:
             del self._by_length[queue.rank][queue.organization]
 
     def ripen(self, now: float) -> None:
-        """Make those ready whose time has come."""
+        """Mark the queues whose due time has passed as ready."""
         while self._coming and self._coming[0][0] <= now:
             due, _, queue = heappop(self._coming)
             if queue.due == due:
                 self._enter(queue)
 
     def next(self, is_passed_over: Callable[[str], bool]) -> "_Queue | None":
-        """The next of those that are ready; None if all are passed over."""
+        """Return the next ready queue; None if all are passed over."""
         by_age = (self._picks + 1) % _BY_AGE_EVERY == 0
         for ready in (self._ready,) if by_age else reversed(self._by_length):
             for queue in ready.values():
@@ -229,7 +229,7 @@ class _Turns:
 
 
 class _Queue:
-    """One organization's records; the campaign whose turn is next comes first."""
+    """The queued records of one organization; `campaigns` is in order of turns."""
 
     __slots__ = ("campaigns", "due", "length", "organization", "rank", "turns")
 
@@ -261,7 +261,7 @@ class _Queue:
         return taken
 
     def without(self, gone: set[int]) -> list[Record]:
-        """Take out the records that have these `id`s."""
+        """Remove and return the records with these `id`s."""
         found: list[Record] = []
         for campaign, records in list(self.campaigns.items()):
             kept: deque[Record] = deque()
@@ -275,5 +275,5 @@ class _Queue:
         return found
 
     def oldest(self) -> float:
-        """When the oldest record was admitted."""
+        """Return when the oldest record was admitted."""
         return min(records[0].admitted_at for records in self.campaigns.values())

@@ -1,15 +1,15 @@
-"""When most records are dead letters, it is not the data that is broken. Pure."""
+"""Detects when most records become dead letters, so the data is not the cause. No I/O."""
 
 from collections import deque
 from collections.abc import Iterable
 
 
 class DeadLetterBreaker:
-    """Remembers of the last records whether they were dead letters.
+    """Tracks the share of dead letters among the last records.
 
     Args:
-        records: how many it remembers.
-        dead_share: of them that may be dead letters, from 0 to 1.
+        records: the number of records to remember.
+        dead_share: the share of them that may be dead letters, from 0 to 1.
     """
 
     def __init__(self, records: int, dead_share: float) -> None:
@@ -18,9 +18,10 @@ class DeadLetterBreaker:
         self._dead = 0
 
     def trips(self, coming: Iterable[bool]) -> bool:
-        """Whether too many would be dead letters with these records, which are not remembered.
+        """Return whether the given records would make too many dead letters, without adding them.
 
-        It takes as many records as it remembers, and not a few at the start, to say so.
+        The limit refers to the full number of remembered records, so a few dead letters at the
+        start do not exceed it.
         """
         last, dead, size = deque(self._last), self._dead, self._last.maxlen or 0
         for is_dead in coming:
@@ -33,7 +34,7 @@ class DeadLetterBreaker:
         return False
 
     def remember(self, records: Iterable[bool]) -> None:
-        """Add records, which are committed."""
+        """Add committed records."""
         for is_dead in records:
             if len(self._last) == self._last.maxlen:
                 self._dead -= self._last[0]
@@ -42,5 +43,5 @@ class DeadLetterBreaker:
 
     @property
     def dead(self) -> int:
-        """Dead letters among the last records."""
+        """The number of dead letters among the last records."""
         return self._dead

@@ -1,9 +1,9 @@
-"""Organizations whose batches keep failing, and what they may take from others.
+"""Tracks organizations whose batches keep failing, and limits their impact on others.
 
-Where some batches of an organization fail and others do not, its batches go on, beside those that
-are stuck. Where all of them fail and other organizations' go through, two at a time try, and what
-else it has queued is set aside at once: each record that waits for its turn to fail would keep
-back the outcomes of all that stand behind it in its partition, and soon nobody would get a turn.
+If only some batches of an organization fail, its other batches continue beside the stuck ones. If
+all of them fail while other organizations succeed, only a few at a time (the quota) are tried, and
+its other queued records are parked at once: a failing record blocks commits of every later record
+in its partition (head-of-line blocking), which would soon stop all organizations.
 """
 
 from dataclasses import dataclass, field
@@ -12,17 +12,17 @@ from threading import Lock
 from streamer.flow.failure_stats import FailureStats
 
 _SUSPICION_S = 3600.0
-"""Forgotten after so long anyway: the organization may not send any more."""
+"""Seconds after which a suspicion expires: the organization may have nothing more to send."""
 
 
 @dataclass(slots=True)
 class _OrganizationFailures:
-    """Of one organization.
+    """The failures of one organization.
 
     Attributes:
-        failing: its batches that fail now.
-        has_successes: whether others of its batches were taken since the first of these failed.
-        suspected_until: when it is forgotten that all that it had failed.
+        failing: its currently failing batches, by id.
+        has_successes: whether other batches of it were accepted since the first of these failed.
+        suspected_until: until when it is assumed that all its batches fail; 0 if not suspected.
     """
 
     failing: dict[str, FailureStats] = field(default_factory=dict)
@@ -31,15 +31,16 @@ class _OrganizationFailures:
 
 
 class FailureTracker:
-    """The organizations in trouble. Its methods may be called from any thread; times are seconds
-    of one clock of the caller's.
+    """Tracks organizations with failing batches.
+
+    All methods are thread-safe. Times are seconds of the caller's clock.
 
     Args:
-        set_aside_s: after how long a batch that fails alone is set aside.
+        set_aside_s: seconds after which an isolated failing batch is deferred.
 
     Attributes:
-        under_backpressure: whether much waits behind batches that keep failing: one that fails
-            alone goes aside sooner.
+        under_backpressure: whether many records are blocked behind failing batches; isolated
+            failing batches are then deferred sooner.
     """
 
     def __init__(self, set_aside_s: float) -> None:
@@ -49,12 +50,12 @@ class FailureTracker:
         self._lock = Lock()
 
     def record_failure(self, organization: str, batch_id: str, stats: FailureStats) -> None:
-        """A batch failed, and not for the first time."""
+        """Record that a batch failed, and not for the first time."""
         with self._lock:
             self._states.setdefault(organization, _OrganizationFailures()).failing[batch_id] = stats
 
     def record_success(self, organization: str) -> None:
-        """A call for a batch of the organization went through."""
+        """Record that a call for a batch of the organization succeeded."""
         if organization not in self._states:
             return
         with self._lock:
@@ -65,8 +66,11 @@ class FailureTracker:
                 self._forget_if_over(organization, state)
 
     def forget_batch(self, organization: str, batch_id: str, now: float) -> None:
-        """A batch ended, or was set aside. If others went through while all of its organization's
-        failed, the next of it may fail as well: that is remembered until one of it is taken."""
+        """Remove a batch that was resolved or deferred.
+
+        If other organizations succeeded while all batches of this one failed, its next batches may
+        fail too: the organization stays suspected until a batch of it is accepted.
+        """
         with self._lock:
             state = self._states.get(organization)
             if state is None:
@@ -77,10 +81,11 @@ class FailureTracker:
             self._forget_if_over(organization, state)
 
     def max_batches(self, organization: str, quota: int, now: float) -> int | None:
-        """How many batches of the organization may be under way; None: as many as of others.
+        """Return the maximum number of the organization's batches in flight; None for no limit.
 
         Args:
-            quota: how many beside those that are stuck, or at all if nothing of it goes through.
+            quota: the maximum besides the stuck batches, or in total if none of its batches
+                succeed.
         """
         with self._lock:
             state = self._state(organization, now)
@@ -91,14 +96,14 @@ class FailureTracker:
     def should_park_queue(
         self, organization: str, quota: int, now: float, *, queue_is_large: bool
     ) -> bool:
-        """Whether what is queued of it, beyond those batches, is set aside.
+        """Return whether to park the organization's queued records beyond `max_batches`.
 
-        If some of it goes through, that is only where so many others are stuck that more would
-        soon take all places.
+        If some of its batches succeed, this is only the case when so many others are stuck that
+        they would soon take all places.
 
         Args:
             quota: as in `max_batches`.
-            queue_is_large: whether it is so much that it keeps others out of the queue.
+            queue_is_large: whether its queued records keep other organizations out of the queue.
         """
         with self._lock:
             state = self._state(organization, now)

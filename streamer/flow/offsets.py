@@ -1,8 +1,8 @@
-"""Which records of a partition of the parked topic have left it. Pure.
+"""Tracks which records of a partition of the parked topic have left it. No I/O.
 
-Records leave in any order, so beside the offset before which none is left there are spans behind
-it. They are written into the metadata of the relay's committed offset: who left is then known
-exactly, as it is committed with the records that took their place.
+Records leave in any order, so besides a base offset, before which all have left, there are spans of
+offsets after it. These are stored in the metadata of the relay's committed offset. They are exact,
+because the offset is committed together with the records that replace those that left.
 """
 
 import base64
@@ -12,21 +12,21 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Self
 
 _FORM = "1:"
-"""What the text begins with: it may have another form one day."""
+"""The prefix of the encoded text: the version of its format."""
 
 
 class OffsetSpan(NamedTuple):
-    """The offsets from `start` to before `end`."""
+    """The offsets from `start` (inclusive) to `end` (exclusive)."""
 
     start: int
     end: int
 
 
 class OffsetSet:
-    """The offsets of a partition whose records have left, or where there never was one.
+    """The offsets of a partition whose records have left, or that never had a record.
 
     Attributes:
-        base: no record before this offset is left.
+        base: all records before this offset have left.
     """
 
     def __init__(self, base: int = 0, spans: Iterable[OffsetSpan] = ()) -> None:
@@ -37,7 +37,7 @@ class OffsetSet:
             self.add(*span)
 
     def add(self, start: int, end: int) -> None:
-        """The records from `start` to before `end` leave."""
+        """Add the offsets from `start` (inclusive) to `end` (exclusive)."""
         first = bisect_left(self._ends, start)
         last = bisect_right(self._starts, end)
         if first < last:
@@ -53,7 +53,7 @@ class OffsetSet:
             del self._starts[:behind], self._ends[:behind]
 
     def drop_before(self, offset: int) -> None:
-        """Forget the spans that end there or before it: nobody asks for them any more."""
+        """Drop the spans that end at or before the offset, which are no longer needed."""
         behind = bisect_right(self._ends, offset)
         del self._starts[:behind], self._ends[:behind]
 
@@ -61,7 +61,7 @@ class OffsetSet:
         return offset < self.base or self.span_of(offset) is not None
 
     def span_of(self, offset: int) -> OffsetSpan | None:
-        """The span behind the base in which an offset is; None if it is in none."""
+        """Return the span after the base that contains an offset; None if there is none."""
         at = bisect_right(self._starts, offset) - 1
         if at < 0 or offset >= self._ends[at]:
             return None
@@ -70,29 +70,29 @@ class OffsetSet:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, OffsetSet) and (self.base, self.spans) == (other.base, other.spans)
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
         return f"OffsetSet({self.base}, {self.spans})"
 
     @property
     def spans(self) -> list[OffsetSpan]:
-        """Those behind the base, apart from each other, in their order."""
+        """The spans after the base, disjoint and in order."""
         return [*map(OffsetSpan, self._starts, self._ends)]
 
     @property
     def scattered(self) -> int:
-        """How many offsets are in the spans behind the base."""
+        """The number of offsets in the spans after the base."""
         return sum(self._ends) - sum(self._starts)
 
     def copy(self) -> Self:
-        """One that changes apart from this."""
+        """Return an independent copy."""
         new = type(self)(self.base)
         new._starts, new._ends = self._starts.copy(), self._ends.copy()
         return new
 
     def union(self, other: "OffsetSet") -> Self:
-        """What left by either."""
+        """Return the offsets that are in either set."""
         new = self.copy()
         new.add(0, other.base)
         for span in other.spans:
@@ -100,7 +100,7 @@ class OffsetSet:
         return new
 
     def encode(self) -> str:
-        """The spans behind the base, for the metadata of its offset; empty if there are none."""
+        """Encode the spans after the base as offset metadata; empty if there are none."""
         if not self._starts:
             return ""
         packed = zlib.compress(b"".join(map(_pack, self._steps())), 9)
@@ -108,10 +108,10 @@ class OffsetSet:
 
     @classmethod
     def decode(cls, base: int, text: str | None) -> Self:
-        """What `encode` wrote; None as the client library says nothing.
+        """Decode text written by `encode`; the client library may return None for empty metadata.
 
         Raises:
-            ValueError: it wrote something else.
+            ValueError: the text was not written by `encode`.
         """
         gone = cls(base)
         if not text:
@@ -130,7 +130,7 @@ class OffsetSet:
         return gone
 
     def _steps(self) -> Iterator[int]:
-        """By turns the distance to the next span, and its length."""
+        """Yield the distance to each span and its length, alternately."""
         at = self.base
         for start, end in zip(self._starts, self._ends, strict=True):
             yield start - at
@@ -139,7 +139,7 @@ class OffsetSet:
 
 
 def _pack(number: int) -> bytes:
-    """Seven bits a byte, the lowest first; the last has its highest bit clear."""
+    """Encode as LEB128: 7 bits per byte, lowest first; the last byte has its high bit clear."""
     packed = bytearray()
     while number > 0x7F:
         packed.append(number & 0x7F | 0x80)

@@ -1,7 +1,7 @@
-"""What follows an answer to a pinned batch, as a value that the sender carries out. Pure.
+"""Decides what to do after a response to a pinned batch; the sender executes the decision. No I/O.
 
-What the answer means comes in as a disposition, what else is known of the batch and its account
-as counts and times; chance comes in as an argument too.
+The meaning of the response is given as a disposition, the state of the batch and its account as
+counts and times. Randomness is an argument too.
 """
 
 from collections.abc import Callable
@@ -31,44 +31,44 @@ from streamer.model.reasons import Reason
 
 RATE_LIMITED = "rate_limit_exceeded"
 
-# What grows while a provider is down is the distance of the account's calls: see its circuit.
+# During an outage the circuit, not this backoff, increases the time between an account's calls.
 _BACKOFF = Backoff(base_s=0.5, cap_s=5.0)
 _BLIND_PAUSE_S = 0.1
-"""After an answer that says that calls came too fast, and not when the next may come."""
+"""The pause after a rate-limit response that does not say when to retry."""
 _MAX_UNREADABLE = 3
 _SURE_FAILURES = 3
 _LAST_CALLS_S = 600.0
-"""Of the safe window, kept for calls after a long `retry-after`."""
+"""The part of the safe window reserved for calls after a long `retry-after`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """The answer is definite: nothing more is sent under this key."""
+    """The response is final: send nothing more under this key."""
 
     disposition: Accepted | Rejected | Conflicting
 
 
 @dataclass(frozen=True, slots=True)
 class RetryAfter:
-    """Send the same again, so many seconds from now."""
+    """Send the same again after `wait_s` seconds."""
 
     wait_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class PauseAccount:
-    """Give no send slot of the account for so many seconds, then send the same again."""
+    """Stop handing out the account's slots for `wait_s` seconds, then send the same again."""
 
     wait_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class HoldAccount:
-    """Hold the account, or the sender's domain, and defer the batch until that is over.
+    """Hold the account or the sender's domain, and defer the batch until the hold is over.
 
     Attributes:
-        cause: why.
-        lasts_s: for how long, if the answer says so.
+        cause: the reason for the hold.
+        lasts_s: seconds until it is over, if the response says so.
     """
 
     cause: Suspended
@@ -77,14 +77,14 @@ class HoldAccount:
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """Defer the batch with its members for so many seconds, so that others pass."""
+    """Defer the batch with its members for `wait_s` seconds, so that others can pass."""
 
     wait_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """End what the key stands for without knowing what became of it."""
+    """Resolve the mails under the key as failed, without knowing whether they were accepted."""
 
     reason: Reason
     detail: str
@@ -92,11 +92,12 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class UnexplainedRefusal:
-    """Resend refuses what the key stands for, and has nothing of it; nobody can say why, but it may
-    be for one of its mails: send it in halves, or blame the mail if it is one.
+    """Resend rejected everything under the key for an unknown reason, possibly one of the mails.
+
+    Resend has nothing of it: send it in halves, or blame the mail if it is a single one.
 
     Attributes:
-        words: the provider's.
+        words: the provider's message.
     """
 
     words: str
@@ -104,7 +105,7 @@ class UnexplainedRefusal:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The call failed: what follows depends on the account's health, see `Policy.after_failure`."""
+    """The call failed; the next step depends on the account's health (`Policy.after_failure`)."""
 
     disposition: Retry
 
@@ -113,27 +114,27 @@ Step = Settle | RetryAfter | PauseAccount | HoldAccount | Defer | GiveUp | Unexp
 
 
 class Blame(Enum):
-    """When what a key stands for is blamed for refusals that nobody can explain."""
+    """When the content sent under a key is blamed for unexplained rejections."""
 
     NEVER = auto()
-    """A call for it may have been accepted, or there is nothing to tell by."""
+    """A call for it may have been accepted, or there is no evidence."""
     WHEN_DUE = auto()
-    """When it would be deferred or given up: the whole batch."""
+    """A whole batch: when it would be deferred or given up."""
     AT_ONCE = auto()
-    """A part of a batch that is sent in halves."""
+    """A part of a batch that is sent in halves: immediately."""
     WHEN_SURE = auto()
-    """When it is refused time and again while others go through: one mail, after other parts of
-    its batch were taken."""
+    """A single mail, after other parts of its batch were accepted: when it is rejected repeatedly
+    while others succeed."""
 
 
 class Tries:
-    """The calls under one idempotency key that failed. Times are seconds of one clock.
+    """The failed calls under one idempotency key. Times are seconds of the same clock.
 
     Attributes:
-        failures: how many failed.
-        unreadable: how many of them were accepted in words that cannot be understood.
-        words: the provider's, of the last of them.
-        alone_in_s: after the last of them; as of `Policy.after_response`.
+        failures: the number of failed calls.
+        unreadable: how many of them were accepted, but with a response that cannot be parsed.
+        words: the provider's message for the last of them.
+        alone_in_s: as in `Policy.after_response`, for the last of them.
     """
 
     def __init__(self, blame: Blame = Blame.NEVER) -> None:
@@ -150,7 +151,7 @@ class Tries:
     def count(
         self, disposition: Disposition, words: str = "", alone_in_s: float | None = None
     ) -> None:
-        """Count an answer, if it is a failure."""
+        """Count a response, if it is a failure."""
         if isinstance(disposition, Retry):
             self.alone_in_s = alone_in_s
             self.failures += 1
@@ -160,14 +161,14 @@ class Tries:
 
     @property
     def only_refusals(self) -> bool:
-        """Whether each of them was refused for certain: Resend has nothing of it by these."""
+        """Whether each of them was rejected for certain: Resend accepted nothing through them."""
         return self._refusals == self.failures
 
     def is_blamed(self, stats: FailureStats, set_aside_s: float, *, is_due: bool) -> bool:
-        """Whether the key's content is to blame for its failures.
+        """Return whether the key's content is to blame for its failures.
 
         Args:
-            is_due: whether it would be deferred or given up now.
+            is_due: whether it would otherwise be deferred or given up now.
         """
         if not self.failures or not self.only_refusals:
             return False
@@ -179,16 +180,17 @@ class Tries:
             case Blame.AT_ONCE:
                 return True
             case Blame.WHEN_SURE:
-                # With nobody to tell by it has to last; while others fail too it never shows.
+                # Without other calls to compare with, the failures must last; while others fail
+                # too, the mail is never blamed.
                 is_apart = stats.others_failing == 0 and stats.lasting_s >= set_aside_s
                 return self.failures >= _SURE_FAILURES and (stats.is_isolated or is_apart)
 
     def observe(self, health: AccountHealth, age_s: float, now: float) -> FailureStats:
-        """What is known of the batch after a failure.
+        """Update and return the batch's failure stats after a failure.
 
         Args:
-            health: of its account, with this failure.
-            age_s: since the batch was pinned.
+            health: the account's health, including this failure.
+            age_s: seconds since the batch was pinned.
         """
         if self._last is None:
             self._first_at, self._first_successes = now, health.successes
@@ -197,7 +199,7 @@ class Tries:
         return self._last
 
     def stats(self, age_s: float, now: float) -> FailureStats | None:
-        """What is known of it by now, of others as of its last failure; None if it had none."""
+        """Return the current stats, with others as of the last failure; None without failures."""
         if self._last is None:
             return None
         return replace(self._last, lasting_s=now - self._first_at, age_s=age_s)
@@ -205,13 +207,13 @@ class Tries:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Says what follows an answer.
+    """Decides the next step after a response.
 
     Attributes:
-        safe_window_s: after its pin, within which a batch may be sent.
-        set_aside_s: after how long a batch that fails alone is deferred.
-        give_up_s: at which age such a batch is given up.
-        has_other_accounts: whether an account that fails could hold up others.
+        safe_window_s: seconds after its pin within which a batch may be sent.
+        set_aside_s: seconds after which an isolated failing batch is deferred.
+        give_up_s: the age at which such a batch is given up.
+        has_other_accounts: whether there are other accounts that a failing one could delay.
     """
 
     safe_window_s: float
@@ -222,13 +224,13 @@ class Policy:
     def after_response(
         self, disposition: Disposition, message: str, tries: Tries, alone_in_s: float | None = None
     ) -> Step | Failed:
-        """What follows an answer.
+        """Return the next step after a response.
 
         Args:
-            message: the provider's.
-            tries: of the key, with this answer counted.
-            alone_in_s: seconds until no call of an earlier owner's can arrive any more; None if
-                none could since this call left.
+            message: the provider's message.
+            tries: the failed calls under the key, including this response.
+            alone_in_s: seconds until no call by an earlier owner can arrive any more; None if none
+                could arrive since this call left.
         """
         match disposition:
             case RateLimited(after_s):
@@ -243,8 +245,8 @@ class Policy:
                     return GiveUp(Reason.PROVIDER_ERROR, detail)
                 return Failed(disposition)
             case Rejected() if alone_in_s is not None:
-                # A call of an earlier owner's may arrive after this one and be taken: asked once
-                # more, when none can arrive any more, the key answers for that one too.
+                # A call by an earlier owner may arrive after this one and be accepted. Calling
+                # again when none can arrive any more returns the key's response to that call too.
                 return RetryAfter(alone_in_s)
             case _:
                 return Settle(disposition)
@@ -259,15 +261,15 @@ class Policy:
         *,
         under_backpressure: bool,
     ) -> RetryAfter | HoldAccount | Defer | GiveUp | UnexplainedRefusal:
-        """What follows a call that failed.
+        """Return the next step after a failed call.
 
         Args:
-            tries: of the key, with this failure counted.
-            health: of the batch's account.
-            stats: what is known of the batch.
-            draw: gives a random number in [0, 1).
-            under_backpressure: whether much waits behind batches that keep failing: one that
-                fails alone is deferred sooner.
+            tries: the failed calls under the key, including this one.
+            health: the health of the batch's account.
+            stats: the batch's failure stats.
+            draw: returns a random number in [0, 1).
+            under_backpressure: whether many records are blocked behind failing batches; isolated
+                failing batches are then deferred sooner.
         """
         cause = f"{disposition.reason}: {tries.words}"
         if self._holds_others_up(health):
@@ -291,14 +293,14 @@ class Policy:
     def while_waiting(
         self, tries: Tries, stats: FailureStats | None, *, under_backpressure: bool
     ) -> Defer | UnexplainedRefusal | None:
-        """What follows while the batch waits for its next call, or for a slot; None: wait on.
+        """Return the next step while the batch waits for its next call or a slot; None: wait on.
 
-        Calls are far apart while an account's circuit is open, and it can be the very batch that
-        keeps others from calling.
+        While an account's circuit is open, calls are far apart, and this batch may be the one that
+        prevents other calls.
 
         Args:
-            tries: of the key.
-            stats: what is known of the batch; None if it had none.
+            tries: the failed calls under the key.
+            stats: the batch's failure stats; None without failures.
         """
         if (
             stats is None
@@ -314,7 +316,7 @@ class Policy:
         )
 
     def _holds_others_up(self, health: AccountHealth) -> bool:
-        """Whether every call of the account fails, while other accounts may do fine."""
+        """Return whether all calls of the account fail and could delay other accounts."""
         return (
             self.has_other_accounts
             and health.failures >= OUTAGE_FAILURES

@@ -1,15 +1,15 @@
-"""How fast an account may be called."""
+"""The call rate allowed for an account."""
 
 UNKNOWN_RATE = 2.0
-"""Calls a second while nobody has said how many there may be."""
+"""Calls per second while no limit is known."""
 
 
 def allowed_rate(ceiling: float, advertised: float | None) -> float:
-    """Calls a second.
+    """Return the allowed calls per second.
 
     Args:
-        ceiling: what the settings allow; 0 leaves it to the provider.
-        advertised: what the provider's `ratelimit-limit` said last; None if it said nothing.
+        ceiling: the maximum from the settings; 0 leaves the limit to the provider.
+        advertised: the provider's last `ratelimit-limit`; None if it sent none.
     """
     if advertised is None:
         return ceiling or UNKNOWN_RATE

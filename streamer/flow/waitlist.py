@@ -1,4 +1,4 @@
-"""Where in the parked topic stand the records that wait for the same. Pure."""
+"""Where in the parked topic the records that wait for the same thing are. No I/O."""
 
 from array import array
 from collections.abc import Collection, Iterable
@@ -8,19 +8,19 @@ from streamer.flow.offsets import OffsetSpan
 from streamer.model.record import Parked
 
 SPAN = 1_000
-"""Offsets that are noted, and read, as one span: whoever stands between is passed over, which is
-cheaper than to seek."""
+"""Offsets that are noted, and read, as one span. Other records within it are read and skipped,
+which is cheaper than seeking."""
 SEEK = 250
-"""To seek takes as long as to read so many."""
+"""A seek takes as long as reading this many records."""
 
 
 class ReadPlan(NamedTuple):
-    """Where to read, and whom to take there.
+    """Which offsets to read, and which records to take from them.
 
     Attributes:
-        spans: by partition; apart from each other, in their order.
-        limits: by what they wait for, and partition: the offset before which all of them are in
-            the spans. Who stands behind it has to wait, or would overtake others.
+        spans: the spans to read by partition, disjoint and in order.
+        limits: by wait and partition, the offset before which all records with that wait are in the
+            spans. Records at or after it must not be taken, or they would overtake others.
     """
 
     spans: dict[int, list[OffsetSpan]]
@@ -28,9 +28,9 @@ class ReadPlan(NamedTuple):
 
 
 class Waitlist:
-    """The spans in which records stand, by what they wait for and partition.
+    """The spans that contain parked records, by what these wait for and by partition.
 
-    It takes 16 bytes for a span, however many records are in it.
+    Each span uses 16 bytes, however many records it contains.
     """
 
     def __init__(self) -> None:
@@ -38,11 +38,11 @@ class Waitlist:
 
     @property
     def waits(self) -> Collection[Parked]:
-        """What is waited for."""
+        """Everything that records wait for."""
         return self._of.keys()
 
     def note(self, wait: Parked, partition: int, offset: int) -> None:
-        """A record waits at an offset. The records of a partition are noted in their order."""
+        """Note a waiting record. The records of a partition must be noted in offset order."""
         bounds = self._of.setdefault(wait, {}).setdefault(partition, array("q"))
         if bounds and offset < bounds[-2] + SPAN:
             bounds[-1] = offset + 1
@@ -50,10 +50,10 @@ class Waitlist:
             bounds.extend((offset, offset + 1))
 
     def take(self, waits: Collection[Parked], limit: int) -> ReadPlan:
-        """Take the first records that wait for these, of each about as many.
+        """Take the first records with the given waits, about equally many for each.
 
         Args:
-            limit: how many offsets are read for all of them, about.
+            limit: the approximate number of offsets to read in total.
         """
         planned: dict[int, list[OffsetSpan]] = {}
         limits: dict[tuple[Parked, int], int] = {}
@@ -69,12 +69,12 @@ class Waitlist:
                 limits[wait, partition] = spans[-1].end
                 left -= sum(map(_cost, spans))
             if rest := {partition: bounds for partition, bounds in of_wait.items() if bounds}:
-                self._of[wait] = rest  # behind all others: it has had its turn
+                self._of[wait] = rest  # moves to the end: it has had its turn
         return ReadPlan({partition: _merge(spans) for partition, spans in planned.items()}, limits)
 
 
 def _first(bounds: "array[int]", most: int) -> list[OffsetSpan]:
-    """The first spans, that together cost `most` or a little more."""
+    """Return the first spans whose total cost reaches `most`, or all of them."""
     spans: list[OffsetSpan] = []
     for at in range(0, len(bounds), 2):
         spans.append(OffsetSpan(bounds[at], bounds[at + 1]))

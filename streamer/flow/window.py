@@ -1,4 +1,4 @@
-"""The window of a partition: what was admitted and is not yet committed."""
+"""The window of a partition: the records admitted but not yet committed."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -7,19 +7,19 @@ from itertools import islice, takewhile
 from streamer.model.record import Record
 
 Partition = tuple[str, int]
-"""A topic and the number of its partition."""
+"""A topic and a partition number."""
 
 
 class PartitionWindow:
-    """The records of one partition between its committed offset and the last one admitted.
+    """The records of one partition between the committed offset and the last admitted one.
 
-    It lives as long as one assignment of the partition. Records that are decided after it was
-    dropped are decided for nobody: whoever owns the partition now has records of its own.
+    A window lasts for one assignment of the partition. Records decided after it was dropped have no
+    effect: the new owner of the partition reads its own copies.
 
     Args:
-        start: the offset to begin at.
-        is_marked: whether that is committed, with the ledger's epoch beside it. Where it is not,
-            it has to be before any record is admitted.
+        start: the first offset.
+        is_marked: whether `start` is committed with the ledger's epoch in its metadata. If not, it
+            must be committed before any record is admitted.
     """
 
     def __init__(self, start: int, *, is_marked: bool) -> None:
@@ -27,7 +27,7 @@ class PartitionWindow:
         self._next = start
         self._bytes = 0
         self._freed: deque[int] = deque()
-        self._note_freed = self._freed.append  # any thread may decide a record
+        self._note_freed = self._freed.append  # thread-safe: any thread may decide a record
         self._committed = start if is_marked else None
 
     def __len__(self) -> int:
@@ -35,42 +35,42 @@ class PartitionWindow:
 
     @property
     def position(self) -> int:
-        """The offset to commit if nothing of the window were done."""
+        """The offset to commit while no record of the window is done."""
         return self.position_after(0)
 
     @property
     def is_marked(self) -> bool:
-        """Whether an offset of it is committed with the ledger's epoch."""
+        """Whether an offset of the partition is committed with the ledger's epoch."""
         return self._committed is not None
 
     @property
     def committed_offset(self) -> int | None:
-        """The offset that is committed with the ledger's epoch; None if there is none yet."""
+        """The offset committed with the ledger's epoch; None if there is none yet."""
         return self._committed
 
     @property
     def is_behind(self) -> bool:
-        """Whether its offset has to be committed although no record is done.
+        """Whether the offset must be committed even if no record is done.
 
-        It is not marked; or it is empty, and what lies between the committed offset and the
-        position is no record: the marker of a transaction that wrote to the partition. Left
-        alone that would be taken for a record which nobody reads.
+        Either no offset is marked yet; or the window is empty, and between the committed offset and
+        the position there are no records, only the marker of a transaction that wrote to the
+        partition. If not committed, the marker would look like a record that is never read.
         """
         return self._committed is None or (not self._records and self._committed != self._next)
 
     def position_after(self, count: int) -> int:
-        """The offset to commit when the first `count` records are done."""
+        """Return the offset to commit when the first `count` records are done."""
         return self._records[count].offset if count < len(self._records) else self._next
 
     @property
     def bytes(self) -> int:
-        """Of memory that its records hold, about."""
+        """The approximate memory used by the records."""
         while self._freed:
             self._bytes -= self._freed.popleft()
         return self._bytes
 
     def admit(self, record: Record) -> bool:
-        """Take a record in; False for one that was admitted before, or committed."""
+        """Admit a record; return False if it was admitted or committed before."""
         offset = record.offset
         if offset < self._next:
             return False
@@ -81,24 +81,24 @@ class PartitionWindow:
         return True
 
     def pass_to(self, offset: int) -> None:
-        """Take note that all records before the offset were admitted."""
+        """Advance to an offset before which all records have been admitted."""
         self._next = max(self._next, offset)
 
     def done_prefix(self, limit: int) -> list[Record]:
-        """The first records of the window as far as all are decided, `limit` at most.
+        """Return the leading decided records of the window, at most `limit`.
 
-        No record behind an undecided one is in it: that is what keeps the offsets honest.
+        It stops at the first undecided record, so that no offset is committed past one.
         """
         return list(
             islice(takewhile(lambda record: record.resolution is not None, self._records), limit)
         )
 
     def committed(self, count: int, offset: int) -> None:
-        """Let go of the first records: they are committed, with this offset."""
+        """Remove the first `count` records, which were committed with this offset."""
         for _ in range(count):
             self._bytes -= self._records.popleft().size
         self._committed = offset
 
     def unresolved(self) -> Iterator[Record]:
-        """The records without an ending."""
+        """Return the records that are not resolved yet."""
         return (record for record in self._records if record.resolution is None)

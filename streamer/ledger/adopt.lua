@@ -1,10 +1,10 @@
--- Take a batch over, to send it again.
+-- Adopt a batch in order to send it again.
 -- KEYS: epoch of the slot, batch
 -- ARGV: epoch, name of the new owner
--- If every call for it so far was refused for certain, and its owner laid it down, its age starts
--- anew; otherwise somebody may have sent it, and from now on nobody can say that nobody did.
--- Answers {'batch', age in ms, body, result, account, sender, learned}, all from the body on false
--- where absent, or {'epoch'}. Run again by the same owner it changes nothing.
+-- If the batch is deferred (its previous owner's calls were all rejected for certain), its age
+-- restarts. Otherwise a previous owner may have sent it: `unsure` is set and never cleared.
+-- Returns {'batch', age in ms, body, result, account, sender, learned}, where each field from body
+-- on is false if absent, or {'epoch'}. Running it again for the same owner changes nothing.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {'epoch'}
 end
@@ -20,7 +20,7 @@ if batch[1] and batch[2] ~= ARGV[2] then
   end
   redis.call('HSET', KEYS[2], 'owner', ARGV[2])
 end
--- Not negative, should Redis' clock have been put back: the window would be longer for it.
+-- At least 0, in case Redis' clock was set back: a negative age would extend the safe window.
 local age = math.max(0, now - (redis.call('HGET', KEYS[2], 'pinned_at') or now))
 return {'batch', age, unpack(redis.call('HMGET', KEYS[2], 'body', 'result', 'account', 'sender',
   'learned'))}

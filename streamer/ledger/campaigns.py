@@ -1,4 +1,4 @@
-"""The defined campaigns: what each sends, and its state."""
+"""Campaign definitions and states."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -18,8 +18,8 @@ from streamer.ledger.scripts import read
 from streamer.model.campaign import CampaignState, Definition, Message
 
 PROBE_FIELDS = ("state", "version", "start_at", "resumed")
-"""What `read_probe` takes the values of: fields of the hash `keys.campaign(…)`, which `probe.lua`
-reads in this order."""
+"""The fields of the hash `keys.campaign(…)` that `probe.lua` reads and `read_probe` parses, in this
+order."""
 
 
 _ACTIVE, _PAUSED, _CANCELLED, _COMPLETED = (
@@ -34,21 +34,22 @@ _AT_ONCE = 512
 
 
 class CampaignExistsError(StreamerError):
-    """The campaign is defined already, and not like this; the message says what differs."""
+    """The campaign is already defined differently; the message lists the differences."""
 
 
 class UnreadableDefinitionError(StreamerError):
-    """What stands in the ledger is no definition that this version can read."""
+    """This version cannot read the definition stored in the ledger."""
 
 
 class CampaignProbe(NamedTuple):
-    """What a worker asks about a campaign before each batch.
+    """What a worker reads about a campaign before each batch.
 
     Attributes:
-        state: None if nobody defined it or set its state; paused also before its `start_at`.
-        version: changes if and only if the definition does; None if there is none.
-        resumed: how often it was resumed after a pause.
-        some_failed: whether some of its last mails failed: see `last_mails`.
+        state: `paused` also before `start_at`; None if the campaign was never defined nor its state
+            set.
+        version: changes if and only if the definition does; None if there is no definition.
+        resumed: how often the campaign was resumed after a pause.
+        some_failed: whether some of its last mails failed; see `last_mails`.
     """
 
     state: CampaignState | None
@@ -58,11 +59,11 @@ class CampaignProbe(NamedTuple):
 
 
 class CampaignStatus(NamedTuple):
-    """The state of a campaign, after it was to be changed.
+    """The state of a campaign after an attempt to change it.
 
     Attributes:
-        state: `paused` also of one that waits for its start.
-        waits_until: that start.
+        state: `paused` also while the campaign waits for its start.
+        waits_until: the start it waits for; None if it does not wait.
     """
 
     state: CampaignState
@@ -74,9 +75,9 @@ class Campaign:
     """A defined campaign.
 
     Attributes:
-        state: `paused` also of one that waits for its start.
-        waits_until: that start.
-        paused_for: why a worker paused it; None if an operator did, or nobody.
+        state: `paused` also while the campaign waits for its start.
+        waits_until: the start it waits for; None if it does not wait.
+        paused_for: why a worker paused it; None if an operator did or it is not paused.
     """
 
     definition: Definition
@@ -88,14 +89,13 @@ class Campaign:
 
 
 def create(client: Client, definition: Definition) -> bool:
-    """Define a campaign, all or nothing; returns False if it was there, equal to this.
+    """Define a campaign atomically; return False if the same definition already exists.
 
-    A definition is never replaced: of a campaign that runs, some recipients would have got one
-    mail and some another.
+    A definition is never replaced: the recipients of a running campaign would get different mails.
 
     Raises:
-        CampaignExistsError: it is defined otherwise.
-        UnreadableDefinitionError: it is defined, but not so that it can be compared.
+        CampaignExistsError: the campaign is defined differently.
+        UnreadableDefinitionError: the existing definition cannot be read.
     """
     organization, campaign_id = definition.organization_id, definition.campaign_id
     key = keys.campaign(organization, campaign_id)
@@ -112,7 +112,7 @@ def create(client: Client, definition: Definition) -> bool:
                 f"{', '.join(differences)}; a definition cannot be changed: "
                 f"choose another campaign id"
             )
-    # After the hash, also when that was there: whoever wrote it may have been cut off here.
+    # After the hash, and even if the hash existed: its writer may have been interrupted here.
     client.sadd(keys.campaigns(organization), campaign_id)
     client.sadd(keys.ORGANIZATIONS, organization)
     return existing is None
@@ -122,7 +122,7 @@ def load(client: Client, organization: str, campaign_id: str) -> Campaign | None
     """Read a campaign; None if it is not defined.
 
     Raises:
-        UnreadableDefinitionError: it cannot be read.
+        UnreadableDefinitionError: the stored definition cannot be read.
     """
     key = keys.campaign(organization, campaign_id)
     fields = ("definition", "version", "state", "start_at", "created_at", "paused_for")
@@ -142,10 +142,10 @@ def load(client: Client, organization: str, campaign_id: str) -> Campaign | None
 
 
 def load_message(client: Client, organization: str, campaign_id: str) -> tuple[str, Message] | None:
-    """The version of a campaign's definition and its message; None if it is not defined.
+    """Return the version of a campaign's definition and its message; None if it is not defined.
 
     Raises:
-        UnreadableDefinitionError: it cannot be read.
+        UnreadableDefinitionError: the stored definition cannot be read.
     """
     key = keys.campaign(organization, campaign_id)
     stored, version = cast(list[bytes | None], client.hmget(key, ("definition", "version")))
@@ -155,13 +155,13 @@ def load_message(client: Client, organization: str, campaign_id: str) -> tuple[s
 
 
 def state(client: Client, organization: str, campaign_id: str) -> CampaignState | None:
-    """The campaign's state; None if nobody defined it or set its state."""
+    """Return the campaign's state; None if it was never defined nor its state set."""
     (found,) = states(client, [(organization, campaign_id)])
     return found
 
 
 def states(client: Client, names: Sequence[tuple[str, str]]) -> list[CampaignState | None]:
-    """The states of campaigns, by organization and id; in one round trip for many."""
+    """Return the states of campaigns, given as (organization, id), in few round trips."""
     found: list[CampaignState | None] = []
     for start in range(0, len(names), _AT_ONCE):
         pipeline = client.pipeline(transaction=False)
@@ -175,7 +175,7 @@ def states(client: Client, names: Sequence[tuple[str, str]]) -> list[CampaignSta
 
 
 def paused_for(client: Client, organization: str, campaign_id: str) -> str | None:
-    """Why a worker paused a campaign, be it defined or not; None if none did."""
+    """Return why a worker paused a campaign, defined or not; None if no worker did."""
     found = client.hget(keys.campaign(organization, campaign_id), "paused_for")
     return None if found is None else cast(bytes, found).decode()
 
@@ -187,13 +187,14 @@ def pause(
     why: str = "",
     resumed: int | None = None,
 ) -> CampaignStatus:
-    """Send no more of a campaign for now.
+    """Pause a campaign.
 
-    What is pinned already is finished. One that is cancelled stays that.
+    Batches that are already pinned are still sent. A cancelled campaign stays cancelled.
 
     Args:
-        why: what to show of a pause that no operator made.
-        resumed: how often it was resumed when that was found; None: whatever came since.
+        why: the reason to show for a pause made by a worker.
+        resumed: pause only if the campaign's `resumed` count still has this value; None pauses
+            unconditionally.
     """
     return _change(
         client,
@@ -208,34 +209,34 @@ def pause(
 def resume(
     client: Client, organization: str, campaign_id: str, *, now: bool = False
 ) -> CampaignStatus:
-    """Go on with a paused campaign. One that is cancelled or completed stays that.
+    """Resume a paused campaign. A cancelled or completed campaign stays as it is.
 
     Args:
-        now: start it, too, if its time has not come; otherwise it waits for that.
+        now: start it even before its `start_at`; otherwise it still waits for that time.
     """
     campaign = (organization, campaign_id)
     return _change(client, campaign, _ACTIVE, (_ACTIVE, _PAUSED), starts_now=now)
 
 
 def cancel(client: Client, organization: str, campaign_id: str) -> CampaignStatus:
-    """Never send the rest of a campaign, nor what comes late if it is completed."""
+    """Cancel a campaign permanently; late records of a completed one are not sent either."""
     return _change(client, (organization, campaign_id), _CANCELLED, tuple(CampaignState))
 
 
 def drop(client: Client, organization: str, campaign_id: str) -> None:
-    """Forget a campaign: its definition, its state, and whose addresses it has claimed.
+    """Delete a campaign: its definition, its state and its claims.
 
-    What upstream repeats of it is mailed again, so all of it must have ended and be committed.
-    Drop again what was cut off.
+    Records that upstream repeats afterwards are mailed again, so every record of the campaign must
+    be resolved and committed first. If interrupted, call it again.
     """
-    # The claims first: while the rest is there, it can still be named to be dropped again.
+    # Claims first: as long as the rest exists, the campaign can be listed and dropped again.
     buckets = [f"{keys.claims_prefix(organization)}{campaign_id}:{n}" for n in range(BUCKETS)]
     for start in range(0, len(buckets), _AT_ONCE):
         client.unlink(*buckets[start : start + _AT_ONCE])
     client.srem(keys.campaigns(organization), campaign_id)
     if not client.scard(keys.campaigns(organization)):
         client.srem(keys.ORGANIZATIONS, organization)
-        if client.scard(keys.campaigns(organization)):  # one was defined meanwhile
+        if client.scard(keys.campaigns(organization)):  # a campaign was defined concurrently
             client.sadd(keys.ORGANIZATIONS, organization)
     client.delete(
         keys.campaign(organization, campaign_id), keys.last_mails(organization, campaign_id)
@@ -263,7 +264,7 @@ def _change(
 
 
 def read_probe(values: Sequence[bytes | None], *, some_failed: bool = False) -> CampaignProbe:
-    """Read the values of `PROBE_FIELDS`, as HMGET answers them."""
+    """Parse the values of `PROBE_FIELDS`, as returned by HMGET."""
     state, version, start_at, resumed = values
     return CampaignProbe(
         state=None if state is None else _status(state, start_at).state,
@@ -274,12 +275,12 @@ def read_probe(values: Sequence[bytes | None], *, some_failed: bool = False) -> 
 
 
 def ids(client: Client, organization: str) -> list[str]:
-    """The ids of the organization's defined campaigns, sorted."""
+    """Return the ids of the organization's defined campaigns, sorted."""
     return _sorted(cast(set[bytes], client.smembers(keys.campaigns(organization))))
 
 
 def organizations(client: Client) -> list[str]:
-    """The organizations that have defined campaigns, sorted."""
+    """Return the organizations that have defined campaigns, sorted."""
     return _sorted(cast(set[bytes], client.smembers(keys.ORGANIZATIONS)))
 
 
@@ -296,7 +297,7 @@ def _status(value: bytes, start_at: bytes | None) -> CampaignStatus:
         found = CampaignState(value.decode())
         starts = 0 if start_at is None or found is not _ACTIVE else int(start_at)
     except ValueError:
-        # A newer version's state, or a mistake: nothing is sent, and nothing is lost.
+        # A newer version's state, or corrupt: pausing sends nothing and loses nothing.
         return CampaignStatus(_PAUSED, None)
     if time.time() >= starts:
         return CampaignStatus(found, None)
@@ -304,7 +305,7 @@ def _status(value: bytes, start_at: bytes | None) -> CampaignStatus:
 
 
 def _write(definition: Definition) -> bytes:
-    # Sorted, so that equal definitions are equal bytes and have one version.
+    # Sorted keys give equal definitions equal bytes, hence the same version.
     content = definition.model_dump(mode="json", by_alias=True)
     return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
 

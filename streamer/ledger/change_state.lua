@@ -1,9 +1,9 @@
--- Change a campaign's state, and have it judged.
+-- Change a campaign's state and mark its completion as due for a check.
 -- KEYS: campaign, due
--- ARGV: campaign, new state, '1' to forget when it was to start, why it is paused or '', how often
---       it must have been resumed until now or '', then the states that it may come from
--- Answers the state that it has now, and when it starts: the new state, or the one that did not
--- allow it. Run again it changes nothing more.
+-- ARGV: campaign, new state, '1' to delete its start time, reason for the pause or '', required
+--       value of its `resumed` count or '', then the states from which the change is allowed
+-- Returns the campaign's state and start time afterwards: the new state, or the current one if it
+-- did not allow the change. Running it again changes nothing more.
 local found = redis.call('HMGET', KEYS[1], 'state', 'resumed')
 local state, wanted = found[1] or 'active', ARGV[2]
 local allowed = ARGV[5] == '' or (found[2] or '0') == ARGV[5]
@@ -24,7 +24,7 @@ if allowed and comes_from then
   if ARGV[3] == '1' then
     redis.call('HDEL', KEYS[1], 'start_at')
   end
-  -- It may be complete already, or be so no more.
+  -- The change may complete the campaign, or make it incomplete again.
   redis.call('HSET', KEYS[2], ARGV[1], redis.call('HINCRBY', KEYS[2], '', 1))
 end
 return redis.call('HMGET', KEYS[1], 'state', 'start_at')

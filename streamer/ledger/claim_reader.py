@@ -1,4 +1,4 @@
-"""Looking at claims and batches without touching them: for people, not for workers."""
+"""Read-only access to claims and batches for operators; workers do not use it."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,12 +12,12 @@ from streamer.model.result import BatchResult
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """A batch as the ledger has it.
+    """A batch in the ledger.
 
     Attributes:
-        pinned_at: when it was pinned; None while it is laid down.
-        account: through which it is sent.
-        result: None while it is open: sent perhaps, and not yet known how it ended.
+        pinned_at: when it was pinned; None if that is not stored.
+        account: the account it is sent through.
+        result: None while unresolved: the batch may have been sent, but its outcome is not known.
     """
 
     pinned_at: datetime | None
@@ -26,16 +26,16 @@ class BatchView:
 
 
 class ClaimStatus(NamedTuple):
-    """Who has claimed an address, and the batch that carries it; None if that is gone."""
+    """The claim on an address, and the batch that carries it; None if the batch has expired."""
 
     claim: Claim
     batch: BatchView | None
 
 
 def find(client: Client, organization: str, campaign_id: str, address: str) -> ClaimStatus | None:
-    """Who has claimed a normalised address of a campaign; None if nobody has."""
+    """Return the claim on a normalised address of a campaign; None if it is not claimed."""
     key, field = claim_location(organization, campaign_id, address)
-    # redis-py calls every field text; they are bytes as well.
+    # redis-py types every field as str, but bytes work as well.
     value = cast(bytes | None, client.hget(key, cast(str, field)))
     if value is None:
         return None

@@ -1,9 +1,9 @@
-"""Claims and pinned batches: who was mailed, with which bytes, and what came of it.
+"""Claims and pinned batches: which addresses were mailed, with which bytes, and the results.
 
-A claim says which batch carries an address of a campaign. Claims lie in hashes of a few hundred
-fields, which Redis keeps in its compact form: a bucket for each value of the first 13 bits of
-the address' hash. One script pins: it claims all members of a batch and keeps the request's
-exact bytes, or writes nothing. From then on nothing else may ever be sent to them.
+A claim maps an address of a campaign to the batch that carries it. Claims are stored in hashes of a
+few hundred fields each, which Redis keeps in its compact encoding: one of 8192 buckets, chosen by
+13 bits of the address' hash. One script pins a batch: it claims all members and stores the exact
+bytes of the request, or writes nothing. From then on nothing else may be sent to these members.
 """
 
 import struct
@@ -30,52 +30,53 @@ BUCKETS = 8192
 _ID_BYTES = 12
 _UNPINNED_TTL_S = 86_400
 _LOADED = 9
-"""What `load` answers of a batch, of which `adopt` answers the first."""
+"""The number of fields returned by `load`; `adopt` returns the first few of them."""
 _COMPRESSION_LEVEL = 1
 _compressor = zstandard.ZstdCompressor(_COMPRESSION_LEVEL)
-_compressing = Lock()  # one at a time; each thread's own compressor would take a megabyte
+_compressing = Lock()  # shared: a compressor per thread would take 1 MB each
 
 
 class Claim(NamedTuple):
-    """Whose an address is: a record's, as an item of a batch."""
+    """The record that has claimed an address, as an item of a batch."""
 
     batch_id: str
     item: int
     record_id: str
 
     def is_of(self, record: Record) -> bool:
-        """Whether this very record made the claim, perhaps before a crash."""
+        """Whether this record made the claim, possibly before a crash."""
         return self.record_id == str(record.record_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """The pin was made."""
+    """The batch was pinned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Nothing was pinned: these members, by their indexes, are suppressed or claimed already."""
+    """Nothing was pinned: the members at these indexes are suppressed or already claimed."""
 
     suppressed: frozenset[int]
     claims: Mapping[int, Claim]
 
 
 class TakenOverError(StreamerError):
-    """The batch has another owner now: let go of it, and read its result later."""
+    """Another worker owns the batch now: stop sending it, and read its result later."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBatch:
-    """A batch as it is kept: with its mails until it is resolved, then with its result.
+    """A batch in the ledger: it has a payload until it is resolved, then a result.
 
     Attributes:
         sender: the sender's domain.
+        age_s: seconds since it was pinned, or adopted after it was deferred.
         split_progress: what its owners learned of its parts.
-        deferred: whether it is not being sent, and Resend has nothing of it.
-        unpinned: whether its members are claimed no more.
-        campaigns: of its mails, in their order; empty once it is resolved.
-        expires_at: when the first of its mails expires; None if none does.
+        deferred: whether it is not being sent and Resend has nothing of it.
+        unpinned: whether its members are no longer claimed.
+        campaigns: the campaign of each mail, in order; empty once resolved.
+        expires_at: the earliest expiry time of its mails; None if none expires.
     """
 
     payload: Payload | None
@@ -91,7 +92,7 @@ class StoredBatch:
 
     @property
     def addresses(self) -> list[str]:
-        """The normalised addresses that its mails go to, in their order."""
+        """The normalised recipient address of each mail, in order."""
         mails = [] if self.payload is None else self.payload.mails()
         return [orjson.loads(mail)["to"][0] for mail in mails]
 
@@ -120,13 +121,13 @@ class Claims:
         payload: Payload,
         expires_at: datetime | None = None,
     ) -> Pinned | Conflict:
-        """Claim the records' addresses and keep the payload, all or nothing, not one suppressed.
+        """Atomically claim the records' addresses, none of them suppressed, and store the payload.
 
-        After an error of Redis the pin may have been made or not: pin the same again, under the
-        same batch id. A batch id is for one payload, for ever.
+        After a Redis error the batch may or may not be pinned: pin the same payload again under the
+        same batch id. A batch id must never be used for another payload.
 
         Raises:
-            TakenOverError: an earlier call pinned it, and somebody adopted it since.
+            TakenOverError: an earlier call pinned the batch, and it was adopted since.
         """
         addresses = [record.required_address for record in records]
         members = "".join(
@@ -166,12 +167,12 @@ class Claims:
         return _read_batch(self._run(self._load, organization, batch_id))
 
     def adopt(self, organization: str, batch_id: str, owner: str) -> StoredBatch | None:
-        """Take a batch over, to send it again; None if the ledger does not have it.
+        """Adopt a batch in order to send it again; None if the ledger does not have it.
 
-        Its age starts anew if it was laid down.
+        The age of a deferred batch restarts.
 
         Args:
-            owner: a name that no other adoption has.
+            owner: a name unique to this adoption.
         """
         return _read_batch(self._run(self._adopt, organization, batch_id, owner))
 
@@ -182,27 +183,28 @@ class Claims:
         owner: str,
         split_progress: SplitProgress | None = None,
     ) -> None:
-        """Check that a batch is still this owner's, and keep what it learned, if anything.
+        """Check that `owner` still owns a batch, and store its split progress, if any.
 
         Args:
-            owner: as it was adopted; empty for who pinned it; so below.
+            owner: the name given to `adopt`; empty for the worker that pinned the batch. The
+                other methods take it in the same way.
 
         Raises:
-            TakenOverError: it is not, or has a result.
+            TakenOverError: another owner has adopted the batch, or it has a result.
         """
         text = b"" if split_progress is None else _write_split_progress(split_progress)
         if self._run(self._own, organization, batch_id, owner, text)[0] != b"owned":
             raise TakenOverError
 
     def defer(self, organization: str, batch_id: str, owner: str) -> bool:
-        """Lay a batch down, all of whose calls by this owner were refused for certain.
+        """Defer a batch all of whose calls by this owner were rejected for certain.
 
-        True if nobody else can have sent it: its members may be decided about anew.
+        Returns True if no other owner can have sent it: its members may be decided anew.
         """
         return self._run(self._defer, organization, batch_id, owner)[0] == b"clean"
 
     def unpin(self, organization: str, batch_id: str, batch: StoredBatch) -> bool:
-        """Take the claims of a batch back that is laid down; False if it is not any more."""
+        """Remove the claims of a deferred batch; False if it is no longer deferred."""
         reply = self._run(
             self._unpin,
             organization,
@@ -218,12 +220,12 @@ class Claims:
     def resolve(
         self, organization: str, batch_id: str, owner: str, result: BatchResult
     ) -> BatchResult | None:
-        """Store the result unless there is one, and return what is stored; the first writer wins.
+        """Store the result unless there is one, and return the stored one; the first writer wins.
 
-        None if the ledger does not have the batch.
+        Returns None if the ledger does not have the batch.
 
         Raises:
-            TakenOverError: it is not this owner's any more, and has no result yet.
+            TakenOverError: another owner has adopted the batch, and it has no result yet.
         """
         reply = self._run(
             self._resolve, organization, batch_id, owner, _write_result(result), self._ttl_s
@@ -243,19 +245,19 @@ class Claims:
 
 
 def claim_field(address: str) -> bytes:
-    """What stands for a normalised address in the claims."""
+    """Return the hash field under which a normalised address is claimed."""
     return blake2b(address.encode(), digest_size=_ID_BYTES).digest()
 
 
 def claim_location(organization: str, campaign_id: str, address: str) -> tuple[str, bytes]:
-    """The key of the hash and the field where an address of a campaign is claimed."""
+    """Return the hash key and field under which an address of a campaign is claimed."""
     field = claim_field(address)
     bucket = (field[0] * 256 + field[1]) % BUCKETS
     return f"{keys.claims_prefix(organization)}{campaign_id}:{bucket}", field
 
 
 def read_claim(value: bytes) -> Claim:
-    """Read a claim as it is stored."""
+    """Parse a stored claim."""
     return Claim(value[:_ID_BYTES].hex(), value[_ID_BYTES], value[_ID_BYTES + 1 :].decode())
 
 
@@ -285,7 +287,7 @@ def _time(ms: bytes) -> datetime:
 
 
 def _pack(payload: Payload) -> bytes:
-    # With the lengths, each mail's exact bytes can be had again, also to send fewer of them.
+    # The lengths allow each mail's exact bytes to be restored, e.g. to send only some of them.
     lengths = struct.pack(f"<H{len(payload)}I", len(payload), *payload.lengths)
     return lengths + _compress(payload.body)
 
@@ -322,13 +324,13 @@ def _read_split_progress(stored: bytes | None) -> SplitProgress:
     if stored is None:
         return SplitProgress()
     fields = orjson.loads(zstandard.decompress(stored))
-    # What was kept before there was the last one is read too.
+    # Earlier versions stored no `unsure`.
     rejected, parts, attempts, unsure = fields if len(fields) == 4 else (*fields, [])
     items = {suffix: [ItemResult(*item) for item in part] for suffix, part in parts.items()}
     return SplitProgress(set(rejected), items, attempts, set(unsure))
 
 
 def read_result(stored: bytes) -> BatchResult:
-    """Read a batch's result as it is stored."""
+    """Parse a batch's stored result."""
     attempts, items = orjson.loads(zstandard.decompress(stored))
     return BatchResult(attempts, [ItemResult(word, text) for word, text in items])

@@ -1,4 +1,4 @@
-"""The connection to Redis, and what its errors mean for who waits for an answer."""
+"""Connecting to Redis, and classifying its errors for the callers."""
 
 import re
 from collections.abc import Callable
@@ -23,38 +23,38 @@ Client = Redis | RedisCluster
 
 
 class NotNowError(StreamerError, exceptions.ConnectionError):
-    """The server answers that it cannot do the command now. The connection is given up, as
-    another server may stand behind its address soon."""
+    """The server cannot execute the command at the moment. The connection is closed, because the
+    address may point to another server soon."""
 
 
 class RedisRefusedError(StreamerError, exceptions.ResponseError):
-    """The server refuses what waiting does not mend: a password, a permission, a command that it
-    does not have. The message says what to do."""
+    """The server refuses the command for a reason that retrying cannot fix: a wrong password, a
+    missing permission, an unsupported command. The message says what to do."""
 
 
 REDIS_ERRORS = (exceptions.RedisError, exceptions.RedisClusterException)
-"""Whatever Redis' client raises; the one is no kind of the other."""
+"""All errors raised by the Redis client; RedisClusterException does not derive from RedisError."""
 
 UNREACHABLE = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
-    exceptions.NoScriptError,  # loaded again, and yet not there: another server took over
-    # Of a cluster, when its client has tried long enough.
+    exceptions.NoScriptError,  # reloaded and still missing: another server took over
+    # Raised by a cluster client that has used up its retries.
     exceptions.ClusterError,
     exceptions.TryAgainError,
     exceptions.MovedError,
     exceptions.AskError,
     exceptions.SlotNotCoveredError,
 )
-"""Redis cannot be used right now. Whether the last command was carried out is not known."""
+"""Redis cannot be used right now; the last command may or may not have been executed."""
 
 _TIMEOUT_S = 5.0
 
 _NOT_NOW = (
     "BUSY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|UNBLOCKED|max number of clients"
-    "|Script killed by user"  # which is what ends a BUSY
+    "|Script killed by user"  # this ends BUSY
 )
-# Before Redis 7 a script wraps the words of the command that failed in it.
+# Before Redis 7, a script error wraps the message of the command that failed in the script.
 _SAYS_NOT_NOW = re.compile(rf"(?:ERR )?(?:Error running script.*[ :-])?({_NOT_NOW})\b", re.DOTALL)
 _CLUSTER_NOT_NOW = ("cannot be connected", "slots are not covered", "could not agree")
 _HOPELESS = re.compile(
@@ -65,7 +65,7 @@ _HOPELESS = re.compile(
 
 
 def translate(error: exceptions.RedisError) -> exceptions.RedisError:
-    """What an error answer means: `NotNowError`, `RedisRefusedError`, or the error as it is."""
+    """Convert an error reply to `NotNowError` or `RedisRefusedError`, or return it unchanged."""
     word = error.status_code if isinstance(error, exceptions.ResponseError) else None
     text = str(error)
     if word is not None and not text.startswith(word):
@@ -75,7 +75,7 @@ def translate(error: exceptions.RedisError) -> exceptions.RedisError:
     if isinstance(error, exceptions.NoPermissionError):
         return RedisRefusedError(f"{text}: the user must be allowed all keys, writes and scripts")
     if isinstance(error, exceptions.ClusterError | exceptions.AuthenticationWrongNumberOfArgsError):
-        return error  # the client has its own way with these
+        return error  # the client handles these itself
     if _SAYS_NOT_NOW.match(text):
         return NotNowError(text)
     if _HOPELESS.search(text):
@@ -84,11 +84,11 @@ def translate(error: exceptions.RedisError) -> exceptions.RedisError:
 
 
 class _Translating:
-    """Mixed into redis-py's connections, through which every answer comes."""
+    """Mixin for redis-py's connections that translates the errors of every reply."""
 
     def read_response(self, *args: Any, **options: Any) -> Any:  # redis-py's own signature
         try:
-            return super().read_response(*args, **options)  # type: ignore[misc]  # of the mixed-in
+            return super().read_response(*args, **options)  # type: ignore[misc]  # mixin
         except (
             exceptions.ResponseError,
             exceptions.AuthenticationError,
@@ -110,15 +110,15 @@ class _TranslatingSocketConnection(_Translating, UnixDomainSocketConnection):
 
 
 class _Cluster(RedisCluster):
-    """A cluster's client whose errors say whether they pass, also where it met them while it
-    asked which node serves what."""
+    """A cluster client that also translates errors met while it discovers which node serves which
+    slot."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:  # redis-py's own signature
         execute = super().execute_command
-        return _reached(lambda: execute(*args, **options))  # type: ignore[no-untyped-call]  # theirs
+        return _reached(lambda: execute(*args, **options))  # type: ignore[no-untyped-call]  # redis-py
 
     def pipeline(self, *args: Any, **options: Any) -> Any:  # redis-py's own signature
-        made = super().pipeline(*args, **options)  # type: ignore[no-untyped-call]  # theirs
+        made = super().pipeline(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
         execute = made.execute
         made.execute = lambda *args, **options: _reached(lambda: execute(*args, **options))
         return made
@@ -132,7 +132,7 @@ def _reached(call: Callable[[], Any]) -> Any:
 
 
 def _of_nodes(error: Exception) -> Exception:
-    """What the nodes answered, or that none did."""
+    """Return the underlying error of the nodes, or `NotNowError` if none could be reached."""
     if type(error) is not exceptions.RedisClusterException:
         return error
     met = error.__cause__ or error.__context__
@@ -149,13 +149,14 @@ def _of_nodes(error: Exception) -> Exception:
 
 
 def connect(settings: RedisSettings, max_connections: int = 64) -> Client:
-    """A client that answers in bytes; it connects at its first command, to a cluster at once.
+    """Create a client that returns bytes.
 
-    A command that fails to reach Redis is not repeated here: who calls decides.
+    It connects on the first command, but to a cluster immediately. A command that fails to reach
+    Redis is not retried here; the caller decides.
 
     Raises:
         NotNowError: no node of the cluster can be reached.
-        RedisRefusedError: they refuse this client, or are no cluster.
+        RedisRefusedError: the nodes refuse this client, or are not a cluster.
     """
     retry = Retry(ExponentialWithJitterBackoff(), 0)
     scheme = urlsplit(settings.url).scheme
@@ -182,7 +183,7 @@ def connect(settings: RedisSettings, max_connections: int = 64) -> Client:
 
 
 def warm(client: Client, connections: int) -> None:
-    """Open so many connections ahead, so that the first batches do not wait for them.
+    """Open connections in advance, so that the first batches do not wait for them.
 
     Raises:
         redis.exceptions.RedisError: Redis cannot be used.
@@ -195,6 +196,6 @@ def warm(client: Client, connections: int) -> None:
     try:
         for _ in range(connections):
             opened.append(pool.get_connection())
-    finally:  # also if one of them fails: what is not given back is lost to the pool
+    finally:  # also on failure: the pool never regains a connection that is not released
         for connection in opened:
             pool.release(connection)

@@ -1,9 +1,9 @@
--- Count a call that failed in a way that may be the provider's trouble.
+-- Count a failed call whose cause may be the provider.
 -- KEYS: health, failing batches
--- ARGV: batch, name of the call, then the pause in microseconds for each number of failures in a row,
---       from the first on; the last one is for all higher numbers
--- Answers {failures in a row, successes so far, milliseconds since the first of the failures,
---          batches that failed since the last success}. Run again for the same call it counts
+-- ARGV: batch, name of the call, then the pause in microseconds after 1, 2, 3, … consecutive
+--       failures; the last value applies to all higher numbers
+-- Returns {consecutive failures, total successes, milliseconds since the first of the failures,
+--          batches that failed since the last success}. Running it again for the same call counts
 --          nothing twice.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]

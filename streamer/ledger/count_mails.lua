@@ -1,9 +1,10 @@
--- Count mails of a campaign that ended, and say whether too many of its last ones failed alike.
+-- Count resolved mails of a campaign and check whether too many of its last mails failed for one
+-- reason.
 -- KEYS: last mails, campaign
--- ARGV: name of the call, how often the campaign was resumed when they were decided, how many of
---       the last mails count, how many of them may fail for one reason, mails that ended, then of
---       each reason for which some failed: reason, how many
--- Answers {reason, how many failed for it}, or false. Run again it counts nothing twice.
+-- ARGV: name of the call, the campaign's `resumed` count when the mails were decided, window size
+--       (in mails), maximum number of failures for one reason within the window, number of resolved
+--       mails, then a pair (reason, count) for each reason for which some failed
+-- Returns {reason, number of failures}, or false. Running it again counts nothing twice.
 local name, resumed, window, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 if (redis.call('HGET', KEYS[2], 'resumed') or '0') ~= resumed then
   return false

@@ -1,8 +1,8 @@
--- Count calls that got through.
--- KEYS: health, failing batches, successes that workers told of
--- ARGV: worker, how many of its successes it knows to be counted, how many it had, 1 if calls had
---       failed before: the circuit closes then
--- What is told again, as the reply was lost, is counted once.
+-- Count successful calls.
+-- KEYS: health, failing batches, successes reported by each worker
+-- ARGV: worker, number of its successes known to be counted, its total number of successes, 1 if
+--       calls had failed before, which closes the circuit
+-- A report repeated because the reply was lost is counted once.
 local told = math.max(tonumber(redis.call('HGET', KEYS[3], ARGV[1]) or 0), tonumber(ARGV[2]))
 local new = tonumber(ARGV[3]) - told
 if new > 0 then

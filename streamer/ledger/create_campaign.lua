@@ -1,7 +1,7 @@
--- Define a campaign, all or nothing; the first definition stays.
+-- Define a campaign atomically; an existing definition is kept.
 -- KEYS: campaign
 -- ARGV: definition, version, created_at, start_at (seconds since 1970) or ''
--- Answers the definition that was there, or false if this one was written.
+-- Returns the existing definition, or false if this one was written.
 local existing = redis.call('HGET', KEYS[1], 'definition')
 if existing then
   return existing
@@ -10,6 +10,6 @@ redis.call('HSET', KEYS[1], 'definition', ARGV[1], 'version', ARGV[2], 'created_
 if ARGV[4] ~= '' then
   redis.call('HSET', KEYS[1], 'start_at', ARGV[4])
 end
--- It may have been paused or cancelled before it was defined.
+-- A campaign can be paused or cancelled before it is defined.
 redis.call('HSETNX', KEYS[1], 'state', 'active')
 return false

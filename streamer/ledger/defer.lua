@@ -1,9 +1,9 @@
--- Lay a batch down of which its owner knows that Resend took nothing.
+-- Defer a batch whose owner knows that Resend accepted none of it.
 -- KEYS: epoch of the slot, batch
--- ARGV: epoch, name of the owner ('' for who pinned it)
--- Answers {'clean'} if nobody else can have sent it either, {'kept'} if somebody may have, or
--- {'epoch'}. It lives no longer for that: were it sent after its claims had ended, its members
--- could be claimed, and mailed, again.
+-- ARGV: epoch, name of the owner ('' for the worker that pinned it)
+-- Returns {'clean'} if no other owner can have sent it, {'kept'} if one may have, or {'epoch'}.
+-- Its time to live is not extended: if the batch were sent after its claims had expired, its
+-- members could be claimed, and mailed, again.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {'epoch'}
 end

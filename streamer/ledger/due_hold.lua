@@ -1,15 +1,16 @@
--- Give one caller the turn to test a hold.
+-- Assign the next test of a hold to one caller.
 -- KEYS: holds, probes, batches of the hold
 -- ARGV: field, ms until the next test
--- Answers the batch to test it with, each in turn, '' if there is none, or false if it is not due, not
--- there, or an operator's. A turn whose reply is lost is nobody's: the next one comes.
+-- Returns the batch to test with (round-robin), '' if there is none, or false if the test is not
+-- due, the hold does not exist, or it is an operator's. If the reply is lost, this test is skipped
+-- and the next one takes place as usual.
 local existing = redis.call('HGET', KEYS[1], ARGV[1])
 if not existing or cjson.decode(existing)['by'] == 'operator' then
   return false
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- A test is never further away than that, should Redis' clock have been put back.
+-- A later due time means that Redis' clock was set back.
 local due = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or 0)
 if now < due and due <= now + ARGV[2] then
   return false

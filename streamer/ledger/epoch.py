@@ -1,9 +1,9 @@
-"""The ledger's epoch: how a ledger that was lost is told from one that is new.
+"""The ledger's epoch, which distinguishes a lost ledger from a new one.
 
-A ledger that forgot its claims would let every recipient be mailed again. So the ledger has a
-random name, its epoch, kept in Redis and, out of Redis' reach, in the metadata of the offset
-commits. Each hash slot that the scripts use carries a copy, which they check; which slots have one
-is kept too, as in a cluster one node alone may lose what it had.
+If the ledger lost its claims, every recipient could be mailed again. The epoch is a random name of
+the ledger, stored in Redis and, outside of Redis, in the metadata of the offset commits. Each hash
+slot used by the scripts has a copy, which they check. The list of slots that have one is stored
+too, because in a cluster a single node may lose its data.
 """
 
 import secrets
@@ -15,11 +15,11 @@ from streamer.ledger.connection import Client
 
 
 class LedgerLostError(StreamerError):
-    """Redis does not hold the claims that it should: nothing may be sent any more."""
+    """Redis does not have the claims it should have: nothing more may be sent."""
 
 
 class Epoch:
-    """The epoch that this worker relies on."""
+    """The ledger epoch that this worker relies on."""
 
     def __init__(self, client: Client, name: str) -> None:
         self.name = name
@@ -28,13 +28,13 @@ class Epoch:
 
     @classmethod
     def establish(cls, client: Client, committed: Iterable[str]) -> "Epoch":
-        """Find the ledger's epoch, or give it one if it is new.
+        """Read the ledger's epoch, or create one for a new ledger.
 
         Args:
             committed: the epochs in the metadata of the group's committed offsets.
 
         Raises:
-            LedgerLostError: offsets were committed under another epoch than Redis holds.
+            LedgerLostError: offsets were committed under an epoch other than the one in Redis.
         """
         known = set(committed)
         found = _read(client)
@@ -46,25 +46,25 @@ class Epoch:
         return cls(client, found)
 
     def verify(self, committed: Iterable[str] = ()) -> None:
-        """Check Redis, and what further offsets' metadata says.
+        """Check the epoch in Redis, and those in the metadata of further committed offsets.
 
         Raises:
-            LedgerLostError: one of them names another epoch, or Redis none.
+            LedgerLostError: one of them differs, or Redis has none.
         """
         found = _read(self._client)
         if found != self.name or set(committed) - {self.name}:
             raise _lost(keys.EPOCH, found, {self.name, *committed})
 
     def verify_new(self, slot_key: str) -> None:
-        """Check that a slot, which a script found without the epoch, never had one.
+        """Check that a slot in which a script did not find the epoch never had it.
 
-        Such a slot holds no claims.
+        Such a slot contains no claims.
 
         Raises:
-            LedgerLostError: see `verify`; or the slot had the epoch, or has another.
+            LedgerLostError: as for `verify`; or the slot once had the epoch, or has another one.
         """
         self.verify()
-        # In this order: another worker may be writing it right now.
+        # The order matters: another worker may be writing the epoch right now.
         had_it = self._client.sismember(keys.EPOCH_SLOTS, slot_key)
         found = _read(self._client, slot_key)
         if found in (self.name, self._unlisted):
@@ -73,14 +73,14 @@ class Epoch:
             raise _lost(slot_key, found, {self.name})
 
     def spread(self, slot_key: str) -> None:
-        """Write the epoch to a slot that a script found without it.
+        """Write the epoch to a slot in which a script did not find it.
 
         Raises:
             LedgerLostError: see `verify_new`.
         """
         self.verify_new(slot_key)
-        # Listed before scripts can use it, else one that was lost could be taken for new; and
-        # there before it is listed, else one that is being made could be taken for lost.
+        # List the slot before scripts can use it, or a lost slot could be mistaken for a new one;
+        # but write the key before listing it, or a new slot could be mistaken for a lost one.
         self._client.set(slot_key, self._unlisted, nx=True)
         self._client.sadd(keys.EPOCH_SLOTS, slot_key)
         self._client.set(slot_key, self.name, xx=True)

@@ -1,4 +1,4 @@
-"""What to say to people when Redis cannot be used."""
+"""Error messages for when Redis cannot be used."""
 
 from urllib.parse import urlsplit
 
@@ -9,7 +9,7 @@ from streamer.settings import Settings
 
 
 def redis_failure(settings: Settings, error: Exception) -> str:
-    """What to say when Redis cannot be used."""
+    """Return the message for an error raised by the Redis client."""
     text = f"Redis at {redis_address(settings.redis.url)}: {error}"
     if isinstance(error, (*UNREACHABLE, RedisClusterException)):
         text += "; is it running, and are redis.url and redis.cluster right?"
@@ -17,6 +17,6 @@ def redis_failure(settings: Settings, error: Exception) -> str:
 
 
 def redis_address(url: str) -> str:
-    """The address in a URL of Redis, without its password."""
+    """Return the address in a Redis URL, without credentials."""
     parts = urlsplit(url)
     return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"

@@ -1,7 +1,8 @@
-"""Holds: trouble that is nobody's fault stops an account, or a sender's domain, for all workers.
+"""Holds: stop sending for an account, or a sender's domain within it, on all workers.
 
-An answer of the provider's puts a hold, and the pinned batches that drew it test in turn, from time
-to time, whether it is over. An operator's hold ends only by the operator, who may end any.
+A provider response puts a hold when the problem is not in the mails. The pinned batches that drew
+such responses then test in turn, at intervals, whether the hold is over. Operators can put holds
+too, and release any; only an operator can release an operator's hold.
 """
 
 from collections.abc import Iterable
@@ -17,17 +18,18 @@ from streamer.ledger.scripts import Argument, read
 
 
 class By(StrEnum):
-    """Who put a hold."""
+    """The originator of a hold: a provider response or an operator."""
 
     ANSWER = "answer"
     OPERATOR = "operator"
 
 
 class DrawnBy(BaseModel):
-    """The batch that drew the answer which put a hold.
+    """The batch that drew the response which put a hold.
 
     Attributes:
-        status: of that answer; None if there was none, or if the hold was put in a test.
+        status: the HTTP status of the response; None if there was no response, or if the hold was
+            put in a test.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,13 +40,13 @@ class DrawnBy(BaseModel):
 
 
 class Hold(BaseModel):
-    """Why nothing is sent.
+    """A hold, and why it was put.
 
     Attributes:
-        reason: the name of the error, as in metrics; `operator`; or `outage`.
-        detail: the provider's words, or the operator's.
-        until: when it ends by itself; None if that is not known.
-        drawn_by: None for an operator's, and for one of an earlier version.
+        reason: the name of the error, as in metrics; or `operator` or `outage`.
+        detail: the provider's message, or the operator's.
+        until: when the problem ends by itself; None if unknown.
+        drawn_by: None for an operator's hold, or one put by an earlier version.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,12 +60,12 @@ class Hold(BaseModel):
 
 
 class AccountState(NamedTuple):
-    """What the ledger says of an account.
+    """The state of an account in the ledger.
 
     Attributes:
-        holds: by the sender's domain; None stands for the whole account.
-        limit: calls a second that the provider's answers named last.
-        failures: calls in a row that failed.
+        holds: by sender's domain; the key None is the whole account.
+        limit: the rate limit in calls per second that the provider advertised last.
+        failures: consecutive failed calls.
     """
 
     holds: dict[str | None, Hold]
@@ -79,7 +81,7 @@ class BatchRef(NamedTuple):
 
 
 class ProbeTurn(NamedTuple):
-    """The turn to test a hold, with this batch; None where there is none to test it with."""
+    """The turn to test a hold with `batch`; None if there is no batch to test it with."""
 
     batch: BatchRef | None
 
@@ -88,8 +90,8 @@ class PlacedHold(NamedTuple):
     """A hold that was put.
 
     Attributes:
-        domain: of the sender, which is held; None if the account is.
-        is_new: whether that was not held before, or for something else.
+        domain: the sender's domain that is held; None if the whole account is.
+        is_new: whether it was not held before, or for a different reason.
     """
 
     domain: str | None
@@ -97,11 +99,11 @@ class PlacedHold(NamedTuple):
 
 
 class HoldTests(NamedTuple):
-    """Who tests a hold.
+    """The tests of a hold.
 
     Attributes:
-        due: when it is tested next; None if it is not.
-        batches: with which, in their turn.
+        due: the time of the next test; None if there is none.
+        batches: the batches to test with, in order of their turns.
     """
 
     due: datetime | None
@@ -126,13 +128,15 @@ class Holds:
         batch: BatchRef | None = None,
         sender: str = "",
     ) -> PlacedHold:
-        """Put a hold. One of an answer takes the place of another answer's for another reason.
+        """Put a hold.
+
+        A hold put by a response replaces one put by a response with a different reason.
 
         Args:
-            domain: of the sender; None for the whole account. An answer to a batch of a domain that
-                is doubted holds that domain alone.
-            probe_s: seconds until it is tested first.
-            batch: the pinned batch that drew the answer, to test it with.
+            domain: the sender's domain; None for the whole account. A response to a batch of a
+                doubted domain (see `release`) holds only that domain.
+            probe_s: seconds until the first test.
+            batch: the pinned batch that drew the response, to test the hold with.
             sender: the domain of that batch's sender.
         """
         args: list[Argument] = [
@@ -150,7 +154,7 @@ class Holds:
         return PlacedHold(_domain(field), bool(is_new))
 
     def due(self, account: str, domain: str | None, probe_s: float) -> ProbeTurn | None:
-        """Take the turn to test a hold; None if it is not due, or not to be tested.
+        """Take the turn to test a hold; None if no test is due, or the hold is not tested.
 
         Args:
             probe_s: seconds until the next test.
@@ -160,20 +164,20 @@ class Holds:
         return None if reply is None else ProbeTurn(_batch(cast(bytes, reply)))
 
     def next_batch(self, account: str, domain: str | None) -> BatchRef | None:
-        """The batch whose turn it is to test a hold, within one test; None if there is none."""
+        """Return the next batch to use within the same test of a hold; None if there is none."""
         key = keys.hold_batches(account, _field(domain))
         entry = self._client.lmove(key, key, "LEFT", "RIGHT")
         return _batch(cast(bytes | None, entry) or b"")
 
     def forget(self, account: str, domain: str | None, batch: BatchRef) -> None:
-        """Test the hold with this batch no more."""
+        """Stop using a batch to test the hold."""
         key = keys.hold_batches(account, _field(domain))
         for entry in cast(list[bytes], self._client.lrange(key, 0, -1)):
             if _batch(entry) == batch:
                 self._client.lrem(key, 0, cast(str, entry))
 
     def tests(self, account: str, domain: str | None) -> HoldTests:
-        """Who tests a hold, and when next."""
+        """Return when a hold is tested next, and with which batches."""
         field = _field(domain)
         due = _number(cast(bytes | None, self._client.hget(keys.account_probes(account), field)))
         entries = self._client.lrange(keys.hold_batches(account, field), 0, -1)
@@ -184,13 +188,17 @@ class Holds:
         )
 
     def release(self, account: str, domain: str | None, by: By, meant: Hold | None = None) -> bool:
-        """End a hold; an operator's hold only if `by` is the operator. False if there is none.
+        """Release a hold; an operator's hold only if `by` is the operator.
 
-        If an operator ends the hold of an account which answers had put, and these are drawn again
-        by batches of the same senders' domains, it is these domains that are held.
+        When an operator releases an account's hold put by responses, the sender domains of the
+        batches that drew them become doubted: if their batches draw such responses again, only
+        these domains are held.
 
         Args:
-            meant: the hold; another that took its place stays.
+            meant: the hold to release; a hold that has replaced it is kept.
+
+        Returns:
+            False if nothing was released.
         """
         since = "" if meant is None else str(meant.model_dump(mode="json")["since"])
         return bool(
@@ -201,7 +209,7 @@ class Holds:
         )
 
     def read(self, accounts: Iterable[str]) -> dict[str, AccountState]:
-        """The state of accounts, in one round trip."""
+        """Return the state of accounts, in one round trip."""
         names = list(accounts)
         pipeline = self._client.pipeline(transaction=False)
         for name in names:
@@ -237,7 +245,7 @@ def _entry(batch: BatchRef) -> str:
 
 
 def _batch(entry: bytes) -> BatchRef | None:
-    """Read an entry of a hold's batches, behind which its sender's domain stands."""
+    """Parse an entry of a hold's batches, which ends with the sender's domain."""
     organization, _, batch_id = entry.decode().partition(" ")[0].rpartition("/")
     return BatchRef(organization, batch_id) if batch_id else None
 
@@ -250,7 +258,7 @@ def _hold(text: bytes) -> Hold:
     try:
         return Hold.model_validate_json(text)
     except ValidationError:
-        # Of a newer version, or a mistake: held all the same.
+        # Written by a newer version, or corrupt: it still counts as a hold.
         return Hold(
             by=By.OPERATOR, reason="unreadable", detail=text.decode(errors="replace"),
             since=datetime.fromisoformat("1970-01-01T00:00:00+00:00"),

@@ -1,9 +1,9 @@
-"""How far the workers' group has committed the input, for the case that the broker forgets it.
+"""A backup in Redis of the input offsets committed by the workers' group.
 
-A broker forgets the offsets of a group some time after its last member left, and the ledger's epoch
-with them, which is in their metadata. Read from the beginning then, each record would have a
-second outcome. What is kept here is written after the offsets are committed, so after a crash it
-may lack the last of them; it never has more.
+A broker deletes the offsets of a group some time after its last member has left, and with them the
+ledger's epoch in their metadata. If the input were then read from the beginning, each record would
+get a second outcome. The backup is written after the offsets are committed: after a crash it may
+lack the latest commits, but it is never ahead of them.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from streamer.ledger.connection import Client
 
 
 class InputOffsets:
-    """Of one group and one input topic.
+    """The committed offsets of one group in one input topic.
 
     Its methods raise redis.exceptions.RedisError if Redis cannot be used.
 
     Args:
-        topic_id: a topic that is created again under its name has another, and nothing of it was
-            committed.
+        topic_id: identifies the topic. A topic re-created under the same name has a new id, and
+            nothing of it was committed.
     """
 
     def __init__(self, client: Client, group: str, topic_id: str) -> None:
@@ -29,7 +29,7 @@ class InputOffsets:
         self._topic_id = topic_id
 
     def read(self) -> dict[int, int]:
-        """The offset that was committed last of each partition, as far as is known."""
+        """Return the last known committed offset of each partition."""
         found: dict[int, int] = {}
         for name, value in self._fields():
             topic_id, _, partition = name.rpartition("/")
@@ -38,11 +38,11 @@ class InputOffsets:
         return found
 
     def epochs(self) -> set[str]:
-        """The ledger's epochs under which the group's offsets were committed, of any topic."""
+        """Return the ledger epochs under which the group committed offsets, in any topic."""
         return {value.partition(" ")[2] for _, value in self._fields()}
 
     def keep(self, offsets: Mapping[int, int], epoch: str) -> None:
-        """Keep the committed offsets of partitions."""
+        """Store the committed offsets of partitions."""
         if offsets:
             self._client.hset(
                 self._key,

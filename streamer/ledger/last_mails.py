@@ -1,7 +1,8 @@
-"""How the last mails of a campaign ended, at all workers: where most fail, it is broken.
+"""The results of a campaign's last mails on all workers: if most fail, the campaign is broken.
 
-Only of campaigns of which some fail anything is kept: while the list is there, the probe says so
-and every worker counts all its mails; otherwise a mail that does not fail costs nothing.
+Results are stored only for campaigns in which some mails fail. While the list exists, the probe
+reports it and every worker counts all mails of the campaign. Otherwise a mail that does not fail
+costs nothing.
 """
 
 from collections.abc import Mapping
@@ -13,11 +14,11 @@ from streamer.ledger.scripts import Argument, read
 
 
 class BulkFailure(NamedTuple):
-    """Most of a campaign's last mails failed.
+    """Too many of a campaign's last mails failed for the same reason.
 
     Attributes:
-        reason: for which they failed.
-        failed: how many of them.
+        reason: the reason.
+        failed: how many failed for it.
     """
 
     reason: str
@@ -25,11 +26,11 @@ class BulkFailure(NamedTuple):
 
 
 class LastMails:
-    """Counts mails that ended.
+    """Counts resolved mails.
 
     Args:
-        mails: how many of a campaign's last mails count.
-        failed_share: of them that may fail for one reason, from 0 to 1.
+        mails: how many of a campaign's last mails to consider.
+        failed_share: the share of them that may fail for one reason, from 0 to 1.
     """
 
     def __init__(self, client: Client, mails: int, failed_share: float) -> None:
@@ -45,15 +46,15 @@ class LastMails:
         mails: int,
         failed: Mapping[str, int],
     ) -> BulkFailure | None:
-        """Count mails, and say whether too many of the campaign's last ones failed.
+        """Count resolved mails, and return whether too many of the campaign's last ones failed.
 
         Args:
-            call: a name for this count: under one name it is made once, should it be repeated.
+            call: a unique name for this count; a retry under the same name is counted once.
             campaign: organization and id.
-            resumed: how often it was resumed when the mails were decided; what was decided
-                before it was resumed last does not count.
-            mails: how many ended.
-            failed: how many of them failed, by reason.
+            resumed: the campaign's `resumed` count when the mails were decided; mails decided
+                before it was last resumed do not count.
+            mails: the number of resolved mails.
+            failed: the number of failed ones among them, by reason.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.

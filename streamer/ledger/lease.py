@@ -1,6 +1,7 @@
-"""A lease in Redis: of many processes one does a thing.
+"""A lease in Redis, held by one process at a time.
 
-A lease is no lock: who lost it may go on for a moment. What it is for must be safe if two do it.
+A lease is not a lock: a process that has lost it may continue briefly, so the work it protects must
+be safe if two processes do it.
 """
 
 import secrets
@@ -28,10 +29,10 @@ return 1
 
 
 class Lease:
-    """This process' part in a lease; one that is not renewed ends.
+    """This process' side of a lease, which expires unless renewed.
 
     Args:
-        key: of the lease, as in `ledger.keys`.
+        key: the lease's key, from `ledger.keys`.
     """
 
     def __init__(self, client: Client, key: str) -> None:
@@ -44,28 +45,28 @@ class Lease:
         self._ask_at = 0.0
 
     def hold(self) -> bool:
-        """Take it if it is free, renew it now and then; returns whether it is held.
+        """Acquire the lease if it is free, or renew it occasionally; return whether it is held.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
         """
         now = time.monotonic()
         if now >= self._ask_at:
-            self._held = False  # also if the question fails
+            self._held = False  # also if the call fails
             self._held = bool(self._hold(keys=[self._key], args=[self._name, int(LEASE_S * 1000)]))
             self._ask_at = now + _RENEW_EVERY_S
         return self._held
 
     def release(self) -> None:
-        """Leave it to others at once.
+        """Release the lease immediately.
 
         Raises:
-            redis.exceptions.RedisError: Redis cannot be used; it ends by itself.
+            redis.exceptions.RedisError: Redis cannot be used; the lease then expires by itself.
         """
         self._held, self._ask_at = False, 0.0
         self._release(keys=[self._key], args=[self._name])
 
 
 def is_held(client: Client, key: str) -> bool:
-    """Whether anybody holds the lease."""
+    """Return whether any process holds the lease."""
     return bool(client.exists(key))

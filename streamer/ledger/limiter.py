@@ -1,4 +1,4 @@
-"""The rate limit and the circuit of an account, shared by all workers through Redis."""
+"""An account's rate limit and circuit breaker, shared by all workers through Redis."""
 
 import secrets
 from dataclasses import dataclass
@@ -11,30 +11,30 @@ from streamer.ledger.epoch import Epoch
 from streamer.ledger.scripts import GuardedScript, read
 
 _UTILIZATION = 0.985
-"""The share of the limit that is used. The provider counts in seconds that do not start with
-ours: at exactly its rate, any jitter would put one call too many into some of them."""
+"""The share of the limit that is used. The provider counts calls in one-second windows that do not
+align with ours: at exactly its rate, any jitter would put one call too many into some of them."""
 
 _BURST_UTILIZATION = 0.99
-"""The share of the limit that calls come to in any second, those that left late included."""
+"""The share of the limit that calls may reach in any second, including those that leave late."""
 
 _EXACT_BELOW = 100.0
-"""Calls a second; above it one that leaves late is no matter."""
+"""Calls per second above which a call that leaves late does not matter."""
 
 _MAX_SLOT_WAIT_S = 1.0
-"""The furthest slot that is given: who waits for one hears neither of a hold nor of its end."""
+"""The longest wait for a slot: a waiting caller does not notice holds or their release."""
 
 _PAUSES_US = [round(circuit_pause_s(failures) * 1_000_000) for failures in range(1, 16)]
-"""By how many calls failed in a row; the last one is the longest."""
+"""The pause after 1, 2, 3, … consecutive failures; the last one is the longest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A send slot, taken for good.
+    """A send slot, which cannot be given back.
 
     Attributes:
-        wait_s: until it begins.
-        failures: calls of the account in a row that failed.
-        successes: calls of the account that were counted as successes, ever.
+        wait_s: seconds until it begins.
+        failures: consecutive failed calls of the account.
+        successes: total calls of the account counted as successes.
     """
 
     wait_s: float
@@ -44,11 +44,10 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class SendPermit:
-    """When a call leaves.
+    """Permission for a call to leave after `wait_s` seconds.
 
     Attributes:
-        call: its name.
-        wait_s: until then.
+        call: the name of the call.
     """
 
     call: str
@@ -56,10 +55,10 @@ class SendPermit:
 
 
 class Successes(NamedTuple):
-    """Calls of an account that one worker knows to have got through.
+    """An account's successful calls by one worker.
 
     Attributes:
-        worker: a name that no other process has.
+        worker: a name unique to the process.
         told: how many of them it knows to be counted already.
         total: how many there were.
     """
@@ -71,20 +70,20 @@ class Successes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SlotUnavailable:
-    """No slot yet: the account's circuit is open, or its calls pause. Ask again after `wait_s`."""
+    """No slot yet: the account's circuit is open or its calls are paused. Retry after `wait_s`."""
 
     wait_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """No slot: the account is held, or `domain` of the sender within it."""
+    """No slot: the account is held, or the sender's `domain` within it."""
 
     domain: str | None
 
 
 class Limiter:
-    """Hands out send slots, evenly spaced by Redis' clock, to whoever asks."""
+    """Hands out send slots, evenly spaced by Redis' clock, to all workers."""
 
     def __init__(self, client: Client, epoch: Epoch) -> None:
         self._client = client
@@ -104,8 +103,8 @@ class Limiter:
         """Take the next free slot.
 
         Args:
-            domain: of the sender, which may be held within the account.
-            ignore_hold: to test whether a hold is over.
+            domain: the sender's domain, which may be held within the account.
+            ignore_hold: take a slot despite a hold, to test whether the hold is over.
         """
         interval_us = max(1, round(1_000_000 / (requests_per_second * _UTILIZATION)))
         word, *numbers = self._take(
@@ -132,11 +131,13 @@ class Limiter:
         return Slot(wait_s, cast(int, numbers[1]), cast(int, numbers[2]))
 
     def acquire_permit(self, account: str, requests_per_second: float) -> SendPermit | None:
-        """Let a call that has a slot leave; None: at once, and it need not be told when it did.
+        """Reserve a departure time for a call that has a slot.
 
-        Slots alone do not keep the limit: a call that leaves long after its slot began comes
-        close to those behind it. If it was the first of a second of the provider's, the last
-        of these would be one too many.
+        Returns None if the call may leave immediately, without a later `adjust_permit`.
+
+        Slots alone do not keep the limit: a call that leaves long after its slot began comes close
+        to the calls of the next slots. If it is the first call in a one-second window of the
+        provider, the last of these would exceed the limit.
         """
         if requests_per_second > _EXACT_BELOW:
             return None
@@ -149,7 +150,7 @@ class Limiter:
         return SendPermit(call, cast(int, wait_us) / 1_000_000)
 
     def adjust_permit(self, account: str, permit: SendPermit, seconds: float) -> None:
-        """Let those that come behind a call know that it left so much later."""
+        """Delay the calls after this one, because it left `seconds` later than permitted."""
         self._client.zadd(
             keys.account_permits(account),
             {permit.call: round(seconds * 1_000_000)},
@@ -158,16 +159,16 @@ class Limiter:
         )
 
     def pause(self, account: str, seconds: float) -> None:
-        """Let no slot of the account that is taken from now on begin within so many seconds, at
-        most `MAX_PAUSE_S`."""
+        """Start none of the account's slots taken from now on within the next `seconds`, at most
+        `MAX_PAUSE_S`."""
         self._pause(keys=[keys.account_limiter(account)], args=[round(seconds * 1_000_000)])
 
     def record_failure(self, account: str, batch_id: str, call: str) -> AccountHealth:
-        """Count a call for a batch whose fate is not known; it may open the circuit.
+        """Count a failed call for a batch whose outcome is unknown; this may open the circuit.
 
         Args:
-            call: a name that no other call for the batch has: told of again, as the reply was
-                lost, it counts once.
+            call: a name unique among the calls for the batch; a retry after a lost reply is counted
+                once.
         """
         failures, successes, failing_ms, batches = cast(
             tuple[int, int, int, int],
@@ -176,15 +177,15 @@ class Limiter:
         return AccountHealth(failures, successes, failing_ms / 1000, batches - 1)
 
     def successes(self, account: str) -> int:
-        """Calls of the account that were counted as successes, ever."""
+        """Return the total number of the account's calls counted as successes."""
         value = cast(bytes | None, self._client.hget(keys.account_health(account), "successes"))
         return int(value or 0)
 
     def record_success(self, account: str, successes: Successes, *, after_failures: bool) -> None:
-        """Count calls that got through; what is told again counts once.
+        """Count successful calls; a repeated report is counted once.
 
         Args:
-            after_failures: whether calls had failed before; the circuit closes.
+            after_failures: whether calls had failed before; this closes the circuit.
         """
         self._success(
             keys=[*_health_keys(account), keys.account_told(account)],
@@ -192,11 +193,11 @@ class Limiter:
         )
 
     def set_advertised_limit(self, account: str, advertised: int) -> None:
-        """Let all workers know the limit that the provider's answers name, a second."""
+        """Publish to all workers the limit advertised by the provider, in calls per second."""
         self._client.hset(keys.account_health(account), "limit", str(advertised))
 
     def note(self, account: str, result: str, message: str) -> None:
-        """Keep an answer that was not `accepted`, for who asks how the account does."""
+        """Store a response other than `accepted`, to be shown with the account's status."""
         responses.note(self._client, account, result, message)
 
 

@@ -1,7 +1,8 @@
--- Check that a batch is still its owner's, and keep what that one learned of its parts.
+-- Check that a batch still has the given owner, and store what that owner learned of its parts.
 -- KEYS: epoch of the slot, batch
--- ARGV: epoch, name of the owner ('' for who pinned it), what was learned, or '' for nothing new
--- Answers {'owned'}, {'taken over'}, or {'epoch'}.
+-- ARGV: epoch, name of the owner ('' for the worker that pinned it), what it learned, or '' if
+--       nothing is new
+-- Returns {'owned'}, {'taken over'}, or {'epoch'}.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {'epoch'}
 end

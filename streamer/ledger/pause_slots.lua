@@ -1,6 +1,6 @@
--- Let no slot of the account begin before a time from now.
+-- Start no further slot of the account for a given time.
 -- KEYS: limiter
--- ARGV: microseconds
+-- ARGV: microseconds from now
 local time = redis.call('TIME')
 local until_ = time[1] * 1000000 + time[2] + tonumber(ARGV[1])
 if until_ > tonumber(redis.call('GET', KEYS[1]) or 0) then

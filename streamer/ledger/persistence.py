@@ -1,4 +1,4 @@
-"""Whether Redis keeps what it acknowledged."""
+"""Checks that Redis keeps the data it has acknowledged."""
 
 import logging
 from typing import cast
@@ -13,28 +13,28 @@ logger = logging.getLogger(__name__)
 
 
 class UnsafeRedisError(WrongUseError):
-    """Redis may drop claims at will; the message says what to set."""
+    """Redis may evict claims; the message says what to configure."""
 
 
 def eviction_policy(client: Client) -> str | None:
-    """`maxmemory-policy`; None where the server does not let us ask."""
+    """Return `maxmemory-policy`; None if the server does not allow the query."""
     info = _info(client, "memory")
     policy = info.get("maxmemory_policy")
     return str(policy) if policy is not None else None
 
 
 def is_durable(client: Client) -> bool:
-    """Whether the server has an append-only file or a replica."""
+    """Return whether the server has an append-only file or a replica."""
     persistence = _info(client, "persistence")
     replication = _info(client, "replication")
     return bool(persistence.get("aof_enabled")) or bool(replication.get("connected_slaves"))
 
 
 def check_persistence(client: Client) -> None:
-    """Check what the promises rest on.
+    """Check that Redis never evicts keys, and warn if it is not durable.
 
     Raises:
-        UnsafeRedisError: it evicts keys when memory is short: claims would be forgotten.
+        UnsafeRedisError: Redis evicts keys when memory is short, which would lose claims.
         redis.exceptions.RedisError: Redis cannot be used.
     """
     policy = eviction_policy(client)
@@ -56,6 +56,6 @@ def _info(client: Client, section: str) -> dict[str, object]:
     except ResponseError:  # not allowed on some hosted servers
         return {}
     if isinstance(client, RedisCluster):
-        # A cluster of several nodes answers for each; they are set up alike.
+        # A cluster of several nodes returns one reply per node; their settings are the same.
         answer = next((node for node in answer.values() if isinstance(node, dict)), answer)
     return cast(dict[str, object], answer)

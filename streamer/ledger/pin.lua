@@ -1,17 +1,17 @@
--- Claim every member and keep the batch's bytes, or, if one may not be mailed, write nothing.
+-- Claim every member and store the batch's bytes; if any member may not be mailed, write nothing.
 -- KEYS: epoch of the slot, suppression set, batch
 -- ARGV: epoch, claims prefix, batch id (12 bytes), members, claim fields (12 bytes each),
---       body, account, time to live in seconds, sender's domain, the members' campaigns, when the
---       first of them expires (ms since 1970) or ''
--- members: one line each: campaign TAB address TAB coordinates TAB batch id in hex, or nothing,
---          whose claim it takes over, as that batch failed the recipient
--- Answers {'pinned'}, {'conflict', {suppressed indexes}, {index, claim, ...}}, {'taken over'} for a
--- batch that was pinned by an earlier call and adopted since, or {'epoch'}. The claims' keys are of
--- the slot of KEYS, as the prefix carries the hash tag.
+--       body, account, time to live in seconds, sender's domain, the members' campaigns, the
+--       earliest expiry time of the members (ms since 1970) or ''
+-- members: one line each: campaign TAB address TAB record id TAB batch id in hex or nothing. The
+--          batch id names a batch that failed the recipient and whose claim this record replaces.
+-- Returns {'pinned'}, {'conflict', {suppressed indexes}, {index, claim, ...}}, {'taken over'} if an
+-- earlier call pinned the batch and it was adopted since, or {'epoch'}. The claims' keys are in the
+-- slot of KEYS because the prefix contains the hash tag.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {'epoch'}
 end
--- The reply of an earlier call was lost. What was pinned then stays what it is.
+-- The reply of an earlier call was lost. The batch keeps what that call pinned.
 if redis.call('EXISTS', KEYS[3]) == 1 then
   return {redis.call('HEXISTS', KEYS[3], 'owner') == 1 and 'taken over' or 'pinned'}
 end

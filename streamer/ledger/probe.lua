@@ -1,11 +1,11 @@
--- Look at a batch's members before they are rendered; nothing is written.
--- KEYS: epoch of the slot, suppression set, then of each campaign that the members are of its hash and
---       its last mails
+-- Look up a batch's members before they are rendered; read-only.
+-- KEYS: epoch of the slot, suppression set, then for each campaign of the members its hash and its
+--       last mails
 -- ARGV: claims prefix, members, claim fields (12 bytes each)
--- members: one line each: campaign TAB address, which is empty if it is no valid one
--- Answers the slot's epoch or '', {suppressed indexes}, {index, claim, ...}, then of each campaign
--- its state, version, start_at and resumed, and whether any of its last mails failed. The claims' keys are of the slot of KEYS, as the prefix
--- carries the hash tag.
+-- members: one line each: campaign TAB address, which is empty if invalid
+-- Returns the slot's epoch or '', {suppressed indexes}, {index, claim, ...}, then for each campaign
+-- {state, version, start_at, resumed, 1 if any of its last mails failed, else 0}. The claims' keys
+-- are in the slot of KEYS because the prefix contains the hash tag.
 local addresses, suppressed, claims = {}, {}, {}
 for campaign, address in string.gmatch(ARGV[2], '([^\t]*)\t([^\n]*)\n') do
   local count = #addresses

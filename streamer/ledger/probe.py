@@ -1,4 +1,4 @@
-"""What Redis knows about a batch's members before they are rendered, in one round trip."""
+"""Looks up a batch's members in Redis before they are rendered, in one round trip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from streamer.model.record import Record
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The answer. Members are named by their places among the records that were asked about.
+    """The result of a lookup. Members are identified by their indexes in the given records.
 
     Attributes:
-        suppressed: whose address is suppressed.
-        claims: of those whose address is claimed; a claim that a record may take over is none.
-        campaigns: of each campaign its state.
+        suppressed: the members whose address is suppressed.
+        claims: the existing claims by member, without those that the record may replace.
+        campaigns: the state of each campaign.
     """
 
     suppressed: frozenset[int]
@@ -29,18 +29,18 @@ class Probe:
 
 
 class Probes:
-    """Looks without writing: who is suppressed, who is claimed, what is with the campaigns."""
+    """Looks up suppressions, claims and campaign states, without writing."""
 
     def __init__(self, client: Client, epoch: Epoch) -> None:
         self._epoch = epoch
         self._script = client.register_script(read("probe"))
 
     def of(self, organization: str, records: Sequence[Record]) -> Probe:
-        """Ask about records of one organization, one or more.
+        """Look up one or more records of the same organization.
 
         Raises:
-            AssertionError: about nobody; a script cannot be.
-            LedgerLostError: the ledger forgot; what it says of campaigns and addresses is nothing.
+            AssertionError: `records` is empty, which the script does not support.
+            LedgerLostError: the ledger was lost, so its campaigns and claims cannot be relied on.
             redis.exceptions.RedisError: Redis cannot be used.
         """
         if not records:
@@ -69,8 +69,8 @@ class Probes:
             ),
         )
         if epoch != self._epoch.name.encode():
-            # Nothing was pinned for it yet, or all is gone. It gets an epoch with its first pin:
-            # not each organization that a broken event names.
+            # Either nothing was pinned for the organization yet, or its data is lost. Only a pin
+            # writes the epoch, not a lookup: malformed events may name any organization.
             self._epoch.verify_new(keys.organization_epoch(organization))
         return Probe(
             frozenset(suppressed),

@@ -1,11 +1,12 @@
--- Hold an account, or a sender's domain within it. An operator's hold stays what it is, and of the
--- answers' the latest trouble counts.
--- KEYS: holds, probes, batches of the hold, batches of a hold of the sender's domain, doubted domains
--- ARGV: field, hold (JSON), 'operator' or 'answer', its reason, ms until it is tested, sender's domain
---       or '', batch or ''
--- Answers {1 if there was no such hold before, else 0, field}. The account is not held for the answer
--- to a doubted domain, which alone had drawn it before an operator released the account: that
--- domain is. Run again it answers the same.
+-- Hold an account, or a sender's domain within it. A response's hold ('answer') never replaces an
+-- operator's hold; it replaces another response's hold only if the reason differs.
+-- KEYS: holds, probes, batches of the hold, batches of a hold of the sender's domain, doubted
+--       domains
+-- ARGV: field, hold (JSON), 'operator' or 'answer', its reason, ms until the first test, sender's
+--       domain or '', batch or ''
+-- Returns {1 if the hold is new, else 0, field}. If the sender's domain is doubted (its batches
+-- drew the responses that held the account until an operator released it), the domain is held
+-- instead of the account. Running it again returns the same.
 local field, batches = ARGV[1], KEYS[3]
 local existing = redis.call('HGET', KEYS[1], field)
 if field == '*' and not existing and redis.call('SISMEMBER', KEYS[5], ARGV[6]) == 1 then

@@ -1,7 +1,7 @@
-"""How far the relay has moved the parked topic, for the case that the broker forgets it.
+"""A backup in Redis of how far the relay has moved the parked topic.
 
-The broker's offsets of a group without members expire, whether workers run or not. What is kept
-here is written after they are committed, so it may lack the last of them, and never has more.
+The broker expires the offsets of a group without members, whether workers run or not. The backup is
+written after the offsets are committed: it may lack the latest commits, but is never ahead of them.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,13 @@ from streamer.ledger.connection import Client
 
 
 class Relayed:
-    """Of one group's relay and one parked topic.
+    """The offsets relayed by one group from one parked topic.
 
     Its methods raise redis.exceptions.RedisError if Redis cannot be used.
 
     Args:
-        topic_id: a topic that is created again under its name has another, and nothing has left it.
+        topic_id: identifies the topic. A topic re-created under the same name has a new id, and
+            nothing has left it yet.
     """
 
     def __init__(self, client: Client, group: str, topic_id: str) -> None:
@@ -27,10 +28,10 @@ class Relayed:
         self._topic_id = topic_id
 
     def read(self) -> dict[int, OffsetSet]:
-        """What has left each partition.
+        """Return the offsets that have left each partition.
 
         Raises:
-            ValueError: another version wrote it.
+            ValueError: a stored value has an unknown format, written by another version.
         """
         fields = cast(dict[bytes, bytes], self._client.hgetall(self._key))
         found: dict[int, OffsetSet] = {}
@@ -42,7 +43,7 @@ class Relayed:
         return found
 
     def keep(self, gone: Mapping[int, OffsetSet]) -> None:
-        """Keep what has left partitions."""
+        """Store the offsets that have left partitions."""
         if gone:
             self._client.hset(
                 self._key,

@@ -1,8 +1,9 @@
--- End a hold.
+-- Release a hold.
 -- KEYS: holds, probes, batches of the hold, doubted domains
--- ARGV: field, 'operator' or 'answer', since when the hold is that is meant, or ''
--- Answers 1, or 0 if there is none, if only an operator may end it, or if it is another by now. Of an
--- account that an operator releases the domains are doubted whose batches drew the answer.
+-- ARGV: field, 'operator' or 'answer', `since` of the hold that is meant, or ''
+-- Returns 1, or 0 if there is no hold, if only an operator may release it, or if another hold has
+-- replaced it. When an operator releases an account's hold put by responses, the sender domains
+-- of the batches that drew them become doubted.
 local existing = redis.call('HGET', KEYS[1], ARGV[1])
 if not existing then
   return 0

@@ -1,8 +1,9 @@
--- Store a batch's result unless it has one, and drop its body.
+-- Store a batch's result, unless it has one, and delete its body.
 -- KEYS: epoch of the slot, batch
--- ARGV: epoch, name of the owner ('' for who pinned it), result, time to live in seconds
--- Answers {'stored'}, {'result', what is stored already}, {'taken over'}, {'lost'} for a batch that is
--- not there, or {'epoch'}.
+-- ARGV: epoch, name of the owner ('' for the worker that pinned it), result, time to live in
+--       seconds
+-- Returns {'stored'}, {'result', the result already stored}, {'taken over'}, {'lost'} if the batch
+-- does not exist, or {'epoch'}.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {'epoch'}
 end

@@ -1,6 +1,6 @@
-"""What an account was answered last, other than that its mails were taken; to show, not to rely on.
+"""An account's last responses other than `accepted`; for display only, nothing relies on them.
 
-By the answer's name, so that what came a thousand times does not drive out what came once.
+They are stored by name, so that a frequent response does not displace a rare one.
 """
 
 import time
@@ -15,11 +15,11 @@ _MAX_WORDS = 300
 
 
 class LastResponse(NamedTuple):
-    """An answer that was not `accepted`.
+    """A response other than `accepted`.
 
     Attributes:
         result: its name, as in metrics.
-        message: the provider's, or why there was no answer.
+        message: the provider's message, or why there was no response.
         at: when it came last.
     """
 
@@ -29,7 +29,7 @@ class LastResponse(NamedTuple):
 
 
 def note(client: Client, account: str, result: str, message: str) -> None:
-    """Keep an answer, in place of an earlier one of that name.
+    """Store a response, replacing an earlier one of the same name.
 
     Raises:
         redis.exceptions.RedisError: Redis cannot be used.
@@ -39,7 +39,7 @@ def note(client: Client, account: str, result: str, message: str) -> None:
 
 
 def read(client: Client, accounts: Iterable[str]) -> dict[str, list[LastResponse]]:
-    """The last answers of accounts, the latest first, in one round trip."""
+    """Return the last responses of accounts, latest first, in one round trip."""
     names = list(accounts)
     pipeline = client.pipeline(transaction=False)
     for name in names:

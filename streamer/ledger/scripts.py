@@ -1,4 +1,4 @@
-"""Running the Lua scripts, each of which first checks the epoch of its slot."""
+"""Loads the Lua scripts, and runs those that first check the epoch of their slot."""
 
 from importlib.resources import files
 
@@ -10,17 +10,19 @@ Argument = str | bytes | int
 
 
 class GuardedScript:
-    """A script whose first key is its slot's epoch, and which answers `epoch` if that is wrong."""
+    """A script whose first key is its slot's epoch, and which returns `epoch` if that differs."""
 
     def __init__(self, client: Client, epoch: Epoch, name: str) -> None:
         self._epoch = epoch
         self._script = client.register_script(read(name))
 
     def __call__(self, slot_epoch: str, keys: list[str], args: list[Argument]) -> Reply:
-        """Run it; answers what follows the reply's first word, that word included.
+        """Run the script and return its reply, which starts with a word that names the result.
+
+        A new slot is given the epoch first.
 
         Raises:
-            LedgerLostError: the slot does not have the epoch, and that is no new slot.
+            LedgerLostError: the slot does not have the epoch, and is not new.
             redis.exceptions.RedisError: Redis cannot be used; the script may have run.
         """
         for _ in range(2):
@@ -32,5 +34,5 @@ class GuardedScript:
 
 
 def read(name: str) -> str:
-    """The text of a script of this folder."""
+    """Return the source of a script in this package."""
     return files("streamer.ledger").joinpath(f"{name}.lua").read_text(encoding="utf-8")

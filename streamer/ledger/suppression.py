@@ -1,6 +1,6 @@
-"""The suppressed addresses of an organization: nobody among them is mailed.
+"""The suppressed addresses of an organization, which are never mailed.
 
-All addresses are in the form of `streamer.model.address.normalise`; that is the caller's to do.
+Callers must pass addresses normalised by `streamer.model.address.normalise`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,23 +11,23 @@ from streamer.ledger import keys
 from streamer.ledger.connection import Client
 
 _CHUNK = 1000
-"""Addresses a command: Redis serves nobody else while it works on one."""
+"""Addresses per command: Redis serves no other client while it executes a command."""
 
 
 def add(client: Client, organization: str, addresses: Iterable[str]) -> int:
-    """Suppress the addresses; returns how many of them were not before."""
+    """Suppress addresses; return how many were not suppressed before."""
     key = keys.suppressed(organization)
     return sum(client.sadd(key, *chunk) for chunk in _chunks(addresses))
 
 
 def remove(client: Client, organization: str, addresses: Iterable[str]) -> int:
-    """Suppress the addresses no more; returns how many of them were before."""
+    """Stop suppressing addresses; return how many were suppressed before."""
     key = keys.suppressed(organization)
     return sum(client.srem(key, *chunk) for chunk in _chunks(addresses))
 
 
 def check(client: Client, organization: str, addresses: Sequence[str]) -> list[bool]:
-    """Whether each of the addresses is suppressed, in their order."""
+    """Return whether each address is suppressed, in order."""
     key = keys.suppressed(organization)
     found: list[bool] = []
     for chunk in _chunks(addresses):
@@ -36,17 +36,17 @@ def check(client: Client, organization: str, addresses: Sequence[str]) -> list[b
 
 
 def export(client: Client, organization: str) -> Iterator[str]:
-    """All suppressed addresses, in no order.
+    """Yield all suppressed addresses, in no particular order.
 
-    One that is added or removed meanwhile may be missing, and one may come twice.
+    Addresses added or removed during the iteration may be missing, and an address may be repeated.
     """
     for member in client.sscan_iter(keys.suppressed(organization), count=_CHUNK):
-        # Other services write here too: what is not UTF-8 is shown, not a reason to stop.
+        # Other services write to the set too: show invalid UTF-8 escaped instead of failing.
         yield cast(bytes, member).decode(errors="backslashreplace")
 
 
 def count(client: Client, organization: str) -> int:
-    """How many addresses are suppressed."""
+    """Return the number of suppressed addresses."""
     return client.scard(keys.suppressed(organization))
 
 

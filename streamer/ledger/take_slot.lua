@@ -1,11 +1,11 @@
--- Take the account's next free send slot (GCRA without a burst), unless its calls are held back.
+-- Take the account's next free send slot (GCRA without a burst), unless its calls are held or
+-- paused.
 -- KEYS: epoch of the slot, limiter, health, holds
--- ARGV: epoch, interval between slots in microseconds, sender's domain, 1 to take a slot although
---       there is a hold; in microseconds from now the furthest slot that is given, and the longest
---       pause that there can be
--- Answers {'slot', microseconds to wait, failures in a row, successes}, {'held', field of the
--- hold}, {'later', microseconds after which to ask again} where the circuit is open or no slot is
--- near, or {'epoch'}. A slot is taken for good.
+-- ARGV: epoch, interval between slots in microseconds, sender's domain, 1 to ignore holds, maximum
+--       wait for a slot and maximum pause, both in microseconds
+-- Returns {'slot', microseconds to wait, consecutive failures, total successes}, {'held', field of
+-- the hold}, {'later', microseconds after which to ask again} if the circuit is open or the next
+-- slot exceeds the maximum wait, or {'epoch'}. A slot cannot be given back.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {'epoch'}
 end
@@ -21,9 +21,9 @@ local now = time[1] * 1000000 + time[2]
 local health = redis.call('HMGET', KEYS[3], 'failures', 'probe_at', 'successes', 'pause')
 local failures = tonumber(health[1] or 0)
 local successes = tonumber(health[3] or 0)
--- While the circuit is open, whoever asks first after each pause makes the one call.
+-- While the circuit is open, the first caller after each pause makes a single call.
 local pause = tonumber(health[4] or 0)
--- No later than a pause from now, should Redis' clock have been put back; so below.
+-- At most one pause from now, in case Redis' clock was set back; likewise for the slot below.
 local probe_at = math.min(tonumber(health[2] or 0), now + pause)
 if probe_at > now then
   return {'later', probe_at - now}

@@ -1,9 +1,8 @@
--- Undo the pin of a batch that was laid down: Resend has nothing of it, so that its members may be
--- decided about anew.
+-- Undo the pin of a deferred batch: Resend has nothing of it, so its members may be decided anew.
 -- KEYS: epoch of the slot, batch
--- ARGV: epoch, claims prefix, batch id (12 bytes), members' campaigns, one line each, claim fields (12
---       bytes each), seconds for which it is kept that it was unpinned
--- Answers {'unpinned'}, {'kept'} if it is not laid down any more, or {'epoch'}.
+-- ARGV: epoch, claims prefix, batch id (12 bytes), members' campaigns, one line each, claim fields
+--       (12 bytes each), seconds for which to keep the `unpinned` marker
+-- Returns {'unpinned'}, {'kept'} if the batch is no longer deferred, or {'epoch'}.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {'epoch'}
 end
@@ -25,7 +24,8 @@ for campaign in string.gmatch(ARGV[4], '([^\n]*)\n') do
   end
   count = count + 1
 end
--- Who still holds one of its claims in memory must not take it for lost.
+-- The marker stops a worker that still has one of its claims in memory from treating the batch as
+-- lost.
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], 'unpinned', 1)
 redis.call('EXPIRE', KEYS[2], ARGV[6])
