@@ -231,7 +231,7 @@ def _prepare(harness: Harness, plan: Plan, dice: random.Random) -> None:
         events.append(harness.event(number, **changes))
     again = [event for event in events if dice.random() < _DUPLICATES]
     harness.produce([*events, *again, b"not json"])
-    # Throttle sending, so that it lasts until after the final event.
+    # Throttle sending, so that all events have something to disrupt.
     calls = plan.recipients / 100 + plan.rejected * _CALLS_TO_FIND_REJECTED
     rate = max(2.0, 2 * calls / max(len(plan.deck()) * plan.pause_s, 1.0))
     harness.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = f"{rate:.2f}"
