@@ -72,12 +72,12 @@ T = TypeVar("T")
 
 
 class LapResult(NamedTuple):
-    """What came of a lap.
+    """The result of a lap.
 
     Attributes:
-        reached: whether the fault's point was.
-        broken: what was seen; empty if every promise was kept.
-        seen: the calls, in their order.
+        reached: whether the fault's point was reached.
+        broken: the violations; empty if every guarantee was kept.
+        seen: the calls, in order.
     """
 
     reached: bool
@@ -85,8 +85,8 @@ class LapResult(NamedTuple):
     seen: list[Point]
 
 
-class Broken(AssertionError):  # noqa: N818 - what was found, no error of the test's
-    """A lap did not end as it should; the message says how."""
+class Broken(AssertionError):  # noqa: N818 - a finding, not an error of the test
+    """A lap did not end as expected; the message says how."""
 
 
 class _ProducedRecord(NamedTuple):
