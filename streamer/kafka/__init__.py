@@ -1,11 +1,11 @@
-"""Kafka, by confluent's client: the only place with rules about it.
+"""Kafka access on top of the confluent client; all Kafka-specific rules live here.
 
-- `properties`: of each kind of client; the operator's own come last
-- `transactions`: `TransactionalProducer`, what becomes of a transaction, and what follows
-- `writing`: `TransactionalWriter`, input records of a command that goes on where another one was
-killed - `reading`: `PartitionReader`, `Reader`, committed records without a group
-- `offsets`: beginnings, ends, what groups have committed, and their lag
+- `properties`: client properties, overridden by the operator's own
+- `transactions`: `TransactionalProducer` and how to handle a failed transaction
+- `writing`: `TransactionalWriter`, restartable writes of input records
+- `reading`: `PartitionReader` and `Reader`, committed records without a consumer group
+- `offsets`: first, end and committed offsets, and group lag
 - `metadata`: partitions, ids and configurations of topics
-- `headers`: those of a message
-- `trouble`: why a client cannot reach Kafka
+- `headers`: message headers
+- `error_log`: why a client cannot reach Kafka
 """

@@ -1,4 +1,4 @@
-"""What a Kafka client met in the background, to say why a call of it failed."""
+"""Background errors of a Kafka client, used to explain failed calls."""
 
 from confluent_kafka import KafkaError
 
@@ -6,19 +6,19 @@ from streamer.settings import Settings
 
 
 class KafkaErrorLog:
-    """Keeps the last error that a Kafka client met in the background, to say why it failed."""
+    """Keeps a Kafka client's last background error, to explain why its calls fail."""
 
     def __init__(self, settings: Settings) -> None:
         self._address = settings.kafka.bootstrap_servers
         self._last: str | None = None
 
     def note(self, error: KafkaError) -> None:
-        """Take an error, as librdkafka's `error_cb` does."""
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # the others say why
+        """Record an error; pass this method as librdkafka's `error_cb`."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # the other errors carry the cause
             self._last = error.str().partition(" (after")[0]
 
     def describe(self, error: KafkaError) -> str:
-        """What to say when Kafka cannot be used."""
+        """Return a message that explains a failed call, including the last background error."""
         text = f"Kafka at {self._address}: {error.str()}"
         if self._last is not None:
             text += f" ({self._last})"

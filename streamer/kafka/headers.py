@@ -1,4 +1,4 @@
-"""The headers of a message, as the client library gives them."""
+"""Safe access to message headers as returned by the client library."""
 
 from collections.abc import Callable
 from operator import methodcaller
@@ -10,26 +10,27 @@ _Given = Headers | dict[str, str | bytes | None] | None
 
 
 class Carrier(Protocol):
-    """What has headers: confluent_kafka's `Message` does."""
+    """Anything with headers, such as confluent_kafka's `Message`."""
 
     def headers(self) -> _Given:
-        """Its headers; of a `Message` only to be asked for by `header_list`."""
+        """Return the headers. For a `Message`, call `header_list` instead."""
 
     def set_headers(self, headers: Headers, /) -> None:
-        """Replace them."""
+        """Replace the headers."""
 
 
-# Not called as a method: a call that runs often is specialised by the interpreter, and then it
-# does not look whether the client set an exception beside its result. From C it is always checked.
+# Called through C on purpose: the interpreter specialises hot method calls and then does not check
+# whether the client set an exception alongside a result. Calls made from C are always checked.
 _headers: Callable[[Carrier], _Given] = methodcaller("headers")
 
 
 def header_list(message: Carrier) -> Headers | None:
-    """A message's headers, empty for none; None where a name is not UTF-8.
+    """Return a message's headers, `[]` if it has none, or None if a header name is not UTF-8.
 
-    Kafka takes any bytes for a name, the client library reads text alone: it then raises a
-    SystemError for all of them, and when it is asked again gives a list with a null pointer in
-    it, which ends the process that touches it. So such a message has no headers afterwards.
+    Kafka allows any bytes in a header name, but the client library only reads text. On other
+    bytes the first call raises SystemError, and the next one returns a list containing a null
+    pointer that crashes the process when touched. The headers of such a message are therefore
+    cleared.
     """
     try:
         headers = _headers(message)

@@ -1,4 +1,4 @@
-"""What a cluster says of its topics and brokers."""
+"""Cluster metadata: topics, partitions and configurations."""
 
 from collections.abc import Iterable
 
@@ -18,12 +18,12 @@ def partitions_of(
     topics: Iterable[str],
     timeout_s: float = _REQUEST_S,
 ) -> dict[str, list[int]]:
-    """The partitions of those of the topics that are there.
+    """Return the partitions of each of the given topics that exists.
 
     Raises:
         KafkaException: Kafka cannot be reached.
     """
-    # Asked for all topics, as a question for one by its name might create it.
+    # List all topics: requesting one by name might auto-create it.
     found = client.list_topics(timeout=timeout_s).topics
     return {
         topic: sorted(found[topic].partitions)
@@ -33,10 +33,10 @@ def partitions_of(
 
 
 def topic_id(admin: AdminClient, topic: str) -> str:
-    """The topic's id: one that is created again under its name has another.
+    """Return the topic's id, which changes when the topic is recreated under the same name.
 
     Raises:
-        KafkaException: Kafka cannot be reached, or there is no such topic.
+        KafkaException: Kafka cannot be reached, or the topic does not exist.
     """
     (future,) = admin.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_S).values()
     return str(future.result().topic_id)
@@ -45,10 +45,12 @@ def topic_id(admin: AdminClient, topic: str) -> str:
 def read_configs(
     admin: AdminClient, kind: ResourceType, names: Iterable[str]
 ) -> dict[str, dict[str, str]]:
-    """The configuration of topics or brokers; empty where we are not allowed to see it.
+    """Return the configuration of topics or brokers, by name.
+
+    A configuration that the client is not authorized to read is empty.
 
     Raises:
-        KafkaException: Kafka cannot be reached, or there is no such thing.
+        KafkaException: Kafka cannot be reached, or a resource does not exist.
     """
     resources = [ConfigResource(kind, name) for name in names]
     if not resources:

@@ -1,4 +1,4 @@
-"""Offsets: where partitions begin and end, what a group has committed, and how far it is behind."""
+"""First and end offsets of partitions, committed offsets of groups, and group lag."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -21,20 +21,20 @@ Offsets = dict[Partition, int]
 
 EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the library's own lack
 LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-"""The end of everything that was written, unless only what is committed is asked for."""
+"""The high watermark; with READ_COMMITTED, the last stable offset."""
 
 _REQUEST_S = 10.0
 
 _GENERATION = slice(7, 11)
-"""Where the generation stands in a group's metadata: behind the name of its format."""
+"""Position of the generation in serialized group metadata, after the format name."""
 
 
 class OffsetsQuestion:
-    """The ends or the beginnings of partitions, asked for in the background.
+    """A background request for the first or end offsets of partitions.
 
     Args:
         spec: `EARLIEST` or `LATEST`.
-        isolation: READ_UNCOMMITTED: what is in an open transaction counts too.
+        isolation: READ_UNCOMMITTED also counts records of open transactions.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class OffsetsQuestion:
 
     @property
     def is_answered(self) -> bool:
-        """Whether `answer` answers at once."""
+        """Whether `answer` returns without blocking."""
         return all(future.done() for future in self._futures.values())
 
     def answer(self) -> Offsets:
-        """The offsets; waits for them.
+        """Wait for the offsets and return them.
 
         Raises:
-            KafkaException: they cannot be had.
+            KafkaException: the request failed.
         """
         return {
             (where.topic, where.partition): future.result().offset
@@ -71,22 +71,22 @@ class OffsetsQuestion:
 def committed(
     consumer: Consumer, partitions: Iterable[Partition], timeout_s: float = _REQUEST_S
 ) -> list[TopicPartition]:
-    """The offsets that the consumer's group has committed, negative where there are none.
+    """Return the committed offsets of the consumer's group, negative where there is none.
 
-    With `isolation.level` at `read_committed` it waits for transactions that hold some back.
+    With `isolation.level=read_committed` this waits for open transactions that contain offsets.
 
     Raises:
-        KafkaException: they cannot be had, or not all of them.
+        KafkaException: the request failed for at least one partition.
     """
     asked = [TopicPartition(*partition) for partition in partitions]
     return checked(consumer.committed(asked, timeout_s)) if asked else []
 
 
 def checked(found: list[TopicPartition]) -> list[TopicPartition]:
-    """The answer, if it is one for each partition.
+    """Return `found` unchanged if no partition in it has an error.
 
     Raises:
-        KafkaException: it is not.
+        KafkaException: a partition has an error.
     """
     for each in found:
         if each.error is not None:
@@ -95,9 +95,9 @@ def checked(found: list[TopicPartition]) -> list[TopicPartition]:
 
 
 class GroupOffsets:
-    """Asks for a group's committed offsets, through a consumer that does not join it.
+    """Reads a group's committed offsets through a consumer that does not join the group.
 
-    An `AdminClient` can be asked too, and then ends the process with a segmentation fault if the
+    `AdminClient` could do this too, but crashes the process with a segmentation fault if the
     group's coordinator has just moved (librdkafka 2.16).
     """
 
@@ -106,28 +106,28 @@ class GroupOffsets:
             {
                 **client_properties(settings, f"{settings.worker.id}-progress"),
                 "group.id": group,
-                # Offsets of a transaction that is open do not count yet, and are not waited for.
+                # Ignore offsets of open transactions instead of waiting for them.
                 "isolation.level": "read_uncommitted",
             },
             logger=client_logger("progress"),
         )
 
     def read(self, partitions: Iterable[Partition]) -> dict[Partition, TopicPartition]:
-        """The offsets, with their metadata, of the partitions that have one.
+        """Return the committed offsets, with metadata, of the partitions that have one.
 
         Raises:
-            KafkaException: they cannot be had.
+            KafkaException: the request failed.
         """
         found = committed(self._consumer, partitions)
         return {(each.topic, each.partition): each for each in found if each.offset >= 0}
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the consumer."""
         self._consumer.close()
 
 
 class GroupLag:
-    """How many recipients the workers' group has not committed yet."""
+    """Measures how many recipients the workers' group has not committed yet."""
 
     def __init__(self, settings: Settings, admin: AdminClient) -> None:
         topic = settings.topics.recipients
@@ -137,7 +137,7 @@ class GroupLag:
         self._partitions = [(topic, number) for number in numbers]
 
     def measure(self) -> int | None:
-        """None while Kafka does not answer."""
+        """Return the lag in records, or None if Kafka does not answer."""
         try:
             ends = OffsetsQuestion(self._admin, self._partitions, LATEST)
             offsets = self._committed.read(self._partitions)
@@ -150,9 +150,9 @@ class GroupLag:
 
 
 def generation(metadata: object) -> int:
-    """The generation in a consumer's group metadata; negative while it is no member of its group.
+    """Return the generation in a consumer's group metadata, negative if it has not joined.
 
-    A broker takes offsets of metadata with a negative one from anybody, fenced or not.
+    A broker accepts offsets with a negative generation from any client, even a fenced one.
     """
     if not isinstance(metadata, bytes) or len(metadata) < _GENERATION.stop:
         return -1

@@ -1,4 +1,4 @@
-"""Properties of librdkafka's clients. The operator's own come last."""
+"""Properties of librdkafka clients. The operator's own properties override the defaults."""
 
 from streamer.settings import Settings
 
@@ -8,46 +8,46 @@ COMMAND = "streamer-cli"
 """The client id of commands."""
 
 TRANSACTION_TIMEOUT_MS = 10_000
-"""The next owner of a partition waits for an open transaction's end before it reads offsets."""
+"""Kept short: a partition's next owner cannot read offsets until an open transaction ends."""
 
 RECONNECT_MS = 1_000
-"""How long a client waits, about, before it tries a broker again that is away: the library's own
-tenth of that is twenty tries a second."""
+"""Approximate wait before reconnecting to an unavailable broker. librdkafka's default is a tenth
+of this, about twenty attempts a second."""
 
 
 def client_properties(settings: Settings, client_id: str) -> Properties:
-    """Properties that every client has; an admin client needs no others."""
+    """Return the properties shared by all clients; sufficient for an admin client."""
     properties: Properties = {
         "bootstrap.servers": settings.kafka.bootstrap_servers,
         "client.id": client_id,
         "reconnect.backoff.ms": RECONNECT_MS,
         **settings.kafka.common_properties,
     }
-    if client_id == COMMAND:  # it says itself what went wrong
+    if client_id == COMMAND:  # commands report errors themselves
         properties |= {"client.id": COMMAND, "log_level": 0}
     return properties
 
 
 def producer_properties(settings: Settings, client_id: str) -> Properties:
-    """Properties of a producer."""
+    """Return the properties of a producer."""
     return {
         "compression.type": "lz4",
         "linger.ms": 5,
-        # A dead letter carries its record's value untouched, and headers on top.
+        # A dead letter carries its record's value unchanged plus additional headers.
         "message.max.bytes": 10_000_000,
         **client_properties(settings, client_id),
     }
 
 
 def transactional_properties(settings: Settings, client_id: str, name: str) -> Properties:
-    """Properties of a transactional producer.
+    """Return the properties of a transactional producer.
 
-    Its transactional id is made of the group's id and `name`: the next producer with the same
-    one fences it.
+    Its transactional id consists of the group id and `name`. A later producer with the same id
+    fences it.
     """
     return {
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-        # A broker holds a topic's limit against what comes together: less than any topic allows.
+        # Brokers apply a topic's size limit to whole batches: stay below what any topic allows.
         "batch.size": 131_072,
         "delivery.report.only.error": True,
         **producer_properties(settings, client_id),
@@ -56,7 +56,7 @@ def transactional_properties(settings: Settings, client_id: str, name: str) -> P
 
 
 def member_properties(settings: Settings) -> Properties:
-    """Properties of a consumer that is a member of the workers' group."""
+    """Return the properties of a consumer in the workers' group."""
     properties: Properties = {
         **client_properties(settings, settings.worker.id),
         "group.id": settings.kafka.group_id,
@@ -65,8 +65,8 @@ def member_properties(settings: Settings) -> Properties:
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
         "isolation.level": "read_committed",
-        # A backlog is read ahead into memory: as far as this, not librdkafka's 64 MB. A fetch
-        # is bounded as it comes, compressed; what it expands to is not, so it has to be small.
+        # Bounds the backlog prefetched into memory; librdkafka's default is 64 MB. Only the
+        # compressed size of a fetch is limited, not the decompressed size, so keep it small.
         "queued.max.messages.kbytes": 1_024,
         "max.partition.fetch.bytes": 32_768,
         "fetch.queue.backoff.ms": 20,
@@ -84,12 +84,13 @@ def member_properties(settings: Settings) -> Properties:
 def reader_properties(
     settings: Settings, client_id: str, group_id: str, *, read_ahead_kb: int, fetch_bytes: int
 ) -> Properties:
-    """Properties of a consumer that is assigned by hand and joins no group.
+    """Return the properties of a manually assigned consumer that joins no group.
 
     Args:
-        group_id: whose offsets it may ask for.
-        read_ahead_kb: how much of a backlog lies in memory.
-        fetch_bytes: of a partition, at a time; they may expand to several times that.
+        group_id: the group whose committed offsets it can read.
+        read_ahead_kb: the maximum backlog prefetched into memory.
+        fetch_bytes: the maximum fetch size per partition, compressed; it may expand to several
+            times that.
     """
     return {
         "group.id": group_id,
@@ -100,7 +101,7 @@ def reader_properties(
         "max.partition.fetch.bytes": fetch_bytes,
         "fetch.queue.backoff.ms": 20,
         **client_properties(settings, client_id),
-        # What was aborted never happened, whatever the operator's properties say.
+        # Never read aborted records, whatever the operator's properties say.
         "isolation.level": "read_committed",
         "enable.partition.eof": True,
     }

@@ -1,7 +1,7 @@
-"""Reading committed records from given offsets on, in bounded memory, as a member of no group.
+"""Reading committed records from given offsets, in bounded memory, without a consumer group.
 
-- `PartitionReader`: of any partitions, as they come or in spans
-- `Reader`: of a topic, to the end that it had at the start
+- `PartitionReader`: any partitions, continuously or in spans
+- `Reader`: one topic, up to its end offsets at the start
 """
 
 import time
@@ -34,20 +34,20 @@ FORBIDDEN = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATI
 _MAX_BYTES = 4_000_000
 _PORTIONS = 10
 _TIMEOUT_S = 10.0
-# As long as an open transaction may hold the records behind it back, and then some.
+# Longer than an open transaction can block the records after it.
 _PATIENCE_S = 60.0
 
 Meter = Callable[[str, int], AbstractContextManager[Callable[[int, int], None]]]
-"""Shows how far a reading is: given its label and how many offsets there are, it gives what is
-told how many of them are done, and how many records were read."""
+"""A progress display. Called with a label and the total number of offsets, it returns a context
+manager whose value is called with the offsets done and the records read so far."""
 
 
 class ReadError(StreamerError):
-    """A topic cannot be read; the message says why and what to do."""
+    """A topic cannot be read. The message says why and how to fix it."""
 
 
 def is_permanent(error: KafkaError) -> bool:
-    """Whether an error in a record's place stays until somebody acts; the others pass."""
+    """Whether an error returned in place of a record persists until an operator acts."""
     return error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, *FORBIDDEN)
 
 
@@ -56,11 +56,11 @@ def _raise(error: KafkaError) -> None:
 
 
 class PartitionRead(NamedTuple):
-    """What came of a partition next.
+    """The next record of a partition, or its end.
 
     Attributes:
-        start: from here to the offset there is no other record. Behind the offset, if the topic
-            was created again.
+        start: the position before this read; there is no other record between it and `offset`.
+            Greater than `offset` if the topic was recreated.
         message: None at the end of the partition.
     """
 
@@ -72,24 +72,24 @@ class PartitionRead(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Up to where the partition is read with this."""
+        """The position after this read."""
         return self.offset + (self.message is not None)
 
 
 class PartitionReader:
-    """Reads committed records of partitions, from given offsets on.
+    """Reads committed records of partitions from given offsets.
 
     Args:
-        properties: as of `reader_properties`.
-        portion: how many records are taken from the client at a time.
-        wait_s: how long the first of them are waited for.
-        on_error: is told errors that stand in a record's place; by default they are raised.
+        properties: the client properties, see `reader_properties`.
+        portion: the maximum number of records taken from the client at a time.
+        wait_s: how long to wait for the first portion.
+        on_error: called with errors returned in place of records; raises them by default.
         client: `logger` or `error_cb`, as the client library takes them.
 
     Attributes:
-        positions: the end of what was read, of each partition that is read.
-        ended: the partitions that are read to their ends.
-        consumer: for questions about the cluster and the group.
+        positions: the current position in each assigned partition.
+        ended: the partitions that have been read to their end.
+        consumer: the underlying consumer, for cluster and group queries.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class PartitionReader:
         self._on_error = on_error
 
     def start(self, offsets: Mapping[Partition, int]) -> None:
-        """Read further partitions, from these offsets on; those that are read already go on."""
+        """Add partitions, starting at these offsets; already assigned ones keep their position."""
         new = {each: at for each, at in offsets.items() if each not in self.positions}
         self.positions |= new
         if new:
@@ -117,7 +117,7 @@ class PartitionReader:
             )
 
     def stop(self, partitions: Collection[Partition]) -> None:
-        """Read these no more."""
+        """Stop reading these partitions."""
         for partition in partitions:
             del self.positions[partition]
         self.ended.difference_update(partitions)
@@ -125,7 +125,9 @@ class PartitionReader:
             self.consumer.incremental_unassign([TopicPartition(*each) for each in partitions])
 
     def read(self) -> list[PartitionRead]:
-        """What came, of each partition in its order; waits a moment if nothing did.
+        """Return the records that have arrived, in order within each partition.
+
+        Waits up to `wait_s` for the first of them.
 
         Raises:
             KafkaException: a topic cannot be read.
@@ -150,15 +152,15 @@ class PartitionReader:
         spans: Mapping[int, Sequence[tuple[int, int]]],
         patience_s: float | None = None,
     ) -> Iterator[list[PartitionRead]]:
-        """The records of these spans alone, as they come; those of a partition in their order.
+        """Yield the records of these spans as they arrive, in order within each partition.
 
         Args:
-            spans: by partition: each from its start to before its end.
-            patience_s: how long nothing may come while a span lacks records that are not
-                committed yet; None: these are not waited for.
+            spans: half-open offset ranges `(start, end)` by partition.
+            patience_s: how long to wait without receiving anything while records of a span are
+                not committed yet; None does not wait for them.
 
         Raises:
-            ReadError: nothing came for so long.
+            ReadError: nothing arrived within `patience_s`.
             KafkaException: the topic cannot be read.
         """
         self.stop([*self.positions])
@@ -194,11 +196,11 @@ class PartitionReader:
                     )
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the consumer."""
         self.consumer.close()
 
     def _read_message(self, message: Message) -> PartitionRead | None:
-        """None for what belongs to nothing that is read."""
+        """Convert a message; None for errors and for partitions that are not assigned."""
         error = message.error()
         if error is not None and error.code() != KafkaError._PARTITION_EOF:
             self._on_error(error)
@@ -220,7 +222,7 @@ class PartitionReader:
 
 
 class PartitionRange(NamedTuple):
-    """The offsets of a partition from `start` to before `end`."""
+    """The half-open offset range `[start, end)` of a partition."""
 
     partition: int
     start: int
@@ -228,7 +230,7 @@ class PartitionRange(NamedTuple):
 
 
 class StoredRecord(NamedTuple):
-    """A record as it stands in a topic."""
+    """A record as stored in a topic."""
 
     record_id: RecordId
     timestamp_ms: int
@@ -238,47 +240,45 @@ class StoredRecord(NamedTuple):
 
     @property
     def decoded_headers(self) -> dict[str, str]:
-        """Its headers as text."""
+        """The headers as text."""
         return decode_headers(self.headers)
 
 
 class Reader:
-    """Reads committed records for a command, a topic at a time.
+    """Reads committed records for a command, one topic at a time.
 
     Args:
-        meter: shows how far it is.
-
-    Attributes:
-        kafka_errors: knows what the connection met.
+        kafka_errors: receives the clients' background errors.
+        meter: shows the progress.
     """
 
     def __init__(self, settings: Settings, kafka_errors: KafkaErrorLog, meter: Meter) -> None:
         self.kafka_errors = kafka_errors
         self._meter = meter
-        # Read for its throughput: larger fetches than a worker's, and still bounded.
+        # Tuned for throughput: larger fetches than a worker's, but still bounded.
         properties = reader_properties(
             settings, COMMAND, settings.kafka.group_id, read_ahead_kb=4_096, fetch_bytes=262_144
         )
-        properties["fetch.wait.max.ms"] = 50  # at the end of a topic it is waited for so long
+        properties["fetch.wait.max.ms"] = 50  # how long a fetch waits at the end of a topic
         self._reader = PartitionReader(properties, 500, error_cb=kafka_errors.note)
         self._consumer = self._reader.consumer
         self._admin = AdminClient(client_properties(settings, COMMAND), error_cb=kafka_errors.note)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the consumer."""
         self._reader.close()
 
     def spans(self, topic: str, *, include_open_transactions: bool = False) -> list[PartitionRange]:
-        """All of a topic, from its beginning to its end as it is now.
+        """Return the whole topic, from its first to its current end offsets.
 
         Args:
-            include_open_transactions: to the very end, transactions that are open now included:
-                reading then waits until it is decided what became of them. Otherwise to the first
-                of these.
+            include_open_transactions: extend to the high watermark, past transactions that are
+                open now; reading then waits until they are committed or aborted. Otherwise stop
+                at the first open transaction.
 
         Raises:
-            ReadError: there is no such topic.
-            KafkaException: Kafka cannot be used.
+            ReadError: the topic does not exist.
+            KafkaException: a request to Kafka failed.
         """
         numbers = partitions_of(self._consumer, [topic]).get(topic)
         if numbers is None:
@@ -298,14 +298,14 @@ class Reader:
     def since(
         self, topic: str, spans: Iterable[PartitionRange], timestamp_ms: int
     ) -> list[PartitionRange]:
-        """The spans without the records before the first one of that time or a later one."""
+        """Return the spans, each starting at its first record with at least this timestamp."""
         spans = list(spans)
         asked = [TopicPartition(topic, span.partition, timestamp_ms) for span in spans]
         found = {
             each.partition: each.offset
             for each in checked(self._consumer.offsets_for_times(asked, _TIMEOUT_S))
         }
-        # A negative offset: nothing is that young.
+        # A negative offset means that no record is that recent.
         return [
             span._replace(start=min(max(span.start, offset), span.end) if offset >= 0 else span.end)
             for span in spans
@@ -315,14 +315,14 @@ class Reader:
     def read(
         self, topic: str, spans: Iterable[PartitionRange], label: str | None = None
     ) -> Iterator[StoredRecord]:
-        """The committed records of the spans; those of a partition in their order.
+        """Yield the committed records of the spans, in order within each partition.
 
         Args:
-            label: what to call it while it is shown how far it is; None: it is not shown.
+            label: the label of the progress display; None shows no progress.
 
         Raises:
-            ReadError: a transaction, or Kafka, keeps it from going on.
-            KafkaException: Kafka cannot be used.
+            ReadError: an open transaction or an unavailable broker blocks reading.
+            KafkaException: a request to Kafka failed.
         """
         wanted = {s.partition: [(s.start, s.end)] for s in spans if s.start < s.end}
         if not wanted:

@@ -1,14 +1,15 @@
-"""Writing in transactions: one class, with the rules of all of them.
+"""Transactional writes.
 
-What became of a transaction is told by the error of the call that failed:
+The error of a failed call determines the state of the transaction:
 
-- it requires an abort, or the commit had not begun: the transaction is still `OPEN`. Abort it,
-  and write the same again.
-- the commit failed, and is retriable (it timed out, or the coordinator moves): nobody knows how
-  the transaction ended, it is `COMMITTING`. Commit again: an abort instead would be refused for
-  ever, with `_CONFLICT`, if the commit had begun.
-- it is fatal, as of a producer that was fenced, or a commit failed otherwise: the producer is
-  `LOST`. Only another client under the same id finds out, and ends what this one left open.
+- The error requires an abort, or the commit had not begun: the transaction is still `OPEN`. Abort
+  it and write the same records again.
+- The commit failed with a retriable error (a timeout, or the coordinator is moving): the outcome
+  is unknown and the state is `COMMITTING`. Commit again. An abort would be rejected with
+  `_CONFLICT` forever if the commit had begun.
+- The error is fatal (the producer was fenced, for example), or the commit failed otherwise: the
+  producer is `LOST`. Only another producer with the same transactional id can find out what was
+  committed, and end the transaction that this one left open.
 """
 
 import time
@@ -24,19 +25,19 @@ from streamer.model.record import Headers
 from streamer.settings import Settings
 
 Delivered = Callable[[KafkaError | None, Message | None], None]
-"""Is told that a record was not delivered, and why; nothing of those that were."""
+"""Called with the error of each record that was not delivered; not called on success."""
 
 _CALL_TIMEOUT_S = 5.0
-"""Of one call: a worker has to go on polling."""
+"""Limit for one call: a worker must keep polling."""
 _ABORT_TIMEOUT_S = 1.0
-"""Of a call that aborts. It drops what waits to be sent, then waits for what is in flight. What
-fails there, as it came behind a record that was refused, waits to be sent again: for the abort,
-which waits for it, until the call has timed out and the next one drops it, too. If that took as
-long as a transaction may last, the broker would abort it, and fence this producer."""
+"""Limit for one abort call. An abort drops the queued messages, then waits for those in flight.
+Messages that fail in flight because an earlier record was rejected are queued for a retry, so the
+abort waits for them until it times out; the next abort call then drops them. If that took as long
+as the transaction timeout, the broker would abort the transaction and fence this producer."""
 _INIT_PATIENCE_S = 25.0
 _RETRY_S = 0.2
 _POLL_S = 0.1
-# What is said of a record, or of those that went to the broker together: not of the broker.
+# Errors of a record, or of its batch, rather than of the broker.
 _REFUSALS = (
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.INVALID_MSG_SIZE,
@@ -55,7 +56,7 @@ _OUT_OF_STEP = (
 
 
 class State(Enum):
-    """How a transactional producer stands; see the module."""
+    """The state of a transactional producer; see the module docstring."""
 
     READY = auto()
     OPEN = auto()
@@ -64,22 +65,23 @@ class State(Enum):
 
 
 class TransactionalProducer:
-    """A producer under a transactional id. Making one fences the one before it.
+    """A producer with a transactional id. Creating one fences its predecessor.
 
-    A transaction that the other left open is ended by that. Until then it holds back what was
-    written behind it, and the offsets of its group: so this comes before reading either.
+    Fencing also ends a transaction that the predecessor left open. An open transaction blocks
+    readers of later records and of its group's offsets, so create the producer before reading
+    either.
 
-    Each method makes one call, bounded in time, and says with a KafkaException that it failed;
-    `state` then says what to do. `transaction` does it for those who can wait.
+    Each method makes one time-limited call and raises KafkaException on failure; `state` then
+    tells how to continue. `transaction` does this for callers that can block.
 
     Args:
-        name: of its transactional id, see `transactional_properties`.
-        patience_s: how long initialising is tried again: a new or restarted cluster takes its
-            time to have a coordinator, and that one to end the transaction of another.
+        name: the suffix of the transactional id, see `transactional_properties`.
+        patience_s: how long to retry initialisation. A new or restarted cluster needs time to
+            elect a coordinator, which in turn needs time to end a predecessor's transaction.
         client: `logger` or `error_cb`, as the client library takes them.
 
     Raises:
-        KafkaException: the brokers cannot be reached, or do not allow it.
+        KafkaException: the brokers cannot be reached, or authorization failed.
     """
 
     def __init__(
@@ -98,11 +100,11 @@ class TransactionalProducer:
         self.state = State.READY
 
     def refresh_metadata(self) -> None:
-        """Learn of new partitions: it has to know of one before it writes there."""
+        """Refresh the metadata; required before writing to a new partition."""
         self._producer.list_topics(timeout=2 * _CALL_TIMEOUT_S)
 
     def begin(self) -> None:
-        """Begin a transaction; this must be `READY`."""
+        """Begin a transaction. The state must be `READY`."""
         self._failure = None
         with self._watched():
             self._producer.begin_transaction()
@@ -117,10 +119,14 @@ class TransactionalProducer:
         headers: Headers | None = None,
         on_delivery: Delivered | None = None,
     ) -> None:
-        """Hand a record over.
+        """Queue a record.
 
         Args:
-            on_delivery: is told if it is refused, by this client or, maybe later, by the broker.
+            on_delivery: called if the record is rejected, immediately by this client or later by
+                the broker.
+
+        Raises:
+            KafkaException: the client rejected the record, or its queue is full.
         """
         delivered = on_delivery or self._note_failure
         try:
@@ -131,16 +137,19 @@ class TransactionalProducer:
         except KafkaException as exception:
             delivered(exception.args[0], None)
             raise
-        except BufferError:  # the client's queue is full: what is in it has to go first
+        except BufferError:  # the client's queue is full
             raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from None
 
     def produce_batch(
         self, topic: str, records: Sequence[tuple[bytes, bytes | None, Delivered]]
     ) -> None:
-        """Hand over many records, each a value, a key, and what is told if it is refused.
+        """Queue many records, each a value, a key and a callback for its rejection.
 
-        In one call: each call lets go of the interpreter's lock, and to have it back from busy
-        threads takes longer than the rest of it.
+        Uses a single client call: every call releases the GIL, and reacquiring it from busy
+        threads takes longer than the rest of the call.
+
+        Raises:
+            KafkaException: the client rejected a record.
         """
         messages: list[dict[str, object]] = [
             {"value": value, "key": key, "callback": delivered} for value, key, delivered in records
@@ -154,10 +163,10 @@ class TransactionalProducer:
                     raise KafkaException(error)
 
     def flush(self) -> None:
-        """Wait until every record of the transaction has arrived, or one has failed.
+        """Wait until all records of the transaction are delivered, or one has failed.
 
         Raises:
-            KafkaException: the first failure: what follows in the partition fails with it.
+            KafkaException: the first failure; later records of the partition fail as well.
         """
         while len(self._producer) and self._failure is None:
             self._producer.poll(_POLL_S)
@@ -168,13 +177,13 @@ class TransactionalProducer:
         """Commit a group's offsets with the transaction.
 
         Args:
-            group_metadata: a member's, taken just before, for the broker to fence it by.
+            group_metadata: a member's current metadata, by which the broker fences stale members.
         """
         with self._watched():
             self._producer.send_offsets_to_transaction(offsets, group_metadata, _CALL_TIMEOUT_S)
 
     def commit(self) -> None:
-        """Commit the transaction, or go on with that; this must be `OPEN` or `COMMITTING`."""
+        """Commit the transaction, or resume committing. Must be `OPEN` or `COMMITTING`."""
         self.state = State.COMMITTING
         with self._watched():
             try:
@@ -188,7 +197,7 @@ class TransactionalProducer:
         self.state = State.READY
 
     def abort(self) -> None:
-        """Abort the transaction, or go on with that; this must be `OPEN`."""
+        """Abort the transaction, or resume aborting. The state must be `OPEN`."""
         if self.state is not State.OPEN:
             raise AssertionError(f"an abort while the transaction is {self.state.name}")
         with self._watched():
@@ -197,14 +206,14 @@ class TransactionalProducer:
 
     @contextmanager
     def transaction(self, patience_s: float = 0.0) -> Iterator[None]:
-        """Write what is produced inside, all of it or, if anything fails, nothing.
+        """Commit everything produced inside the block, or abort if anything fails.
 
         Args:
-            patience_s: how long a commit or an abort is called again.
+            patience_s: how long to retry the commit or the abort.
 
         Raises:
-            KafkaException: why it was aborted, if this is `READY` then; otherwise nobody knows
-                how it ended, and this producer is of no more use.
+            KafkaException: if the state is `READY`, the cause of the abort; otherwise the outcome
+                is unknown and this producer is unusable.
         """
         self.begin()
         try:
@@ -222,7 +231,7 @@ class TransactionalProducer:
         except KafkaException as exception:
             if exception.args[0].fatal():
                 self.state = State.LOST
-            self._producer.poll(0)  # lets the client tell what it has not told yet
+            self._producer.poll(0)  # serve pending callbacks
             raise
 
     def _note_failure(self, error: KafkaError | None, message: Message | None) -> None:
@@ -232,12 +241,12 @@ class TransactionalProducer:
 
 
 def is_fenced(error: KafkaError) -> bool:
-    """Whether another producer under the same id took this one's place."""
+    """Whether another producer with the same transactional id replaced this one."""
     return error.code() in _FENCED
 
 
 def describe_loss(error: KafkaError) -> str:
-    """What happened to a client that is of no more use, for people."""
+    """Return a readable explanation of why a client became unusable."""
     said = f"{error.str()} ({error.name()})"
     if is_fenced(error):
         return (
@@ -250,18 +259,18 @@ def describe_loss(error: KafkaError) -> str:
 
 
 def is_refused(error: KafkaError) -> bool:
-    """Whether a record is refused for what it is: written again, it is refused again."""
+    """Whether the error is permanent for the record: a retry would be rejected again."""
     return error.code() in _REFUSALS
 
 
 def _repeat(call: Callable[[], None], patience_s: float) -> None:
-    """Make a call until it succeeds, cannot, or has failed for so long."""
+    """Repeat a call until it succeeds, fails permanently, or `patience_s` is over."""
     deadline = time.monotonic() + patience_s
     while True:
         try:
             return call()
         except KafkaException as exception:
-            # A coordinator that moves or loads, or one that ends another's transaction.
+            # Retriable: the coordinator is moving, loading, or ending another transaction.
             if not exception.args[0].retriable() or time.monotonic() >= deadline:
                 raise
         time.sleep(_RETRY_S)

@@ -1,8 +1,8 @@
-"""Writing input records in transactions under a fixed id, so that no two commands do it at once.
+"""Transactional writes of input records under a fixed id, so that only one command writes.
 
-Whoever starts fences whoever was at it: of that one's transactions each is either committed, and
-can be read, or never happened. So a command that first fences, then reads what was written
-before, and then writes the rest, may be killed anywhere and repeated.
+A new command fences a running one, whose transactions are then each either committed and readable
+or aborted. A command that first fences, then reads what was already written, and then writes the
+rest can therefore be killed at any point and repeated.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,20 +24,20 @@ _PATIENCE_S = 60.0
 _TRIES = 3
 
 Checkpoint = Callable[[str], None]
-"""Is told each named point that is passed; tests of crashes kill the process there."""
+"""Called with the name of each checkpoint reached; crash tests kill the process there."""
 
 
 def no_checkpoint(name: str) -> None:
-    """Nobody wants to know."""
+    """Ignore the checkpoint."""
     del name
 
 
 class WriteError(StreamerError):
-    """Nothing more can be written; the message says why and what to do."""
+    """Writing failed. The message says why and how to continue."""
 
 
 class Outgoing(NamedTuple):
-    """A record to be written to the recipients' topic."""
+    """A record to be written to the recipients topic."""
 
     partition: int
     key: bytes | None
@@ -46,7 +46,7 @@ class Outgoing(NamedTuple):
 
     @property
     def size(self) -> int:
-        """About how many bytes it has."""
+        """The approximate size in bytes."""
         return len(self.value or b"") + len(self.key or b"")
 
 
@@ -59,14 +59,14 @@ Sized = TypeVar("Sized", bound=_HasSize)
 
 
 class TransactionalWriter:
-    """Writes to the recipients' topic. Making one fences the one before it.
+    """Writes to the recipients topic. Creating one fences its predecessor.
 
     Args:
-        name: what it is for; the transactional id is made of it and the group's id.
-        kafka_errors: is told what the connection meets.
+        name: the purpose; the transactional id consists of the group id and this name.
+        kafka_errors: receives the producer's background errors.
 
     Raises:
-        KafkaException: Kafka cannot be used.
+        KafkaException: the producer cannot be initialised.
     """
 
     def __init__(
@@ -81,12 +81,13 @@ class TransactionalWriter:
         checkpoint("after_fence")
 
     def write(self, records: Sequence[Outgoing]) -> list[Outgoing]:
-        """Write all the records or, of those that the broker refuses for their size, none.
+        """Write and commit the records, except those that are too large for the broker.
 
-        Returns those; the others are committed.
+        Returns:
+            The records that were too large.
 
         Raises:
-            WriteError: another command has fenced this one, or Kafka takes nothing.
+            WriteError: another command has fenced this one, or writing keeps failing.
         """
         tries = _TRIES
         try:
@@ -94,10 +95,10 @@ class TransactionalWriter:
                 if cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:
                     if len(records) == 1:
                         return list(records)
-                    # The broker refuses what arrives together: the guilty is found by halves.
+                    # The broker rejects the whole batch: find the offending record by bisection.
                     half = len(records) // 2
                     return self.write(records[:half]) + self.write(records[half:])
-                # After an abort librdkafka may number its messages wrongly, once.
+                # librdkafka may misnumber its messages once after an abort.
                 tries -= 1
                 if not tries:
                     raise self._explain(cause)
@@ -106,10 +107,10 @@ class TransactionalWriter:
         return []
 
     def _write(self, records: Sequence[Outgoing]) -> KafkaError | None:
-        """Write the records in one transaction; if it was aborted, returns why.
+        """Write the records in one transaction; return the error if it was aborted.
 
         Raises:
-            KafkaException: this writer was fenced, or nobody knows how the transaction ended.
+            KafkaException: this writer was fenced, or the outcome is unknown.
         """
         self._checkpoint("before_transaction")
         try:
@@ -140,7 +141,7 @@ class TransactionalWriter:
 
 
 def chunked(records: Iterable[Sized], limit: int = CHUNK_RECORDS) -> Iterator[list[Sized]]:
-    """The records in lists, each as large as a transaction should be."""
+    """Split the records into lists of at most `limit` records and `CHUNK_BYTES` bytes."""
     chunk: list[Sized] = []
     room = CHUNK_BYTES
     for record in records:

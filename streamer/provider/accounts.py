@@ -1,4 +1,4 @@
-"""The accounts at Resend: whose mail goes through which, with which key, how fast."""
+"""Resend accounts: which organizations they serve, their API keys and rate limits."""
 
 import logging
 import os
@@ -13,14 +13,14 @@ logger = logging.getLogger(__name__)
 
 
 class NoKeyError(StreamerError):
-    """An account's key is not where the settings say; the message says where that is."""
+    """An account's API key is missing. The message says where it was expected."""
 
 
 class Accounts:
-    """The accounts of the settings.
+    """The configured accounts.
 
     Raises:
-        ValueError: two accounts name one organization, or two serve every organization.
+        ValueError: two accounts list the same organization, or two serve every organization.
     """
 
     def __init__(self, accounts: Mapping[str, AccountSettings]) -> None:
@@ -45,15 +45,15 @@ class Accounts:
                     )
 
     def names(self) -> list[str]:
-        """The accounts' names."""
+        """Return the names of the accounts."""
         return list(self._accounts)
 
     def of(self, organization: str) -> str | None:
-        """The account of an organization; None if no account serves it."""
+        """Return the account of an organization, or None if no account serves it."""
         return self._of_organization.get(organization, self._fallback)
 
     def requests_per_second(self, account: str) -> float:
-        """The ceiling of the account's rate; 0 leaves it to what Resend's headers say."""
+        """Return the account's rate limit; 0 means to follow Resend's rate limit headers."""
         settings = self._accounts.get(account)
         if settings is None:
             self._say_once(account)
@@ -61,10 +61,10 @@ class Accounts:
         return settings.requests_per_second
 
     def key(self, account: str) -> str:
-        """The account's API key as it is now.
+        """Return the account's current API key.
 
         Raises:
-            NoKeyError: the variable or the file is missing or empty.
+            NoKeyError: the account, the variable or the file is missing, or the key is empty.
         """
         settings = self._accounts.get(account)
         if settings is None:
@@ -79,7 +79,7 @@ class Accounts:
         return key.strip()
 
     def _say_once(self, gone: str) -> None:
-        """Batches that were pinned for an account can outlive it: they wait until it is back."""
+        """Log a removed account once. Batches pinned for it wait until it is configured again."""
         if gone not in self._gone:
             self._gone.add(gone)
             logger.error(
@@ -89,7 +89,7 @@ class Accounts:
 
 
 class _KeyFiles:
-    """Key files, read again when they change: a rotation needs no restart."""
+    """Key files, reread when they change, so that a key rotation needs no restart."""
 
     def __init__(self) -> None:
         self._read: dict[Path, tuple[tuple[int, int], str]] = {}

@@ -1,8 +1,8 @@
 """Calls to Resend through its SDK, with the exact bytes that were pinned.
 
-The SDK keeps the key, the URL and the HTTP client in module globals, so threads that set them
-would send each other's keys. Here one HTTP client, set once, takes what belongs to a call from
-a context variable, which each thread has to itself. It also keeps connections open.
+The SDK keeps the API key, the URL and the HTTP client in module globals, so threads that set them
+would use each other's keys. Instead, a single HTTP client, set once, takes the data of each call
+from a context variable, which is separate for each thread. It also keeps connections open.
 """
 
 import ssl
@@ -29,17 +29,17 @@ from streamer.settings import DEFAULT_API_URL
 UNTRUSTED = "untrusted_certificate"
 
 _SHOWN = 200
-"""Bytes of a body that is not Resend's."""
+"""How many bytes to show of a body that is not from Resend."""
 
 
 @dataclass(slots=True)
 class _Call:
-    """What one call needs beside what the SDK passes on, and what it found.
+    """Input and results of one call that the SDK does not pass through.
 
     Attributes:
-        error: the name and the words of the error, if the body was one of Resend's.
-        foreign: the beginning of a body that is not Resend's.
-        untrusted: what is wrong with the certificate that was shown; nothing was sent then.
+        error: name and message of the error, if the body is a Resend error.
+        foreign: the beginning of a body that is not from Resend.
+        untrusted: why the server's certificate was rejected; nothing was sent in that case.
     """
 
     key: str
@@ -55,7 +55,7 @@ class _Call:
 
 
 class _WithheldError(Exception):
-    """The call may not leave any more."""
+    """The call must no longer be sent."""
 
 
 _call: ContextVar[_Call] = ContextVar("call")
@@ -63,20 +63,20 @@ _call: ContextVar[_Call] = ContextVar("call")
 
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """What came back from Resend.
+    """A response from Resend.
 
     Attributes:
-        status: the HTTP status; None if no answer arrived whole.
-        name: the error's name, as `validation_error`; empty for a success, and for an error
-            that has none. Where no answer arrived, `UNTRUSTED` if that is why.
-        message: the error's words; of what is not Resend's, what it is.
-        data: the decoded body of a success.
-        headers: the answer's headers, their names in lower case.
-        sent_at: when the whole request had been handed to the network; monotonic clock. None if
-            it was not, or that is not known.
-        withheld: whether the call did not leave, as it was too late for it.
-        is_from_resend: whether it is JSON as Resend's API writes it. A proxy or a firewall on the
-            way answers with something else.
+        status: the HTTP status; None if no complete response arrived.
+        name: the error name, such as `validation_error`. Empty for a success or an unnamed error.
+            `UNTRUSTED` if there is no response because the certificate was rejected.
+        message: the error message, or a description of a body that is not from Resend.
+        data: the decoded body of a successful response.
+        headers: the response headers, with lower-case names.
+        sent_at: the monotonic time at which the whole request had been handed to the network.
+            None if it was not, or if that is unknown.
+        withheld: whether the call was not sent because it was too late for it.
+        is_from_resend: whether the body is JSON in the format of Resend's API. Proxies and
+            firewalls in between respond with something else.
     """
 
     status: int | None
@@ -90,17 +90,17 @@ class ApiResponse:
 
 
 class ResendClient:
-    """Resend's API for all accounts; its methods may be called from any thread.
+    """A thread-safe client of Resend's API for all accounts.
 
-    There is one in a process, as the SDK's globals are.
+    Create only one per process, since it sets the SDK's globals.
 
     Args:
-        api_url: where the API is.
-        timeout_s: how long one call may take.
-        connections: calls at a time for which connections are kept open.
+        api_url: the URL of the API; empty uses Resend's own.
+        timeout_s: the timeout of one call.
+        connections: the number of connections to keep open for concurrent calls.
 
     Raises:
-        SettingsError: the environment names a proxy or a CA bundle that cannot be used.
+        SettingsError: the environment names an unusable proxy or CA bundle.
     """
 
     def __init__(self, api_url: str, timeout_s: float, connections: int) -> None:
@@ -111,10 +111,11 @@ class ResendClient:
     def send_batch(
         self, key: str, idempotency_key: str, body: bytes, may_send: Callable[[], bool]
     ) -> ApiResponse:
-        """POST a batch, in permissive mode: one bad recipient does not refuse the others.
+        """POST a batch in permissive mode: an invalid recipient does not reject the others.
 
         Args:
-            may_send: is asked when the connection stands, right before anything is written.
+            may_send: called once the connection is open, right before anything is written; if it
+                returns False, the call is withheld.
         """
         options: resend.Batch.SendOptions = {
             "idempotency_key": idempotency_key,
@@ -124,7 +125,7 @@ class ResendClient:
         return _perform(call, lambda: resend.Batch.send([], options))
 
     def check_key(self, key: str) -> ApiResponse:
-        """List the account's domains: a call that changes nothing, to see what the key is worth."""
+        """Check a key by listing the account's domains, a call without side effects."""
         return _perform(_Call(key, None), resend.Domains.list)
 
 
@@ -137,11 +138,11 @@ def _perform(call: _Call, method: Callable[[], object]) -> ApiResponse:
     except ResendError as error:
         name, message = str(error.error_type), str(error.message)
     except NoContentError:
-        pass  # JSON's null: a success without data
+        pass  # a JSON null: a success without data
     finally:
         _call.reset(token)
     if call.error is not None:
-        name, message = call.error  # the SDK has words of its own for some, and a name for all
+        name, message = call.error  # the SDK rewords some messages and names unnamed errors
     elif call.foreign is not None:
         name, message = "", call.foreign
     elif call.untrusted is not None:
@@ -159,11 +160,12 @@ def _perform(call: _Call, method: Callable[[], object]) -> ApiResponse:
 
 
 class _SendTracking:
-    """Asks whether a call may leave, and notes when its request was on its way: a connection may
-    have had to be opened first. Through a tunnel it asks twice: before the tunnel is asked for,
-    and before the call."""
+    """Checks `may_send` once the connection is open, and records when the request was sent.
 
-    def send(self, data: Any) -> None:  # http.client's own, whatever it takes
+    Through a tunnel it checks twice: before requesting the tunnel, and before the call.
+    """
+
+    def send(self, data: Any) -> None:  # same signature as http.client's
         if self.sock is None:  # type: ignore[attr-defined]  # mixed into a connection
             self.connect()  # type: ignore[attr-defined]  # likewise
         call = _call.get()
@@ -172,7 +174,7 @@ class _SendTracking:
             raise _WithheldError("it is too late for this call")
         super().send(data)  # type: ignore[misc]
 
-    def request(self, *args: Any, **kwargs: Any) -> None:  # urllib3's own, whatever it takes
+    def request(self, *args: Any, **kwargs: Any) -> None:  # same signature as urllib3's
         super().request(*args, **kwargs)  # type: ignore[misc]  # mixed into a connection
         _call.get().sent_at = time.monotonic()
 
@@ -194,7 +196,7 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 class _PooledClient(HTTPClient):
-    """The SDK's transport, over connections that stay open."""
+    """Transport for the SDK with persistent connections."""
 
     def __init__(self, url: str, timeout_s: float, connections: int) -> None:
         self._pool = _manager(url, timeout_s, connections)
@@ -206,16 +208,16 @@ class _PooledClient(HTTPClient):
         url: str,
         headers: Mapping[str, str],
         json: dict[str, object] | list[object] | None = None,
-        files: dict[str, Any] | None = None,  # the SDK's own signature; never used here
+        files: dict[str, Any] | None = None,  # part of the SDK's signature; unused
         data: dict[str, str] | None = None,
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        """Send the call of this thread's context.
+        """Send the call in the current context.
 
         Raises:
-            urllib3.exceptions.HTTPError: no answer arrived whole. The SDK makes a ResendError
-                of it.
+            urllib3.exceptions.HTTPError: no complete response arrived. The SDK converts it to a
+                ResendError.
         """
-        del json, files, data  # what is sent is what was pinned, to the byte
+        del json, files, data  # the pinned bytes are sent instead
         call = _call.get()
         try:
             response = self._pool.request(
@@ -246,11 +248,11 @@ class _PooledClient(HTTPClient):
 
 
 def _manager(url: str, timeout_s: float, connections: int) -> urllib3.PoolManager:
-    """The connections to a URL, through a proxy if the environment names one."""
+    """Return a connection manager for a URL, through a proxy if the environment names one."""
     trust = route.trust()
     proxy = route.proxy_for(url)
     timeout = urllib3.Timeout(total=timeout_s)
-    # A call is repeated by whoever knows its idempotency key, and nothing is redirected.
+    # No retries here: the caller retries with the idempotency key. Redirects are not followed.
     if proxy is None:
         return urllib3.PoolManager(
             maxsize=connections, timeout=timeout, retries=False, ssl_context=trust
@@ -267,10 +269,10 @@ def _manager(url: str, timeout_s: float, connections: int) -> urllib3.PoolManage
 
 
 def _untrusted(error: HTTPError, url: str) -> str | None:
-    """Whose certificate was not trusted, and why; None if that is not what failed.
+    """Return whose certificate was rejected and why, or None if the error has another cause.
 
-    It is refused in the handshake, before anything of the call is sent. Other trouble with TLS,
-    as a connection that is cut, says nothing of the certificate, and may be over soon.
+    A certificate is rejected during the handshake, before any of the call is sent. Other TLS
+    errors, such as a dropped connection, say nothing about the certificate and may be transient.
     """
     whose = "the proxy" if isinstance(error, ProxyError) else urlsplit(url).netloc
     cause: object = error
@@ -279,13 +281,13 @@ def _untrusted(error: HTTPError, url: str) -> str | None:
             return f"the certificate of {whose}: {cause.verify_message or cause}"
         if isinstance(cause, CertificateError):
             return f"the certificate of {whose}: {cause}"
-        # urllib3's own is given what it stands for, and not always raised from it.
+        # urllib3's SSLError holds its cause as an argument and is not always raised from it.
         cause = cause.args[0] if isinstance(cause, SSLError) else cause.__cause__
     return None
 
 
 def _error(body: bytes) -> tuple[str, str] | None:
-    """The name and the words of an error as Resend writes it; None if the body is none."""
+    """Return name and message of a Resend error, or None if the body is not one."""
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:

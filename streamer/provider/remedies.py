@@ -1,4 +1,4 @@
-"""What an operator does about the trouble that holds an account, or a sender's domain. Pure."""
+"""Remedies for errors that hold an account or a sender domain. Pure."""
 
 from collections.abc import Mapping
 
@@ -34,5 +34,5 @@ _REMEDIES: Mapping[str, str] = {
 
 
 def remedy(reason: str) -> str:
-    """What ends the trouble of that name."""
+    """Return what an operator can do about an error of that name."""
     return _REMEDIES.get(reason, "see what its words ask for")

@@ -1,7 +1,7 @@
-"""What each answer of Resend means for the batch that it answers. Pure.
+"""Classifies Resend's responses to batches. Pure.
 
-Which refusal means what stands in the table. What Resend's pages leave open is decided here so
-that no mail is sent twice and none is lost.
+Errors are classified by the table in `streamer.provider.rules`. Whatever Resend's documentation
+leaves open is decided such that no mail is sent twice and none is lost.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ UNREADABLE = "unreadable"
 
 
 def classify_response(response: ApiResponse, count: int) -> Disposition:
-    """Say what an answer to a batch of `count` mails means."""
+    """Return the disposition of a batch of `count` mails, given its response."""
     status = response.status
     if status is None:
         if response.name == UNTRUSTED:
@@ -56,7 +56,7 @@ def classify_response(response: ApiResponse, count: int) -> Disposition:
 
 
 def result_label(response: ApiResponse) -> str:
-    """The answer in one word, for metrics: `accepted`, or the error's name."""
+    """Return a metric label for a response: `accepted`, or the error's name."""
     if response.status is None:
         return UNTRUSTED if response.name == UNTRUSTED else NO_RESPONSE
     if response.status >= 300 or not response.is_from_resend:
@@ -69,10 +69,10 @@ def _name(response: ApiResponse) -> str:
 
 
 def _read_items(response: ApiResponse, count: int) -> Accepted | Retry | Suspended:
-    """Give each mail its id or its error, or hold what none of them is to blame for.
+    """Assign each mail its id or its error, or suspend if the account or sender is at fault.
 
-    In permissive mode `errors` names the refused mails by their index into the request. `data`
-    has the ids of all others in their order, or an id or null for each.
+    In permissive mode, `errors` identifies rejected mails by their index in the request. `data`
+    has either the ids of all other mails in order, or an id or null for every mail.
     """
     unreadable = Retry(UNREADABLE, unreadable=True)
     data, errors = response.data.get("data") or [], response.data.get("errors") or []
@@ -111,9 +111,9 @@ def _read_items(response: ApiResponse, count: int) -> Accepted | Retry | Suspend
 
 
 def _trouble(refusals: Iterable[str]) -> Suspended | None:
-    """The trouble of the account's or the sender's that mails were refused for.
+    """Return the account or sender error among these rejections, if there is one.
 
-    Where it is so for some, what others were refused for is seen again when it is over.
+    If only some rejections have such an error, the others recur once it is resolved.
     """
     found = [(trouble, words) for words in refusals if (trouble := find_pattern(words)) is not None]
     if not found:
@@ -130,6 +130,6 @@ def _trouble(refusals: Iterable[str]) -> Suspended | None:
 def _retry_after(headers: Mapping[str, str]) -> float:
     try:
         seconds = float(headers.get("retry-after", "0"))
-    except ValueError:  # a date, which Resend does not send
+    except ValueError:  # an HTTP date, which Resend does not send
         return 0.0
     return min(max(seconds, 0.0), 86_400.0) if seconds == seconds else 0.0

@@ -1,8 +1,8 @@
-"""How the environment says that Resend is to be reached: through which proxy, trusting whom.
+"""Proxy and trusted certificates for calls to Resend, taken from the environment.
 
-The variables are those that the official SDK honours through `requests`: `HTTPS_PROXY`,
-`HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case, `REQUESTS_CA_BUNDLE` and
-`CURL_CA_BUNDLE`; also OpenSSL's own `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+Supports the variables that the official SDK honours through `requests`: `HTTPS_PROXY`,
+`HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in upper or lower case, `REQUESTS_CA_BUNDLE` and
+`CURL_CA_BUNDLE`; also OpenSSL's `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 """
 
 import base64
@@ -25,10 +25,11 @@ _CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 @dataclass(frozen=True, slots=True)
 class ProxyRoute:
-    """A proxy, without the credentials that its URL had.
+    """A proxy.
 
     Attributes:
-        headers: for the proxy alone.
+        url: the proxy's URL without credentials.
+        headers: headers sent only to the proxy.
     """
 
     url: str
@@ -36,7 +37,7 @@ class ProxyRoute:
 
 
 def trust() -> ssl.SSLContext:
-    """Return what checks certificates: against the bundle that is named, or the system's.
+    """Return an SSL context that trusts the named CA bundle, or the system's by default.
 
     Raises:
         SettingsError: the bundle cannot be read.
@@ -52,18 +53,19 @@ def trust() -> ssl.SSLContext:
             context.load_verify_locations(capath=path)
         else:
             context.load_verify_locations(cafile=path)
-    except OSError as error:  # ssl's too
+    except OSError as error:  # includes ssl.SSLError
         raise SettingsError(f"{name}: no certificates can be read from {path}: {error}") from None
     return context
 
 
 def proxy_for(url: str) -> ProxyRoute | None:
-    """Return the proxy for a URL; None if there is none, or the host is reached without it.
+    """Return the proxy for a URL, or None if none is set or the host bypasses it.
 
-    This machine itself is, whatever `NO_PROXY` says: no proxy elsewhere could reach it.
+    Loopback addresses always bypass the proxy, whatever `NO_PROXY` says: a proxy on another host
+    could not reach them.
 
     Raises:
-        SettingsError: the proxy's URL cannot be used.
+        SettingsError: the proxy's URL is invalid.
     """
     target = parse_url(url)
     host = target.host or ""
@@ -80,7 +82,7 @@ def proxy_for(url: str) -> ProxyRoute | None:
     except LocationParseError:
         proxy = None
     if proxy is None or proxy.scheme not in ("http", "https") or not proxy.host:
-        # It may hold a password, so it is not shown.
+        # Do not show the URL: it may contain a password.
         raise SettingsError(
             f"{kind.upper()}_PROXY cannot be used: give http://HOST:PORT or https://HOST:PORT"
         )

@@ -1,10 +1,11 @@
-"""The answers that say that a batch was not taken, as one table. Pure.
+"""The table of responses that mean a batch was not accepted. Pure.
 
-The names and statuses are those of Resend's error reference and of its SDKs; the words those
-that Resend was seen to answer. The table in docs/reference.md is made from this one.
+Names and statuses are taken from Resend's error reference and its SDKs, the messages from
+responses that Resend was seen to send. The table in docs/reference.md is generated from this one.
 
-What is in no row says nothing about the mails: it is trouble of the way, and the same bytes are
-sent again. So is whatever is not Resend's at all: a proxy's page, a firewall's, an empty body.
+A response that matches no rule says nothing about the mails: it is treated as a transport error,
+and the same bytes are sent again. The same goes for anything that is not from Resend, such as a
+proxy's or firewall's page, or an empty body.
 """
 
 import re
@@ -15,35 +16,35 @@ from typing import NamedTuple
 
 
 class ErrorCategory(Enum):
-    """Whose trouble it is, and with that what follows."""
+    """The cause of an error, which determines how it is handled."""
 
     RATE_LIMIT = auto()
-    """Nothing was taken; the account's calls pause."""
+    """Nothing was accepted; the account's calls pause."""
     ACCOUNT = auto()
-    """Nothing was taken, and nothing of the account's will be until somebody does something."""
+    """Nothing was accepted, nor will anything of this account be until an operator acts."""
     SENDER = auto()
-    """As that, for mails from the sender's domain alone."""
+    """Like ACCOUNT, but only for mails from the sender's domain."""
     CONTENT = auto()
-    """Nothing was taken, for what the batch holds."""
+    """Nothing was accepted, because of the batch's content."""
     CONFLICT = auto()
-    """Resend has another payload under the idempotency key."""
+    """Resend knows the idempotency key with a different payload."""
     BUSY = auto()
-    """Resend is at it: the same again, after a wait."""
+    """Resend is still processing the same request: retry after a wait."""
     UNAVAILABLE = auto()
-    """It may have been taken or not: the same again, and it may befall every call."""
+    """The batch may have been accepted or not: retry. Every call may be affected."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseRule:
-    """Some answers that mean the same.
+    """Matches responses that have the same meaning.
 
     Attributes:
-        names: of the error; empty: any, and none at all.
-        words: what the message has to hold, without regard to case; None: anything.
-        example: a message as Resend gives it.
-        reason: the trouble's own name; empty: the error's, or `http_` and the status.
-        from_anyone: whether it need not be Resend's JSON.
-        of_template: whether it is so for every mail that uses the template.
+        names: the error names; empty matches any name and unnamed errors.
+        words: a case-insensitive pattern that the message must contain; None matches any.
+        example: a message as sent by Resend.
+        reason: the reason to report; empty uses the error's name, or `http_` and the status.
+        from_anyone: whether responses that are not from Resend match too.
+        of_template: whether the error affects every mail that uses the template.
     """
 
     category: ErrorCategory
@@ -56,7 +57,7 @@ class ResponseRule:
     of_template: bool = False
 
     def matches(self, status: int, name: str, message: str, is_from_resend: bool) -> bool:
-        """Whether an answer is of this row."""
+        """Whether a response matches this rule."""
         return (
             status in self.statuses
             and (is_from_resend or self.from_anyone)
@@ -68,7 +69,8 @@ class ResponseRule:
 REFUSALS = range(400, 500)
 FAILURES = range(500, 600)
 
-# A complaint of a mail names a field of it first, or quotes it, whatever its words are then.
+# An error about a single mail names or quotes one of its fields first, whatever follows. This
+# prefix keeps patterns of account and sender errors from matching such messages.
 _NO_FIELD = (
     r"^(?:(?!\b(?:fields?|subject|html|text|body|tags?|attachments?|templates?|variables?"
     r"|address(?:es)?|recipients?|idempoten\w*)\b)(?:[^`\"'\u201c\u2018]|(?<=\w)'(?=\w)))*?"
@@ -108,7 +110,7 @@ RULES: tuple[ResponseRule, ...] = (
         words=_NOT_THIS_DOMAIN,
         example="This API key is not authorized to send emails from acme.test",
         reason="domain_not_allowed",
-        from_anyone=True,  # it has no name, and may come without its status too
+        from_anyone=True,  # it has no name and may lack `statusCode` too
     ),
     ResponseRule(
         ErrorCategory.ACCOUNT,
@@ -143,7 +145,7 @@ RULES: tuple[ResponseRule, ...] = (
     ResponseRule(ErrorCategory.ACCOUNT, {400}, ["invalid_idempotency_key"]),
     ResponseRule(
         ErrorCategory.ACCOUNT, {422}, ["invalid_access", "invalid_region"]
-    ),  # of other endpoints
+    ),  # documented for other endpoints
     ResponseRule(ErrorCategory.CONFLICT, {409}, ["invalid_idempotent_request"]),
     ResponseRule(ErrorCategory.BUSY, {409}, ["concurrent_idempotent_requests", "resource_locked"]),
     ResponseRule(ErrorCategory.BUSY, {409}),
@@ -171,16 +173,16 @@ RULES: tuple[ResponseRule, ...] = (
 )
 
 KNOWN = frozenset(name for row in RULES for name in row.names)
-"""The names of errors that are in some row."""
+"""The error names used in the rules."""
 
 
 def find_rule(status: int, name: str, message: str, is_from_resend: bool) -> ResponseRule:
-    """The first row that has an answer.
+    """Return the first rule that matches a response.
 
     Args:
-        name: of the error, empty if it has none.
-        message: its words; of what is not Resend's, the beginning of the body.
-        is_from_resend: whether the body was an error as Resend's API writes it.
+        name: the error's name, empty if it has none.
+        message: the error's message; the beginning of the body if it is not from Resend.
+        is_from_resend: whether the body is an error in the format of Resend's API.
     """
     return next(
         (row for row in RULES if row.matches(status, name, message, is_from_resend)), RULES[-1]
@@ -188,7 +190,7 @@ def find_rule(status: int, name: str, message: str, is_from_resend: bool) -> Res
 
 
 class ErrorPattern(NamedTuple):
-    """Trouble of the account's, or of the sender's domain, that words alone tell."""
+    """An account or sender error that is recognized by its message alone."""
 
     words: re.Pattern[str]
     category: ErrorCategory
@@ -205,8 +207,11 @@ _ERROR_PATTERNS = (
 
 
 def find_pattern(message: str) -> ErrorPattern | None:
-    """What the error of one mail in a batch, which has no status and no name, says of the account
-    or of the sender; None if it is about the mail."""
+    """Return the account or sender error in the message of one mail's error, if it is one.
+
+    The error of a mail within a batch has neither a status nor a name. None means that it is
+    about the mail itself.
+    """
     return next((each for each in _ERROR_PATTERNS if each.words.search(message)), None)
 
 
@@ -214,10 +219,10 @@ _NOT_OF_CONTENT = frozenset({402, 405, 407, 408, 421, 423, 425})
 
 
 def may_be_content(row: ResponseRule, status: int, is_from_resend: bool) -> bool:
-    """Whether an answer that nobody knows the meaning of may be a refusal of a mail.
+    """Whether an unknown error may be a rejection of a mail's content.
 
-    Resend refused for certain then, and took nothing. Statuses that say that it did not read, or
-    that it may still be reading, are none of these.
+    If so, Resend certainly rejected the request and accepted nothing. Excludes statuses which
+    say that Resend did not read the request or may still be reading it.
     """
     return (
         row.category is ErrorCategory.UNAVAILABLE

@@ -1,4 +1,4 @@
-"""A stand-in for Resend, for trials, tests and measurements. It sends nothing to anyone.
+"""A local fake of Resend for demos, tests and benchmarks. It sends no mail.
 
     with SandboxProcess(limit=10, latency_ms=60) as sandbox:
         ...                                     # RESEND_API_URL = sandbox.url, key re_sandbox
@@ -8,20 +8,20 @@
         sandbox.reset_faults()
         assert sandbox.stats().accepted_twice == 0
 
-The contents, by what you want to do:
+Contents:
 
-- start one: `SandboxProcess` (a process of its own, for tests and the bench), `serve` (the command
-  line); with `AccountSpec`, `Config`
-- make trouble: `Faults`, one field each, or `Play`, an answer to the letter
-- ask what happened: `Stats`, `Acceptance`, `Call`
-- a failure of its own: `SandboxError`
+- starting: `SandboxProcess` (a separate process, for tests and benchmarks) and `serve` (for the
+  command line), configured by `Config` and `AccountSpec`
+- injecting faults: `Faults`, with one field per fault, or `Play`, which defines a whole response
+- inspecting: `Stats`, `Acceptance`, `Call`
+- errors: `SandboxError`
 
-Over HTTP it answers as Resend does to `POST /emails`, `POST /emails/batch`, `GET /emails/ID` (of
-the latest mails), `GET /domains`, `GET /api-keys`, and `/suppressions` with all that is below it.
-Beside that, without a key: `GET /` and `GET /mails/ID` (pages), `GET /stats`,
+The HTTP server implements Resend's `POST /emails`, `POST /emails/batch`, `GET /emails/ID` (the
+latest mails only), `GET /domains`, `GET /api-keys`, and `/suppressions` with all paths below it.
+In addition, without an API key: `GET /` and `GET /mails/ID` (web pages), `GET /stats`,
 `GET /_sandbox/acceptances|calls` (JSON lines), and
-`POST /_sandbox/faults|play|limit|suppress|advance|reset_faults|reset` (JSON, in force when it
-answers).
+`POST /_sandbox/faults|play|limit|suppress|advance|reset_faults|reset` (JSON; in effect once the
+response arrives).
 """
 
 from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config

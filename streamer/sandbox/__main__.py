@@ -1,6 +1,7 @@
-"""The child of `SandboxProcess`: its configuration is the first line on stdin.
+"""The child process of `SandboxProcess`.
 
-It writes its URL to stdout and ends when stdin is closed, so it never outlives its parent.
+Reads its configuration from the first line of stdin, writes its URL to stdout, and ends when
+stdin is closed, so it never outlives its parent.
 """
 
 import sys
@@ -10,8 +11,8 @@ from streamer.sandbox.server import serve
 
 
 def main() -> None:
-    """Serve as the first line on stdin says."""
-    # Unbuffered: what follows the line belongs to the lifeline.
+    """Run the server with the configuration from stdin."""
+    # Unbuffered: whatever follows the first line must be left to the lifeline.
     with open(0, "rb", buffering=0, closefd=False) as stdin:
         config = Config.model_validate_json(stdin.readline())
 

@@ -1,4 +1,4 @@
-"""Accounts: API keys, the rate window and the quotas they share."""
+"""Accounts, with the rate limit window and quotas that their API keys share."""
 
 import math
 import time
@@ -11,7 +11,7 @@ from streamer.sandbox.suppressions import SuppressionList
 
 @dataclass(slots=True, frozen=True)
 class Reading:
-    """What one request found in the window."""
+    """The state of the rate limit window for one request."""
 
     granted: bool
     limit: int
@@ -20,7 +20,7 @@ class Reading:
 
 
 class Window:
-    """A fixed window of one second, opened by the first request after the last one closed."""
+    """A fixed window of one second that starts with the first request after the previous one."""
 
     def __init__(self) -> None:
         self._opened = -math.inf
@@ -51,7 +51,7 @@ class SandboxAccount:
         self._daily_used = self._monthly_used = 0
 
     def used(self, wall: float) -> tuple[int, int]:
-        """Recipients of this UTC day and of this month."""
+        """Return the number of recipients on this UTC day and in this month."""
         today = time.gmtime(wall)
         day = (today.tm_year, today.tm_mon, today.tm_mday)
         if day != self._day:
@@ -68,14 +68,14 @@ class SandboxAccount:
         self._monthly_used += recipients
 
     def reset(self) -> None:
-        """Forget what was used and who is suppressed; the limit stays as it was last set."""
+        """Clear usage and suppressions; the limit keeps its last value."""
         self.window = Window()
         self.suppressions = SuppressionList()
         self._daily_used = self._monthly_used = 0
 
 
 class AccountRegistry:
-    """All accounts, found by API key or by name."""
+    """All accounts, by API key and by name."""
 
     def __init__(self, specs: Iterable[AccountSpec]) -> None:
         self._by_name: dict[str, SandboxAccount] = {}

@@ -1,10 +1,15 @@
-"""The endpoints of Resend that streamer uses, with the faults that were ordered.
+"""The Resend endpoints that streamer uses, with injected faults.
 
-What nobody established about the real Resend: whether errors are remembered for an idempotency
-key (here they are not), how a permissive batch without one valid item is answered (200), and one
-of more than 100 items (422), how large a body may be (no limit), whether the validation mode is a
-part of the payload that a key is compared by, and whether two API keys of an account have keys of
-their own (neither). `Play` can give any other answer.
+The real Resend's behavior is unknown in these cases; the sandbox's choice is in parentheses:
+
+- whether errors are remembered for an idempotency key (no)
+- the status of a permissive batch without any valid item (200)
+- the status of a batch of more than 100 items (422)
+- the maximum size of a body (unlimited)
+- whether the validation mode is part of the payload compared for an idempotency key (no)
+- whether idempotency keys are separate for each API key of an account (no)
+
+`Play` can give any other response.
 """
 
 from dataclasses import replace
@@ -24,7 +29,7 @@ _CLOUDFLARE = HttpResponse(403, b"error code: 1010", "text/plain; charset=UTF-8"
 
 
 class Api:
-    """Answers as Resend would."""
+    """Resend's API."""
 
     def __init__(
         self, config: Config, accounts: AccountRegistry, recorder: Recorder, clock: Clock
@@ -38,7 +43,7 @@ class Api:
         self.emails = Emails(recorder, self.faults, self._rng, clock)
 
     async def handle(self, request: Request) -> HttpResponse:
-        """Answer one call, and count it."""
+        """Respond to a call and record it."""
         if not request.headers.get("user-agent"):
             return _CLOUDFLARE
         arrived, wall = self._clock.monotonic(), self._clock.wall()
@@ -94,7 +99,7 @@ class Api:
         play = self.script.next(name, key, accepts=True)
         if play is not None:
             return replace(outcome, response=_played(play), name=play.name)
-        # Read again: an order may have come while the call was running.
+        # Read again: the faults may have changed during the call.
         faults = self.faults.of(account.name)
         headers = self._headers(faults, reading, account)
         return replace(outcome, response=replace(outcome.response, headers=headers))

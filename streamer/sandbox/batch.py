@@ -1,4 +1,4 @@
-"""The body of `POST /emails/batch`: what is valid in it, and what is wrong with the rest."""
+"""Validation of the body of `POST /emails/batch`."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ MAX_ITEMS = 100
 
 @dataclass(slots=True, frozen=True)
 class ItemError:
-    """One mail that is not fit to be accepted, in permissive mode."""
+    """The error of an invalid mail, in permissive mode."""
 
     index: int
     message: str
@@ -18,17 +18,17 @@ class ItemError:
 
 @dataclass(slots=True)
 class ParsedBatch:
-    """What may be accepted of a body, and what may not."""
+    """The valid mails of a body, and the errors of the others."""
 
     emails: list[ParsedEmail] = field(default_factory=list)
     errors: list[ItemError] = field(default_factory=list)
 
 
 def read(body: bytes, rules: Rules, *, permissive: bool) -> ParsedBatch:
-    """Check every mail of a body.
+    """Validate every mail of a body.
 
     Raises:
-        RefusalError: nothing of it may be accepted.
+        RefusalError: the whole batch is rejected.
     """
     items = parse_json(body)
     if not isinstance(items, list):
@@ -42,7 +42,7 @@ def read(body: bytes, rules: Rules, *, permissive: bool) -> ParsedBatch:
         try:
             batch.emails.append(rules.parse(item))
         except RefusalError as error:
-            # In strict mode all or nothing, and the error names no index.
+            # Strict mode is all or nothing, and its error has no index.
             if not permissive:
                 raise
             batch.errors.append(ItemError(index, error.problem.message))

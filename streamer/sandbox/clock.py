@@ -1,13 +1,13 @@
-"""The server's idea of time."""
+"""The server's clock."""
 
 import time
 
 
 class Clock:
-    """System time. Its wall clock can be put forward, to let keys expire and quotas renew.
+    """System time, with a wall clock that can be advanced to expire keys and renew quotas.
 
-    `monotonic` is never shifted: on Linux and macOS it is the same clock in every process, so a
-    test may compare it with its own.
+    `monotonic` is never shifted: on Linux and macOS all processes share this clock, so tests can
+    compare it with their own.
     """
 
     def __init__(self) -> None:
@@ -20,5 +20,5 @@ class Clock:
         return time.time() + self._ahead_s
 
     def advance(self, seconds: float) -> None:
-        """Put the wall clock forward."""
+        """Advance the wall clock."""
         self._ahead_s += seconds

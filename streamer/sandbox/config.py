@@ -1,4 +1,4 @@
-"""What a sandbox is started with."""
+"""The sandbox's start configuration."""
 
 from typing import Annotated, Self
 
@@ -9,11 +9,11 @@ from streamer.sandbox.faults import Faults
 DEFAULT_KEY = "re_sandbox"
 DEFAULT_LIMIT = 10
 Limit = Annotated[int, Field(ge=1)] | None
-"""Requests a second. None: unthrottled, and no `ratelimit-*` header is sent."""
+"""Requests per second. None: unlimited, and no `ratelimit-*` headers are sent."""
 
 
 class AccountSpec(BaseModel):
-    """One team at Resend: its keys share one rate limit and the quotas."""
+    """A Resend team, whose API keys share a rate limit and quotas."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,30 +21,30 @@ class AccountSpec(BaseModel):
     keys: tuple[str, ...] = Field(min_length=1)
     limit: Limit = DEFAULT_LIMIT
     daily_quota: int | None = Field(default=None, ge=0)
-    """Recipients a day, as on the free plan. None: no such quota and no such header."""
+    """Recipients per day, as on the free plan. None: no quota and no quota header."""
     monthly_quota: int | None = Field(default=None, ge=0)
-    """Recipients a month. None: unlimited; the header tells what is used all the same."""
+    """Recipients per month. None: unlimited; the header still reports the usage."""
 
 
 class Config(BaseModel):
-    """Everything a sandbox needs to start."""
+    """The configuration of a sandbox."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: int = 0
-    """0: any free port."""
+    """The port to listen on; 0 picks a free one."""
     accounts: tuple[AccountSpec, ...] = (AccountSpec(name="default", keys=(DEFAULT_KEY,)),)
     faults: Faults = Faults()
     seed: int = 0
-    """Of the dice behind every fault given in percent."""
+    """The seed for all faults given in percent."""
     count_addresses: bool = True
-    """Whether acceptances are counted per address: some 150 bytes each."""
+    """Whether to count acceptances per address, at about 150 bytes each."""
     keep_acceptances: bool = True
-    """Whether each acceptance is kept, for a judge to read. A long bench switches it off."""
+    """Whether to keep every acceptance for later checks. Disable it for long benchmarks."""
     keep_mails: int = Field(default=1000, ge=0)
-    """How many of the latest mails are kept whole, for the preview."""
+    """How many of the latest mails to keep in full, for the preview."""
 
     @model_validator(mode="after")
     def _no_two_alike(self) -> Self:

@@ -1,4 +1,4 @@
-"""What is not Resend's: numbers, orders, and the pages."""
+"""The sandbox's own endpoints: statistics, commands and web pages."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -23,9 +23,9 @@ _LINES_A_CHUNK = 1000
 
 
 class Control:
-    """Orders and questions over HTTP; all else is answered by the API.
+    """Handles commands and queries over HTTP; all other calls go to the API.
 
-    An order is the name of its method; its arguments come as the JSON body.
+    The path of a command is its method's name; the JSON body holds the arguments.
     """
 
     def __init__(self, config: Config, clock: Clock) -> None:
@@ -39,40 +39,40 @@ class Control:
         }
 
     def faults(self, faults: Faults, account: str | None = None) -> None:
-        """Change the fields given in `faults`, for one account or for all."""
+        """Change the fields set in `faults`, for one account or for all."""
         self._check(account)
         self._api.faults.set_faults(faults, account)
 
     def play(self, plays: list[Play], account: str | None = None) -> None:
-        """Play answers to the letter, to the calls of one account or of all."""
+        """Add verbatim responses to the calls of one account or of all."""
         self._check(account)
         for play in plays:
             self._api.script.add(play, account)
 
     def limit(self, limit: Limit, account: str | None = None) -> None:
-        """Change requests a second of one account or of all, from the next call on."""
+        """Change the requests per second of one account or of all, from the next call on."""
         for each in self._named(account):
             each.limit = limit
 
     def suppress(
         self, emails: list[str], origin: Origin = "manual", account: str | None = None
     ) -> None:
-        """Put addresses onto the suppression list of one account or of all."""
+        """Add addresses to the suppression list of one account or of all."""
         for each in self._named(account):
             for email in emails:
                 each.suppressions.add(email.lower(), self._clock.wall(), origin)
 
     def advance(self, seconds: Annotated[float, Field(ge=0)]) -> None:
-        """Put the server's wall clock forward."""
+        """Advance the server's wall clock."""
         self._clock.advance(seconds)
 
     def reset_faults(self) -> None:
-        """Back to the faults it was started with; nothing is played."""
+        """Restore the initial faults and remove scripted responses."""
         self._api.faults.reset()
         self._api.script.clear()
 
     def reset(self) -> None:
-        """Forget mails, counts, idempotency keys, quotas, suppressions. Faults and limits stay."""
+        """Clear mails, counts, idempotency keys, quotas, suppressions; keep faults and limits."""
         self._recorder.reset()
         self._api.emails.memory.clear()
         for account in self._api.accounts.all():
@@ -87,7 +87,7 @@ class Control:
             raise ValueError(f"there is no account {account!r}")
 
     def stats(self) -> Stats:
-        """Numbers since the last reset."""
+        """Return the statistics since the last reset."""
         accounts = {}
         for account in self._api.accounts.all():
             daily, monthly = account.used(self._clock.wall())
@@ -97,7 +97,7 @@ class Control:
         return self._recorder.stats(accounts)
 
     async def handle(self, request: Request) -> HttpResponse:
-        """Answer a call."""
+        """Respond to a call."""
         if request.path in _READS or request.path.startswith("/mails/"):
             return self._read(request) if request.method == "GET" else METHOD_NOT_ALLOWED.answer()
         if request.path.startswith("/_sandbox/"):
@@ -126,7 +126,7 @@ class Control:
             return NOT_FOUND.answer()
         try:
             order.validate_json(request.body or b"{}")
-        except ValueError as error:  # pydantic's too
+        except ValueError as error:  # includes pydantic.ValidationError
             return Problem(422, "invalid_order", str(error)).answer()
         return HttpResponse(200, b"{}")
 
@@ -135,7 +135,7 @@ _READS = frozenset({"/", "/stats", "/_sandbox/acceptances", "/_sandbox/calls"})
 
 
 def _lines(rows: Sequence[Acceptance | Call]) -> HttpResponse:
-    # As many as there are now: a list that grows while it is read would have no end.
+    # Limit to the current length: the list can grow while it is read.
     return HttpResponse(200, content_type=JSON_LINES, chunks=_chunks(islice(rows, len(rows))))
 
 

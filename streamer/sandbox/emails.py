@@ -1,4 +1,4 @@
-"""`/emails`: mails are accepted once for each idempotency key, and can be looked up."""
+"""`/emails`: accepts mails once per idempotency key, and looks them up."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _TEST_EVENTS = frozenset({"bounced", "complained", "suppressed"})
 
 @dataclass(slots=True, frozen=True)
 class Handled:
-    """An answer to give, and the one to remember for the idempotency key, if any."""
+    """The response to give, and the one to remember for the idempotency key, if any."""
 
     response: HttpResponse
     remember: HttpResponse | None = None
@@ -36,12 +36,12 @@ class Handled:
 
 
 def refused(problem: Problem) -> Handled:
-    """The answer to a call that is refused."""
+    """Return the response to a rejected call."""
     return Handled(problem.answer(), name=problem.name)
 
 
 def failed(faults: Faults) -> Handled:
-    """The 5xx that was ordered."""
+    """Return the configured 5xx response."""
     match faults.error_status:
         case 500:
             return refused(errors.APPLICATION_ERROR)
@@ -53,7 +53,7 @@ def failed(faults: Faults) -> Handled:
 
 
 def trouble_before(faults: Faults, rng: Rng) -> Handled | None:
-    """What befalls a call before anything is done for it, if anything does."""
+    """Return the fault that hits a call before it is processed, if any."""
     if rng.chance(faults.cut_before_percent):
         return Handled(CUT, name="cut")
     if rng.chance(faults.error_before_percent):
@@ -62,13 +62,13 @@ def trouble_before(faults: Faults, rng: Rng) -> Handled | None:
 
 
 def is_permissive(request: Request) -> bool:
-    """Whether it is a batch whose valid mails are accepted beside others that are not."""
+    """Whether the request is a batch in permissive mode, which skips invalid mails."""
     mode = request.headers.get("x-batch-validation", "")
     return request.path == BATCH and mode.lower() == "permissive"
 
 
 class Emails:
-    """Accepts mails, and knows what became of them."""
+    """Accepts mails and reports their last event."""
 
     def __init__(self, recorder: Recorder, faults: FaultBook, rng: Rng, clock: Clock) -> None:
         self.memory = IdempotencyStore()
@@ -78,7 +78,7 @@ class Emails:
         self._clock = clock
 
     async def send(self, request: Request, account: SandboxAccount, api_key: str) -> Handled:
-        """Answer `POST /emails` or `POST /emails/batch`.
+        """Handle `POST /emails` or `POST /emails/batch`.
 
         Raises:
             RefusalError: nothing was sent.
@@ -89,7 +89,7 @@ class Emails:
         if not 1 <= len(idempotency_key) <= 256:
             raise RefusalError(errors.INVALID_IDEMPOTENCY_KEY)
         scope = account.name, request.path, idempotency_key
-        # The validation mode is no part of what is compared.
+        # The validation mode is not compared.
         fingerprint = hashlib.sha1(request.body, usedforsecurity=False).digest()
         found = self.memory.begin(scope, fingerprint, self._clock.wall())
         if found is KeyState.OTHER_PAYLOAD:
@@ -97,7 +97,7 @@ class Emails:
         if found is KeyState.RUNNING:
             raise RefusalError(errors.STILL_RUNNING)
         if isinstance(found, HttpResponse):
-            # The first answer again. What befalls answers on their way befalls it too.
+            # Repeat the first response, subject to the same response faults.
             faults = self._faults.of(account.name)
             await self._rng.spend_latency(faults, 1.0)
             return self._deliver(found, 0, faults, "replay")
@@ -110,10 +110,10 @@ class Emails:
         return outcome
 
     def get(self, email_id: str, account: SandboxAccount) -> HttpResponse:
-        """Answer `GET /emails/ID`.
+        """Handle `GET /emails/ID`.
 
         Raises:
-            RefusalError: the mail is not among the latest, or another account's.
+            RefusalError: the mail is not kept, or belongs to another account.
         """
         kept = self._recorder.kept(email_id)
         if kept is None or kept.account != account.name:
@@ -159,9 +159,9 @@ class Emails:
             account.use(_recipients(sent), self._clock.wall())
             ids = self._recorder.accept(account.name, key, read.emails)
             self._recorder.failed.update(ids[index] for index in problems)
-        # From here on the mails are sent, whatever the caller gets to see.
+        # From here on the mails count as sent, whatever the caller sees.
         body = {"id": ids[0]} if request.path == SINGLE else _told(ids, read, permissive, faults)
-        # Copied, because orjson leaves up to as much again behind its bytes, and this is kept.
+        # Copy, since this is kept: orjson's bytes can occupy up to twice their size.
         stored = HttpResponse(200, bytes(memoryview(orjson.dumps(body))))
         if faults.hang_s:
             await self._faults.hang(account.name)
@@ -171,7 +171,7 @@ class Emails:
     def _account_problems(
         self, parcels: Sequence[ParsedEmail], account: SandboxAccount, api_key: str, faults: Faults
     ) -> Mapping[int, Problem]:
-        """By index, the mails that may not be sent for what their sender or account is."""
+        """Return the errors, by index, of mails blocked by their sender or account."""
         whole = errors.key_refusal(faults) or self._quota_problem(parcels, account, faults)
         if whole is not None:
             return dict.fromkeys(range(len(parcels)), whole)
@@ -196,7 +196,7 @@ class Emails:
         return None
 
     def _deliver(self, stored: HttpResponse, mails: int, faults: Faults, name: str) -> Handled:
-        """The answer to accepted mails, as the caller gets to see it."""
+        """Return the response to accepted mails after applying response faults."""
         if self._rng.chance(faults.error_after_percent):
             return replace(failed(faults), remember=stored, mails=mails)
         if self._rng.chance(faults.cut_after_percent):
@@ -235,7 +235,7 @@ def _recipients(parcels: Sequence[ParsedEmail]) -> int:
 def _told(
     ids: Sequence[str], read: ParsedBatch, permissive: bool, faults: Faults
 ) -> dict[str, object]:
-    """What a batch is answered."""
+    """Return the response body of a batch."""
     data: list[dict[str, str] | None] = [{"id": email_id} for email_id in ids]
     if not permissive:
         return {"data": data}
@@ -247,7 +247,7 @@ def _told(
 
 
 def _check_ordered(parcels: Sequence[ParsedEmail], faults: Faults) -> None:
-    """Refuse what an order of faults refuses for one of its addresses."""
+    """Reject a batch that contains an address with a configured fault."""
     if faults.reject_addresses and _any_named(parcels, faults.reject_addresses):
         raise RefusalError(errors.validation("The request was refused.", faults.reject_status))
     if faults.fail_addresses and _any_named(parcels, faults.fail_addresses):
@@ -259,7 +259,7 @@ def _any_named(parcels: Sequence[ParsedEmail], listed: frozenset[str]) -> bool:
 
 
 def _sender_problem(parcel: ParsedEmail, api_key: str, faults: Faults) -> Problem | None:
-    # A template may have a sender of its own, that nobody here knows.
+    # A template can define its own sender, which is unknown here.
     sender = parcel.mail.get("from")
     domain = (sender_of(str(sender)) or "").rpartition("@")[2]
     own = faults.key_domains.get(api_key, faults.key_domains.get("*"))

@@ -1,4 +1,4 @@
-"""Resend's error answers: names, statuses and words."""
+"""Resend's error responses: statuses, names and messages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ INVALID_TO = (
 
 @dataclass(slots=True, frozen=True)
 class Problem:
-    """Why a call is refused. An error without a name has none in its body either."""
+    """The error of a rejected call. With an empty name, the body has no `name` field."""
 
     status: int
     name: str
@@ -31,7 +31,7 @@ class Problem:
 
 
 class RefusalError(Exception):
-    """A call, or one mail of a batch, is refused."""
+    """A call, or one mail of a batch, is rejected."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -39,7 +39,7 @@ class RefusalError(Exception):
 
 
 def key_refusal(faults: Faults) -> Problem | None:
-    """Why every API key is refused, if an order says so."""
+    """Return the error for all API keys, if the faults define one."""
     return _KEY_REFUSALS.get(faults.refuse_key)
 
 
@@ -48,13 +48,13 @@ def validation(message: str, status: int = 422) -> Problem:
 
 
 def missing(*fields: str) -> Problem:
-    """One of these fields is needed."""
+    """Return the error for a mail with none of these fields."""
     names = " or ".join(f"`{field}`" for field in fields)
     return Problem(422, "missing_required_field", f"Missing {names} field.")
 
 
 def invalid_address(field: str) -> Problem:
-    """A field that must hold addresses and does not."""
+    """Return the error for a field with an invalid address."""
     return validation(INVALID_TO.replace("`to`", f"`{field}`"))
 
 
@@ -63,10 +63,10 @@ def invalid_type(field: str) -> Problem:
 
 
 def parse_json(body: bytes) -> object:
-    """Read a request's body.
+    """Decode a request body.
 
     Raises:
-        RefusalError: it is not JSON.
+        RefusalError: the body is not valid JSON.
     """
     try:
         return orjson.loads(body)

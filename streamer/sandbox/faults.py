@@ -1,4 +1,4 @@
-"""Faults to order while the sandbox runs, and the dice that decide about those in percent."""
+"""Faults that can be set while the sandbox runs, and the RNG for those given in percent."""
 
 import asyncio
 import random
@@ -22,12 +22,12 @@ KeyRefusal = Literal[
 
 
 class Faults(BaseModel):
-    """What goes wrong, and what a key may not do.
+    """Faults to inject, and restrictions of API keys.
 
-    In an order only the fields that are given change; the others stay.
+    Setting faults changes only the fields that are given; the others keep their values.
 
-    *Before* acceptance means that nothing was sent; *after* means that the mails count as sent
-    and their idempotency key is remembered, whatever the caller gets to see.
+    *Before* acceptance means that nothing was sent. *After* means that the mails count as sent
+    and their idempotency key is remembered, whatever the caller sees.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -89,27 +89,27 @@ class Faults(BaseModel):
 
 
 class Play(BaseModel):
-    """An answer to give to the letter, in the place of the sandbox's own."""
+    """A response to give verbatim instead of the sandbox's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     status: Annotated[int, Field(ge=200, le=599)]
     headers: dict[str, str] = Field(default_factory=dict)
-    """In lower case. Without a `content-type` it says JSON, as Resend does."""
+    """Names are in lower case. The default `content-type` is JSON, as at Resend."""
     body: str = ""
     name: str = "played"
-    """What it is called in `Call.name` and in the counts."""
+    """The name in `Call.name` and in the counts."""
     times: Annotated[int, Field(ge=1)] | None = None
-    """To how many calls; None: until the faults are reset."""
+    """The number of calls to respond to; None: unlimited, until the faults are reset."""
     percent: Percent = 100
-    """Of the calls that it is meant for, at random."""
+    """The random share of matching calls to respond to."""
     api_key: str | None = None
-    """Calls with this API key alone; None: with any, also an unknown one."""
+    """Match only calls with this API key; None matches all calls, even with an unknown key."""
     accepts: bool = False
-    """Whether the call is worked off first: only its answer gets lost, for this one. Otherwise
-    nothing is sent, and no idempotency key is remembered."""
+    """Whether to process the call first and replace only its response. Otherwise nothing is sent
+    and no idempotency key is remembered."""
     cut_at: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Close the connection after that share of the body; 0: before anything is written."""
+    """Close the connection after this fraction of the body; 0: before sending anything."""
 
 
 @dataclass(slots=True)
@@ -120,22 +120,22 @@ class _Part:
 
 
 class ResponseScript:
-    """The answers that were ordered to the letter, in the order in which they were."""
+    """The scripted responses, in the order in which they were added."""
 
     def __init__(self, rng: "Rng") -> None:
         self._rng = rng
         self._parts: list[_Part] = []
 
     def add(self, play: Play, account: str | None) -> None:
-        """Play an answer to the calls of one account, or of all."""
+        """Add a response to the calls of one account, or of all."""
         self._parts.append(_Part(play, account, play.times))
 
     def next(self, account: str | None, api_key: str, *, accepts: bool) -> Play | None:
-        """The answer to this call, which uses it up by one.
+        """Return the scripted response to this call, if any, and count one use of it.
 
         Args:
             account: None for a caller without a known account.
-            accepts: whether the call was worked off.
+            accepts: whether the call has been processed.
         """
         for part in self._parts:
             play = part.play
@@ -153,12 +153,12 @@ class ResponseScript:
         return None
 
     def clear(self) -> None:
-        """Play nothing any more."""
+        """Remove all scripted responses."""
         self._parts.clear()
 
 
 class FaultBook:
-    """The faults in force: those for all accounts, and under them what one account was given."""
+    """The current faults: those for all accounts, and overrides for single accounts."""
 
     def __init__(self, base: Faults) -> None:
         self._start = self._base = base
@@ -166,14 +166,14 @@ class FaultBook:
         self._changed = asyncio.Event()
 
     def of(self, account: str | None) -> Faults:
-        """Faults of an account; of a caller without a known account: those for all."""
+        """Return the faults of an account; None returns those for all accounts."""
         given = self._given.get(account) if account is not None else None
         if given is None:
             return self._base
         return self._base.model_copy(update=given)
 
     def set_faults(self, faults: Faults, account: str | None) -> None:
-        """Change the fields that were given in `faults`, for one account or for all."""
+        """Change the fields set in `faults`, for one account or for all."""
         changes: Mapping[str, object] = {
             name: getattr(faults, name) for name in faults.model_fields_set
         }
@@ -184,41 +184,41 @@ class FaultBook:
         self._wake()
 
     def reset(self) -> None:
-        """Back to the faults it was started with, for everyone."""
+        """Restore the initial faults for all accounts."""
         self._base = self._start
         self._given.clear()
         self._wake()
 
     async def hang(self, account: str) -> None:
-        """Be silent as long as `hang_s` says, or until it is ordered back to 0."""
+        """Wait for `hang_s`, or until it is set back to 0."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self.of(account).hang_s):
                 while self.of(account).hang_s:
                     await self._changed.wait()
 
     def _wake(self) -> None:
-        # A new event for those who wait from now on.
+        # Later waiters get a new event.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
 
 class Rng:
-    """Seeded, so that a run can be repeated."""
+    """A seeded random number generator, for repeatable runs."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311
 
     def chance(self, percent: float) -> bool:
-        """Whether a thing of that likelihood happens now."""
+        """Return True with the given probability."""
         return percent > 0 and self._random.random() * 100 < percent
 
     async def spend_latency(self, faults: Faults, share: float) -> None:
-        """Let that share of a call's time pass."""
+        """Sleep for this share of a call's latency."""
         jitter_ms = self._random.random() * faults.jitter_ms if faults.jitter_ms else 0.0
         if seconds := (faults.latency_ms + jitter_ms) / 1000 * share:
             await asyncio.sleep(seconds)
 
 
 def names(listed: frozenset[str], address: str) -> bool:
-    """Whether a list of addresses and `@domain`s names this (bare, lower-case) address."""
+    """Whether a set of addresses and `@domain`s contains this bare, lower-case address."""
     return address in listed or address[address.rfind("@") :] in listed

@@ -1,4 +1,4 @@
-"""HTTP/1.1 with keep-alive on asyncio's streams, as little of it as the sandbox needs."""
+"""A minimal HTTP/1.1 server with keep-alive on asyncio streams."""
 
 import asyncio
 import hashlib
@@ -12,13 +12,13 @@ from http import HTTPStatus
 
 JSON = "application/json; charset=utf-8"
 MAX_HEAD = 65_536
-"""The `limit` of a stream that `serve_connection` reads."""
+"""The `limit` of the streams passed to `serve_connection`."""
 _PHRASES: Mapping[int, str] = {each.value: each.phrase for each in HTTPStatus}
 
 
 @dataclass(slots=True, frozen=True)
 class Request:
-    """One call. Header names are in lower case; `path` and `query` are still percent-encoded."""
+    """A request. Header names are in lower case; `path` and `query` are percent-encoded."""
 
     method: str
     path: str
@@ -29,17 +29,17 @@ class Request:
 
 @dataclass(slots=True, frozen=True)
 class HttpResponse:
-    """What goes back."""
+    """A response."""
 
     status: int
     body: bytes = b""
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
-    """In lower case. A `date` or `etag` among them replaces the server's own."""
+    """Names are in lower case. `date` and `etag` replace the server's own."""
     cut_at: float | None = None
-    """Close the connection after that share of the body; 0: before the first byte of the head."""
+    """Close the connection after this fraction of the body; 0: before sending anything."""
     chunks: Iterator[bytes] | None = None
-    """A body to be streamed instead, at the reader's pace."""
+    """If set, streamed as the body, with backpressure."""
 
 
 class _BadRequestError(Exception):
@@ -54,15 +54,14 @@ async def serve_connection(
     writer: asyncio.StreamWriter,
     wall: Callable[[], float],
 ) -> None:
-    """Answer the calls of one connection, one after another, until either side closes it.
+    """Serve the requests of one connection in sequence, until either side closes it.
 
-    A call is worked off also when its caller hangs up meanwhile, as at a real provider.
+    A request is processed even if the client disconnects in the meantime, as at a real provider.
 
     Args:
-        wall: the clock that the `date` header shows.
+        wall: the clock for the `date` header.
     """
-    # A task that is cancelled when the server ends must not end so: the streams of Python 3.11
-    # complain of it.
+    # Suppress CancelledError on shutdown: Python 3.11 streams log an error for cancelled tasks.
     with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
         try:
             is_open = True
@@ -72,8 +71,8 @@ async def serve_connection(
         except _BadRequestError as error:
             writer.write(_head(HttpResponse(error.status, headers={"connection": "close"}), wall()))
             writer.write_eof()
-            # What the caller still sends is read and dropped: closing with bytes unread would
-            # reset the connection, and the caller might never see the answer.
+            # Drain the rest of the request: closing with unread bytes would reset the connection,
+            # and the client might never see the response.
             while await reader.read(MAX_HEAD):
                 pass
         finally:
@@ -109,7 +108,7 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> R
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
-    """A chunked body. What its chunks say beside their size, and its trailer, is dropped."""
+    """Read a chunked body, ignoring chunk extensions and trailers."""
     body = bytearray()
     try:
         while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
@@ -129,7 +128,7 @@ async def _write(
     response: HttpResponse,
     wall: Callable[[], float],
 ) -> bool:
-    """Write an answer; returns whether the connection stays open."""
+    """Write a response; return whether the connection stays open."""
     if writer.is_closing():
         return False
     if response.cut_at == 0:
@@ -143,7 +142,7 @@ async def _write(
         for chunk in response.chunks:
             writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             await writer.drain()
-            # Lets calls in between the chunks of a long answer.
+            # Let other requests run between the chunks of a long response.
             await asyncio.sleep(0)
         writer.write(b"0\r\n\r\n")
     await writer.drain()
@@ -151,7 +150,7 @@ async def _write(
 
 
 def _head(response: HttpResponse, wall: float) -> bytes:
-    """Status line and headers."""
+    """Return the status line and headers."""
     headers = {"content-type": response.content_type, "date": _date(int(wall))}
     if response.chunks is None:
         headers["content-length"] = str(len(response.body))
@@ -171,6 +170,6 @@ def _date(second: int) -> str:
 
 
 def _etag(body: bytes) -> str:
-    """As Resend's look: weak, the body's length and its SHA-1."""
+    """Return an ETag in Resend's format: weak, with the body's length and SHA-1."""
     digest = b64encode(hashlib.sha1(body, usedforsecurity=False).digest()).decode()
     return f'W/"{len(body):x}-{digest[:27]}"'

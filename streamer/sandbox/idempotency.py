@@ -1,4 +1,4 @@
-"""What the server remembers about idempotency keys."""
+"""The server's idempotency keys."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -7,7 +7,7 @@ from streamer.sandbox.http import HttpResponse
 
 
 class KeyState(Enum):
-    """What a key is known for, when there is no answer to give again."""
+    """The state of a key without a response to repeat."""
 
     NEW = auto()
     RUNNING = auto()
@@ -15,11 +15,11 @@ class KeyState(Enum):
 
 
 Scope = tuple[str, str, str]
-"""(account, path, idempotency key): each endpoint has its own, and the API keys of an account
-share them."""
+"""(account, path, idempotency key). Keys are separate per endpoint, and shared by all API keys of
+an account."""
 
 LASTS_S = 86_400.0
-"""How long an idempotency key is remembered."""
+"""How long an idempotency key is remembered, in seconds."""
 
 
 @dataclass(slots=True)
@@ -30,19 +30,19 @@ class _Entry:
 
 
 class IdempotencyStore:
-    """Answers by key, for a day of the wall clock that callers pass in."""
+    """Responses by key, kept for a day of the wall clock that callers pass in."""
 
     def __init__(self) -> None:
         self._entries: dict[Scope, _Entry] = {}
 
     def begin(self, scope: Scope, fingerprint: bytes, now: float) -> KeyState | HttpResponse:
-        """Look a key up. `NEW` enters it as running: `settle` must follow."""
+        """Look up a key. `NEW` marks it as running; `settle` must follow."""
         self._drop_old(now)
         entry = self._entries.get(scope)
         if entry is not None and entry.response is not None and self._is_old(entry, now):
             entry = None
         if entry is None:
-            # Deleted first, so that the order of the dict stays the order of age.
+            # Delete first, to keep the dict ordered by age.
             self._entries.pop(scope, None)
             self._entries[scope] = _Entry(fingerprint, now)
             return KeyState.NEW
@@ -51,10 +51,10 @@ class IdempotencyStore:
         return KeyState.RUNNING if entry.response is None else entry.response
 
     def settle(self, scope: Scope, response: HttpResponse | None) -> None:
-        """Remember the answer of a key that was running; None: as if it had never been used."""
+        """Store the response of a running key; None forgets the key."""
         if response is None:
             self._entries.pop(scope, None)
-        elif scope in self._entries:  # the memory may have been cleared meanwhile
+        elif scope in self._entries:  # the store may have been cleared since `begin`
             self._entries[scope].response = response
 
     def clear(self) -> None:
@@ -65,7 +65,7 @@ class IdempotencyStore:
         return now - entry.since >= LASTS_S
 
     def _drop_old(self, now: float) -> None:
-        """Drop from the old end, so that a long run does not keep every answer for ever."""
+        """Drop expired entries, oldest first, to bound the memory of long runs."""
         while self._entries:
             scope, entry = next(iter(self._entries.items()))
             if entry.response is None or not self._is_old(entry, now):

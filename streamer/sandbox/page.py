@@ -1,4 +1,4 @@
-"""The pages a browser shows: the latest mails, and one mail in a frame that can do no harm."""
+"""Web pages: the list of the latest mails, and a mail's preview in a sandboxed frame."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -7,9 +7,9 @@ from html import escape
 from streamer.sandbox.http import HttpResponse
 from streamer.sandbox.recorder import Kept, Stats
 
-# A mail may hold anything. Three fences: everything outside the frame is escaped; the frame is
-# sandboxed, so no script runs in it and it has no origin; and this policy, which a `srcdoc`
-# frame inherits, loads nothing from anywhere (a tracking pixel is a remote load too).
+# A mail's content is untrusted. Three protections: everything outside the frame is escaped; the
+# frame is sandboxed, so it has no origin and runs no scripts; and this policy, which a `srcdoc`
+# frame inherits, blocks all remote loads, including tracking pixels.
 _FENCES: Mapping[str, str] = {
     "content-security-policy": (
         "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; "
@@ -39,7 +39,7 @@ _APART = frozenset({"html", "text", "headers", "tags", "from", "to", "subject"})
 
 
 def listing(latest: Iterable[Kept], stats: Stats) -> HttpResponse:
-    """The latest mails, newest first."""
+    """Return the list of the latest mails, newest first."""
     rows = "".join(
         f"<tr><td>{_time(kept.wall)}<td>{_campaign(kept)}<td>{escape(_text(kept.mail.get('to')))}"
         f'<td><a href="/mails/{escape(kept.email_id)}">'
@@ -59,7 +59,7 @@ def listing(latest: Iterable[Kept], stats: Stats) -> HttpResponse:
 
 
 def preview(kept: Kept) -> HttpResponse:
-    """One mail: its fields, its HTML in a fenced frame, its text."""
+    """Return the page of one mail: its fields, its HTML in a sandboxed frame, its text."""
     mail = kept.mail
     rows = [
         ("From", _text(mail.get("from"))),
@@ -91,7 +91,7 @@ def preview(kept: Kept) -> HttpResponse:
 
 
 def gone() -> HttpResponse:
-    """A mail that is not among the latest, or never was."""
+    """Return a 404 page for a mail that is unknown or no longer kept."""
     response = _page("No such mail", '<p>Only the latest are kept. <a href="/">All mails</a>')
     return HttpResponse(404, response.body, response.content_type, response.headers)
 

@@ -1,4 +1,4 @@
-"""The sandbox as a process of its own: killing workers does not harm what it counted."""
+"""The sandbox in a separate process, so that its counts survive killed workers."""
 
 import subprocess
 import sys
@@ -19,17 +19,18 @@ _GRACE_S = 5.0
 
 
 class SandboxError(RuntimeError):
-    """The sandbox did not start, or refused an order."""
+    """The sandbox did not start, or rejected a command."""
 
 
 class SandboxProcess:
-    """`with SandboxProcess(limit=10, latency_ms=60) as sandbox:` on a free port.
+    """Runs the sandbox in a child process, by default on a free port.
 
-    An order is in force when its method returns. The child ends with the `with` block, and when
-    this process dies, however that happens. May be used from several threads.
+    Use it as `with SandboxProcess(limit=10, latency_ms=60) as sandbox:`. Changes are in effect
+    when their method returns. The child ends with the `with` block, or when this process dies in
+    any way. Thread-safe.
 
-    `limit` and `latency_ms` are short for the one default account (key `re_sandbox`) and for
-    `faults`; `limit` says nothing about `accounts` that are given.
+    `limit` is the limit of the default account (key `re_sandbox`) and does not apply to explicit
+    `accounts`. `latency_ms` is a shorthand for the field of `faults`.
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class SandboxProcess:
         )
 
     def start(self) -> None:
-        """Start the child; returns when it listens."""
-        # A session of its own: Ctrl-C at the terminal is for the parent, which then closes stdin.
+        """Start the child and wait until it listens."""
+        # In a new session, so that Ctrl-C only reaches the parent, which then closes stdin.
         child = self._child = subprocess.Popen(
             [sys.executable, "-m", "streamer.sandbox"],
             stdin=subprocess.PIPE,
@@ -86,7 +87,7 @@ class SandboxProcess:
             raise SandboxError("the sandbox did not start: its stderr says why")
 
     def stop(self) -> None:
-        """End the child. What it counted is gone."""
+        """Stop the child. Its counts are lost."""
         child, self._child = self._child, None
         self._http.clear()
         if child is None:
@@ -110,70 +111,73 @@ class SandboxProcess:
 
     @property
     def url(self) -> str:
-        """Where it listens: what `RESEND_API_URL` should be."""
+        """The URL for `RESEND_API_URL`."""
         if self._child is None:
             raise SandboxError("the sandbox is not running")
         return self._url
 
     @property
     def pid(self) -> int:
-        """Of the child, for measurements."""
+        """The pid of the child, for measurements."""
         if self._child is None:
             raise SandboxError("the sandbox is not running")
         return self._child.pid
 
-    # Orders.
+    # Commands
 
     def set_faults(self, faults: Faults, account: str | None = None) -> None:
-        """Change the faults given in `faults`, for one account or for all; the others stay."""
+        """Change the fields set in `faults`, for one account or for all; others are kept."""
         self._post("faults", faults=_given(faults), account=account)
 
     def play(self, *plays: Play, account: str | None = None) -> None:
-        """Give these answers, to the letter, to the next calls of one account or of all.
+        """Give these responses verbatim to the next calls of one account or of all.
 
-        The first that is meant for a call is its answer; where none is, the sandbox gives its own.
+        A call gets the first response that matches it, or else the sandbox's own.
         """
         self._post("play", plays=[_given(play) for play in plays], account=account)
 
     def reset_faults(self) -> None:
-        """Back to the faults it was started with (none, or a latency); nothing is played."""
+        """Restore the initial faults (none, or a latency) and remove scripted responses."""
         self._post("reset_faults")
 
     def set_limit(self, limit: int | None, account: str | None = None) -> None:
-        """Change the requests a second; None: unthrottled."""
+        """Change the requests per second of one account or of all; None: unlimited."""
         self._post("limit", limit=limit, account=account)
 
     def suppress(self, *emails: str, origin: Origin = "manual", account: str | None = None) -> None:
-        """Put addresses onto the suppression list of one account or of all."""
+        """Add addresses to the suppression list of one account or of all."""
         self._post("suppress", emails=emails, origin=origin, account=account)
 
     def advance(self, seconds: float) -> None:
-        """Put the server's wall clock forward: idempotency keys age, quotas renew."""
+        """Advance the server's wall clock, to expire idempotency keys and renew quotas."""
         self._post("advance", seconds=seconds)
 
     def reset(self) -> None:
-        """Forget mails, counts, idempotency keys, quotas, suppressions. Faults and limits stay.
+        """Clear mails, counts, idempotency keys, quotas and suppressions; keep faults and limits.
 
-        A call that is still in flight counts afterwards.
+        A call that is in flight is counted after the reset.
         """
         self._post("reset")
 
-    # Questions.
+    # Queries
 
     def stats(self) -> Stats:
-        """Numbers since the last reset."""
+        """Return the statistics since the last reset."""
         return Stats.model_validate_json(self._call("GET", "/stats"))
 
     def acceptances(self) -> list[Acceptance]:
-        """Every address of every mail accepted, in order. Needs `keep_acceptances`."""
+        """Return every address of every accepted mail, in order. Needs `keep_acceptances`."""
         return [Acceptance(**row) for row in self._rows("acceptances")]
 
     def calls(self) -> list[Call]:
-        """Every call that is over, in the order they ended."""
+        """Return every completed call, in order of completion."""
         return [Call(**row) for row in self._rows("calls")]
 
     def repeats(self) -> list[tuple[str, str, str]]:
-        """(organization, campaign, address) accepted more than once. Needs `keep_acceptances`."""
+        """Return each (organization, campaign, address) accepted more than once.
+
+        Needs `keep_acceptances`.
+        """
         times = Counter(acceptance[:3] for acceptance in self.acceptances())
         return [each for each, count in times.items() if count > 1]
 
@@ -191,5 +195,5 @@ class SandboxProcess:
 
 
 def _given(order: Faults | Play) -> dict[str, object]:
-    """The fields that were given."""
+    """Return the fields that were set explicitly."""
     return order.model_dump(mode="json", exclude_unset=True)

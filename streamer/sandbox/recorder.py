@@ -1,4 +1,4 @@
-"""What was accepted, what was answered, and how often."""
+"""Records accepted mails, calls and their counts."""
 
 import os
 from collections import Counter, deque
@@ -12,7 +12,7 @@ from streamer.sandbox.rules import Mail, ParsedEmail
 
 
 class Acceptance(NamedTuple):
-    """One address of one mail that was accepted."""
+    """One address of one accepted mail."""
 
     organization: str
     campaign: str
@@ -25,24 +25,24 @@ class Acceptance(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One call to the API that was answered or cut."""
+    """A completed or cut API call."""
 
     account: str
-    """"" when the key is unknown."""
+    """"" if the key is unknown."""
     arrived: float
     """Monotonic seconds."""
     wall: float
     status: int
-    """As the caller saw it; 0: the connection was cut."""
+    """The status the caller saw; 0 if the connection was cut."""
     name: str
-    """Of the error; "cut", "half_body", "replay" or "" otherwise."""
+    """The error's name; otherwise "cut", "half_body", "replay" or ""."""
     mails: int
-    """Accepted by this call."""
+    """The number of mails accepted by this call."""
     idempotency_key: str
 
 
 class Kept(NamedTuple):
-    """A mail kept whole, for the preview."""
+    """A mail kept in full, for the preview."""
 
     email_id: str
     account: str
@@ -53,7 +53,7 @@ class Kept(NamedTuple):
 
 
 class AccountStats(BaseModel):
-    """Numbers of one account since the last reset."""
+    """Statistics of one account since the last reset."""
 
     accepted: int = 0
     calls: int = 0
@@ -64,28 +64,28 @@ class AccountStats(BaseModel):
 
 
 class Stats(BaseModel):
-    """Numbers since the last reset."""
+    """Statistics since the last reset."""
 
     accepted: int
-    """Mails."""
+    """The number of accepted mails."""
     accepted_twice: int
-    """(organization, campaign, address) accepted more than once; 0 if they are not counted."""
+    """How many (organization, campaign, address) were accepted more than once; 0 if not counted."""
     calls: int
     in_flight: int
-    """Calls that arrived and have no answer yet."""
+    """Calls without a response yet."""
     replays: int
-    """Answers given again for a remembered idempotency key: nothing was sent."""
+    """Responses repeated for a known idempotency key, without sending anything."""
     answers: dict[str, int]
-    """By status, for errors `status:name`; `cut` for connections cut without an answer."""
+    """Responses by status, or `status:name` for errors; `cut` if cut without a response."""
     fill: float
-    """Mails for each call that had any accepted."""
+    """The average number of mails per call that had any accepted."""
     per_second: float
-    """Mails, from the first acceptance to the last."""
+    """Accepted mails per second, from the first acceptance to the last."""
     accounts: dict[str, AccountStats]
 
 
 class Recorder:
-    """Counts. Per address only if the configuration says so: see `Config`."""
+    """Records and counts mails and calls, per address only if enabled in `Config`."""
 
     def __init__(self, config: Config, clock: Clock) -> None:
         self._config = config
@@ -94,14 +94,14 @@ class Recorder:
         self.reset()
 
     def reset(self) -> None:
-        """Count from zero."""
+        """Reset all records and counts."""
         self.accepted = 0
         self.accepting_calls = 0
         self.replays = 0
         self.calls: list[Call] = []
         self.acceptances: list[Acceptance] = []
         self.failed: set[str] = set()
-        """Ids of mails that were accepted and failed later."""
+        """The ids of mails that failed after acceptance."""
         self.latest: deque[Kept] = deque(maxlen=self._config.keep_mails)
         self._answers: dict[str, Counter[str]] = {}
         self._accepted: Counter[str] = Counter()
@@ -110,7 +110,7 @@ class Recorder:
         self._first = self._last = 0.0
 
     def accept(self, account: str, key: str, emails: list[ParsedEmail]) -> list[str]:
-        """Enter mails as sent. Returns their ids."""
+        """Record mails as sent and return their ids."""
         now, wall = self._clock.monotonic(), self._clock.wall()
         if not self.accepted:
             self._first = now
@@ -149,7 +149,7 @@ class Recorder:
                     self._twice += 1
 
     def answered(self, call: Call) -> None:
-        """Enter a call that is over."""
+        """Record a completed call."""
         self.calls.append(call)
         if call.name == "cut":
             label = "cut"
@@ -162,18 +162,18 @@ class Recorder:
             self.replays += 1
 
     def kept(self, email_id: str) -> Kept | None:
-        """A mail among the latest, by its id."""
+        """Return a kept mail by its id, if there is one."""
         return next((kept for kept in self.latest if kept.email_id == email_id), None)
 
     def account(self, name: str) -> AccountStats:
-        """Numbers of one account, without its limit and quotas."""
+        """Return the statistics of one account, without its limit and quotas."""
         answers = self._answers.get(name, Counter())
         return AccountStats(
             accepted=self._accepted[name], calls=answers.total(), answers=dict(answers)
         )
 
     def stats(self, accounts: dict[str, AccountStats]) -> Stats:
-        """Everything, with the numbers of the accounts as given."""
+        """Return all statistics, with those of the accounts as given."""
         answers: Counter[str] = Counter()
         for of_account in self._answers.values():
             answers.update(of_account)
@@ -192,7 +192,7 @@ class Recorder:
 
 
 def _new_ids(count: int) -> list[str]:
-    """Random UUIDs, from one draw for all: `uuid4` would cost as much as the rest of a mail."""
+    """Return random UUIDs from a single draw: `uuid4` would double the cost per mail."""
     raw = os.urandom(16 * count).hex()
     return [
         f"{raw[i : i + 8]}-{raw[i + 8 : i + 12]}-4{raw[i + 13 : i + 16]}"

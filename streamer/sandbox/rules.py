@@ -1,4 +1,4 @@
-"""What Resend demands of one mail."""
+"""Resend's validation rules for one mail."""
 
 import re
 from collections.abc import Sequence
@@ -34,22 +34,22 @@ Mail = dict[str, object]
 
 
 class ParsedEmail(NamedTuple):
-    """One mail that is fit to be accepted."""
+    """A valid mail."""
 
     organization: str
     campaign: str
     addresses: Sequence[str]
-    """Bare and in lower case, of `to`."""
+    """The addresses in `to`, bare and in lower case."""
     recipients: int
-    """Of `to`, `cc` and `bcc`: what the quotas count."""
+    """The number of addresses in `to`, `cc` and `bcc`, as counted by the quotas."""
     mail: Mail
 
 
 class Rules:
-    """Checks mail after mail. Neighbours mostly carry equal tags: those are checked once.
+    """Validates mails. Equal tags on consecutive mails, the usual case, are checked only once.
 
     Args:
-        wall: the time that `scheduled_at` is compared with.
+        wall: the current time, for `scheduled_at`.
     """
 
     def __init__(self, faults: Faults, wall: float) -> None:
@@ -60,10 +60,10 @@ class Rules:
         self._last_identity = ("", "")
 
     def parse(self, item: object) -> ParsedEmail:
-        """Check a mail.
+        """Validate a mail.
 
         Raises:
-            RefusalError: it is not fit to be accepted.
+            RefusalError: the mail is invalid.
         """
         if not isinstance(item, dict):
             raise RefusalError(validation("Each email must be an object."))
@@ -101,7 +101,7 @@ class Rules:
         return addresses
 
     def _identity(self, tags: object) -> tuple[str, str]:
-        """(organization, campaign) as the tags tell, each "" if they do not."""
+        """Return (organization, campaign) from the tags, each "" if missing."""
         if tags is None:
             return "", ""
         if tags != self._last_tags:
@@ -111,10 +111,10 @@ class Rules:
 
 
 def addresses_of(field: str, value: object) -> list[str]:
-    """The bare addresses of a field, in lower case.
+    """Return the bare addresses of a field, in lower case.
 
     Raises:
-        RefusalError: one of them is none.
+        RefusalError: an address is invalid.
     """
     if value is None:
         return []
@@ -129,14 +129,15 @@ def addresses_of(field: str, value: object) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def sender_of(text: str) -> str | None:
-    """The bare address of a `from`, in lower case; None if it is none."""
+    """Return the bare address of a `from`, in lower case; None if invalid."""
     return _address_of(text)
 
 
 def scheduled_time(text: str, wall: float) -> float | None:
-    """When a `scheduled_at` is, in seconds of the wall clock; None for what cannot be read.
+    """Parse a `scheduled_at` to wall clock seconds; None if it cannot be parsed.
 
-    Resend reads more of natural language than `in 5 minutes`, `in an hour` and `in 2 days`.
+    Supports ISO 8601 and phrases like `in 5 minutes`, `in an hour` and `in 2 days`. Resend
+    understands more natural language than this.
     """
     if found := _in_a_while(text.strip()):
         count = int(found[1]) if found[1].isdecimal() else 1
@@ -238,7 +239,7 @@ def _check_schedule(at: object, wall: float) -> None:
 
 
 def _check_tags(tags: object) -> tuple[str, str]:
-    """Returns what the tags `organization` and `campaign` say, each "" if there is none."""
+    """Return the values of the tags `organization` and `campaign`, each "" if missing."""
     if not isinstance(tags, list):
         raise RefusalError(invalid_type("tags"))
     if len(tags) > _MAX_TAGS:

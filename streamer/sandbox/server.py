@@ -1,4 +1,4 @@
-"""The server: one process, one event loop, on 127.0.0.1 unless told otherwise."""
+"""The sandbox server, running in one event loop."""
 
 import asyncio
 import os
@@ -15,12 +15,15 @@ _BACKLOG = 1024
 
 
 def serve(config: Config, announce: Callable[[str], None], lifeline: int | None = None) -> None:
-    """Run until SIGINT or SIGTERM, or until the pipe `lifeline` is closed at its other end.
+    """Run until SIGINT or SIGTERM, or until the other end of the pipe `lifeline` is closed.
 
-    Calls that are running then are dropped. `announce` gets the URL once the port is open.
+    Calls in progress at that point are dropped.
+
+    Args:
+        announce: called with the URL once the port is open.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use.
     """
     asyncio.run(_serve(config, announce, lifeline))
 

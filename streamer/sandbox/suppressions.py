@@ -1,4 +1,4 @@
-"""`/suppressions`: the addresses that no mail of an account reaches any more."""
+"""`/suppressions`: the addresses to which an account no longer delivers mail."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -28,12 +28,12 @@ class Suppression(NamedTuple):
     email: str
     origin: Origin
     source_id: str | None
-    """Of the mail that bounced or was complained of."""
+    """The id of the mail that bounced or caused the complaint."""
     wall: float
 
 
 class SuppressionList:
-    """The list of one account, in the order in which addresses came onto it."""
+    """The suppressions of one account, in insertion order."""
 
     def __init__(self) -> None:
         self._by_email: dict[str, Suppression] = {}
@@ -41,31 +41,31 @@ class SuppressionList:
     def add(
         self, email: str, wall: float, origin: Origin = "manual", source_id: str | None = None
     ) -> Suppression:
-        """Suppress an address in lower case. One that is suppressed already stays as it is."""
+        """Suppress a lower-case address. An existing suppression is returned unchanged."""
         new = Suppression(str(uuid4()), email, origin, source_id, wall)
         return self._by_email.setdefault(email, new)
 
     def find(self, id_or_email: str) -> Suppression | None:
-        """Look an address up, by itself or by the id of its suppression."""
+        """Return the suppression with this id or address, if there is one."""
         if "@" in id_or_email:
             return self._by_email.get(id_or_email.strip().lower())
         return next((each for each in self if each.id == id_or_email), None)
 
     def remove(self, id_or_email: str) -> Suppression | None:
-        """Take an address off the list. Returns what was there."""
+        """Remove a suppression and return it, if there is one."""
         found = self.find(id_or_email)
         return found and self._by_email.pop(found.email)
 
     def __iter__(self) -> Iterator[Suppression]:
-        """The latest first."""
+        """Iterate over the suppressions, latest first."""
         return reversed(self._by_email.values())
 
 
 def answer(request: Request, suppressions: SuppressionList, wall: float) -> HttpResponse:
-    """Answer a call to `/suppressions` or below.
+    """Handle a call to `/suppressions` or a path below it.
 
     Raises:
-        RefusalError: there is nothing of the kind.
+        RefusalError: the request is invalid, or the endpoint or suppression does not exist.
     """
     below = [unquote(part) for part in request.path.removeprefix(PATH).split("/")[1:]]
     match request.method, below:
@@ -115,7 +115,7 @@ def _list(suppressions: SuppressionList, query: str) -> HttpResponse:
 
 
 def _removed(suppressions: SuppressionList, body: dict[str, object]) -> list[dict[str, object]]:
-    """What was on the list, of what is to go."""
+    """Remove suppressions and return those that existed."""
     if ("emails" in body) == ("ids" in body):
         raise RefusalError(errors.validation("Provide either `emails` or `ids`, but not both."))
     wanted = _some(body, "emails" if "emails" in body else "ids")
@@ -163,7 +163,7 @@ def _row(suppression: Suppression) -> dict[str, object]:
 
 
 def timestamp(wall: float) -> str:
-    """As Resend writes times."""
+    """Format a time as Resend does."""
     return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%d %H:%M:%S.%f}+00"
 
 

@@ -1,4 +1,4 @@
-"""`make chaos`: a storm whose size and seed are given."""
+"""`make chaos`: a storm of a given size and seed."""
 
 import random
 import sys
@@ -30,7 +30,7 @@ def main(
     group_protocol: Annotated[str, typer.Option(help="classic, consumer")] = "classic",
     seed: Annotated[int | None, typer.Option(help="Repeats a run")] = None,
 ) -> None:
-    """Kill at random over three campaigns; exit 1 if a promise was broken."""
+    """Disrupt three campaigns at random; exit 1 if a guarantee was broken."""
     chosen = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     typer.echo(f"seed {chosen}")
     plan = Plan(

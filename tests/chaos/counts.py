@@ -1,4 +1,4 @@
-"""After a storm the counts that are shown are those of the topics."""
+"""Checks that progress counts match the topics after a storm."""
 
 import threading
 from collections import Counter
@@ -19,9 +19,9 @@ _PATIENCE_S = 60.0
 
 
 def check_counts(harness: Harness) -> None:
-    """Raise AssertionError if a campaign's progress is not what its topics say.
+    """Raise AssertionError if a campaign's progress does not match its topics.
 
-    The workers counted, until they were killed; what is left is counted here.
+    The workers counted until they were killed; a projector here counts the rest.
     """
     settings = Settings(
         kafka=KafkaSettings(bootstrap_servers=harness.bootstrap_servers, group_id=harness.name),

@@ -1,4 +1,4 @@
-"""Troubles that come and go: held accounts, an operator's holds, paused campaigns."""
+"""Temporary disruptions: account errors, operator holds and paused campaigns."""
 
 import os
 import random
@@ -31,7 +31,7 @@ _CALM = Faults(quota="none", refuse_key="none", unverified_domains=frozenset())
 
 
 class Disruptions:
-    """Begins them, and ends each after a while that the dice give."""
+    """Starts disruptions and ends each after a random time."""
 
     def __init__(self, harness: Harness, dice: random.Random) -> None:
         self._harness = harness
@@ -40,12 +40,12 @@ class Disruptions:
         self._ends: list[tuple[float, Callable[[], object]]] = []
 
     def refuse(self) -> None:
-        """Let Resend refuse the account or the sender: the workers hold it, and test."""
+        """Make Resend reject the account or the sender, so that workers hold and probe it."""
         self._harness.sandbox.set_faults(self._dice.choice(_REFUSALS))
         self._end_later(lambda: self._harness.sandbox.set_faults(_CALM))
 
     def hold(self) -> None:
-        """Put an operator's hold."""
+        """Put an operator's hold on the account."""
         hold = Hold(by=By.OPERATOR, reason="operator", detail="storm", since=datetime.now(UTC))
         _insist(lambda: self._holds.put(_ACCOUNT, None, hold))
         self._end_later(self._release)
@@ -58,15 +58,15 @@ class Disruptions:
         self._end_later(lambda: self._resume(campaign))
 
     def cancel(self) -> None:
-        """Cancel one of the campaigns for good."""
+        """Cancel one of the campaigns permanently."""
         campaign = self._dice.choice(CAMPAIGNS)
         organization = self._harness.organization
         _insist(lambda: campaigns.cancel(self._harness.redis, organization, campaign))
 
     def repair(self) -> None:
-        """Retry who failed, and replay the dead letters, as an operator would.
+        """Retry failed recipients and replay dead letters, as an operator would.
 
-        Either may fail, as when Kafka was just killed; what it did stays done.
+        Either command may fail, for example if Kafka was just killed; what it wrote is kept.
         """
         campaign = f"{self._harness.organization}/{self._dice.choice(CAMPAIGNS)}"
         for command in (["retry", campaign, "--status", "failed"], ["dlq", "replay"]):
@@ -82,7 +82,7 @@ class Disruptions:
                     process.kill()
 
     def tend(self) -> None:
-        """End those whose time has come."""
+        """End the disruptions that are due."""
         now = time.monotonic()
         due = [end for until, end in self._ends if until <= now]
         self._ends = [(until, end) for until, end in self._ends if until > now]
@@ -90,7 +90,7 @@ class Disruptions:
             end()
 
     def end_all(self) -> None:
-        """Nothing is held, paused or refused any more, and poison is none."""
+        """End all holds, pauses and rejections, and the failures of `fail_addresses`."""
         self._ends.clear()
         self._harness.sandbox.set_faults(_CALM.model_copy(update={"fail_addresses": frozenset()}))
         for campaign in CAMPAIGNS:
@@ -110,7 +110,7 @@ class Disruptions:
 
 
 def _insist(call: Callable[[], object]) -> None:
-    """Call again once: the connection may be one to the Redis that was killed."""
+    """Retry once, since the connection may be one to a killed Redis."""
     try:
         call()
     except RedisConnectionError:

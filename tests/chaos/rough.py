@@ -1,4 +1,4 @@
-"""A Redis whose connections break, and whose replies are lost, for a while at a time."""
+"""A Redis proxy that breaks connections and loses replies during short periods."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ _FAULTS = ("request_lost", "request_late", "reply_lost", "reply_late", "reset", 
 
 
 class _Weather(Script):
-    """Lets a share of the commands go wrong while it is rough."""
+    """Injects faults into a share of the commands during rough periods."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class _Weather(Script):
         self.rough_until = 0.0
 
     def at(self, kind: PointKind, name: str) -> str | None:
-        """What is to go wrong with a command that leaves now."""
+        """Return the fault of a command that is about to be sent, if any."""
         del kind, name
         if time.monotonic() >= self.rough_until or self._rng.random() >= _SHARE:
             return None
@@ -32,10 +32,10 @@ class _Weather(Script):
 
 
 class RoughRedis:
-    """A proxy before Redis.
+    """A fault-injecting proxy in front of Redis.
 
     Args:
-        proxy: has started.
+        proxy: the proxy, already started.
     """
 
     def __init__(self, proxy: RedisProxy, weather: _Weather) -> None:
@@ -43,13 +43,13 @@ class RoughRedis:
         self.url = f"redis://127.0.0.1:{proxy.port}/0"
 
     def be_rough(self) -> None:
-        """From now on for a few seconds."""
+        """Inject faults for the next few seconds."""
         self._weather.rough_until = time.monotonic() + _ROUGH_S
 
 
 @contextmanager
 def rough_redis(port: int, seed: int) -> Iterator[RoughRedis]:
-    """A proxy before the Redis of that port, in a thread of its own."""
+    """Run a proxy in front of the Redis on this port, in its own thread, during the block."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, name="rough-redis", daemon=True)
     thread.start()

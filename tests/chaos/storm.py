@@ -1,10 +1,9 @@
-"""Random kills over three campaigns, and the judge's word on what came of it.
+"""Random disruptions during three campaigns, followed by a check of the delivery guarantees.
 
-Workers are killed and frozen, Redis and Kafka are killed and restarted, Redis stands still, its
-connections break and its replies are lost, calls fail before and after they were accepted;
-meanwhile accounts are held and released, campaigns paused and resumed,
-batches refused for one of their mails, or set aside. A seed decides what happens in which order;
-when, the machine does.
+Workers are killed and frozen; Redis and Kafka are killed and restarted; Redis hangs, its
+connections break and its replies are lost; calls fail before and after acceptance. At the same
+time accounts are held and released, campaigns paused and resumed, and batches rejected for one of
+their mails, or deferred. A seed determines the order of events, but not their exact timing.
 """
 
 import os
@@ -50,30 +49,30 @@ _SETTINGS = {
 }
 _PATIENCE_S = 300.0
 _CALLS_TO_FIND_REJECTED = 14
-"""To find one guilty mail among a hundred."""
+"""The number of calls to find one rejected mail in a batch of a hundred."""
 _SHORTEST_STALL_S, _MORE_STALL_S = 4.5, 3.5
-"""Clients wait for 5 s."""
+"""Clients time out after 5 s."""
 _FROZEN_S = SESSION_TIMEOUT_MS / 1000 * 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of what happens.
+    """The number of each kind of event, and further parameters of a storm.
 
     Attributes:
-        kafka_kills: of one of the brokers.
-        stalls: times that Redis stands still for longer than its clients wait.
-        resets: times that connections to Redis break, and replies are lost, for a while.
-        refusals: times that Resend refuses the account or its sender for a while.
-        holds: of an operator's.
-        pauses: of one of the campaigns.
-        cancels: of one of the campaigns, for good.
+        kafka_kills: kills of one of the brokers.
+        stalls: periods in which Redis hangs for about as long as its clients wait, or longer.
+        resets: periods in which connections to Redis break and replies are lost.
+        refusals: periods in which Resend rejects the account or its sender.
+        holds: holds by an operator.
+        pauses: pauses of one of the campaigns.
+        cancels: permanent cancellations of one of the campaigns.
         repairs: runs of `retry` and `dlq replay`, some of them killed.
-        rejected: recipients who spoil their batch: it is refused.
-        failing: recipients whose batch fails again and again.
-        pause_s: between two happenings, on average.
-        brokers: 1, or 3 and more, each with a copy of everything.
-        group_protocol: of the workers' group: `classic` or `consumer`.
+        rejected: recipients whose batch is rejected.
+        failing: recipients whose batch fails on every attempt.
+        pause_s: the average time between two events.
+        brokers: the number of brokers: 1, or at least 3, with a replication factor of 3.
+        group_protocol: the protocol of the workers' group: `classic` or `consumer`.
     """
 
     recipients: int
@@ -97,7 +96,7 @@ class Plan:
     group_protocol: str = "classic"
 
     def deck(self) -> list[str]:
-        """The happenings, not shuffled yet."""
+        """Return all events, unshuffled."""
         return (
             ["kill"] * self.kills
             + ["zombie"] * self.zombies
@@ -115,7 +114,7 @@ class Plan:
 
 @dataclass(slots=True)
 class StormReport:
-    """What happened. It is only made when the judge found nothing."""
+    """The statistics of a storm in which every guarantee was kept."""
 
     happened: Counter[str]
     resolutions: Counter[tuple[str, str | None]]
@@ -126,7 +125,7 @@ class StormReport:
 
 @dataclass(slots=True)
 class _Crew:
-    """The workers, each in its place; the dead are replaced."""
+    """A fixed number of workers, which are replaced when they die."""
 
     harness: Harness
     count: int
@@ -134,7 +133,7 @@ class _Crew:
     frozen: list[tuple[WorkerProcess, float]] = field(default_factory=list)
 
     def tend(self) -> None:
-        """Replace the dead, and wake those who were frozen long enough."""
+        """Replace dead workers, and wake those whose freeze is over."""
         for place in range(self.count):
             if place >= len(self.workers):
                 self.workers.append(self.harness.start_worker(place))
@@ -153,11 +152,15 @@ class _Crew:
             if worker.alive:
                 worker.signal(signal.SIGTERM)
         for worker in self.workers:
-            worker.wait(90)  # one that stands still in the Kafka client ends itself within 45 s
+            worker.wait(90)  # a worker that hangs in the Kafka client exits within 45 s
 
 
 def run_storm(plan: Plan, say: Callable[[str], None]) -> StormReport:
-    """Run it, and judge. Raises AssertionError if a promise was broken."""
+    """Run a storm and check its results.
+
+    Raises:
+        AssertionError: a guarantee was broken.
+    """
     started = time.monotonic()
     dice = random.Random(plan.seed)
     with (
@@ -228,12 +231,12 @@ def _prepare(harness: Harness, plan: Plan, dice: random.Random) -> None:
         events.append(harness.event(number, **changes))
     again = [event for event in events if dice.random() < _DUPLICATES]
     harness.produce([*events, *again, b"not json"])
-    # All happenings should find something to disturb.
+    # Throttle sending, so that all events have something to disrupt.
     calls = plan.recipients / 100 + plan.rejected * _CALLS_TO_FIND_REJECTED
     rate = max(2.0, 2 * calls / max(len(plan.deck()) * plan.pause_s, 1.0))
     harness.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = f"{rate:.2f}"
     harness.settings |= _SETTINGS
-    if plan.group_protocol != "classic":  # there the broker says when a member is gone
+    if plan.group_protocol != "classic":  # there the session timeout is a broker setting
         harness.settings["STREAMER_KAFKA__GROUP_PROTOCOL"] = plan.group_protocol
         harness.settings["STREAMER_KAFKA__PROPERTIES"] = "{}"
 
@@ -291,7 +294,7 @@ def _rage(
 
 
 def _stall(redis: RedisServer, seconds: float) -> None:
-    """Let Redis stand still: what was asked meanwhile it does afterwards, for whomever."""
+    """Freeze Redis. It then executes the commands it received, even if their clients are gone."""
     pid = redis.pid
     if pid is None:
         return
@@ -315,7 +318,7 @@ def _await_the_end(harness: Harness, crew: _Crew, records: int) -> None:
 
 
 def _check_rejected(harness: Harness) -> None:
-    """Nobody fails for another's fault: not for a hold, a pause, or a neighbour in the batch."""
+    """Assert that no recipient failed because of a hold, a pause or another mail in its batch."""
     for resolution in harness.resolutions():
         is_rejected = resolution.address.endswith(f"@{_REJECTED}")
         was_rejected = resolution.reason == "rejected"

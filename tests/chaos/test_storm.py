@@ -1,4 +1,4 @@
-"""A short storm; `make chaos` raises longer ones."""
+"""A short storm; `make chaos` runs longer ones."""
 
 import pytest
 

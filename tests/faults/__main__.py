@@ -19,7 +19,7 @@ def main(
     seed: Annotated[int | None, typer.Option(help="Of the sample, and of the order")] = None,
     show: Annotated[bool, typer.Option("--list", help="Only say what there is")] = False,
 ) -> None:
-    """Visit every pair of a point and a fault; exit 1 if a promise was broken, or one missed."""
+    """Visit every pair of a point and a fault; exit 1 on a broken guarantee or a missed pair."""
     chosen = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     began = time.monotonic()
     with Stack.ephemeral() as stack:
@@ -33,7 +33,7 @@ def main(
         if not pairs:
             typer.echo("no such point, or no such fault", err=True)
             sys.exit(2)
-        # In no order: what takes long is not left for the end.
+        # Shuffle, so that slow pairs do not accumulate at the end.
         pairs = matrix.sample(pairs, sample or len(pairs) * 3, chosen)
         findings = matrix.visit(stack, pairs, lanes, typer.echo)
     for line in findings.table():

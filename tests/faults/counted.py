@@ -1,4 +1,4 @@
-"""Whether the counts that are shown are those of the topics."""
+"""Checks that reported progress counts match the topics."""
 
 import time
 from collections import Counter
@@ -19,10 +19,10 @@ def await_counts(
     resolutions: Iterable[ResolvedRecord],
     seconds: float,
 ) -> None:
-    """Wait until each campaign's counts are those of its records.
+    """Wait until each campaign's counts match its records.
 
     Raises:
-        AssertionError: they are not, after so many seconds.
+        AssertionError: they still differ after `seconds`.
     """
     received: Counter[CampaignKey] = Counter()
     for record in inputs:

@@ -1,4 +1,4 @@
-"""A lane runs laps, one after another: a world, a worker behind proxies, and a judge."""
+"""A lane runs laps one after another: a harness, a worker behind proxies, and the checks."""
 
 import asyncio
 import signal
@@ -55,7 +55,7 @@ _LAST_LINES = 14
 _MARGIN_S = 0.1
 _SETTINGS = {
     "STREAMER_BATCH__SIZE": "5",
-    # Below what makes a call's departure no matter.
+    # Low enough that the exact time at which a call is sent matters.
     "STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND": "90",
     "STREAMER_BATCH__LINGER_MS": "100",
     "STREAMER_DELIVERY__TIMEOUT_S": str(http_proxy.CLIENT_WAITS_S),
@@ -72,12 +72,12 @@ T = TypeVar("T")
 
 
 class LapResult(NamedTuple):
-    """What came of a lap.
+    """The result of a lap.
 
     Attributes:
-        reached: whether the fault's point was.
-        broken: what was seen; empty if every promise was kept.
-        seen: the calls, in their order.
+        reached: whether the fault's point was reached.
+        broken: the violations; empty if every guarantee was kept.
+        seen: the calls, in order.
     """
 
     reached: bool
@@ -85,19 +85,19 @@ class LapResult(NamedTuple):
     seen: list[Point]
 
 
-class Broken(AssertionError):  # noqa: N818 - what was found, no error of the test's
-    """A lap did not end as it should; the message says how."""
+class Broken(AssertionError):  # noqa: N818 - a finding, not an error of the test
+    """A lap did not end as expected; the message says how."""
 
 
 class _ProducedRecord(NamedTuple):
-    """A record of a lap, and how it may end."""
+    """A record of a lap and its permitted results."""
 
     record: Input
     words: frozenset[Word]
 
 
 class _Watcher:
-    """Reads endings as they are committed."""
+    """Reads resolutions as they are committed."""
 
     def __init__(self, harness: Harness) -> None:
         self._outcomes = harness.topics.outcomes
@@ -122,7 +122,7 @@ class _Watcher:
         )
 
     def poll(self) -> None:
-        """Read what has come."""
+        """Read the resolutions that have arrived."""
         for message in self._consumer.consume(1000, 0.05):
             if message.error() is not None:
                 continue
@@ -136,13 +136,13 @@ class _Watcher:
 
 
 class Lane:
-    """Everything that laps need. It is used by one thread.
+    """Runs laps in its own environment. Not thread-safe.
 
     Args:
-        number: of the lane; it has the Redis database of that number to itself.
-        folder: for logs.
-        window_s: the safe window, after which no call may leave.
-        redis_waits_s: how long the worker waits for an answer of Redis.
+        number: the lane's number, and that of the Redis database reserved for it.
+        folder: the folder for logs.
+        window_s: the safe window, after which no call may be sent.
+        redis_waits_s: the worker's timeout for Redis replies.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Lane:
         self._harness.settings |= _SETTINGS
         self._harness.settings["STREAMER_DELIVERY__SAFE_WINDOW_S"] = str(self._window_s)
         self._arrivals: list[tuple[str, float]] = []
-        """The idempotency keys of the calls, and when each came; seconds since 1970."""
+        """The idempotency key and arrival time, in Unix seconds, of each call."""
         self._script = Script()
         self._redis = RedisProxy(self._stack.redis.port, self._script)
         self._http = HttpProxy(
@@ -198,20 +198,20 @@ class Lane:
         self._worker: WorkerProcess | None = None
         self._standby: WorkerProcess | None = None
         self._ends: list[int] = []
-        """The exit codes of this lap's workers that are gone."""
+        """The exit codes of this lap's ended workers."""
 
     def _call(self, work: Coroutine[object, object, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     @property
     def laps(self) -> int:
-        """How many were run since it was made, or renewed."""
+        """The number of laps since the lane was created or renewed."""
         return len(self._labels)
 
     def lap(self, scene: Scene, point: Point | None = None, fault: str = "") -> LapResult:
-        """Run the scene's job, with the fault at the point, and judge what came of it.
+        """Run the scene's job with the fault at the point, and check the result.
 
-        After a lap whose records ended wrongly the lane is renewed.
+        After a lap with wrong results the lane is renewed.
         """
         name = f"{self._harness.name}-{self.laps}"
         self._labels[name] = f"{scene.name}:{point} {fault}"
@@ -240,10 +240,12 @@ class Lane:
         return LapResult(reached, "", seen)
 
     def finish(self) -> str:
-        """Judge the world as a whole and renew it: what laps did to each other, the counts, the
-        orderly end.
+        """Check the harness as a whole and renew the lane.
 
-        Returns what is broken, with the laps that it names; empty if nothing is.
+        Covers effects of laps on each other, the progress counts, and the worker's clean exit.
+
+        Returns:
+            The violations, with the laps that they name; empty if there are none.
         """
         broken = ""
         try:
@@ -259,7 +261,7 @@ class Lane:
         return broken
 
     def close(self) -> None:
-        """End everything."""
+        """Stop the worker, the sandbox, the proxies and the thread."""
         self._close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
@@ -271,10 +273,10 @@ class Lane:
         for proxy in (self._redis, self._http, self._referee):
             self._call(proxy.stop())
 
-    # A lap
+    # Running a lap
 
     def _prepare(self, scene: Scene) -> None:
-        """Have a worker that is a member of its group, or none where the lap starts it."""
+        """Ensure a worker that has joined its group, or none if the lap starts it."""
         self._script.begin({})
         if scene.restarts:
             self._stop_worker()
@@ -296,7 +298,7 @@ class Lane:
             self._worker = None
             before = [*self._labels.values()][-2:-1]
             words = f"the worker's end before the lap, after {before}: exit code {code}"
-            # One that took another's place, and was still starting, was not listening yet.
+            # A replacement that is still starting has no signal handler yet.
             _insist(code in (0, -signal.SIGTERM), words)
 
     def _start_worker(self) -> WorkerProcess:
@@ -335,7 +337,7 @@ class Lane:
                     raise KafkaException(error)
                 found.append(_ProducedRecord(Input(_record_id(message), message.value()), words))
 
-            # Batches are cut as records come: those of an organization come in one order.
+            # Batching depends on record order: keep an organization's records in one partition.
             self._producer.produce(
                 self._harness.topics.recipients,
                 value,
@@ -351,7 +353,7 @@ class Lane:
     def _run(
         self, given: list[_ProducedRecord], scene: Scene, name: str, point: Point | None, fault: str
     ) -> None:
-        """Until everything has ended, the point was reached, and nobody is frozen."""
+        """Run until all records are resolved, the point was reached, and no worker is frozen."""
         left = {each.record.record_id for each in given}
         began = time.monotonic()
         ended_at: float | None = None
@@ -374,7 +376,7 @@ class Lane:
         if self._standby is not None:
             standby, self._standby = self._standby, None
             code = standby.stop()
-            # One that was still starting was not listening yet.
+            # A standby that is still starting has no signal handler yet.
             _insist(code in (0, -signal.SIGTERM), f"the standby's end: exit code {code}")
 
     def _is_quiet(self) -> bool:
@@ -382,7 +384,7 @@ class Lane:
         return lives and self._script.frozen_at is None
 
     def _tend(self) -> None:
-        """Replace a worker that is gone; wake one that was frozen long enough."""
+        """Replace a dead worker, and wake one that has been frozen for `FROZEN_S`."""
         frozen_at = self._script.frozen_at
         if frozen_at is not None:
             if self._standby is None:
@@ -395,7 +397,7 @@ class Lane:
                 self._ends.append(self._worker.process.returncode)
             self._worker = self._start_worker()
 
-    # Judging
+    # Checking
 
     def _check(self, given: list[_ProducedRecord], name: str) -> None:
         sources = {each.record.record_id for each in given}
@@ -424,7 +426,7 @@ class Lane:
         self._check_window(mine)
 
     def _check_window(self, mine: tuple[str, str]) -> None:
-        """No call leaves after its batch's safe window."""
+        """Assert that no call was sent after its batch's safe window."""
         for key, arrived in self._arrivals:
             batch_id = key.partition(".")[0]
             for organization in mine:
@@ -437,7 +439,7 @@ class Lane:
                     _insist(age_s <= self._window_s + _MARGIN_S, late)
 
     def _more_words(self, word: Word, fault: str) -> set[Word]:
-        """How else a record may end because of what was answered, or when."""
+        """Return further permitted results, given the fault's response and the safe window."""
         if word not in (SENT, REJECTED):
             return set()
         canned = http_proxy.ANSWERS.get(fault)
@@ -449,7 +451,7 @@ class Lane:
         return more
 
     def _check_ends(self, fault: str) -> None:
-        """A worker ends where it was killed; one that was frozen may be fenced."""
+        """Assert that workers only ended if killed, or fenced after having been frozen."""
         allowed = {-int(signal.SIGKILL)} if fault.startswith("death") else set()
         if fault.startswith("freeze"):
             allowed.add(1)
@@ -467,7 +469,7 @@ class Lane:
         self._harness.assert_exactly_once()
 
     def _last_words(self) -> str:
-        """The ends of the logs of this lap's workers."""
+        """Return the last log lines of this lap's workers."""
         words = ""
         for worker in self._harness.workers[-1 - len(self._ends) - (self._standby is not None) :]:
             lines = worker.words().splitlines()[-_LAST_LINES:]

@@ -1,4 +1,4 @@
-"""Every fault at every point: what there is to visit, the visits, and what came of them."""
+"""Every fault at every point: discovers the pairs, visits them and collects the findings."""
 
 import queue
 import random
@@ -25,15 +25,15 @@ _SETTLES_S = 1.0
 _SAY_EVERY = 50
 _MAX_NUMBERS = {PointKind.REDIS: 3, PointKind.HTTP: 6, PointKind.KAFKA: 2}
 _MAX_IN_A_CROWD = 2
-"""There every answer at every call of `main` would say little new."""
+"""Points per call in `crowd`, where more would add little to those of `main`."""
 _OPENING = ("HELLO", "CLIENT", "SELECT")
-"""What each new connection begins with: one of many is like another."""
+"""Commands that open each connection; they are alike, so only the first is a point."""
 
 Say = Callable[[str], None]
 
 
 class Pair(NamedTuple):
-    """A point of a scene, and what goes wrong there."""
+    """A point of a scene and a fault to inject there."""
 
     scene: Scene
     point: Point
@@ -45,21 +45,21 @@ class Pair(NamedTuple):
 
 @dataclass
 class Findings:
-    """What the visits came to."""
+    """The results of the visits."""
 
     clean: list[Pair] = field(default_factory=list)
     broken: list[tuple[Pair, str]] = field(default_factory=list)
     unreached: list[Pair] = field(default_factory=list)
     worlds: list[str] = field(default_factory=list)
-    """What was broken of worlds as a whole: see `Lane.finish`."""
+    """Violations found for many laps together, see `Lane.finish`."""
 
     @property
     def is_clean(self) -> bool:
-        """Whether every pair was visited, and every promise kept."""
+        """Whether every pair was visited and every guarantee kept."""
         return not (self.broken or self.unreached or self.worlds)
 
     def table(self) -> Iterator[str]:
-        """Lines: for each point how many faults were played there, and what came of them."""
+        """Yield the lines of a table with the number of faults and results per point."""
         clean, broken, unreached = (
             Counter((p.scene.name, p.point.name, p.point.number) for p in pairs)
             for pairs in (self.clean, [pair for pair, _ in self.broken], self.unreached)
@@ -80,7 +80,7 @@ class Findings:
 
 
 def faults_of(scene: Scene, point: Point) -> Sequence[str]:
-    """What can go wrong at a point of a scene."""
+    """Return the possible faults at a point of a scene."""
     if scene.of_calls:
         return http_proxy.FAULTS_OF_THE_WAY
     if point.kind is PointKind.REDIS:
@@ -91,14 +91,14 @@ def faults_of(scene: Scene, point: Point) -> Sequence[str]:
 
 
 def rehearse(lane: Lane, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene, Point]]:
-    """Find the points: those of the scenes, without a fault.
+    """Discover the points by running the scenes without a fault.
 
     Raises:
-        AssertionError: a scene breaks a promise by itself.
+        AssertionError: a scene breaks a guarantee without a fault.
     """
     found: list[tuple[Scene, Point]] = []
     known: set[tuple[PointKind, str]] = set()
-    for _ in range(_REHEARSALS):  # what a worker does when it has just started is not the job's
+    for _ in range(_REHEARSALS):  # warm up: the calls of a starting worker are not the job's
         lane.lap(MAIN)
         time.sleep(_SETTLES_S)
     for scene in scenes:
@@ -107,7 +107,7 @@ def rehearse(lane: Lane, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene, 
             result = lane.lap(scene)
             assert not result.broken, f"{scene.name}, without a fault: {result.broken}"
             seen = result.seen
-            if scene.restarts:  # from the first batch on it is the main job
+            if scene.restarts:  # from the first batch on, it equals the main job
                 begins = [point.name for point in seen].index("probe")
                 new = [p for p in seen[begins:] if (p.kind, p.name) not in known]
                 seen = seen[:begins] + new
@@ -122,7 +122,7 @@ def rehearse(lane: Lane, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene, 
             most = 1 if name in _OPENING else _MAX_NUMBERS[kind]
             if scene.in_flight > 1:
                 most = min(most, _MAX_IN_A_CROWD)
-            # What comes now and then, not in each lap, is waited for.
+            # For a call that is not made in every lap, only the first is a point.
             last = min(most, *numbers) if len(numbers) == _REHEARSALS else 1
             points = [Point(kind, name, number) for number in range(1, last + 1)]
             found += [(scene, point) for point in points if point not in scene.companions]
@@ -133,11 +133,11 @@ def rehearse(lane: Lane, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene, 
 def pairs_of(
     points: Iterable[tuple[Scene, Point]], wanted_points: str = "", wanted_faults: str = ""
 ) -> list[Pair]:
-    """The pairs of the points, or those of them that are wanted.
+    """Return the pairs of these points, optionally filtered.
 
     Args:
-        wanted_points: patterns, with commas between: `pin`, `pin#2`, `hold:*`, `redis`.
-        wanted_faults: patterns: `reply_lost`, `4*`.
+        wanted_points: comma-separated patterns, such as `pin`, `pin#2`, `hold:*`, `redis`.
+        wanted_faults: comma-separated patterns, such as `reply_lost`, `4*`.
     """
     return [
         Pair(scene, point, fault)
@@ -159,7 +159,7 @@ def _is_wanted(patterns: str, *names: str) -> bool:
 
 
 class Visits:
-    """Visits of pairs, by as many lanes as there are: each calls `work` on a thread of its own."""
+    """Visits pairs in parallel: each lane calls `work` in its own thread."""
 
     def __init__(self, pairs: Sequence[Pair], say: Say) -> None:
         self.findings = Findings()
@@ -173,7 +173,7 @@ class Visits:
         self._began = time.monotonic()
 
     def work(self, lane: Lane) -> None:
-        """Visit pairs until all were."""
+        """Visit pairs until none are left."""
         while True:
             try:
                 pair, tries = self._todo.get_nowait()
@@ -211,7 +211,7 @@ class Visits:
 
 
 def visit(stack: Stack, pairs: Sequence[Pair], lanes: int, say: Say) -> Findings:
-    """Visit the pairs, on so many lanes at a time."""
+    """Visit the pairs on this many parallel lanes."""
     visits = Visits(pairs, say)
     failures: list[BaseException] = []
 
@@ -242,7 +242,7 @@ def visit(stack: Stack, pairs: Sequence[Pair], lanes: int, say: Say) -> Findings
 
 
 def discover(stack: Stack, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene, Point]]:
-    """Find the points, in a lane of its own."""
+    """Discover the points in a temporary lane."""
     with tempfile.TemporaryDirectory(prefix="streamer-faults-") as folder:
         lane = Lane(0, stack, Path(folder))
         try:
@@ -252,7 +252,7 @@ def discover(stack: Stack, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene
 
 
 def sample(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
-    """So many of the pairs, of each kind of point as many, by a seed."""
+    """Return up to `count` random pairs, split evenly between the kinds of points."""
     dice = random.Random(seed)
     by_kind: defaultdict[PointKind, list[Pair]] = defaultdict(list)
     for pair in pairs:

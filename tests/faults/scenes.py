@@ -1,7 +1,7 @@
-"""The jobs of the matrix: one lap is one small campaign day, with one thing that goes wrong.
+"""The jobs of the matrix. A lap is one small campaign run with one fault.
 
-`main` is the main job, and `crowd` the same with more batches at a time. The other scenes lead to
-calls that it does not make: their points are those that `main` does not have.
+`main` is the main job, and `crowd` is the same with more concurrent batches. The other scenes
+lead to calls that `main` does not make, and contribute only those points.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ REJECTED: Word = ("failed", "rejected")
 CONFLICT: Word = ("indeterminate", "idempotency_conflict")
 CLOSED: Word = ("indeterminate", "window_closed")
 REJECTED_DOMAIN = "guilty.test"
-"""Whoever has an address there spoils his batch."""
+"""A batch with a recipient in this domain is rejected."""
 TWIN = "twin"
-"""Who is there twice."""
+"""The recipient that occurs twice."""
 
 
 class GivenRecord(NamedTuple):
-    """An input record, and how it may end."""
+    """An input record and its permitted results."""
 
     value: Mapping[str, object] | bytes
     words: frozenset[Word]
@@ -36,12 +36,12 @@ class Scene:
     """A job.
 
     Attributes:
-        companions: what goes wrong besides the fault that the lap is about, and leads there.
-        pauses: the campaign with a definition is paused, until its records are parked.
-        restarts: the worker is started when the records are there, and not before.
-        of_calls: its points are all the calls to Resend, where the way, or the worker, fails.
-        in_flight: batches at a time. With one, the others wait in the queue meanwhile, and calls
-            come in the same order each time.
+        companions: additional faults that lead to the scene's points.
+        pauses: whether the campaign with a definition is paused until its records are parked.
+        restarts: whether the worker is only started after the records are written.
+        of_calls: whether its points are all calls to Resend, with transport and worker faults.
+        in_flight: the number of concurrent batches. With one, the other batches are queued and
+            the calls have the same order in every lap.
     """
 
     name: str
@@ -66,7 +66,7 @@ SCENES = (
         "aborted",
         {Point(PointKind.KAFKA, "committer.send_offsets_to_transaction", 1): "illegal_generation"},
     ),
-    # A refusal of a whole batch, which is over when its halves were sent.
+    # A rejection of a whole batch, which is then sent in halves.
     Scene("refused", {Point(PointKind.HTTP, "post", 1): "422 validation_error"}, of_calls=True),
     Scene("start", restarts=True),
     Scene("crowd", in_flight=8),
@@ -74,24 +74,24 @@ SCENES = (
 
 
 class Job(NamedTuple):
-    """What a lap gives to the worker."""
+    """The input of a lap."""
 
     definition: Definition
     suppressed: Sequence[str]
-    """Addresses of the first organization."""
+    """Suppressed addresses of the first organization."""
     records: Sequence[GivenRecord]
 
 
 def organizations(lap: str) -> tuple[str, str]:
-    """The names of a lap's two organizations."""
+    """Return the names of a lap's two organizations."""
     return f"{lap}-a", f"{lap}-b"
 
 
 def job(lap: str) -> Job:
-    """Four batches of at most five: three of one organization, in two campaigns, one of another.
+    """Return four batches of at most five: three of one organization, one of another.
 
-    One is suppressed, one there twice, one spoils its batch, one has no address, and one is no
-    event at all.
+    The three are in two campaigns. One recipient is suppressed, one occurs twice, one has its
+    batch rejected, one has an invalid address, and one record is not an event at all.
     """
     first, second = organizations(lap)
     definition = Definition.model_validate(
@@ -121,7 +121,7 @@ def job(lap: str) -> Job:
     records = [
         *(ends(of_defined(f"d{number}"), SENT) for number in range(5)),
         ends(event("s0"), ("skipped", "suppressed")),
-        # Whoever of the two comes first, when one of them was parked meanwhile.
+        # Either of the two can be first if one of them was parked.
         ends(event(TWIN), SENT, duplicate),
         *(ends(event(f"o{number}"), SENT) for number in range(7)),
         ends(event(TWIN, recipient_id="again"), SENT, duplicate),

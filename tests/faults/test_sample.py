@@ -20,7 +20,7 @@ def test_a_sample_of_faults_breaks_no_promise(stack: Stack, tmp_path: Path) -> N
     lane = Lane(11, stack, tmp_path)
     try:
         pairs = matrix.pairs_of(matrix.rehearse(lane, [MAIN]))
-        # Whoever is frozen is so for 8 s; the kills are cheaper, and tried elsewhere too.
+        # Each freeze takes 8 s; other faults are cheaper, and freezes are tested elsewhere too.
         quick = [pair for pair in pairs if not pair.fault.startswith("freeze")]
         visits = matrix.Visits(matrix.sample(quick, _SAMPLE, _SEED), print)
         visits.work(lane)

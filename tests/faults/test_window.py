@@ -1,4 +1,4 @@
-"""No call leaves after its batch's safe window, however long Redis takes to answer meanwhile."""
+"""No call is sent after its batch's safe window, however late Redis replies."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ _SCENES = {scene.name: scene for scene in SCENES}
 
 @pytest.fixture
 def lane(stack: Stack, tmp_path: Path) -> Iterator[Lane]:
-    """A lane whose safe window is shorter than Redis' answers are late, and these are awaited."""
+    """A lane with a safe window shorter than the delay of late Redis replies, without timeouts."""
     found = Lane(12, stack, tmp_path, window_s=1, redis_waits_s=5.0)
     yield found
     found.close()

@@ -1,4 +1,7 @@
-"""A worker that asks before each call to Kafka: `python -m tests.faults.worker NUMBER PORT`."""
+"""A worker with injectable Kafka faults: `python -m tests.faults.worker NUMBER PORT`.
+
+PORT is that of a `KafkaReferee`; 0 injects no faults.
+"""
 
 import ctypes
 import os
@@ -13,9 +16,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """Run the worker; it ends with whoever started it."""
+    """Run the worker; it is killed when its parent process ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:  # it ended before this was listening
+    if os.getppid() == 1:  # the parent ended before prctl took effect
         return 1
     number, port = int(sys.argv[1]), int(sys.argv[2])
     if port:

@@ -1,4 +1,4 @@
-"""Somebody who looks at a mail and tries it, with a Redis and a sandbox, and no Kafka."""
+"""Runs the commands that preview and try mails, with Redis and a sandbox but without Kafka."""
 
 import secrets
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ VARS = '{"first_name": "Ann"}'
 
 
 class Desk:
-    """Somebody at a terminal, with a Redis and a sandbox, and no Kafka."""
+    """Runs `campaign` commands with Redis and a sandbox but without Kafka."""
 
     def __init__(self, redis: RedisServer, sandbox: SandboxProcess) -> None:
         self.sandbox = sandbox
@@ -61,12 +61,12 @@ class Desk:
         code: int = 0,
         env: Mapping[str, str] = NO_CHANGE,
     ) -> Result:
-        """Run `campaign COMMAND`, which must end with the code."""
+        """Run `campaign COMMAND` and assert its exit code."""
         operator = CommandRunner(self.environment, self.organization, "spring")
         return operator.run("campaign", command, self.campaign, *arguments, code=code, env=env)
 
-    def json(  # the answer, whose fields are looked at one by one
+    def json(  # returns Any: tests access single fields
         self, command: str, *arguments: str | Path, code: int = 0
     ) -> Any:
-        """Run it, and read its answer."""
+        """Run `campaign COMMAND --json` and decode its output."""
         return orjson.loads(self.run(command, *arguments, "--json", code=code).stdout)

@@ -1,4 +1,4 @@
-"""One judge for every test that sends: do the promises hold?"""
+"""The delivery guarantees, asserted by every test that sends mail."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ class Input(NamedTuple):
 
 
 class ResolvedRecord(NamedTuple):
-    """An outcome, or a dead letter (then `status` is `dead`)."""
+    """An outcome, or a dead letter with the status `dead`."""
 
     source: RecordId
     organization: str
@@ -33,22 +33,22 @@ class ResolvedRecord(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What a run left behind."""
+    """The results of a run."""
 
     inputs: Sequence[Input]
     resolutions: Sequence[ResolvedRecord]
     acceptances: Sequence[Acceptance]
     stats: Stats
     committed: dict[tuple[str, int], int]
-    """The group's offsets, by topic and partition."""
+    """The group's committed offsets, by topic and partition."""
     suppressed: frozenset[tuple[str, str]] = frozenset()
-    """(organization, address) suppressed before the first record was consumed, for good."""
+    """Each (organization, address) suppressed from before the first record was consumed."""
     parked: Sequence[RecordId] = ()
-    """Of the records that wait in the parked topic now."""
+    """The original ids of the records that are in the parked topic now."""
 
 
 def assert_exactly_once(evidence: Evidence) -> None:
-    """Raise AssertionError that names every promise that was broken, with examples."""
+    """Raise AssertionError listing every broken guarantee, with examples."""
     broken = [*_violations(evidence)]
     assert not broken, "\n".join(broken)
 
@@ -132,7 +132,7 @@ def _violations(evidence: Evidence) -> Iterable[str]:
 
 
 def _wrong_reasons(evidence: Evidence) -> Iterable[str]:
-    """What the values alone decide, whatever else happens."""
+    """Yield results that contradict what the record's value alone determines."""
     ended = {resolution.source: resolution for resolution in evidence.resolutions}
     for record in evidence.inputs:
         ending = ended.get(record.record_id)
@@ -151,7 +151,7 @@ def _wrong_reasons(evidence: Evidence) -> Iterable[str]:
 
 
 def read_outcome(value: bytes) -> ResolvedRecord:
-    """An outcome's value."""
+    """Decode the value of an outcome."""
     outcome = orjson.loads(value)
     source = outcome["source"]
     return ResolvedRecord(
@@ -167,7 +167,7 @@ def read_outcome(value: bytes) -> ResolvedRecord:
 
 
 def read_dead_letter(headers: Iterable[tuple[str, str | bytes | None]]) -> ResolvedRecord:
-    """A dead letter's headers."""
+    """Decode the headers of a dead letter."""
     decoded = {name: value.decode() for name, value in headers if isinstance(value, bytes)}
     source = RecordId(
         decoded["streamer-source-topic"],

@@ -1,4 +1,4 @@
-"""A world of its own for one test: topics, a group, a sandbox, workers that can be killed."""
+"""An isolated environment for one test: topics, a group, a sandbox and killable workers."""
 
 import contextlib
 import os
@@ -50,7 +50,7 @@ MESSAGE = {
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait for a condition, with a deadline."""
+    """Wait for a condition; raise AssertionError if it is not met in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
@@ -58,7 +58,7 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
 
 
 class WorkerProcess:
-    """A worker in a process of its own, which can be killed at named points."""
+    """A worker in a separate process."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
@@ -66,34 +66,34 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether the process is running."""
         return self.process.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the process."""
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """kill -9, and wait until it is gone."""
+        """Send SIGKILL and wait for the exit."""
         self.process.kill()
         self.process.wait(10)
 
     def stop(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """Send SIGTERM and return the exit code."""
         self.process.terminate()
         return self.process.wait(60)
 
     def wait(self, seconds: float = 60) -> int:
-        """Wait for its end; returns the exit code."""
+        """Wait for the exit and return the exit code."""
         return self.process.wait(seconds)
 
     def words(self) -> str:
-        """Its log."""
+        """Return the log."""
         return self.log.read_text(errors="replace")
 
 
 class Harness:
-    """Everything that one test needs, under names that no other test uses."""
+    """The environment of one test, with topics, keys and a group under unique names."""
 
     def __init__(
         self,
@@ -108,12 +108,12 @@ class Harness:
         self.name = f"t{secrets.token_hex(4)}"
         self.organization = f"org-{self.name}"
         self.organizations = {self.organization}
-        """Whose acceptances are judged."""
+        """The organizations whose acceptances are checked."""
         self.sandbox = sandbox
         self.bootstrap_servers = bootstrap_servers
         self.redis_url = redis_url
         self.redis = connect(RedisSettings(url=redis_url, cluster=cluster))
-        # What other tests left of the account that they share.
+        # Clear the state that other tests left for the shared account.
         of_account = (keys.account_health, keys.account_holds, keys.account_responses)
         self.redis.delete(*(key("default") for key in of_account))
         self.topics = TopicSettings(
@@ -138,10 +138,10 @@ class Harness:
             {"bootstrap.servers": bootstrap_servers, "linger.ms": 10, "log_level": 0}
         )
 
-    # Giving
+    # Input
 
     def event(self, number: int, **changes: object) -> dict[str, object]:
-        """A recipient's event; `changes` replace fields."""
+        """Return a recipient event; `changes` replace fields."""
         return {
             "organization_id": self.organization,
             "campaign_id": "spring",
@@ -173,13 +173,17 @@ class Harness:
         self._producer.flush(30)
 
     def suppress(self, *addresses: str, checked: bool = True) -> None:
-        """Suppress addresses of the organization; `checked`: before anything was consumed."""
+        """Suppress addresses of the organization.
+
+        Args:
+            checked: assert that they get no mail; only valid before anything was consumed.
+        """
         self.redis.sadd(f"{{{self.organization}}}:suppressed", *addresses)
         if checked:
             self._suppressed |= {(self.organization, address) for address in addresses}
 
     def limit_messages(self, topic: str, limit: int) -> None:
-        """Let a topic take no larger records than that."""
+        """Set the maximum message size of a topic."""
         entry = ConfigEntry(
             "max.message.bytes", str(limit), incremental_operation=AlterConfigOpType.SET
         )
@@ -187,7 +191,7 @@ class Harness:
         admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
         admin.incremental_alter_configs([resource])[resource].result(20)
 
-    # Working
+    # Workers
 
     def start_worker(
         self,
@@ -197,7 +201,13 @@ class Harness:
         command: tuple[str, ...] | None = None,
         **settings: str,
     ) -> WorkerProcess:
-        """Start a worker; `crash_at` a checkpoint it kills itself with SIGKILL."""
+        """Start a worker.
+
+        Args:
+            crash_at: the checkpoint at which it sends itself SIGKILL.
+            nth: the pass of the checkpoint at which it does so.
+            command: the arguments of the Python interpreter to run instead.
+        """
         log = self._folder / f"worker-{number}-{len(self._workers)}.log"
         arguments = command or (
             "-m",
@@ -221,17 +231,17 @@ class Harness:
 
     @property
     def workers(self) -> list[WorkerProcess]:
-        """All that were started, the ended ones too."""
+        """All workers started so far, including those that have ended."""
         return self._workers
 
     def environment(self) -> dict[str, str]:
-        """The settings of workers and commands."""
+        """Return the settings of workers and commands."""
         return {
             "STREAMER_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "STREAMER_KAFKA__GROUP_ID": self.name,
             "STREAMER_KAFKA__GROUP_PROTOCOL": self.group_protocol,
             "STREAMER_KAFKA__PROPERTIES": orjson.dumps(
-                # In the newer protocol the broker has them, and the client refuses to.
+                # In the newer protocol these are broker settings, and the client rejects them.
                 {"session.timeout.ms": SESSION_TIMEOUT_MS, "heartbeat.interval.ms": 500}
                 if self.group_protocol == "classic"
                 else {}
@@ -253,7 +263,7 @@ class Harness:
 
     @contextlib.contextmanager
     def worker(self, number: int = 0, **settings: str) -> Iterator[WorkerProcess]:
-        """A worker for a while; its orderly end is checked."""
+        """Run a worker during the block and assert that it shuts down cleanly."""
         self.settings |= settings
         worker = self.start_worker(number)
         yield worker
@@ -261,17 +271,17 @@ class Harness:
         assert code == 0, worker.words()
 
     def close(self) -> None:
-        """End every worker that still runs."""
+        """Kill every running worker."""
         for worker in self._workers:
             if worker.alive:
                 worker.signal(signal.SIGCONT)
                 worker.kill()
         self.redis.close()
 
-    # Reading
+    # Results
 
     def inputs(self) -> list[Input]:
-        """All input records, without those that were parked and came back."""
+        """Return all input records except those returned from the parked topic."""
         return [
             Input(_record_id(message), message.value())
             for message in self._read(self.topics.recipients)
@@ -279,7 +289,7 @@ class Harness:
         ]
 
     def parked(self) -> list[RecordId]:
-        """Where the records that are parked now stood first."""
+        """Return the original ids of the records that are parked now."""
         committed = self.committed_offsets(f"{self.name}.relay", self.topics.parked)
         gone = {
             p.partition: OffsetSet.decode(p.offset, p.metadata) for p in committed if p.offset >= 0
@@ -291,7 +301,7 @@ class Harness:
         ]
 
     def returned(self) -> Counter[int]:
-        """How many records came back until now to each partition of the input."""
+        """Return how many records were returned so far to each input partition."""
         return Counter(
             message.partition() or 0
             for message in self._read(self.topics.recipients)
@@ -299,7 +309,7 @@ class Harness:
         )
 
     def returned_from(self) -> list[RecordId]:
-        """Where the records that came back stood first; of one partition in their order."""
+        """Return the original ids of returned records, in order within each partition."""
         return [
             read_dead_letter(_headers(message)).source
             for message in self._read(self.topics.recipients)
@@ -307,29 +317,29 @@ class Harness:
         ]
 
     def ever_parked(self) -> int:
-        """How many records were parked until now, one that came back and went again twice."""
+        """Return how often records were parked so far; a record parked twice counts twice."""
         return len(self._read(self.topics.parked))
 
     def resolutions(self) -> list[ResolvedRecord]:
-        """All committed outcomes and dead letters."""
+        """Return all committed outcomes and dead letters."""
         outcomes = [read_outcome(m.value() or b"") for m in self._read(self.topics.outcomes)]
         dead = [read_dead_letter(_headers(m)) for m in self._read(self.topics.dead_letters)]
         return outcomes + dead
 
     def dead_letters(self) -> list[Message]:
-        """All committed dead letters."""
+        """Return all committed dead letters."""
         return self._read(self.topics.dead_letters)
 
     def outcomes(self) -> list[dict[str, object]]:
-        """All committed outcomes, decoded."""
+        """Return all committed outcomes, decoded."""
         return [orjson.loads(m.value() or b"") for m in self._read(self.topics.outcomes)]
 
     def status_counts(self) -> Counter[tuple[str, str | None]]:
-        """How many endings there are of each status and reason."""
+        """Return the number of resolutions by status and reason."""
         return Counter((resolution.status, resolution.reason) for resolution in self.resolutions())
 
     def await_resolutions(self, count: int, seconds: float = 60) -> None:
-        """Wait until so many records have ended."""
+        """Wait until this many records are resolved."""
         tail = self.tail()
         try:
             deadline = time.monotonic() + seconds
@@ -342,11 +352,11 @@ class Harness:
             tail.close()
 
     def tail(self) -> "Tail":
-        """A count of the endings, to be polled and closed."""
+        """Return a counter of resolutions, which the caller must poll and close."""
         return Tail(self.bootstrap_servers, [self.topics.outcomes, self.topics.dead_letters])
 
     def assert_exactly_once(self, suppressed_too: bool = True) -> None:
-        """Judge what happened."""
+        """Assert the delivery guarantees over everything so far."""
         assert_exactly_once(
             Evidence(
                 self.inputs(),
@@ -360,13 +370,13 @@ class Harness:
         )
 
     def committed(self) -> dict[tuple[str, int], int]:
-        """The group's committed offsets."""
+        """Return the group's committed offsets."""
         return {(p.topic, p.partition): p.offset for p in self.committed_offsets() if p.offset >= 0}
 
     def committed_offsets(
         self, group: str | None = None, topic: str | None = None
     ) -> list[TopicPartition]:
-        """The committed offsets of a group, by default the workers', with their metadata."""
+        """Return the committed offsets of a group, by default the workers', with metadata."""
         consumer = _consumer(self.bootstrap_servers, group or self.name)
         topic = topic or self.topics.recipients
         try:
@@ -376,7 +386,7 @@ class Harness:
             while True:
                 try:
                     return consumer.committed(asked, 15)
-                except KafkaException:  # a broker that was killed has no coordinator for a while
+                except KafkaException:  # after a broker is killed, there is no coordinator at first
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(0.2)
@@ -384,7 +394,7 @@ class Harness:
             consumer.close()
 
     def _read(self, topic: str) -> list[Message]:
-        """All committed records of a topic."""
+        """Return all committed records of a topic."""
         consumer = _consumer(self.bootstrap_servers, f"{self.name}-reader")
         try:
             partitions = consumer.list_topics(topic, 10).topics[topic].partitions
@@ -408,7 +418,7 @@ class Harness:
 
 
 class Tail:
-    """Counts the committed records of topics as they come."""
+    """Counts the committed records of topics as they arrive."""
 
     def __init__(self, bootstrap_servers: str, names: list[str]) -> None:
         self._consumer = _consumer(bootstrap_servers, "tail")
@@ -421,11 +431,11 @@ class Tail:
         self._consumer.assign(assigned)
 
     def poll(self) -> None:
-        """Count what has come since."""
+        """Count the records that have arrived since."""
         self.count += sum(m.error() is None for m in self._consumer.consume(1000, 0.1))
 
     def close(self) -> None:
-        """Leave off."""
+        """Close the consumer."""
         self._consumer.close()
 
 

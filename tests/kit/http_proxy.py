@@ -1,4 +1,4 @@
-"""A proxy before the sandbox that can spoil any call, or answer in its place."""
+"""A proxy in front of the sandbox that can fail any call or respond in its place."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tests.kit.redis_proxy import ENDS, FROZEN_S
 
 CLIENT_WAITS_S = 1.0
 LATE_S = 2.0
-"""Longer than a client with that `delivery.timeout_s` waits."""
+"""Longer than the `delivery.timeout_s` of the client, `CLIENT_WAITS_S`."""
 
 _JSON = "application/json; charset=utf-8"
 _PAGE = b"<html><head><title>Error</title></head><body><h1>Error</h1></body></html>"
@@ -30,12 +30,12 @@ _WAY = (
 
 
 class Canned(NamedTuple):
-    """An answer to give in place of the sandbox's.
+    """A response to give in place of the sandbox's.
 
     Attributes:
-        taken: the sandbox was asked, and took the mails, before this was said.
-        may_fail: it may be taken for a refusal of what the mails contain.
-        is_conflict: nobody knows then what became of the mails.
+        taken: whether the call is first forwarded to the sandbox, which accepts the mails.
+        may_fail: whether it may be handled as a rejection of the mails' content.
+        is_conflict: whether it leaves the fate of the mails unknown.
     """
 
     status: int
@@ -62,7 +62,7 @@ def _page(status: int, **changes: object) -> Canned:
 
 
 ANSWERS: dict[str, Canned] = {
-    # Resend's reference.
+    # From Resend's reference
     "429 rate_limit_exceeded": _problem(
         429, "rate_limit_exceeded", "Too many requests.", headers=(("retry-after", "1"),)
     ),
@@ -101,7 +101,7 @@ ANSWERS: dict[str, Canned] = {
     "404 not_found": _problem(404, "not_found", "The requested endpoint does not exist."),
     "405 method_not_allowed": _problem(405, "method_not_allowed", "Not supported."),
     "400 invalid_idempotency_key": _problem(400, "invalid_idempotency_key", "1-256 chars."),
-    # What was seen in practice.
+    # Seen in practice
     "400 API key is invalid": _problem(400, "validation_error", "API key is invalid"),
     "401 API key is invalid": _problem(401, "validation_error", "API key is invalid"),
     "403 not authorized for the domain": _problem(
@@ -126,7 +126,7 @@ ANSWERS: dict[str, Canned] = {
     "431": _text(431, "Request Header Fields Too Large"),
     "451": _text(451, "Unavailable For Legal Reasons"),
     "408": _text(408, "Request Timeout"),
-    # What a proxy or a firewall says, or nobody.
+    # From proxies and firewalls, and malformed responses
     "200 HTML": _page(200),
     "200 HTML after it was taken": _page(200, taken=True),
     "301 HTML": _page(301, headers=(("location", "/elsewhere"),)),
@@ -157,11 +157,11 @@ FAULTS_OF_THE_WAY = (*_WAY, *ENDS)
 
 
 class HttpProxy(LocalServer):
-    """Listens on a free port of 127.0.0.1; lives in the running event loop.
+    """Listens on a free port of 127.0.0.1, in the running event loop.
 
     Args:
-        port: of the sandbox.
-        arrived: is told the idempotency key of each call that it passes on.
+        port: the sandbox's port.
+        arrived: called with the idempotency key of each forwarded call.
     """
 
     def __init__(
@@ -174,14 +174,14 @@ class HttpProxy(LocalServer):
 
     @property
     def url(self) -> str:
-        """What `RESEND_API_URL` should be."""
+        """The value of `RESEND_API_URL`."""
         return f"http://127.0.0.1:{self.port}"
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while (request := await _read_message(reader)) is not None:
                 if not await self._answer(request, writer):
-                    await reader.read()  # until the client gives up
+                    await reader.read()  # until the client disconnects
                     break
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -189,7 +189,7 @@ class HttpProxy(LocalServer):
             writer.close()
 
     async def _answer(self, request: bytes, writer: asyncio.StreamWriter) -> bool:
-        """Answer one call; False if nothing is said on this connection any more."""
+        """Respond to one call; return False if the connection must not be used any more."""
         line = request.partition(b"\r\n")[0].decode("latin-1")
         method, path, _ = line.split(" ", 2)
         name = "post" if method == "POST" else f"{method}({path.partition('?')[0]})"
@@ -256,7 +256,7 @@ def _bytes_of(canned: Canned) -> bytes:
 
 
 async def _read_message(reader: asyncio.StreamReader) -> bytes | None:
-    """A request or an answer with a `content-length`; None at the connection's end."""
+    """Read a request or response with a `content-length`; None at the end of the connection."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as error:

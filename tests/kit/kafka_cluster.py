@@ -1,4 +1,4 @@
-"""A few brokers on this machine, each of which may be killed."""
+"""A local Kafka cluster whose brokers can be killed."""
 
 from pathlib import Path
 
@@ -6,15 +6,15 @@ from streamer.stack import KafkaServer
 from streamer.stack.ports import free_port
 
 GROUP_SESSION_MS = 3_000
-"""Of the members of groups of the `consumer` protocol: there the broker says it."""
+"""The session timeout in groups of the `consumer` protocol, where it is a broker setting."""
 
 
 class Brokers:
-    """One broker, or several that replicate everything: what two have is written.
+    """One broker, or several with replication factor 3 and two in-sync replicas for a write.
 
     Args:
-        folder: for their data.
-        count: 1, or 3 and more.
+        folder: the data directory.
+        count: the number of brokers: 1, or at least 3.
     """
 
     def __init__(self, folder: Path, count: int = 1) -> None:
@@ -25,19 +25,19 @@ class Brokers:
 
     @property
     def bootstrap_servers(self) -> str:
-        """For a client's `bootstrap.servers`."""
+        """The value of a client's `bootstrap.servers`."""
         return ",".join(broker.bootstrap_servers for broker in self.all)
 
     @property
     def replication(self) -> int:
-        """Of topics."""
+        """The replication factor of topics."""
         return min(3, len(self.all))
 
     def start(self) -> None:
-        """Start all of them.
+        """Start all brokers.
 
         Raises:
-            StackError: one does not start.
+            StackError: a broker does not start.
         """
         for broker in self.all:
             broker.spawn()
@@ -45,7 +45,7 @@ class Brokers:
             broker.wait_until_it_serves()
 
     def stop(self) -> None:
-        """End all of them."""
+        """Stop all brokers."""
         for broker in self.all:
             broker.ask_to_stop()
         for broker in self.all:
@@ -53,7 +53,7 @@ class Brokers:
 
 
 class _Broker(KafkaServer):
-    """A broker that is a controller too."""
+    """A combined broker and controller."""
 
     def __init__(self, folder: Path, number: int, controllers: list[int]) -> None:
         super().__init__(folder)
@@ -61,7 +61,7 @@ class _Broker(KafkaServer):
         self._controllers = controllers
 
     def settings(self, data: str) -> str:
-        """As for a broker of its own, and what makes it one of several."""
+        """Return the settings of a standalone broker plus those of a cluster member."""
         count = len(self._controllers)
         copies = min(3, count)
         own = f"CONTROLLER://127.0.0.1:{self._controllers[self._number]}"
@@ -84,5 +84,5 @@ class _Broker(KafkaServer):
         return "\n".join([*kept, *(f"{name}={value}" for name, value in changes.items()), ""])
 
     def new_cluster(self) -> str:
-        """All have the same."""
+        """Return the cluster id, which is the same for all brokers."""
         return f"{self._controllers[0]:022d}"

@@ -1,6 +1,6 @@
-"""Faults of Kafka's client: a wrapper around its producer and consumer, in a test's own worker.
+"""Faults of the Kafka client, injected by wrapping its producer and consumer in a test's worker.
 
-Each call asks the test that started the worker, over a local socket, whether it is to go wrong.
+Before each call the worker asks the test that started it, over a local socket, for a fault.
 """
 
 import asyncio
@@ -58,8 +58,8 @@ _FAULTS: dict[str, tuple[str, ...]] = {
     "commit": ("unknown_end", "unknown_end_not_run", "coordinator_moved"),
     "close": (),
 }
-"""What leaves the process, or settles something there, and what can befall it beside death and
-frost. `memberid`, `pause`, `resume`, `assignment` and `position` read and set what is at hand."""
+"""The faults of each method that does I/O or changes client state, besides death and freezing.
+`memberid`, `pause`, `resume`, `assignment` and `position` only access local state."""
 
 _ERRORS = {
     "unknown_end": _TIMED_OUT,
@@ -77,12 +77,12 @@ _KILLS = {"death": signal.SIGKILL, "freeze": signal.SIGSTOP}
 
 
 def faults_of(name: str) -> tuple[str, ...]:
-    """The faults of a call, named as `committer.produce`."""
+    """Return the faults of a call, given a name such as `committer.produce`."""
     return (*_FAULTS[name.rpartition(".")[2]], *ENDS)
 
 
 class KafkaReferee(LocalServer):
-    """Answers a worker's questions; lives in the running event loop."""
+    """Tells a worker which of its Kafka calls fail; runs in the running event loop."""
 
     def __init__(self, script: Script) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class KafkaReferee(LocalServer):
 
 
 class _Questions:
-    """Asks the referee; from any thread."""
+    """A thread-safe client of the referee."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -125,7 +125,7 @@ class _Questions:
 
 
 def put_into_modules(port: int) -> None:
-    """Wrap the producers and consumers that the product's modules make from now on."""
+    """Wrap all producers and consumers that `streamer` modules create from now on."""
     questions = _Questions(port)
     for module_name, module in list(sys.modules.items()):
         if not module_name.startswith("streamer."):
@@ -136,7 +136,7 @@ def put_into_modules(port: int) -> None:
 
 
 def _role(base: type[Any], client_id: str) -> str:
-    """Whose client it is."""
+    """Return the client's role, used in the names of points."""
     if client_id.endswith("-progress"):
         return "progress"
     consumer, producer = ("parked", "relay") if client_id == "relay" else ("source", "committer")
@@ -161,7 +161,7 @@ def _method(name: str, original: Callable[..., Any], questions: _Questions) -> C
     def method(self: Any, *args: Any, **options: Any) -> Any:
         fault = questions.ask(f"{self.role}.{name}")
         if not fault and name in self.is_over:
-            # It did run, and nobody knew: to call it again says so, and does nothing.
+            # The previous call succeeded but reported a timeout: calling it again is a no-op.
             self.is_over.discard(name)
             return None
         if fault in _KILLS:

@@ -1,4 +1,4 @@
-"""A server on a free port of 127.0.0.1, for what stands between a worker and the world."""
+"""A base class for local proxies between a worker and its services."""
 
 import asyncio
 import socket
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 class LocalServer(ABC):
-    """Lives in the running event loop."""
+    """Listens on a free port of 127.0.0.1, in the running event loop."""
 
     def __init__(self) -> None:
         self._server: asyncio.Server | None = None
@@ -16,12 +16,12 @@ class LocalServer(ABC):
         self.port = 0
 
     async def start(self) -> None:
-        """Listen."""
+        """Start listening."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Listen no more, and end every connection."""
+        """Stop listening and close all connections."""
         if self._server is not None:
             self._server.close()
         tasks = list(self._tasks)
@@ -31,19 +31,19 @@ class LocalServer(ABC):
 
     @abstractmethod
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection, and close it."""
+        """Serve one connection and close it."""
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        with suppress(asyncio.CancelledError):  # else the streams complain of a task cancelled
+        with suppress(asyncio.CancelledError):  # asyncio streams log an error for cancelled tasks
             await self.talk(reader, writer)
 
 
 def abort(writer: asyncio.StreamWriter) -> None:
-    """End a connection with a reset."""
+    """Close a connection with a TCP reset."""
     connection = writer.get_extra_info("socket")
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,4 +1,4 @@
-"""Where the progress of a world's campaigns is counted, and asked for."""
+"""Runs projectors for a harness's campaigns and reads their progress."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ from tests.kit.settings import settings_of
 
 
 class Office:
-    """Counts the progress of a world's campaigns, and reads the counts."""
+    """Projects the progress of a harness's campaigns and reads it."""
 
     def __init__(self, harness: Harness, operator: CommandRunner, folder: Path) -> None:
         self.harness = harness
@@ -33,7 +33,7 @@ class Office:
         self._projectors: list[subprocess.Popen[bytes]] = []
 
     def progress(self, *arguments: str, code: int = 0) -> Answer:
-        """`progress --json` of the campaign."""
+        """Return the output of `progress --json` for the campaign."""
         return self._operator.answer("progress", self._operator.campaign, *arguments, code=code)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -50,12 +50,12 @@ class Office:
         return process
 
     def log(self, number: int) -> str:
-        """What the projector said that was started as the number, from 0."""
+        """Return the output of the projector with this start index."""
         return self._log(number).read_text()
 
     @contextmanager
     def projecting(self) -> Iterator[None]:
-        """A projector in a thread, as in a worker."""
+        """Run a projector in a thread during the block, as a worker does."""
         stop = threading.Event()
         thread = threading.Thread(target=Projector(self.settings).run, args=(stop,))
         thread.start()
@@ -67,31 +67,31 @@ class Office:
             assert not thread.is_alive()
 
     def report(self, campaign: str = "spring") -> Report | None:
-        """What is counted of the campaign."""
+        """Return the campaign's report, or None if nothing is counted yet."""
         key = CampaignKey(self.harness.organization, campaign)
         return Reporter(self.client, self.store).report(key)
 
     def ended(self) -> int:
-        """How many recipients of the campaign have ended."""
+        """Return how many recipients of the campaign are resolved."""
         report = self.report()
         return report.ended if report else 0
 
     def parked(self) -> tuple[int, int, int]:
-        """How many were received, are parked, and are in flight."""
+        """Return how many recipients were received, are parked, and are in flight."""
         report = self.report()
         if report is None:
             return (0, 0, 0)
         return report.counts.received, report.counts.parked, report.counts.in_flight
 
     def summaries(self) -> list[Answer]:
-        """All records of the topic of results."""
+        """Return all records of the results topic."""
         return [
             orjson.loads(message.value() or b"")
             for message in self.harness._read(self.harness.topics.results)
         ]
 
     def close(self) -> None:
-        """End every projector that still runs."""
+        """Kill every running projector."""
         for process in self._projectors:
             if process.poll() is None:
                 process.kill()

@@ -1,4 +1,4 @@
-"""Somebody at a terminal: the commands as tests run them."""
+"""Runs commands as an operator would."""
 
 import os
 import secrets
@@ -19,16 +19,16 @@ from streamer.stack import Stack
 from tests.kit.harness import Harness
 
 NOWHERE = "127.0.0.1:1"
-"""Where nobody answers."""
+"""An address that accepts no connections."""
 NO_CHANGE: Mapping[str, str] = {}
 Answer = dict[str, object]
 
 
 class CommandRunner:
-    """Somebody at a terminal.
+    """Runs commands.
 
     Args:
-        environment: the settings of every command; those not named are the defaults.
+        environment: the settings of every command; others have their defaults.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class CommandRunner:
 
     @classmethod
     def of_stack(cls, stack: Stack) -> "CommandRunner":
-        """With an organization and topics of their own, which are not there yet."""
+        """Create a runner with its own organization and topics, which do not exist yet."""
         name = secrets.token_hex(4)
         topics = TopicSettings(
             **{setting: f"{name}.{setting}" for setting in TopicSettings.model_fields}
@@ -62,12 +62,12 @@ class CommandRunner:
 
     @classmethod
     def of_harness(cls, harness: Harness) -> "CommandRunner":
-        """With the settings that the world's workers have now, and its campaign."""
+        """Create a runner with the harness's campaign and its workers' current settings."""
         return cls(harness.environment(), harness.organization, "spring", harness.topics)
 
     @property
     def bootstrap_servers(self) -> str:
-        """The brokers."""
+        """The addresses of the brokers."""
         return self.environment["STREAMER_KAFKA__BOOTSTRAP_SERVERS"]
 
     def run(
@@ -77,7 +77,7 @@ class CommandRunner:
         stdin: bytes = b"",
         env: Mapping[str, str] = NO_CHANGE,
     ) -> Result:
-        """Run a command, which must end with the code."""
+        """Run a command and assert its exit code."""
         result = CliRunner().invoke(
             app, [str(each) for each in arguments], stdin, env={**self.environment, **env}
         )
@@ -85,29 +85,29 @@ class CommandRunner:
         return result
 
     def json(self, *arguments: str | Path, code: int = 0, stdin: bytes = b"") -> object:
-        """Run a command and read its answer."""
+        """Run a command with `--json` and decode its output."""
         answer: object = orjson.loads(self.run(*arguments, "--json", code=code, stdin=stdin).stdout)
         return answer
 
     def answer(self, *arguments: str | Path, code: int = 0) -> Answer:
-        """Run a command and read its answer, which is a JSON object."""
+        """Run a command with `--json` and decode its output, a JSON object."""
         answer = self.json(*arguments, code=code)
         assert isinstance(answer, dict)
         return answer
 
     def lines(self, *arguments: str | Path) -> list[Answer]:
-        """Run a command and read its answer, in JSON lines."""
+        """Run a command with `--json` and decode its output, JSON lines."""
         return [orjson.loads(x) for x in self.run(*arguments, "--json").stdout.splitlines()]
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
-        """Start a command as a process of its own."""
+        """Start a command as a separate process."""
         return subprocess.Popen(
             [sys.executable, "-m", "streamer", *map(str, arguments)],
             env={**os.environ, **self.environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # Whoever runs the tests in the background ignores it, and so would the command.
+            # Tests run in the background ignore SIGINT, and the command would inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
@@ -117,13 +117,13 @@ class CommandRunner:
         self.run("campaign", "create", self.campaign, *content)
 
     def ready(self) -> "CommandRunner":
-        """Topics are there, and the campaign is defined."""
+        """Create the topics and define the campaign."""
         self.run("topics", "create", "--partitions", "2")
         self.define()
         return self
 
     def produced(self) -> list[tuple[bytes | None, RecipientEvent]]:
-        """All records of the recipients' topic."""
+        """Return all records of the recipients topic."""
         consumer = Consumer(
             {
                 "bootstrap.servers": self.bootstrap_servers,

@@ -1,9 +1,7 @@
-"""Points: every call that leaves a worker has a name and a number, and a fault can be ordered
-for it.
+"""Points: the outgoing calls of a worker, each of which can be assigned a fault.
 
-A point is named by what is called and by how often that was called since the lap began, as
-`pin#2`. The proxies and the worker's Kafka client report each call to a `Script`, which says what
-is to go wrong with it.
+A point is identified by the name of the call and its number since the lap began, such as `pin#2`.
+The proxies and the worker's Kafka client report each call to a `Script`, which returns its fault.
 """
 
 import os
@@ -18,7 +16,7 @@ from typing import NamedTuple
 
 
 class PointKind(StrEnum):
-    """What is called."""
+    """The service that is called."""
 
     REDIS = "redis"
     HTTP = "http"
@@ -26,7 +24,7 @@ class PointKind(StrEnum):
 
 
 class Point(NamedTuple):
-    """A call of a lap."""
+    """A call in a lap."""
 
     kind: PointKind
     name: str
@@ -37,10 +35,10 @@ class Point(NamedTuple):
 
 
 class Script:
-    """What goes wrong in a lap, and what was called. May be used from any thread.
+    """The faults and the recorded calls of a lap. Thread-safe.
 
     Attributes:
-        pid: of the worker whose calls are reported: it is killed and frozen by this.
+        pid: the pid of the worker whose calls are reported, which `kill` and `freeze` signal.
     """
 
     def __init__(self) -> None:
@@ -51,10 +49,10 @@ class Script:
         self._seen: list[Point] = []
         self._fired: dict[Point, float] = {}
         self.frozen_at: float | None = None
-        """Monotonic; None if it is not frozen."""
+        """Monotonic time; None if the worker is not frozen."""
 
     def begin(self, armed: Mapping[Point, str]) -> None:
-        """Begin a lap: count from one, with these faults."""
+        """Begin a lap with these faults, resetting the counts."""
         with self._lock:
             self._counts.clear()
             self._seen.clear()
@@ -62,7 +60,7 @@ class Script:
             self._armed = dict(armed)
 
     def at(self, kind: PointKind, name: str) -> str | None:
-        """A call is to leave now: what is to go wrong with it, if anything is."""
+        """Record a call that is about to be sent and return its fault, if any."""
         with self._lock:
             self._counts[kind, name] += 1
             point = Point(kind, name, self._counts[kind, name])
@@ -73,32 +71,32 @@ class Script:
             return fault
 
     def seen(self) -> list[Point]:
-        """The calls of this lap, in their order."""
+        """Return the calls of this lap, in order."""
         with self._lock:
             return list(self._seen)
 
     def fired(self, point: Point) -> bool:
-        """Whether the point was reached, with its fault, in this lap."""
+        """Whether the point was reached and its fault applied in this lap."""
         with self._lock:
             return point in self._fired
 
     def kill(self) -> None:
-        """SIGKILL the worker."""
+        """Send SIGKILL to the worker."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
     def expect_frost(self) -> None:
-        """The worker freezes itself now."""
+        """Record that the worker is about to freeze itself."""
         self.frozen_at = time.monotonic()
 
     def wake(self) -> None:
-        """SIGCONT the worker."""
+        """Send SIGCONT to the worker."""
         self.frozen_at = None
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
 
     def freeze(self) -> None:
-        """SIGSTOP the worker; whoever runs the lap wakes it."""
+        """Send SIGSTOP to the worker; the lane wakes it later."""
         self.expect_frost()
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGSTOP)

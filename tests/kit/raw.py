@@ -1,4 +1,4 @@
-"""Records that the Python client does not let one write, written with the C library inside it."""
+"""Writes records that the Python client rejects, through the C library bundled with it."""
 
 import ctypes
 from functools import cache
@@ -11,7 +11,7 @@ _COPY = 2
 
 @cache
 def _library() -> ctypes.CDLL:
-    """librdkafka, as confluent-kafka's wheel brings it."""
+    """Load librdkafka from confluent-kafka's wheel."""
     path = next(f for f in files("confluent-kafka") or () if f.name.startswith("librdkafka-"))
     library = ctypes.CDLL(str(path.locate()))
     for name in ("rd_kafka_conf_new", "rd_kafka_new", "rd_kafka_headers_new"):
@@ -27,7 +27,7 @@ def produce_raw(
     partition: int = 0,
     count: int = 1,
 ) -> None:
-    """Write records whose header names are bytes, UTF-8 or not."""
+    """Write records with arbitrary bytes as header names, even if not UTF-8."""
     library = _library()
     text = ctypes.create_string_buffer(512)
     conf = ctypes.c_void_p(library.rd_kafka_conf_new())

@@ -1,4 +1,4 @@
-"""Records of a world's topics, written, deleted and read as somebody else might."""
+"""Direct access to the records of a harness's topics, as another client would have."""
 
 from collections import Counter
 
@@ -13,12 +13,12 @@ from tests.kit.harness import Harness
 
 
 def decode_headers(message: Message) -> dict[str, str]:
-    """A record's headers as text."""
+    """Return a record's headers as text."""
     return record_headers.decode_headers(header_list(message) or [])
 
 
 class Records:
-    """Writes, deletes and reads records of a world's topics."""
+    """Writes, deletes and reads records of a harness's topics."""
 
     def __init__(self, harness: Harness) -> None:
         self._harness = harness
@@ -38,7 +38,7 @@ class Records:
         assert self._producer.flush(30) == 0
 
     def bury(self, value: bytes | None, offset: int, own: Headers | None = None) -> None:
-        """Write a dead letter of a record that stood at the offset of partition 0."""
+        """Write a dead letter whose source is this offset of partition 0."""
         where = RecordId(self._harness.topics.recipients, 0, offset)
         headers: Headers = [
             *(own or []),
@@ -49,23 +49,23 @@ class Records:
         self.write(self._harness.topics.dead_letters, value, headers)
 
     def delete(self, topic: str) -> None:
-        """Have Kafka delete the records of partition 0, as retention does."""
+        """Delete the records of partition 0, as retention does."""
         admin = AdminClient({"bootstrap.servers": self._harness.bootstrap_servers})
         for future in admin.delete_records([TopicPartition(topic, 0, -1)]).values():
             future.result()
 
     def copies(self, mark: str) -> list[Message]:
-        """The input records with a header of that name."""
+        """Return the input records that have a header of that name."""
         found = self._harness._read(self._harness.topics.recipients)
         return [message for message in found if mark in decode_headers(message)]
 
     def replays(self) -> Counter[str]:
-        """How often each dead letter was replayed, by its source."""
+        """Return how often each dead letter was replayed, by its source."""
         return Counter(
             decode_headers(each)[record_headers.REPLAY_OF]
             for each in self.copies(record_headers.REPLAY_OF)
         )
 
     def retries(self) -> list[dict[str, str]]:
-        """The headers of each record that was tried again."""
+        """Return the headers of each retried record."""
         return [decode_headers(each) for each in self.copies(record_headers.RETRY_OF)]

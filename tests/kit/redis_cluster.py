@@ -1,4 +1,4 @@
-"""A Redis Cluster of a few nodes on this machine."""
+"""A local Redis Cluster."""
 
 from pathlib import Path
 
@@ -13,17 +13,17 @@ _SLOTS = 16384
 
 
 class ClusterNode(RedisServer):
-    """One node; it serves keys once it is joined with the others."""
+    """A node, which serves keys once it has joined the cluster."""
 
     def command(self) -> list[str]:
-        """As for a server of its own, and what makes it a node."""
-        # Else its nodes would talk on ports 10,000 higher, of which some do not exist.
+        """Return the command of a standalone server plus the options of a cluster node."""
+        # The default cluster bus port is 10,000 higher, which may exceed the valid range.
         talk = str(free_port())
         return [*super().command(), "--cluster-enabled", "yes", "--cluster-port", talk]
 
 
 def start_cluster(folder: Path, count: int = 3) -> list[ClusterNode]:
-    """Start nodes that share all slots."""
+    """Start nodes and join them into a cluster that covers all slots."""
     nodes = [ClusterNode(folder / f"node-{number}") for number in range(count)]
     try:
         for number, node in enumerate(nodes):
@@ -45,7 +45,7 @@ def start_cluster(folder: Path, count: int = 3) -> list[ClusterNode]:
 
 
 def stop_cluster(nodes: list[ClusterNode]) -> None:
-    """End the nodes."""
+    """Stop the nodes."""
     for node in nodes:
         node.stop()
 
@@ -60,7 +60,7 @@ def _is_joined(node: ClusterNode) -> bool:
 def _ask(node: ClusterNode, command: str, *arguments: str | int) -> object:
     client = Client(port=node.port, decode_responses=True)
     try:
-        # Not by its own method: each reads the answer in a form of its own.
+        # Remove redis-py's callbacks, each of which parses a reply in its own way.
         client.response_callbacks.clear()
         answer: object = client.execute_command(command, *arguments)  # type: ignore[no-untyped-call]  # redis-py has no type for it
         return answer

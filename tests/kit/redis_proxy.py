@@ -1,4 +1,4 @@
-"""A proxy before Redis that knows where commands and replies end, and can spoil any of them."""
+"""A proxy in front of Redis that parses the protocol and can fail any command or reply."""
 
 import ast
 import asyncio
@@ -13,7 +13,7 @@ from tests.kit.points import PointKind, Script
 from tests.kit.resp import Command, is_push, take_commands, take_reply
 
 LATE_S = 1.5
-"""Longer than a client whose `socket_timeout` is `CLIENT_WAITS_S` waits."""
+"""Longer than the `socket_timeout` of the client, `CLIENT_WAITS_S`."""
 CLIENT_WAITS_S = 0.7
 FROZEN_S = 8.0
 
@@ -33,7 +33,7 @@ ANSWERS = {
 _OF_WRITES = ("READONLY", "NOREPLICAS", "MISCONF", "OOM")
 _WAY = ("request_lost", "request_late", "reply_lost", "reply_late", "reset", "reset_after")
 ENDS = ("death", "death_after", "freeze", "freeze_after")
-"""Of a worker, before the call leaves and after it was carried out."""
+"""Faults of the worker itself, before the call is sent or after it was executed."""
 
 _SCRIPTS = ("EVALSHA", "EVAL")
 _READS = ("GET", "HGET", "HGETALL", "HMGET", "SMEMBERS", "SISMEMBER", "EXISTS", "PING", "INFO")
@@ -41,7 +41,7 @@ _HANDSHAKE = ("HELLO", "CLIENT", "SELECT", "AUTH", "CONFIG", "SCRIPT", "ACL")
 
 
 def faults_of(name: str) -> tuple[str, ...]:
-    """The faults that can befall the command of a name, as `command_name` gives it."""
+    """Return the possible faults of a command, given its name from `command_name`."""
     word = name.partition("(")[0]
     if word in _HANDSHAKE:
         return (*_WAY, *ENDS)
@@ -54,10 +54,10 @@ def faults_of(name: str) -> tuple[str, ...]:
 
 
 def command_name(words: list[bytes]) -> str:
-    """A command's name: of the script that it runs, or its own and that of its key."""
+    """Return the name of the script a command runs, or the command's name with its key."""
     word = words[0].decode().upper()
     if word in _SCRIPTS:
-        # Some are sent as text, without their comments.
+        # Some scripts are sent as text, with comments stripped.
         named = words[1].decode() if word == "EVALSHA" else _code(words[1].decode())
         name = _script_names().get(named, "script")
         return f"{name}({_key(words[3])})" if "." in name and len(words) > 3 else name
@@ -66,7 +66,7 @@ def command_name(words: list[bytes]) -> str:
 
 @lru_cache
 def _script_names() -> dict[str, str]:
-    """The names of all scripts of the product, by their digests and by their code."""
+    """Return the names of all scripts in `streamer`, by digest and by code."""
     root, scripts = Path(streamer.__file__).parent, {}
     for path in root.rglob("*.lua"):
         scripts[path.stem] = path.read_text()
@@ -92,7 +92,7 @@ def _code(script: str) -> str:
 
 
 def _key(key: bytes) -> str:
-    """A key without what names this run: `*:epoch`, `streamer:relay:lease`."""
+    """Return a key without its run-specific part: `*:epoch`, `streamer:relay:lease`."""
     text = key.decode(errors="replace")
     if text.startswith("{"):
         return "*:" + text[text.index("}") + 2 :].split(":")[0]
@@ -101,7 +101,7 @@ def _key(key: bytes) -> str:
 
 
 class RedisProxy(LocalServer):
-    """Listens on a free port of 127.0.0.1; lives in the running event loop."""
+    """Listens on a free port of 127.0.0.1, in the running event loop."""
 
     def __init__(self, port: int, script: Script) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class RedisProxy(LocalServer):
 
 
 class _Link:
-    """One connection of a client."""
+    """One client connection."""
 
     def __init__(
         self,
@@ -133,12 +133,12 @@ class _Link:
         self._reader, self._writer = reader, writer
         self._from_redis, self._to_redis = from_redis, to_redis
         self._expected: deque[str] = deque()
-        """What is to be done with each reply: "" to pass it on; an answer's name to give that
-        instead, which Redis was not asked for."""
+        """The action for each pending reply: "" to forward it, a fault's name to apply it, or a
+        key of `ANSWERS` to give that reply to a command that was not forwarded to Redis."""
         self._deaf = False
-        """What the client says reaches nobody any more."""
+        """Drop all further commands of the client."""
         self._lingering = False
-        """A late command is still to be carried out, whether the client is there or not."""
+        """A delayed command is still to be executed, even if the client has disconnected."""
 
     async def run(self) -> None:
         replies = asyncio.create_task(self._pass_replies())
@@ -182,14 +182,14 @@ class _Link:
         elif fault == "freeze_after":
             self._script.freeze()
         if fault in ("reply_lost", "request_late"):
-            self._deaf = True  # a client that waited in vain gives the connection up
+            self._deaf = True  # the client drops the connection when its wait times out
         self._lingering |= fault == "reply_late"
         self._expected.append(fault)
         self._to_redis.write(command.raw)
         await self._to_redis.drain()
 
     def _give_answers(self) -> None:
-        """Give the answers of our own whose turn it is."""
+        """Send the injected replies that are next in order."""
         while self._expected and self._expected[0] in ANSWERS:
             self._say(ANSWERS[self._expected.popleft()])
 

@@ -1,4 +1,4 @@
-"""A replay that kills itself: `python -m tests.kit.replayer CHECKPOINT NTH`."""
+"""A replay that kills itself at a checkpoint: `python -m tests.kit.replayer CHECKPOINT NTH`."""
 
 import itertools
 import os
@@ -12,7 +12,7 @@ from streamer.settings import load
 
 
 def main() -> None:
-    """Replay all dead letters; at the NTH time that it passes CHECKPOINT it is gone."""
+    """Replay all dead letters; SIGKILL this process at the NTH pass of CHECKPOINT."""
     fatal, nth = sys.argv[1], int(sys.argv[2])
     passes = itertools.count(1)
 

@@ -1,4 +1,4 @@
-"""Where a command of Redis' protocol ends, and where a reply; RESP2 and RESP3."""
+"""Splits streams of the Redis protocol, RESP2 and RESP3, into commands and replies."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,14 +11,14 @@ _ATTRIBUTE, _PUSH = ord("|"), ord(">")
 
 
 class Command(NamedTuple):
-    """One command, as it was sent and in words."""
+    """One command, raw and split into its words."""
 
     raw: bytes
     words: list[bytes]
 
 
 def take_commands(buffer: bytearray) -> Iterator[Command]:
-    """Take whole commands off the front of the buffer; what is left is the next one's beginning."""
+    """Remove and yield complete commands from the front of the buffer, leaving partial ones."""
     while True:
         end = end_of(buffer)
         if end is None:
@@ -29,7 +29,7 @@ def take_commands(buffer: bytearray) -> Iterator[Command]:
 
 
 def take_reply(buffer: bytearray) -> bytes | None:
-    """Take a whole reply off the front of the buffer; None if it has not come to its end yet."""
+    """Remove and return a reply from the front of the buffer; None if it is incomplete."""
     end = end_of(buffer)
     if end is None:
         return None
@@ -39,12 +39,12 @@ def take_reply(buffer: bytearray) -> bytes | None:
 
 
 def is_push(reply: bytes) -> bool:
-    """Whether it answers nothing: the server said it by itself."""
+    """Whether this is a push message, which the server sends without a command."""
     return reply[0] == _PUSH
 
 
 def end_of(buffer: bytes | bytearray, start: int = 0) -> int | None:
-    """The index after the value that begins at `start`; None if it has not come whole."""
+    """Return the index after the value that begins at `start`; None if it is incomplete."""
     line_end = buffer.find(b"\r\n", start)
     if line_end < 0:
         return None
@@ -56,7 +56,7 @@ def end_of(buffer: bytes | bytearray, start: int = 0) -> int | None:
         end = at if count < 0 else at + count + 2
         return end if end <= len(buffer) else None
     if kind in _LIST or kind in _PAIRS:
-        # Attributes stand before the value that they are of.
+        # Attributes precede the value that they describe.
         values = max(count, 0) * (2 if kind in _PAIRS else 1) + (kind == _ATTRIBUTE)
         for _ in range(values):
             end_of_value = end_of(buffer, at)

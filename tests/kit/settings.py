@@ -1,11 +1,11 @@
-"""A world's settings, for what tests call in their own process."""
+"""A harness's settings, for code that tests call in their own process."""
 
 from streamer.settings import KafkaSettings, RedisSettings, Settings
 from tests.kit.harness import Harness
 
 
 def settings_of(harness: Harness) -> Settings:
-    """Where its servers and topics are; the rest are the defaults."""
+    """Return settings with the harness's servers and topics, and defaults for the rest."""
     return Settings(
         kafka=KafkaSettings(bootstrap_servers=harness.bootstrap_servers, group_id=harness.name),
         topics=harness.topics,

@@ -1,7 +1,7 @@
-"""A server that takes every batch, with or without TLS, and proxies on the way to it.
+"""A server that accepts every batch, with or without TLS, and proxies in front of it.
 
-The certificates lie in `certificates/`. They were made once, with OpenSSL, for one throwaway key
-that secures nothing: `ca.pem` signed `trusted.pem`, `expired.pem` and `other_host.pem` (which is
+The certificates in `certificates/` were generated once with OpenSSL, for a throwaway key that
+secures nothing: `ca.pem` signed `trusted.pem`, `expired.pem` and `other_host.pem` (which is
 for other.test); `self_signed.pem` signed itself. All but the last two are for resend.test and
 127.0.0.1. They are valid from 2024 to 2124, `expired.pem` to the end of 2023.
 """
@@ -25,7 +25,7 @@ CA = CERTIFICATES / "ca.pem"
 
 
 class TlsRequest(NamedTuple):
-    """What a server or a proxy was asked: header names in lower case."""
+    """A request to a server or a proxy, with lower-case header names."""
 
     line: str
     headers: dict[str, str]
@@ -33,13 +33,13 @@ class TlsRequest(NamedTuple):
 
 
 class TlsServer:
-    """Listens on a free port of 127.0.0.1, and takes every batch of one mail.
+    """Listens on a free port of 127.0.0.1, and accepts every batch of one mail.
 
     Args:
-        certificate: its name, without `.pem`; None for plain HTTP.
+        certificate: the certificate's name without `.pem`; None for plain HTTP.
 
     Attributes:
-        requests: what it was asked, in that order.
+        requests: the received requests, in order.
     """
 
     def __init__(self, certificate: str | None = None) -> None:
@@ -50,23 +50,23 @@ class TlsServer:
             self.present(certificate)
 
     def present(self, certificate: str) -> None:
-        """Show a certificate on the connections that come."""
+        """Present a certificate on new connections."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(CERTIFICATES / f"{certificate}.pem", CERTIFICATES / "key.pem")
         self._server.context = context
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port it listens on."""
         return int(self._server.server_address[1])
 
     @property
     def url(self) -> str:
-        """What `RESEND_API_URL` should be, without a proxy."""
+        """The value of `RESEND_API_URL` without a proxy."""
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def answer(self, handler: BaseHTTPRequestHandler, request: TlsRequest) -> None:
-        """Answer a request."""
+        """Respond to a request."""
         self.requests.append(request)
         reply(handler, 200, orjson.dumps({"data": [{"id": "id-1"}]}))
 
@@ -84,11 +84,11 @@ class TlsServer:
 
 
 class TlsProxy(TlsServer):
-    """A forward proxy, which brings every call to one upstream, whatever its host is.
+    """A forward proxy that passes every call to one upstream, whatever its host.
 
     Args:
-        refusal: the status that it answers instead, to everything.
-        on_connect: is called before a tunnel is opened.
+        refusal: a status to respond to every call with, instead of forwarding it.
+        on_connect: called before a tunnel is opened.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ def reply(
     body: bytes,
     content_type: str = "application/json; charset=utf-8",
 ) -> None:
-    """Write an answer."""
+    """Write a response."""
     handler.send_response(status)
     handler.send_header("content-type", content_type)
     handler.send_header("content-length", str(len(body)))
@@ -157,9 +157,9 @@ class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     context: ssl.SSLContext | None = None
 
-    def finish_request(self, request: Any, client_address: Any) -> None:  # socketserver's own
+    def finish_request(self, request: Any, client_address: Any) -> None:  # socketserver signature
         with ExitStack() as stack:
-            stack.enter_context(suppress(OSError))  # a client that trusts nobody hangs up
+            stack.enter_context(suppress(OSError))  # clients that reject the certificate hang up
             if self.context is not None:
                 request = stack.enter_context(self.context.wrap_socket(request, server_side=True))
             super().finish_request(request, client_address)
@@ -179,6 +179,6 @@ def _handler(
         do_GET = do_POST = do_CONNECT = _serve  # noqa: N815 - http.server's names
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
-            """Say nothing."""
+            """Disable logging."""
 
     return TlsHandler

@@ -1,6 +1,6 @@
-"""A worker that kills itself: `python -m tests.kit.worker NUMBER [CHECKPOINT NTH]`.
+"""A worker that can kill itself: `python -m tests.kit.worker NUMBER [CHECKPOINT NTH]`.
 
-STREAMER_TEST_STANDSTILL_S: after how many seconds its watchdog ends it.
+STREAMER_TEST_STANDSTILL_S sets the number of seconds after which its watchdog ends it.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from streamer.worker.process import run_worker
 
 
 def main() -> int:
-    """Run the worker; at the NTH time that it passes CHECKPOINT it is gone."""
+    """Run the worker; SIGKILL this process at the NTH pass of CHECKPOINT."""
     number = int(sys.argv[1])
     standstill = os.environ.get("STREAMER_TEST_STANDSTILL_S")
     if standstill is not None:
