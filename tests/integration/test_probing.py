@@ -43,7 +43,7 @@ class ProbedClient(ResendClient):
         self.answers: dict[str, ApiResponse] = {}
 
     def send_batch(
-        self, key: str, idempotency_key: str, body: bytes, may_leave: Callable[[], bool]
+        self, key: str, idempotency_key: str, body: bytes, may_send: Callable[[], bool]
     ) -> ApiResponse:
         self.called.append(idempotency_key)
         taken = ApiResponse(200, "", "", {"data": [{"id": "an-id"}]}, {})

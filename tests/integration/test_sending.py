@@ -50,10 +50,10 @@ class SendingClient(ResendClient):
         self.refuse: Callable[[bytes], ApiResponse | None] = lambda body: None
 
     def send_batch(
-        self, key: str, idempotency_key: str, body: bytes, may_leave: Callable[[], bool]
+        self, key: str, idempotency_key: str, body: bytes, may_send: Callable[[], bool]
     ) -> ApiResponse:
         self.before_leaving()
-        if not may_leave():
+        if not may_send():
             return ApiResponse(None, "", "", {}, {}, withheld=True)
         suffix = idempotency_key.removeprefix(self._batch_id)
         self.called.append(suffix)

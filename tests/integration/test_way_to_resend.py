@@ -59,8 +59,8 @@ def started() -> Iterator[Callable[[TlsServer], TlsServer]]:
         yield start
 
 
-def call(url: str, may_leave: Callable[[], bool] = lambda: True) -> ApiResponse:
-    return ResendClient(url, 5.0, 1).send_batch("re_1", "key-1", b"[" + MAIL + b"]", may_leave)
+def call(url: str, may_send: Callable[[], bool] = lambda: True) -> ApiResponse:
+    return ResendClient(url, 5.0, 1).send_batch("re_1", "key-1", b"[" + MAIL + b"]", may_send)
 
 
 def _record() -> Record:
@@ -305,12 +305,12 @@ class TestProxies:
         started(proxy)
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
         url = f"{upstream.scheme}://resend.test"
-        answer = call(url, may_leave=lambda: False)
+        answer = call(url, may_send=lambda: False)
         assert answer.withheld
         assert answer.sent_at is None
         assert proxy.requests == upstream.requests == []
         if upstream.scheme == "https":
-            answer = call(url, may_leave=lambda: not is_late)
+            answer = call(url, may_send=lambda: not is_late)
             assert answer.withheld
             assert answer.sent_at is None
             assert proxy.requests

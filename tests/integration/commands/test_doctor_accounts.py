@@ -201,7 +201,7 @@ def test_failing_to_note_a_response_fails_no_call(
     own_harness: Harness, sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Mute(Limiter):
-        def note(self, account: str, result: str, words: str) -> None:
+        def note(self, account: str, result: str, message: str) -> None:
             noted.append(result)
             raise exceptions.ConnectionError("Redis is gone")
 
