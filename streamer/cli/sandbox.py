@@ -57,8 +57,8 @@ def sandbox(
 
     if host != _LOOPBACK:
         warn(
-            f"the sandbox listens on {host}: any client that reaches it can submit mails with "
-            f"the keys given here, and can read every mail"
+            f"the sandbox is not a mail server: any client that reaches {host} can submit mails "
+            f"with the keys given here, and can read every mail"
         )
 
     def announce(url: str) -> None:

@@ -147,7 +147,7 @@ def test_a_record_that_kafka_refuses_ends_with_less_and_stops_nobody(
         assert letters[offset].value() == _noise(_LIMIT - 1_000)
     for offset in (without_value, beyond_the_client):
         assert letters[offset].value() is None
-        assert b"bytes was refused" in _words(letters[offset])[DETAIL]
+        assert b"bytes was rejected" in _words(letters[offset])[DETAIL]
     assert letters[without_key].key() is None
 
     outcomes = {_source_offset(outcome): outcome for outcome in harness.outcomes()}

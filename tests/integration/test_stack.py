@@ -242,8 +242,9 @@ def test_owner_of_one_server_killed(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys, pathlib; from streamer.stack import Redis\n"
-            "Redis(pathlib.Path(sys.argv[1])).start(); print('up', flush=True); sys.stdin.read()",
+            "import sys, pathlib; from streamer.stack import RedisServer\n"
+            "RedisServer(pathlib.Path(sys.argv[1])).start(); print('up', flush=True)\n"
+            "sys.stdin.read()",
             str(tmp_path / "redis"),
         ],
         stdin=subprocess.PIPE,
@@ -328,7 +329,7 @@ def test_commands(detached: Detached) -> None:
     assert shown["kafka"]["pid"] != first["kafka"]["pid"]
     assert shown["redis"]["pid"] == first["redis"]["pid"]
 
-    assert detached.down().stdout == "Ended: redis, kafka.\n"
+    assert detached.down().stdout == "Stopped: redis, kafka.\n"
     assert not running_below(detached.folder)
     code, shown = detached.status()
     assert (code, shown["kafka"]["state"], shown["redis"]["state"]) == (1, "stopped", "stopped")

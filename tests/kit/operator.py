@@ -113,8 +113,8 @@ class CommandRunner:
 
     def define(self) -> None:
         """Define the campaign."""
-        content = ("--from", "a@b.cc", "--subject", "s", "--text", os.devnull)
-        self.run("campaign", "create", self.campaign, *content)
+        content = ("--from", "a@b.cc", "--subject", "s", "--text", "-")
+        self.run("campaign", "create", self.campaign, *content, stdin=b"Hi")
 
     def ready(self) -> "CommandRunner":
         """Create the topics and define the campaign."""

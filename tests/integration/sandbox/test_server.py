@@ -206,4 +206,4 @@ def test_a_host_to_listen_on_comes_with_a_warning() -> None:
     finally:
         process.terminate()
         _, errors = process.communicate(timeout=10)
-    assert b"no mail server" in errors
+    assert b"not a mail server" in errors
