@@ -150,7 +150,7 @@ def test_the_distance_of_the_tries_doubles_until_it_may_be_given_up(
         age_s += wait_s + call_s
     assert len(waits) <= math.log2(factor) + 2
     # The last one does not carry it far beyond the end.
-    assert age_s <= give_up_s + set_aside_s + call_s
+    assert age_s <= (give_up_s + set_aside_s + call_s) * (1 + 1e-9)  # of floats
 
 
 # Until when
