@@ -1,6 +1,6 @@
 """Each answer of Resend's, and what becomes of the recipients: its table of errors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 import orjson
@@ -41,6 +41,8 @@ class ResponseCase:
         domain: of the sender.
         has_key: whether there is a key where the settings say.
         plays: answers that the row's account gets to the letter.
+        surely_refused: whether Resend has nothing of the batch. In an outage its pin is undone, and
+            its recipients may go in another batch.
     """
 
     name: str
@@ -56,6 +58,7 @@ class ResponseCase:
     domain: str = "acme.test"
     has_key: bool = True
     plays: tuple[Play, ...] = ()
+    surely_refused: bool = False
 
     @property
     def account(self) -> str:
@@ -215,8 +218,11 @@ CASES = [
     ),
     of_the_way("422, nothing", Play(status=422), "http_422"),
     of_the_way("402", json_error(402, "Pay first", name="payment_required"), "http_402"),
-    of_the_way(
-        "413", json_error(413, "Too large", name="validation_error"), "validation_error"
+    replace(
+        of_the_way(
+            "413", json_error(413, "Too large", name="validation_error"), "validation_error"
+        ),
+        surely_refused=True,
     ),
     # The content of all.
     ResponseCase(
