@@ -49,7 +49,7 @@ class Caller:
 
         Args:
             key: idempotency key of the payload: the batch's own, or that of a part.
-            deadline: on `Clock.boottime`; last checked when the connection is
+            deadline: on `WorkerClock.boottime`; last checked when the connection is
                 established, right before anything is written.
 
         Raises:

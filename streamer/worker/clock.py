@@ -7,7 +7,7 @@ from threading import Event
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-class Clock:
+class WorkerClock:
     """The system's clocks; tests replace it with one whose time passes only during a wait.
 
     All times are in seconds.

@@ -7,7 +7,7 @@ from streamer.ledger.claims import StoredBatch
 from streamer.ledger.holds import BatchRef
 from streamer.model.payload import Payload
 from streamer.model.result import SplitProgress
-from streamer.worker.clock import Clock
+from streamer.worker.clock import WorkerClock
 from streamer.worker.waiter import Waiter
 
 _OWNERSHIP_S = 5.0
@@ -31,7 +31,7 @@ class OwnedBatches(Protocol):
 
 @dataclass(slots=True)
 class PinnedBatch:
-    """A batch as its owner sends it. Times are seconds on `Clock.boottime`.
+    """A batch as its owner sends it. Times are seconds on `WorkerClock.boottime`.
 
     Attributes:
         sender: the domain that its mails come from.
@@ -55,7 +55,7 @@ class PinnedBatch:
 
 
 def adopt(
-    claims: OwnedBatches, ref: BatchRef, owner: str, timeout_s: float, clock: Clock
+    claims: OwnedBatches, ref: BatchRef, owner: str, timeout_s: float, clock: WorkerClock
 ) -> PinnedBatch | None:
     """Adopt a batch; None if there is nothing to send, as it has a result or is gone.
 

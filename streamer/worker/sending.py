@@ -65,7 +65,7 @@ class Deferred(NamedTuple):
 
 @dataclass(slots=True)
 class SendAttempt:
-    """State shared by the calls for one batch. Times are seconds on `Clock.boottime`.
+    """State shared by the calls for one batch. Times are seconds on `WorkerClock.boottime`.
 
     Attributes:
         deadline: when calls for the batch may no longer leave.

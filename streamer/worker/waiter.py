@@ -9,7 +9,7 @@ from typing import TypeVar
 from streamer.errors import DONE, StreamerError
 from streamer.flow.retry import Backoff
 from streamer.ledger.connection import UNREACHABLE
-from streamer.worker.clock import Clock
+from streamer.worker.clock import WorkerClock
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,8 @@ class Waiter:
             stops.
     """
 
-    def __init__(self, clock: Clock | None = None) -> None:
-        self.clock = clock or Clock()
+    def __init__(self, clock: WorkerClock | None = None) -> None:
+        self.clock = clock or WorkerClock()
         self.on_change: Callable[[], None] = lambda: None
         self._stopped = Event()
         self._lock = Lock()

@@ -26,7 +26,7 @@ from streamer.settings import RedisSettings as RedisSettings
 from streamer.stack import Stack
 from streamer.worker.account_states import AccountStateCache
 from streamer.worker.build import make_sending
-from streamer.worker.clock import Clock
+from streamer.worker.clock import WorkerClock
 from streamer.worker.pinned import PinnedBatch, adopt
 from streamer.worker.sending import Deferred, Sender
 from streamer.worker.waiter import StoppedError, Waiter
@@ -86,7 +86,7 @@ class SendBench:
         records = [_record(self.ref.organization, item) for item in range(len(MAILS))]
         self.claims.pin(*self.ref, self.account, "acme.test", records, self.payload)
         self.pinned = PinnedBatch(
-            self.ref, self.account, "acme.test", self.payload, "", Clock().boottime()
+            self.ref, self.account, "acme.test", self.payload, "", WorkerClock().boottime()
         )
 
     def sender(
@@ -116,7 +116,7 @@ class SendBench:
         stored = self.claims.adopt(*self.ref, owner)
         assert stored is not None
         assert stored.payload is not None
-        now = Clock().boottime()
+        now = WorkerClock().boottime()
         return PinnedBatch(
             self.ref,
             self.account,
@@ -181,7 +181,7 @@ def test_a_refusal_counts_only_once_no_call_of_an_earlier_owner_can_arrive(
 
 def test_who_lost_the_batch_makes_no_call(bench: SendBench) -> None:
     bench.adopt()
-    old = replace(bench.pinned, asked_at=Clock().boottime() - 60.0)
+    old = replace(bench.pinned, asked_at=WorkerClock().boottime() - 60.0)
     with pytest.raises(TakenOverError):
         bench.sender().send(old)
     with pytest.raises(TakenOverError):
@@ -190,12 +190,12 @@ def test_who_lost_the_batch_makes_no_call(bench: SendBench) -> None:
 
 
 def test_no_call_leaves_after_the_window_wherever_the_wait_was(bench: SendBench) -> None:
-    late = replace(bench.pinned, asked_at=Clock().boottime() - 60.0)
+    late = replace(bench.pinned, asked_at=WorkerClock().boottime() - 60.0)
     wait_in_socket = replace(bench.pinned, age_s=60.0 - 0.3)
 
     def stand_still() -> None:
-        end = Clock().boottime() + 0.5
-        while Clock().boottime() < end:
+        end = WorkerClock().boottime() + 0.5
+        while WorkerClock().boottime() < end:
             pass
 
     sender = bench.sender(safe_window_s=60)
@@ -437,11 +437,11 @@ def test_a_batch_that_is_old_enough_is_given_up_and_not_deferred_while_it_waits(
 
 def test_trouble_of_a_half_is_measured_from_its_own_first_failure(bench: SendBench) -> None:
     bench.resend.answers = {"": [BROKEN, BROKEN, REFUSED], ".0": [BROKEN]}
-    started = Clock().boottime()
+    started = WorkerClock().boottime()
 
     def fail_for_long() -> None:
         if bench.resend.called == ["", ""]:
-            while Clock().boottime() < started + 2:  # longer than what would set it aside
+            while WorkerClock().boottime() < started + 2:  # longer than what would set it aside
                 bench.others_go_through()
 
     bench.resend.before_leaving = fail_for_long
@@ -482,13 +482,13 @@ def test_a_wait_ends_when_the_batch_has_to_wait_for_something_else(
             bench.others_go_through() if bench.resend.called else None
         )
     timer.start()
-    started = Clock().boottime()
+    started = WorkerClock().boottime()
     if what == "stopped":
         with pytest.raises(StoppedError):
             sender.send(bench.pinned)
     else:
         assert isinstance(sender.send(bench.pinned), Deferred)
-    assert Clock().boottime() - started < 10
+    assert WorkerClock().boottime() - started < 10
     timer.join()
 
 
@@ -496,15 +496,15 @@ def test_of_who_adopted_a_batch_a_refusal_is_final_when_no_call_can_be_under_way
     bench: SendBench,
 ) -> None:
     timeout_s = 30.0
-    before = Clock().boottime()
-    batch = adopt(bench.claims, bench.ref, "me", timeout_s, Clock())
+    before = WorkerClock().boottime()
+    batch = adopt(bench.claims, bench.ref, "me", timeout_s, WorkerClock())
     assert batch is not None
     # The last call of the earlier owner's left within what that one was sure of, 5 s.
     assert batch.sole_owner_from >= before + 5.0 + timeout_s
     bench.resend.answers = {"": [REFUSED] * 5}
-    soon = replace(batch, sole_owner_from=Clock().boottime() + 1.5)
+    soon = replace(batch, sole_owner_from=WorkerClock().boottime() + 1.5)
     made_at: list[float] = []
-    bench.resend.before_leaving = lambda: made_at.append(Clock().boottime())
+    bench.resend.before_leaving = lambda: made_at.append(WorkerClock().boottime())
     bench.sender().send(soon)
     assert bench.resend.called[:3] == ["", "", ".0"]
     assert made_at[1] >= soon.sole_owner_from
