@@ -24,7 +24,7 @@ class FakeClock(WorkerClock):
         self.us = _START_US
         self.waits: list[float] = []
         self._suspended_us = 0
-        self._due: list[tuple[int, int, Callable[[], None]]] = []
+        self._due: list[tuple[int, int, Callable[[], object]]] = []
         self._numbers = count()
 
     def monotonic(self) -> float:
@@ -40,8 +40,8 @@ class FakeClock(WorkerClock):
         """Advance the time until the event is set by something due meanwhile, or the wait ends."""
         assert len(self.waits) < _MAX_WAITS, "waits for ever"
         self.waits.append(seconds)
-        # At least a microsecond: rounding must not keep the end of a wait from being reached.
-        end_us = self.us + max(1, ceil(seconds * 1_000_000))
+        # Rounded up: the end of a wait that is not quite reached would be waited for again.
+        end_us = self.us + ceil(seconds * 1_000_000)
         while not event.is_set() and self._run_next(end_us):
             pass
         if not event.is_set():
@@ -60,7 +60,7 @@ class FakeClock(WorkerClock):
         self.us += round(seconds * 1_000_000)
         self._suspended_us += round(seconds * 1_000_000)
 
-    def after(self, seconds: float, action: Callable[[], None]) -> None:
+    def after(self, seconds: float, action: Callable[[], object]) -> None:
         """Do something in so many seconds: during whichever wait lasts until then."""
         due_us = self.us + round(seconds * 1_000_000)
         heappush(self._due, (due_us, next(self._numbers), action))

@@ -65,6 +65,10 @@ class FakeLedger:
         """Lose all that is known of an organization, its epoch too."""
         self._lost.add(organization)
 
+    def forget(self, ref: BatchRef) -> None:
+        """Let a batch expire before its claims, as nothing but an operator makes it."""
+        del self._batches[ref]
+
     @property
     def batches(self) -> list[BatchRef]:
         """All batches, those that were unpinned too."""

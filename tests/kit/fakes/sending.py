@@ -92,14 +92,15 @@ class Services:
         return hold
 
     def pin(self, mails: int = 4, payload: Payload | None = None) -> PinnedBatch:
-        """Pin a batch to `user0@b.test` and so on; return it as the worker that pinned it."""
+        """Pin a batch to `user0@b.test` and so on, of a campaign of its own; return it as the
+        worker that pinned it."""
         ref = BatchRef(ORGANIZATION, secrets.token_hex(12))
         bodies = [
             orjson.dumps({"from": f"a@{DOMAIN}", "to": [f"user{number}@b.test"], "subject": "s"})
             for number in range(mails)
         ]
         payload = Payload(bodies) if payload is None else payload
-        records = [make_record(number, f"user{number}@b.test") for number in range(len(payload))]
+        records = [make_record(number, campaign=ref.batch_id) for number in range(len(payload))]
         asked_at = self.clock.boottime()
         pinned = self.ledger.pin(*ref, ACCOUNT, DOMAIN, records, payload)
         assert isinstance(pinned, Pinned)
