@@ -125,7 +125,7 @@ def test_redis_is_full_for_a_while(
     with harness.worker(0) as worker:
         wait_until(lambda: sandbox.stats().accepted >= 300, 30, "it sends")
         harness.redis.config_set("maxmemory", 1)
-        wait_until(lambda: "Redis cannot be used" in worker.words(), 30, "it waits")
+        wait_until(lambda: "Redis is unavailable" in worker.words(), 30, "it waits")
         harness.redis.config_set("maxmemory", 0)
         harness.await_resolutions(1500)
     harness.assert_exactly_once()

@@ -356,5 +356,5 @@ def test_a_topic_that_lost_records_is_not_brought_back(depot: Depot) -> None:
     depot.park([SPRING])
     session = depot.relay()
     session._relayed.keep({0: OffsetSet(1_000)})
-    with pytest.raises(RelayError, match=r"ends at 2, though its records up to 1000 came back"):
+    with pytest.raises(RelayError, match=r"ends at 2, but its records up to 1000 were returned"):
         depot.relay()

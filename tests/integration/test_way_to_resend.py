@@ -164,7 +164,7 @@ class TestCertificates:
         redis.close()
         assert hold.reason == "untrusted_certificate"
         (line,) = caplog.records
-        assert "self-signed certificate" in vars(line)["words"]
+        assert "self-signed certificate" in vars(line)["detail"]
 
 
 def test_a_call_on_a_slow_uplink_is_over_when_its_time_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def test_a_batch_of_an_account_that_left_the_settings_waits_and_nobody_dies(
         wait_until(lambda: len(own_harness.parked()) == FEW, 30, "the batch waits for its account")
         own_harness.produce([own_harness.event(0, organization_id=other)])
         own_harness.await_resolutions(1, 30)
-    assert left.words().count("the settings have no account of this name any more") == 1
+    assert left.words().count("account is no longer in the settings") == 1
     assert own_harness.status_counts() == sent(1)
     own_harness.assert_exactly_once()
 

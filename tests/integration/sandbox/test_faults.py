@@ -167,7 +167,7 @@ def test_one_account_is_hit_and_another_is_not(client: Client, sandbox: SandboxP
 
 
 def test_an_order_that_makes_no_sense_is_refused(client: Client, sandbox: SandboxProcess) -> None:
-    with pytest.raises(SandboxError, match="no account 'nobody'"):
+    with pytest.raises(SandboxError, match="unknown account 'nobody'"):
         sandbox.set_faults(Faults(hang_s=1), account="nobody")
     body = orjson.dumps({"faults": {"error_before_percent": 101}})
     assert client.call("POST", "/_sandbox/faults", body).error == (422, "invalid_order")
@@ -203,7 +203,7 @@ def test_an_answer_is_played_to_one_key_or_one_account(
     assert other == {"re_sandbox": 200, "re_slow_1": 200, "re_slow_2": 403, "re_free": 402}
     sandbox.reset_faults()
     assert Client(sandbox.url, "re_slow_2").send([mail()]).status == 200
-    with pytest.raises(SandboxError, match="no account 'nobody'"):
+    with pytest.raises(SandboxError, match="unknown account 'nobody'"):
         sandbox.play(dead, account="nobody")
 
 

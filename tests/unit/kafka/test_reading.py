@@ -113,7 +113,7 @@ def test_what_is_not_decided_is_waited_for_or_not(
 
 def test_nothing_comes_for_too_long(consumer: FakeConsumer, reader: PartitionReader) -> None:
     consumer.put(record(0), end(1))
-    with pytest.raises(ReadError, match="t/0 cannot be read from offset 1 to 5"):
+    with pytest.raises(ReadError, match="cannot read t/0 from offset 1 to 5"):
         for _ in reader.read_spans("t", {0: [(0, 5)]}, 0.0):
             pass
     # What was left of it does not stand in the way of the next.

@@ -69,7 +69,7 @@ def test_an_end_that_stays_unknown_is_said(
 ) -> None:
     monkeypatch.setattr(writing, "_PATIENCE_S", 0.0)
     fake.fail("commit", TIMED_OUT)
-    with pytest.raises(WriteError, match="to repeat the command is safe"):
+    with pytest.raises(WriteError, match="the command is safe to repeat"):
         writer.write(_records(b"a"))
     assert fake.said == ["begin", "a", "commit"]
 

@@ -81,7 +81,7 @@ def test_not_now_is_waited_for(answering: Answering, error: str) -> None:
     [
         ("WRONGPASS invalid username-password pair or user is disabled.", "redis.url"),
         ("NOAUTH Authentication required.", "redis.url"),
-        ("NOPERM this user has no permissions to run the 'get' command", "must be allowed"),
+        ("NOPERM this user has no permissions to run the 'get' command", "needs access"),
         ("ERR unknown command 'GET'", "Redis 6.2"),
         ("ERR wrong number of arguments for 'get' command", "Redis 6.2"),
         ("ERR DB index is out of range", "redis.url"),

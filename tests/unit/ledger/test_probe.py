@@ -12,5 +12,5 @@ from streamer.ledger.probe import Probes
 def test_nobody_is_no_question() -> None:
     # Port 1: whoever asked Redis would fail in another way.
     probes = Probes(redis.Redis(port=1), cast(Epoch, None))
-    with pytest.raises(AssertionError, match="nobody"):
+    with pytest.raises(AssertionError, match="no records"):
         probes.of("acme", [])

@@ -15,6 +15,6 @@ def test_an_account_that_left_the_settings_has_no_key_and_is_named_once(
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
             assert accounts.requests_per_second("gone") == 0
-            with pytest.raises(NoKeyError, match="no account gone"):
+            with pytest.raises(NoKeyError, match="account gone is no longer"):
                 accounts.key("gone")
     assert [record.account for record in caplog.records if hasattr(record, "account")] == ["gone"]

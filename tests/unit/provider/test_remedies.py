@@ -21,7 +21,7 @@ def test_a_reason_of_a_hold_has_a_remedy(why: str) -> None:
 
 
 def test_what_is_new_has_one_too() -> None:
-    assert "words" in remedy("http_499")
+    assert "message" in remedy("http_499")
 
 
 def test_what_ends_by_itself_says_so() -> None:

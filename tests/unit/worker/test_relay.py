@@ -204,7 +204,7 @@ def test_where_the_least_is_refused_it_is_said(depot: FakeDepot) -> None:
     depot.park(SPRING, size=_LIMIT)
     depot.kafka.limits = {TOPICS.recipients: _LIMIT, TOPICS.outcomes: 1}
     depot.gate.open = {SPRING}
-    with pytest.raises(RelayError, match="look at the topics"):
+    with pytest.raises(RelayError, match="check the topics"):
         depot.work(depot.relay())
     depot.kafka.limits = {}
     depot.work(depot.relay())
