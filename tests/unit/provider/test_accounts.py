@@ -8,7 +8,7 @@ from streamer.provider.accounts import Accounts, NoKeyError
 from streamer.settings import AccountSettings
 
 
-def test_an_account_that_left_the_settings_has_no_key_and_is_named_once(
+def test_a_removed_account_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     accounts = Accounts({"acme": AccountSettings()})

@@ -77,7 +77,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProducer]:
         ("offsets", _TXN_STATE, "a broker crash"),
     ],
 )
-def test_a_transaction_that_fails_for_good_is_said_once(
+def test_a_fatal_transaction_error_is_logged_once(
     fake: FakeProducer, caplog: pytest.LogCaptureFixture, call: str, error: KafkaError, what: str
 ) -> None:
     fake.fail(call, error)
