@@ -37,8 +37,9 @@ class PartitionHash:
     def write(self, values: Mapping[int, str]) -> None:
         """Store the values of some partitions."""
         if values:
-            fields = {f"{self._topic_id}/{partition}": value for partition, value in values.items()}
-            self._client.hset(self._key, mapping=fields)
+            self._client.hset(
+                self._key, mapping={f"{self._topic_id}/{p}": value for p, value in values.items()}
+            )
 
     def _fields(self) -> dict[bytes, bytes]:
         return cast(dict[bytes, bytes], self._client.hgetall(self._key))
