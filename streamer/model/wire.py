@@ -40,7 +40,7 @@ def outcome_value(record: Record, outcome: Outcome) -> bytes:
             "email_id": outcome.email_id,
             "batch_id": outcome.batch_id,
             "attempts": outcome.attempts,
-            "occurred_at": _timestamp(record.decided_at),
+            "occurred_at": timestamp(record.decided_at),
             "source": {"topic": topic, "partition": partition, "offset": offset},
         }
     )
@@ -134,6 +134,7 @@ def source_headers(record_id: RecordId) -> Headers:
 
 
 @lru_cache(maxsize=64)  # the records of a batch are resolved together
-def _timestamp(seconds: float) -> str:
+def timestamp(seconds: float) -> str:
+    """Return seconds since 1970 as the time of an outcome: RFC 3339, in UTC, with milliseconds."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

@@ -27,7 +27,15 @@ def end_unmovable(copy: ParkedRecord, client: Client, *, is_back: bool) -> Recor
             unknown.
     """
     own, _ = split_headers(copy.headers)
-    record = Record(copy.original, copy.key, copy.value, own, 0.0, replaces=replaced_batch(own))
+    record = Record(
+        copy.original,
+        copy.key,
+        copy.value,
+        own,
+        0.0,
+        replaces=replaced_batch(own),
+        was_parked=True,
+    )
     where = "the topic that it came from" if is_back else "the topic for that"
     record.resolve(
         _ending(record, client, f"it waited for {copy.wait.scope}, and {where}"), time.time()

@@ -122,6 +122,7 @@ class Harness:
             dead_letters=f"{self.name}.dead-letters",
             parked=f"{self.name}.parked",
             results=f"{self.name}.results",
+            progress=f"{self.name}.progress",
         )
         self.group_protocol = "classic"
         self.settings = {"STREAMER_REDIS__CLUSTER": str(cluster).lower()}

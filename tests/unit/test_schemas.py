@@ -157,6 +157,7 @@ def test_each_schema_has_a_title_and_a_version() -> None:
         ("Campaign definition", "urn:streamer:schema:campaign-definition:1"),
         ("Outcome", "urn:streamer:schema:outcome:1"),
         ("Dead letter headers", "urn:streamer:schema:dead-letter-headers:1"),
+        ("Progress", "urn:streamer:schema:progress:1"),
         ("Result", "urn:streamer:schema:result:1"),
     }
 
