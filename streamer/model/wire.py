@@ -94,16 +94,6 @@ def left_header(partition: int, offset: int) -> tuple[str, bytes]:
     return PARKED_AT, f"{partition}/{offset}".encode()
 
 
-def left_position(decoded: dict[str, str]) -> tuple[int, int] | None:
-    """Return the partition and offset a record had in the parked topic, or None."""
-    partition, _, offset = decoded.get(PARKED_AT, "").partition("/")
-    if not (partition.isascii() and partition.isdecimal() and len(partition) < 10):
-        return None
-    if not (offset.isascii() and offset.isdecimal() and len(offset) < 20):
-        return None
-    return int(partition), int(offset)
-
-
 def split_headers(headers: Headers | None) -> tuple[Headers | None, dict[str, str]]:
     """Split headers into the producer's, and by name those for original offset and parking."""
     if not headers:
