@@ -23,7 +23,12 @@ from streamer.progress.projection import Projection
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Due, Positions, StaleGenerationError, Store
 from streamer.progress.summaries import Summaries
-from streamer.progress.topic_reader import ProjectionError, TopicReader, find_partitions
+from streamer.progress.topic_reader import (
+    ProjectionError,
+    find_partitions,
+    make_reader,
+    read_chunks,
+)
 from streamer.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -175,7 +180,7 @@ class _Session:
         self._topics = settings.topics
         self._stored = stored.offsets
         self._projection = Projection(store, stored.generation)
-        self._reader = TopicReader(settings)
+        self._reader = make_reader(settings)
         self._look_at = 0.0
 
     @property
@@ -201,7 +206,7 @@ class _Session:
         """Count new records, waiting briefly if there are none."""
         if time.monotonic() >= self._look_at:
             self.look_for_partitions()
-        self._projection.add(self._reader.read())
+        self._projection.add(read_chunks(self._reader))
 
     def close(self) -> None:
         self._reader.close()

@@ -1,7 +1,6 @@
 """Reading the progress topic continuously."""
 
 import logging
-from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, Message
 from confluent_kafka.admin import AdminClient
@@ -22,54 +21,38 @@ class ProjectionError(StreamerError):
     """The topic cannot be counted; the message says why and how to fix it."""
 
 
-class TopicReader:
-    """Reads each partition from its position, each record once."""
+def make_reader(settings: Settings) -> PartitionReader:
+    """Create a reader of the progress topic."""
+    properties = reader_properties(
+        settings,
+        f"{settings.worker.id}-progress",
+        f"{settings.kafka.group_id}.progress",  # required by the client; never joined
+        read_ahead_kb=512,
+        fetch_bytes=65_536,
+    )
+    return PartitionReader(properties, 500, 0.1, _report, logger=client_logger("progress"))
 
-    def __init__(self, settings: Settings) -> None:
-        properties = reader_properties(
-            settings,
-            f"{settings.worker.id}-progress",
-            f"{settings.kafka.group_id}.progress",  # required by the client; never joined
-            read_ahead_kb=512,
-            fetch_bytes=65_536,
-        )
-        self._reader = PartitionReader(
-            properties, 500, 0.1, on_error=_report, logger=client_logger("progress")
-        )
 
-    @property
-    def positions(self) -> Mapping[Partition, int]:
-        """The next offset to read, by partition."""
-        return self._reader.positions
+def read_chunks(reader: PartitionReader) -> dict[Partition, Chunk]:
+    """Return newly read records, waiting briefly if there are none.
 
-    def start(self, positions: Mapping[Partition, int]) -> None:
-        """Start reading more partitions from these positions; others continue."""
-        self._reader.start(positions)
-
-    def read(self) -> dict[Partition, Chunk]:
-        """Return newly read records, waiting briefly if there are none.
-
-        Raises:
-            ProjectionError: the topic cannot be read, or was recreated.
-        """
-        read: dict[Partition, list[Message]] = {}
-        ends: dict[Partition, int] = {}
-        for seen in self._reader.read():
-            partition = (seen.topic, seen.partition)
-            if seen.offset < seen.start:
-                raise ProjectionError(
-                    f"topic {seen.topic}, partition {seen.partition} starts over at offset "
-                    f"{seen.offset}, but was counted up to {seen.start}: the topic was "
-                    f"recreated. Rebuild the counts: streamer project --rebuild"
-                )
-            if seen.message is not None:
-                read.setdefault(partition, []).append(seen.message)
-            ends[partition] = seen.end
-        return {partition: Chunk(read.get(partition, []), end) for partition, end in ends.items()}
-
-    def close(self) -> None:
-        """Stop reading."""
-        self._reader.close()
+    Raises:
+        ProjectionError: the topic cannot be read, or was recreated.
+    """
+    read: dict[Partition, list[Message]] = {}
+    ends: dict[Partition, int] = {}
+    for seen in reader.read():
+        partition = (seen.topic, seen.partition)
+        if seen.offset < seen.start:
+            raise ProjectionError(
+                f"topic {seen.topic}, partition {seen.partition} starts over at offset "
+                f"{seen.offset}, but was counted up to {seen.start}: the topic was recreated. "
+                f"Rebuild the counts: streamer project --rebuild"
+            )
+        if seen.message is not None:
+            read.setdefault(partition, []).append(seen.message)
+        ends[partition] = seen.end
+    return {partition: Chunk(read.get(partition, []), end) for partition, end in ends.items()}
 
 
 def find_partitions(admin: AdminClient, topics: TopicSettings) -> list[Partition]:

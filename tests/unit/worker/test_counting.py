@@ -46,7 +46,7 @@ _PARKED = Parked(Scope.of_hold("default", None))
 
 
 class Step(Enum):
-    """What happens next."""
+    """What happens next, in a partition or anywhere."""
 
     PRODUCE = auto()
     PRODUCE_LARGE = auto()
@@ -130,12 +130,12 @@ class Workshop:
             for place, at in committed.items()
         }
 
-    def do(self, act: Step, campaign: str, partition: int) -> None:
+    def do(self, step: Step, campaign: str, partition: int) -> None:
         place = (TOPICS.recipients, partition)
         window = self.windows[place]
-        if act in (Step.PRODUCE, Step.PRODUCE_LARGE, Step.PRODUCE_INVALID):
-            self._produce(act, campaign, place)
-        elif act is Step.READ:
+        if step in (Step.PRODUCE, Step.PRODUCE_LARGE, Step.PRODUCE_INVALID):
+            self._produce(step, campaign, place)
+        elif step is Step.READ:
             for message in self.kafka.logs[place]:
                 record = _record(message, 0.0)
                 if window.admit(record):
@@ -143,23 +143,23 @@ class Workshop:
                         record.attach_event(parse(record.value))
                     except DeadEventError as error:
                         record.resolve(DeadLetter(error.reason, str(error)), 1.0)
-        elif act in _RESOLUTIONS:
+        elif step in _RESOLUTIONS:
             for record in [*window.unresolved()][:1]:
-                record.resolve(_RESOLUTIONS[act], float(record.offset))
-        elif act is Step.COMMIT:
+                record.resolve(_RESOLUTIONS[step], float(record.offset))
+        elif step is Step.COMMIT:
             assert self._committer.commit(self.windows)
-        elif act is Step.ABORT:
+        elif step is Step.ABORT:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(_Transactions, "send_offsets_to_transaction", _fail)
                 self._committer.commit(self.windows)
-        elif act is Step.REBALANCE:
+        elif step is Step.REBALANCE:
             self._take_over()
-        elif act is Step.RETURN:
+        elif step is Step.RETURN:
             self._relay._look_at = 0.0
             for _ in self._relay.step():
                 pass
 
-    def _produce(self, act: Step, campaign: str, place: Partition) -> None:
+    def _produce(self, step: Step, campaign: str, place: Partition) -> None:
         self._number += 1
         event: dict[str, object] = {
             "organization_id": "acme",
@@ -167,9 +167,9 @@ class Workshop:
             "recipient_id": f"r-{self._number}",
             "email": "x@example.com",
             # As large as the input takes: with the headers of its return it is too large.
-            "variables": {"x": "x" * (_LIMIT - 150 if act is Step.PRODUCE_LARGE else 1)},
+            "variables": {"x": "x" * (_LIMIT - 150 if step is Step.PRODUCE_LARGE else 1)},
         }
-        if act is Step.PRODUCE_INVALID:
+        if step is Step.PRODUCE_INVALID:
             del event["recipient_id"]
         self.kafka.write([(place, orjson.dumps(event), b"key", [])])
 
@@ -235,12 +235,14 @@ _STEPS = st.lists(
 _BACK_AND_FORTH = [Step.READ, Step.PARK, Step.COMMIT, Step.RETURN, Step.READ]
 
 
+def _of_spring(*steps: Step) -> list[tuple[Step, str, int]]:
+    return [(step, "spring", 0) for step in steps]
+
+
 @settings(max_examples=150, deadline=None)
-@example(
-    [(act, "spring", 0) for act in [Step.PRODUCE, *_BACK_AND_FORTH * 2, Step.SEND, Step.COMMIT]]
-)
-@example([(act, "spring", 1) for act in [Step.PRODUCE_LARGE, *_BACK_AND_FORTH]])
-@example([(act, "spring", 0) for act in [Step.PRODUCE_INVALID, Step.READ, Step.ABORT, Step.COMMIT]])
+@example(_of_spring(Step.PRODUCE, *_BACK_AND_FORTH * 2, Step.SEND, Step.COMMIT))
+@example(_of_spring(Step.PRODUCE_LARGE, *_BACK_AND_FORTH))
+@example(_of_spring(Step.PRODUCE_INVALID, Step.READ, Step.ABORT, Step.COMMIT))
 @given(_STEPS)
 def test_the_sum_is_what_the_topics_say(steps: list[tuple[Step, str, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -251,8 +253,8 @@ def test_the_sum_is_what_the_topics_say(steps: list[tuple[Step, str, int]]) -> N
         patch.setattr(relay, "topic_id", lambda *_: "id")
         patch.setattr(unmovable, "find", lambda *_: None)
         workshop.start()
-        for step in steps:
-            workshop.do(*step)
+        for step, campaign, partition in steps:
+            workshop.do(step, campaign, partition)
             assert workshop.written() == workshop.counted()
 
 
