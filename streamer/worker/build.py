@@ -104,6 +104,7 @@ def build_pipeline(
     filler = Filler(settings.batch, batcher, probes, decisions, composer, bulk, waiter)
     finisher = Finisher(claims, accounts, sender, account_states, waiter, checkpoint, timeout_s)
     delivery = Delivery(batcher, filler, finisher, claims, accounts, slots, waiter, checkpoint)
+    source.partitions_of(settings.topics.progress)  # fails if it is missing
     committer = Committer(
         producer,
         settings.topics,

@@ -26,7 +26,7 @@ from streamer.logs import client_logger
 from streamer.model import record_headers
 from streamer.model.reasons import DeadReason
 from streamer.model.record import DeadLetter, Record, RecordId
-from streamer.model.wire import replaced_batch, split_headers
+from streamer.model.wire import PARKED_AT, replaced_batch, split_headers
 from streamer.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -461,8 +461,9 @@ def _record(message: Message, now: float) -> Record:
         return record
     own, decoded = split_headers(headers)
     first = record_headers.source_id(decoded)
+    returned = first is not None and first.topic == topic
     return Record(
-        first if first is not None and first.topic == topic else record_id,
+        first if first is not None and returned else record_id,
         message.key(),
         message.value(),
         own,
@@ -470,6 +471,7 @@ def _record(message: Message, now: float) -> Record:
         offset,
         partition,
         replaced_batch(own),
+        was_parked=returned and PARKED_AT in decoded,
     )
 
 

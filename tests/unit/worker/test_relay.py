@@ -55,7 +55,16 @@ class FakeDepot:
 
     def __init__(self) -> None:
         self.kafka = FakeKafka(
-            {TOPICS.recipients: 1, TOPICS.parked: 1, TOPICS.outcomes: 1, TOPICS.dead_letters: 1}
+            dict.fromkeys(
+                (
+                    TOPICS.recipients,
+                    TOPICS.parked,
+                    TOPICS.outcomes,
+                    TOPICS.dead_letters,
+                    TOPICS.progress,
+                ),
+                1,
+            )
         )
         self.gate = _Gate()
         self.redis = _Redis()
