@@ -104,6 +104,7 @@ def build_pipeline(
     filler = Filler(settings.batch, batcher, probes, decisions, composer, bulk, waiter)
     finisher = Finisher(claims, accounts, sender, account_states, waiter, checkpoint, timeout_s)
     delivery = Delivery(batcher, filler, finisher, claims, accounts, slots, waiter, checkpoint)
+    source.partitions_of(settings.topics.progress)  # fails if it is missing
     committer = Committer(
         producer,
         settings.topics,
@@ -172,7 +173,7 @@ def _name_organizations_without_account(client: Client, accounts: Accounts) -> N
     for organization in campaigns.organizations(client):
         if accounts.of(organization) is None:
             logger.warning(
-                "no account serves the organization, its records will be parked: name it in "
-                "the `organizations` of one",
+                "no account serves the organization, its records will be parked: add it to "
+                "`accounts.NAME.organizations`",
                 extra={"organization": organization},
             )

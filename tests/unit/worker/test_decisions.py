@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from streamer import metrics
 from streamer.ledger.campaigns import CampaignProbe, UnreadableDefinitionError
@@ -151,7 +152,7 @@ def test_a_mail_expires_with_the_earlier_of_both(
         return None if day is None else datetime(2030, 1, day, tzinfo=UTC)
 
     ids = b'"organization_id":"o","campaign_id":"c","recipient_id":"r","email":"e"'
-    event = parse(b"{%b}" % ids).model_copy(update={"expires_at": at(of_event)})
+    event = replace(parse(b"{%b}" % ids), expires_at=at(of_event))
     message = Message.model_validate({"from": "a@a.test", "subject": "s", "text": "t"})
     campaign = message.model_copy(update={"expires_at": at(of_campaign)})
     assert first_expiry(event, campaign) == at(first)
