@@ -35,6 +35,7 @@ from streamer.worker.committer import Committer
 from streamer.worker.relay import RelaySession
 from streamer.worker.scopes import ParkScopes
 from streamer.worker.source import _record
+from tests.kit.properties import examples
 from tests.unit.kafka.fake import ABORTABLE
 from tests.unit.kafka.fake_kafka import Delivered, FakeKafka, FakeTransactions
 from tests.unit.worker.test_committer import JOINED
@@ -239,7 +240,7 @@ def _of_spring(*steps: Step) -> list[tuple[Step, str, int]]:
     return [(step, "spring", 0) for step in steps]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @example(_of_spring(Step.PRODUCE, *_BACK_AND_FORTH * 2, Step.SEND, Step.COMMIT))
 @example(_of_spring(Step.PRODUCE_LARGE, *_BACK_AND_FORTH))
 @example(_of_spring(Step.PRODUCE_INVALID, Step.READ, Step.ABORT, Step.COMMIT))
