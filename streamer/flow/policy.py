@@ -162,7 +162,7 @@ class Tries:
     @property
     def only_refusals(self) -> bool:
         """Whether each of them was rejected for certain: Resend accepted nothing through them."""
-        return True
+        return self._refusals == self.failures
 
     def is_blamed(self, stats: FailureStats, set_aside_s: float, *, is_due: bool) -> bool:
         """Return whether the key's content is to blame for its failures.
