@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from streamer.kafka.properties import transactional_properties
 from streamer.settings import KafkaSettings, Settings
 from tests.kit import scripted_broker
-from tests.kit.fakes.kafka import FakeKafka, Request, Silence
+from tests.kit.fakes.kafka import FakeKafka, KafkaApi, Silence
 from tests.kit.scripted_broker import ScriptedBroker
 
 _SHORT_S = 0.3
@@ -24,11 +24,11 @@ _STRANGER = b"CGMDv2:\xff\xff\xff\xffg\x00\x00\x01"
 """The metadata of a group of which the producer's consumer is no member."""
 
 _NUMBERS = {
-    Request.INIT_PRODUCER_ID: scripted_broker.INIT_PRODUCER_ID,
-    Request.PRODUCE: scripted_broker.PRODUCE,
-    Request.ADD_OFFSETS: scripted_broker.ADD_OFFSETS,
-    Request.COMMIT_OFFSETS: scripted_broker.COMMIT_OFFSETS,
-    Request.END_TRANSACTION: scripted_broker.END_TRANSACTION,
+    KafkaApi.INIT_PRODUCER_ID: scripted_broker.INIT_PRODUCER_ID,
+    KafkaApi.PRODUCE: scripted_broker.PRODUCE,
+    KafkaApi.ADD_OFFSETS: scripted_broker.ADD_OFFSETS,
+    KafkaApi.COMMIT_OFFSETS: scripted_broker.COMMIT_OFFSETS,
+    KafkaApi.END_TRANSACTION: scripted_broker.END_TRANSACTION,
 }
 
 
@@ -38,10 +38,10 @@ class Broker(Protocol):
     def producer(self) -> Producer:
         """A transactional producer, not initialised."""
 
-    def answer(self, request: Request, *codes: int) -> None:
+    def answer(self, request: KafkaApi, *codes: int) -> None:
         """Answer the next requests with these errors."""
 
-    def answer_late(self, request: Request, code: int = 0) -> None:
+    def answer_late(self, request: KafkaApi, code: int = 0) -> None:
         """Answer the next request after the time limit of a short call."""
 
 
@@ -52,10 +52,10 @@ class _FakeBroker:
     def producer(self) -> Producer:
         return cast(Producer, self._kafka.producer(_properties("nowhere")))
 
-    def answer(self, request: Request, *codes: int) -> None:
+    def answer(self, request: KafkaApi, *codes: int) -> None:
         self._kafka.answer(request, *codes)
 
-    def answer_late(self, request: Request, code: int = 0) -> None:
+    def answer_late(self, request: KafkaApi, code: int = 0) -> None:
         self._kafka.answer(request, *(Silence.UNHEARD, code) if code else (Silence.UNANSWERED,))
 
 
@@ -66,10 +66,10 @@ class _ScriptedBroker:
     def producer(self) -> Producer:
         return Producer(_properties(self._broker.bootstrap_servers))
 
-    def answer(self, request: Request, *codes: int) -> None:
+    def answer(self, request: KafkaApi, *codes: int) -> None:
         self._broker.answer(_NUMBERS[request], *codes)
 
-    def answer_late(self, request: Request, code: int = 0) -> None:
+    def answer_late(self, request: KafkaApi, code: int = 0) -> None:
         self._broker.answer(_NUMBERS[request], code, after_ms=_LATE_MS)
 
 
@@ -151,7 +151,7 @@ def test_a_commit_that_is_answered_late_is_called_again_and_nothing_else(
     broker: Broker, producer: Producer
 ) -> None:
     _open(producer)
-    broker.answer_late(Request.END_TRANSACTION)
+    broker.answer_late(KafkaApi.END_TRANSACTION)
     assert _call(producer, "commit", _SHORT_S) == _TIMED_OUT
     for other in ("abort", "begin", "offsets"):
         assert _call(producer, other) == _CONFLICT
@@ -163,7 +163,7 @@ def test_an_abort_that_is_answered_late_is_called_again_and_nothing_else(
     broker: Broker, producer: Producer
 ) -> None:
     _open(producer)
-    broker.answer_late(Request.END_TRANSACTION)
+    broker.answer_late(KafkaApi.END_TRANSACTION)
     assert _call(producer, "abort", _SHORT_S) == _TIMED_OUT
     for other in ("commit", "begin", "offsets"):
         assert _call(producer, other) == _CONFLICT
@@ -188,7 +188,7 @@ def test_a_late_answer_may_be_that_all_is_over(
     is_fenced = code in (KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
     flags = _FENCED if is_fenced else _fatal(code)
     _open(producer)
-    broker.answer_late(Request.END_TRANSACTION, code)
+    broker.answer_late(KafkaApi.END_TRANSACTION, code)
     assert _call(producer, call, _SHORT_S) == _TIMED_OUT
     assert _call(producer, call) == flags
     assert [_call(producer, again) for again in ("begin", "commit", "abort")] == [flags] * 3
@@ -207,7 +207,7 @@ def test_a_coordinator_that_moves_or_loads_is_asked_again_within_the_call(
     broker: Broker, producer: Producer, call: str, code: int
 ) -> None:
     _open(producer)
-    broker.answer(Request.END_TRANSACTION, code, code)
+    broker.answer(KafkaApi.END_TRANSACTION, code, code)
     assert _call(producer, call) is _OK
     assert _call(producer, "begin") is _OK
 
@@ -231,7 +231,7 @@ def test_a_commit_that_fails(
     broker: Broker, producer: Producer, code: int, committed: Flags, aborted: Flags | None
 ) -> None:
     _open(producer)
-    broker.answer(Request.END_TRANSACTION, code)
+    broker.answer(KafkaApi.END_TRANSACTION, code)
     assert _call(producer, "commit") == committed
     assert _call(producer, "commit") == committed
     assert _call(producer, "abort") == aborted
@@ -241,23 +241,23 @@ def test_a_commit_that_fails(
 @pytest.mark.parametrize(
     ("request_", "code", "flags"),
     [
-        (Request.ADD_OFFSETS, KafkaError.INVALID_PRODUCER_EPOCH, _FENCED),
+        (KafkaApi.ADD_OFFSETS, KafkaError.INVALID_PRODUCER_EPOCH, _FENCED),
         # librdkafka overlooks it here, and finds it out with the abort.
-        (Request.ADD_OFFSETS, KafkaError.PRODUCER_FENCED, _abortable(KafkaError._FENCED)),
+        (KafkaApi.ADD_OFFSETS, KafkaError.PRODUCER_FENCED, _abortable(KafkaError._FENCED)),
         (
-            Request.ADD_OFFSETS,
+            KafkaApi.ADD_OFFSETS,
             KafkaError.INVALID_TXN_STATE,
             _fatal(KafkaError.INVALID_TXN_STATE),
         ),
-        (Request.COMMIT_OFFSETS, KafkaError.INVALID_PRODUCER_EPOCH, _FENCED),
-        (Request.COMMIT_OFFSETS, KafkaError.PRODUCER_FENCED, _abortable(KafkaError._FENCED)),
+        (KafkaApi.COMMIT_OFFSETS, KafkaError.INVALID_PRODUCER_EPOCH, _FENCED),
+        (KafkaApi.COMMIT_OFFSETS, KafkaError.PRODUCER_FENCED, _abortable(KafkaError._FENCED)),
         (
-            Request.COMMIT_OFFSETS,
+            KafkaApi.COMMIT_OFFSETS,
             KafkaError.INVALID_PRODUCER_ID_MAPPING,
             _fatal(KafkaError.INVALID_PRODUCER_ID_MAPPING),
         ),
         *(
-            (Request.COMMIT_OFFSETS, code, _abortable(code))
+            (KafkaApi.COMMIT_OFFSETS, code, _abortable(code))
             for code in (
                 KafkaError.ILLEGAL_GENERATION,
                 KafkaError.STALE_MEMBER_EPOCH,
@@ -269,7 +269,7 @@ def test_a_commit_that_fails(
     ],
 )
 def test_offsets_that_are_not_accepted(
-    broker: Broker, producer: Producer, request_: Request, code: int, flags: Flags
+    broker: Broker, producer: Producer, request_: KafkaApi, code: int, flags: Flags
 ) -> None:
     _open(producer)
     broker.answer(request_, code)
@@ -279,17 +279,17 @@ def test_offsets_that_are_not_accepted(
     assert [_call(producer, "abort"), _call(producer, "begin")] == [after, after]
 
 
-@pytest.mark.parametrize("request_", [Request.ADD_OFFSETS, Request.COMMIT_OFFSETS])
+@pytest.mark.parametrize("request_", [KafkaApi.ADD_OFFSETS, KafkaApi.COMMIT_OFFSETS])
 @pytest.mark.parametrize(
     "code", [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS]
 )
 def test_offsets_without_a_coordinator(
-    broker: Broker, producer: Producer, request_: Request, code: int
+    broker: Broker, producer: Producer, request_: KafkaApi, code: int
 ) -> None:
     """A transaction whose coordinator is away stays open; without the group's, it failed."""
     _open(producer)
     broker.answer(request_, *[code] * 60)
-    is_open = request_ is Request.ADD_OFFSETS
+    is_open = request_ is KafkaApi.ADD_OFFSETS
     flags = _retriable(code) if is_open else _abortable(code)
     assert _call(producer, "offsets", _SHORT_S) == flags
     assert _call(producer, "abort") is _OK
@@ -313,7 +313,7 @@ def test_offsets_without_a_coordinator(
 def test_records_that_are_not_accepted(
     broker: Broker, producer: Producer, code: int, flags: Flags
 ) -> None:
-    broker.answer(Request.PRODUCE, code)
+    broker.answer(KafkaApi.PRODUCE, code)
     producer.begin_transaction()
     producer.produce(_TOPIC, b"a", partition=0)
     assert _call(producer, "commit") == flags
@@ -332,7 +332,7 @@ def test_records_that_are_not_accepted(
 )
 def test_a_start_goes_on_when_it_is_called_again(broker: Broker, code: int) -> None:
     producer = broker.producer()
-    broker.answer(Request.INIT_PRODUCER_ID, *[code] * 4)
+    broker.answer(KafkaApi.INIT_PRODUCER_ID, *[code] * 4)
     assert _call(producer, "init", 1.2) == _retriable(code)
     assert _call(producer, "begin") == _CONFLICT
     assert _call(producer, "init") is _OK
@@ -341,7 +341,7 @@ def test_a_start_goes_on_when_it_is_called_again(broker: Broker, code: int) -> N
 
 def test_a_start_that_is_not_allowed(broker: Broker) -> None:
     producer = broker.producer()
-    broker.answer(Request.INIT_PRODUCER_ID, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+    broker.answer(KafkaApi.INIT_PRODUCER_ID, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     flags = _fatal(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     assert _call(producer, "init") == flags
     assert _call(producer, "begin") == flags

@@ -8,7 +8,7 @@ What these classes do is what librdkafka and brokers do, as far as streamer reli
 `tests/contracts` runs the same tests over both.
 """
 
-from tests.kit.fakes.kafka.clock import FakeClock as FakeClock
+from tests.kit.fakes.kafka.clock import KafkaClock as KafkaClock
 from tests.kit.fakes.kafka.cluster import FakeKafka as FakeKafka
-from tests.kit.fakes.kafka.cluster import Request as Request
+from tests.kit.fakes.kafka.cluster import KafkaApi as KafkaApi
 from tests.kit.fakes.kafka.cluster import Silence as Silence

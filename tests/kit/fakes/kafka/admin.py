@@ -22,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 )
 
 from streamer.kafka.offsets import EARLIEST
-from tests.kit.fakes.kafka.cluster import BrokerError, FakeKafka, NoAnswerError, Request
+from tests.kit.fakes.kafka.cluster import BrokerError, FakeKafka, KafkaApi, NoAnswerError
 from tests.kit.fakes.kafka.log import Partition
 
 T = TypeVar("T")
@@ -51,14 +51,14 @@ class FakeAdminClient:
             return SimpleNamespace(name=name, topic_id=self._kafka.topic_ids[name])
 
         return {
-            name: self._done(Request.METADATA, request_timeout, partial(describe, name))
+            name: self._done(KafkaApi.METADATA, request_timeout, partial(describe, name))
             for name in topics.topic_names
         }
 
     def create_partitions(self, new: Iterable[NewPartitions]) -> dict[str, Future[None]]:
         return {
             each.topic: self._done(
-                Request.METADATA,
+                KafkaApi.METADATA,
                 10.0,
                 partial(self._kafka.create, each.topic, each.new_total_count),
             )
@@ -76,7 +76,7 @@ class FakeAdminClient:
             return DeletedRecords(log.start)
 
         return {
-            each: self._done(Request.LIST_OFFSETS, request_timeout, partial(delete, each))
+            each: self._done(KafkaApi.DELETE_RECORDS, request_timeout, partial(delete, each))
             for each in before
         }
 
@@ -95,14 +95,14 @@ class FakeAdminClient:
 
         return {
             each: self._done(
-                Request.LIST_OFFSETS,
+                KafkaApi.LIST_OFFSETS,
                 request_timeout,
                 partial(find, (each.topic, each.partition), spec),
             )
             for each, spec in asked.items()
         }
 
-    def _done(self, request: Request, timeout: float, do: Callable[[], T]) -> Future[T]:
+    def _done(self, request: KafkaApi, timeout: float, do: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
         try:
             future.set_result(self._kafka.ask(request, timeout, do))

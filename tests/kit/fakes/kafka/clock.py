@@ -1,7 +1,7 @@
 """A clock that moves only when somebody waits."""
 
 
-class FakeClock:
+class KafkaClock:
     """Stands for the module `time` in the modules under test.
 
     Attributes:

@@ -15,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 )
 
 from streamer.model.record import Headers
-from tests.kit.fakes.kafka.clock import FakeClock
+from tests.kit.fakes.kafka.clock import KafkaClock
 from tests.kit.fakes.kafka.groups import FakeGroup, group_of
 from tests.kit.fakes.kafka.log import End, Log, Partition, Stored, Transaction
 
@@ -39,7 +39,7 @@ _RETRIED = (
 )
 
 
-class Request(Enum):
+class KafkaApi(Enum):
     """A request of a client, whose answer a test may choose."""
 
     INIT_PRODUCER_ID = auto()
@@ -50,6 +50,7 @@ class Request(Enum):
     FETCH_OFFSETS = auto()
     LIST_OFFSETS = auto()
     METADATA = auto()
+    DELETE_RECORDS = auto()
 
 
 class Silence(Enum):
@@ -106,10 +107,11 @@ class FakeKafka:
         leaderless: the partitions without a leader.
         errors: what is answered for partitions instead of their committed offset.
         is_down: whether nobody answers.
+        producers, consumers: all that were made.
     """
 
     def __init__(self, topics: Mapping[str, int]) -> None:
-        self.clock = FakeClock()
+        self.clock = KafkaClock()
         self.calls: list[str] = []
         self.logs: dict[Partition, Log] = {}
         self.topic_ids: dict[str, str] = {}
@@ -117,9 +119,11 @@ class FakeKafka:
         self.leaderless: set[Partition] = set()
         self.errors: dict[Partition, KafkaError] = {}
         self.is_down = False
+        self.producers: list[FakeProducer] = []
+        self.consumers: list[FakeConsumer] = []
         self._groups: dict[str, FakeGroup] = {}
         self._identities: dict[str, _Identity] = {}
-        self._answers: defaultdict[Request, deque[Answer]] = defaultdict(deque)
+        self._answers: defaultdict[KafkaApi, deque[Answer]] = defaultdict(deque)
         for topic, partitions in topics.items():
             self.create(topic, partitions)
 
@@ -133,8 +137,8 @@ class FakeKafka:
         if limit is not None:
             self.limits[topic] = limit
 
-    def answer(self, request: Request, *answers: Answer) -> None:
-        """Answer the next requests of a kind with error codes, or not at all."""
+    def answer(self, request: KafkaApi, *answers: Answer) -> None:
+        """Answer the next requests of a kind with error codes (0: none), or not at all."""
         self._answers[request] += answers
 
     def write(
@@ -176,13 +180,15 @@ class FakeKafka:
         """Stands for the class `Producer`."""
         from tests.kit.fakes.kafka.producer import FakeProducer
 
-        return FakeProducer(self, config)
+        self.producers.append(FakeProducer(self, config))
+        return self.producers[-1]
 
     def consumer(self, config: Mapping[str, object], **client: object) -> "FakeConsumer":
         """Stands for the class `Consumer`."""
         from tests.kit.fakes.kafka.consumer import FakeConsumer
 
-        return FakeConsumer(self, config)
+        self.consumers.append(FakeConsumer(self, config))
+        return self.consumers[-1]
 
     def admin(self, config: Mapping[str, object], **client: object) -> "FakeAdminClient":
         """Stands for the class `AdminClient`."""
@@ -192,7 +198,7 @@ class FakeKafka:
 
     # What its clients ask
 
-    def ask(self, request: Request, timeout_s: float, do: Callable[[], T]) -> T:
+    def ask(self, request: KafkaApi, timeout_s: float, do: Callable[[], T]) -> T:
         """Send a request, again and again while its error can be retried and time is left.
 
         Raises:
@@ -200,6 +206,7 @@ class FakeKafka:
         """
         deadline = self.clock.now + timeout_s
         while True:
+            self.expire()
             answers = self._answers[request]
             answer = answers.popleft() if answers else None
             if self.is_down or answer is Silence.UNHEARD:
@@ -209,7 +216,7 @@ class FakeKafka:
                 do()
                 self.clock.now = deadline
                 raise NoAnswerError(None)
-            if answer is None or isinstance(answer, Silence):
+            if not answer or isinstance(answer, Silence):
                 return do()
             if answer not in _RETRIED:
                 raise BrokerError(answer)
@@ -228,7 +235,7 @@ class FakeKafka:
                 found.topics = {topic: found.topics.get(topic) or self._topic(topic)}
             return found
 
-        return self.ask(Request.METADATA, timeout_s, answer)
+        return self.ask(KafkaApi.METADATA, timeout_s, answer)
 
     def _topic(self, name: str) -> TopicMetadata:
         found = TopicMetadata()
@@ -252,6 +259,18 @@ class FakeKafka:
         self._identities[name] = _Identity(epoch, timeout_s, None)
         return epoch
 
+    def open_transaction(self, name: str, epoch: int) -> Transaction:
+        """The transaction that is open; another one is begun if none is.
+
+        Raises:
+            BrokerError: somebody else has the transactional id, or it took too long.
+        """
+        self.expect_epoch(name, epoch)
+        known = self._identities[name]
+        transaction = known.open or Transaction(self.clock.now)
+        self._identities[name] = known._replace(open=transaction)
+        return transaction
+
     def add_partition(self, name: str, epoch: int, partition: Partition) -> None:
         """Make a partition part of a transaction, whose end will be marked there.
 
@@ -260,7 +279,7 @@ class FakeKafka:
         """
         if partition not in self.logs:
             raise BrokerError(KafkaError.UNKNOWN_TOPIC_OR_PART)
-        self._current(name, epoch).partitions.add(partition)
+        self.open_transaction(name, epoch).partitions.add(partition)
 
     def append(self, name: str, epoch: int, partition: Partition, batch: list[Stored]) -> None:
         """Add a batch to a transaction.
@@ -268,7 +287,7 @@ class FakeKafka:
         Raises:
             BrokerError: nothing of it was added.
         """
-        transaction = self._current(name, epoch)
+        transaction = self.open_transaction(name, epoch)
         size = sum(record.size for record in batch)
         if size > self.limits.get(partition[0], size):
             raise BrokerError(KafkaError.MSG_SIZE_TOO_LARGE)
@@ -283,7 +302,7 @@ class FakeKafka:
         Raises:
             BrokerError: they are not accepted.
         """
-        transaction = self._current(name, epoch)
+        transaction = self.open_transaction(name, epoch)
         group = self.group(group_of(metadata))
         if error := group.error_of(metadata):
             raise BrokerError(error)
@@ -298,7 +317,7 @@ class FakeKafka:
         Raises:
             BrokerError: somebody else has the transactional id, or it took too long.
         """
-        self._end(self._current(name, epoch), End.COMMITTED if is_commit else End.ABORTED)
+        self._end(self.open_transaction(name, epoch), End.COMMITTED if is_commit else End.ABORTED)
         self._identities[name] = self._identities[name]._replace(open=None)
 
     def expect_epoch(self, name: str, epoch: int) -> None:
@@ -307,7 +326,7 @@ class FakeKafka:
         Raises:
             BrokerError: it is.
         """
-        self._expire()
+        self.expire()
         if self._identities[name].epoch != epoch:
             raise BrokerError(KafkaError.INVALID_PRODUCER_EPOCH)
 
@@ -318,23 +337,13 @@ class FakeKafka:
 
     def is_unstable(self, group: str, partition: Partition) -> bool:
         """Whether a transaction with an offset of the partition is open."""
-        self._expire()
+        self.expire()
         return any(
             identity.open is not None and partition in identity.open.offsets.get(group, ())
             for identity in self._identities.values()
         )
 
-    def _current(self, name: str, epoch: int) -> Transaction:
-        self.expect_epoch(name, epoch)
-        known = self._identities[name]
-        if known.open is None:
-            known = known._replace(open=Transaction(self.clock.now))
-            self._identities[name] = known
-        if known.open is None:
-            raise AssertionError("a transaction was just begun")
-        return known.open
-
-    def _expire(self) -> None:
+    def expire(self) -> None:
         """Abort transactions that are open for too long, and fence their producers."""
         for name, (epoch, timeout_s, transaction) in self._identities.items():
             if transaction is not None and self.clock.now > transaction.began + timeout_s:

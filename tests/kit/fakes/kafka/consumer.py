@@ -10,7 +10,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 )
 
 from tests.kit.fakes.kafka import errors
-from tests.kit.fakes.kafka.cluster import BrokerError, FakeKafka, NoAnswerError, Request
+from tests.kit.fakes.kafka.cluster import BrokerError, FakeKafka, KafkaApi, NoAnswerError
 from tests.kit.fakes.kafka.log import Log, Partition, message
 
 Rebalance = Callable[["FakeConsumer", list[TopicPartition]], None]
@@ -25,6 +25,7 @@ class FakeConsumer:
     Attributes:
         member_id: of its current membership.
         largest_read: how many messages it gave at once.
+        is_closed: whether it was closed.
     """
 
     def __init__(self, kafka: FakeKafka, config: Mapping[str, object]) -> None:
@@ -40,11 +41,12 @@ class FakeConsumer:
         """Partitions of which something was read, so that their position is known."""
         self._ended: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
-        self._fetched: set[Partition] = set()
+        self._watermarks: dict[Partition, tuple[int, int]] = {}
+        """As of the last fetch."""
         self.member_id = ""
         self.topics: list[str] = []
         self.largest_read = 0
-        self._is_closed = False
+        self.is_closed = False
         self._lost: list[Partition] | None = None
         self._generation = 0
         self._on_assign: Rebalance = FakeConsumer.incremental_assign
@@ -164,6 +166,7 @@ class FakeConsumer:
         self._serve_group()
         found = [*islice(iter(self._given.popleft, None), len(self._given))][:num_messages]
         if not self._kafka.is_down:
+            self._kafka.expire()
             for partition in [*self._positions]:
                 if partition not in self._paused:
                     found += self._fetch(partition, num_messages - len(found))
@@ -178,7 +181,7 @@ class FakeConsumer:
             at = self._reset(partition)
         end, before = self._end(log), at
         found: list[Message] = []
-        self._fetched.add(partition)
+        self._watermarks[partition] = log.start, log.end
         while at < end and len(found) < count:
             stored = log.at(at)
             if stored is not None and (self._sees_uncommitted or stored.is_committed):
@@ -211,7 +214,7 @@ class FakeConsumer:
             ):
                 self._kafka.clock.sleep(timeout)
                 raise NoAnswerError(None)
-            return self._kafka.ask(Request.FETCH_OFFSETS, timeout, answer)
+            return self._kafka.ask(KafkaApi.FETCH_OFFSETS, timeout, answer)
         except NoAnswerError as error:
             raise _failed(error.code or KafkaError._TIMED_OUT) from None
         except BrokerError as error:
@@ -228,8 +231,7 @@ class FakeConsumer:
         self._fail_if_told("get_watermark_offsets")
         key = (partition.topic, partition.partition)
         if cached:
-            log = self._kafka.logs[key]
-            return (log.start, log.end) if key in self._fetched else (_UNKNOWN, _UNKNOWN)
+            return self._watermarks.get(key, (_UNKNOWN, _UNKNOWN))
         if key not in self._kafka.logs:
             raise _failed(KafkaError._UNKNOWN_PARTITION)
         first, last = self._list_offsets([(key, _EARLIEST), (key, _LATEST)], timeout)
@@ -251,7 +253,7 @@ class FakeConsumer:
             if any(key in self._kafka.leaderless for key, _ in asked):
                 self._kafka.clock.sleep(timeout)
                 raise NoAnswerError(None)
-            return self._kafka.ask(Request.LIST_OFFSETS, timeout, answer)
+            return self._kafka.ask(KafkaApi.LIST_OFFSETS, timeout, answer)
         except NoAnswerError as error:
             raise _failed(error.code or KafkaError._TIMED_OUT) from None
         except BrokerError as error:
@@ -278,10 +280,10 @@ class FakeConsumer:
             if owned:
                 self._on_revoke(self, _listed(owned))
             self._group.leave(self)
-        self._is_closed = True
+        self.is_closed = True
 
     def _expect_open(self) -> None:
-        if self._is_closed:
+        if self.is_closed:
             raise RuntimeError("Consumer closed")
 
     def _fail_if_told(self, call: str) -> None:

@@ -13,7 +13,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 
 from streamer.model.record import Headers
 from tests.kit.fakes.kafka import errors
-from tests.kit.fakes.kafka.cluster import BrokerError, FakeKafka, NoAnswerError, Request
+from tests.kit.fakes.kafka.cluster import BrokerError, FakeKafka, KafkaApi, NoAnswerError
 from tests.kit.fakes.kafka.log import Partition, Stored
 
 T = TypeVar("T")
@@ -25,15 +25,15 @@ _NO_ID = (KafkaError.INVALID_PRODUCER_ID_MAPPING, KafkaError.UNKNOWN_PRODUCER_ID
 _NEEDS_EPOCH = (*_NO_ID, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER)
 # From the handlers of responses in librdkafka's rdkafka_txnmgr.c and rdkafka_request.c.
 _FATAL = {
-    Request.INIT_PRODUCER_ID: (*_FENCED, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
-    Request.PRODUCE: (KafkaError.INVALID_PRODUCER_EPOCH,),
-    Request.ADD_OFFSETS: (KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.INVALID_TXN_STATE),
-    Request.COMMIT_OFFSETS: (
+    KafkaApi.INIT_PRODUCER_ID: (*_FENCED, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+    KafkaApi.PRODUCE: (KafkaError.INVALID_PRODUCER_EPOCH,),
+    KafkaApi.ADD_OFFSETS: (KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.INVALID_TXN_STATE),
+    KafkaApi.COMMIT_OFFSETS: (
         KafkaError.INVALID_PRODUCER_EPOCH,
         KafkaError.INVALID_TXN_STATE,
         KafkaError.INVALID_PRODUCER_ID_MAPPING,
     ),
-    Request.END_TRANSACTION: (
+    KafkaApi.END_TRANSACTION: (
         *_FENCED,
         KafkaError.INVALID_TXN_STATE,
         KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
@@ -101,7 +101,7 @@ class FakeProducer:
         try:
             if not self._is_done:
                 self._epoch = self._ask(
-                    Request.INIT_PRODUCER_ID,
+                    KafkaApi.INIT_PRODUCER_ID,
                     timeout,
                     lambda: self._kafka.register(self._name, self._timeout_s),
                 )
@@ -110,7 +110,7 @@ class FakeProducer:
             code = error.code
             raise KafkaException(errors.retriable(code) if code else errors.timed_out()) from None
         except BrokerError as error:
-            raise self._failed(Request.INIT_PRODUCER_ID, error.code) from None
+            raise self._failed(KafkaApi.INIT_PRODUCER_ID, error.code) from None
         self._end_call(_State.READY)
 
     def begin_transaction(self) -> None:
@@ -124,11 +124,13 @@ class FakeProducer:
         self._begin_call("offsets", (_State.OPEN,))
         if not isinstance(metadata, bytes):
             raise TypeError("group metadata is bytes")
-        request = Request.ADD_OFFSETS
+        request = KafkaApi.ADD_OFFSETS
         try:
-            self._ask(request, timeout, lambda: None)
+            self._ask(
+                request, timeout, lambda: self._kafka.open_transaction(self._name, self._epoch)
+            )
             self._has_sent = True
-            request = Request.COMMIT_OFFSETS
+            request = KafkaApi.COMMIT_OFFSETS
             known = [each for each in offsets if each.offset >= 0]
             self._ask(
                 request,
@@ -137,7 +139,7 @@ class FakeProducer:
             )
         except NoAnswerError as error:
             code = error.code or KafkaError._TIMED_OUT
-            if request is Request.ADD_OFFSETS:
+            if request is KafkaApi.ADD_OFFSETS:
                 # The transaction stays open: it could be committed, without the offsets.
                 raise KafkaException(errors.retriable(code)) from None
             raise self._failed(request, code) from None
@@ -155,7 +157,7 @@ class FakeProducer:
             self._end_transaction(timeout, is_commit=True)
         except BrokerError as error:
             self._resumable = ""
-            raise self._failed(Request.END_TRANSACTION, error.code) from None
+            raise self._failed(KafkaApi.END_TRANSACTION, error.code) from None
         self._end_call(_State.READY)
 
     def abort_transaction(self, timeout: float = -1) -> None:
@@ -169,7 +171,7 @@ class FakeProducer:
                 self._epoch = self._kafka.bump(self._name, self._epoch)
         except BrokerError as error:
             self._resumable = ""
-            raise self._failed(Request.END_TRANSACTION, error.code) from None
+            raise self._failed(KafkaApi.END_TRANSACTION, error.code) from None
         if self._needs_epoch:
             self._gaps.clear()
             self._needs_epoch = False
@@ -183,7 +185,7 @@ class FakeProducer:
         if self._is_done or not self._has_sent:
             return  # the coordinator is not asked where it knows of nothing
         try:
-            self._ask(Request.END_TRANSACTION, timeout, end)
+            self._ask(KafkaApi.END_TRANSACTION, timeout, end)
         except NoAnswerError:
             self._resumable = "commit" if is_commit else "abort"
             raise KafkaException(errors.timed_out()) from None
@@ -306,11 +308,11 @@ class FakeProducer:
             self._kafka.append(self._name, self._epoch, partition, records)
 
         try:
-            self._ask(Request.PRODUCE, self._timeout_s, append)
+            self._ask(KafkaApi.PRODUCE, self._timeout_s, append)
         except (BrokerError, NoAnswerError) as error:
             code = error.code or KafkaError._MSG_TIMED_OUT
             self._gaps.add(partition)
-            self._failed(Request.PRODUCE, code)
+            self._failed(KafkaApi.PRODUCE, code)
             self._fail_all(batch, code)
 
     def _purge(self) -> None:
@@ -329,9 +331,9 @@ class FakeProducer:
 
     # The state
 
-    def _ask(self, request: Request, timeout: float, do: Callable[[], T]) -> T:
+    def _ask(self, request: KafkaApi, timeout: float, do: Callable[[], T]) -> T:
         limit = self._timeout_s if timeout < 0 else timeout
-        if request is not Request.INIT_PRODUCER_ID:
+        if request is not KafkaApi.INIT_PRODUCER_ID:
 
             def checked() -> T:
                 self._kafka.expect_epoch(self._name, self._epoch)
@@ -358,7 +360,7 @@ class FakeProducer:
         if self._fails[call]:
             raise self._fails[call].popleft()
 
-    def _failed(self, request: Request, code: int) -> KafkaException:
+    def _failed(self, request: KafkaApi, code: int) -> KafkaException:
         """Note that the transaction, or the producer, failed; returns what to raise."""
         if self._state is _State.FATAL:
             return KafkaException(self._error)
