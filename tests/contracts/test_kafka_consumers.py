@@ -387,6 +387,7 @@ def test_a_member_that_does_not_poll_loses_everything(cluster: Cluster) -> None:
     cluster.wait_until(
         lambda: _offer(producer, topic, stale) == KafkaError.UNKNOWN_MEMBER_ID, "it is no member"
     )
+    assert member.generation == before  # it does not know yet
     reading = _Reading(member.consumer)
     reading.until(cluster, lambda: member.given == {0, 1} and member.lost, "it joined again")
     assert member.lost == [{0, 1}]

@@ -17,6 +17,9 @@ class KafkaClock:
     def perf_counter(self) -> float:
         return self.now
 
+    def thread_time(self) -> float:
+        return self.now
+
     def time(self) -> float:
         return self.now
 

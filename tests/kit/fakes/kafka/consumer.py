@@ -48,6 +48,8 @@ class FakeConsumer:
         self.largest_read = 0
         self.is_closed = False
         self._lost: list[Partition] | None = None
+        """What it has to be told that it lost."""
+        self._stale = b""
         self._generation = 0
         self._on_assign: Rebalance = FakeConsumer.incremental_assign
         self._on_revoke: Rebalance = FakeConsumer.incremental_unassign
@@ -81,14 +83,16 @@ class FakeConsumer:
         self._on_lost = on_lost or self._on_revoke
 
     def consumer_group_metadata(self) -> bytes:
+        if self._lost is not None:
+            return self._stale
         return self._group.metadata(self if self._is_member else None)
 
     @property
     def _is_member(self) -> bool:
         return self.member_id in self._group.members
 
-    def expelled(self, partitions: list[Partition]) -> None:
-        self._lost = partitions
+    def expelled(self, partitions: list[Partition], metadata: bytes) -> None:
+        self._lost, self._stale = partitions, metadata
 
     def _serve_group(self) -> None:
         if self._lost is not None:

@@ -22,8 +22,9 @@ class Member(Protocol):
     def topics(self) -> list[str]:
         """What it subscribed to."""
 
-    def expelled(self, partitions: list[Partition]) -> None:
-        """It is no member any more, and has lost these."""
+    def expelled(self, partitions: list[Partition], metadata: bytes) -> None:
+        """It is no member any more, and has lost these; it does not know yet, and keeps to the
+        metadata of before."""
 
 
 class FakeGroup:
@@ -63,9 +64,9 @@ class FakeGroup:
 
     def expel(self, member: Member) -> None:
         """What a broker does to a member that was not heard of for too long."""
-        owned = self.owned(member)
+        owned, metadata = self.owned(member), self.metadata(member)
         self.leave(member)
-        member.expelled(owned)
+        member.expelled(owned, metadata)
 
     # What members do
 
