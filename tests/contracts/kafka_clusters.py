@@ -128,14 +128,12 @@ class RealCluster:
         return consumer
 
 
-def make_cluster(kind: str, request: pytest.FixtureRequest) -> Cluster:
-    """The cluster `fake`, `real`, or `real-consumer` with the newer protocol of groups."""
+def make_cluster(kind: str, request: pytest.FixtureRequest, protocol: str = "classic") -> Cluster:
+    """The cluster in memory (`fake`), or the real one."""
     if kind == "fake":
         return FakeCluster()
     stack: Stack = request.getfixturevalue("stack")
-    made = RealCluster(
-        stack.bootstrap_servers, "consumer" if kind == "real-consumer" else "classic"
-    )
+    made = RealCluster(stack.bootstrap_servers, protocol)
     request.addfinalizer(made.close)
     return made
 

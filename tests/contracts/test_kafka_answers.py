@@ -147,9 +147,7 @@ def _open(producer: Producer) -> None:
     producer.flush(_LONG_S)
 
 
-def test_a_commit_that_is_answered_late_is_called_again_and_nothing_else(
-    broker: Broker, producer: Producer
-) -> None:
+def test_a_late_commit_must_be_repeated(broker: Broker, producer: Producer) -> None:
     _open(producer)
     broker.answer_late(KafkaApi.END_TRANSACTION)
     assert _call(producer, "commit", _SHORT_S) == _TIMED_OUT
@@ -159,9 +157,7 @@ def test_a_commit_that_is_answered_late_is_called_again_and_nothing_else(
     assert _call(producer, "begin") is _OK
 
 
-def test_an_abort_that_is_answered_late_is_called_again_and_nothing_else(
-    broker: Broker, producer: Producer
-) -> None:
+def test_a_late_abort_must_be_repeated(broker: Broker, producer: Producer) -> None:
     _open(producer)
     broker.answer_late(KafkaApi.END_TRANSACTION)
     assert _call(producer, "abort", _SHORT_S) == _TIMED_OUT
@@ -181,7 +177,7 @@ def test_an_abort_that_is_answered_late_is_called_again_and_nothing_else(
         KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     ],
 )
-def test_a_late_answer_may_be_that_all_is_over(
+def test_a_late_answer_can_be_fatal(
     broker: Broker, producer: Producer, call: str, code: int
 ) -> None:
     """A broker ends a transaction that is open for too long, and fences its producer."""
@@ -203,7 +199,7 @@ def test_a_late_answer_may_be_that_all_is_over(
         KafkaError.CONCURRENT_TRANSACTIONS,
     ],
 )
-def test_a_coordinator_that_moves_or_loads_is_asked_again_within_the_call(
+def test_a_moving_coordinator_is_retried_within_the_call(
     broker: Broker, producer: Producer, call: str, code: int
 ) -> None:
     _open(producer)
@@ -227,7 +223,7 @@ def test_a_coordinator_that_moves_or_loads_is_asked_again_within_the_call(
         (KafkaError.UNKNOWN, _abortable(KafkaError.UNKNOWN), _OK),
     ],
 )
-def test_a_commit_that_fails(
+def test_failed_commits(
     broker: Broker, producer: Producer, code: int, committed: Flags, aborted: Flags | None
 ) -> None:
     _open(producer)
@@ -268,7 +264,7 @@ def test_a_commit_that_fails(
         ),
     ],
 )
-def test_offsets_that_are_not_accepted(
+def test_rejected_offsets(
     broker: Broker, producer: Producer, request_: KafkaApi, code: int, flags: Flags
 ) -> None:
     _open(producer)
@@ -310,9 +306,7 @@ def test_offsets_without_a_coordinator(
         ),
     ],
 )
-def test_records_that_are_not_accepted(
-    broker: Broker, producer: Producer, code: int, flags: Flags
-) -> None:
+def test_rejected_records(broker: Broker, producer: Producer, code: int, flags: Flags) -> None:
     broker.answer(KafkaApi.PRODUCE, code)
     producer.begin_transaction()
     producer.produce(_TOPIC, b"a", partition=0)
@@ -330,7 +324,7 @@ def test_records_that_are_not_accepted(
         KafkaError.NOT_COORDINATOR,
     ],
 )
-def test_a_start_goes_on_when_it_is_called_again(broker: Broker, code: int) -> None:
+def test_initialisation_can_be_resumed(broker: Broker, code: int) -> None:
     producer = broker.producer()
     broker.answer(KafkaApi.INIT_PRODUCER_ID, *[code] * 4)
     assert _call(producer, "init", 1.2) == _retriable(code)
@@ -339,7 +333,7 @@ def test_a_start_goes_on_when_it_is_called_again(broker: Broker, code: int) -> N
     assert _call(producer, "begin") is _OK
 
 
-def test_a_start_that_is_not_allowed(broker: Broker) -> None:
+def test_unauthorized_initialisation(broker: Broker) -> None:
     producer = broker.producer()
     broker.answer(KafkaApi.INIT_PRODUCER_ID, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     flags = _fatal(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)

@@ -23,10 +23,16 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
     return make_cluster(request.param, request)
 
 
-@pytest.fixture(params=["fake", "real", "real-consumer"])
-def groups(request: pytest.FixtureRequest) -> Cluster:
+@pytest.fixture(params=["classic", "consumer"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    """The protocol of groups; the one in memory has no other for `consumer`."""
+    return str(request.param)
+
+
+@pytest.fixture(params=["fake", "real"])
+def groups(request: pytest.FixtureRequest, protocol: str) -> Cluster:
     """A cluster for groups, with each protocol of theirs."""
-    return make_cluster(request.param, request)
+    return make_cluster(request.param, request, protocol)
 
 
 def _write(cluster: Cluster, topic: str, *values: bytes, partition: int = 0) -> None:
@@ -74,7 +80,7 @@ class _Reading:
 # By hand
 
 
-def test_a_reader_reads_on_from_its_offset_and_is_told_of_each_end(cluster: Cluster) -> None:
+def test_a_reader_continues_and_reports_each_end(cluster: Cluster) -> None:
     topic, reader = cluster.create(2), cluster.reader()
     _write(cluster, topic, b"a", b"b", b"c")
     reading = _Reading(reader)
@@ -94,7 +100,7 @@ def test_a_reader_reads_on_from_its_offset_and_is_told_of_each_end(cluster: Clus
     assert reading.values == {0: [b"b", b"c", b"e"], 1: [b"d", b"g"]}
 
 
-def test_a_partition_is_assigned_once(cluster: Cluster) -> None:
+def test_assigning_twice_is_an_error(cluster: Cluster) -> None:
     topic, reader = cluster.create(2), cluster.reader()
     reader.incremental_assign([TopicPartition(topic, 0, 0)])
     with pytest.raises(KafkaException) as caught:
@@ -108,7 +114,7 @@ def test_a_partition_is_assigned_once(cluster: Cluster) -> None:
     assert [each.partition for each in reader.assignment()] == [0]
 
 
-def test_an_offset_that_was_deleted_begins_at_the_first_that_is_left(cluster: Cluster) -> None:
+def test_a_deleted_offset_starts_at_the_first_record_left(cluster: Cluster) -> None:
     topic, reader, admin = cluster.create(), cluster.reader(), cluster.admin()
     _write(cluster, topic, b"a", b"b", b"c")
     (future,) = admin.delete_records([TopicPartition(topic, 0, 2)]).values()
@@ -146,7 +152,7 @@ def test_first_and_last_offsets(cluster: Cluster) -> None:
     producer.abort_transaction(30)
 
 
-def test_topics(cluster: Cluster) -> None:
+def test_topic_metadata(cluster: Cluster) -> None:
     topic, reader, admin = cluster.create(3), cluster.reader(), cluster.admin()
     found = reader.list_topics(topic, 10).topics
     assert [*found] == [topic]
@@ -166,7 +172,7 @@ def test_topics(cluster: Cluster) -> None:
     assert caught.value.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
-def test_a_closed_consumer_says_so(cluster: Cluster) -> None:
+def test_a_closed_consumer_raises(cluster: Cluster) -> None:
     topic, member = cluster.create(), cluster.member()
     member.close()
     with pytest.raises(RuntimeError):
@@ -232,7 +238,7 @@ def _joined(cluster: Cluster, topic: str, partitions: int, **properties: int) ->
     return member
 
 
-def test_a_member_reads_what_it_assigns_itself(groups: Cluster) -> None:
+def test_a_member_reads_only_what_it_assigns(groups: Cluster) -> None:
     topic = groups.create(3)
     for partition in range(3):
         _write(groups, topic, b"a", b"b", partition=partition)
@@ -250,7 +256,7 @@ def test_a_member_reads_what_it_assigns_itself(groups: Cluster) -> None:
     assert reading.ends == []
 
 
-def test_a_position_passes_markers_and_is_unknown_before_the_first_record(groups: Cluster) -> None:
+def test_positions_pass_markers(groups: Cluster) -> None:
     topic = groups.create(2)
     _write(groups, topic, b"a")
     member = _joined(groups, topic, 2)
@@ -271,7 +277,7 @@ def test_a_position_passes_markers_and_is_unknown_before_the_first_record(groups
     assert reading.values == {0: [b"a"]}
 
 
-def test_a_pause_loses_nothing_and_outlives_the_assignment(groups: Cluster) -> None:
+def test_a_pause_outlives_the_assignment_and_loses_nothing(groups: Cluster) -> None:
     topic = groups.create(2)
     _write(groups, topic, b"a", b"b")
     member = _joined(groups, topic, 2)
@@ -293,7 +299,7 @@ def test_a_pause_loses_nothing_and_outlives_the_assignment(groups: Cluster) -> N
     assert reading.values == {0: [b"a", b"b", b"b", b"c"]}
 
 
-def test_a_second_member_gets_its_share_also_of_what_was_never_read(groups: Cluster) -> None:
+def test_a_second_member_gets_unread_partitions_too(groups: Cluster) -> None:
     topic = groups.create(4)
     first = _joined(groups, topic, 4)
     first.take(0, 2)
@@ -320,7 +326,7 @@ def test_a_second_member_gets_its_share_also_of_what_was_never_read(groups: Clus
     reading.until(groups, lambda: len(first.given) == 4, "the first has all again")
 
 
-def test_the_last_member_gives_up_what_it_has_when_it_is_closed(groups: Cluster) -> None:
+def test_closing_revokes_everything(groups: Cluster) -> None:
     topic = groups.create(2)
     member = _joined(groups, topic, 2)
     member.take(1)
@@ -344,7 +350,7 @@ def _offer(producer: Producer, topic: str, metadata: object, partition: int = 0)
     return 0
 
 
-def test_a_generation_that_is_over_commits_nothing_that_was_revoked(groups: Cluster) -> None:
+def test_a_stale_generation_cannot_commit_revoked_partitions(groups: Cluster) -> None:
     topic, producer = groups.create(2), _producer(groups)
     first = _joined(groups, topic, 2)
     stale = first.consumer.consumer_group_metadata()
@@ -360,7 +366,7 @@ def test_a_generation_that_is_over_commits_nothing_that_was_revoked(groups: Clus
     assert _offer(producer, topic, first.consumer.consumer_group_metadata()) == 0
 
 
-def test_who_left_commits_nothing(groups: Cluster) -> None:
+def test_a_former_member_cannot_commit(groups: Cluster) -> None:
     topic, producer = groups.create(2), _producer(groups)
     first = _joined(groups, topic, 2)
     stale = first.consumer.consumer_group_metadata()
@@ -368,7 +374,7 @@ def test_who_left_commits_nothing(groups: Cluster) -> None:
     assert _offer(producer, topic, stale) == KafkaError.UNKNOWN_MEMBER_ID
 
 
-def test_who_was_never_a_member_is_not_fenced(cluster: Cluster) -> None:
+def test_a_negative_generation_is_not_fenced(cluster: Cluster) -> None:
     """So a negative generation must never be sent where a member is meant."""
     topic, producer = cluster.create(2), _producer(cluster)
     stranger = cluster.member().consumer_group_metadata()
@@ -377,7 +383,7 @@ def test_who_was_never_a_member_is_not_fenced(cluster: Cluster) -> None:
         assert _offer(producer, topic, stranger) == 0
 
 
-def test_a_member_that_does_not_poll_loses_everything(cluster: Cluster) -> None:
+def test_a_member_that_stops_polling_loses_its_partitions(cluster: Cluster) -> None:
     topic, producer = cluster.create(2), _producer(cluster)
     member = _joined(cluster, topic, 2, max_poll_interval_ms=3_000)
     member.take(0)

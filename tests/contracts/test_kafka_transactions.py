@@ -75,9 +75,7 @@ def _committed(consumer: Consumer, topic: str, partition: int = 0) -> tuple[int,
 # Records
 
 
-def test_a_committed_record_is_read_and_a_marker_takes_the_next_offset(
-    cluster: Cluster, producer: Producer
-) -> None:
+def test_committed_records_are_followed_by_a_marker(cluster: Cluster, producer: Producer) -> None:
     topic, reader = cluster.create(2), cluster.reader()
     reader.incremental_assign([TopicPartition(topic, 0, 0)])
     _write(producer, topic, b"a", b"b")
@@ -87,7 +85,7 @@ def test_a_committed_record_is_read_and_a_marker_takes_the_next_offset(
     assert _read(cluster, reader, 5) == [(3, b"d")]
 
 
-def test_an_aborted_record_is_passed_over(cluster: Cluster, producer: Producer) -> None:
+def test_aborted_records_are_skipped(cluster: Cluster, producer: Producer) -> None:
     topic, reader = cluster.create(), cluster.reader()
     reader.incremental_assign([TopicPartition(topic, 0, 0)])
     producer.begin_transaction()
@@ -98,9 +96,7 @@ def test_an_aborted_record_is_passed_over(cluster: Cluster, producer: Producer) 
     assert _read(cluster, reader, 4) == [(2, b"b")]
 
 
-def test_an_open_transaction_hides_what_stands_behind_its_first_record(
-    cluster: Cluster, producer: Producer
-) -> None:
+def test_an_open_transaction_hides_later_records(cluster: Cluster, producer: Producer) -> None:
     topic, reader, other = cluster.create(), cluster.reader(), _started(cluster, "other")
     reader.incremental_assign([TopicPartition(topic, 0, 0)])
     _write(producer, topic, b"a")
@@ -115,7 +111,7 @@ def test_an_open_transaction_hides_what_stands_behind_its_first_record(
     assert _read(cluster, reader, 6) == [(2, b"open"), (3, b"b")]
 
 
-def test_a_transaction_without_records_is_committed(cluster: Cluster, producer: Producer) -> None:
+def test_an_empty_transaction_can_end(cluster: Cluster, producer: Producer) -> None:
     topic = cluster.create()
     producer.begin_transaction()
     producer.commit_transaction(30)
@@ -127,7 +123,7 @@ def test_a_transaction_without_records_is_committed(cluster: Cluster, producer: 
     assert _read(cluster, reader, 2) == [(0, b"a")]
 
 
-def test_deliveries_are_reported_where_they_fail(cluster: Cluster, producer: Producer) -> None:
+def test_only_failed_deliveries_are_reported(cluster: Cluster, producer: Producer) -> None:
     topic = cluster.create()
     told: list[KafkaError | None] = []
 
@@ -145,7 +141,7 @@ def test_deliveries_are_reported_where_they_fail(cluster: Cluster, producer: Pro
 # Refused records
 
 
-def test_a_record_that_the_broker_refuses_fails_its_transaction(
+def test_a_record_rejected_by_the_broker_fails_its_transaction(
     cluster: Cluster, producer: Producer
 ) -> None:
     topic = cluster.create(2, limit=1_000)
@@ -179,7 +175,7 @@ def test_a_record_that_the_broker_refuses_fails_its_transaction(
     assert _read(cluster, reader, 4) == [(2, b"again")]
 
 
-def test_a_record_that_the_client_refuses_fails_nothing_else(
+def test_a_record_rejected_by_the_client_fails_nothing_else(
     cluster: Cluster, producer: Producer
 ) -> None:
     topic, large = cluster.create(), bytes(11_000_000)
@@ -221,9 +217,7 @@ def test_offsets_are_committed_with_their_transaction(cluster: Cluster, producer
     assert _committed(reader, topic) == (9, None)
 
 
-def test_offsets_of_an_open_transaction_are_waited_for(
-    cluster: Cluster, producer: Producer
-) -> None:
+def test_offsets_of_an_open_transaction_are_awaited(cluster: Cluster, producer: Producer) -> None:
     topic, reader = cluster.create(), cluster.reader()
     other = cluster.reader(isolation_level="read_uncommitted")
     metadata = reader.consumer_group_metadata()
@@ -237,9 +231,7 @@ def test_offsets_of_an_open_transaction_are_waited_for(
     assert _committed(reader, topic) == _committed(other, topic) == (5, "note")
 
 
-def test_offsets_with_too_much_metadata_fail_the_transaction(
-    cluster: Cluster, producer: Producer
-) -> None:
+def test_long_metadata_fails_the_transaction(cluster: Cluster, producer: Producer) -> None:
     topic, reader = cluster.create(), cluster.reader()
     metadata = reader.consumer_group_metadata()
     producer.begin_transaction()
@@ -287,9 +279,7 @@ def test_calls_out_of_order_change_nothing(cluster: Cluster, producer: Producer)
 
 
 @pytest.mark.parametrize("call", ["commit", "abort", "offsets"])
-def test_a_successor_ends_what_is_open_and_fences(
-    cluster: Cluster, producer: Producer, call: str
-) -> None:
+def test_a_successor_aborts_and_fences(cluster: Cluster, producer: Producer, call: str) -> None:
     topic, reader = cluster.create(), cluster.reader()
     metadata = reader.consumer_group_metadata()
     producer.begin_transaction()
@@ -327,7 +317,7 @@ def test_a_successor_ends_what_is_open_and_fences(
     _write(successor, topic, b"b")
 
 
-def test_a_record_of_a_fenced_producer_is_not_written(cluster: Cluster, producer: Producer) -> None:
+def test_records_of_a_fenced_producer_are_not_written(cluster: Cluster, producer: Producer) -> None:
     topic, reader = cluster.create(), cluster.reader()
     _write(producer, topic, b"a")
     successor = _started(cluster)

@@ -41,7 +41,7 @@ def _offsets(seen: list[PartitionRead]) -> list[tuple[int, int]]:
     return [(each.partition, each.offset) for each in seen if each.message is not None]
 
 
-def test_positions_follow_what_is_read(kafka: FakeKafka, reader: PartitionReader) -> None:
+def test_positions_follow_reading(kafka: FakeKafka, reader: PartitionReader) -> None:
     for value in (b"0", b"2", b"4"):
         _write(kafka, value)
     _write(kafka, b"0", partition=B)
@@ -65,7 +65,7 @@ def test_positions_follow_what_is_read(kafka: FakeKafka, reader: PartitionReader
     assert reader.ended == {A, B}
 
 
-def test_an_end_is_over_when_another_record_comes(
+def test_another_record_ends_an_end(
     kafka: FakeKafka, reader: PartitionReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader.start({A: 0})
@@ -78,7 +78,7 @@ def test_an_end_is_over_when_another_record_comes(
     assert reader.ended == set()
 
 
-def test_those_that_are_read_already_go_on(kafka: FakeKafka, reader: PartitionReader) -> None:
+def test_assigned_partitions_continue(kafka: FakeKafka, reader: PartitionReader) -> None:
     _write(kafka, *[b"v"] * 5)
     _write(kafka, *[b"v"] * 9, partition=B)
     reader.start({A: 3})
@@ -91,7 +91,7 @@ def test_those_that_are_read_already_go_on(kafka: FakeKafka, reader: PartitionRe
     assert reader.positions == {B: 10}
 
 
-def test_a_topic_that_begins_anew_is_shown_and_moves_nothing(
+def test_a_recreated_topic_is_reported_and_moves_nothing(
     kafka: FakeKafka, reader: PartitionReader
 ) -> None:
     _write(kafka, *[b"v"] * 4)
@@ -102,7 +102,7 @@ def test_a_topic_that_begins_anew_is_shown_and_moves_nothing(
     assert reader.positions == {A: 5}
 
 
-def test_errors_are_raised_or_told(kafka: FakeKafka) -> None:
+def test_errors_are_raised_or_reported(kafka: FakeKafka) -> None:
     error = KafkaError(KafkaError._TRANSPORT)
     reader = PartitionReader(_PROPERTIES, 10)
     kafka.consumers[-1].give(Message(error=error))
@@ -122,7 +122,7 @@ def test_permanent_errors() -> None:
     assert not reading.is_permanent(KafkaError(KafkaError._TRANSPORT))
 
 
-def test_spans_are_read_alone_and_in_turn(kafka: FakeKafka, reader: PartitionReader) -> None:
+def test_only_the_spans_are_read_in_order(kafka: FakeKafka, reader: PartitionReader) -> None:
     kafka.create("other", 1)
     reader.start({("other", 0): 0})
     _write(kafka, *[b"v"] * 12)
@@ -135,7 +135,7 @@ def test_spans_are_read_alone_and_in_turn(kafka: FakeKafka, reader: PartitionRea
 
 
 @pytest.mark.parametrize("patience_s", [60.0, None])
-def test_a_span_ends_where_no_record_is_left_in_it(
+def test_a_span_ends_without_remaining_records(
     kafka: FakeKafka, reader: PartitionReader, patience_s: float | None
 ) -> None:
     """Its last offsets may be those of a transaction's end, which are no records."""
@@ -145,9 +145,7 @@ def test_a_span_ends_where_no_record_is_left_in_it(
     assert [offset for each in found for offset in _offsets(each)] == [(0, 0), (0, 2)]
 
 
-def test_what_is_not_decided_is_waited_for_or_not(
-    kafka: FakeKafka, reader: PartitionReader
-) -> None:
+def test_open_transactions_are_awaited_or_read(kafka: FakeKafka, reader: PartitionReader) -> None:
     _write(kafka, b"a")
     producer = _open(kafka, b"open")
     spans = {0: [(0, 3)]}
@@ -159,14 +157,14 @@ def test_what_is_not_decided_is_waited_for_or_not(
     assert [_offsets(found) for found in waited] == [[(0, 2)]]
 
 
-def test_nothing_comes_for_too_long(kafka: FakeKafka, reader: PartitionReader) -> None:
+def test_a_stalled_read_is_an_error(kafka: FakeKafka, reader: PartitionReader) -> None:
     _write(kafka, b"a")
     _open(kafka, b"open")
     spans = reader.read_spans("t", {0: [(0, 3)]}, 60.0)
     assert _offsets(next(spans)) == [(0, 0)]
     kafka.is_down = True
     started = kafka.clock.now
-    with pytest.raises(ReadError, match=r"t/0 cannot be read from offset 2 to 3: .* for 60 s"):
+    with pytest.raises(ReadError, match=r"cannot read t/0 from offset 2 to 3: .* for 60 s"):
         for _ in spans:
             pass
     assert 60 < kafka.clock.now - started < 61
@@ -175,9 +173,7 @@ def test_nothing_comes_for_too_long(kafka: FakeKafka, reader: PartitionReader) -
     assert [_offsets(found) for found in reader.read_spans("t", {0: [(0, 1)]}, 0.0)] == [[(0, 0)]]
 
 
-def test_a_transaction_is_waited_for_no_longer_than_it_may_be_open(
-    kafka: FakeKafka, reader: PartitionReader
-) -> None:
+def test_an_expired_transaction_is_not_awaited(kafka: FakeKafka, reader: PartitionReader) -> None:
     _write(kafka, b"a")
     _open(kafka, b"open")
     started = kafka.clock.now
@@ -187,7 +183,7 @@ def test_a_transaction_is_waited_for_no_longer_than_it_may_be_open(
 
 
 @pytest.mark.parametrize("most_bytes", [25, 4_000_000])
-def test_what_lies_behind_a_bound_comes_later(
+def test_records_behind_a_bound_are_read_later(
     kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch, most_bytes: int
 ) -> None:
     """A reader that is bounded, in records and bytes, drops nothing that the client gave it."""
@@ -214,7 +210,7 @@ def test_what_lies_behind_a_bound_comes_later(
 
 
 @given(st.data())
-def test_spans_give_exactly_the_records_in_them(data: st.DataObject) -> None:
+def test_spans_yield_exactly_their_records(data: st.DataObject) -> None:
     kafka = FakeKafka({"t": 2})
     with pytest.MonkeyPatch.context() as patch:
         kafka.install(patch, reading)
@@ -253,7 +249,7 @@ def command(kafka: FakeKafka) -> Reader:
     return Reader(_SETTINGS, KafkaErrorLog(_SETTINGS), show)  # type: ignore[arg-type]  # not called
 
 
-def test_a_command_reads_a_topic_as_it_is_now(kafka: FakeKafka, command: Reader) -> None:
+def test_a_command_reads_up_to_the_current_end(kafka: FakeKafka, command: Reader) -> None:
     _write(kafka, b"a")
     _write(kafka, b"b", partition=B)
     producer = _open(kafka, b"open")
@@ -270,7 +266,7 @@ def test_a_command_reads_a_topic_as_it_is_now(kafka: FakeKafka, command: Reader)
     assert [*command.read("t", [PartitionRange(0, 2, 2)])] == []
 
 
-def test_a_command_reads_what_is_recent(kafka: FakeKafka, command: Reader) -> None:
+def test_a_command_reads_since_a_time(kafka: FakeKafka, command: Reader) -> None:
     _write(kafka, b"old")
     kafka.clock.sleep(100)
     since_ms = int(kafka.clock.now * 1_000)
@@ -282,13 +278,13 @@ def test_a_command_reads_what_is_recent(kafka: FakeKafka, command: Reader) -> No
     assert [*command.read("t", spans)] == []
 
 
-def test_a_command_says_which_topic_is_missing(kafka: FakeKafka, command: Reader) -> None:
+def test_a_missing_topic_is_an_error(kafka: FakeKafka, command: Reader) -> None:
     with pytest.raises(ReadError, match="topic nothing does not exist"):
         command.spans("nothing")
 
 
 @pytest.mark.parametrize("request_", [KafkaApi.METADATA, KafkaApi.LIST_OFFSETS])
-def test_a_command_fails_where_kafka_does_not_answer(
+def test_an_unresponsive_kafka_is_an_error(
     kafka: FakeKafka, command: Reader, request_: KafkaApi
 ) -> None:
     kafka.answer(request_, Silence.UNHEARD)

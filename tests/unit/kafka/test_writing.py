@@ -16,7 +16,7 @@ _BLOBS = {size: bytes(size) for size in (0, 1, 1_000_000, 3_000_000, 5_000_000)}
 
 
 @given(st.lists(st.sampled_from([*_BLOBS]), max_size=30))
-def test_chunks_are_bounded_and_lose_nothing(sizes: list[int]) -> None:
+def test_chunks_are_bounded_and_complete(sizes: list[int]) -> None:
     records = [Outgoing(0, None, _BLOBS[size], []) for size in sizes]
     chunks = list(chunked(records))
     assert [record for chunk in chunks for record in chunk] == records
@@ -24,7 +24,7 @@ def test_chunks_are_bounded_and_lose_nothing(sizes: list[int]) -> None:
         assert len(chunk) == 1 or sum(record.size for record in chunk) <= writing.CHUNK_BYTES
 
 
-def test_a_chunk_has_a_number_of_records_at_most() -> None:
+def test_chunks_are_limited_in_records() -> None:
     records = [Outgoing(0, None, None, [])] * (2 * writing.CHUNK_RECORDS + 1)
     assert [len(chunk) for chunk in chunked(records)] == [writing.CHUNK_RECORDS] * 2 + [1]
 
@@ -45,7 +45,7 @@ def _written(kafka: FakeKafka) -> list[bytes | None]:
     return kafka.values(_SETTINGS.topics.recipients)
 
 
-def test_what_is_too_large_is_found_by_halves(
+def test_too_large_records_are_found_by_halving(
     kafka: FakeKafka, writer: TransactionalWriter
 ) -> None:
     kafka.limits[_SETTINGS.topics.recipients] = 10
@@ -57,9 +57,7 @@ def test_what_is_too_large_is_found_by_halves(
     assert kafka.calls.count("abort") == 5
 
 
-def test_after_an_abort_the_same_is_written_again(
-    kafka: FakeKafka, writer: TransactionalWriter
-) -> None:
+def test_aborted_chunks_are_written_again(kafka: FakeKafka, writer: TransactionalWriter) -> None:
     kafka.answer(KafkaApi.END_TRANSACTION, KafkaError.UNKNOWN_PRODUCER_ID)
     assert writer.write(_records(b"a")) == []
     assert kafka.calls == ["begin", "a", "commit", "abort", "begin", "a", "commit"]
@@ -68,7 +66,7 @@ def test_after_an_abort_the_same_is_written_again(
 
 
 @pytest.mark.parametrize("silence", Silence)
-def test_an_end_that_stays_unknown_is_said(
+def test_an_unknown_commit_is_reported(
     kafka: FakeKafka,
     writer: TransactionalWriter,
     monkeypatch: pytest.MonkeyPatch,
@@ -76,23 +74,19 @@ def test_an_end_that_stays_unknown_is_said(
 ) -> None:
     monkeypatch.setattr(writing, "_PATIENCE_S", 0.0)
     kafka.answer(KafkaApi.END_TRANSACTION, silence)
-    with pytest.raises(WriteError, match="to repeat the command is safe"):
+    with pytest.raises(WriteError, match="the command is safe to repeat"):
         writer.write(_records(b"a"))
     assert kafka.calls == ["begin", "a", "commit"]
 
 
-def test_a_command_in_this_ones_place_is_said(
-    kafka: FakeKafka, writer: TransactionalWriter
-) -> None:
+def test_being_replaced_is_reported(kafka: FakeKafka, writer: TransactionalWriter) -> None:
     TransactionalWriter(_SETTINGS, "dlq", KafkaErrorLog(_SETTINGS), writing.no_checkpoint)
     with pytest.raises(WriteError, match="another command of this kind"):
         writer.write(_records(b"a"))
     assert _written(kafka) == []
 
 
-def test_what_is_aborted_again_and_again_is_given_up(
-    kafka: FakeKafka, writer: TransactionalWriter
-) -> None:
+def test_repeated_aborts_are_given_up(kafka: FakeKafka, writer: TransactionalWriter) -> None:
     for _ in range(9):
         kafka.answer(KafkaApi.END_TRANSACTION, KafkaError.UNKNOWN_PRODUCER_ID, 0)
     with pytest.raises(WriteError, match="Unknown Producer Id"):

@@ -167,7 +167,7 @@ def desk(kafka: FakeKafka) -> CommitterBench:
 # What is written
 
 
-def test_all_endings_and_offsets_go_into_one_transaction(desk: CommitterBench) -> None:
+def test_results_and_offsets_share_a_transaction(desk: CommitterBench) -> None:
     desk.admit(_SENT, _DEAD, _PARKED)
     desk.admit(_PARKED, partition=5)
     assert desk.commit()
@@ -183,7 +183,7 @@ def test_all_endings_and_offsets_go_into_one_transaction(desk: CommitterBench) -
     assert {e.stored.key for e in desk.ended()} == {b"key"}
 
 
-def test_nothing_is_committed_past_a_record_that_is_not_decided(desk: CommitterBench) -> None:
+def test_no_commit_passes_an_undecided_record(desk: CommitterBench) -> None:
     _, undone, _ = desk.admit(_SENT, None, _SENT)
     assert desk.commit()
     assert desk.commit()
@@ -193,7 +193,7 @@ def test_nothing_is_committed_past_a_record_that_is_not_decided(desk: CommitterB
     assert (desk.endings().total(), desk.offset()) == (3, (3, "e"))
 
 
-def test_a_commit_is_seen_from_other_threads(desk: CommitterBench) -> None:
+def test_a_running_commit_is_visible(desk: CommitterBench) -> None:
     busy: list[bool] = []
     desk.on_checkpoint = lambda: busy.append(desk.committer.busy)
     desk.admit(_SENT)
@@ -202,14 +202,14 @@ def test_a_commit_is_seen_from_other_threads(desk: CommitterBench) -> None:
     assert not desk.committer.busy
 
 
-def test_nothing_to_commit_is_no_transaction(desk: CommitterBench) -> None:
+def test_no_transaction_without_work(desk: CommitterBench) -> None:
     desk.admit(None)
     assert desk.commit()
     assert desk.committer.commit({})
     assert desk.kafka.calls == []
 
 
-def test_an_offset_is_committed_where_no_record_is(desk: CommitterBench) -> None:
+def test_offsets_are_committed_without_records(desk: CommitterBench) -> None:
     """The ledger's epoch comes first; and markers behind the last record are passed."""
     window = desk.window(is_marked=False)
     assert desk.commit()
@@ -223,7 +223,7 @@ def test_an_offset_is_committed_where_no_record_is(desk: CommitterBench) -> None
     assert desk.checkpoints == []
 
 
-def test_a_transaction_is_cut_by_the_number_of_its_records(
+def test_a_transaction_is_limited_in_records(
     desk: CommitterBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(committer_module, "_MAX_RECORDS", 5)
@@ -236,7 +236,7 @@ def test_a_transaction_is_cut_by_the_number_of_its_records(
     assert left == [[0, 3], [0, 0]]
 
 
-def test_a_transaction_is_cut_by_the_bytes_of_its_records(desk: CommitterBench) -> None:
+def test_a_transaction_is_limited_in_bytes(desk: CommitterBench) -> None:
     """Of all windows together: the client would hold them twice, and the broker's limit on the
     time of a transaction is short."""
     large = bytes(1_000_000)
@@ -251,7 +251,7 @@ def test_a_transaction_is_cut_by_the_bytes_of_its_records(desk: CommitterBench) 
     assert left == [[0, 3], [0, 0]]
 
 
-def test_endings_are_counted_when_they_are_committed(desk: CommitterBench) -> None:
+def test_results_are_counted_when_committed(desk: CommitterBench) -> None:
     counter = metrics.DEAD_LETTERS.labels(DeadReason.UNDECODABLE)
     before = counter._value.get()
     desk.admit(_DEAD)
@@ -265,7 +265,7 @@ def test_endings_are_counted_when_they_are_committed(desk: CommitterBench) -> No
 # The group
 
 
-def test_nothing_is_begun_by_who_is_no_member(desk: CommitterBench) -> None:
+def test_no_transaction_begins_outside_the_group(desk: CommitterBench) -> None:
     """A broker would take offsets of a negative generation from anybody."""
     desk.admit(_DEAD)
     desk.group.leave(desk.member)
@@ -275,7 +275,7 @@ def test_nothing_is_begun_by_who_is_no_member(desk: CommitterBench) -> None:
     assert desk.commit()
 
 
-def test_a_generation_that_is_over_writes_nothing(
+def test_a_stale_generation_commits_nothing(
     desk: CommitterBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.admit(_DEAD)
@@ -290,7 +290,7 @@ def test_a_generation_that_is_over_writes_nothing(
     assert desk.endings() == {(0, 0): 1}
 
 
-def test_a_member_that_was_expelled_writes_nothing(desk: CommitterBench) -> None:
+def test_an_expelled_member_commits_nothing(desk: CommitterBench) -> None:
     desk.admit(_DEAD)
     desk.group.expel(desk.member)  # of which it does not know
     assert not desk.commit()
@@ -314,7 +314,7 @@ def test_a_member_that_was_expelled_writes_nothing(desk: CommitterBench) -> None
         (KafkaApi.END_TRANSACTION, KafkaError.UNKNOWN_PRODUCER_ID),
     ],
 )
-def test_what_failed_is_aborted_and_written_again(
+def test_failed_transactions_are_aborted_and_written_again(
     desk: CommitterBench, request_: KafkaApi, answer: Answer
 ) -> None:
     desk.admit(_SENT, _DEAD, _PARKED)
@@ -326,7 +326,7 @@ def test_what_failed_is_aborted_and_written_again(
     assert desk.offset() == (3, "e")
 
 
-def test_a_full_queue_of_the_client_is_waited_for(desk: CommitterBench) -> None:
+def test_a_full_client_queue_is_awaited(desk: CommitterBench) -> None:
     desk.admit(_DEAD)
     desk.kafka.producers[-1].fail("produce", BufferError("Local: Queue full"))
     assert not desk.commit()
@@ -335,9 +335,7 @@ def test_a_full_queue_of_the_client_is_waited_for(desk: CommitterBench) -> None:
 
 
 @pytest.mark.parametrize("silence", Silence)
-def test_an_abort_of_unknown_end_is_called_again_before_anything_else(
-    desk: CommitterBench, silence: Silence
-) -> None:
+def test_an_unknown_abort_is_repeated_first(desk: CommitterBench, silence: Silence) -> None:
     desk.admit(_DEAD)
     desk.kafka.answer(KafkaApi.COMMIT_OFFSETS, KafkaError.ILLEGAL_GENERATION)
     desk.kafka.answer(KafkaApi.END_TRANSACTION, silence)
@@ -346,7 +344,7 @@ def test_an_abort_of_unknown_end_is_called_again_before_anything_else(
     assert desk.endings() == {(0, 0): 1}
 
 
-def test_an_abort_that_never_ends_takes_a_second_a_time_until_the_broker_fences(
+def test_an_endless_abort_lets_the_worker_poll_until_it_is_fenced(
     desk: CommitterBench,
 ) -> None:
     """The worker polls between; and a broker that hears of it again has ended the transaction."""
@@ -366,7 +364,7 @@ def test_an_abort_that_never_ends_takes_a_second_a_time_until_the_broker_fences(
     assert desk.left == 1
 
 
-def test_an_open_transaction_is_aborted_also_where_nothing_can_be_committed(
+def test_an_open_transaction_is_aborted_without_new_work(
     desk: CommitterBench,
 ) -> None:
     """The next owner of the partitions waits for its end."""
@@ -380,7 +378,7 @@ def test_an_open_transaction_is_aborted_also_where_nothing_can_be_committed(
 
 
 @pytest.mark.parametrize("silence", [None, *Silence])
-def test_the_end_aborts_what_is_open(desk: CommitterBench, silence: Silence | None) -> None:
+def test_closing_aborts_an_open_transaction(desk: CommitterBench, silence: Silence | None) -> None:
     desk.admit(_DEAD)
     desk.kafka.answer(KafkaApi.COMMIT_OFFSETS, KafkaError.ILLEGAL_GENERATION)
     assert not desk.commit()
@@ -390,7 +388,7 @@ def test_the_end_aborts_what_is_open(desk: CommitterBench, silence: Silence | No
     assert desk.kafka.calls[-1] == "abort"
 
 
-def test_the_end_aborts_nothing_that_may_be_committed(desk: CommitterBench) -> None:
+def test_closing_aborts_no_unknown_commit(desk: CommitterBench) -> None:
     desk.admit(_DEAD)
     desk.kafka.answer(KafkaApi.END_TRANSACTION, Silence.UNANSWERED)
     assert not desk.commit()
@@ -402,9 +400,7 @@ def test_the_end_aborts_nothing_that_may_be_committed(desk: CommitterBench) -> N
 
 
 @pytest.mark.parametrize("silence", Silence)
-def test_a_commit_of_unknown_end_is_called_again_before_anything_else(
-    desk: CommitterBench, silence: Silence
-) -> None:
+def test_an_unknown_commit_is_repeated_first(desk: CommitterBench, silence: Silence) -> None:
     desk.admit(_DEAD)
     desk.kafka.answer(KafkaApi.END_TRANSACTION, silence)
     assert not desk.commit()
@@ -419,7 +415,7 @@ def test_a_commit_of_unknown_end_is_called_again_before_anything_else(
     assert desk.endings() == {(0, 0): 1, (0, 1): 1}
 
 
-def test_a_commit_of_unknown_end_goes_on_when_its_partitions_are_gone(
+def test_an_unknown_commit_outlives_its_windows(
     desk: CommitterBench,
 ) -> None:
     desk.admit(_DEAD)
@@ -431,7 +427,7 @@ def test_a_commit_of_unknown_end_goes_on_when_its_partitions_are_gone(
     assert desk.kafka.calls == [*_WRITTEN, "commit"]
 
 
-def test_a_commit_that_turns_out_to_be_none_is_written_again(desk: CommitterBench) -> None:
+def test_a_commit_that_failed_after_all_is_written_again(desk: CommitterBench) -> None:
     desk.admit(_DEAD)
     desk.kafka.answer(KafkaApi.END_TRANSACTION, Silence.UNHEARD, KafkaError.UNKNOWN_PRODUCER_ID)
     assert [desk.commit() for _ in range(3)] == [False, False, True]
@@ -452,7 +448,7 @@ def test_a_commit_that_turns_out_to_be_none_is_written_again(desk: CommitterBenc
         (KafkaApi.END_TRANSACTION, KafkaError.INVALID_TXN_STATE),
     ],
 )
-def test_a_producer_that_is_lost_ends_the_worker(
+def test_a_lost_producer_ends_the_worker(
     desk: CommitterBench, request_: KafkaApi, code: int
 ) -> None:
     desk.admit(_DEAD)
@@ -466,9 +462,7 @@ def test_a_producer_that_is_lost_ends_the_worker(
 
 
 @pytest.mark.parametrize("is_done", [True, False])
-def test_a_worker_in_this_ones_place_ends_it_and_knows_what_was_committed(
-    desk: CommitterBench, is_done: bool
-) -> None:
+def test_a_successor_continues_after_the_last_commit(desk: CommitterBench, is_done: bool) -> None:
     desk.admit(_SENT, _SENT)
     if is_done:
         assert desk.commit()
@@ -489,13 +483,13 @@ def test_a_worker_in_this_ones_place_ends_it_and_knows_what_was_committed(
 # Too many dead letters
 
 
-def test_where_most_are_dead_letters_nothing_more_is_committed(kafka: FakeKafka) -> None:
+def test_the_breaker_stops_before_a_commit(kafka: FakeKafka) -> None:
     desk = CommitterBench(kafka, dead_share=0.5)
     desk.admit(*[_SENT] * 5, *[_DEAD] * 5)
     assert desk.commit()
     kafka.calls.clear()
     desk.admit(_SENT, _DEAD, _DEAD)
-    with pytest.raises(BreakerError, match=r"the last is campaign.recipients/0/12: not JSON"):
+    with pytest.raises(BreakerError, match=r"the last one is campaign.recipients/0/12: not JSON"):
         desk.commit()
     assert kafka.calls == []
     assert (desk.left, desk.offset()) == (3, (10, "e"))
@@ -504,7 +498,7 @@ def test_where_most_are_dead_letters_nothing_more_is_committed(kafka: FakeKafka)
 # Records that Kafka refuses
 
 
-def test_a_record_that_is_refused_holds_up_no_other(desk: CommitterBench) -> None:
+def test_a_rejected_record_blocks_only_later_ones(desk: CommitterBench) -> None:
     desk.kafka.limits[_TOPICS.dead_letters] = 500
     desk.admit(_SENT, _DEAD)
     desk.admit(_DEAD, value=bytes(1_000))
@@ -524,7 +518,7 @@ def test_a_record_that_is_refused_holds_up_no_other(desk: CommitterBench) -> Non
     assert not desk.committer.in_haste
 
 
-def test_a_refused_record_is_in_haste_and_goes_alone(desk: CommitterBench) -> None:
+def test_a_rejected_record_goes_alone_and_soon(desk: CommitterBench) -> None:
     desk.kafka.limits[_TOPICS.dead_letters] = 500
     desk.admit(_DEAD, value=bytes(1_000))
     desk.admit(_SENT)
@@ -544,7 +538,7 @@ def test_a_refused_record_is_in_haste_and_goes_alone(desk: CommitterBench) -> No
         (_SENT, 10, "@" * 5_000, 3_000, _TOPICS.outcomes),
     ],
 )
-def test_a_record_that_is_refused_alone_ends_with_less(
+def test_a_record_rejected_alone_is_reduced(
     desk: CommitterBench, ending: Resolution, value: int, email: str, limit: int, topic: str
 ) -> None:
     for name in (_TOPICS.outcomes, _TOPICS.dead_letters, _TOPICS.parked):
@@ -557,7 +551,7 @@ def test_a_record_that_is_refused_alone_ends_with_less(
     assert _refused_total() > before
 
 
-def test_a_refusal_among_others_takes_nothing_from_the_record(desk: CommitterBench) -> None:
+def test_records_rejected_together_are_not_reduced(desk: CommitterBench) -> None:
     """It may be the others' fault: a broker refuses all that comes together."""
     desk.kafka.limits[_TOPICS.dead_letters] = 700
     desk.admit(*[_DEAD] * 10, value=bytes(300))  # each alone is small enough
@@ -566,7 +560,7 @@ def test_a_refusal_among_others_takes_nothing_from_the_record(desk: CommitterBen
     assert {len(e.stored.value or b"") for e in desk.ended()} == {300}
 
 
-def test_where_the_least_is_refused_it_is_said_and_tried_on(
+def test_a_rejected_smallest_result_is_reported_and_retried(
     desk: CommitterBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     desk.kafka.limits[_TOPICS.dead_letters] = 1
@@ -575,7 +569,7 @@ def test_where_the_least_is_refused_it_is_said_and_tried_on(
     with caplog.at_level(logging.ERROR):
         for _ in range(30):
             desk.commit()
-    assert "look at the topics" in caplog.text
+    assert "check the topics" in caplog.text
     assert desk.endings() == {(1, 0): 1}
     desk.kafka.limits.clear()
     desk.commit_all()
@@ -618,7 +612,7 @@ _RECORDS = st.lists(
 
 
 @given(st.lists(st.one_of(_FAULTS, _RECORDS, st.just("restart")), max_size=25), st.booleans())
-def test_each_record_ends_in_exactly_one_committed_transaction(
+def test_any_faults_commit_each_record_once(
     steps: list[tuple[KafkaApi, Answer] | list[tuple[int, Resolution, int]] | str], is_small: bool
 ) -> None:
     """Whatever brokers answer, whatever they refuse, and however often the worker is killed."""

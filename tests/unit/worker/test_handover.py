@@ -232,7 +232,7 @@ _STEPS = st.one_of(
 
 
 @given(st.lists(_STEPS, max_size=40))
-def test_each_record_ends_once_whatever_moves_dies_or_is_answered(
+def test_any_handover_resolves_each_record_once(
     steps: list[tuple[str | KafkaApi, int | Answer, int]],
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:

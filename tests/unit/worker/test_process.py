@@ -2,6 +2,8 @@
 
 import logging
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -73,11 +75,11 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKafka]:
     [
         (KafkaApi.PRODUCE, KafkaError.INVALID_PRODUCER_EPOCH, "was fenced"),
         (KafkaApi.END_TRANSACTION, KafkaError.PRODUCER_FENCED, "was fenced"),
-        (KafkaApi.END_TRANSACTION, KafkaError.INVALID_TXN_STATE, "a broker's death"),
-        (KafkaApi.COMMIT_OFFSETS, KafkaError.INVALID_TXN_STATE, "a broker's death"),
+        (KafkaApi.END_TRANSACTION, KafkaError.INVALID_TXN_STATE, "a broker crash"),
+        (KafkaApi.COMMIT_OFFSETS, KafkaError.INVALID_TXN_STATE, "a broker crash"),
     ],
 )
-def test_a_transaction_that_fails_for_good_is_said_once(
+def test_a_fatal_transaction_error_is_logged_once(
     kafka: FakeKafka, caplog: pytest.LogCaptureFixture, request_: KafkaApi, code: int, what: str
 ) -> None:
     kafka.answer(request_, code)
@@ -89,7 +91,26 @@ def test_a_transaction_that_fails_for_good_is_said_once(
     with caplog.at_level(logging.WARNING, "streamer"):
         assert process.run_worker(settings) == FAILED
     (line,) = caplog.records
-    assert "nothing is lost: what was in flight is adopted" in line.getMessage()
+    assert "the next owner adopts what is in flight" in line.getMessage()
     assert what in line.__dict__["cause"]
     name = "_FENCED" if what == "was fenced" else KafkaError(code).name()
     assert name in line.__dict__["cause"]
+
+
+_HANGS_WITH_THE_GIL = """
+import ctypes, os, signal
+from streamer.worker import process
+from streamer.worker.waiter import Waiter
+process._CLOSE_GRACE_S = 0.1
+stop = process._StopRequest(0.1, Waiter())
+os.kill(os.getpid(), signal.SIGTERM)
+ctypes.PyDLL(None).sleep(60)
+"""
+
+
+def test_a_stop_ends_a_process_that_hangs_in_c_with_the_gil_held() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _HANGS_WITH_THE_GIL], capture_output=True, text=True, timeout=30
+    )
+    assert ended.returncode == FAILED
+    assert "most recent call first" in ended.stderr

@@ -176,7 +176,7 @@ def _source(stored: Stored) -> RecordId | None:
 # Who comes back
 
 
-def test_who_is_released_comes_back_with_where_it_first_stood(depot: FakeDepot) -> None:
+def test_released_records_return_with_their_original_offset(depot: FakeDepot) -> None:
     depot.park(SPRING, AUTUMN, SPRING, headers=[("own", b"1")])
     depot.park(SPRING, partition=1)
     depot.gate.open = {SPRING}
@@ -193,7 +193,7 @@ def test_who_is_released_comes_back_with_where_it_first_stood(depot: FakeDepot) 
     assert dict(first.headers)["own"] == b"1"
 
 
-def test_who_waits_on_stays_where_it_is(depot: FakeDepot) -> None:
+def test_waiting_records_stay_in_place(depot: FakeDepot) -> None:
     """Returns of a few do not write the others anew, and another relay knows who left."""
     for _ in range(5):
         depot.park(*([SPRING] * 40 + [AUTUMN]) * 2)
@@ -210,7 +210,7 @@ def test_who_waits_on_stays_where_it_is(depot: FakeDepot) -> None:
     assert spring == sorted(spring)
 
 
-def test_who_is_released_later_comes_back_then(depot: FakeDepot) -> None:
+def test_records_return_once_released(depot: FakeDepot) -> None:
     depot.park(SPRING, AUTUMN)
     session = depot.relay()
     depot.work(session)
@@ -223,7 +223,7 @@ def test_who_is_released_later_comes_back_then(depot: FakeDepot) -> None:
     assert depot.returned() == [1, 2]
 
 
-def test_what_is_released_is_asked_twice_a_second_at_most(depot: FakeDepot) -> None:
+def test_releases_are_checked_twice_a_second(depot: FakeDepot) -> None:
     depot.park(SPRING)
     session = depot.relay()
     asked: list[float] = []
@@ -235,7 +235,7 @@ def test_what_is_released_is_asked_twice_a_second_at_most(depot: FakeDepot) -> N
     assert 15 <= len(asked) <= 21
 
 
-def test_what_streamer_did_not_park_is_passed_over(depot: FakeDepot) -> None:
+def test_foreign_records_are_skipped(depot: FakeDepot) -> None:
     kinds: list[Headers] = [[], [("streamer-parked-for", b"x")]]
     depot.kafka.write(((TOPICS.parked, 0), b"{}", None, headers) for headers in kinds)
     depot.park(SPRING)
@@ -245,7 +245,7 @@ def test_what_streamer_did_not_park_is_passed_over(depot: FakeDepot) -> None:
     assert depot.gone() == OffsetSet(depot.end() - 1)
 
 
-def test_partitions_that_come_later_are_read_and_written(depot: FakeDepot) -> None:
+def test_new_partitions_are_read_and_written(depot: FakeDepot) -> None:
     depot.gate.open = {SPRING}
     session = depot.relay()
     depot.park(SPRING)
@@ -261,7 +261,7 @@ def test_partitions_that_come_later_are_read_and_written(depot: FakeDepot) -> No
 
 
 @pytest.mark.parametrize("turn", [50, 1_000])
-def test_nobody_is_passed_over_where_reading_is_bounded(
+def test_bounded_reading_skips_no_record(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch, turn: int
 ) -> None:
     """Who stands behind what is read in one turn comes in a later one, in its order."""
@@ -292,7 +292,7 @@ def test_nobody_is_passed_over_where_reading_is_bounded(
 # What is moved together
 
 
-def test_those_that_wait_are_moved_together_where_too_many_left_between(
+def test_long_metadata_compacts_the_topic(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "_MAX_TEXT", 60)
@@ -312,7 +312,7 @@ def test_those_that_wait_are_moved_together_where_too_many_left_between(
     assert depot.returned() == autumn + spring
 
 
-def test_those_that_wait_are_moved_together_where_most_left(
+def test_many_departures_compact_the_topic(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "_MAX_WASTE", 50)
@@ -333,7 +333,7 @@ def test_those_that_wait_are_moved_together_where_most_left(
 # What Kafka or Redis forgot
 
 
-def test_nobody_comes_back_twice_where_the_broker_forgot(depot: FakeDepot) -> None:
+def test_expired_offsets_return_no_record_twice(depot: FakeDepot) -> None:
     for partition in range(_PARTITIONS):
         depot.park(*[SPRING, AUTUMN] * 20, partition=partition)
     depot.gate.open = {AUTUMN}
@@ -349,7 +349,7 @@ def test_nobody_comes_back_twice_where_the_broker_forgot(depot: FakeDepot) -> No
     assert sorted(depot.returned()) == [*range(80)]
 
 
-def test_offsets_are_committed_again_before_they_expire(depot: FakeDepot) -> None:
+def test_offsets_are_renewed_before_they_expire(depot: FakeDepot) -> None:
     depot.park(*[SPRING] * 5)
     session = depot.relay()
     depot.gate.open = {SPRING}
@@ -362,7 +362,7 @@ def test_offsets_are_committed_again_before_they_expire(depot: FakeDepot) -> Non
     assert depot.gone() == OffsetSet(5)
 
 
-def test_a_ledger_that_lacks_the_last_offsets_is_no_harm(depot: FakeDepot) -> None:
+def test_a_ledger_behind_the_broker_is_harmless(depot: FakeDepot) -> None:
     """It is written behind them: a relay may die between."""
     depot.park(*[SPRING] * 5)
     depot.gate.open = {SPRING}
@@ -377,26 +377,26 @@ def test_a_ledger_that_lacks_the_last_offsets_is_no_harm(depot: FakeDepot) -> No
     assert len(depot.returned()) == 5
 
 
-def test_a_topic_that_lost_records_is_not_brought_back(depot: FakeDepot) -> None:
+def test_a_topic_that_lost_records_is_an_error(depot: FakeDepot) -> None:
     """What is written to it now would be taken for what came back long ago."""
     depot.park(SPRING)
     depot.relay()._relayed.keep({0: OffsetSet(1_000)})
-    with pytest.raises(RelayError, match=r"ends at 2, though its records up to 1000 came back"):
+    with pytest.raises(RelayError, match=r"ends at 2, but its records up to 1000 were returned"):
         depot.relay()
 
 
-def test_offsets_of_another_version_are_not_guessed(depot: FakeDepot) -> None:
+def test_unreadable_offsets_are_an_error(depot: FakeDepot) -> None:
     depot.park(SPRING)
     depot.gate.open = {SPRING}
     depot.work(depot.relay())
     place = (TOPICS.parked, 0)
     of_another = TopicPartition(*place, 1, "2:what is this")
     depot.kafka.group(group_id(_SETTINGS)).offsets[place] = of_another
-    with pytest.raises(RelayError, match="cannot be read"):
+    with pytest.raises(RelayError, match="cannot read the relay's offsets"):
         depot.relay()
 
 
-def test_a_partition_whose_offset_is_not_known_is_not_taken_for_a_new_one(depot: FakeDepot) -> None:
+def test_an_unknown_offset_is_not_mistaken_for_a_new_partition(depot: FakeDepot) -> None:
     depot.park(SPRING)
     depot.kafka.errors[TOPICS.parked, 0] = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     with pytest.raises(KafkaException):
@@ -404,14 +404,14 @@ def test_a_partition_whose_offset_is_not_known_is_not_taken_for_a_new_one(depot:
 
 
 @pytest.mark.parametrize("topic", [TOPICS.parked, TOPICS.recipients])
-def test_a_topic_that_is_missing_ends_the_term(depot: FakeDepot, topic: str) -> None:
+def test_a_missing_topic_ends_the_term(depot: FakeDepot, topic: str) -> None:
     del depot.kafka.topic_ids[topic]
     with pytest.raises(KafkaException):
         depot.relay()
     assert all(consumer.is_closed for consumer in depot.kafka.consumers)
 
 
-def test_what_lies_before_the_base_is_forgotten(depot: FakeDepot) -> None:
+def test_offsets_before_the_base_are_dropped(depot: FakeDepot) -> None:
     """A relay lives for months, and each transaction that parks leaves a gap behind it."""
     depot.gate.open = {SPRING}
     session = depot.relay()
@@ -433,7 +433,7 @@ def test_what_lies_before_the_base_is_forgotten(depot: FakeDepot) -> None:
 # What is deleted
 
 
-def test_who_left_is_deleted_once_it_was_counted(depot: FakeDepot) -> None:
+def test_returned_records_are_deleted_once_counted(depot: FakeDepot) -> None:
     depot.park(*[SPRING] * 20)
     depot.park(*[AUTUMN] * 5)
     depot.gate.open = {SPRING}
@@ -459,7 +459,7 @@ def test_who_left_is_deleted_once_it_was_counted(depot: FakeDepot) -> None:
     assert len(depot.returned()) == 25
 
 
-def test_what_cannot_be_deleted_is_left_and_said(
+def test_failed_deletions_are_logged_and_retried(
     depot: FakeDepot, caplog: pytest.LogCaptureFixture
 ) -> None:
     depot.park(SPRING)
@@ -474,7 +474,7 @@ def test_what_cannot_be_deleted_is_left_and_said(
     depot.kafka.clock.sleep(60)
     depot.kafka.answer(KafkaApi.DELETE_RECORDS, KafkaError.TOPIC_AUTHORIZATION_FAILED)
     depot.work(session, 1)
-    assert "could not be deleted" in caplog.text
+    assert "cannot delete returned records" in caplog.text
     assert depot.kafka.logs[TOPICS.parked, 0].start == 1
     depot.kafka.clock.sleep(60)
     depot.work(session, 1)
@@ -484,7 +484,7 @@ def test_what_cannot_be_deleted_is_left_and_said(
 # What Kafka refuses
 
 
-def test_one_that_kafka_refuses_ends_and_stops_nobody(depot: FakeDepot) -> None:
+def test_a_record_rejected_by_kafka_is_resolved(depot: FakeDepot) -> None:
     depot.park(*[SPRING] * 11)
     depot.park(SPRING, size=_LIMIT)
     depot.park(*[SPRING] * 9)
@@ -510,7 +510,7 @@ def test_one_that_kafka_refuses_ends_and_stops_nobody(depot: FakeDepot) -> None:
     assert len(depot.written(TOPICS.outcomes)) == 2
 
 
-def test_one_that_may_be_mailed_does_not_end_as_failed(depot: FakeDepot) -> None:
+def test_a_possibly_mailed_record_is_not_failed(depot: FakeDepot) -> None:
     depot.park(SPRING, SPRING, size=_LIMIT)
     depot.claims = {
         "user0@example.com": Claim("b" * 24, 0, str(RecordId(TOPICS.recipients, 0, 0))),
@@ -525,7 +525,7 @@ def test_one_that_may_be_mailed_does_not_end_as_failed(depot: FakeDepot) -> None
     assert (others["status"], others["reason"]) == ("failed", "too_large")
 
 
-def test_what_is_no_event_ends_as_a_dead_letter_with_as_much_as_kafka_takes(
+def test_an_invalid_event_becomes_a_reduced_dead_letter(
     depot: FakeDepot,
 ) -> None:
     depot.park(SPRING, size=_LIMIT, event=False, headers=[("theirs", b"h" * 50)])
@@ -540,7 +540,7 @@ def test_what_is_no_event_ends_as_a_dead_letter_with_as_much_as_kafka_takes(
     assert dict(letter.headers)[REASON] == b"invalid_event"
 
 
-def test_one_that_cannot_be_moved_to_the_tail_ends_too(
+def test_a_record_rejected_by_the_parked_topic_is_resolved(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "_MAX_WASTE", 5)
@@ -559,11 +559,11 @@ def test_one_that_cannot_be_moved_to_the_tail_ends_too(
     assert depot.returned() == [*range(2, 12), 1]
 
 
-def test_where_the_least_is_refused_it_is_said(depot: FakeDepot) -> None:
+def test_a_rejected_smallest_result_is_an_error(depot: FakeDepot) -> None:
     depot.park(SPRING, size=_LIMIT)
     depot.kafka.limits = {TOPICS.recipients: _LIMIT, TOPICS.outcomes: 1}
     depot.gate.open = {SPRING}
-    with pytest.raises(RelayError, match="look at the topics"):
+    with pytest.raises(RelayError, match="check the topics"):
         depot.work(depot.relay())
     depot.kafka.limits = {}
     depot.work(depot.relay())
@@ -582,7 +582,7 @@ def test_where_the_least_is_refused_it_is_said(depot: FakeDepot) -> None:
         (KafkaApi.END_TRANSACTION, KafkaError.UNKNOWN_PRODUCER_ID),
     ],
 )
-def test_what_fails_once_is_written_again_in_the_same_term(
+def test_a_failed_transaction_is_retried(
     depot: FakeDepot, request_: KafkaApi, answer: Answer
 ) -> None:
     depot.park(*[SPRING] * 3)
@@ -593,7 +593,7 @@ def test_what_fails_once_is_written_again_in_the_same_term(
     assert depot.returned() == [0, 1, 2]
 
 
-def test_what_fails_again_and_again_ends_the_term(depot: FakeDepot) -> None:
+def test_repeated_failures_end_the_term(depot: FakeDepot) -> None:
     depot.park(SPRING)
     depot.gate.open = {SPRING}
     session = depot.relay()
@@ -605,9 +605,7 @@ def test_what_fails_again_and_again_ends_the_term(depot: FakeDepot) -> None:
 
 
 @pytest.mark.parametrize("silence", Silence)
-def test_a_term_that_ends_with_an_unknown_end_leaves_it_to_the_next(
-    depot: FakeDepot, silence: Silence
-) -> None:
+def test_an_unknown_commit_is_left_to_the_next_term(depot: FakeDepot, silence: Silence) -> None:
     depot.park(*[SPRING] * 3)
     depot.gate.open = {SPRING}
     session = depot.relay()
@@ -618,7 +616,7 @@ def test_a_term_that_ends_with_an_unknown_end_leaves_it_to_the_next(
     assert depot.returned() == [0, 1, 2]
 
 
-def test_a_relay_whose_turn_is_over_moves_nobody(depot: FakeDepot) -> None:
+def test_a_replaced_relay_moves_nothing(depot: FakeDepot) -> None:
     depot.park(*[SPRING] * 10)
     old = depot.relay()
     depot.work(old)
@@ -655,7 +653,7 @@ _GATES = st.sampled_from(["", "spring", "autumn", "both", "another relay", "the 
 
 
 @given(st.lists(st.one_of(_FAULTS, _PARKED, _GATES), max_size=20), st.booleans())
-def test_each_record_comes_back_or_ends_once_whatever_happens(
+def test_any_faults_return_or_resolve_each_record_once(
     steps: list[tuple[KafkaApi, Answer] | tuple[int, list[Parked], int] | str], is_small: bool
 ) -> None:
     """Whatever brokers answer, whoever has the turn, and with offsets that are forgotten."""
@@ -754,7 +752,7 @@ def _always() -> Iterator[bool]:
         yield True
 
 
-def test_who_has_the_lease_brings_records_back_and_gives_it_up_at_the_end(
+def test_the_leader_works_and_releases_its_lease(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     depot.park(SPRING)
@@ -765,7 +763,7 @@ def test_who_has_the_lease_brings_records_back_and_gives_it_up_at_the_end(
     assert all(consumer.is_closed for consumer in depot.kafka.consumers)
 
 
-def test_who_has_no_lease_does_nothing(depot: FakeDepot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_others_do_nothing(depot: FakeDepot, monkeypatch: pytest.MonkeyPatch) -> None:
     depot.park(SPRING)
     depot.gate.open = {SPRING}
     _turns(depot, monkeypatch, iter(()))
@@ -773,7 +771,7 @@ def test_who_has_no_lease_does_nothing(depot: FakeDepot, monkeypatch: pytest.Mon
     assert depot.kafka.consumers == []
 
 
-def test_who_loses_the_lease_stops_at_the_next_transaction(
+def test_a_lost_lease_stops_at_the_next_transaction(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "_CHUNK", 1)
@@ -784,7 +782,7 @@ def test_who_loses_the_lease_stops_at_the_next_transaction(
     assert all(consumer.is_closed for consumer in depot.kafka.consumers)
 
 
-def test_a_term_that_fails_is_followed_by_another(
+def test_a_failed_term_is_followed_by_another(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     depot.park(SPRING)
@@ -792,22 +790,22 @@ def test_a_term_that_fails_is_followed_by_another(
     depot.kafka.answer(KafkaApi.PRODUCE, KafkaError.INVALID_PRODUCER_EPOCH)
     with caplog.at_level(logging.WARNING):
         _turns(depot, monkeypatch, _always())
-    assert "the relay starts again" in caplog.text
+    assert "relay failed, restarting" in caplog.text
     assert depot.returned() == [0]
 
 
-def test_what_cannot_be_mended_is_said_every_half_a_minute(
+def test_permanent_errors_are_logged_every_half_minute(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     depot.park(SPRING)
     depot.relay()._relayed.keep({0: OffsetSet(1_000)})
     lease, sleeper = _turns(depot, monkeypatch, _always(), 4)
-    assert caplog.text.count("parked records do not come back") == 2
+    assert caplog.text.count("cannot return parked records") == 2
     assert sleeper.slept == [0, 30.0, 0, 30.0, 0]
     assert lease.released == 1
 
 
-def test_a_stop_ends_also_a_relay_that_cannot_start(
+def test_a_stop_ends_a_relay_that_cannot_start(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     depot.kafka.answer(
@@ -817,9 +815,7 @@ def test_a_stop_ends_also_a_relay_that_cannot_start(
     assert lease.released == 1
 
 
-def test_a_redis_that_is_away_is_waited_for(
-    depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreachable_redis_is_awaited(depot: FakeDepot, monkeypatch: pytest.MonkeyPatch) -> None:
     depot.park(SPRING)
     depot.gate.open = {SPRING}
 
