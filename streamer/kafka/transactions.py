@@ -30,10 +30,14 @@ Delivered = Callable[[KafkaError | None, Message | None], None]
 _CALL_TIMEOUT_S = 5.0
 """Limit for one call: a worker must keep polling."""
 _ABORT_TIMEOUT_S = 1.0
-"""Limit for one abort call. An abort drops the queued messages, then waits for those in flight.
-Messages that fail in flight because an earlier record was rejected are queued for a retry, so the
-abort waits for them until it times out; the next abort call then drops them. If that took as long
-as the transaction timeout, the broker would abort the transaction and fence this producer."""
+"""Limit for one abort call, short since a worker must keep polling. After a timeout the abort
+continues in the background, and the next call resumes it: repeating costs nothing but the wait.
+
+An abort drops the queued messages, then waits for those in flight. Messages that fail in flight
+because an earlier record was rejected are queued for a retry, so the abort waits for them until it
+times out; the next call then drops them. A broker that stalls is waited for as well. Once that has
+taken as long as the transaction timeout, the broker aborts the transaction itself, and fences this
+producer with its next answer: an abort does not go on forever with a broker that answers."""
 _INIT_PATIENCE_S = 25.0
 _POLL_S = 0.1
 # Errors of a record, or of its batch, rather than of the broker.

@@ -165,7 +165,6 @@ def test_an_abort_beyond_the_transaction_timeout_is_fenced(
     for _ in range(11):
         with pytest.raises(KafkaException, match="Timed out"):
             producer.abort()
-    assert producer.state is State.OPEN
     with pytest.raises(KafkaException) as caught:
         producer.abort()
     assert kafka.clock.now - began < 13  # each of them is short, as the worker has to poll
