@@ -109,6 +109,7 @@ class Relay:
     def _run(self) -> None:
         while True:
             try:
+                self._waiter.sleep(0)  # or a term that fails at once would outlive a stop
                 if self._lease.hold():
                     self._run_as_leader()
                 self._waiter.sleep(_AWAIT_TURN_S)
