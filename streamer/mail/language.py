@@ -167,6 +167,40 @@ def narrow(source: str) -> Narrowed:
     return Narrowed(text, frozenset(names), tuple(watched), tokens)
 
 
+class Outline(NamedTuple):
+    """A template as plain text and `{{ name }}`, around one part with everything else.
+
+    Attributes:
+        names: the names in the plain outputs.
+        start: where that part starts; its end if there is none.
+        end: where it ends.
+    """
+
+    names: frozenset[str]
+    start: int
+    end: int
+
+
+def outline(source: str) -> Outline | None:
+    """Take apart a template that `narrow` and the engine accept; None if that is not possible.
+
+    The part in the middle renders alone as it does in the template: it starts and ends outside of
+    any block, and up to the end of the template if it binds names.
+    """
+    tags = list(_tags(source))
+    other = [tag for tag in tags if tag.is_statement or tag.kinds != ["name"]]
+    if not other:
+        return Outline(frozenset(tag.words[0] for tag in tags), 0, 0)
+    start, end = other[0].start, other[-1].end
+    if any(tag.keyword in ("set", "do") for tag in other):
+        end = len(source)
+    # Signs there would remove blanks around the part.
+    if source[start + 2] in "-+" or source[end - 3] in "-+":
+        return None
+    around = [tag.words[0] for tag in tags if not start <= tag.start < end]
+    return Outline(frozenset(around), start, end)
+
+
 def _variables(tag: "_Tag") -> Iterator[str]:
     for position, (kind, word) in enumerate(zip(tag.kinds, tag.words, strict=True)):
         if kind == "name" and tag.word(position - 1) not in (".", "|"):
@@ -350,6 +384,7 @@ class _Tag:
 
     source: str
     start: int
+    end: int
     is_statement: bool
     kinds: list[str]
     words: list[str]
@@ -394,13 +429,14 @@ def _tags(source: str) -> Iterator[_Tag]:
 
 
 def _read(source: str, start: int, position: int, is_statement: bool) -> tuple[_Tag, int]:
-    tag = _Tag(source, start, is_statement, [], [], [], [], {})
+    tag = _Tag(source, start, len(source), is_statement, [], [], [], [], {})
     end = _END_OF_STATEMENT if is_statement else _END_OF_OUTPUT
     opened: list[int] = []
     depth = 0  # may be negative, as in minijinja's lexer
     while token := _TOKEN.match(source, position):
         if depth == 0 and (closed := end.match(source, position)):
-            return tag, closed.end()
+            tag.end = closed.end()
+            return tag, tag.end
         if len(tag.words) == _MAX_TOKENS:
             raise _too_long("the expression is too long", source, start)
         kind = token.lastgroup or ""
