@@ -11,6 +11,9 @@ from typing import Self
 
 import psutil
 
+READY = "ready"
+"""The line that the plain loop prints once it has partitions."""
+
 _SAMPLE_S = 0.2
 _STOP_S = 60.0
 _PROC = Path("/proc")

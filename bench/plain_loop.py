@@ -21,10 +21,8 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from jinja2 import Environment, Template
 from redis import Redis
 
+from bench.measured import READY
 from streamer.settings import Settings, load
-
-READY = "ready"
-"""The line printed once partitions are assigned."""
 
 _BATCH = 100
 _POLL_S = 0.2

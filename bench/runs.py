@@ -19,8 +19,7 @@ import orjson
 import urllib3
 
 from bench import content
-from bench.measured import MeasuredProcess
-from bench.plain_loop import READY
+from bench.measured import READY, MeasuredProcess
 from bench.site import BenchSite, read_metrics
 from streamer.demo import histogram
 from streamer.ledger import campaigns, suppression

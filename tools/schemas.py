@@ -18,7 +18,12 @@ from pydantic import BaseModel, JsonValue
 
 from streamer.model.campaign import Definition
 from streamer.model.event import EventSchema
-from streamer.model.published import DeadLetterHeaders, PublishedOutcome, PublishedResult
+from streamer.model.published import (
+    DeadLetterHeaders,
+    PublishedOutcome,
+    PublishedProgress,
+    PublishedResult,
+)
 from tools.compatibility import INPUT, OUTPUT, ROLE, Schema, breaches
 from tools.docs import ROOT
 
@@ -59,6 +64,7 @@ CONTRACTS = (
     Contract("Campaign definition", 1, INPUT, Definition),
     Contract("Outcome", 1, OUTPUT, PublishedOutcome),
     Contract("Dead letter headers", 1, OUTPUT, DeadLetterHeaders),
+    Contract("Progress", 1, OUTPUT, PublishedProgress),
     Contract("Result", 1, OUTPUT, PublishedResult),
 )
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import orjson
 
 from streamer.errors import InvalidDataError
-from streamer.mail.language import outline
+from streamer.mail.tags import tags
 from streamer.mail.templates import Templates, Variables, clean_line
 
 _NONCE = secrets.token_hex(8)
@@ -108,9 +108,7 @@ class PieceMaker:
     def _render(self, kind: _Kind, source: str, variables: Variables) -> str:
         once = Templates(self._max_bytes)
         once.check(source)
-        found = outline(source)
-        if found is None:
-            raise NoPiecesError
+        found = _outline(source)
         names = found.names - variables.keys()
         marks = {name: self._mark(_Hole(name, kind)) for name in names}
         if found.end > found.start:
@@ -121,6 +119,41 @@ class PieceMaker:
 
     def _mark(self, hole: _Hole) -> str:
         return f"{_NONCE}_{self._holes.setdefault(hole, len(self._holes))}_"
+
+
+class _Outline(NamedTuple):
+    """A template as plain text and `{{ name }}`, around one part with everything else.
+
+    Attributes:
+        names: the names in the plain outputs.
+        start: where that part starts; where it ends if there is none.
+        end: where it ends.
+    """
+
+    names: frozenset[str]
+    start: int
+    end: int
+
+
+def _outline(source: str) -> _Outline:
+    """Take apart a template that the engine accepts.
+
+    The part renders alone as it does in the template: it starts and ends outside of any block, and
+    extends to the end of the template if it binds names.
+
+    Raises:
+        NoPiecesError: that is not possible.
+    """
+    found = list(tags(source))
+    other = [tag for tag in found if tag.is_statement or tag.kinds != ["name"]]
+    start, end = (other[0].start, other[-1].end) if other else (0, 0)
+    if any(tag.keyword in ("set", "do") for tag in other):
+        end = len(source)
+    # Signs there would remove blanks around the part.
+    if other and (source[start + 2] in "-+" or source[end - 3] in "-+"):
+        raise NoPiecesError
+    around = [tag.words[0] for tag in found if not start <= tag.start < end]
+    return _Outline(frozenset(around), start, end)
 
 
 class Pieces:

@@ -2,6 +2,8 @@
 
 import logging
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -73,11 +75,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProducer]:
     [
         ("begin", FENCED, "was fenced"),
         ("commit", FENCED, "was fenced"),
-        ("commit", _TXN_STATE, "a broker's death"),
-        ("offsets", _TXN_STATE, "a broker's death"),
+        ("commit", _TXN_STATE, "a broker crash"),
+        ("offsets", _TXN_STATE, "a broker crash"),
     ],
 )
-def test_a_transaction_that_fails_for_good_is_said_once(
+def test_a_fatal_transaction_error_is_logged_once(
     fake: FakeProducer, caplog: pytest.LogCaptureFixture, call: str, error: KafkaError, what: str
 ) -> None:
     fake.fail(call, error)
@@ -89,6 +91,25 @@ def test_a_transaction_that_fails_for_good_is_said_once(
     with caplog.at_level(logging.WARNING, "streamer"):
         assert process.run_worker(settings) == FAILED
     (line,) = caplog.records
-    assert "nothing is lost: what was in flight is adopted" in line.getMessage()
+    assert "the next owner adopts what is in flight" in line.getMessage()
     assert what in line.__dict__["cause"]
     assert error.name() in line.__dict__["cause"]
+
+
+_HANGS_WITH_THE_GIL = """
+import ctypes, os, signal
+from streamer.worker import process
+from streamer.worker.waiter import Waiter
+process._CLOSE_GRACE_S = 0.1
+stop = process._StopRequest(0.1, Waiter())
+os.kill(os.getpid(), signal.SIGTERM)
+ctypes.PyDLL(None).sleep(60)
+"""
+
+
+def test_a_stop_ends_a_process_that_hangs_in_c_with_the_gil_held() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _HANGS_WITH_THE_GIL], capture_output=True, text=True, timeout=30
+    )
+    assert ended.returncode == FAILED
+    assert "most recent call first" in ended.stderr
