@@ -1,4 +1,4 @@
-"""A child process whose CPU time and memory are measured from outside."""
+"""A child process, with processes of its own, measured from outside."""
 
 import os
 import subprocess
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Self
 
 import psutil
+
+READY = "ready"
+"""The line that the plain loop prints once it has partitions."""
 
 _SAMPLE_S = 0.2
 _STOP_S = 60.0
@@ -38,23 +41,30 @@ class MeasuredProcess:
             stdout=subprocess.PIPE,
         )
         self._watched = psutil.Process(self._process.pid)
-        self._peak = 0
+        self._peaks: dict[int, int] = {}
         self._ended = threading.Event()
         threading.Thread(target=self._sample, name="rss", daemon=True).start()
 
     def cpu_seconds(self) -> float:
-        """User and system time so far of all threads, including librdkafka's."""
-        times = self._watched.cpu_times()
-        return times.user + times.system
+        """User and system time so far of all threads of all processes."""
+        times = [process.cpu_times() for process in self._processes()]
+        return sum(each.user + each.system for each in times)
 
     def peak_rss(self) -> int:
-        """Peak memory in bytes: the kernel's high-water mark where available, else sampled."""
-        status = _PROC / str(self._process.pid) / "status"
+        """Peak memory in bytes of the largest process."""
+        return max(map(self._peak, self._processes()))
+
+    def _processes(self) -> list[psutil.Process]:
+        return [self._watched, *self._watched.children(recursive=True)]
+
+    def _peak(self, process: psutil.Process) -> int:
+        """The kernel's high-water mark where available, else the largest sample."""
+        status = _PROC / str(process.pid) / "status"
         if status.exists():
             for line in status.read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024
-        return self._peak
+        return self._peaks.get(process.pid, 0)
 
     def await_line(self, wanted: str) -> None:
         """Wait until the process prints this line.
@@ -97,9 +107,11 @@ class MeasuredProcess:
     def _sample(self) -> None:
         while not self._ended.wait(_SAMPLE_S):
             try:
-                self._peak = max(self._peak, self._watched.memory_info().rss)
+                for process in self._processes():
+                    rss, before = process.memory_info().rss, self._peaks.get(process.pid, 0)
+                    self._peaks[process.pid] = max(rss, before)
             except psutil.NoSuchProcess:
-                return
+                continue
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, closing
+from pathlib import Path
 from typing import cast
 
 import orjson
@@ -123,10 +124,16 @@ class BenchSite:
         metrics_port: int = 0,
         workers: int = 1,
         settings: dict[str, str] | None = None,
+        samples: Path | None = None,
     ) -> MeasuredProcess:
-        """Start workers with `streamer run`."""
+        """Start workers with `streamer run`.
+
+        Args:
+            samples: where to write how long each step took; None does not sample.
+        """
         environment = self.environment(requests_per_second, metrics_port) | (settings or {})
-        return MeasuredProcess(["-m", "streamer", "run", "--workers", str(workers)], environment)
+        program = ["streamer"] if samples is None else ["bench.sampled", str(samples)]
+        return MeasuredProcess(["-m", *program, "run", "--workers", str(workers)], environment)
 
     def environment(self, requests_per_second: float, metrics_port: int) -> dict[str, str]:
         """Environment of a measured process, using the sandbox's default account."""
@@ -138,7 +145,6 @@ class BenchSite:
             "STREAMER_REDIS__URL": self.stack.redis_url,
             "STREAMER_WORKER__ID": self.name,
             "STREAMER_METRICS__PORT": str(metrics_port),
-            "STREAMER_PROGRESS__EMBEDDED": "false",
             "STREAMER_UNSUBSCRIBE__BASE_URL": "https://bench.example/u",
             "STREAMER_UNSUBSCRIBE__SECRET": "a secret for measurements alone",
             "STREAMER_ACCOUNTS": orjson.dumps({"default": account}).decode(),
@@ -146,6 +152,11 @@ class BenchSite:
             "RESEND_API_KEY": DEFAULT_KEY,
             "RESEND_API_URL": self.sandbox.url,
         }
+
+    def redis_bytes(self) -> int:
+        """The memory that Redis uses."""
+        with self.redis() as client:
+            return int(client.info("memory")["used_memory"])
 
     def members(self) -> int:
         """Number of group members with assigned partitions; 0 while Kafka cannot tell."""
