@@ -1,7 +1,7 @@
 """`python -m bench`: speed compared with a plain loop, or memory over a long backlog.
 
 `python -m bench limiter`, `stuck` and `mixed` measure shared resources, `paused` the memory of a
-worker blocked by a failing batch.
+worker blocked by a failing batch, `ledger` that of Redis.
 """
 
 import signal
@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from bench.ledger import ledger
 from bench.limiter import limiter
 from bench.mixed import mixed
 from bench.paused import paused
@@ -32,6 +33,7 @@ app.command()(limiter)
 app.command()(stuck)
 app.command()(mixed)
 app.command()(paused)
+app.command()(ledger)
 
 
 @app.callback()

@@ -154,8 +154,8 @@ def test_one_that_kafka_refuses_ends_and_stops_nobody(depot: FakeDepot) -> None:
 def test_one_that_may_be_mailed_does_not_end_as_failed(depot: FakeDepot) -> None:
     depot.park(SPRING, SPRING, size=_LIMIT)
     depot.claims = {
-        "user0@example.com": Claim("b" * 24, 0, str(RecordId(TOPICS.recipients, 0, 0))),
-        "user1@example.com": Claim("c" * 24, 0, str(RecordId(TOPICS.recipients, 0, 77))),
+        "user0@example.com": Claim("b" * 24, 0, RecordId(TOPICS.recipients, 0, 0)),
+        "user1@example.com": Claim("c" * 24, 0, RecordId(TOPICS.recipients, 0, 77)),
     }
     depot.kafka.limits[TOPICS.recipients] = _LIMIT
     depot.gate.open = {SPRING}
