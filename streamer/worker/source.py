@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar, cast
 
@@ -21,6 +22,7 @@ from streamer.kafka.metadata import topic_id
 from streamer.kafka.offsets import committed, generation
 from streamer.kafka.properties import client_properties, member_properties
 from streamer.kafka.reading import FORBIDDEN, is_permanent
+from streamer.kafka.sessions import member_session
 from streamer.ledger import keys
 from streamer.logs import client_logger
 from streamer.model import record_headers
@@ -45,6 +47,10 @@ _OFFSETS_RETRY_S = 0.5
 _START_PATIENCE_S = 25.0
 _METADATA_TIMEOUT_S = 5.0
 _METADATA_PATIENCE_S = 12.0
+_LEAVE_S = 8.0  # longer than finishing what is revoked takes
+_LEAVE_POLL_S = 0.02
+# The code of a consumer's fatal error does not say its cause, but its text does.
+_FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 _EARLIEST, _LATEST = -2, -1  # as times, in Kafka's protocol
 _AT_END = ("latest", "largest", "end")  # synonyms in librdkafka
 _UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "the name of a header is not UTF-8")
@@ -74,7 +80,12 @@ class RecordSource:
         self._topic = settings.topics.recipients
         self._check_arrived: CheckArrived = _nothing_is_known
         self._on_revoke: Callable[[Windows], None] = lambda _: None
-        config = member_properties(settings)
+        self._admin = AdminClient(
+            client_properties(settings, settings.worker.id), logger=client_logger("source")
+        )
+        """Deleted by `start`, since its threads are not needed any more."""
+        config = member_properties(settings, member_session(self._admin, settings))
+        self._must_unsubscribe = "group.instance.id" in config
         self._starts_at_end = config["auto.offset.reset"] in _AT_END
         self._consumer = Consumer(config, logger=client_logger("source"))
         self._paused = False
@@ -112,12 +123,9 @@ class RecordSource:
         Raises:
             SourceError: Kafka does not answer, or the topic does not exist.
         """
-        admin = AdminClient(
-            client_properties(self._settings, self._settings.worker.id),
-            logger=client_logger("source"),
-        )
+        ask = partial(topic_id, self._admin, self._topic)
         try:
-            return _repeat(partial(topic_id, admin, self._topic), _METADATA_PATIENCE_S)
+            return _repeat(ask, _METADATA_PATIENCE_S)
         except KafkaException as exception:
             raise SourceError(
                 f"topic {self._topic} cannot be described: {exception.args[0].str()}"
@@ -166,6 +174,7 @@ class RecordSource:
                 and commit what is possible. Afterwards the windows are dropped. Not called for
                 lost partitions.
         """
+        del self._admin
         self._check_arrived, self._on_revoke = check_arrived, on_revoke
         self._consumer.subscribe(
             [self._topic],
@@ -248,7 +257,15 @@ class RecordSource:
                 metrics.LAG.labels(*key).set(max(0, high - window.position))
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group, so that others are given the partitions at once."""
+        if self._must_unsubscribe:
+            # Closing alone keeps the place of a static member until its session ends (KIP-345).
+            self._must_unsubscribe = False
+            with suppress(KafkaException):
+                self._consumer.unsubscribe()
+                until = time.monotonic() + _LEAVE_S
+                while self._consumer.memberid() and time.monotonic() < until:
+                    self._consumer.poll(_LEAVE_POLL_S)
         self._consumer.close()
 
     def _is_member(self) -> bool:
@@ -427,9 +444,17 @@ class RecordSource:
         error = message.error()
         if error is None:
             return
-        if is_permanent(error):
-            raise SourceError(f"{self._topic} cannot be read: {error.str()}")
-        logger.warning("Kafka reports an error", extra={"error": error.str()})
+        if not is_permanent(error):
+            logger.warning("Kafka reports an error", extra={"error": error.str()})
+            return
+        self._must_unsubscribe = False  # it could not
+        if _FENCED in error.str():
+            raise SourceError(
+                f"two workers use one id, {self._settings.worker.id}: the other has taken the "
+                f"place of this one in the group. Give each worker a worker.id of its own. A "
+                f"worker that was frozen finds this too if another was started in its place"
+            )
+        raise SourceError(f"{self._topic} cannot be read: {error.str()}")
 
 
 def _repeat(ask: Callable[[], T], patience_s: float) -> T:

@@ -58,8 +58,8 @@ def test_nothing_is_read_before_the_ledger_is_verified_and_marked(
     harness.produce(harness.event(number) for number in range(20))
     ledger, kept = _EpochLedger(), Windows()
     ledger.is_away = True
-    first = RecordSource(_settings(harness))
-    second = RecordSource(_settings(harness))
+    first = RecordSource(_settings(harness, "first"))
+    second = RecordSource(_settings(harness, "second"))
     with closing(first), closing(second):
         first.start(ledger.check, kept.update)
         wait_until(lambda: first.poll(10, 0.05) or ledger.is_asked, 20, "it asks")
@@ -89,7 +89,7 @@ def test_nothing_is_read_before_the_ledger_is_verified_and_marked(
         wait_until(all_of_them, 20, "all are read")
 
 
-def _settings(harness: Harness) -> Settings:
+def _settings(harness: Harness, worker_id: str = "reader") -> Settings:
     return Settings.model_validate(
         {
             "kafka": {
@@ -98,5 +98,6 @@ def _settings(harness: Harness) -> Settings:
                 "group_protocol": harness.group_protocol,
             },
             "topics": harness.topics.model_dump(),
+            "worker": {"id": worker_id},
         }
     )
