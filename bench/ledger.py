@@ -6,13 +6,10 @@ results, and the keys of each organization.
 """
 
 import random
-import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 from uuid import UUID
 
 import typer
@@ -20,15 +17,14 @@ from rich.table import Table
 
 from bench import content
 from bench.measured import BenchError
-from bench.site import PARTITIONS, show
+from bench.site import PARTITIONS, redis_alone, show, used_memory
 from streamer.ledger.claims import Claims, Pinned
-from streamer.ledger.connection import Client, connect
+from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
 from streamer.model.payload import Payload
 from streamer.model.record import Record, RecordId
 from streamer.model.result import BatchResult, ItemResult
-from streamer.settings import DeliverySettings, RedisSettings, TopicSettings
-from streamer.stack import RedisServer
+from streamer.settings import DeliverySettings, TopicSettings
 
 BYTES_BAR = 60.0
 BAR_FROM = 1_000
@@ -69,7 +65,7 @@ def measure(client: Client, recipients: int, campaigns: int) -> LedgerFinding:
     claims = Claims(client, Epoch.establish(client, ()), DeliverySettings().claims_ttl_s)
     for start in range(0, _WARM_UP, _BATCH):  # scripts, buffers and the like are no recipient's
         _send(claims, "warm-up", range(start, start + _BATCH))
-    before, started = _used_memory(client), time.perf_counter()
+    before, started = used_memory(client), time.perf_counter()
     for number in range(campaigns):
         for start in range(0, recipients, _BATCH):
             _send(claims, f"org-{number}", range(start, min(start + _BATCH, recipients)))
@@ -78,7 +74,7 @@ def measure(client: Client, recipients: int, campaigns: int) -> LedgerFinding:
     return LedgerFinding(
         recipients,
         campaigns,
-        (_used_memory(client) - before) / (recipients * campaigns),
+        (used_memory(client) - before) / (recipients * campaigns),
         client.dbsize(),
         batches / took_s,
     )
@@ -108,11 +104,6 @@ def _record(organization: str, number: int) -> Record:
     return record
 
 
-def _used_memory(client: Client) -> int:
-    found = cast(dict[str, int], client.info("memory"))
-    return found["used_memory"] - found["mem_clients_normal"] - found["mem_aof_buffer"]
-
-
 def ledger(
     sizes: Annotated[
         str, typer.Option(help="Recipients per campaign, each size measured separately.")
@@ -121,16 +112,11 @@ def ledger(
 ) -> None:
     """Measure the memory that the ledger takes for each recipient."""
     findings = []
+    version = ""
     for size in map(int, sizes.split(",")):
-        with tempfile.TemporaryDirectory() as folder:
-            server = RedisServer(Path(folder) / "redis")
-            server.start()
-            try:
-                with closing(connect(RedisSettings(url=server.url))) as client:
-                    findings.append(measure(client, size, max(1, _LEAST // size)))
-            finally:
-                server.stop()
-            version = server.version()
+        with redis_alone() as (client, server):
+            findings.append(measure(client, size, max(1, _LEAST // size)))
+            version = server
     report = {
         "server": version,
         "bar_bytes": BYTES_BAR,
