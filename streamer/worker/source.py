@@ -47,6 +47,7 @@ _OFFSETS_RETRY_S = 0.5
 _START_PATIENCE_S = 25.0
 _METADATA_TIMEOUT_S = 5.0
 _METADATA_PATIENCE_S = 12.0
+_IDLE_S = 0.1
 _LEAVE_S = 8.0  # longer than finishing what is revoked takes
 _LEAVE_POLL_S = 0.02
 # The code of a consumer's fatal error does not say its cause, but its text does.
@@ -190,13 +191,14 @@ class RecordSource:
     def poll(self, most: int, timeout_s: float) -> list[Record]:
         """Poll for new records, and admit each to its window.
 
+        With nothing to do it waits for the first record somewhat longer than `timeout_s`.
         Records with unreadable headers are admitted as dead letters, but not returned.
 
         Raises:
             LedgerLostError: a partition was assigned whose offsets belong to another ledger.
             SourceError: the input cannot be read.
         """
-        messages = self._consumer.consume(most, timeout_s)
+        messages = self._idle() if self._is_idle else self._consumer.consume(most, timeout_s)
         now = time.monotonic()
         self._take_up(now)
         self.joined = self.joined or self._is_member()
@@ -213,6 +215,15 @@ class RecordSource:
                 if record.resolution is None:
                     records.append(record)
         return records
+
+    @property
+    def _is_idle(self) -> bool:
+        return not (self.held or self._arrived or self._asked or self._unread or self._paused)
+
+    def _idle(self) -> list[Message]:
+        """Wait for a record. Unlike `consume`, this returns as soon as there is one."""
+        message = self._consumer.poll(_IDLE_S)
+        return [] if message is None else [message]
 
     def pause(self) -> None:
         """Stop fetching records; keep polling, to remain a member of the group."""

@@ -59,6 +59,9 @@ class FakeMember:
     ) -> None:
         self._on_assign, self._on_revoke = on_assign, on_revoke
 
+    def poll(self, timeout: float) -> None:
+        self.consume(1, timeout)
+
     def consume(self, most: int, timeout: float) -> list[object]:
         todo, self._todo = self._todo, []
         for do in todo:
@@ -130,6 +133,7 @@ class Ledger:
 def member(monkeypatch: pytest.MonkeyPatch) -> FakeMember:
     made = FakeMember()
     monkeypatch.setattr(source_module, "Consumer", made)
+    monkeypatch.setattr(source_module, "member_session", lambda admin, settings: {})
     monkeypatch.setattr(source_module, "_OFFSETS_RETRY_S", 0.0)
     return made
 
