@@ -1,7 +1,8 @@
 """`python -m bench`: speed compared with a plain loop, or memory over a long backlog.
 
 `python -m bench limiter`, `stuck` and `mixed` measure shared resources, `paused` the memory of a
-worker blocked by a failing batch.
+worker blocked by a failing batch, `ledger` that of Redis, `recovery` the pause after a death,
+`suppression` the check of large sets, `idle` a worker without work.
 """
 
 import signal
@@ -13,9 +14,12 @@ from typing import Annotated
 
 import typer
 
+from bench.idle import idle
+from bench.ledger import ledger
 from bench.limiter import limiter
 from bench.mixed import mixed
 from bench.paused import paused
+from bench.recovery import recovery
 from bench.report import BenchReport
 from bench.runs import (
     UNTHROTTLED,
@@ -27,6 +31,7 @@ from bench.runs import (
 )
 from bench.site import show, totals_alone
 from bench.stuck import stuck
+from bench.suppression import suppression
 from streamer.sandbox import SandboxProcess
 from streamer.stack import Stack
 
@@ -41,6 +46,10 @@ app.command()(limiter)
 app.command()(stuck)
 app.command()(mixed)
 app.command()(paused)
+app.command()(ledger)
+app.command()(recovery)
+app.command()(suppression)
+app.command()(idle)
 
 
 @app.callback()

@@ -1,6 +1,7 @@
 """A child process, with processes of its own, measured from outside."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -24,13 +25,13 @@ class BenchError(RuntimeError):
 
 
 class MeasuredProcess:
-    """Runs `python ARGUMENTS`, and sends it SIGTERM at the end of the `with` block.
+    """Runs `python ARGUMENTS`, and stops it at the end of the `with` block, unless it has ended.
 
     Args:
         environment: the process's complete environment.
 
     Raises:
-        BenchError: on leaving the block, if the exit code is not 0.
+        BenchError: on leaving the block, if the exit code is not 0, nor the process was killed.
     """
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -49,6 +50,10 @@ class MeasuredProcess:
         """User and system time so far of all threads of all processes."""
         times = [process.cpu_times() for process in self._processes()]
         return sum(each.user + each.system for each in times)
+
+    def threads(self) -> int:
+        """The number of threads, including librdkafka's."""
+        return self._watched.num_threads()
 
     def peak_rss(self) -> int:
         """Peak memory in bytes of the largest process."""
@@ -92,7 +97,13 @@ class MeasuredProcess:
                 raise BenchError(f"no progress within {at_most_s:.0f} s")
             time.sleep(every_s)
 
-    def _stop(self) -> int:
+    def kill(self) -> None:
+        """Send SIGKILL, and wait for the end."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """Send SIGTERM, and return the exit code."""
         self._ended.set()
         self._process.terminate()
         try:
@@ -117,8 +128,8 @@ class MeasuredProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        code = self._stop()
-        if code and kind is None:
+        code = self.stop()
+        if code not in (0, -signal.SIGKILL) and kind is None:
             raise BenchError(f"the process exited with {code}")
 
 

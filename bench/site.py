@@ -1,9 +1,10 @@
 """Separate topics and a consumer group for each measurement, on a shared stack."""
 
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +19,7 @@ from streamer import topics
 from streamer.ledger.connection import Client, connect
 from streamer.sandbox import DEFAULT_KEY, SandboxProcess
 from streamer.settings import RedisSettings, TopicSettings
-from streamer.stack import Stack
+from streamer.stack import RedisServer, Stack
 
 PARTITIONS = 8
 _FLUSH_S = 60.0
@@ -36,6 +37,25 @@ def totals_alone(limit: int | None, latency_ms: float = 0) -> SandboxProcess:
         keep_acceptances=False,
         keep_mails=0,
     )
+
+
+@contextmanager
+def redis_alone() -> Iterator[tuple[Client, str]]:
+    """An empty Redis for the duration of the block: a client, and the server's version."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(Path(folder) / "redis")
+        server.start()
+        try:
+            with closing(connect(RedisSettings(url=server.url))) as client:
+                yield client, server.version()
+        finally:
+            server.stop()
+
+
+def used_memory(client: Client) -> int:
+    """The bytes in use by Redis, without the buffers of clients and of the append-only file."""
+    found = cast(dict[str, int], client.info("memory"))
+    return found["used_memory"] - found["mem_clients_normal"] - found["mem_aof_buffer"]
 
 
 def show(report: object, words: RenderableType, as_json: bool) -> None:
