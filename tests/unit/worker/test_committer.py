@@ -30,6 +30,7 @@ from tests.kit.fakes.kafka.log import Stored
 
 _SETTINGS = Settings()
 _TOPICS = _SETTINGS.topics
+_ENDS = (_TOPICS.outcomes, _TOPICS.dead_letters, _TOPICS.parked)
 _EVENT = parse(b'{"organization_id":"o","campaign_id":"c","recipient_id":"r","email":"e"}')
 _SENT = Outcome.of(Reason.DUPLICATE)
 _DEAD = DeadLetter(DeadReason.UNDECODABLE, "not JSON")
@@ -43,7 +44,7 @@ class CommitterBench:
 
     def __init__(self, kafka: FakeKafka, dead_share: float = 1.0) -> None:
         self.kafka = kafka
-        for topic in (_TOPICS.outcomes, _TOPICS.dead_letters, _TOPICS.parked):
+        for topic in (*_ENDS, _TOPICS.progress):
             kafka.create(topic, 4)
         kafka.create(_TOPICS.recipients, 6)
         self.group = kafka.group(_SETTINGS.kafka.group_id)
@@ -129,7 +130,7 @@ class CommitterBench:
         return {e.record_id.offset: e.topic for e in self.ended() if not e.record_id.partition}
 
     def ended(self) -> Iterator["_Ended"]:
-        for topic in (_TOPICS.outcomes, _TOPICS.dead_letters, _TOPICS.parked):
+        for topic in _ENDS:
             for (_, partition), records in self.kafka.committed(topic).items():
                 for stored in records.values():
                     yield _Ended(topic, partition, stored)
@@ -541,7 +542,7 @@ def test_a_rejected_record_goes_alone_and_soon(desk: CommitterBench) -> None:
 def test_a_record_rejected_alone_is_reduced(
     desk: CommitterBench, ending: Resolution, value: int, email: str, limit: int, topic: str
 ) -> None:
-    for name in (_TOPICS.outcomes, _TOPICS.dead_letters, _TOPICS.parked):
+    for name in _ENDS:
         desk.kafka.limits[name] = limit
     desk.admit(ending, value=bytes(value), email=email)
     before = _refused_total()

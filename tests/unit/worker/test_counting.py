@@ -10,13 +10,13 @@ from typing import cast
 
 import orjson
 import pytest
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import KafkaError, Message
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamer.flow.breaker import DeadLetterBreaker
 from streamer.flow.window import Partition, PartitionWindow
-from streamer.kafka import reading, transactions
+from streamer.kafka import reading, repeating, transactions
 from streamer.kafka.headers import header_list
 from streamer.kafka.transactions import TransactionalProducer
 from streamer.ledger.connection import Client
@@ -35,11 +35,11 @@ from streamer.worker.committer import Committer
 from streamer.worker.relay import RelaySession
 from streamer.worker.scopes import ParkScopes
 from streamer.worker.source import _record
-from tests.unit.kafka.fake import ABORTABLE
-from tests.unit.kafka.fake_kafka import Delivered, FakeKafka, FakeTransactions
-from tests.unit.worker.test_committer import JOINED
+from tests.kit.fakes.kafka import FakeKafka, KafkaApi
+from tests.kit.fakes.kafka.consumer import FakeConsumer
 
-TOPICS = Settings().topics
+_SETTINGS = Settings()
+TOPICS = _SETTINGS.topics
 _PARTITIONS = 2
 _LIMIT = 1_000
 _PARKED = Parked(Scope.of_hold("default", None))
@@ -70,18 +70,6 @@ _RESOLUTIONS: dict[Step, Resolution] = {
 }
 
 
-class _Transactions(FakeTransactions):
-    def produce_batch(self, topic: str, messages: list[dict[str, object]]) -> None:
-        for each in messages:
-            value, key = cast(bytes, each["value"]), cast(bytes | None, each["key"])
-            self.produce(topic, value, key, -1, cast(Delivered, each["callback"]), [])
-
-
-class _Kafka(FakeKafka):
-    def producer(self, properties: object, **client: object) -> FakeTransactions:
-        return _Transactions(self)
-
-
 class _Open(ParkScopes):
     def __init__(self) -> None:
         pass
@@ -104,27 +92,30 @@ class Workshop:
     def __init__(self) -> None:
         wide = dict.fromkeys((TOPICS.recipients, TOPICS.parked), _PARTITIONS)
         narrow = dict.fromkeys((TOPICS.outcomes, TOPICS.dead_letters, TOPICS.progress), 1)
-        self.kafka = _Kafka(wide | narrow)
+        self.kafka = FakeKafka(wide | narrow)
         self.kafka.limits[TOPICS.recipients] = _LIMIT
         self.windows: dict[Partition, PartitionWindow] = {}
+        self._group = self.kafka.group(_SETTINGS.kafka.group_id)
+        self._member = FakeConsumer(self.kafka, {"group.id": self._group.name})
+        self._group.join(self._member)
         self._number = 0
 
     def start(self) -> None:
-        self._relay = RelaySession(Settings(), cast(Client, _NoRedis()), _Open())
+        self._relay = RelaySession(_SETTINGS, cast(Client, _NoRedis()), _Open())
         self._take_over()
 
     def _take_over(self) -> None:
         self._committer = Committer(
-            TransactionalProducer(Settings(), "me", "me"),
+            TransactionalProducer(_SETTINGS, "me", "me"),
             TOPICS,
-            lambda: JOINED,
+            self._member.consumer_group_metadata,
             "epoch",
             _PARTITIONS,
             DeadLetterBreaker(1_000, 1),
             lambda name: None,
         )
         places = [(TOPICS.recipients, number) for number in range(_PARTITIONS)]
-        committed = {place: self.kafka.committed.get(place) for place in places}
+        committed = {place: self._group.offsets.get(place) for place in places}
         self.windows = {
             place: PartitionWindow(at.offset if at else 0, is_marked=True)
             for place, at in committed.items()
@@ -136,7 +127,7 @@ class Workshop:
         if step in (Step.PRODUCE, Step.PRODUCE_LARGE, Step.PRODUCE_INVALID):
             self._produce(step, campaign, place)
         elif step is Step.READ:
-            for message in self.kafka.logs[place]:
+            for message in self.kafka.messages(place):
                 record = _record(message, 0.0)
                 if window.admit(record):
                     try:
@@ -149,13 +140,13 @@ class Workshop:
         elif step is Step.COMMIT:
             assert self._committer.commit(self.windows)
         elif step is Step.ABORT:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(_Transactions, "send_offsets_to_transaction", _fail)
-                self._committer.commit(self.windows)
+            self.kafka.answer(KafkaApi.COMMIT_OFFSETS, KafkaError.ILLEGAL_GENERATION)
+            self._committer.commit(self.windows)
+            self.kafka.answers.clear()  # where there was nothing to commit
         elif step is Step.REBALANCE:
             self._take_over()
         elif step is Step.RETURN:
-            self._relay._look_at = 0.0
+            self.kafka.clock.sleep(1)
             for _ in self._relay.step():
                 pass
 
@@ -175,33 +166,29 @@ class Workshop:
 
     def written(self) -> dict[CampaignName, dict[str, int]]:
         """The sum of the progress records."""
-        shares = fold(self.kafka.logs[TOPICS.progress, 0])
+        shares = fold(self.kafka.messages((TOPICS.progress, 0)))
         return {name: _but_zeros(share.delta.counts) for name, share in shares.items()}
 
     def counted(self) -> dict[CampaignName, dict[str, int]]:
         """What the other topics say."""
         counts: defaultdict[CampaignName, Counter[str]] = defaultdict(Counter)
         ended: set[RecordId] = set()
-        for message in self.kafka.logs[TOPICS.outcomes, 0]:
+        for message in self.kafka.messages((TOPICS.outcomes, 0)):
             read = orjson.loads(message.value() or b"")
             ended.add(RecordId(*read["source"].values()))
             reason = f":{read['reason']}" if read["reason"] else ""
             counts[_named(message)][read["status"] + reason] += 1
-        for message in self.kafka.logs[TOPICS.dead_letters, 0]:
+        for message in self.kafka.messages((TOPICS.dead_letters, 0)):
             ended.add(_source(message))
             counts[_named(message)]["dead:" + _words(message)[REASON]] += 1
         parked = {
             _source(message): _named(message)
             for number in range(_PARTITIONS)
-            for message in self.kafka.logs[TOPICS.parked, number]
+            for message in self.kafka.messages((TOPICS.parked, number))
         }
         for source in parked.keys() - ended:
             counts[parked[source]]["parked"] += 1
         return {name: dict(each) for name, each in counts.items()}
-
-
-def _fail(*_: object) -> None:
-    raise KafkaException(ABORTABLE)
 
 
 def _but_zeros(counts: dict[str, int]) -> dict[str, int]:
@@ -247,10 +234,7 @@ def _of_spring(*steps: Step) -> list[tuple[Step, str, int]]:
 def test_the_sum_is_what_the_topics_say(steps: list[tuple[Step, str, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         workshop = Workshop()
-        patch.setattr(transactions, "Producer", workshop.kafka.producer)
-        patch.setattr(reading, "Consumer", workshop.kafka.consumer)
-        patch.setattr(relay, "AdminClient", lambda *_, **__: None)
-        patch.setattr(relay, "topic_id", lambda *_: "id")
+        workshop.kafka.install(patch, transactions, repeating, reading, relay)
         patch.setattr(unmovable, "find", lambda *_: None)
         workshop.start()
         for step, campaign, partition in steps:

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
     ClusterMetadata,
     PartitionMetadata,
@@ -17,7 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 from streamer.model.record import Headers
 from tests.kit.fakes.kafka.clock import KafkaClock
 from tests.kit.fakes.kafka.groups import FakeGroup, group_of
-from tests.kit.fakes.kafka.log import End, Log, Partition, Stored, Transaction
+from tests.kit.fakes.kafka.log import End, Log, Partition, Stored, Transaction, message
 
 if TYPE_CHECKING:
     from tests.kit.fakes.kafka.admin import FakeAdminClient
@@ -107,6 +107,7 @@ class FakeKafka:
         leaderless: the partitions without a leader.
         errors: what is answered for partitions instead of their committed offset.
         is_down: whether nobody answers.
+        answers: what is left of what `answer` was told, by request.
         producers, consumers: all that were made.
     """
 
@@ -123,7 +124,7 @@ class FakeKafka:
         self.consumers: list[FakeConsumer] = []
         self._groups: dict[str, FakeGroup] = {}
         self._identities: dict[str, _Identity] = {}
-        self._answers: defaultdict[KafkaApi, deque[Answer]] = defaultdict(deque)
+        self.answers: defaultdict[KafkaApi, deque[Answer]] = defaultdict(deque)
         for topic, partitions in topics.items():
             self.create(topic, partitions)
 
@@ -139,7 +140,7 @@ class FakeKafka:
 
     def answer(self, request: KafkaApi, *answers: Answer) -> None:
         """Answer the next requests of a kind with error codes (0: none), or not at all."""
-        self._answers[request] += answers
+        self.answers[request] += answers
 
     def write(
         self, records: Iterable[tuple[Partition, bytes | None, bytes | None, Headers]]
@@ -157,6 +158,11 @@ class FakeKafka:
     def values(self, topic: str) -> list[bytes | None]:
         """The values that a reader of committed records sees of a topic."""
         return [s.value for each in self.committed(topic).values() for s in each.values()]
+
+    def messages(self, partition: Partition) -> list[Message]:
+        """The committed records of a partition, as a consumer gives them."""
+        committed = self.logs[partition].committed()
+        return [message(partition, offset, stored) for offset, stored in committed.items()]
 
     def group(self, name: str) -> FakeGroup:
         """A group, whether it has members or not."""
@@ -207,7 +213,7 @@ class FakeKafka:
         deadline = self.clock.now + timeout_s
         while True:
             self.expire()
-            answers = self._answers[request]
+            answers = self.answers[request]
             answer = answers.popleft() if answers else None
             if self.is_down or answer is Silence.UNHEARD:
                 self.clock.now = deadline
