@@ -1,10 +1,17 @@
 """First and end offsets of partitions, committed offsets of groups, and group lag."""
 
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
     AdminClient,
     ListOffsetsResultInfo,
@@ -24,6 +31,7 @@ LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 """The high watermark; with READ_COMMITTED, the last stable offset."""
 
 _REQUEST_S = 10.0
+_RETRY_S = 0.2
 
 _GENERATION = slice(7, 11)
 """Position of the generation in serialized group metadata, after the format name."""
@@ -69,14 +77,27 @@ class OffsetsQuestion:
 
 
 def end_offsets(admin: AdminClient, topic: str) -> dict[int, int]:
-    """Return the current end offset of each partition of a topic; empty if it does not exist.
+    """Return the current end offset of each partition of a topic.
+
+    Repeats the request for some seconds while a partition has no leader, as a new one.
 
     Raises:
-        KafkaException: Kafka cannot be used.
+        KafkaException: Kafka cannot be used, or the topic does not exist.
     """
-    partitions = [(topic, number) for number in partitions_of(admin, [topic]).get(topic, ())]
-    ends = OffsetsQuestion(admin, partitions, LATEST).answer()
-    return {number: end for (_, number), end in ends.items()}
+    found = partitions_of(admin, [topic])
+    if topic not in found:
+        raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, f"no topic {topic}"))
+    partitions = [(topic, number) for number in found[topic]]
+    deadline = time.monotonic() + _REQUEST_S
+    while True:
+        try:
+            ends = OffsetsQuestion(admin, partitions, LATEST).answer()
+        except KafkaException as exception:
+            if not exception.args[0].retriable() or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return {number: end for (_, number), end in ends.items()}
 
 
 def committed(
