@@ -17,7 +17,7 @@ from typing import cast
 from pydantic import BaseModel, JsonValue
 
 from streamer.model.campaign import Definition
-from streamer.model.event import RecipientEvent
+from streamer.model.event import EventSchema
 from streamer.model.published import (
     DeadLetterHeaders,
     PublishedOutcome,
@@ -60,7 +60,7 @@ class Contract:
 
 
 CONTRACTS = (
-    Contract("Recipient event", 1, INPUT, RecipientEvent),
+    Contract("Recipient event", 1, INPUT, EventSchema),
     Contract("Campaign definition", 1, INPUT, Definition),
     Contract("Outcome", 1, OUTPUT, PublishedOutcome),
     Contract("Dead letter headers", 1, OUTPUT, DeadLetterHeaders),

@@ -76,7 +76,7 @@ def mixed(harness: Harness, count: int) -> list[dict[str, object] | bytes]:
     return values
 
 
-def test_counts_are_those_of_the_topics(office: Office) -> None:
+def test_counts_match_the_topics(office: Office) -> None:
     """Killed and started again midway, then two at once, then all over again."""
     harness = office.harness
     values = mixed(harness, 3000)
@@ -225,7 +225,7 @@ def test_as_many_as_expected_close_a_campaign_where_the_input_ends_then(office: 
 
 
 @pytest.mark.parametrize(("fails", "published"), [("before", 1), ("after", 2)])
-def test_a_summary_outlives_failures(
+def test_a_summary_is_published_despite_failures(
     office: Office, monkeypatch: pytest.MonkeyPatch, fails: str, published: int
 ) -> None:
     """What failed before is published once; what may have been published is published again."""
@@ -248,7 +248,9 @@ def test_a_summary_outlives_failures(
     assert all(each == found[0] for each in found)
 
 
-def test_one_of_many_projects_and_shows_the_counts(office: Office, operator: CommandRunner) -> None:
+def test_one_of_many_workers_projects_and_exports_counts(
+    office: Office, operator: CommandRunner
+) -> None:
     harness = office.harness
     labels = {"organization": harness.organization, "campaign": "spring"}
 
@@ -280,7 +282,7 @@ def test_one_of_many_projects_and_shows_the_counts(office: Office, operator: Com
     assert "not being counted" in operator.run("progress", operator.campaign).stderr
 
 
-def test_counts_of_what_ended_end_some_day(office: Office) -> None:
+def test_counts_of_finished_campaigns_expire(office: Office) -> None:
     harness, client, store = office.harness, office.client, office.store
     name = CampaignName(harness.organization, "spring")
     generation = store.open().generation
