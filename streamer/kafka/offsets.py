@@ -1,7 +1,6 @@
 """First and end offsets of partitions, committed offsets of groups, and group lag."""
 
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 
@@ -20,6 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 
 from streamer.kafka.metadata import partitions_of
 from streamer.kafka.properties import client_properties
+from streamer.kafka.repeating import repeat
 from streamer.logs import client_logger
 from streamer.settings import Settings
 
@@ -31,7 +31,6 @@ LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 """The high watermark; with READ_COMMITTED, the last stable offset."""
 
 _REQUEST_S = 10.0
-_RETRY_S = 0.2
 
 _GENERATION = slice(7, 11)
 """Position of the generation in serialized group metadata, after the format name."""
@@ -88,16 +87,12 @@ def end_offsets(admin: AdminClient, topic: str) -> dict[int, int]:
     if topic not in found:
         raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, f"no topic {topic}"))
     partitions = [(topic, number) for number in found[topic]]
-    deadline = time.monotonic() + _REQUEST_S
-    while True:
-        try:
-            ends = OffsetsQuestion(admin, partitions, LATEST).answer()
-        except KafkaException as exception:
-            if not exception.args[0].retriable() or time.monotonic() > deadline:
-                raise
-            time.sleep(_RETRY_S)
-        else:
-            return {number: end for (_, number), end in ends.items()}
+    ends = repeat(
+        lambda: OffsetsQuestion(admin, partitions, LATEST).answer(),
+        _REQUEST_S,
+        lambda error: error.retriable(),
+    )
+    return {number: end for (_, number), end in ends.items()}
 
 
 def committed(

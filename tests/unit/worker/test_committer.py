@@ -43,7 +43,7 @@ class CommitterBench:
 
     def __init__(self, kafka: FakeKafka, dead_share: float = 1.0) -> None:
         self.kafka = kafka
-        for topic in (_TOPICS.outcomes, _TOPICS.dead_letters, _TOPICS.parked):
+        for topic in (_TOPICS.outcomes, _TOPICS.dead_letters, _TOPICS.parked, _TOPICS.progress):
             kafka.create(topic, 4)
         kafka.create(_TOPICS.recipients, 6)
         self.group = kafka.group(_SETTINGS.kafka.group_id)
@@ -181,6 +181,8 @@ def test_results_and_offsets_share_a_transaction(desk: CommitterBench) -> None:
     parked = {e.record_id.partition: e.partition for e in desk.ended() if e.topic == _TOPICS.parked}
     assert parked == {0: 0, 5: 1}
     assert {e.stored.key for e in desk.ended()} == {b"key"}
+    (progress,) = desk.kafka.values(_TOPICS.progress)
+    assert orjson.loads(progress or b"")["counts"] == {"skipped:duplicate": 1, "parked": 2}
 
 
 def test_no_commit_passes_an_undecided_record(desk: CommitterBench) -> None:
@@ -541,7 +543,7 @@ def test_a_rejected_record_goes_alone_and_soon(desk: CommitterBench) -> None:
 def test_a_record_rejected_alone_is_reduced(
     desk: CommitterBench, ending: Resolution, value: int, email: str, limit: int, topic: str
 ) -> None:
-    for name in (_TOPICS.outcomes, _TOPICS.dead_letters, _TOPICS.parked):
+    for name in (_TOPICS.outcomes, _TOPICS.dead_letters, _TOPICS.parked, _TOPICS.progress):
         desk.kafka.limits[name] = limit
     desk.admit(ending, value=bytes(value), email=email)
     before = _refused_total()

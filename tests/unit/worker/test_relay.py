@@ -22,7 +22,6 @@ from streamer.model.parking import Scope
 from streamer.model.record import Headers, Parked, Record, RecordId
 from streamer.model.record_headers import decode_headers, source_id
 from streamer.model.wire import PARKED_AT, REASON, parked_headers
-from streamer.progress.fold import Cursor, Stream
 from streamer.settings import Settings
 from streamer.worker import relay, unmovable
 from streamer.worker.relay import Relay, RelayError, RelaySession, group_id
@@ -63,16 +62,6 @@ class _Redis:
         self.fields |= {name.encode(): value.encode() for name, value in mapping.items()}
 
 
-class _Store:
-    """How far the parked topic is counted."""
-
-    def __init__(self) -> None:
-        self.counted: dict[Cursor, int] | None = None
-
-    def positions(self) -> dict[Cursor, int] | None:
-        return self.counted
-
-
 class FakeDepot:
     """Parked records on a Kafka in memory, and relays that bring them back."""
 
@@ -88,11 +77,9 @@ class FakeDepot:
         )
         self.gate = _Gate()
         self.redis = _Redis()
-        self.store = _Store()
         self.claims: dict[str, Claim] = {}
         self._parked = 0
         self.kafka.install(patch, transactions, repeating, reading, relay)
-        patch.setattr(relay, "Store", lambda *_: self.store)
         patch.setattr(unmovable, "find", self.find)
 
     def find(self, client: Client, *of: str) -> ClaimStatus | None:
@@ -434,27 +421,15 @@ def test_offsets_before_the_base_are_dropped(depot: FakeDepot) -> None:
 # What is deleted
 
 
-def test_returned_records_are_deleted_once_counted(depot: FakeDepot) -> None:
+def test_returned_records_are_deleted(depot: FakeDepot) -> None:
     depot.park(*[SPRING] * 20)
     depot.park(*[AUTUMN] * 5)
     depot.gate.open = {SPRING}
     session = depot.relay()
     depot.work(session)
-
-    def cut() -> int:
-        depot.kafka.clock.sleep(60)
-        depot.work(session)
-        return depot.kafka.logs[TOPICS.parked, 0].start
-
-    depot.store.counted = {}
-    assert cut() == 0  # nobody has counted yet
-    place = Cursor(Stream.PARKED, TOPICS.parked, 0)
-    depot.store.counted = {place: 7}
-    assert cut() == 7
-    depot.store.counted = {place: 1_000}
-    assert cut() == 20
-    depot.store.counted = None  # nobody counts
-    assert cut() == 20
+    depot.kafka.clock.sleep(60)
+    depot.work(session)
+    assert depot.kafka.logs[TOPICS.parked, 0].start == 20
     depot.gate.open = {AUTUMN}
     depot.work(depot.relay())
     assert len(depot.returned()) == 25
