@@ -12,8 +12,8 @@ def suppressed(organization: str) -> str:
 
 def campaign(organization: str, campaign_id: str) -> str:
     """Hash: `definition` (JSON), `version` (of the definition), `state`, times; `expected` (the
-    number of recipients); `closed` (where the input ended behind the last one, JSON); `summary`
-    (the digest of the last published summary)."""
+    number of recipients); `closed` (where the input ended behind the last one, JSON); `published`
+    (a mark of the last published summary)."""
     return f"{{{organization}}}:campaign:{campaign_id}"
 
 
