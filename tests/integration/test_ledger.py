@@ -121,7 +121,7 @@ def test_claims_and_batches_expire(client: Client, claims: Claims, organization:
     found = [key.decode() for key in client.scan_iter(f"{{{organization}}}:*")]
     lasting = keys.organization_epoch(organization)
     assert lasting in found
-    assert len(found) == 3
+    assert len(found) == 4
     assert all(0 < client.ttl(key) <= 90_000 for key in found if key != lasting)
 
 
