@@ -12,6 +12,7 @@ from tests.kit.harness import Harness
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("streamer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("streamer"), max_examples=20)
 settings.load_profile("streamer")
 
 
