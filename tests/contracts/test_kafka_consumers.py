@@ -346,7 +346,7 @@ def test_unsubscribing_revokes_everything_and_leaves(groups: Cluster) -> None:
         member.consumer.poll(0.05)
         return not member.consumer.memberid()
 
-    _Reading().until(groups, has_left, "it left")
+    groups.wait_until(has_left, "it left")
     assert member.revoked == [{0, 1}]
     member.consumer.close()
     assert member.revoked == [{0, 1}]
