@@ -9,6 +9,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple, cast
 
@@ -262,6 +263,7 @@ class Claims:
         return script(slot_epoch, key_names, [*args])
 
 
+@lru_cache(maxsize=4096)  # asked when a record is probed, and again when it is pinned
 def claim_field(address: str) -> bytes:
     """Return the hash field under which a normalised address is claimed."""
     return blake2b(address.encode(), digest_size=_ID_BYTES).digest()

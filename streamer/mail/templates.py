@@ -131,10 +131,11 @@ class Templates:
 
     def _compiled(self, kind: str, source: str) -> "_Compiled":
         key = (kind, source)
-        with self._lock:
-            known = self._known.get(key)
-            if known is not None:
-                self._known.move_to_end(key)
+        known = self._known.get(key)
+        if known is not None and self._size > self._most_cached // 2:  # else none is evicted soon
+            with self._lock:
+                if key in self._known:
+                    self._known.move_to_end(key)
         if known is None:
             if len(source) > self._max_bytes:
                 raise TooLargeError(f"the template alone has more than {self._max_bytes} bytes")

@@ -48,6 +48,7 @@ def normalise(text: str) -> str:
     return _normalise_fully(given)
 
 
+@lru_cache(maxsize=4096)  # asked for each mail of a campaign
 def sender_domain(sender: str) -> str:
     """Return the domain of a `from` field in lower case, or "" if there is none.
 
