@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from streamer.errors import StreamerError
 from streamer.ledger import keys
+from streamer.ledger.confirming import confirmed
 from streamer.ledger.connection import Client
 
 
@@ -37,10 +38,11 @@ class Epoch:
             LedgerLostError: offsets were committed under an epoch other than the one in Redis.
         """
         known = set(committed)
+        if not known:
+            # Confirmed, like the others below: if the epoch was forgotten after offsets were
+            # committed under it, the ledger would count as lost.
+            confirmed(client, keys.EPOCH, "SET", keys.EPOCH, secrets.token_hex(8), "NX")
         found = _read(client)
-        if found is None and not known:
-            client.set(keys.EPOCH, secrets.token_hex(8), nx=True)
-            found = _read(client)
         if found is None or known - {found}:
             raise _lost(keys.EPOCH, found, known)
         return cls(client, found)
@@ -81,9 +83,9 @@ class Epoch:
         self.verify_new(slot_key)
         # List the slot before scripts can use it, or a lost slot could be mistaken for a new one;
         # but write the key before listing it, or a new slot could be mistaken for a lost one.
-        self._client.set(slot_key, self._unlisted, nx=True)
-        self._client.sadd(keys.EPOCH_SLOTS, slot_key)
-        self._client.set(slot_key, self.name, xx=True)
+        confirmed(self._client, slot_key, "SET", slot_key, self._unlisted, "NX")
+        confirmed(self._client, keys.EPOCH_SLOTS, "SADD", keys.EPOCH_SLOTS, slot_key)
+        confirmed(self._client, slot_key, "SET", slot_key, self.name, "XX")
 
 
 def _read(client: Client, key: str = keys.EPOCH) -> str | None:
