@@ -143,7 +143,12 @@ class _Translating:
             exceptions.AuthenticationError,
             exceptions.AuthorizationError,
         ) as error:
-            raise translate(error) from None
+            translated = translate(error)
+            if isinstance(translated, NotNowError):
+                # A pipeline of the cluster client takes a ConnectionError for a lost connection,
+                # and would leave the replies to its other commands to the next user of this one.
+                self.disconnect()  # type: ignore[attr-defined]  # mixin
+            raise translated from None
 
 
 class _TranslatingConnection(_Translating, Connection):
@@ -176,6 +181,11 @@ class ClusterClient(RedisCluster):
 
     durability = Durability()
 
+    # Do not follow redirections, only learn from them: redis-py does so in a loop, and if that
+    # fails after the first node it releases that node's connection a second time. Another thread
+    # may have it by then, and a third one would read its replies.
+    RedisClusterRequestTTL = 1
+
     def execute_command(self, *args: Any, **options: Any) -> Any:  # redis-py's own signature
         execute = super().execute_command
         return _reached(lambda: execute(*args, **options))  # type: ignore[no-untyped-call]  # redis-py
@@ -192,6 +202,7 @@ class ClusterClient(RedisCluster):
 
     def pipeline(self, *args: Any, **options: Any) -> Any:  # redis-py's own signature
         made = super().pipeline(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
+        made.RedisClusterRequestTTL = self.RedisClusterRequestTTL
         execute = made.execute
         made.execute = lambda *args, **options: _reached(lambda: execute(*args, **options))
         return made
@@ -202,6 +213,10 @@ def _reached(call: Callable[[], Any]) -> Any:
         return call()
     except exceptions.RedisClusterException as error:
         raise _of_nodes(error) from error
+    except exceptions.ClusterError as error:
+        if str(error) == "TTL exhausted.":
+            raise NotNowError("a slot of the cluster has moved, or is moving") from error
+        raise
 
 
 def _of_nodes(error: Exception) -> Exception:
