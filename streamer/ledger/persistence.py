@@ -35,11 +35,6 @@ class Persistence(NamedTuple):
     replicas: int | None = None
     min_replicas: int | None = None
 
-    @property
-    def syncs_always(self) -> bool:
-        """Whether each write is on disk when it is acknowledged."""
-        return bool(self.appendonly) and self.appendfsync == "always"
-
 
 def read_persistence(client: Client) -> Persistence:
     """Ask all primaries how they keep their data.
@@ -79,7 +74,8 @@ def coverage(persistence: Persistence, durability: Durability) -> str:
     covers = {
         "a restart of Redis": persistence.appendonly is not False,
         failover: durability.replicas > 0,
-        "a power failure": durability.fsync or persistence.syncs_always,
+        "a power failure": persistence.appendonly is not False
+        and (durability.fsync or persistence.appendfsync == "always"),
     }
     kept = [name for name, is_covered in covers.items() if is_covered]
     lost = [name for name, is_covered in covers.items() if not is_covered]
@@ -129,6 +125,11 @@ def check_confirmations(client: Client, persistence: Persistence) -> None:
         raise UnsafeRedisError(
             "redis.fsync needs an append-only file. Set it: CONFIG SET appendonly yes, and in "
             "redis.conf"
+        )
+    if fsync and persistence.appendfsync == "no":
+        raise UnsafeRedisError(
+            "redis.fsync waits for ever with appendfsync no. Set it: CONFIG SET appendfsync "
+            "everysec, and in redis.conf"
         )
     for server in client.primaries():
         if replicas:
