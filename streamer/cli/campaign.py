@@ -36,8 +36,7 @@ from streamer.ledger.campaigns import (
 )
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName, CampaignState, Definition
-from streamer.model.reasons import Status
-from streamer.progress.fold import CampaignKey
+from streamer.progress.counts import STATUSES
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store
 
@@ -118,7 +117,7 @@ def show(
     with redis_client(settings) as client:
         found = _load(client, campaign)
         reporter = Reporter(client, Store(client, settings.kafka.group_id))
-        report = reporter.report(CampaignKey(*campaign))
+        report = reporter.report(campaign)
     progress = None if report is None else report.as_json(datetime.now(UTC))
     if as_json:
         show_json(_as_json(found) | {"progress": progress})
@@ -129,8 +128,8 @@ def show(
         typer.echo(f"{found.state}: {why}")
     typer.echo(f"created_at: {found.created_at.isoformat()}")
     if report is not None and report.counts.received:
-        words = ("received", *Status, "dead", "parked", "in_flight")
-        counts = {str(word): (progress or {})[word] for word in words}
+        words = ("received", *STATUSES, "parked")
+        counts = {word: (progress or {})[word] for word in words}
         typer.echo(f"progress:{_as_text({word: n for word, n in counts.items() if n})}")
     for field, value in _content(found.definition).items():
         typer.echo(f"{field}:{_as_text(value)}")

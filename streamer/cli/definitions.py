@@ -1,6 +1,8 @@
 """Strict parsing of campaign definitions, from a file or from options."""
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pydantic import ConfigDict, JsonValue, ValidationError
@@ -44,11 +46,7 @@ def from_json(text: str) -> Definition:
     Raises:
         InvalidDefinitionError: the definition is invalid.
     """
-    try:
-        strict = _Strict.model_validate_json(text)
-    except ValidationError as error:
-        raise _explain(error) from None
-    return _checked(strict)
+    return _checked(partial(_Strict.model_validate_json, text))
 
 
 def from_fields(fields: dict[str, JsonValue]) -> Definition:
@@ -57,14 +55,14 @@ def from_fields(fields: dict[str, JsonValue]) -> Definition:
     Raises:
         InvalidDefinitionError: the definition is invalid.
     """
+    return _checked(partial(_Strict.model_validate, fields))
+
+
+def _checked(validate: Callable[[], _Strict]) -> Definition:
     try:
-        strict = _Strict.model_validate(fields)
+        strict = validate()
     except ValidationError as error:
         raise _explain(error) from None
-    return _checked(strict)
-
-
-def _checked(strict: _Strict) -> Definition:
     templates = Templates(MailSettings().max_bytes)
     faults = []
     try:

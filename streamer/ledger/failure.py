@@ -16,7 +16,7 @@ def redis_failure(settings: Settings, error: Exception) -> str:
     if isinstance(error, UnconfirmedError):
         text += ": it was executed, but a failover may undo it; repeat the command"
     elif isinstance(error, (*UNREACHABLE, RedisClusterException)):
-        text += "; is it running, and are the settings of redis right?"
+        text += "; check that it is running, and the settings of redis"
     return text
 
 

@@ -96,15 +96,15 @@ def check_persistence(client: Client) -> None:
     persistence = read_persistence(client)
     if persistence.eviction not in (None, "noeviction"):
         raise UnsafeRedisError(
-            f"Redis has maxmemory-policy {persistence.eviction}: it would forget who was mailed. "
-            f"Set it: CONFIG SET maxmemory-policy noeviction, and in redis.conf"
+            f"Redis has maxmemory-policy {persistence.eviction}: it could evict claims, and mail "
+            f"could be sent twice. CONFIG SET maxmemory-policy noeviction, and set it in redis.conf"
         )
     check_confirmations(client, persistence)
     logger.info(coverage(persistence, client.durability))
     if not persistence.appendonly and not persistence.replicas:
         logger.warning(
             "Redis has neither an append-only file nor a replica: if it restarts, the workers "
-            "halt. Set it: CONFIG SET appendonly yes, and in redis.conf"
+            "halt. CONFIG SET appendonly yes, and set it in redis.conf"
         )
     if persistence.replicas is not None and persistence.replicas < client.durability.replicas:
         logger.warning(
@@ -123,13 +123,13 @@ def check_confirmations(client: Client, persistence: Persistence) -> None:
     replicas, fsync = client.durability
     if fsync and persistence.appendonly is False:
         raise UnsafeRedisError(
-            "redis.fsync needs an append-only file. Set it: CONFIG SET appendonly yes, and in "
+            "redis.fsync needs an append-only file. CONFIG SET appendonly yes, and set it in "
             "redis.conf"
         )
     if fsync and persistence.appendfsync == "no":
         raise UnsafeRedisError(
-            "redis.fsync waits for ever with appendfsync no. Set it: CONFIG SET appendfsync "
-            "everysec, and in redis.conf"
+            "redis.fsync waits for ever with appendfsync no. CONFIG SET appendfsync everysec, "
+            "and set it in redis.conf"
         )
     for server in client.primaries():
         if replicas:

@@ -13,7 +13,8 @@ from pydantic import JsonValue
 
 from streamer.errors import InvalidDataError
 from streamer.mail.absent import KIND, Absent, AnyAbsent, Glimpse
-from streamer.mail.language import ABSENT, Narrowed, TemplateRefusedError, narrow
+from streamer.mail.language import ABSENT, Narrowed, narrow
+from streamer.mail.tags import TemplateRefusedError
 from streamer.mail.values import MissingKeyError, RenderVariables, Value
 
 Variables: TypeAlias = "Mapping[str, JsonValue | Value]"

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from threading import Lock
 
 from streamer import metrics
@@ -20,16 +20,20 @@ _NOTHING = AccountState({}, None, 0)
 
 
 def as_hold(
-    disposition: Suspended, ref: BatchRef, status: int | None = None, until: datetime | None = None
+    disposition: Suspended,
+    ref: BatchRef,
+    now: datetime,
+    status: int | None = None,
+    until: datetime | None = None,
 ) -> Hold:
-    """Build the hold that a response imposes, starting now.
+    """Build the hold that a response imposes.
 
     Args:
         ref: the batch that drew the response.
+        now: when the hold starts.
         status: HTTP status of the response, if known.
         until: when the hold ends, if the response says so.
     """
-    now = datetime.now(UTC)
     return Hold(
         by=By.ANSWER,
         reason=disposition.reason,
@@ -104,12 +108,12 @@ class AccountStateCache:
             self._set(account, self._state(account)._replace(holds={**holds, domain: hold}))
         if is_new:
             logger.error(
-                "the account is held: its records wait, nobody is failed for it",
+                "account held, parking its records",
                 extra={
                     "account": account,
                     "domain": domain or "all",
                     "reason": hold.reason,
-                    "words": hold.detail,
+                    "detail": hold.detail,
                     "until": hold.until.isoformat() if hold.until else "unknown",
                 },
             )
@@ -133,13 +137,13 @@ class AccountStateCache:
                     self._shown.add(key)
                     metrics.ACCOUNT_HELD.labels(*key).set(1)
                     logger.info(
-                        "held", extra={"account": account, "domain": domain or "all",
+                        "account held", extra={"account": account, "domain": domain or "all",
                                        "reason": hold.reason},
                     )  # fmt: skip
         now_held = {(a, h.reason) for a, state in states.items() for h in state.holds.values()}
         for account, reason in self._shown - now_held:
             metrics.ACCOUNT_HELD.labels(account, reason).set(0)
-            logger.info("the hold is over", extra={"account": account, "reason": reason})
+            logger.info("hold ended", extra={"account": account, "reason": reason})
         self._shown &= now_held
 
     def holds_sender(self, account: str, sender: str) -> bool:

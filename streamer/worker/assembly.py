@@ -1,6 +1,5 @@
 """A sender thread's working state: the batch it fills, and the records that cannot join it."""
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -68,15 +67,18 @@ def duplicate(claim: Claim) -> Outcome:
 
 
 def resolve_all(
-    claimed: Iterable[tuple[Record, int]], batch_id: str, result: BatchResult | Parked | None
+    claimed: Iterable[tuple[Record, int]],
+    batch_id: str,
+    result: BatchResult | Parked | None,
+    now: float,
 ) -> None:
     """Resolve records as items of their batch: by its result, or parked with it.
 
     Args:
         claimed: records, each with its item number in the batch.
         result: None if the ledger does not have the batch.
+        now: seconds since 1970.
     """
-    now = time.time()
     if isinstance(result, BatchResult):
         outcomes = result.outcomes(batch_id)
         for record, item in claimed:
@@ -84,6 +86,6 @@ def resolve_all(
         return
     if result is not None:
         result = replace(result, maybe_pinned=True)
-    detail = f"batch {batch_id} is claimed, but the ledger does not have it"
+    detail = f"claimed by batch {batch_id}, which is missing from the ledger"
     for record, _ in claimed:
         record.resolve(result or Outcome.of(Reason.LEDGER_LOST, detail), now)

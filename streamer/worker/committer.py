@@ -1,4 +1,4 @@
-"""Commits outcomes, dead letters, parked records and offsets in one Kafka transaction."""
+"""Commits outcomes, dead letters, parked records, progress and offsets in one Kafka transaction."""
 
 import logging
 import time
@@ -15,6 +15,7 @@ from streamer.flow.window import Partition, PartitionWindow
 from streamer.kafka.offsets import generation
 from streamer.kafka.transactions import Delivered, State, TransactionalProducer, is_refused
 from streamer.logs import client_logger
+from streamer.model.progress import progress_records
 from streamer.model.record import DeadLetter, Parked, Record
 from streamer.model.shrink import shrink
 from streamer.model.wire import dead_letter_headers, outcome_value, parked_headers
@@ -176,14 +177,14 @@ class Committer:
         last = dead[-1]
         detail = last.resolution.detail if isinstance(last.resolution, DeadLetter) else ""
         raise BreakerError(
-            f"most of the last records are dead letters, which is the fault of their producer, or "
-            f"of these settings: the last is {last.record_id}: {detail}. Nothing of them is "
-            f"committed. Mend the producer; or, if they are to be dead letters, raise "
+            f"most of the last records are dead letters, so the producer or these settings are "
+            f"probably broken; the last one is {last.record_id}: {detail}. They were not "
+            f"committed. Fix the producer; if they should become dead letters, raise "
             f"breaker.dead_share"
         )
 
     def _produce(self, records: list[Record]) -> None:
-        """Produce the records' outcomes, dead letters and parked copies."""
+        """Produce the records' outcomes, dead letters and parked copies, and their progress."""
         outcomes: list[tuple[bytes, bytes | None, Delivered]] = []
         for record in records:
             resolution = record.resolution
@@ -203,6 +204,8 @@ class Committer:
             elif resolution is not None:
                 outcomes.append((outcome_value(record, resolution), record.key, delivered))
         self._producer.produce_batch(self._topics.outcomes, outcomes)
+        progress = [(*record, _ignore_delivered) for record in progress_records(records)]
+        self._producer.produce_batch(self._topics.progress, progress)
 
     def _delivered(self, record: Record, error: KafkaError | None, message: Message | None) -> None:
         """Delivery callback: note a refused record."""
@@ -217,7 +220,7 @@ class Committer:
         error = exception.args[0]
         must_abort = self._producer.state is State.OPEN
         logger.warning(
-            "a transaction did not succeed, it will be tried again",
+            "transaction failed, retrying",
             extra={"error": error.str(), "code": error.name(), "abort": must_abort},
         )
 
@@ -231,13 +234,13 @@ class Committer:
             left_out = shrink(record)
             metrics.REFUSED.labels(kind).inc()
             logger.error(
-                "Kafka refuses the ending of a record, less of it is written"
+                "Kafka rejected the result of a record, reducing it"
                 if left_out
-                else "Kafka refuses the least that can be written of a record: look at the topics",
+                else "Kafka rejected the smallest possible result of a record; check the topics",
                 extra={
                     "record": str(record.record_id),
-                    "ending": kind,
-                    "left_out": left_out or "all",
+                    "kind": kind,
+                    "dropped": left_out or "nothing",
                     "error": error.str(),
                 },
             )
@@ -269,6 +272,12 @@ def _refused_before(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
         if first and first[0].refusals:
             return {key: Prefix(window, first, window.position_after(1))}
     return {}
+
+
+def _ignore_delivered(error: KafkaError | None, message: Message | None) -> None:
+    """Delivery callback of progress records, which are too small to be refused; an error of another
+    kind fails the transaction."""
+    del error, message
 
 
 def _are_dead(records: list[Record]) -> list[bool]:

@@ -40,11 +40,10 @@ from streamer.ledger.connection import UNREACHABLE, Client
 from streamer.ledger.lease import Lease
 from streamer.ledger.relayed import Relayed
 from streamer.logs import client_logger
+from streamer.model.progress import progress_records
 from streamer.model.record import DeadLetter, Outcome, Parked, Record
 from streamer.model.shrink import shrink
 from streamer.model.wire import dead_letter_headers, left_header, moved_headers, outcome_value
-from streamer.progress.fold import Cursor, Stream
-from streamer.progress.store import Store
 from streamer.settings import Settings
 from streamer.worker.endings import count_endings
 from streamer.worker.parked import ParkedRecord, read_parked_record
@@ -110,6 +109,7 @@ class Relay:
     def _run(self) -> None:
         while True:
             try:
+                self._waiter.sleep(0)  # or a term that fails at once would outlive a stop
                 if self._lease.hold():
                     self._run_as_leader()
                 self._waiter.sleep(_AWAIT_TURN_S)
@@ -118,19 +118,19 @@ class Relay:
                     self._lease.release()
                 return
             except UNREACHABLE as error:
-                logger.debug("no relay without Redis", extra={"error": str(error)})
+                logger.debug("cannot reach Redis, relay paused", extra={"error": str(error)})
                 time.sleep(_AWAIT_TURN_S)
             except KafkaException as exception:
-                logger.warning("the relay starts again", extra={"error": exception.args[0].str()})
+                logger.warning("relay failed, restarting", extra={"error": exception.args[0].str()})
                 time.sleep(_AWAIT_TURN_S)
             except RelayError as error:
-                logger.error("parked records do not come back", extra={"cause": str(error)})
+                logger.error("cannot return parked records", extra={"cause": str(error)})
                 with suppress(StoppedError):
                     self._waiter.sleep(_HOPELESS_S)
 
     def _run_as_leader(self) -> None:
         session = RelaySession(self._settings, self._client, self._scopes)
-        logger.debug("this worker brings parked records back")
+        logger.debug("elected as the relay of parked records")
         try:
             while self._lease.hold():
                 for _ in session.step():
@@ -154,7 +154,6 @@ class RelaySession:
     def __init__(self, settings: Settings, client: Client, scopes: ParkScopes) -> None:
         self._topics = settings.topics
         self._scopes = scopes
-        self._store = Store(client, settings.kafka.group_id)
         self._settings = settings
         self._client = client
         self._inputs = 0
@@ -212,7 +211,7 @@ class RelaySession:
             copy = read_parked_record(seen)
             if copy is None:
                 logger.error(
-                    "a record in the parked topic is not streamer's, it is passed over",
+                    "skipping a record of the parked topic that streamer did not write",
                     extra={"partition": seen.partition, "offset": seen.offset},
                 )
                 self._leave(self._gone[seen.partition], seen)
@@ -243,7 +242,7 @@ class RelaySession:
             yield from self._move(left, released)
             returned += len(chunk)
         logger.info(
-            "parked records came back",
+            "returned parked records",
             extra={"records": returned, "seconds": round(time.monotonic() - started, 1)},
         )
 
@@ -289,7 +288,7 @@ class RelaySession:
         finally:
             reader.close()
         logger.info(
-            "parked records were moved together",
+            "compacted parked records",
             extra={
                 "partition": partition,
                 "records": moved,
@@ -336,7 +335,7 @@ class RelaySession:
         `_move` does."""
         record = end_unmovable(copy, self._client, is_back=is_back)
         logger.error(
-            "Kafka refuses a parked record, it ends",
+            "Kafka rejected a parked record, resolving it",
             extra={
                 "record": str(copy.original),
                 "parked_at": f"{copy.partition}/{copy.offset}",
@@ -349,8 +348,8 @@ class RelaySession:
             yield
             if shrink(record) is None:
                 raise RelayError(
-                    f"Kafka refuses the least that can be written of {copy.original}: "
-                    f"{refusal.str()}; look at the topics: streamer topics create"
+                    f"Kafka rejects the smallest possible result of {copy.original}: "
+                    f"{refusal.str()}; check the topics: streamer topics create"
                 )
         count_endings([record])
         yield
@@ -364,8 +363,10 @@ class RelaySession:
         elif isinstance(resolution, Outcome):
             topic, value, headers = self._topics.outcomes, outcome_value(record, resolution), [left]
         else:
-            raise AssertionError(f"the record at {record.record_id} has no ending")
+            raise AssertionError(f"the record at {record.record_id} is not resolved")
         self._producer.produce(topic, value, record.key, -1, headers, delivered)
+        for progress, key in progress_records([record]):
+            self._producer.produce(self._topics.progress, progress, key)
 
     def _commit(
         self, copies: list[ParkedRecord], write: Callable[[Delivered], None]
@@ -482,7 +483,7 @@ class RelaySession:
                 both = here.union(known.get(each.partition, here))
                 if both != here:
                     logger.warning(
-                        "the broker forgot who left the parked topic, the ledger did not",
+                        "the broker lost the relay's offsets, using those of the ledger",
                         extra={"partition": each.partition, "offset": both.base},
                     )
                 gone[each.partition] = both
@@ -491,11 +492,11 @@ class RelaySession:
                 )
                 if both.base > end:
                     raise RelayError(
-                        f"{self._topics.parked}/{each.partition} ends at {end}, though its records "
-                        f"up to {both.base} came back: the broker lost some of its records"
+                        f"{self._topics.parked}/{each.partition} ends at {end}, but its records up "
+                        f"to {both.base} were returned: the broker lost some of its records"
                     )
         except ValueError as error:
-            raise RelayError(f"who left the parked topic cannot be read: {error}") from None
+            raise RelayError(f"cannot read the relay's offsets: {error}") from None
         return gone
 
     def _renew(self) -> None:
@@ -506,15 +507,12 @@ class RelaySession:
                 pass
 
     def _delete_before(self) -> None:
-        """Delete the records before each base, except those that the progress projector has yet
-        to count."""
-        wanted: dict[int, int] = {}
-        positions = self._store.positions()
-        for partition, gone in self._gone.items():
-            cursor = Cursor(Stream.PARKED, self._topics.parked, partition)
-            end = gone.base if positions is None else min(gone.base, positions.get(cursor, 0))
-            if end > self._cut.get(partition, 0):
-                wanted[partition] = end
+        """Delete the records before each base."""
+        wanted = {
+            partition: gone.base
+            for partition, gone in self._gone.items()
+            if gone.base > self._cut.get(partition, 0)
+        }
         if not wanted:
             return
         asked = [TopicPartition(self._topics.parked, p, end) for p, end in wanted.items()]
@@ -525,7 +523,7 @@ class RelaySession:
                 future.result()
         except KafkaException as exception:
             logger.warning(
-                "records that left the parked topic could not be deleted",
+                "cannot delete returned records from the parked topic",
                 extra={"error": exception.args[0].str()},
             )
         else:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from typing import TypeVar, cast
+from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
@@ -21,17 +21,16 @@ from streamer.kafka.metadata import topic_id
 from streamer.kafka.offsets import committed, generation
 from streamer.kafka.properties import client_properties, member_properties
 from streamer.kafka.reading import FORBIDDEN, is_permanent
+from streamer.kafka.repeating import repeat
 from streamer.ledger import keys
 from streamer.logs import client_logger
 from streamer.model import record_headers
 from streamer.model.reasons import DeadReason
 from streamer.model.record import DeadLetter, Record, RecordId
-from streamer.model.wire import replaced_batch, split_headers
+from streamer.model.wire import PARKED_AT, replaced_batch, split_headers
 from streamer.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 Windows = dict[Partition, PartitionWindow]
 CheckArrived = Callable[[set[str]], Future[dict[int, int]]]
@@ -47,7 +46,7 @@ _METADATA_TIMEOUT_S = 5.0
 _METADATA_PATIENCE_S = 12.0
 _EARLIEST, _LATEST = -2, -1  # as times, in Kafka's protocol
 _AT_END = ("latest", "largest", "end")  # synonyms in librdkafka
-_UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "the name of a header is not UTF-8")
+_UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "a header name is not UTF-8")
 
 
 class SourceError(StreamerError):
@@ -100,10 +99,10 @@ class RecordSource:
         partitions = [(self._topic, p) for p in self._metadata(self._topic).partitions]
         ask = partial(committed, self._consumer, partitions, _OFFSETS_TIMEOUT_S)
         try:
-            return _epochs(_repeat(ask, _START_PATIENCE_S))
+            return _epochs(repeat(ask, _START_PATIENCE_S))
         except KafkaException as exception:
             raise SourceError(
-                f"the committed offsets cannot be read: {exception.args[0].str()}"
+                f"cannot read the committed offsets: {exception.args[0].str()}"
             ) from None
 
     def topic_id(self) -> str:
@@ -117,10 +116,10 @@ class RecordSource:
             logger=client_logger("source"),
         )
         try:
-            return _repeat(partial(topic_id, admin, self._topic), _METADATA_PATIENCE_S)
+            return repeat(partial(topic_id, admin, self._topic), _METADATA_PATIENCE_S)
         except KafkaException as exception:
             raise SourceError(
-                f"topic {self._topic} cannot be described: {exception.args[0].str()}"
+                f"cannot describe topic {self._topic}: {exception.args[0].str()}"
             ) from None
 
     def partitions_of(self, topic: str) -> int:
@@ -134,15 +133,14 @@ class RecordSource:
     def _metadata(self, name: str) -> TopicMetadata:
         ask = partial(self._consumer.list_topics, name, _METADATA_TIMEOUT_S)
         try:
-            topic = _repeat(ask, _METADATA_PATIENCE_S).topics[name]
+            topic = repeat(ask, _METADATA_PATIENCE_S).topics[name]
         except KafkaException as exception:
             raise SourceError(
-                f"Kafka does not answer: {exception.args[0].str()}; "
-                f"is kafka.bootstrap_servers right?"
+                f"cannot reach Kafka: {exception.args[0].str()}; check kafka.bootstrap_servers"
             ) from None
         if topic.error is not None:
             raise SourceError(
-                f"topic {name}: {topic.error.str()}; create it: streamer topics create"
+                f"topic {name}: {topic.error.str()}; create it with: streamer topics create"
             )
         return cast(TopicMetadata, topic)
 
@@ -369,14 +367,14 @@ class RecordSource:
         partition, offset = min(offsets.items())
         each = ", ".join(f"{number} at {at}" for number, at in sorted(offsets.items()))
         return SourceError(
-            f"Kafka has forgotten the committed offsets of group {group} in {self._topic}, as it "
-            f"does some time after the group's last member left (offsets.retention.minutes), or "
-            f"somebody deleted them. By the ledger, they were: partition {each}. Read from "
-            f"elsewhere, records would end twice or not at all, so nothing is read. Stop all "
-            f"workers, set the offset of each of these partitions, as with "
+            f"Kafka has lost the committed offsets of group {group} in {self._topic}: they expired "
+            f"after the group's last member left (offsets.retention.minutes), or were deleted. "
+            f"According to the ledger they were: partition {each}. Nothing is read, since other "
+            f"offsets would resolve records twice or skip them. Stop all workers, set the offset "
+            f"of each of these partitions, e.g. "
             f"kafka-consumer-groups.sh --bootstrap-server {servers} --group {group} "
             f"--topic {self._topic}:{partition} --reset-offsets --to-offset {offset} --execute, "
-            f"and start again. Only if all of the topic is to be read anew: DEL "
+            f"and start them again. Only to reread the whole topic: DEL "
             f"{keys.input_positions(group)} in Redis"
         )
 
@@ -387,12 +385,12 @@ class RecordSource:
             SourceError: access is denied.
         """
         if error.code() in FORBIDDEN:
-            raise SourceError(f"the committed offsets cannot be read: {error.str()}")
+            raise SourceError(f"cannot read the committed offsets: {error.str()}")
         self._next_try = time.monotonic() + _OFFSETS_RETRY_S
         level = logging.DEBUG if self._last_problem == error.name() else logging.WARNING
         self._last_problem = error.name()
-        extra = {"what": "their offsets cannot be had", "error": error.str()}
-        logger.log(level, "the assigned partitions cannot be read yet", extra=extra)
+        extra = {"error": error.str()}
+        logger.log(level, "cannot read the committed offsets, retrying", extra=extra)
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         logger.info("partitions revoked", extra={"partitions": _numbers(partitions)})
@@ -428,31 +426,14 @@ class RecordSource:
         if error is None:
             return
         if is_permanent(error):
-            raise SourceError(f"{self._topic} cannot be read: {error.str()}")
+            raise SourceError(f"cannot read {self._topic}: {error.str()}")
         logger.warning("Kafka reports an error", extra={"error": error.str()})
-
-
-def _repeat(ask: Callable[[], T], patience_s: float) -> T:
-    """Ask Kafka until it answers, or has failed for `patience_s`: a coordinator that is moving or
-    loading refuses requests at once, for a while.
-
-    Raises:
-        KafkaException: the last failure.
-    """
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            return ask()
-        except KafkaException:
-            if time.monotonic() >= deadline:
-                raise
-        time.sleep(_OFFSETS_RETRY_S)
 
 
 def _record(message: Message, now: float) -> Record:
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     if topic is None or partition is None or offset is None:
-        raise AssertionError("a consumed message has coordinates")
+        raise AssertionError("a consumed message has a topic, partition and offset")
     headers = header_list(message)
     record_id = RecordId(topic, partition, offset)
     if not headers:
@@ -462,8 +443,9 @@ def _record(message: Message, now: float) -> Record:
         return record
     own, decoded = split_headers(headers)
     first = record_headers.source_id(decoded)
+    returned = first is not None and first.topic == topic
     return Record(
-        first if first is not None and first.topic == topic else record_id,
+        first if first is not None and returned else record_id,
         message.key(),
         message.value(),
         own,
@@ -471,6 +453,7 @@ def _record(message: Message, now: float) -> Record:
         offset,
         partition,
         replaced_batch(own),
+        was_parked=returned and PARKED_AT in decoded,
     )
 
 

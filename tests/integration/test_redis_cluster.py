@@ -88,7 +88,7 @@ def test_campaigns_go_through_a_cluster(
     harness.assert_exactly_once(suppressed_too=False)
 
 
-def test_a_node_that_alone_forgot_stops_the_workers(
+def test_data_loss_on_one_node_stops_the_workers(
     nodes: list[ClusterNode], make_harness: MakeHarness, sandbox: SandboxProcess
 ) -> None:
     harness = make_harness(redis=nodes[0], cluster=True)
@@ -231,7 +231,7 @@ def _waits(*workers: WorkerProcess) -> bool:
     return any("waiting for Redis" in worker.words() for worker in workers)
 
 
-def test_a_cluster_says_what_passes_and_what_does_not(
+def test_transient_and_permanent_cluster_errors_are_told_apart(
     tmp_path: Path, make_redis: Callable[[], ServerOfItsOwn]
 ) -> None:
     (node,) = start_cluster(tmp_path, 1)

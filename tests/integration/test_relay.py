@@ -12,15 +12,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
     NewPartitions,
 )
 
-from streamer.flow.offsets import OffsetSet
 from streamer.model.parking import Scope
 from streamer.model.record import Parked, Record, RecordId
 from streamer.model.wire import parked_headers
-from streamer.progress.fold import Cursor, Stream
-from streamer.progress.store import Store
 from streamer.settings import KafkaSettings, Settings
 from streamer.worker import relay
-from streamer.worker.relay import RelayError, RelaySession
+from streamer.worker.relay import RelaySession
 from streamer.worker.scopes import ParkScopes
 from tests.kit.harness import Harness, wait_until
 from tests.kit.raw import produce_raw
@@ -49,7 +46,6 @@ class Depot:
             topics=harness.topics,
         )
         self.admin = AdminClient({"bootstrap.servers": harness.bootstrap_servers})
-        self.store = Store(harness.redis, harness.name)
         self.connect()
         self._sessions: list[RelaySession] = []
         self._offsets: Counter[int] = Counter()
@@ -161,7 +157,7 @@ def depot(harness: Harness) -> Iterator[Depot]:
     made.close()
 
 
-def test_who_waits_on_stays_where_it_is(depot: Depot) -> None:
+def test_waiting_records_are_not_moved(depot: Depot) -> None:
     """Returns of a few do not write the others anew, and another relay knows who left."""
     stood = depot.park(([SPRING] * 40 + [AUTUMN]) * 50)
     session = depot.relay()
@@ -181,7 +177,7 @@ def test_who_waits_on_stays_where_it_is(depot: Depot) -> None:
     assert spring == sorted(spring)
 
 
-def test_nobody_comes_back_twice_where_the_broker_forgot(depot: Depot) -> None:
+def test_no_record_returns_twice_after_the_broker_lost_offsets(depot: Depot) -> None:
     stood = depot.park([SPRING, AUTUMN] * 20) + depot.park([SPRING, AUTUMN] * 20, 1)
     depot.gate.open = {AUTUMN}
     depot.work(depot.relay(), 40)
@@ -195,105 +191,20 @@ def test_nobody_comes_back_twice_where_the_broker_forgot(depot: Depot) -> None:
     assert sorted(depot.returned()) == sorted(stood)
 
 
-def test_offsets_are_committed_again_before_they_expire(depot: Depot) -> None:
-    depot.park([SPRING] * 5)
-    session = depot.relay()
-    depot.gate.open = {SPRING}
-    depot.work(session, 5)
-    depot.forget_offsets()
-    session._renew_at = 0.0
-    depot.work(session, 5)
-    assert depot.harness.parked() == []
-
-
-def test_a_ledger_that_lacks_the_last_offsets_is_no_harm(depot: Depot) -> None:
-    """It is written behind them: a relay may die between."""
-    depot.park([SPRING] * 5)
-    depot.gate.open = {SPRING}
-    session = depot.relay()
-    session._relayed.keep = lambda gone: None  # type: ignore[method-assign]
-    depot.work(session, 5)
-    depot.work(depot.relay(), 5)
-    depot.forget_offsets()
-    depot.work(depot.relay(), 5)
-
-
-def test_a_relay_whose_turn_is_over_moves_nobody(depot: Depot) -> None:
-    stood = depot.park([SPRING] * 10)
-    old = depot.relay()
-    depot.read(old)
-    new = depot.relay()
-    depot.gate.open = {SPRING}
-    with pytest.raises(KafkaException):
-        for _ in old.bring_back({SPRING}):
-            pass
-    depot.work(new, 10)
-    assert sorted(depot.returned()) == stood
-
-
-def test_those_that_wait_are_moved_together_where_too_many_left_between(
-    depot: Depot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(relay, "_MAX_TEXT", 60)
-    monkeypatch.setattr(relay, "_CHUNK", 20)
-    dice = random.Random(0)
-    waits = [dice.choice([AUTUMN, SPRING, SPRING]) for _ in range(700)]
-    stood = depot.park(waits)
-    autumn = [first for first, wait in zip(stood, waits, strict=True) if wait == AUTUMN]
-    session = depot.relay()
-    depot.gate.open = {AUTUMN}
-    depot.work(session, len(autumn))
-    assert depot.returned() == autumn
-    assert session._gone[0].base > 0
-    assert len(depot.harness.parked()) == len(stood) - len(autumn)
-    depot.gate.open = {SPRING}
-    depot.work(depot.relay(), len(stood))
-    spring = [first for first in stood if first not in set(autumn)]
-    assert depot.returned() == autumn + spring
-    assert session._gone[0] != OffsetSet()
-
-
-def test_those_that_wait_are_moved_together_where_most_left(
-    depot: Depot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(relay, "_MAX_WASTE", 50)
-    stood = depot.park([SPRING] + [AUTUMN] * 60)
-    session = depot.relay()
-    depot.gate.open = {AUTUMN}
-    depot.work(session, 60)
-    wait_until(lambda: depot.step(session) and session._gone[0].base > 60, 10, "it is moved")
-    assert depot.harness.parked() == stood[:1]
-    assert session._gone[0].spans == []
-    depot.gate.open = {SPRING}
-    depot.work(depot.relay(), 61)
-
-
-def test_who_left_is_deleted_once_it_was_counted(depot: Depot) -> None:
+def test_returned_records_are_deleted_once_counted(depot: Depot) -> None:
     depot.park([SPRING] * 20)
     depot.park([AUTUMN] * 5)
     session = depot.relay()
     depot.gate.open = {SPRING}
     depot.work(session, 20)
-    place = Cursor(Stream.PARKED, depot.harness.topics.parked, 0)
-
-    def cut() -> int:
-        session._cut_at = 0.0
-        depot.step(session)
-        return depot.beginning()
-
-    generation = depot.store.open().generation
-    assert cut() == 0  # nobody has counted yet
-    depot.store.advance(generation, {place: 7})
-    assert cut() == 7
-    depot.store.advance(generation, {place: 1_000})
-    assert cut() == 20
+    session._cut_at = 0.0
+    depot.step(session)
+    assert depot.beginning() == 20
     depot.gate.open = {AUTUMN}
     depot.work(depot.relay(), 25)
 
 
-def test_partitions_that_come_later_are_read_and_written(
-    depot: Depot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_added_partitions_are_used(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "_PARTITIONS_EVERY_S", 0.0)
     depot.park([SPRING])
     session = depot.relay()
@@ -317,7 +228,7 @@ def test_partitions_that_come_later_are_read_and_written(
     assert depot.harness.returned() == {0: 1, 5: 1}
 
 
-def test_what_streamer_did_not_park_is_passed_over(depot: Depot) -> None:
+def test_foreign_records_are_skipped(depot: Depot) -> None:
     servers, topic = depot.harness.bootstrap_servers, depot.harness.topics.parked
     produce_raw(servers, topic, b"{}", [(b"\xff\xfe", b"1"), (b"streamer-parked-for", b"x")])
     produce_raw(servers, topic, b"{}", [])
@@ -328,7 +239,7 @@ def test_what_streamer_did_not_park_is_passed_over(depot: Depot) -> None:
     assert sorted(depot.returned()) == sorted(stood)
 
 
-def test_who_is_too_large_to_come_back_ends_and_stops_nobody(depot: Depot) -> None:
+def test_a_record_too_large_to_return_is_resolved(depot: Depot) -> None:
     """As large as the input takes: with the headers that say where it first stood it is larger."""
     noise = random.Random(0).randbytes(9_000).hex()
     event = orjson.dumps(depot.harness.event(7, variables={"first_name": noise}))
@@ -349,12 +260,3 @@ def test_who_is_too_large_to_come_back_ends_and_stops_nobody(depot: Depot) -> No
     assert (outcome.source, outcome.status, outcome.reason) == (too_large, "failed", "too_large")
     assert (dead.source, dead.status, dead.reason) == (no_event, "dead", "undecodable")
     assert depot.harness.parked() == []
-
-
-def test_a_topic_that_lost_records_is_not_brought_back(depot: Depot) -> None:
-    """What is written to it now would be taken for what came back long ago."""
-    depot.park([SPRING])
-    session = depot.relay()
-    session._relayed.keep({0: OffsetSet(1_000)})
-    with pytest.raises(RelayError, match=r"ends at 2, though its records up to 1000 came back"):
-        depot.relay()

@@ -3,14 +3,14 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from streamer.ledger.claims import Claims, TakenOverError
-from streamer.ledger.connection import Client, connect
+from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import BatchRef, By, Hold, Holds
 from streamer.ledger.limiter import Limiter, Successes
@@ -23,12 +23,12 @@ from streamer.provider.client import ApiResponse, ResendClient
 from streamer.sandbox import DEFAULT_KEY, SandboxProcess
 from streamer.settings import AccountSettings, DeliverySettings
 from streamer.settings import RedisSettings as RedisSettings
-from streamer.stack import Stack
 from streamer.worker.account_states import AccountStateCache
 from streamer.worker.build import make_sending
+from streamer.worker.clock import WorkerClock
 from streamer.worker.pinned import PinnedBatch, adopt
 from streamer.worker.sending import Deferred, Sender
-from streamer.worker.waiter import StoppedError, Waiter, deadline_clock
+from streamer.worker.waiter import StoppedError, Waiter
 
 MAILS = [
     b'{"from":"a@acme.test","to":["user%d@b.test"],"subject":"s","text":"t"}' % number
@@ -85,7 +85,7 @@ class SendBench:
         records = [_record(self.ref.organization, item) for item in range(len(MAILS))]
         self.claims.pin(*self.ref, self.account, "acme.test", records, self.payload)
         self.pinned = PinnedBatch(
-            self.ref, self.account, "acme.test", self.payload, "", deadline_clock()
+            self.ref, self.account, "acme.test", self.payload, "", WorkerClock().boottime()
         )
 
     def sender(
@@ -115,7 +115,7 @@ class SendBench:
         stored = self.claims.adopt(*self.ref, owner)
         assert stored is not None
         assert stored.payload is not None
-        now = deadline_clock()
+        now = WorkerClock().boottime()
         return PinnedBatch(
             self.ref,
             self.account,
@@ -137,18 +137,11 @@ def _record(organization: str, item: int) -> Record:
 
 
 @pytest.fixture
-def client(stack: Stack) -> Iterator[Client]:
-    one = connect(RedisSettings(url=stack.redis_url))
-    yield one
-    one.close()
-
-
-@pytest.fixture
 def bench(client: Client, monkeypatch: pytest.MonkeyPatch) -> SendBench:
     return SendBench(client, monkeypatch)
 
 
-def test_who_adopts_a_batch_in_halves_goes_on_at_the_halves(bench: SendBench) -> None:
+def test_an_adopter_continues_at_the_halves(bench: SendBench) -> None:
     """The refusal is over by then: sent as a whole, the first half would go out twice."""
     bench.resend.answers = {"": [REFUSED], ".1": [BROKEN, REFUSED]}
 
@@ -168,7 +161,7 @@ def test_who_adopts_a_batch_in_halves_goes_on_at_the_halves(bench: SendBench) ->
     assert [item.text for item in result.items] == [".0-0", ".0-1", ".1-0", ".1-1"]
 
 
-def test_a_refusal_counts_only_once_no_call_of_an_earlier_owner_can_arrive(
+def test_a_rejection_is_final_only_after_earlier_calls_are_over(
     bench: SendBench,
 ) -> None:
     bench.resend.answers = {"": [REFUSED]}
@@ -178,9 +171,9 @@ def test_a_refusal_counts_only_once_no_call_of_an_earlier_owner_can_arrive(
     assert all(item.outcome == "sent" for item in result.items)
 
 
-def test_who_lost_the_batch_makes_no_call(bench: SendBench) -> None:
+def test_a_former_owner_makes_no_call(bench: SendBench) -> None:
     bench.adopt()
-    old = replace(bench.pinned, asked_at=deadline_clock() - 60.0)
+    old = replace(bench.pinned, asked_at=WorkerClock().boottime() - 60.0)
     with pytest.raises(TakenOverError):
         bench.sender().send(old)
     with pytest.raises(TakenOverError):
@@ -188,13 +181,13 @@ def test_who_lost_the_batch_makes_no_call(bench: SendBench) -> None:
     assert bench.resend.called == []
 
 
-def test_no_call_leaves_after_the_window_wherever_the_wait_was(bench: SendBench) -> None:
-    late = replace(bench.pinned, asked_at=deadline_clock() - 60.0)
+def test_no_call_is_made_after_the_window_closes(bench: SendBench) -> None:
+    late = replace(bench.pinned, asked_at=WorkerClock().boottime() - 60.0)
     wait_in_socket = replace(bench.pinned, age_s=60.0 - 0.3)
 
     def stand_still() -> None:
-        end = deadline_clock() + 0.5
-        while deadline_clock() < end:
+        end = WorkerClock().boottime() + 0.5
+        while WorkerClock().boottime() < end:
             pass
 
     sender = bench.sender(safe_window_s=60)
@@ -212,7 +205,7 @@ def _with_templates(*ids: str) -> Payload:
     return Payload([mail % id_.encode() for id_ in ids])
 
 
-def test_mails_of_one_template_that_is_missing_are_refused_together(bench: SendBench) -> None:
+def test_mails_of_one_missing_template_are_rejected_together(bench: SendBench) -> None:
     missing = ApiResponse(404, "not_found", "Template not found", {}, {})
     bench.resend.answers = {"": [missing]}
     one = replace(bench.pinned, payload=_with_templates("t1", "t1", "t1", "t1"))
@@ -221,7 +214,7 @@ def test_mails_of_one_template_that_is_missing_are_refused_together(bench: SendB
     assert result == BatchResult(1, [ItemResult("rejected", "Template not found")] * 4)
 
 
-def test_mails_of_several_templates_are_halved_until_each_half_has_one(bench: SendBench) -> None:
+def test_mails_are_halved_until_each_half_has_one_template(bench: SendBench) -> None:
     missing = ApiResponse(404, "not_found", "Template not found", {}, {})
     bench.resend.answers = {"": [missing], ".1": [missing]}
     several = replace(bench.pinned, payload=_with_templates("t1", "t2", "t3", "t3"))
@@ -231,7 +224,7 @@ def test_mails_of_several_templates_are_halved_until_each_half_has_one(bench: Se
     assert [item.outcome for item in result.items] == ["sent", "sent", "rejected", "rejected"]
 
 
-def test_what_a_half_is_known_to_be_stays_known_when_the_window_closes(bench: SendBench) -> None:
+def test_results_of_halves_survive_the_window(bench: SendBench) -> None:
     bench.resend.answers = {"": [REFUSED], ".1": [BROKEN] * 50}
     sender = bench.sender(safe_window_s=1)
     result = sender.send(bench.pinned)
@@ -253,7 +246,7 @@ def test_a_conflict_in_one_half_leaves_the_batch_maybe_accepted(bench: SendBench
     assert (kept.split_progress.rejected, kept.split_progress.parts) == ({""}, {".0": conflicts})
 
 
-def test_a_long_pause_that_is_asked_for_holds_the_account(bench: SendBench) -> None:
+def test_a_long_retry_after_holds_the_account(bench: SendBench) -> None:
     """Nobody sleeps through it: what ends it sooner, or the end of the worker, is noticed."""
     slow_down = ApiResponse(429, "rate_limit_exceeded", "Slow down.", {}, {"retry-after": "3600"})
     bench.resend.answers = {"": [slow_down]}
@@ -264,9 +257,7 @@ def test_a_long_pause_that_is_asked_for_holds_the_account(bench: SendBench) -> N
     assert str(deferred.parked.scope) == f"account {bench.account}"
 
 
-def test_a_success_that_refuses_all_for_the_account_holds_it_and_tests_it_no_more(
-    bench: SendBench, client: Client
-) -> None:
+def test_a_success_rejecting_all_for_the_account_holds_it(bench: SendBench, client: Client) -> None:
     """Resend repeats it for the key; who comes back when the hold is over has another."""
     words = "API key is invalid"
     errors = [{"index": index, "message": words} for index in range(len(MAILS))]
@@ -280,15 +271,13 @@ def test_a_success_that_refuses_all_for_the_account_holds_it_and_tests_it_no_mor
     assert holds.next_batch(bench.account, None) is None
 
 
-def test_a_refusal_that_holds_the_account_is_tested_with_the_batch(
-    bench: SendBench, client: Client
-) -> None:
+def test_a_hold_is_tested_with_its_own_batch(bench: SendBench, client: Client) -> None:
     bench.resend.answers = {"": [ApiResponse(403, "invalid_api_key", "Invalid.", {}, {})]}
     assert isinstance(bench.sender().send(bench.pinned), Deferred)
     assert Holds(client).next_batch(bench.account, None) == bench.ref
 
 
-def test_a_call_that_may_not_leave_any_more_does_not_reach_the_provider(
+def test_a_late_call_does_not_reach_the_provider(
     sandbox: SandboxProcess,
 ) -> None:
     client = ResendClient(sandbox.url, 10.0, 1)
@@ -309,9 +298,7 @@ def _refuses(*numbers: int) -> Callable[[bytes], ApiResponse | None]:
 
 
 @pytest.mark.parametrize("guilty", range(4))
-def test_a_mail_that_is_refused_for_an_unknown_reason_is_found_and_blamed_alone(
-    bench: SendBench, guilty: int
-) -> None:
+def test_only_the_mail_with_an_unknown_rejection_is_blamed(bench: SendBench, guilty: int) -> None:
     bench.resend.refuse = _refuses(guilty)
     result = bench.sender(set_aside_s=1).send(bench.pinned)
     assert isinstance(result, BatchResult)
@@ -321,7 +308,7 @@ def test_a_mail_that_is_refused_for_an_unknown_reason_is_found_and_blamed_alone(
     assert result.items[guilty].text == "Not with this one."
 
 
-def test_of_a_batch_that_is_refused_for_an_unknown_reason_to_the_last_mail_nobody_is_blamed(
+def test_no_mail_is_blamed_if_every_part_is_rejected(
     bench: SendBench,
 ) -> None:
     bench.resend.refuse = _refuses(0, 1, 2, 3)
@@ -340,7 +327,7 @@ def test_of_a_batch_that_is_refused_for_an_unknown_reason_to_the_last_mail_nobod
     assert "" not in bench.resend.called
 
 
-def test_what_nobody_can_be_blamed_for_is_given_up_in_the_end(bench: SendBench) -> None:
+def test_a_batch_without_a_culprit_is_eventually_given_up(bench: SendBench) -> None:
     bench.resend.refuse = _refuses(0, 1, 2, 3)
     old = replace(bench.pinned, age_s=3600.0)
     bench.resend.before_leaving = bench.others_go_through
@@ -350,7 +337,7 @@ def test_what_nobody_can_be_blamed_for_is_given_up_in_the_end(bench: SendBench) 
 
 
 @pytest.mark.parametrize("unknown_end", [BROKEN, ApiResponse(None, "HttpClientError", "", {}, {})])
-def test_what_may_have_been_accepted_once_is_sent_under_no_other_key(
+def test_a_possibly_accepted_batch_keeps_its_key(
     bench: SendBench, unknown_end: ApiResponse
 ) -> None:
     bench.resend.answers = {"": [UNKNOWN, unknown_end, *[UNKNOWN] * 50]}
@@ -360,14 +347,14 @@ def test_what_may_have_been_accepted_once_is_sent_under_no_other_key(
     assert set(bench.resend.called) == {""}
 
 
-def test_who_adopts_a_batch_does_not_know_how_its_calls_ended(bench: SendBench) -> None:
+def test_an_adopter_assumes_a_call_may_have_been_accepted(bench: SendBench) -> None:
     bench.resend.refuse = _refuses(1)
     deferred = bench.sender(set_aside_s=1).send(bench.adopt())
     assert isinstance(deferred, Deferred)
     assert set(bench.resend.called) == {""}
 
 
-def test_who_adopts_a_half_that_may_have_been_accepted_halves_it_no_further(
+def test_a_possibly_accepted_half_is_not_split_by_its_adopter(
     bench: SendBench,
 ) -> None:
     bench.resend.answers = {"": [REFUSED], ".0": [BROKEN]}
@@ -387,7 +374,7 @@ def test_who_adopts_a_half_that_may_have_been_accepted_halves_it_no_further(
     assert set(bench.resend.called) == {".0"}
 
 
-def test_a_refusal_for_an_unknown_reason_while_others_fail_too_blames_nobody(
+def test_no_mail_is_blamed_while_others_fail_too(
     bench: SendBench,
 ) -> None:
     """It is trouble of the way that began when a part had been taken."""
@@ -406,13 +393,13 @@ def test_a_refusal_for_an_unknown_reason_while_others_fail_too_blames_nobody(
     assert set(stored.split_progress.parts) == {".0"}
 
 
-def test_a_batch_of_one_mail_is_never_blamed_for_an_unknown_reason(bench: SendBench) -> None:
+def test_a_single_mail_batch_is_never_blamed(bench: SendBench) -> None:
     bench.resend.refuse = _refuses(0)
     one = replace(bench.pinned, payload=Payload(MAILS[:1]))
     assert isinstance(bench.sender(set_aside_s=1).send(one), Deferred)
 
 
-def test_an_unknown_refusal_in_a_hold_leaves_the_batch_untouched(bench: SendBench) -> None:
+def test_an_unknown_rejection_during_a_hold_keeps_the_batch(bench: SendBench) -> None:
     quota = ApiResponse(429, "monthly_quota_exceeded", "Quota.", {}, {})
     bench.resend.answers = {"": [UNKNOWN, quota]}
     deferred = bench.sender().send(bench.pinned)
@@ -423,7 +410,7 @@ def test_an_unknown_refusal_in_a_hold_leaves_the_batch_untouched(bench: SendBenc
 # How long it waits
 
 
-def test_a_batch_that_is_old_enough_is_given_up_and_not_deferred_while_it_waits(
+def test_an_old_batch_is_given_up_instead_of_deferred(
     bench: SendBench,
 ) -> None:
     bench.resend.answers = {"": [BROKEN] * 50}
@@ -434,13 +421,13 @@ def test_a_batch_that_is_old_enough_is_given_up_and_not_deferred_while_it_waits(
     assert {item.outcome for item in result.items} == {"provider_error"}
 
 
-def test_trouble_of_a_half_is_measured_from_its_own_first_failure(bench: SendBench) -> None:
+def test_a_halfs_failures_are_timed_from_its_own_first(bench: SendBench) -> None:
     bench.resend.answers = {"": [BROKEN, BROKEN, REFUSED], ".0": [BROKEN]}
-    started = deadline_clock()
+    started = WorkerClock().boottime()
 
     def fail_for_long() -> None:
         if bench.resend.called == ["", ""]:
-            while deadline_clock() < started + 2:  # longer than what would set it aside
+            while WorkerClock().boottime() < started + 2:  # longer than what would set it aside
                 bench.others_go_through()
 
     bench.resend.before_leaving = fail_for_long
@@ -449,7 +436,7 @@ def test_trouble_of_a_half_is_measured_from_its_own_first_failure(bench: SendBen
     assert {item.outcome for item in result.items} == {"sent"}
 
 
-def test_a_long_wait_that_a_failure_asks_for_defers_the_batch(bench: SendBench) -> None:
+def test_a_long_retry_after_defers_the_batch(bench: SendBench) -> None:
     down = ApiResponse(503, "service_unavailable", "Later.", {}, {"retry-after": "3600"})
     bench.resend.answers = {"": [down]}
     deferred = bench.sender(safe_window_s=82_800).send(bench.pinned)
@@ -460,9 +447,7 @@ def test_a_long_wait_that_a_failure_asks_for_defers_the_batch(bench: SendBench) 
 
 
 @pytest.mark.parametrize("what", ["held", "pressed", "stopped"])
-def test_a_wait_ends_when_the_batch_has_to_wait_for_something_else(
-    bench: SendBench, what: str
-) -> None:
+def test_waiting_ends_on_a_stop_a_hold_or_backpressure(bench: SendBench, what: str) -> None:
     down = ApiResponse(503, "service_unavailable", "Later.", {}, {"retry-after": "29"})
     bench.resend.answers = {"": [down]}
     sender = bench.sender(set_aside_s=1)
@@ -481,29 +466,29 @@ def test_a_wait_ends_when_the_batch_has_to_wait_for_something_else(
             bench.others_go_through() if bench.resend.called else None
         )
     timer.start()
-    started = deadline_clock()
+    started = WorkerClock().boottime()
     if what == "stopped":
         with pytest.raises(StoppedError):
             sender.send(bench.pinned)
     else:
         assert isinstance(sender.send(bench.pinned), Deferred)
-    assert deadline_clock() - started < 10
+    assert WorkerClock().boottime() - started < 10
     timer.join()
 
 
-def test_of_who_adopted_a_batch_a_refusal_is_final_when_no_call_can_be_under_way(
+def test_an_adopters_rejection_is_final_once_no_call_is_under_way(
     bench: SendBench,
 ) -> None:
     timeout_s = 30.0
-    before = deadline_clock()
-    batch = adopt(bench.claims, bench.ref, "me", timeout_s)
+    before = WorkerClock().boottime()
+    batch = adopt(bench.claims, bench.ref, "me", timeout_s, WorkerClock())
     assert batch is not None
     # The last call of the earlier owner's left within what that one was sure of, 5 s.
     assert batch.sole_owner_from >= before + 5.0 + timeout_s
     bench.resend.answers = {"": [REFUSED] * 5}
-    soon = replace(batch, sole_owner_from=deadline_clock() + 1.5)
+    soon = replace(batch, sole_owner_from=WorkerClock().boottime() + 1.5)
     made_at: list[float] = []
-    bench.resend.before_leaving = lambda: made_at.append(deadline_clock())
+    bench.resend.before_leaving = lambda: made_at.append(WorkerClock().boottime())
     bench.sender().send(soon)
     assert bench.resend.called[:3] == ["", "", ".0"]
     assert made_at[1] >= soon.sole_owner_from

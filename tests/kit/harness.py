@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from streamer.flow.offsets import OffsetSet
 from streamer.kafka.headers import header_list
 from streamer.ledger import keys
 from streamer.ledger.connection import connect
+from streamer.model.campaign import CampaignName
 from streamer.model.record import Headers, RecordId
 from streamer.model.wire import SOURCE_TOPIC
 from streamer.sandbox import SandboxProcess
@@ -79,9 +80,12 @@ class WorkerProcess:
         self.process.wait(10)
 
     def stop(self) -> int:
-        """Send SIGTERM and return the exit code."""
+        """Send SIGTERM and return the exit code; raise AssertionError if it does not end."""
         self.process.terminate()
-        return self.process.wait(60)
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the worker does not end: {self.words()[-2_000:]}") from None
 
     def wait(self, seconds: float = 60) -> int:
         """Wait for the exit and return the exit code."""
@@ -123,6 +127,7 @@ class Harness:
             dead_letters=f"{self.name}.dead-letters",
             parked=f"{self.name}.parked",
             results=f"{self.name}.results",
+            progress=f"{self.name}.progress",
         )
         self.group_protocol = "classic"
         self.settings = {"STREAMER_REDIS__CLUSTER": str(cluster).lower()}
@@ -335,6 +340,16 @@ class Harness:
         """Return all committed outcomes, decoded."""
         return [orjson.loads(m.value() or b"") for m in self._read(self.topics.outcomes)]
 
+    def progress(self) -> dict[CampaignName, Counter[str]]:
+        """Return the sum of each campaign's progress records."""
+        counts: defaultdict[CampaignName, Counter[str]] = defaultdict(Counter)
+        for message in self._read(self.topics.progress):
+            read = orjson.loads(message.value() or b"")
+            name = CampaignName(read["organization_id"], read["campaign_id"])
+            assert message.key() == str(name).encode()
+            counts[name].update(read["counts"])
+        return counts
+
     def status_counts(self) -> Counter[tuple[str, str | None]]:
         """Return the number of resolutions by status and reason."""
         return Counter((resolution.status, resolution.reason) for resolution in self.resolutions())
@@ -367,6 +382,8 @@ class Harness:
                 self.committed(),
                 frozenset(self._suppressed) if suppressed_too else frozenset(),
                 self.parked(),
+                self.returned_from(),
+                self.progress(),
             )
         )
 

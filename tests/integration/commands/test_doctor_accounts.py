@@ -23,8 +23,9 @@ from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
 from streamer.settings import AccountSettings, DeliverySettings
 from streamer.worker.account_states import AccountStateCache
 from streamer.worker.build import make_sending
+from streamer.worker.clock import WorkerClock
 from streamer.worker.pinned import PinnedBatch
-from streamer.worker.waiter import Waiter, deadline_clock
+from streamer.worker.waiter import Waiter
 from tests.kit.harness import Harness, wait_until
 from tests.kit.operator import NOWHERE, CommandRunner
 
@@ -103,10 +104,10 @@ def test_doctor_reports_the_effective_rate(
     [
         ("daily_quota_exceeded", "warning", "ends by itself"),
         ("outage", "warning", "ends by itself"),
-        ("monthly_quota_exceeded", "failed", "larger plan"),
-        ("suspended_api_key", "failed", "put a key"),
-        ("invalid_api_key", "failed", "put a key"),
-        ("http_401", "failed", "read its words"),
+        ("monthly_quota_exceeded", "failed", "upgrade the plan"),
+        ("suspended_api_key", "failed", "provide a key"),
+        ("invalid_api_key", "failed", "provide a key"),
+        ("http_401", "failed", "see its message"),
         ("email_above_quota", "failed", "usage"),
         ("untrusted_certificate", "failed", "REQUESTS_CA_BUNDLE"),
         ("rate_limit_exceeded", "warning", "requests_per_second"),
@@ -138,7 +139,7 @@ def test_doctor_reports_the_end_of_each_hold(own_harness: Harness) -> None:
     assert "verify the domain" in new["mend"]
     assert new["mend"].endswith("streamer account release default --domain new.test")
     other = found["account default hold of other.test"]
-    assert "let the key send from the domain" in other["mend"]
+    assert "allow the key to send from the domain" in other["mend"]
     assert "verify" not in other["mend"]
     old = found["account default hold of old.test"]
     assert "until released by hand" in old["text"]
@@ -217,7 +218,7 @@ def test_failing_to_note_a_response_fails_no_call(
     ).sender
     mail = orjson.dumps({"from": "a@acme.test", "to": "b@b.test", "subject": "s", "text": "t"})
     ref, payload = BatchRef("acme", "b1"), Payload([mail])
-    batch = PinnedBatch(ref, "default", "acme.test", payload, "", deadline_clock())
+    batch = PinnedBatch(ref, "default", "acme.test", payload, "", WorkerClock().boottime())
     sandbox.set_faults(Faults(quota="monthly"))
     assert isinstance(sender.test_hold(batch), Suspended)
     sandbox.reset_faults()
