@@ -24,6 +24,7 @@
         CampaignExistsError         1
         UnreadableDefinitionError   1
         NotNowError                 1, also a ConnectionError of redis-py
+        UnconfirmedError            1, also a ConnectionError of redis-py
         RedisRefusedError           1, also a ResponseError of redis-py
         NoKeyError                  1
         SourceError                 1

@@ -89,6 +89,46 @@ class TopicSettings(Section):
 class RedisSettings(Section):
     url: str = Field("redis://localhost:6379/0", description="A `redis://` or `rediss://` URL.")
     cluster: bool = Field(False, description="Whether the URL points to a Redis Cluster.")
+    sentinels: list[str] = Field(
+        default_factory=list,
+        description="Addresses `host:port` of Sentinels, through which the primary is found. The "
+        "URL then gives only the database, the user, the password and TLS.",
+    )
+    service: str | None = Field(
+        None, description="The name under which the Sentinels know the primary."
+    )
+    sentinel_user: str | None = Field(None, description="User at the Sentinels.")
+    sentinel_password: SecretStr | None = Field(None, description="Password at the Sentinels.")
+    replicas: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="How many replicas must have what must not be forgotten, such as a pin, "
+        "before anything relies on it.",
+    )
+    fsync: bool = Field(
+        False,
+        description="Whether the primary must have synced it to its disk. Needs an append-only "
+        "file, and Redis 7.2 or Valkey.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.sentinels) != bool(self.service):
+            raise ValueError("set both or none of sentinels and service")
+        if self.sentinels and self.cluster:
+            raise ValueError("a cluster has no sentinels: set only one of cluster and sentinels")
+        self.sentinel_addresses  # noqa: B018 - raises ValueError
+        return self
+
+    @property
+    def sentinel_addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each Sentinel."""
+        found = []
+        for address in self.sentinels:
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdecimal():
+                raise ValueError(f"{address!r} in sentinels is not host:port")
+            found.append((host.strip("[]"), int(port)))
+        return found
 
 
 class BatchSettings(Section):

@@ -1,4 +1,4 @@
-"""Campaign definitions and states."""
+"""Campaign definitions and states. What creates or changes one is confirmed when it returns."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from streamer.errors import StreamerError
 from streamer.ledger import keys
 from streamer.ledger.claims import claim_keys
+from streamer.ledger.confirming import ConfirmedScript
 from streamer.ledger.connection import Client
 from streamer.ledger.scripts import read
 from streamer.model.campaign import CampaignState, Definition, Message
@@ -101,9 +102,12 @@ def create(client: Client, definition: Definition) -> bool:
     key = keys.campaign(organization, campaign_id)
     written = _write(definition)
     version = blake2b(written, digest_size=8).hexdigest()
-    script = client.register_script(read("create_campaign"))
+    script = ConfirmedScript(client, read("create_campaign"))
     start_at = "" if definition.start_at is None else _timestamp(definition.start_at)
-    existing = script(keys=[key], args=[written, version, datetime.now(UTC).isoformat(), start_at])
+    existing = cast(
+        bytes | None,
+        script(keys=[key], args=[written, version, datetime.now(UTC).isoformat(), start_at]),
+    )
     if existing is not None:
         found = _read(key, existing)
         if differences := _differences(found, definition):
@@ -253,7 +257,7 @@ def _change(
     resumed: str = "",
 ) -> CampaignStatus:
     organization, campaign_id = campaign
-    script = client.register_script(read("change_state"))
+    script = ConfirmedScript(client, read("change_state"))
     reply = script(
         keys=[keys.campaign(*campaign), keys.progress_due(organization)],
         args=[campaign_id, new_state, int(starts_now), why, resumed, *allowed],

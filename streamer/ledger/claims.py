@@ -25,9 +25,10 @@ from streamer.ledger.compact import (
     write_record,
     write_result,
 )
+from streamer.ledger.confirming import Argument
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
-from streamer.ledger.scripts import Argument, GuardedScript, Reply
+from streamer.ledger.scripts import GuardedScript, Reply
 from streamer.model.payload import Payload
 from streamer.model.record import Record, RecordId
 from streamer.model.result import BatchResult, ItemResult, SplitProgress
@@ -107,11 +108,11 @@ class Claims:
     def __init__(self, client: Client, epoch: Epoch, ttl_s: int) -> None:
         self._client = client
         self._ttl_s = ttl_s
-        self._pin = GuardedScript(client, epoch, "pin")
+        self._pin = GuardedScript(client, epoch, "pin", is_confirmed=True)
         self._load = GuardedScript(client, epoch, "load")
-        self._adopt = GuardedScript(client, epoch, "adopt")
-        self._defer = GuardedScript(client, epoch, "defer")
-        self._own = GuardedScript(client, epoch, "own")
+        self._adopt = GuardedScript(client, epoch, "adopt", is_confirmed=True)
+        self._defer = GuardedScript(client, epoch, "defer", is_confirmed=True)
+        self._own = GuardedScript(client, epoch, "own", is_confirmed=True)
         self._unpin = GuardedScript(client, epoch, "unpin")
         self._resolve = GuardedScript(client, epoch, "resolve")
 
@@ -127,7 +128,8 @@ class Claims:
     ) -> Pinned | Conflict:
         """Atomically claim the records' addresses, none of them suppressed, and store the payload.
 
-        After a Redis error the batch may or may not be pinned: pin the same payload again under the
+        When it returns, that is confirmed, like what `adopt`, `own` and `defer` do. After a Redis
+        error the batch may or may not be pinned: pin the same payload again under the
         same batch id. A batch id must never be used for another payload.
 
         Args:

@@ -106,6 +106,12 @@ def result(organization: str, batch_id: str) -> str:
     return f"{{{organization}}}:result:{batch_id}"
 
 
+def confirmation(key: str) -> str:
+    """String: empty; written after an act on a key of the same slot, to have the act confirmed."""
+    tag = key.partition("{")[2].partition("}")[0] or key
+    return f"{{{tag}}}:confirmation"
+
+
 EPOCH = "streamer:epoch"
 """String: the ledger's epoch, a random name assigned when the ledger was first used."""
 

@@ -42,6 +42,10 @@ def test_lists_and_tables_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
         ('[accounts.a]\napi_key_env = "A"\napi_key_file = "b"\n', "api_key_env"),
         ("accounts = {}\n", "accounts"),
         ("[delivery]\nsafe_window_s = 90000\n", "delivery.safe_window_s"),
+        ('[redis]\nsentinels = ["a:1"]\n', "both or none of sentinels and service"),
+        ('[redis]\nsentinels = ["a"]\nservice = "x"\n', "'a' in sentinels is not host:port"),
+        ('[redis]\nsentinels = ["a:1"]\nservice = "x"\ncluster = true\n', "only one of cluster"),
+        ("[redis]\nreplicas = -1\n", "redis.replicas"),
     ],
 )
 def test_an_invalid_setting_is_named(tmp_path: Path, text: str, words: str) -> None:
