@@ -303,8 +303,9 @@ def _report(result: ReplayReport, *, dry_run: bool, as_json: bool) -> None:
         warn(f"{result.still_dead:,} of these are still invalid and will be dead letters again")
     if result.unknown:
         warn(
-            f"{result.unknown:,} skipped: they are older than what the input topic retains, so "
-            f"whether they were already replayed is unknown; --may-mail-twice includes them"
+            f"{result.unknown:,} skipped: whether they were already replayed is unknown, since "
+            f"they are older than what the input topic retains, or than the topic itself; "
+            f"--may-mail-twice includes them, except those whose coordinates were used again"
         )
     if result.unpatchable:
         warn(f"{result.unpatchable:,} skipped: not JSON, so --fix cannot be applied")

@@ -47,7 +47,7 @@ def retry(
         bool,
         typer.Option(
             "--may-mail-twice",
-            help="Accept that some indeterminate recipients may already have their mail.",
+            help="Accept that some recipients who were ever indeterminate have their mail.",
         ),
     ] = False,
     config: ConfigOption = None,
@@ -70,7 +70,8 @@ def retry(
             WRONG_USE,
         )
     with topic_reader(settings) as reader:
-        selector = RetrySelector(wanted, frozenset(reason or ()))
+        accepted = may_mail_twice or wanted is Status.INDETERMINATE
+        selector = RetrySelector(wanted, frozenset(reason or ()), may_mail_twice=accepted)
         retrier = Retrier(settings, reader, campaign, selector)
         stopped: str | None = None
         try:
@@ -83,7 +84,7 @@ def retry(
     _report(retrier.result, dry_run=dry_run, as_json=as_json)
     if stopped:
         fail(stopped)
-    if retrier.result.gone or retrier.result.too_large:
+    if retrier.result.gone or retrier.result.too_large or retrier.result.unsure:
         raise typer.Exit(FAILED)
 
 
@@ -101,8 +102,13 @@ def _report(result: RetryReport, *, dry_run: bool, as_json: bool) -> None:
         )
     if result.gone:
         warn(
-            f"{result.gone:,} cannot be retried: Kafka has deleted their original records; "
+            f"{result.gone:,} cannot be retried: Kafka no longer has their original records; "
             f"produce them again"
+        )
+    if result.unsure:
+        warn(
+            f"{result.unsure:,} skipped: an earlier attempt ended as indeterminate, so they may "
+            f"have their mail; --may-mail-twice includes them"
         )
     if result.too_large:
         warn(f"{result.too_large:,} rejected by Kafka as too large with the added headers")

@@ -218,6 +218,21 @@ def test_dead_letters_older_than_the_input_are_unknown(
     assert set(records.replays().values()) == {1}
 
 
+def test_dead_letters_of_a_topic_that_was_created_anew_are_unknown(
+    harness: Harness, operator: CommandRunner, records: Records
+) -> None:
+    records.write(harness.topics.recipients, b"{}")
+    records.bury(b"past the end", 40)
+    records.bury(b"old", 0)
+    records.bury(b"new", 0)  # the same coordinates as of the older record
+    done = operator.answer("dlq", "replay", code=1)
+    assert (done["selected"], done["replayed"], done["unknown"]) == (3, 1, 2)
+    twice = operator.answer("dlq", "replay", "--may-mail-twice", code=1)
+    assert (twice["replayed"], twice["already"], twice["unknown"]) == (1, 1, 1)
+    assert operator.answer("dlq", "replay", "--may-mail-twice", code=1)["replayed"] == 0
+    assert set(records.replays().values()) == {1}
+
+
 def test_a_too_large_dead_letter_does_not_block_others(
     harness: Harness, operator: CommandRunner, records: Records
 ) -> None:
