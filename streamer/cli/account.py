@@ -122,7 +122,7 @@ def _circuit(state: AccountState) -> str:
 
 
 def _open_end(hold: Hold) -> str:
-    return "released manually" if hold.by is By.OPERATOR else "a test call succeeds"
+    return "released by hand" if hold.by is By.OPERATOR else "a test call succeeds"
 
 
 def _time(moment: datetime) -> str:

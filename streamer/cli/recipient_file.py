@@ -84,7 +84,7 @@ def warn_of_unknown(fields: set[str]) -> None:
     """Name the fields of rows that nobody reads, if there are any."""
     if fields:
         names = ", ".join(sorted(fields))
-        warn(f"fields that nobody reads (variables stand under `variables`): {names}")
+        warn(f"unknown fields (variables belong under `variables`): {names}")
 
 
 def check(source: RecipientFile) -> None:

@@ -117,7 +117,7 @@ class OffsetSet:
         if not text:
             return gone
         if not text.startswith(_FORM):
-            raise ValueError(f"not the offsets of records that left: {text[:20]!r}")
+            raise ValueError(f"invalid offset set {text[:20]!r}")
         try:
             steps = _unpack(zlib.decompress(base64.b85decode(text.removeprefix(_FORM))))
             at = base
@@ -126,7 +126,7 @@ class OffsetSet:
                 at += between + length
                 gone._ends.append(at)
         except zlib.error as error:
-            raise ValueError(f"not the offsets of records that left: {error}") from None
+            raise ValueError(f"invalid offset set: {error}") from None
         return gone
 
     def _steps(self) -> Iterator[int]:

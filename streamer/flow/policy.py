@@ -97,10 +97,10 @@ class UnexplainedRefusal:
     Resend has nothing of it: send it in halves, or blame the mail if it is a single one.
 
     Attributes:
-        words: the provider's message.
+        message: the provider's message.
     """
 
-    words: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +133,14 @@ class Tries:
     Attributes:
         failures: the number of failed calls.
         unreadable: how many of them were accepted, but with a response that cannot be parsed.
-        words: the provider's message for the last of them.
+        message: the provider's message for the last of them.
         alone_in_s: as in `Policy.after_response`, for the last of them.
     """
 
     def __init__(self, blame: Blame = Blame.NEVER) -> None:
         self.failures = 0
         self.unreadable = 0
-        self.words = ""
+        self.message = ""
         self.alone_in_s: float | None = None
         self._blame = blame
         self._refusals = 0
@@ -149,7 +149,7 @@ class Tries:
         self._last: FailureStats | None = None
 
     def count(
-        self, disposition: Disposition, words: str = "", alone_in_s: float | None = None
+        self, disposition: Disposition, message: str = "", alone_in_s: float | None = None
     ) -> None:
         """Count a response, if it is a failure."""
         if isinstance(disposition, Retry):
@@ -157,7 +157,7 @@ class Tries:
             self.failures += 1
             self.unreadable += disposition.unreadable
             self._refusals += disposition.may_be_content
-            self.words = words
+            self.message = message
 
     @property
     def only_refusals(self) -> bool:
@@ -241,7 +241,7 @@ class Policy:
                 return HoldAccount(disposition)
             case Retry():
                 if tries.unreadable >= _MAX_UNREADABLE:
-                    detail = "Resend took the batch, but its answer cannot be understood"
+                    detail = "Resend accepted the batch, but its response cannot be parsed"
                     return GiveUp(Reason.PROVIDER_ERROR, detail)
                 return Failed(disposition)
             case Rejected() if alone_in_s is not None:
@@ -271,7 +271,7 @@ class Policy:
             under_backpressure: whether many records are blocked behind failing batches; isolated
                 failing batches are then deferred sooner.
         """
-        cause = f"{disposition.reason}: {tries.words}"
+        cause = f"{disposition.reason}: {tries.message}"
         if self._holds_others_up(health):
             return HoldAccount(Suspended(OUTAGE, cause))
         gives_up = stats.should_give_up(self.set_aside_s, self.give_up_s)
@@ -280,7 +280,7 @@ class Policy:
         if tries.is_blamed(stats, self.set_aside_s, is_due=gives_up or sets_aside):
             if tries.alone_in_s is not None:
                 return RetryAfter(max(wait_s, tries.alone_in_s))
-            return UnexplainedRefusal(tries.words)
+            return UnexplainedRefusal(tries.message)
         if gives_up:
             return GiveUp(Reason.PROVIDER_ERROR, cause)
         if disposition.retry_after_s > MAX_PAUSE_S:
@@ -309,7 +309,7 @@ class Policy:
         ):
             return None
         if tries.is_blamed(stats, self.set_aside_s, is_due=True):
-            return UnexplainedRefusal(tries.words) if tries.alone_in_s is None else None
+            return UnexplainedRefusal(tries.message) if tries.alone_in_s is None else None
         # One that is old enough ends with its next failure; deferred it would come back for ever.
         return (
             None if stats.should_give_up(self.set_aside_s, self.give_up_s) else self._defer(stats)

@@ -23,5 +23,5 @@ class KafkaErrorLog:
         if self._last is not None:
             text += f" ({self._last})"
         if error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
-            text += "; is it running, and is kafka.bootstrap_servers right?"
+            text += "; check that it is running, and kafka.bootstrap_servers"
         return text

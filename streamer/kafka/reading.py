@@ -189,10 +189,10 @@ class PartitionReader:
                 elif patience_s is not None and time.monotonic() - heard > patience_s:
                     (_, number), end = next(iter(ends.items()))
                     raise ReadError(
-                        f"{topic}/{number} cannot be read from offset "
-                        f"{self.positions[topic, number]} to {end}: nothing came for "
-                        f"{patience_s:.0f} s. Is its broker running, or is a transaction open "
-                        f"for long?"
+                        f"cannot read {topic}/{number} from offset "
+                        f"{self.positions[topic, number]} to {end}: nothing was received for "
+                        f"{patience_s:.0f} s. Check that its broker is running, and that no "
+                        f"transaction stays open"
                     )
 
     def close(self) -> None:
@@ -282,7 +282,7 @@ class Reader:
         """
         numbers = partitions_of(self._consumer, [topic]).get(topic)
         if numbers is None:
-            raise ReadError(f"topic {topic} does not exist; create it: streamer topics create")
+            raise ReadError(f"topic {topic} does not exist; create it with: streamer topics create")
         level = (
             IsolationLevel.READ_UNCOMMITTED
             if include_open_transactions
@@ -346,7 +346,7 @@ def _show_nothing(offsets: int, records: int) -> None:
 def _stored(seen: PartitionRead) -> StoredRecord:
     message = seen.message
     if message is None:
-        raise AssertionError("the end of a partition is no record")
+        raise AssertionError("the end of a partition is not a record")
     return StoredRecord(
         RecordId(seen.topic, seen.partition, seen.offset),
         message.timestamp()[1],

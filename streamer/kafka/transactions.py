@@ -199,7 +199,7 @@ class TransactionalProducer:
     def abort(self) -> None:
         """Abort the transaction, or resume aborting. The state must be `OPEN`."""
         if self.state is not State.OPEN:
-            raise AssertionError(f"an abort while the transaction is {self.state.name}")
+            raise AssertionError(f"abort() called in state {self.state.name}")
         with self._watched():
             self._producer.abort_transaction(_ABORT_TIMEOUT_S)
         self.state = State.READY
@@ -250,12 +250,12 @@ def describe_loss(error: KafkaError) -> str:
     said = f"{error.str()} ({error.name()})"
     if is_fenced(error):
         return (
-            f"its producer was fenced, by another worker with the same worker.id or by a broker "
-            f"that ended its transaction: {said}"
+            f"the producer was fenced by another worker with the same worker.id, or by a broker "
+            f"that aborted its transaction: {said}"
         )
     if error.code() in _OUT_OF_STEP:
-        return f"a broker knows its transaction otherwise, as after a broker's death: {said}"
-    return f"its Kafka client is of no more use: {said}"
+        return f"the broker's transaction state differs, as after a broker crash: {said}"
+    return f"the Kafka client is unusable: {said}"
 
 
 def is_refused(error: KafkaError) -> bool:

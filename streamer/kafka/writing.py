@@ -131,12 +131,12 @@ class TransactionalWriter:
     def _explain(self, error: KafkaError) -> WriteError:
         if is_fenced(error):
             return WriteError(
-                f"another command of this kind ({self._name}) was started meanwhile and goes on "
-                f"in this one's place; wait for its end, then repeat this one if there is need"
+                f"another command of this kind ({self._name}) was started and replaced this "
+                f"one; wait until it ends, then repeat this one if necessary"
             )
         return WriteError(
-            f"{self._topic}: {error.str()}; to repeat the command is safe: it knows what is "
-            f"written already"
+            f"{self._topic}: {error.str()}; the command is safe to repeat: it skips what it has "
+            f"already written"
         )
 
 

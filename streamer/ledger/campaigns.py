@@ -108,9 +108,8 @@ def create(client: Client, definition: Definition) -> bool:
         found = _read(key, existing)
         if differences := _differences(found, definition):
             raise CampaignExistsError(
-                f"campaign {organization}/{campaign_id} is defined already, with another "
-                f"{', '.join(differences)}; a definition cannot be changed: "
-                f"choose another campaign id"
+                f"campaign {organization}/{campaign_id} already exists with a different "
+                f"{', '.join(differences)}; definitions cannot be changed, use another campaign id"
             )
     # After the hash, and even if the hash existed: its writer may have been interrupted here.
     client.sadd(keys.campaigns(organization), campaign_id)
@@ -314,9 +313,7 @@ def _read(key: str, stored: bytes) -> Definition:
     try:
         return Definition.model_validate_json(stored)
     except ValidationError as error:
-        raise UnreadableDefinitionError(
-            f"the definition at {key} cannot be read: {error}"
-        ) from None
+        raise UnreadableDefinitionError(f"cannot parse the definition at {key}: {error}") from None
 
 
 def _differences(found: Definition, expected: Definition) -> list[str]:

@@ -71,15 +71,15 @@ def translate(error: exceptions.RedisError) -> exceptions.RedisError:
     if word is not None and not text.startswith(word):
         text = f"{word} {text}"
     if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
-        return RedisRefusedError(f"{text}: check the user and the password in redis.url")
+        return RedisRefusedError(f"{text}: check user and password in redis.url")
     if isinstance(error, exceptions.NoPermissionError):
-        return RedisRefusedError(f"{text}: the user must be allowed all keys, writes and scripts")
+        return RedisRefusedError(f"{text}: the user needs access to all keys, writes and scripts")
     if isinstance(error, exceptions.ClusterError | exceptions.AuthenticationWrongNumberOfArgsError):
         return error  # the client handles these itself
     if _SAYS_NOT_NOW.match(text):
         return NotNowError(text)
     if _HOPELESS.search(text):
-        return RedisRefusedError(f"{text}: check redis.url; Redis 6.2 or Valkey is needed")
+        return RedisRefusedError(f"{text}: check redis.url; Redis 6.2 or Valkey is required")
     return error
 
 
@@ -141,7 +141,7 @@ def _of_nodes(error: Exception) -> Exception:
     if isinstance(met, RedisRefusedError):
         return met
     if isinstance(met, exceptions.ResponseError):
-        return RedisRefusedError(f"{met}: is redis.cluster right?")
+        return RedisRefusedError(f"{met}: check redis.cluster")
     if isinstance(met, exceptions.RedisClusterException):
         return _of_nodes(met)
     passes = any(text in str(error) for text in _CLUSTER_NOT_NOW)

@@ -12,7 +12,7 @@ def redis_failure(settings: Settings, error: Exception) -> str:
     """Return the message for an error raised by the Redis client."""
     text = f"Redis at {redis_address(settings.redis.url)}: {error}"
     if isinstance(error, (*UNREACHABLE, RedisClusterException)):
-        text += "; is it running, and are redis.url and redis.cluster right?"
+        text += "; check that it is running, redis.url and redis.cluster"
     return text
 
 

@@ -40,13 +40,13 @@ def check_persistence(client: Client) -> None:
     policy = eviction_policy(client)
     if policy not in (None, "noeviction"):
         raise UnsafeRedisError(
-            f"Redis has maxmemory-policy {policy}: it would forget who was mailed. "
-            f"Set it: CONFIG SET maxmemory-policy noeviction, and in redis.conf"
+            f"Redis has maxmemory-policy {policy}: it could evict claims, and mail "
+            f"could be sent twice. CONFIG SET maxmemory-policy noeviction, and set it in redis.conf"
         )
     if not is_durable(client):
         logger.warning(
             "Redis has neither an append-only file nor a replica: if it restarts, the workers "
-            "halt. Set it: CONFIG SET appendonly yes, and in redis.conf"
+            "halt. CONFIG SET appendonly yes, and set it in redis.conf"
         )
 
 

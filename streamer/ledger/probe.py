@@ -44,7 +44,7 @@ class Probes:
             redis.exceptions.RedisError: Redis cannot be used.
         """
         if not records:
-            raise AssertionError("nobody is asked about")
+            raise AssertionError("no records to look up")
         addresses = [record.address or "" for record in records]
         campaign_ids = [record.campaign_id for record in records]
         members = [f"{id_}\t{of}\n" for id_, of in zip(campaign_ids, addresses, strict=True)]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
 
-_MAX_WORDS = 300
+_MAX_MESSAGE = 300
 
 
 class LastResponse(NamedTuple):
@@ -34,7 +34,7 @@ def note(client: Client, account: str, result: str, message: str) -> None:
     Raises:
         redis.exceptions.RedisError: Redis cannot be used.
     """
-    value = f"{round(time.time() * 1000)} {message[:_MAX_WORDS]}"
+    value = f"{round(time.time() * 1000)} {message[:_MAX_MESSAGE]}"
     client.hset(keys.account_responses(account), result, value)
 
 

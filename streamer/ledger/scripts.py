@@ -30,7 +30,7 @@ class GuardedScript:
             if reply[0] != b"epoch":
                 return reply
             self._epoch.spread(slot_epoch)
-        raise LedgerLostError(f"the ledger lost {slot_epoch} again and again: nothing is sent")
+        raise LedgerLostError(f"the ledger keeps losing {slot_epoch}; nothing is sent")
 
 
 def read(name: str) -> str:

@@ -33,15 +33,15 @@ class Accounts:
             if account.organizations is None:
                 if self._fallback is not None:
                     raise ValueError(
-                        f"accounts {self._fallback} and {name} both serve every organization: "
-                        f"give one of them `organizations`"
+                        f"accounts {self._fallback} and {name} both serve all organizations: "
+                        f"set `organizations` for one of them"
                     )
                 self._fallback = name
             for organization in account.organizations or ():
                 other = self._of_organization.setdefault(organization, name)
                 if other != name:
                     raise ValueError(
-                        f"organization {organization} is in the accounts {other} and {name}"
+                        f"organization {organization} is listed in accounts {other} and {name}"
                     )
 
     def names(self) -> list[str]:
@@ -68,14 +68,14 @@ class Accounts:
         """
         settings = self._accounts.get(account)
         if settings is None:
-            raise NoKeyError(f"the settings have no account {account} any more")
+            raise NoKeyError(f"account {account} is no longer in the settings")
         if settings.api_key_env is not None:
             key, place = os.environ.get(settings.api_key_env, ""), f"${settings.api_key_env}"
         else:
             path = settings.api_key_file or Path()
             key, place = self._files.read(path), str(path)
         if not key.strip():
-            raise NoKeyError(f"account {account}: there is no API key in {place}")
+            raise NoKeyError(f"account {account}: no API key in {place}")
         return key.strip()
 
     def _say_once(self, gone: str) -> None:
@@ -83,7 +83,7 @@ class Accounts:
         if gone not in self._gone:
             self._gone.add(gone)
             logger.error(
-                "the settings have no account of this name any more: what was pinned for it waits",
+                "account is no longer in the settings, batches pinned for it wait",
                 extra={"account": gone},
             )
 

@@ -171,7 +171,7 @@ class _SendTracking:
         call = _call.get()
         if not call.may_send():
             call.withheld = True
-            raise _WithheldError("it is too late for this call")
+            raise _WithheldError("the call was withheld: its deadline has passed")
         super().send(data)  # type: ignore[misc]
 
     def request(self, *args: Any, **kwargs: Any) -> None:  # same signature as urllib3's
@@ -243,7 +243,7 @@ class _PooledClient(HTTPClient):
             is_from_resend = "application/json" in content_type
         if not is_from_resend:
             begin = " ".join(response.data[:_SHOWN].decode(errors="replace").split())
-            call.foreign = f"not Resend's answer, but {content_type or 'of no type'}: {begin}"
+            call.foreign = f"not a response of Resend, but {content_type or 'untyped'}: {begin}"
         return response.data, response.status, response.headers
 
 
@@ -278,9 +278,9 @@ def _untrusted(error: HTTPError, url: str) -> str | None:
     cause: object = error
     while isinstance(cause, BaseException):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"the certificate of {whose}: {cause.verify_message or cause}"
+            return f"certificate of {whose}: {cause.verify_message or cause}"
         if isinstance(cause, CertificateError):
-            return f"the certificate of {whose}: {cause}"
+            return f"certificate of {whose}: {cause}"
         # urllib3's SSLError holds its cause as an argument and is not always raised from it.
         cause = cause.args[0] if isinstance(cause, SSLError) else cause.__cause__
     return None

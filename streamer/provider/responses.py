@@ -85,7 +85,7 @@ def _read_items(response: ApiResponse, count: int) -> Accepted | Retry | Suspend
         index = error.get("index")
         if not isinstance(index, int) or not 0 <= index < count or index in rejected:
             return unreadable
-        rejected[index] = str(error.get("message") or "refused without a word")
+        rejected[index] = str(error.get("message") or "rejected without a message")
     if len(data) == count:
         if any(data[index] is not None for index in rejected):
             return unreadable

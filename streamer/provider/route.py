@@ -54,7 +54,7 @@ def trust() -> ssl.SSLContext:
         else:
             context.load_verify_locations(cafile=path)
     except OSError as error:  # includes ssl.SSLError
-        raise SettingsError(f"{name}: no certificates can be read from {path}: {error}") from None
+        raise SettingsError(f"{name}: cannot read certificates from {path}: {error}") from None
     return context
 
 
@@ -84,12 +84,12 @@ def proxy_for(url: str) -> ProxyRoute | None:
     if proxy is None or proxy.scheme not in ("http", "https") or not proxy.host:
         # Do not show the URL: it may contain a password.
         raise SettingsError(
-            f"{kind.upper()}_PROXY cannot be used: give http://HOST:PORT or https://HOST:PORT"
+            f"invalid {kind.upper()}_PROXY: expected http://HOST:PORT or https://HOST:PORT"
         )
     headers = {}
     if proxy.auth:
-        words = base64.b64encode(unquote(proxy.auth).encode()).decode()
-        headers["Proxy-Authorization"] = f"Basic {words}"
+        credentials = base64.b64encode(unquote(proxy.auth).encode()).decode()
+        headers["Proxy-Authorization"] = f"Basic {credentials}"
     return ProxyRoute(f"{proxy.scheme}://{proxy.netloc}", headers)
 
 

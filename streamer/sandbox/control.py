@@ -84,7 +84,7 @@ class Control:
 
     def _check(self, account: str | None) -> None:
         if account is not None and self._api.accounts.named(account) is None:
-            raise ValueError(f"there is no account {account!r}")
+            raise ValueError(f"unknown account {account!r}")
 
     def stats(self) -> Stats:
         """Return the statistics since the last reset."""

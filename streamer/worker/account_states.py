@@ -104,12 +104,12 @@ class AccountStateCache:
             self._set(account, self._state(account)._replace(holds={**holds, domain: hold}))
         if is_new:
             logger.error(
-                "the account is held: its records wait, nobody is failed for it",
+                "account held, parking its records",
                 extra={
                     "account": account,
                     "domain": domain or "all",
                     "reason": hold.reason,
-                    "words": hold.detail,
+                    "detail": hold.detail,
                     "until": hold.until.isoformat() if hold.until else "unknown",
                 },
             )
@@ -133,13 +133,13 @@ class AccountStateCache:
                     self._shown.add(key)
                     metrics.ACCOUNT_HELD.labels(*key).set(1)
                     logger.info(
-                        "held", extra={"account": account, "domain": domain or "all",
+                        "account held", extra={"account": account, "domain": domain or "all",
                                        "reason": hold.reason},
                     )  # fmt: skip
         now_held = {(a, h.reason) for a, state in states.items() for h in state.holds.values()}
         for account, reason in self._shown - now_held:
             metrics.ACCOUNT_HELD.labels(account, reason).set(0)
-            logger.info("the hold is over", extra={"account": account, "reason": reason})
+            logger.info("hold ended", extra={"account": account, "reason": reason})
         self._shown &= now_held
 
     def holds_sender(self, account: str, sender: str) -> bool:

@@ -84,6 +84,6 @@ def resolve_all(
         return
     if result is not None:
         result = replace(result, maybe_pinned=True)
-    detail = f"batch {batch_id} is claimed, but the ledger does not have it"
+    detail = f"claimed by batch {batch_id}, which is missing from the ledger"
     for record, _ in claimed:
         record.resolve(result or Outcome.of(Reason.LEDGER_LOST, detail), now)

@@ -171,7 +171,7 @@ def _name_organizations_without_account(client: Client, accounts: Accounts) -> N
     for organization in campaigns.organizations(client):
         if accounts.of(organization) is None:
             logger.warning(
-                "no account serves the organization, its records will be parked: name it in "
-                "the `organizations` of one",
+                "no account serves the organization, its records will be parked: add it to "
+                "`accounts.NAME.organizations`",
                 extra={"organization": organization},
             )

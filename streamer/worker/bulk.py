@@ -18,7 +18,7 @@ from streamer.worker.waiter import Waiter
 
 logger = logging.getLogger(__name__)
 
-_MAX_WORDS = 200
+_MAX_DETAIL = 200
 
 
 class BulkStop:
@@ -70,7 +70,7 @@ class BulkStop:
         mails = self._settings.campaign_mails
         why = f"{found.failed:,} of its last {mails:,} mails failed as {found.reason}"
         # The detail goes to the ledger only: it may contain an address, which must not be logged.
-        told = f"{why}, the last for: {detail[:_MAX_WORDS]}" if detail else why
+        told = f"{why}; last error: {detail[:_MAX_DETAIL]}" if detail else why
         pause = partial(campaigns.pause, self._client, *campaign, why=told, resumed=resumed)
         self._waiter.retry_redis(pause)
         ask = partial(campaigns.paused_for, self._client, *campaign)
@@ -79,11 +79,11 @@ class BulkStop:
         metrics.CAMPAIGNS_STOPPED.labels(found.reason).inc()
         name = "/".join(campaign)
         logger.error(
-            "the campaign is paused, as most of its mails fail; the rest of its recipients waits",
+            "paused the campaign because most of its mails fail; its other recipients are parked",
             extra={
                 "campaign": name,
                 "cause": why,
-                "next": f"see why: streamer campaign show {name}; then campaign resume or cancel",
+                "next": f"see streamer campaign show {name}, then campaign resume or cancel",
             },
         )
 

@@ -176,9 +176,9 @@ class Committer:
         last = dead[-1]
         detail = last.resolution.detail if isinstance(last.resolution, DeadLetter) else ""
         raise BreakerError(
-            f"most of the last records are dead letters, which is the fault of their producer, or "
-            f"of these settings: the last is {last.record_id}: {detail}. Nothing of them is "
-            f"committed. Mend the producer; or, if they are to be dead letters, raise "
+            f"most of the last records are dead letters, so the producer or these settings are "
+            f"probably broken; the last one is {last.record_id}: {detail}. They were not "
+            f"committed. Fix the producer; if they should become dead letters, raise "
             f"breaker.dead_share"
         )
 
@@ -217,7 +217,7 @@ class Committer:
         error = exception.args[0]
         must_abort = self._producer.state is State.OPEN
         logger.warning(
-            "a transaction did not succeed, it will be tried again",
+            "transaction failed, retrying",
             extra={"error": error.str(), "code": error.name(), "abort": must_abort},
         )
 
@@ -231,13 +231,13 @@ class Committer:
             left_out = shrink(record)
             metrics.REFUSED.labels(kind).inc()
             logger.error(
-                "Kafka refuses the ending of a record, less of it is written"
+                "Kafka rejected the result of a record, reducing it"
                 if left_out
-                else "Kafka refuses the least that can be written of a record: look at the topics",
+                else "Kafka rejected the smallest possible result of a record; check the topics",
                 extra={
                     "record": str(record.record_id),
-                    "ending": kind,
-                    "left_out": left_out or "all",
+                    "kind": kind,
+                    "dropped": left_out or "nothing",
                     "error": error.str(),
                 },
             )

@@ -61,7 +61,7 @@ class Decisions:
             return DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, str(error))
         if message is None:
             detail = (
-                f"campaign {organization}/{campaign_id} has no definition, and the event no message"
+                f"campaign {organization}/{campaign_id} is not defined and the event has no message"
             )
             return DeadLetter(DeadReason.UNKNOWN_CAMPAIGN, detail)
         return message
@@ -74,8 +74,8 @@ class Decisions:
         if organization not in self._without_account:
             self._without_account.add(organization)
             logger.error(
-                "no account serves the organization, its records are parked: name it in the "
-                "`organizations` of one, and restart",
+                "no account serves the organization, parking its records: add it to "
+                "`accounts.NAME.organizations` and restart the workers",
                 extra={"organization": organization},
             )
             metrics.ACCOUNT_HELD.labels("none", "no_account").set(1)

@@ -85,7 +85,7 @@ class Delivery:
         batch = assembly.batch
         account = self._accounts.of(batch.organization)
         if account is None:
-            raise AssertionError(f"records of {batch.organization} are parked, not batched")
+            raise AssertionError(f"records of {batch.organization} must be parked")
         asked = time.monotonic()
         # Take the slot before pinning: pinning checks suppression, so the call must follow at
         # once and not after a wait.

@@ -174,7 +174,7 @@ def _items(settled: Settled, count: int) -> list[ItemResult]:
         case Rejected():
             return [ItemResult.of(Reason.REJECTED, settled.detail)] * count
         case UnexplainedRefusal():
-            return [ItemResult.of(Reason.REJECTED, settled.words)] * count
+            return [ItemResult.of(Reason.REJECTED, settled.message)] * count
         case Conflicting():
             return [ItemResult.of(Reason.IDEMPOTENCY_CONFLICT, settled.detail)] * count
         case ItemResult():

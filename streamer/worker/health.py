@@ -35,7 +35,7 @@ class HealthServer:
                 try:
                     super().handle()
                 except OSError:  # the client disconnected, perhaps before sending its request
-                    logger.debug("nobody waits for the answer")
+                    logger.debug("client disconnected")
 
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]

@@ -28,9 +28,9 @@ class WorkerState(StrEnum):
 
 _WORDS = {
     WorkerState.STARTING: "starting",
-    WorkerState.RUNNING: "running: records are taken",
-    WorkerState.WAITING_FOR_REDIS: "waiting for Redis: nothing is sent meanwhile",
-    WorkerState.DRAINING: "stopping: no more records are taken",
+    WorkerState.RUNNING: "running",
+    WorkerState.WAITING_FOR_REDIS: "waiting for Redis, sending is suspended",
+    WorkerState.DRAINING: "draining: finishing what is in flight",
     WorkerState.STOPPED: "stopped",
 }
 

@@ -139,7 +139,9 @@ class Pipeline:
             if self._committer.commit(windows):
                 continue
             if time.monotonic() >= until:
-                logger.warning("done records were not committed in time, their next owner will")
+                logger.warning(
+                    "cannot commit all resolved records in time, leaving them to the next owner"
+                )
                 return
             time.sleep(POLL_S)
 
@@ -174,7 +176,7 @@ class Pipeline:
             self._commit_if_due(time.monotonic())
         if self._dispatcher:
             logger.warning(
-                "batches are still in flight, they are left to the next owner",
+                "batches still in flight, leaving them to the next owner",
                 extra={"batches": len(self._dispatcher)},
             )
         self._waiter.stop()

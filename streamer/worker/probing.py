@@ -75,7 +75,7 @@ class Prober:
                     Thread(target=test, name=f"hold-test-{account}", daemon=True).start()
                 self._waiter.sleep(_EVERY_S)
             except UNREACHABLE as error:
-                logger.debug("holds cannot be read", extra={"error": str(error)})
+                logger.debug("cannot read holds", extra={"error": str(error)})
                 try:
                     self._waiter.sleep(_EVERY_S)
                 except StoppedError:
@@ -102,12 +102,12 @@ class Prober:
                 batch = self._account_states.next_batch(account, domain, batch)
             # Without a batch the hold is released: the next batch to be sent tests it.
             if batch is None or self._is_over(account, domain, hold, batch):
-                logger.info("the hold is over", extra={"account": account, "domain": domain})
+                logger.info("hold ended", extra={"account": account, "domain": domain})
                 self._account_states.end_hold(account, domain, hold)
         except (StoppedError, TakenOverError, *UNREACHABLE):
             pass  # another worker will test it
         except LedgerLostError as error:
-            logger.error("the hold was not tested", extra={"cause": str(error)})
+            logger.error("cannot test the hold", extra={"cause": str(error)})
 
     def _may_test(self, domain: str | None, ref: BatchRef) -> bool:
         """Whether the batch would be sent if there were no hold.
@@ -178,7 +178,7 @@ class Prober:
             return False
         if answer is None:
             self._account_states.forget(account, domain, ref)
-            answer = _all(batch, Reason.WINDOW_CLOSED, "it closed during a hold")
+            answer = _all(batch, Reason.WINDOW_CLOSED, "the window closed during a hold")
         elif isinstance(answer, Conflicting):
             answer = _all(batch, Reason.IDEMPOTENCY_CONFLICT, answer.detail)
             self._account_states.forget(account, domain, ref)

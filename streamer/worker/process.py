@@ -83,7 +83,7 @@ def _run(settings: Settings, waiter: Waiter, life: Life, checkpoint: Checkpoint)
     except StoppedError:
         return DONE
     except (*_FATAL, OSError) as error:
-        logger.critical("the worker does not start", extra={"cause": str(error)})
+        logger.critical("cannot start", extra={"cause": str(error)})
         return exit_code(error)
     stop.reaches(pipeline)
     _tune_garbage_collection()
@@ -92,17 +92,17 @@ def _run(settings: Settings, waiter: Waiter, life: Life, checkpoint: Checkpoint)
     try:
         pipeline.run()
     except BreakerError as error:
-        logger.critical("the worker ends itself", extra={"cause": str(error)})
+        logger.critical("too many dead letters, exiting", extra={"cause": str(error)})
         return BROKEN_INPUT
     except KafkaException as exception:
         cause = describe_loss(exception.args[0])
         logger.critical(
-            "the worker cannot go on, and nothing is lost: what was in flight is adopted",
+            "lost the Kafka client, exiting; the next owner adopts what is in flight",
             extra={"cause": cause},
         )
         return exit_code(exception)
     except _FATAL as error:
-        logger.critical("the worker cannot go on", extra={"cause": str(error)})
+        logger.critical("fatal error, exiting", extra={"cause": str(error)})
         return exit_code(error)
     finally:
         stop_projecting()
@@ -144,7 +144,7 @@ class _Checks:
         if self.pipeline is None:
             return None
         still_s = time.monotonic() - self.pipeline.last_tick
-        return None if still_s < _TICK_LIMIT_S else f"the loop stands still for {still_s:.0f} s"
+        return None if still_s < _TICK_LIMIT_S else f"the loop made no progress for {still_s:.0f} s"
 
     def ready(self) -> str | None:
         """Why the worker is not ready, or None."""
@@ -240,7 +240,7 @@ def _watch_ticks(pipeline: Pipeline) -> None:
         time.sleep(_CHECK_EVERY_S)
         still = still + 1 if pipeline.last_tick == seen else 0
         seen = pipeline.last_tick
-    logger.critical("the worker's loop stands still, the process ends")
+    logger.critical("the worker's loop is stuck, exiting")
     os._exit(FAILED)
 
 
@@ -248,12 +248,12 @@ def _end_with_thread(args: threading.ExceptHookArgs) -> None:
     """End the process when a thread dies of an unexpected exception: otherwise the worker would
     run on without, for example, seeing holds or returning parked records."""
     if isinstance(args.exc_value, RedisRefusedError):
-        logger.critical("the worker cannot go on", extra={"cause": str(args.exc_value)})
+        logger.critical("fatal error, exiting", extra={"cause": str(args.exc_value)})
         os._exit(FAILED)
     logger.critical(
-        "a thread of the worker died, the process ends",
+        "a thread died, exiting",
         exc_info=args.exc_value,
-        extra={"who": args.thread.name if args.thread else "unknown"},
+        extra={"died": args.thread.name if args.thread else "unknown"},
     )
     os._exit(FAILED)
 
@@ -274,8 +274,8 @@ def _serve_health(settings: Settings, checks: _Checks, life: Life) -> HealthServ
         )
     except OSError as error:
         raise SettingsError(
-            f"metrics.port: port {settings.metrics.port} cannot be listened on ({error.strerror})"
-            f"; choose another, or 0 for none"
+            f"metrics.port: cannot listen on port {settings.metrics.port} ({error.strerror}); "
+            f"use another port, or 0 to disable the endpoints"
         ) from None
 
 
@@ -311,7 +311,7 @@ class _StopRequest:
 
     def _watch(self, wait_for_parent: Callable[[], None]) -> None:
         wait_for_parent()
-        logger.warning("the supervisor is gone")
+        logger.warning("the supervisor has exited, stopping")
         self._ask()
 
     def _ask(self) -> None:

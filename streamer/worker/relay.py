@@ -118,19 +118,19 @@ class Relay:
                     self._lease.release()
                 return
             except UNREACHABLE as error:
-                logger.debug("no relay without Redis", extra={"error": str(error)})
+                logger.debug("cannot reach Redis, relay paused", extra={"error": str(error)})
                 time.sleep(_AWAIT_TURN_S)
             except KafkaException as exception:
-                logger.warning("the relay starts again", extra={"error": exception.args[0].str()})
+                logger.warning("relay failed, restarting", extra={"error": exception.args[0].str()})
                 time.sleep(_AWAIT_TURN_S)
             except RelayError as error:
-                logger.error("parked records do not come back", extra={"cause": str(error)})
+                logger.error("cannot return parked records", extra={"cause": str(error)})
                 with suppress(StoppedError):
                     self._waiter.sleep(_HOPELESS_S)
 
     def _run_as_leader(self) -> None:
         session = RelaySession(self._settings, self._client, self._scopes)
-        logger.debug("this worker brings parked records back")
+        logger.debug("elected as the relay of parked records")
         try:
             while self._lease.hold():
                 for _ in session.step():
@@ -212,7 +212,7 @@ class RelaySession:
             copy = read_parked_record(seen)
             if copy is None:
                 logger.error(
-                    "a record in the parked topic is not streamer's, it is passed over",
+                    "skipping a record of the parked topic that streamer did not write",
                     extra={"partition": seen.partition, "offset": seen.offset},
                 )
                 self._leave(self._gone[seen.partition], seen)
@@ -243,7 +243,7 @@ class RelaySession:
             yield from self._move(left, released)
             returned += len(chunk)
         logger.info(
-            "parked records came back",
+            "returned parked records",
             extra={"records": returned, "seconds": round(time.monotonic() - started, 1)},
         )
 
@@ -289,7 +289,7 @@ class RelaySession:
         finally:
             reader.close()
         logger.info(
-            "parked records were moved together",
+            "compacted parked records",
             extra={
                 "partition": partition,
                 "records": moved,
@@ -336,7 +336,7 @@ class RelaySession:
         `_move` does."""
         record = end_unmovable(copy, self._client, is_back=is_back)
         logger.error(
-            "Kafka refuses a parked record, it ends",
+            "Kafka rejected a parked record, resolving it",
             extra={
                 "record": str(copy.original),
                 "parked_at": f"{copy.partition}/{copy.offset}",
@@ -349,8 +349,8 @@ class RelaySession:
             yield
             if shrink(record) is None:
                 raise RelayError(
-                    f"Kafka refuses the least that can be written of {copy.original}: "
-                    f"{refusal.str()}; look at the topics: streamer topics create"
+                    f"Kafka rejects the smallest possible result of {copy.original}: "
+                    f"{refusal.str()}; check the topics: streamer topics create"
                 )
         count_endings([record])
         yield
@@ -364,7 +364,7 @@ class RelaySession:
         elif isinstance(resolution, Outcome):
             topic, value, headers = self._topics.outcomes, outcome_value(record, resolution), [left]
         else:
-            raise AssertionError(f"the record at {record.record_id} has no ending")
+            raise AssertionError(f"the record at {record.record_id} is not resolved")
         self._producer.produce(topic, value, record.key, -1, headers, delivered)
 
     def _commit(
@@ -482,7 +482,7 @@ class RelaySession:
                 both = here.union(known.get(each.partition, here))
                 if both != here:
                     logger.warning(
-                        "the broker forgot who left the parked topic, the ledger did not",
+                        "the broker lost the relay's offsets, using those of the ledger",
                         extra={"partition": each.partition, "offset": both.base},
                     )
                 gone[each.partition] = both
@@ -491,11 +491,11 @@ class RelaySession:
                 )
                 if both.base > end:
                     raise RelayError(
-                        f"{self._topics.parked}/{each.partition} ends at {end}, though its records "
-                        f"up to {both.base} came back: the broker lost some of its records"
+                        f"{self._topics.parked}/{each.partition} ends at {end}, but its records up "
+                        f"to {both.base} were returned: the broker lost some of its records"
                     )
         except ValueError as error:
-            raise RelayError(f"who left the parked topic cannot be read: {error}") from None
+            raise RelayError(f"cannot read the relay's offsets: {error}") from None
         return gone
 
     def _renew(self) -> None:
@@ -525,7 +525,7 @@ class RelaySession:
                 future.result()
         except KafkaException as exception:
             logger.warning(
-                "records that left the parked topic could not be deleted",
+                "cannot delete returned records from the parked topic",
                 extra={"error": exception.args[0].str()},
             )
         else:

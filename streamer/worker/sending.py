@@ -283,13 +283,13 @@ class Sender:
         attempt.last_error = failure.reason
         attempt.failed |= failure.failing
         logger.warning(
-            "Resend did not take the batch, it will be sent again",
+            "call failed, the batch will be retried",
             extra={
                 "account": batch.account,
                 "batch": attempt.key,
                 "error": failure.reason,
                 "status": response.status,
-                "words": response.message,
+                "detail": response.message,
                 "failures": tries.failures,
             },
         )
@@ -313,8 +313,8 @@ class Sender:
         batch = attempt.batch
         if isinstance(definite, Conflicting):
             logger.error(
-                "Resend has another payload under this idempotency key: what became of "
-                "the batch is not known",
+                "Resend has a different payload under this idempotency key: whether the batch "
+                "was accepted is unknown",
                 extra={"account": batch.account, "batch": attempt.key},
             )
         attempt.maybe_accepted |= not isinstance(definite, Rejected)
@@ -344,14 +344,14 @@ class Sender:
 
 def _close_window(attempt: SendAttempt) -> ItemResult:
     logger.error(
-        "the safe window closed on a batch whose fate is not known",
+        "safe window closed before the result of the batch was known",
         extra={
             "account": attempt.batch.account,
             "batch": attempt.key,
-            "trouble": attempt.last_error,
+            "error": attempt.last_error,
         },
     )
-    return ItemResult.of(Reason.WINDOW_CLOSED, f"the last trouble was {attempt.last_error}")
+    return ItemResult.of(Reason.WINDOW_CLOSED, f"last error: {attempt.last_error}")
 
 
 def _stop_sending(
@@ -360,12 +360,12 @@ def _stop_sending(
     batch = attempt.batch
     if isinstance(step, UnexplainedRefusal):
         logger.warning(
-            "Resend refuses it for an unknown reason, which may be one of its mails",
-            extra={"account": batch.account, "batch": attempt.key, "words": step.words},
+            "Resend rejected the batch for an unknown reason, perhaps one of its mails",
+            extra={"account": batch.account, "batch": attempt.key, "detail": step.message},
         )
         return step
     logger.error(
-        "a batch keeps failing, it is set aside",
+        "batch keeps failing, deferring it",
         extra={"account": batch.account, "batch": attempt.key, "seconds": round(step.wait_s)},
     )
     until_ms = round((time.time() + step.wait_s) * 1000)

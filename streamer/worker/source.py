@@ -47,7 +47,7 @@ _METADATA_TIMEOUT_S = 5.0
 _METADATA_PATIENCE_S = 12.0
 _EARLIEST, _LATEST = -2, -1  # as times, in Kafka's protocol
 _AT_END = ("latest", "largest", "end")  # synonyms in librdkafka
-_UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "the name of a header is not UTF-8")
+_UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "a header name is not UTF-8")
 
 
 class SourceError(StreamerError):
@@ -103,7 +103,7 @@ class RecordSource:
             return _epochs(_repeat(ask, _START_PATIENCE_S))
         except KafkaException as exception:
             raise SourceError(
-                f"the committed offsets cannot be read: {exception.args[0].str()}"
+                f"cannot read the committed offsets: {exception.args[0].str()}"
             ) from None
 
     def topic_id(self) -> str:
@@ -120,7 +120,7 @@ class RecordSource:
             return _repeat(partial(topic_id, admin, self._topic), _METADATA_PATIENCE_S)
         except KafkaException as exception:
             raise SourceError(
-                f"topic {self._topic} cannot be described: {exception.args[0].str()}"
+                f"cannot describe topic {self._topic}: {exception.args[0].str()}"
             ) from None
 
     def partitions_of(self, topic: str) -> int:
@@ -137,12 +137,11 @@ class RecordSource:
             topic = _repeat(ask, _METADATA_PATIENCE_S).topics[name]
         except KafkaException as exception:
             raise SourceError(
-                f"Kafka does not answer: {exception.args[0].str()}; "
-                f"is kafka.bootstrap_servers right?"
+                f"cannot reach Kafka: {exception.args[0].str()}; check kafka.bootstrap_servers"
             ) from None
         if topic.error is not None:
             raise SourceError(
-                f"topic {name}: {topic.error.str()}; create it: streamer topics create"
+                f"topic {name}: {topic.error.str()}; create it with: streamer topics create"
             )
         return cast(TopicMetadata, topic)
 
@@ -369,14 +368,14 @@ class RecordSource:
         partition, offset = min(offsets.items())
         each = ", ".join(f"{number} at {at}" for number, at in sorted(offsets.items()))
         return SourceError(
-            f"Kafka has forgotten the committed offsets of group {group} in {self._topic}, as it "
-            f"does some time after the group's last member left (offsets.retention.minutes), or "
-            f"somebody deleted them. By the ledger, they were: partition {each}. Read from "
-            f"elsewhere, records would end twice or not at all, so nothing is read. Stop all "
-            f"workers, set the offset of each of these partitions, as with "
+            f"Kafka has lost the committed offsets of group {group} in {self._topic}: they expired "
+            f"after the group's last member left (offsets.retention.minutes), or were deleted. "
+            f"According to the ledger they were: partition {each}. Nothing is read, since other "
+            f"offsets would resolve records twice or skip them. Stop all workers, set the offset "
+            f"of each of these partitions, e.g. "
             f"kafka-consumer-groups.sh --bootstrap-server {servers} --group {group} "
             f"--topic {self._topic}:{partition} --reset-offsets --to-offset {offset} --execute, "
-            f"and start again. Only if all of the topic is to be read anew: DEL "
+            f"and start them again. Only to reread the whole topic: DEL "
             f"{keys.input_positions(group)} in Redis"
         )
 
@@ -387,12 +386,12 @@ class RecordSource:
             SourceError: access is denied.
         """
         if error.code() in FORBIDDEN:
-            raise SourceError(f"the committed offsets cannot be read: {error.str()}")
+            raise SourceError(f"cannot read the committed offsets: {error.str()}")
         self._next_try = time.monotonic() + _OFFSETS_RETRY_S
         level = logging.DEBUG if self._last_problem == error.name() else logging.WARNING
         self._last_problem = error.name()
-        extra = {"what": "their offsets cannot be had", "error": error.str()}
-        logger.log(level, "the assigned partitions cannot be read yet", extra=extra)
+        extra = {"error": error.str()}
+        logger.log(level, "cannot read the committed offsets, retrying", extra=extra)
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         logger.info("partitions revoked", extra={"partitions": _numbers(partitions)})
@@ -428,7 +427,7 @@ class RecordSource:
         if error is None:
             return
         if is_permanent(error):
-            raise SourceError(f"{self._topic} cannot be read: {error.str()}")
+            raise SourceError(f"cannot read {self._topic}: {error.str()}")
         logger.warning("Kafka reports an error", extra={"error": error.str()})
 
 
@@ -452,7 +451,7 @@ def _repeat(ask: Callable[[], T], patience_s: float) -> T:
 def _record(message: Message, now: float) -> Record:
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     if topic is None or partition is None or offset is None:
-        raise AssertionError("a consumed message has coordinates")
+        raise AssertionError("a consumed message has a topic, partition and offset")
     headers = header_list(message)
     record_id = RecordId(topic, partition, offset)
     if not headers:

@@ -61,17 +61,17 @@ class Supervisor:
         for slot in self._slots:
             code = slot.reap(now)
             if code == WRONG_USE:
-                logger.critical("a worker refused its settings", extra={"worker": slot.number})
+                logger.critical("invalid settings, not restarting", extra={"worker": slot.number})
                 return WRONG_USE
             if code == BROKEN_INPUT:
                 logger.critical(
-                    "a worker met too many dead letters, giving up; its log says what it saw",
+                    "too many dead letters, not restarting; see the worker's log",
                     extra={"worker": slot.number},
                 )
                 return FAILED
             if slot.keeps_dying(now):
                 logger.critical(
-                    "a worker keeps dying, giving up; its log says why",
+                    "the worker keeps dying, giving up; see its log",
                     extra={"worker": slot.number, "deaths": _GIVE_UP_DEATHS},
                 )
                 return FAILED
@@ -126,7 +126,7 @@ class _WorkerSlot:
         pause = min(_RESTART_CAP_S, _RESTART_BASE_S * 2.0 ** (recent - 1))
         self.start_at = now + pause
         logger.error(
-            "a worker died, it is started again",
+            "worker died, restarting it",
             extra={"worker": self.number, "exit_code": code, "in_seconds": pause},
         )
         return code

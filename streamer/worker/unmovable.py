@@ -28,19 +28,17 @@ def end_unmovable(copy: ParkedRecord, client: Client, *, is_back: bool) -> Recor
     """
     own, _ = split_headers(copy.headers)
     record = Record(copy.original, copy.key, copy.value, own, 0.0, replaces=replaced_batch(own))
-    where = "the topic that it came from" if is_back else "the topic for that"
-    record.resolve(
-        _ending(record, client, f"it waited for {copy.wait.scope}, and {where}"), time.time()
-    )
+    topic = "input topic" if is_back else "parked topic"
+    detail = f"parked for {copy.wait.scope}, and the {topic} rejects the record"
+    record.resolve(_resolution(record, client, detail), time.time())
     return record
 
 
-def _ending(record: Record, client: Client, refused_by: str) -> Resolution:
+def _resolution(record: Record, client: Client, detail: str) -> Resolution:
     try:
         record.attach_event(parse(record.value))
     except DeadEventError as error:
         return DeadLetter(error.reason, str(error))
-    detail = f"{refused_by} refuses the record"
     try:
         record.address = normalise(record.email)
     except InvalidAddressError:

@@ -71,7 +71,7 @@ class EpochVerifier:
             self._thread.submit(self._verify, offsets).result(_KEEP_S)
         except (*REDIS_ERRORS, TimeoutError) as error:
             logger.warning(
-                "the ledger lacks the last committed offsets, Kafka has them",
+                "cannot store the last committed offsets in the ledger; Kafka has them",
                 extra={"error": str(error)},
             )
 

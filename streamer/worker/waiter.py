@@ -103,7 +103,7 @@ class Waiter:
             waited_s = now - self._since
         if is_due:
             logger.warning(
-                "Redis cannot be used, waiting",
+                "Redis is unavailable, waiting",
                 extra={"error": reason, "seconds": round(waited_s)},
             )
         if is_first:
@@ -117,7 +117,7 @@ class Waiter:
                 self._say_at.clear()
             waited_s = time.monotonic() - self._since
         if is_over and not self._stopped.is_set():
-            logger.info("Redis can be used again", extra={"seconds": round(waited_s)})
+            logger.info("Redis is available again", extra={"seconds": round(waited_s)})
         if is_over:
             self.on_change()
 

@@ -15,7 +15,7 @@ _SAMPLE = int(os.environ.get("FAULTS_SAMPLE", "16"))
 
 
 @pytest.mark.timeout(300)
-def test_a_sample_of_faults_breaks_no_promise(stack: Stack, tmp_path: Path) -> None:
+def test_sampled_faults_break_no_promise(stack: Stack, tmp_path: Path) -> None:
     print(f"FAULTS_SEED={_SEED} FAULTS_SAMPLE={_SAMPLE}")
     lane = Lane(11, stack, tmp_path)
     try:

@@ -21,7 +21,7 @@ def lane(stack: Stack, tmp_path: Path) -> Iterator[Lane]:
     found.close()
 
 
-def test_no_call_leaves_after_the_safe_window(lane: Lane) -> None:
+def test_no_call_is_made_after_the_safe_window(lane: Lane) -> None:
     for scene, name, number in (("main", "acquire_permit", 2), ("hold", "take_slot", 3)):
         point = Point(PointKind.REDIS, name, number)
         result = lane.lap(_SCENES[scene], point, "reply_late")

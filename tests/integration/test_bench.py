@@ -27,7 +27,7 @@ def test_a_small_bench_adds_up() -> None:
     assert set(report["runs"][0]["steps"]) == {"suppression check", "pin", "send", "commit"}
 
 
-def test_the_bench_of_the_limiter_counts_the_calls() -> None:
+def test_the_limiter_bench_counts_calls() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bench", "limiter", "--workers", "1", "--seconds", "2", "--json"],
         capture_output=True,

@@ -27,7 +27,7 @@ _WORKERS_HOLD = 8 * 2 * 100
 """Records that a worker may have under way when it finds out."""
 
 
-def test_a_campaign_whose_mails_fail_is_paused_before_the_rest_is_spent(harness: Harness) -> None:
+def test_a_failing_campaign_is_paused(harness: Harness) -> None:
     harness.settings["STREAMER_BREAKER__CAMPAIGN_MAILS"] = "200"
     operator = CommandRunner.of_harness(harness)
 
@@ -73,7 +73,7 @@ def _resumed(times: int, some_failed: bool = True) -> dict[str, CampaignProbe]:
     return {"spring": CampaignProbe(None, None, times, some_failed)}
 
 
-def test_after_a_resume_it_counts_afresh(stack: Stack) -> None:
+def test_counting_restarts_after_a_resume(stack: Stack) -> None:
     organization = f"org-{secrets.token_hex(4)}"
     with contextlib.closing(connect(RedisSettings(url=stack.redis_url))) as client:
         stop = BulkStop(BreakerSettings(campaign_mails=10), client, Waiter())
@@ -93,7 +93,7 @@ def test_after_a_resume_it_counts_afresh(stack: Stack) -> None:
         assert fail(20, 1) is CampaignState.CANCELLED
 
 
-def test_all_workers_count_together(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+def test_workers_count_together(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
     organization = f"org-{secrets.token_hex(4)}"
     with contextlib.closing(connect(RedisSettings(url=stack.redis_url))) as client:
         workers = [
@@ -121,7 +121,7 @@ _CHUNK = st.tuples(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(_CHUNK, min_size=1, max_size=12), st.integers(10, 60), st.floats(0, 1))
-def test_it_says_so_when_more_than_the_share_of_the_last_failed(
+def test_a_failure_share_above_the_limit_is_reported(
     stack: Stack, chunks: list[tuple[int, dict[str, int]]], mails: int, share: float
 ) -> None:
     campaign = (f"org-{secrets.token_hex(4)}", "spring")

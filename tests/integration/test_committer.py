@@ -119,7 +119,7 @@ class _Window(PartitionWindow):
         )
 
 
-def test_a_record_that_kafka_refuses_ends_with_less_and_stops_nobody(
+def test_a_result_rejected_by_kafka_is_reduced_and_blocks_no_other(
     harness: Harness, committer: Committer
 ) -> None:
     window = _Window(harness.topics.recipients)

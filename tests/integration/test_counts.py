@@ -22,7 +22,7 @@ PATIENCE_S = 60 + RECORDS / 500
 
 
 @pytest.mark.timeout(4 * PATIENCE_S)
-def test_counts_stay_exact(
+def test_counts_stay_exact_across_crashes(
     make_harness: Callable[..., Harness], make_redis: Callable[..., object]
 ) -> None:
     harness = make_harness(redis=make_redis())

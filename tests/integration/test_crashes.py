@@ -24,7 +24,7 @@ RECIPIENTS = 600
     "checkpoint",
     ["before_pin", "after_pin", "after_post", "before_transaction", "inside_transaction"],
 )
-def test_a_worker_is_killed_at(harness: Harness, checkpoint: str, nth: int) -> None:
+def test_a_worker_killed_at_each_checkpoint(harness: Harness, checkpoint: str, nth: int) -> None:
     harness.produce(harness.event(number) for number in range(RECIPIENTS))
     # Slow enough that there is something left to do at each point.
     harness.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "10"
@@ -36,7 +36,7 @@ def test_a_worker_is_killed_at(harness: Harness, checkpoint: str, nth: int) -> N
     assert harness.status_counts() == {("sent", None): RECIPIENTS}
 
 
-def test_a_worker_is_killed_during_a_post(harness: Harness) -> None:
+def test_a_worker_killed_during_a_call(harness: Harness) -> None:
     harness.produce(harness.event(number) for number in range(RECIPIENTS))
     harness.sandbox.set_faults(Faults(hang_s=2))
     doomed = harness.start_worker(0)
@@ -48,7 +48,7 @@ def test_a_worker_is_killed_during_a_post(harness: Harness) -> None:
     assert harness.status_counts() == {("sent", None): RECIPIENTS}
 
 
-def test_a_record_that_was_mailed_before_a_crash_is_sent_though_suppressed_since(
+def test_a_mail_sent_before_a_crash_stays_sent_if_suppressed_since(
     harness: Harness,
 ) -> None:
     harness.produce(harness.event(number) for number in range(50))
@@ -61,7 +61,7 @@ def test_a_record_that_was_mailed_before_a_crash_is_sent_though_suppressed_since
     assert harness.status_counts() == {("sent", None): 50}
 
 
-def test_a_zombie_wakes_after_losing_its_partitions(harness: Harness) -> None:
+def test_a_zombie_worker_is_fenced(harness: Harness) -> None:
     harness.produce(harness.event(number) for number in range(RECIPIENTS))
     harness.sandbox.set_faults(Faults(latency_ms=300))
     zombie = harness.start_worker(0, STREAMER_BATCH__SIZE="50")
@@ -94,7 +94,7 @@ def test_rebalances_under_load(harness: Harness) -> None:
     assert harness.status_counts() == {("sent", None): 3000}
 
 
-def test_redis_is_killed_and_comes_back(
+def test_workers_survive_a_redis_restart(
     sandbox: SandboxProcess,
     make_redis: Callable[[], RedisServer],
     make_harness: Callable[..., Harness],
@@ -112,7 +112,7 @@ def test_redis_is_killed_and_comes_back(
     harness.assert_exactly_once()
 
 
-def test_redis_is_full_for_a_while(
+def test_workers_wait_while_redis_is_full(
     sandbox: SandboxProcess,
     make_redis: Callable[[], RedisServer],
     make_harness: Callable[..., Harness],
@@ -125,13 +125,13 @@ def test_redis_is_full_for_a_while(
     with harness.worker(0) as worker:
         wait_until(lambda: sandbox.stats().accepted >= 300, 30, "it sends")
         harness.redis.config_set("maxmemory", 1)
-        wait_until(lambda: "Redis cannot be used" in worker.words(), 30, "it waits")
+        wait_until(lambda: "Redis is unavailable" in worker.words(), 30, "it waits")
         harness.redis.config_set("maxmemory", 0)
         harness.await_resolutions(1500)
     harness.assert_exactly_once()
 
 
-def test_redis_stands_still_while_partitions_come_and_go(
+def test_rebalances_succeed_while_redis_hangs(
     make_redis: Callable[[], RedisServer], make_harness: Callable[..., Harness]
 ) -> None:
     """The loop goes on: its watchdog, and the group, would take it for dead otherwise."""
@@ -174,7 +174,7 @@ def _member(harness: Harness) -> Consumer:
     return member
 
 
-def test_offsets_that_kafka_forgot_are_missed(harness: Harness) -> None:
+def test_lost_offsets_stop_the_workers(harness: Harness) -> None:
     """As after a rest that is longer than it keeps the offsets of a group without members."""
     harness.produce(harness.event(number) for number in range(100))
     with harness.worker(0):
@@ -200,7 +200,7 @@ def test_offsets_that_kafka_forgot_are_missed(harness: Harness) -> None:
     assert harness.status_counts() == {("sent", None): 150}
 
 
-def test_a_ledger_that_was_lost_is_missed_where_kafka_forgot_it(
+def test_a_lost_ledger_is_detected_without_offsets(
     make_redis: Callable[[], RedisServer], make_harness: Callable[..., Harness]
 ) -> None:
     harness = make_harness(redis=make_redis())
@@ -217,7 +217,7 @@ def test_a_ledger_that_was_lost_is_missed_where_kafka_forgot_it(
 
 
 @pytest.mark.timeout(300)
-def test_kafka_is_killed_and_comes_back(
+def test_workers_survive_a_kafka_restart(
     sandbox: SandboxProcess,
     make_kafka: Callable[[], KafkaServer],
     make_harness: Callable[..., Harness],
@@ -239,7 +239,7 @@ def test_kafka_is_killed_and_comes_back(
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["under a worker", "between two starts"])
-def test_after_losing_the_ledger_nothing_is_sent(
+def test_nothing_is_sent_after_the_ledger_is_lost(
     sandbox: SandboxProcess,
     make_redis: Callable[[], RedisServer],
     make_harness: Callable[..., Harness],
@@ -267,7 +267,7 @@ def test_after_losing_the_ledger_nothing_is_sent(
     assert harness.redis.get(keys.EPOCH) is None
 
 
-def test_a_ledger_that_is_lost_before_the_first_commit_is_missed(
+def test_a_ledger_lost_before_the_first_commit_is_detected(
     sandbox: SandboxProcess,
     make_redis: Callable[[], RedisServer],
     make_harness: Callable[..., Harness],
@@ -283,7 +283,7 @@ def test_a_ledger_that_is_lost_before_the_first_commit_is_missed(
     assert sandbox.stats().accepted == 50
 
 
-def test_a_ledger_that_was_lost_decides_about_nobody(
+def test_no_record_is_resolved_after_the_ledger_is_lost(
     sandbox: SandboxProcess,
     make_redis: Callable[[], RedisServer],
     make_harness: Callable[..., Harness],

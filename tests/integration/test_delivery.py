@@ -137,7 +137,7 @@ def _claims(client: Client, epoch: Epoch) -> Claims:
     return Claims(client, epoch, 90_000)
 
 
-def test_a_pin_whose_reply_is_lost_is_made_once(
+def test_a_pin_with_a_lost_reply_is_made_once(
     make_delivery: Callable[..., Delivery], sandbox: SandboxProcess
 ) -> None:
     """Pinned again with what is next in the queue, its first members would be `sent` unmailed."""
@@ -155,7 +155,7 @@ def test_a_pin_whose_reply_is_lost_is_made_once(
         assert mailed[record.resolution.email_id or ""] == record.address
 
 
-def test_who_is_suppressed_while_their_batch_is_deferred_is_not_mailed(
+def test_addresses_suppressed_while_deferred_are_not_mailed(
     make_delivery: Callable[..., Delivery], client: Client, sandbox: SandboxProcess
 ) -> None:
     organization = f"org-{secrets.token_hex(4)}"
@@ -176,7 +176,7 @@ def test_who_is_suppressed_while_their_batch_is_deferred_is_not_mailed(
     assert [each.address for each in sandbox.acceptances()] == ["user1@example.com"]
 
 
-def test_who_is_new_does_not_wait_for_all_duplicates_to_be_looked_at(
+def test_new_recipients_do_not_wait_for_many_duplicates(
     make_delivery: Callable[..., Delivery],
 ) -> None:
     organization = f"org-{secrets.token_hex(4)}"
@@ -192,7 +192,7 @@ def test_who_is_new_does_not_wait_for_all_duplicates_to_be_looked_at(
     assert new.resolution.status is Status.SENT
 
 
-def test_records_of_another_sender_do_not_wait_for_a_batch_that_fails(
+def test_other_senders_do_not_wait_for_a_failing_batch(
     make_delivery: Callable[..., Delivery], sandbox: SandboxProcess
 ) -> None:
     organization = f"org-{secrets.token_hex(4)}"
@@ -217,7 +217,7 @@ def test_records_of_another_sender_do_not_wait_for_a_batch_that_fails(
     assert isinstance(stuck.resolution, Outcome)
 
 
-def test_each_mail_is_rendered_once_where_an_organization_has_two_senders(
+def test_mails_of_two_senders_are_rendered_once(
     make_delivery: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     organization = f"org-{secrets.token_hex(4)}"

@@ -34,7 +34,7 @@ def _handlers() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_handlers")
-def test_the_counts_add_up_also_when_a_worker_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_add_up_when_a_worker_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamer.cli.demo.ACTS", _SMALL)
     monkeypatch.setenv("STREAMER_TOPICS__OUTCOMES", "of-whoever-runs-the-demo")
     result = CliRunner().invoke(app, ["demo", "--json"])
@@ -70,7 +70,7 @@ def _group(demo: int, number: signal.Signals) -> None:
         pytest.param(signal.SIGKILL, _alone, -9, id="kill -9"),
     ],
 )
-def test_nothing_is_left_when_it_is_ended(
+def test_an_interrupted_demo_leaves_nothing(
     number: signal.Signals,
     send: Callable[[int, signal.Signals], None],
     code: int,

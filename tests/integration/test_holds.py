@@ -45,7 +45,7 @@ def own_harness(make_redis: Callable[..., object], make_harness: Callable[..., H
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_account_is_held_and_comes_back_by_itself(
+def test_a_held_account_recovers_by_itself(
     own_harness: Harness, sandbox: SandboxProcess, faults: Faults, reason: str
 ) -> None:
     sandbox.set_faults(faults)
@@ -62,9 +62,7 @@ def test_an_account_is_held_and_comes_back_by_itself(
     own_harness.assert_exactly_once()
 
 
-def test_only_the_domain_that_is_not_verified_is_held(
-    own_harness: Harness, sandbox: SandboxProcess
-) -> None:
+def test_only_the_unverified_domain_is_held(own_harness: Harness, sandbox: SandboxProcess) -> None:
     sandbox.set_faults(Faults(unverified_domains=frozenset({"new.test"})))
     other = {"from": "new@new.test", "subject": "s", "text": "t {{ unsubscribe_url }}"}
     own_harness.produce(
@@ -80,7 +78,7 @@ def test_only_the_domain_that_is_not_verified_is_held(
     own_harness.assert_exactly_once()
 
 
-def test_a_held_account_does_not_hold_up_another(
+def test_a_held_account_does_not_delay_another(
     make_harness: Callable[..., Harness],
 ) -> None:
     specs = [AccountSpec(name=name, keys=(f"re_{name}",)) for name in ("one", "two")]
@@ -114,7 +112,7 @@ def test_a_held_account_does_not_hold_up_another(
         assert harness.status_counts() == {("sent", None): 400}
 
 
-def test_the_safe_window_starts_anew_if_all_calls_were_refused(
+def test_the_window_restarts_if_all_calls_were_rejected(
     own_harness: Harness, sandbox: SandboxProcess
 ) -> None:
     own_harness.settings["STREAMER_DELIVERY__SAFE_WINDOW_S"] = "4"
@@ -129,7 +127,7 @@ def test_the_safe_window_starts_anew_if_all_calls_were_refused(
     own_harness.assert_exactly_once()
 
 
-def test_the_safe_window_goes_on_if_a_call_may_have_been_taken(
+def test_the_window_continues_if_a_call_may_be_accepted(
     own_harness: Harness, sandbox: SandboxProcess
 ) -> None:
     own_harness.settings["STREAMER_DELIVERY__SAFE_WINDOW_S"] = "6"
@@ -146,7 +144,7 @@ def test_the_safe_window_goes_on_if_a_call_may_have_been_taken(
     assert own_harness.status_counts() == {("indeterminate", "window_closed"): 100}
 
 
-def test_the_safe_window_goes_on_if_a_test_of_the_hold_may_have_been_taken(
+def test_the_window_continues_if_a_test_call_may_be_accepted(
     own_harness: Harness, sandbox: SandboxProcess
 ) -> None:
     own_harness.settings["STREAMER_DELIVERY__SAFE_WINDOW_S"] = "4"
@@ -160,7 +158,7 @@ def test_the_safe_window_goes_on_if_a_test_of_the_hold_may_have_been_taken(
     assert own_harness.status_counts() == {("indeterminate", "window_closed"): 10}
 
 
-def test_a_paused_campaign_waits_and_others_go_on(harness: Harness) -> None:
+def test_a_paused_campaign_does_not_delay_others(harness: Harness) -> None:
     operator = CommandRunner.of_harness(harness)
 
     def campaign(verb: str) -> None:
@@ -187,7 +185,7 @@ def test_a_paused_campaign_waits_and_others_go_on(harness: Harness) -> None:
     harness.assert_exactly_once()
 
 
-def test_only_that_comes_back_whose_time_has_come(own_harness: Harness) -> None:
+def test_records_return_only_when_due(own_harness: Harness) -> None:
     command = CommandRunner.of_harness(own_harness).run
     command("campaign", "pause", f"{own_harness.organization}/spring")
     command("campaign", "pause", f"{own_harness.organization}/autumn")
@@ -208,7 +206,7 @@ def test_only_that_comes_back_whose_time_has_come(own_harness: Harness) -> None:
     own_harness.assert_exactly_once()
 
 
-def test_a_batch_that_fails_alone_is_deferred_and_given_up(
+def test_an_isolated_failing_batch_is_deferred_then_given_up(
     own_harness: Harness, sandbox: SandboxProcess
 ) -> None:
     own_harness.settings |= {
@@ -237,7 +235,7 @@ def test_a_batch_that_fails_alone_is_deferred_and_given_up(
     own_harness.assert_exactly_once()
 
 
-def test_a_batch_that_holds_up_very_many_is_deferred_before_its_time(
+def test_a_batch_blocking_many_records_is_deferred_early(
     own_harness: Harness, sandbox: SandboxProcess
 ) -> None:
     own_harness.settings["STREAMER_DELIVERY__SET_ASIDE_S"] = "600"
@@ -254,7 +252,7 @@ def test_a_batch_that_holds_up_very_many_is_deferred_before_its_time(
     assert set(own_harness.status_counts()) == {("sent", None)}
 
 
-def test_an_outage_gives_nobody_up_and_burns_few_calls(
+def test_an_outage_gives_up_no_batch_and_makes_few_calls(
     own_harness: Harness, sandbox: SandboxProcess
 ) -> None:
     own_harness.settings |= {
@@ -274,9 +272,7 @@ def test_an_outage_gives_nobody_up_and_burns_few_calls(
     own_harness.assert_exactly_once()
 
 
-def test_an_outage_moves_nobody_s_records_about(
-    own_harness: Harness, sandbox: SandboxProcess
-) -> None:
+def test_an_outage_parks_no_records(own_harness: Harness, sandbox: SandboxProcess) -> None:
     own_harness.settings |= {
         "STREAMER_BATCH__SIZE": "10",
         "STREAMER_BATCH__MAX_IN_FLIGHT": "2",
@@ -293,7 +289,7 @@ def test_an_outage_moves_nobody_s_records_about(
     own_harness.assert_exactly_once()
 
 
-def test_records_of_no_account_wait_until_one_serves_them(own_harness: Harness) -> None:
+def test_records_without_account_wait_until_one_serves_them(own_harness: Harness) -> None:
     own_harness.settings["STREAMER_ACCOUNTS__DEFAULT__ORGANIZATIONS"] = '["somebody-else"]'
     own_harness.produce(own_harness.event(number) for number in range(50))
     with own_harness.worker() as worker:
@@ -306,7 +302,7 @@ def test_records_of_no_account_wait_until_one_serves_them(own_harness: Harness) 
     own_harness.assert_exactly_once()
 
 
-def test_records_come_back_in_their_order(own_harness: Harness, sandbox: SandboxProcess) -> None:
+def test_records_return_in_order(own_harness: Harness, sandbox: SandboxProcess) -> None:
     sandbox.set_faults(Faults(quota="monthly"))
     own_harness.settings["STREAMER_BATCH__SIZE"] = "10"
     own_harness.settings["STREAMER_BATCH__MAX_IN_FLIGHT"] = "1"
@@ -324,7 +320,7 @@ def test_records_come_back_in_their_order(own_harness: Harness, sandbox: Sandbox
     own_harness.assert_exactly_once()
 
 
-def test_a_worker_that_dies_in_a_pass_loses_and_doubles_nothing(
+def test_a_relay_crash_loses_and_duplicates_nothing(
     own_harness: Harness, sandbox: SandboxProcess
 ) -> None:
     own_harness.settings["STREAMER_DELIVERY__HOLD_PROBE_S"] = "3600"
@@ -348,7 +344,7 @@ def test_a_worker_that_dies_in_a_pass_loses_and_doubles_nothing(
     own_harness.assert_exactly_once()
 
 
-def test_an_organization_whose_batches_all_fail_keeps_no_other_out(
+def test_a_failing_organization_does_not_block_others(
     own_harness: Harness, sandbox: SandboxProcess
 ) -> None:
     own_harness.settings |= {

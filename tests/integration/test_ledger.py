@@ -63,7 +63,7 @@ def _payload(count: int = 2) -> Payload:
     return Payload([b'{"n":%d}' % number for number in range(count)])
 
 
-def test_a_batch_s_way(client: Client, claims: Claims, organization: str) -> None:
+def test_the_life_of_a_batch(client: Client, claims: Claims, organization: str) -> None:
     records = _records(organization, 1, 2)
     batch = secrets.token_hex(12)
     probes = Probes(client, Epoch.establish(client, ()))
@@ -104,7 +104,7 @@ def test_a_pin_is_all_or_nothing(client: Client, claims: Claims, organization: s
     assert claims.load(organization, second) is None
 
 
-def test_a_probe_tells_who_is_suppressed_who_is_claimed_and_what_campaigns_do(
+def test_a_probe_returns_suppression_claims_and_campaigns(
     client: Client, claims: Claims, organization: str
 ) -> None:
     batch = secrets.token_hex(12)
@@ -138,7 +138,7 @@ def test_campaigns_do_not_share_claims(claims: Claims, organization: str) -> Non
         )
 
 
-def test_of_two_who_pin_at_once_one_wins(claims: Claims, organization: str) -> None:
+def test_one_of_two_concurrent_pins_wins(claims: Claims, organization: str) -> None:
     answers: list[Pinned | Conflict] = []
     together = threading.Barrier(8)
 
@@ -158,7 +158,7 @@ def test_of_two_who_pin_at_once_one_wins(claims: Claims, organization: str) -> N
     assert all(len(a.claims) == 50 for a in answers if isinstance(a, Conflict))
 
 
-def test_what_is_not_there_is_said_to_be_lost(claims: Claims, organization: str) -> None:
+def test_a_missing_batch_is_reported_as_lost(claims: Claims, organization: str) -> None:
     assert claims.load(organization, "ab" * 12) is None
     assert claims.resolve(organization, "ab" * 12, "", _RESULT) is None
 
@@ -182,7 +182,7 @@ def _adopted_age_s(claims: Claims, organization: str, batch: str, owner: str) ->
     return stored.age_s
 
 
-def test_what_was_deferred_and_not_accepted_has_a_new_age_for_the_next_alone(
+def test_an_adopted_unaccepted_batch_restarts_its_age(
     client: Client, claims: Claims, organization: str, old_batch: str
 ) -> None:
     assert claims.defer(organization, old_batch, "")
@@ -192,7 +192,7 @@ def test_what_was_deferred_and_not_accepted_has_a_new_age_for_the_next_alone(
     assert _adopted_age_s(claims, organization, old_batch, "two") >= 3600
 
 
-def test_what_an_owner_may_have_sent_is_never_new_again(
+def test_a_possibly_sent_batch_keeps_its_age(
     claims: Claims, organization: str, old_batch: str
 ) -> None:
     # Who pinned it died: nobody knows at what.
@@ -201,7 +201,7 @@ def test_what_an_owner_may_have_sent_is_never_new_again(
     assert _adopted_age_s(claims, organization, old_batch, "two") >= 3600
 
 
-def test_only_its_owner_lays_a_batch_down(
+def test_only_the_owner_defers_a_batch(
     client: Client, claims: Claims, organization: str, old_batch: str
 ) -> None:
     assert claims.defer(organization, old_batch, "")
@@ -211,9 +211,7 @@ def test_only_its_owner_lays_a_batch_down(
     assert _adopted_age_s(claims, organization, old_batch, "two") >= 3600
 
 
-def test_a_pin_that_is_repeated_is_answered_as_before_and_changes_nothing(
-    claims: Claims, organization: str
-) -> None:
+def test_a_repeated_pin_changes_nothing(claims: Claims, organization: str) -> None:
     """As after a reply that was lost."""
     batch = secrets.token_hex(12)
     for payload, offset in ((_payload(1), 1), (Payload([b'{"other":1}']), 2)):
@@ -227,7 +225,7 @@ def test_a_pin_that_is_repeated_is_answered_as_before_and_changes_nothing(
     assert stored.payload.body == _payload(1).body
 
 
-def test_a_pin_that_is_repeated_after_an_adoption_says_so(
+def test_a_repeated_pin_reports_an_adoption(
     claims: Claims, organization: str, old_batch: str
 ) -> None:
     claims.adopt(organization, old_batch, "one")
@@ -237,18 +235,14 @@ def test_a_pin_that_is_repeated_after_an_adoption_says_so(
         )
 
 
-def test_adopting_again_after_a_lost_reply_takes_nothing_back(
-    claims: Claims, organization: str, old_batch: str
-) -> None:
+def test_adopting_twice_changes_nothing(claims: Claims, organization: str, old_batch: str) -> None:
     assert claims.defer(organization, old_batch, "")
     for _ in range(2):
         assert _adopted_age_s(claims, organization, old_batch, "one") < 60
     assert claims.defer(organization, old_batch, "one")
 
 
-def test_who_is_not_the_owner_any_more_lets_go(
-    claims: Claims, organization: str, old_batch: str
-) -> None:
+def test_a_former_owner_cannot_write(claims: Claims, organization: str, old_batch: str) -> None:
     claims.own(organization, old_batch, "")
     claims.adopt(organization, old_batch, "one")
     result = BatchResult(1, [ItemResult.sent("id")])
@@ -265,7 +259,7 @@ def test_who_is_not_the_owner_any_more_lets_go(
         claims.own(organization, old_batch, "one")
 
 
-def test_what_was_learned_of_a_batch_is_known_to_who_adopts_it(
+def test_an_adopter_sees_the_split_progress(
     claims: Claims, organization: str, old_batch: str
 ) -> None:
     parts = {".0": [ItemResult.sent("x"), ItemResult("rejected", "no")]}
@@ -279,7 +273,7 @@ def test_what_was_learned_of_a_batch_is_known_to_who_adopts_it(
         assert found.split_progress == split_progress
 
 
-def test_the_members_of_a_batch_that_was_deferred_can_be_decided_about_anew(
+def test_members_of_a_deferred_batch_can_be_decided_again(
     client: Client, claims: Claims, organization: str
 ) -> None:
     batch, other = secrets.token_hex(12), secrets.token_hex(12)
@@ -309,7 +303,7 @@ def test_the_members_of_a_batch_that_was_deferred_can_be_decided_about_anew(
     assert {claim.batch_id for claim in found.values()} == {other}
 
 
-def test_a_batch_that_is_deferred_ends_no_later_than_its_claims(
+def test_a_deferred_batch_expires_with_its_claims(
     client: Client, claims: Claims, organization: str, old_batch: str
 ) -> None:
     client.expire(keys.batch(organization, old_batch), 100)
@@ -317,7 +311,7 @@ def test_a_batch_that_is_deferred_ends_no_later_than_its_claims(
     assert 0 < client.ttl(keys.batch(organization, old_batch)) <= 100
 
 
-def test_claims_and_batches_end_some_day(client: Client, claims: Claims, organization: str) -> None:
+def test_claims_and_batches_expire(client: Client, claims: Claims, organization: str) -> None:
     batch = secrets.token_hex(12)
     claims.pin(organization, batch, "main", "a.test", _records(organization, 1), _payload(1))
     claims.resolve(organization, batch, "", BatchResult(1, [ItemResult("sent", "x")]))
@@ -328,7 +322,7 @@ def test_claims_and_batches_end_some_day(client: Client, claims: Claims, organiz
     assert all(0 < client.ttl(key) <= 90_000 for key in found if key != lasting)
 
 
-def test_a_ledger_that_kafka_forgot_is_known_by_what_it_keeps_of_the_input(
+def test_a_ledger_is_recognised_by_its_stored_input_offsets(
     make_redis_client: Client,
 ) -> None:
     client = make_redis_client
@@ -350,7 +344,7 @@ def test_a_ledger_that_kafka_forgot_is_known_by_what_it_keeps_of_the_input(
         Epoch.establish(client, offsets.epochs())
 
 
-def test_an_epoch_that_was_lost_is_noticed(make_redis_client: Client, organization: str) -> None:
+def test_a_lost_epoch_is_detected(make_redis_client: Client, organization: str) -> None:
     client = make_redis_client
     epoch = Epoch.establish(client, ())
     assert Epoch.establish(client, {epoch.name}).name == epoch.name
@@ -382,7 +376,7 @@ def test_an_epoch_that_was_lost_is_noticed(make_redis_client: Client, organizati
         other.verify({epoch.name})
 
 
-def test_a_slot_that_lost_its_epoch_is_noticed_and_a_new_one_is_not_held_for_that(
+def test_a_slot_without_epoch_is_lost_unless_new(
     client: Client, claims: Claims, organization: str
 ) -> None:
     """As when one node of a cluster comes back empty."""
@@ -414,11 +408,11 @@ def make_redis_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clie
     redis.stop()
 
 
-def test_the_stack_s_redis_is_durable(client: Client) -> None:
+def test_the_stacks_redis_is_durable(client: Client) -> None:
     assert is_durable(client)
 
 
-def test_slots_are_evenly_spaced_whoever_takes_them(client: Client, organization: str) -> None:
+def test_send_slots_are_evenly_spaced(client: Client, organization: str) -> None:
     limiter = Limiter(client, Epoch.establish(client, ()))
     waits = [_wait(limiter.take(organization, 10.0)) for _ in range(9)]
     assert waits[0] == 0
@@ -436,9 +430,7 @@ def _wait(slot: Slot | SlotUnavailable | Held) -> float:
     return slot.wait_s
 
 
-def test_no_more_calls_leave_in_any_second_than_the_limit_allows(
-    client: Client, organization: str
-) -> None:
+def test_no_second_exceeds_the_rate_limit(client: Client, organization: str) -> None:
     limiter = Limiter(client, Epoch.establish(client, ()))
     waits = [_permit(limiter, organization).wait_s for _ in range(30)]
     assert waits[:10] == [0] * 10
@@ -448,9 +440,7 @@ def test_no_more_calls_leave_in_any_second_than_the_limit_allows(
     assert all(wait <= 10 / 9.9 for wait in waits)
 
 
-def test_who_comes_behind_a_call_that_left_late_leaves_later(
-    client: Client, organization: str
-) -> None:
+def test_calls_behind_a_late_call_are_delayed(client: Client, organization: str) -> None:
     limiter = Limiter(client, Epoch.establish(client, ()))
     late = _permit(limiter, organization, rate=1.0)
     limiter.adjust_permit(organization, late, 30.0)
@@ -465,7 +455,7 @@ def _permit(limiter: Limiter, account: str, rate: float = 10.0) -> SendPermit:
     return permit
 
 
-def test_a_slot_is_listed_before_it_is_used_whatever_fails_between(
+def test_a_slot_is_listed_before_use_despite_failures(
     make_redis: Callable[[], RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = connect(RedisSettings(url=make_redis().url))

@@ -84,9 +84,7 @@ def _open(limiter: Limiter, account: str) -> None:
 # The circuit
 
 
-def test_the_script_s_pauses_are_those_of_the_rule(
-    client: Client, limiter: Limiter, account: str
-) -> None:
+def test_the_scripts_pauses_match_the_rule(client: Client, limiter: Limiter, account: str) -> None:
     for failures in range(1, 20):
         health = _fail(limiter, account)
         assert health.failures == failures
@@ -96,7 +94,7 @@ def test_the_script_s_pauses_are_those_of_the_rule(
     assert 0 < answer.wait_s <= circuit_pause_s(19)
 
 
-def test_the_circuit_opens_for_all_workers_and_a_success_closes_it_at_once(
+def test_the_circuit_is_shared_and_closes_on_success(
     limiter: Limiter, other: Limiter, account: str
 ) -> None:
     for number in range(1, OUTAGE_FAILURES):
@@ -118,7 +116,7 @@ def test_the_circuit_opens_for_all_workers_and_a_success_closes_it_at_once(
     assert _fail(limiter, account).failures == 1
 
 
-def test_of_an_open_circuit_there_is_one_slot_a_pause(
+def test_an_open_circuit_grants_one_slot_per_pause(
     stack: Stack, limiter: Limiter, account: str
 ) -> None:
     """Of eight workers who ask all the time, one gets a slot when the pause is over."""
@@ -157,13 +155,13 @@ def _now_us(client: Client) -> int:
     return seconds * 1_000_000 + micros
 
 
-def test_an_account_s_circuit_is_its_own(limiter: Limiter, account: str) -> None:
+def test_each_account_has_its_own_circuit(limiter: Limiter, account: str) -> None:
     _open(limiter, account)
     assert isinstance(limiter.take(account, FAST), SlotUnavailable)
     assert isinstance(limiter.take(f"{account}-2", FAST), Slot)
 
 
-def test_successes_that_are_told_again_are_counted_once(limiter: Limiter, account: str) -> None:
+def test_repeated_successes_are_counted_once(limiter: Limiter, account: str) -> None:
     # Of one worker's threads, whose reports cross; and of another's.
     for told, total in [(0, 3), (0, 3), (0, 7), (3, 5), (7, 7)]:
         limiter.record_success(account, Successes("w1", told, total), after_failures=False)
@@ -172,7 +170,7 @@ def test_successes_that_are_told_again_are_counted_once(limiter: Limiter, accoun
     assert limiter.successes(account) == 9
 
 
-def test_of_successes_that_were_forgotten_only_the_new_ones_are_counted(
+def test_only_new_successes_are_counted_after_state_expired(
     client: Client, limiter: Limiter, account: str
 ) -> None:
     limiter.record_success(account, Successes("w1", 0, 7), after_failures=False)
@@ -181,14 +179,14 @@ def test_of_successes_that_were_forgotten_only_the_new_ones_are_counted(
     assert limiter.successes(account) == 8
 
 
-def test_calls_that_began_before_do_not_close_the_circuit(limiter: Limiter, account: str) -> None:
+def test_earlier_calls_do_not_close_the_circuit(limiter: Limiter, account: str) -> None:
     _open(limiter, account)
     limiter.record_success(account, Successes("w1", 0, 1), after_failures=False)
     assert isinstance(limiter.take(account, FAST), SlotUnavailable)
     assert _fail(limiter, account).successes == 1
 
 
-def test_a_failure_that_is_told_again_is_counted_once(
+def test_a_repeated_failure_is_counted_once(
     client: Client, limiter: Limiter, other: Limiter, account: str
 ) -> None:
     for _ in range(2):
@@ -233,9 +231,7 @@ def _slots(client: Client, limiter: Limiter, account: str) -> Slots:
     )
 
 
-def test_a_worker_tells_of_each_call_once_whatever_replies_are_lost(
-    client: Client, account: str
-) -> None:
+def test_each_call_is_counted_once_despite_lost_replies(client: Client, account: str) -> None:
     limiter = _RepliesLost(client, Epoch.establish(client, ()))
     slots = _slots(client, limiter, account)
     assert slots.record_failure(account, "b", counts=True).failures == 1
@@ -248,7 +244,7 @@ def test_a_worker_tells_of_each_call_once_whatever_replies_are_lost(
     assert slots.record_failure(account, "b", counts=False).successes == 2
 
 
-def test_successes_that_are_old_are_not_told_as_if_they_were_new(
+def test_old_successes_are_not_reported_as_new(
     client: Client, limiter: Limiter, account: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slots = _slots(client, limiter, account)
@@ -267,7 +263,7 @@ def test_successes_that_are_old_are_not_told_as_if_they_were_new(
 
 
 @pytest.mark.parametrize("by", list(By))
-def test_a_held_account_gives_no_slot(
+def test_a_held_account_grants_no_slot(
     client: Client, limiter: Limiter, other: Limiter, account: str, by: By
 ) -> None:
     holds = Holds(client)
@@ -279,7 +275,7 @@ def test_a_held_account_gives_no_slot(
     assert isinstance(other.take(account, FAST, "acme.test"), Slot)
 
 
-def test_a_held_domain_gives_no_slot_to_its_mails_alone(
+def test_a_held_domain_blocks_only_its_own_mails(
     client: Client, limiter: Limiter, account: str
 ) -> None:
     Holds(client).put(account, "new.test", _hold())
@@ -287,7 +283,7 @@ def test_a_held_domain_gives_no_slot_to_its_mails_alone(
     assert isinstance(limiter.take(account, FAST, "acme.test"), Slot)
 
 
-def test_a_refusal_takes_no_slot(client: Client, limiter: Limiter, account: str) -> None:
+def test_a_denied_permit_takes_no_slot(client: Client, limiter: Limiter, account: str) -> None:
     holds = Holds(client)
     holds.put(account, None, _hold())
     for _ in range(50):
@@ -298,7 +294,7 @@ def test_a_refusal_takes_no_slot(client: Client, limiter: Limiter, account: str)
     assert slot.wait_s == 0
 
 
-def test_an_operator_s_hold_is_the_operator_s_alone(client: Client, account: str) -> None:
+def test_only_the_operator_releases_an_operator_hold(client: Client, account: str) -> None:
     holds, batch = Holds(client), BatchRef("acme", "ab" * 12)
     holds.put(account, None, _hold(By.OPERATOR))
     assert not holds.put(account, None, _hold(By.ANSWER), 0, batch).is_new
@@ -309,7 +305,7 @@ def test_an_operator_s_hold_is_the_operator_s_alone(client: Client, account: str
     assert not holds.read([account])[account].holds
 
 
-def test_an_operator_takes_the_hold_of_an_answer_over(client: Client, account: str) -> None:
+def test_an_operator_hold_replaces_a_responses_hold(client: Client, account: str) -> None:
     holds = Holds(client)
     holds.put(account, None, _hold(By.ANSWER))
     holds.put(account, None, _hold(By.OPERATOR))
@@ -338,9 +334,7 @@ def test_one_worker_at_a_time_tests_a_hold(client: Client, account: str) -> None
     assert holds.next_batch(account, None) is None
 
 
-def test_a_hold_that_is_put_again_after_a_lost_reply_is_new_still(
-    client: Client, account: str
-) -> None:
+def test_repeating_put_after_a_lost_reply_reports_a_new_hold(client: Client, account: str) -> None:
     holds, hold, later = Holds(client), _hold(), _hold()
     assert holds.put(account, None, hold) == PlacedHold(None, True)
     assert holds.put(account, None, hold) == PlacedHold(None, True)
@@ -348,9 +342,7 @@ def test_a_hold_that_is_put_again_after_a_lost_reply_is_new_still(
     assert holds.read([account])[account].holds == {None: hold}
 
 
-def test_a_hold_gives_way_to_another_answer_and_ends_only_for_who_tested_it(
-    client: Client, account: str
-) -> None:
+def test_a_replaced_hold_is_not_released_by_its_old_test(client: Client, account: str) -> None:
     holds, hold = Holds(client), _hold()
     other = hold.model_copy(update={"reason": "another", "since": datetime.now(UTC)})
     holds.put(account, None, hold)
@@ -360,7 +352,7 @@ def test_a_hold_gives_way_to_another_answer_and_ends_only_for_who_tested_it(
     assert holds.release(account, None, By.ANSWER, other)
 
 
-def test_what_is_drawn_again_after_a_release_holds_the_sender_s_domain_alone(
+def test_after_a_release_the_same_answer_holds_only_the_domain(
     client: Client, account: str
 ) -> None:
     holds = Holds(client)
@@ -378,7 +370,7 @@ def test_what_is_drawn_again_after_a_release_holds_the_sender_s_domain_alone(
 # The rate
 
 
-def test_a_pause_holds_all_workers_back_and_never_shortens_one(
+def test_a_pause_is_shared_and_never_shortened(
     limiter: Limiter, other: Limiter, account: str
 ) -> None:
     limiter.pause(account, 30.0)
@@ -388,7 +380,7 @@ def test_a_pause_holds_all_workers_back_and_never_shortens_one(
     assert 25 < later.wait_s <= 30
 
 
-def test_the_limit_that_answers_name_is_known_to_all(
+def test_the_limit_from_headers_is_shared(
     client: Client, limiter: Limiter, other: Limiter, account: str
 ) -> None:
     holds = Holds(client)
@@ -405,7 +397,7 @@ def test_the_limit_that_answers_name_is_known_to_all(
 
 
 @pytest.mark.parametrize("lost", ["everything", "the account's slot and the epoch"])
-def test_without_the_epoch_there_is_no_slot(
+def test_no_slot_is_granted_without_the_epoch(
     make_redis: Callable[[], RedisServer], account: str, lost: str
 ) -> None:
     client = connect(RedisSettings(url=make_redis().url))
@@ -420,15 +412,13 @@ def test_without_the_epoch_there_is_no_slot(
     client.close()
 
 
-def test_an_account_that_is_new_to_the_ledger_gets_its_epoch(
-    client: Client, limiter: Limiter, account: str
-) -> None:
+def test_a_new_account_gets_the_epoch(client: Client, limiter: Limiter, account: str) -> None:
     client.delete(keys.account_epoch(account))
     assert isinstance(limiter.take(account, FAST), Slot)
     assert client.get(keys.account_epoch(account)) == client.get(keys.EPOCH)
 
 
-def test_a_slot_of_another_ledger_is_noticed(
+def test_a_slot_of_another_ledger_is_detected(
     client: Client, limiter: Limiter, account: str
 ) -> None:
     client.set(keys.account_epoch(account), "another")
@@ -436,7 +426,7 @@ def test_a_slot_of_another_ledger_is_noticed(
         limiter.take(account, FAST)
 
 
-def test_a_clock_of_redis_that_was_put_back_stops_no_calls(
+def test_a_redis_clock_set_back_does_not_stop_calls(
     client: Client, limiter: Limiter, account: str
 ) -> None:
     assert isinstance(limiter.take(account, 10.0), Slot)

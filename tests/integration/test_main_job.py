@@ -20,7 +20,7 @@ from tests.kit.raw import produce_raw
 from tests.kit.settings import settings_of
 
 
-def test_every_record_ends_once_and_nobody_suppressed_is_mailed(harness: Harness) -> None:
+def test_each_record_resolves_once_and_suppression_is_honoured(harness: Harness) -> None:
     harness.suppress("user3@example.com", "user77@example.com")
     harness.produce(harness.event(number) for number in range(250))
     with harness.worker():
@@ -42,7 +42,7 @@ def test_batches_are_filled_after_filtering(harness: Harness) -> None:
     assert harness.sandbox.stats().calls == 3
 
 
-def test_each_reason_is_reached(harness: Harness) -> None:
+def test_each_reason_occurs(harness: Harness) -> None:
     event = harness.event
     harness.suppress("user1@example.com")
     harness.sandbox.set_faults(Faults(refused=frozenset({"user2@example.com"})))
@@ -123,7 +123,7 @@ def test_a_dead_letter_keeps_key_value_and_headers(harness: Harness) -> None:
     assert headers["streamer-source-offset"] == b"0"
 
 
-def test_content_comes_from_the_campaign_s_definition(harness: Harness) -> None:
+def test_content_comes_from_the_definition(harness: Harness) -> None:
     campaigns.create(
         harness.redis,
         Definition.model_validate(
@@ -146,7 +146,7 @@ def test_content_comes_from_the_campaign_s_definition(harness: Harness) -> None:
     assert harness.status_counts() == {("sent", None): 3}
 
 
-def test_many_records_of_one_address_are_mailed_once(harness: Harness) -> None:
+def test_one_address_in_many_records_is_mailed_once(harness: Harness) -> None:
     harness.produce(harness.event(number, email="same@example.com") for number in range(300))
     with harness.worker():
         harness.await_resolutions(300)
@@ -163,7 +163,7 @@ def test_a_batch_closes_before_it_is_too_large(harness: Harness) -> None:
     assert harness.sandbox.stats().calls == 5
 
 
-def test_one_rejected_recipient_of_a_refused_batch_fails_alone(harness: Harness) -> None:
+def test_one_rejected_recipient_fails_alone(harness: Harness) -> None:
     harness.sandbox.set_faults(Faults(reject_addresses=frozenset({"user42@example.com"})))
     harness.produce(harness.event(number) for number in range(100))
     with harness.worker(STREAMER_BATCH__LINGER_MS="1000"):
@@ -173,7 +173,7 @@ def test_one_rejected_recipient_of_a_refused_batch_fails_alone(harness: Harness)
     assert harness.sandbox.stats().calls <= 15
 
 
-def test_faults_of_the_way_cost_nobody_a_mail(harness: Harness) -> None:
+def test_network_faults_lose_no_mail(harness: Harness) -> None:
     harness.sandbox.set_faults(
         Faults(
             error_before_percent=10,
@@ -190,7 +190,7 @@ def test_faults_of_the_way_cost_nobody_a_mail(harness: Harness) -> None:
     assert harness.status_counts() == {("sent", None): 2000}
 
 
-def test_the_limit_is_not_exceeded_by_two_workers(harness: Harness) -> None:
+def test_two_workers_do_not_exceed_the_limit(harness: Harness) -> None:
     harness.sandbox.set_limit(10)
     harness.produce(harness.event(number) for number in range(3000))
     harness.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "10"
@@ -204,7 +204,7 @@ def test_the_limit_is_not_exceeded_by_two_workers(harness: Harness) -> None:
     assert answers["200"] >= 30  # more where a rebalance or the end of the queue left a batch short
 
 
-def test_a_second_run_mails_nobody_again_and_takes_nothing_of_the_limit(harness: Harness) -> None:
+def test_a_second_run_sends_nothing_and_uses_no_slots(harness: Harness) -> None:
     harness.produce(harness.event(number) for number in range(220))
     with harness.worker():
         harness.await_resolutions(220)
@@ -216,7 +216,7 @@ def test_a_second_run_mails_nobody_again_and_takes_nothing_of_the_limit(harness:
     assert harness.status_counts() == {("sent", None): 220, ("skipped", "duplicate"): 220}
 
 
-def test_who_had_the_mail_is_a_duplicate_whatever_else_holds_since(harness: Harness) -> None:
+def test_a_mailed_address_is_a_duplicate_whatever_changed_since(harness: Harness) -> None:
     names = ("cancelled", "paused", "running")
     harness.produce(harness.event(n, campaign_id=c) for n in range(2) for c in names)
     with harness.worker():
@@ -234,7 +234,7 @@ def test_who_had_the_mail_is_a_duplicate_whatever_else_holds_since(harness: Harn
     assert harness.status_counts() == {("sent", None): 6, ("skipped", "duplicate"): 9}
 
 
-def test_the_newer_group_protocol(harness: Harness) -> None:
+def test_the_consumer_group_protocol_works(harness: Harness) -> None:
     harness.group_protocol = "consumer"
     harness.suppress("user3@example.com")
     harness.sandbox.set_limit(2)  # so slow that there is work for both
@@ -277,7 +277,7 @@ def lag(harness: Harness) -> GroupLag:
     return GroupLag(settings, AdminClient({"bootstrap.servers": harness.bootstrap_servers}))
 
 
-def test_a_group_that_rests_has_no_lag(harness: Harness, lag: GroupLag) -> None:
+def test_an_idle_group_has_no_lag(harness: Harness, lag: GroupLag) -> None:
     _produce_in_a_transaction(harness, range(8))
     port = free_port()
 
@@ -307,7 +307,7 @@ def test_a_group_that_rests_has_no_lag(harness: Harness, lag: GroupLag) -> None:
         assert " or " not in rest.replace("or vector(0)", "")
 
 
-def test_a_group_that_was_stopped_has_no_lag(harness: Harness, lag: GroupLag) -> None:
+def test_a_stopped_group_has_no_lag(harness: Harness, lag: GroupLag) -> None:
     """Also where it stops just when its last records have ended."""
     for first in (0, 8, 16):
         with harness.worker(0):

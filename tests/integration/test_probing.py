@@ -123,7 +123,7 @@ def bench(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProbeBench]
     client.close()
 
 
-def test_an_answer_of_another_scope_ends_the_hold_and_puts_its_own(bench: ProbeBench) -> None:
+def test_an_answer_with_another_scope_replaces_the_hold(bench: ProbeBench) -> None:
     ref = bench.batch(1)
     bench.resend.answers[ref.batch_id] = DOMAIN
     assert bench.test() == {"acme.test": "domain_not_verified"}
@@ -133,7 +133,7 @@ def test_an_answer_of_another_scope_ends_the_hold_and_puts_its_own(bench: ProbeB
     assert stored.deferred
 
 
-def test_an_answer_for_another_reason_takes_the_hold_s_place(bench: ProbeBench) -> None:
+def test_an_answer_for_another_reason_replaces_the_hold(bench: ProbeBench) -> None:
     ref = bench.batch(1)
     bench.resend.answers[ref.batch_id] = QUOTA
     assert bench.test() == {None: "monthly_quota_exceeded"}
@@ -149,7 +149,7 @@ def test_batches_test_a_hold_in_turn(bench: ProbeBench) -> None:
     assert bench.resend.called == [first.batch_id, second.batch_id]
 
 
-def test_a_cancelled_campaign_s_batch_tests_no_hold(bench: ProbeBench) -> None:
+def test_a_cancelled_campaign_tests_no_hold(bench: ProbeBench) -> None:
     bench.batch(1, "cancelled")
     bench.batch(2, "paused")
     other = bench.batch(3)
@@ -165,14 +165,14 @@ def test_a_cancelled_campaign_s_batch_tests_no_hold(bench: ProbeBench) -> None:
     assert bench.resend.called == [other.batch_id]
 
 
-def test_nobody_who_was_suppressed_since_is_mailed_for_a_test(bench: ProbeBench) -> None:
+def test_a_test_mails_no_recently_suppressed_address(bench: ProbeBench) -> None:
     bench.batch(1)
     suppression.add(bench.client, bench.organization, ["user1@b.test"])
     assert bench.test() == {}
     assert bench.resend.called == []
 
 
-def test_of_what_resend_has_nothing_no_stopped_or_expired_mail_goes_out_for_a_test(
+def test_a_test_sends_no_stopped_or_expired_mail(
     bench: ProbeBench,
 ) -> None:
     campaigns.cancel(bench.client, bench.organization, "cancelled")
@@ -192,7 +192,7 @@ def test_of_what_resend_has_nothing_no_stopped_or_expired_mail_goes_out_for_a_te
     assert bench.resend.called == [other.batch_id, other.batch_id, fresh.batch_id]
 
 
-def test_a_sender_that_is_held_by_itself_tests_no_account(bench: ProbeBench) -> None:
+def test_a_held_sender_tests_no_account_hold(bench: ProbeBench) -> None:
     bench.batch(1)
     other = bench.batch(2, sender="other.test")
     operators = Hold(by=By.OPERATOR, reason="operator", detail="", since=datetime.now(UTC))
@@ -201,7 +201,7 @@ def test_a_sender_that_is_held_by_itself_tests_no_account(bench: ProbeBench) -> 
     assert bench.resend.called == [other.batch_id]
 
 
-def test_a_batch_that_fails_for_itself_tests_a_hold_no_more(bench: ProbeBench) -> None:
+def test_a_failing_batch_is_not_used_for_tests_again(bench: ProbeBench) -> None:
     ref = bench.batch(1)
     bench.resend.answers[ref.batch_id] = BROKEN
     assert bench.test() == {None: "monthly_quota_exceeded"}
@@ -209,7 +209,7 @@ def test_a_batch_that_fails_for_itself_tests_a_hold_no_more(bench: ProbeBench) -
     assert bench.resend.called == [ref.batch_id]
 
 
-def test_a_batch_that_a_success_refused_for_the_account_tests_a_hold_no_more(
+def test_a_batch_rejected_for_the_account_is_not_tested_again(
     bench: ProbeBench,
 ) -> None:
     """Resend repeats that success for the key, whatever becomes of the trouble."""
@@ -222,7 +222,7 @@ def test_a_batch_that_a_success_refused_for_the_account_tests_a_hold_no_more(
     assert bench.resend.called == [ref.batch_id]
 
 
-def test_a_test_that_waits_for_its_slot_does_not_lose_the_batch_to_the_next(
+def test_a_waiting_test_keeps_its_batch(
     bench: ProbeBench,
 ) -> None:
     """While the circuit is open slots are further apart than tests; all would wait in vain."""

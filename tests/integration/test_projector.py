@@ -86,7 +86,7 @@ def mixed(harness: Harness, count: int) -> list[dict[str, object] | bytes]:
     return values
 
 
-def test_counts_are_those_of_the_topics(office: Office) -> None:
+def test_counts_match_the_topics(office: Office) -> None:
     """Killed and started again midway, then two at once, then all over again."""
     harness = office.harness
     values = mixed(harness, 3000)
@@ -115,7 +115,7 @@ def test_counts_are_those_of_the_topics(office: Office) -> None:
         assert in_redis(office, campaign) == counts
 
 
-def test_nobody_is_complete_before_everything_written_was_counted(office: Office) -> None:
+def test_campaigns_complete_only_after_everything_is_counted(office: Office) -> None:
     """Another has come that is not counted yet: the counts alone would say that all have ended."""
     harness = office.harness
     key = CampaignKey(harness.organization, "spring")
@@ -145,7 +145,7 @@ def test_nobody_is_complete_before_everything_written_was_counted(office: Office
 
 
 @pytest.mark.parametrize(("fails", "published"), [("before", 1), ("after", 2)])
-def test_a_summary_outlives_failures(
+def test_a_summary_is_published_despite_failures(
     office: Office, monkeypatch: pytest.MonkeyPatch, fails: str, published: int
 ) -> None:
     """What failed before is published once; what may have been published is published again."""
@@ -168,7 +168,9 @@ def test_a_summary_outlives_failures(
     assert all(each == found[0] for each in found)
 
 
-def test_one_of_many_projects_and_shows_the_counts(office: Office, operator: CommandRunner) -> None:
+def test_one_of_many_workers_projects_and_exports_counts(
+    office: Office, operator: CommandRunner
+) -> None:
     harness = office.harness
     labels = {"organization": harness.organization, "campaign": "spring"}
 
@@ -200,7 +202,7 @@ def test_one_of_many_projects_and_shows_the_counts(office: Office, operator: Com
     assert "not being counted" in operator.run("progress", operator.campaign).stderr
 
 
-def test_counts_of_what_ended_end_some_day(office: Office) -> None:
+def test_counts_of_finished_campaigns_expire(office: Office) -> None:
     harness, client, store = office.harness, office.client, office.store
     key = CampaignKey(harness.organization, "spring")
     generation = store.open().generation
@@ -228,7 +230,7 @@ def test_counts_of_what_ended_end_some_day(office: Office) -> None:
     assert not client.exists(keys.progress_organizations(harness.name))
 
 
-def test_the_parked_are_those_that_the_relay_did_not_bring_back(office: Office) -> None:
+def test_returned_records_are_not_counted_as_parked(office: Office) -> None:
     harness, topic = office.harness, office.harness.topics
     producer = Producer(
         {

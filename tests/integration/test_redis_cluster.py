@@ -77,7 +77,7 @@ def test_campaigns_go_through_a_cluster(
     harness.assert_exactly_once(suppressed_too=False)
 
 
-def test_a_node_that_alone_forgot_stops_the_workers(
+def test_data_loss_on_one_node_stops_the_workers(
     nodes: list[ClusterNode], make_harness: Callable[..., Harness], sandbox: SandboxProcess
 ) -> None:
     harness = make_harness(redis=nodes[0], cluster=True)
@@ -113,7 +113,7 @@ def test_a_node_that_alone_forgot_stops_the_workers(
     assert sandbox.stats().accepted == 100
 
 
-def test_a_cluster_says_what_passes_and_what_does_not(
+def test_transient_and_permanent_cluster_errors_are_told_apart(
     tmp_path: Path, make_redis: Callable[[], ServerOfItsOwn]
 ) -> None:
     (node,) = start_cluster(tmp_path, 1)

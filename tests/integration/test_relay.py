@@ -161,7 +161,7 @@ def depot(harness: Harness) -> Iterator[Depot]:
     made.close()
 
 
-def test_who_waits_on_stays_where_it_is(depot: Depot) -> None:
+def test_waiting_records_are_not_moved(depot: Depot) -> None:
     """Returns of a few do not write the others anew, and another relay knows who left."""
     stood = depot.park(([SPRING] * 40 + [AUTUMN]) * 50)
     session = depot.relay()
@@ -181,7 +181,7 @@ def test_who_waits_on_stays_where_it_is(depot: Depot) -> None:
     assert spring == sorted(spring)
 
 
-def test_nobody_comes_back_twice_where_the_broker_forgot(depot: Depot) -> None:
+def test_no_record_returns_twice_after_the_broker_lost_offsets(depot: Depot) -> None:
     stood = depot.park([SPRING, AUTUMN] * 20) + depot.park([SPRING, AUTUMN] * 20, 1)
     depot.gate.open = {AUTUMN}
     depot.work(depot.relay(), 40)
@@ -195,7 +195,7 @@ def test_nobody_comes_back_twice_where_the_broker_forgot(depot: Depot) -> None:
     assert sorted(depot.returned()) == sorted(stood)
 
 
-def test_offsets_are_committed_again_before_they_expire(depot: Depot) -> None:
+def test_offsets_are_renewed_before_they_expire(depot: Depot) -> None:
     depot.park([SPRING] * 5)
     session = depot.relay()
     depot.gate.open = {SPRING}
@@ -206,7 +206,7 @@ def test_offsets_are_committed_again_before_they_expire(depot: Depot) -> None:
     assert depot.harness.parked() == []
 
 
-def test_a_ledger_that_lacks_the_last_offsets_is_no_harm(depot: Depot) -> None:
+def test_a_ledger_behind_the_committed_offsets_is_harmless(depot: Depot) -> None:
     """It is written behind them: a relay may die between."""
     depot.park([SPRING] * 5)
     depot.gate.open = {SPRING}
@@ -218,7 +218,7 @@ def test_a_ledger_that_lacks_the_last_offsets_is_no_harm(depot: Depot) -> None:
     depot.work(depot.relay(), 5)
 
 
-def test_a_relay_whose_turn_is_over_moves_nobody(depot: Depot) -> None:
+def test_a_relay_without_the_lease_moves_nothing(depot: Depot) -> None:
     stood = depot.park([SPRING] * 10)
     old = depot.relay()
     depot.read(old)
@@ -231,7 +231,7 @@ def test_a_relay_whose_turn_is_over_moves_nobody(depot: Depot) -> None:
     assert sorted(depot.returned()) == stood
 
 
-def test_those_that_wait_are_moved_together_where_too_many_left_between(
+def test_waiting_records_are_compacted_when_gaps_are_many(
     depot: Depot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "_MAX_TEXT", 60)
@@ -253,7 +253,7 @@ def test_those_that_wait_are_moved_together_where_too_many_left_between(
     assert session._gone[0] != OffsetSet()
 
 
-def test_those_that_wait_are_moved_together_where_most_left(
+def test_waiting_records_are_compacted_when_most_have_left(
     depot: Depot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "_MAX_WASTE", 50)
@@ -268,7 +268,7 @@ def test_those_that_wait_are_moved_together_where_most_left(
     depot.work(depot.relay(), 61)
 
 
-def test_who_left_is_deleted_once_it_was_counted(depot: Depot) -> None:
+def test_returned_records_are_deleted_once_counted(depot: Depot) -> None:
     depot.park([SPRING] * 20)
     depot.park([AUTUMN] * 5)
     session = depot.relay()
@@ -291,9 +291,7 @@ def test_who_left_is_deleted_once_it_was_counted(depot: Depot) -> None:
     depot.work(depot.relay(), 25)
 
 
-def test_partitions_that_come_later_are_read_and_written(
-    depot: Depot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_added_partitions_are_used(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "_PARTITIONS_EVERY_S", 0.0)
     depot.park([SPRING])
     session = depot.relay()
@@ -317,7 +315,7 @@ def test_partitions_that_come_later_are_read_and_written(
     assert depot.harness.returned() == {0: 1, 5: 1}
 
 
-def test_what_streamer_did_not_park_is_passed_over(depot: Depot) -> None:
+def test_foreign_records_are_skipped(depot: Depot) -> None:
     servers, topic = depot.harness.bootstrap_servers, depot.harness.topics.parked
     produce_raw(servers, topic, b"{}", [(b"\xff\xfe", b"1"), (b"streamer-parked-for", b"x")])
     produce_raw(servers, topic, b"{}", [])
@@ -328,7 +326,7 @@ def test_what_streamer_did_not_park_is_passed_over(depot: Depot) -> None:
     assert sorted(depot.returned()) == sorted(stood)
 
 
-def test_who_is_too_large_to_come_back_ends_and_stops_nobody(depot: Depot) -> None:
+def test_a_record_too_large_to_return_is_resolved(depot: Depot) -> None:
     """As large as the input takes: with the headers that say where it first stood it is larger."""
     noise = random.Random(0).randbytes(9_000).hex()
     event = orjson.dumps(depot.harness.event(7, variables={"first_name": noise}))
@@ -351,10 +349,10 @@ def test_who_is_too_large_to_come_back_ends_and_stops_nobody(depot: Depot) -> No
     assert depot.harness.parked() == []
 
 
-def test_a_topic_that_lost_records_is_not_brought_back(depot: Depot) -> None:
+def test_a_truncated_topic_stops_the_relay(depot: Depot) -> None:
     """What is written to it now would be taken for what came back long ago."""
     depot.park([SPRING])
     session = depot.relay()
     session._relayed.keep({0: OffsetSet(1_000)})
-    with pytest.raises(RelayError, match=r"ends at 2, though its records up to 1000 came back"):
+    with pytest.raises(RelayError, match=r"ends at 2, but its records up to 1000 were returned"):
         depot.relay()

@@ -148,7 +148,7 @@ def bench(client: Client, monkeypatch: pytest.MonkeyPatch) -> SendBench:
     return SendBench(client, monkeypatch)
 
 
-def test_who_adopts_a_batch_in_halves_goes_on_at_the_halves(bench: SendBench) -> None:
+def test_an_adopter_continues_at_the_halves(bench: SendBench) -> None:
     """The refusal is over by then: sent as a whole, the first half would go out twice."""
     bench.resend.answers = {"": [REFUSED], ".1": [BROKEN, REFUSED]}
 
@@ -168,7 +168,7 @@ def test_who_adopts_a_batch_in_halves_goes_on_at_the_halves(bench: SendBench) ->
     assert [item.text for item in result.items] == [".0-0", ".0-1", ".1-0", ".1-1"]
 
 
-def test_a_refusal_counts_only_once_no_call_of_an_earlier_owner_can_arrive(
+def test_a_rejection_is_final_only_after_earlier_calls_are_over(
     bench: SendBench,
 ) -> None:
     bench.resend.answers = {"": [REFUSED]}
@@ -178,7 +178,7 @@ def test_a_refusal_counts_only_once_no_call_of_an_earlier_owner_can_arrive(
     assert all(item.outcome == "sent" for item in result.items)
 
 
-def test_who_lost_the_batch_makes_no_call(bench: SendBench) -> None:
+def test_a_former_owner_makes_no_call(bench: SendBench) -> None:
     bench.adopt()
     old = replace(bench.pinned, asked_at=deadline_clock() - 60.0)
     with pytest.raises(TakenOverError):
@@ -188,7 +188,7 @@ def test_who_lost_the_batch_makes_no_call(bench: SendBench) -> None:
     assert bench.resend.called == []
 
 
-def test_no_call_leaves_after_the_window_wherever_the_wait_was(bench: SendBench) -> None:
+def test_no_call_is_made_after_the_window_closes(bench: SendBench) -> None:
     late = replace(bench.pinned, asked_at=deadline_clock() - 60.0)
     wait_in_socket = replace(bench.pinned, age_s=60.0 - 0.3)
 
@@ -212,7 +212,7 @@ def _with_templates(*ids: str) -> Payload:
     return Payload([mail % id_.encode() for id_ in ids])
 
 
-def test_mails_of_one_template_that_is_missing_are_refused_together(bench: SendBench) -> None:
+def test_mails_of_one_missing_template_are_rejected_together(bench: SendBench) -> None:
     missing = ApiResponse(404, "not_found", "Template not found", {}, {})
     bench.resend.answers = {"": [missing]}
     one = replace(bench.pinned, payload=_with_templates("t1", "t1", "t1", "t1"))
@@ -221,7 +221,7 @@ def test_mails_of_one_template_that_is_missing_are_refused_together(bench: SendB
     assert result == BatchResult(1, [ItemResult("rejected", "Template not found")] * 4)
 
 
-def test_mails_of_several_templates_are_halved_until_each_half_has_one(bench: SendBench) -> None:
+def test_mails_are_halved_until_each_half_has_one_template(bench: SendBench) -> None:
     missing = ApiResponse(404, "not_found", "Template not found", {}, {})
     bench.resend.answers = {"": [missing], ".1": [missing]}
     several = replace(bench.pinned, payload=_with_templates("t1", "t2", "t3", "t3"))
@@ -231,7 +231,7 @@ def test_mails_of_several_templates_are_halved_until_each_half_has_one(bench: Se
     assert [item.outcome for item in result.items] == ["sent", "sent", "rejected", "rejected"]
 
 
-def test_what_a_half_is_known_to_be_stays_known_when_the_window_closes(bench: SendBench) -> None:
+def test_results_of_halves_survive_the_window(bench: SendBench) -> None:
     bench.resend.answers = {"": [REFUSED], ".1": [BROKEN] * 50}
     sender = bench.sender(safe_window_s=1)
     result = sender.send(bench.pinned)
@@ -253,7 +253,7 @@ def test_a_conflict_in_one_half_leaves_the_batch_maybe_accepted(bench: SendBench
     assert (kept.split_progress.rejected, kept.split_progress.parts) == ({""}, {".0": conflicts})
 
 
-def test_a_long_pause_that_is_asked_for_holds_the_account(bench: SendBench) -> None:
+def test_a_long_retry_after_holds_the_account(bench: SendBench) -> None:
     """Nobody sleeps through it: what ends it sooner, or the end of the worker, is noticed."""
     slow_down = ApiResponse(429, "rate_limit_exceeded", "Slow down.", {}, {"retry-after": "3600"})
     bench.resend.answers = {"": [slow_down]}
@@ -264,9 +264,7 @@ def test_a_long_pause_that_is_asked_for_holds_the_account(bench: SendBench) -> N
     assert str(deferred.parked.scope) == f"account {bench.account}"
 
 
-def test_a_success_that_refuses_all_for_the_account_holds_it_and_tests_it_no_more(
-    bench: SendBench, client: Client
-) -> None:
+def test_a_success_rejecting_all_for_the_account_holds_it(bench: SendBench, client: Client) -> None:
     """Resend repeats it for the key; who comes back when the hold is over has another."""
     words = "API key is invalid"
     errors = [{"index": index, "message": words} for index in range(len(MAILS))]
@@ -280,15 +278,13 @@ def test_a_success_that_refuses_all_for_the_account_holds_it_and_tests_it_no_mor
     assert holds.next_batch(bench.account, None) is None
 
 
-def test_a_refusal_that_holds_the_account_is_tested_with_the_batch(
-    bench: SendBench, client: Client
-) -> None:
+def test_a_hold_is_tested_with_its_own_batch(bench: SendBench, client: Client) -> None:
     bench.resend.answers = {"": [ApiResponse(403, "invalid_api_key", "Invalid.", {}, {})]}
     assert isinstance(bench.sender().send(bench.pinned), Deferred)
     assert Holds(client).next_batch(bench.account, None) == bench.ref
 
 
-def test_a_call_that_may_not_leave_any_more_does_not_reach_the_provider(
+def test_a_late_call_does_not_reach_the_provider(
     sandbox: SandboxProcess,
 ) -> None:
     client = ResendClient(sandbox.url, 10.0, 1)
@@ -309,9 +305,7 @@ def _refuses(*numbers: int) -> Callable[[bytes], ApiResponse | None]:
 
 
 @pytest.mark.parametrize("guilty", range(4))
-def test_a_mail_that_is_refused_for_an_unknown_reason_is_found_and_blamed_alone(
-    bench: SendBench, guilty: int
-) -> None:
+def test_only_the_mail_with_an_unknown_rejection_is_blamed(bench: SendBench, guilty: int) -> None:
     bench.resend.refuse = _refuses(guilty)
     result = bench.sender(set_aside_s=1).send(bench.pinned)
     assert isinstance(result, BatchResult)
@@ -321,7 +315,7 @@ def test_a_mail_that_is_refused_for_an_unknown_reason_is_found_and_blamed_alone(
     assert result.items[guilty].text == "Not with this one."
 
 
-def test_of_a_batch_that_is_refused_for_an_unknown_reason_to_the_last_mail_nobody_is_blamed(
+def test_no_mail_is_blamed_if_every_part_is_rejected(
     bench: SendBench,
 ) -> None:
     bench.resend.refuse = _refuses(0, 1, 2, 3)
@@ -340,7 +334,7 @@ def test_of_a_batch_that_is_refused_for_an_unknown_reason_to_the_last_mail_nobod
     assert "" not in bench.resend.called
 
 
-def test_what_nobody_can_be_blamed_for_is_given_up_in_the_end(bench: SendBench) -> None:
+def test_a_batch_without_a_culprit_is_eventually_given_up(bench: SendBench) -> None:
     bench.resend.refuse = _refuses(0, 1, 2, 3)
     old = replace(bench.pinned, age_s=3600.0)
     bench.resend.before_leaving = bench.others_go_through
@@ -350,7 +344,7 @@ def test_what_nobody_can_be_blamed_for_is_given_up_in_the_end(bench: SendBench) 
 
 
 @pytest.mark.parametrize("unknown_end", [BROKEN, ApiResponse(None, "HttpClientError", "", {}, {})])
-def test_what_may_have_been_accepted_once_is_sent_under_no_other_key(
+def test_a_possibly_accepted_batch_keeps_its_key(
     bench: SendBench, unknown_end: ApiResponse
 ) -> None:
     bench.resend.answers = {"": [UNKNOWN, unknown_end, *[UNKNOWN] * 50]}
@@ -360,14 +354,14 @@ def test_what_may_have_been_accepted_once_is_sent_under_no_other_key(
     assert set(bench.resend.called) == {""}
 
 
-def test_who_adopts_a_batch_does_not_know_how_its_calls_ended(bench: SendBench) -> None:
+def test_an_adopter_assumes_a_call_may_have_been_accepted(bench: SendBench) -> None:
     bench.resend.refuse = _refuses(1)
     deferred = bench.sender(set_aside_s=1).send(bench.adopt())
     assert isinstance(deferred, Deferred)
     assert set(bench.resend.called) == {""}
 
 
-def test_who_adopts_a_half_that_may_have_been_accepted_halves_it_no_further(
+def test_a_possibly_accepted_half_is_not_split_by_its_adopter(
     bench: SendBench,
 ) -> None:
     bench.resend.answers = {"": [REFUSED], ".0": [BROKEN]}
@@ -387,7 +381,7 @@ def test_who_adopts_a_half_that_may_have_been_accepted_halves_it_no_further(
     assert set(bench.resend.called) == {".0"}
 
 
-def test_a_refusal_for_an_unknown_reason_while_others_fail_too_blames_nobody(
+def test_no_mail_is_blamed_while_others_fail_too(
     bench: SendBench,
 ) -> None:
     """It is trouble of the way that began when a part had been taken."""
@@ -406,13 +400,13 @@ def test_a_refusal_for_an_unknown_reason_while_others_fail_too_blames_nobody(
     assert set(stored.split_progress.parts) == {".0"}
 
 
-def test_a_batch_of_one_mail_is_never_blamed_for_an_unknown_reason(bench: SendBench) -> None:
+def test_a_single_mail_batch_is_never_blamed(bench: SendBench) -> None:
     bench.resend.refuse = _refuses(0)
     one = replace(bench.pinned, payload=Payload(MAILS[:1]))
     assert isinstance(bench.sender(set_aside_s=1).send(one), Deferred)
 
 
-def test_an_unknown_refusal_in_a_hold_leaves_the_batch_untouched(bench: SendBench) -> None:
+def test_an_unknown_rejection_during_a_hold_keeps_the_batch(bench: SendBench) -> None:
     quota = ApiResponse(429, "monthly_quota_exceeded", "Quota.", {}, {})
     bench.resend.answers = {"": [UNKNOWN, quota]}
     deferred = bench.sender().send(bench.pinned)
@@ -423,7 +417,7 @@ def test_an_unknown_refusal_in_a_hold_leaves_the_batch_untouched(bench: SendBenc
 # How long it waits
 
 
-def test_a_batch_that_is_old_enough_is_given_up_and_not_deferred_while_it_waits(
+def test_an_old_batch_is_given_up_instead_of_deferred(
     bench: SendBench,
 ) -> None:
     bench.resend.answers = {"": [BROKEN] * 50}
@@ -434,7 +428,7 @@ def test_a_batch_that_is_old_enough_is_given_up_and_not_deferred_while_it_waits(
     assert {item.outcome for item in result.items} == {"provider_error"}
 
 
-def test_trouble_of_a_half_is_measured_from_its_own_first_failure(bench: SendBench) -> None:
+def test_a_halfs_failures_are_timed_from_its_own_first(bench: SendBench) -> None:
     bench.resend.answers = {"": [BROKEN, BROKEN, REFUSED], ".0": [BROKEN]}
     started = deadline_clock()
 
@@ -449,7 +443,7 @@ def test_trouble_of_a_half_is_measured_from_its_own_first_failure(bench: SendBen
     assert {item.outcome for item in result.items} == {"sent"}
 
 
-def test_a_long_wait_that_a_failure_asks_for_defers_the_batch(bench: SendBench) -> None:
+def test_a_long_retry_after_defers_the_batch(bench: SendBench) -> None:
     down = ApiResponse(503, "service_unavailable", "Later.", {}, {"retry-after": "3600"})
     bench.resend.answers = {"": [down]}
     deferred = bench.sender(safe_window_s=82_800).send(bench.pinned)
@@ -460,9 +454,7 @@ def test_a_long_wait_that_a_failure_asks_for_defers_the_batch(bench: SendBench) 
 
 
 @pytest.mark.parametrize("what", ["held", "pressed", "stopped"])
-def test_a_wait_ends_when_the_batch_has_to_wait_for_something_else(
-    bench: SendBench, what: str
-) -> None:
+def test_waiting_ends_on_a_stop_a_hold_or_backpressure(bench: SendBench, what: str) -> None:
     down = ApiResponse(503, "service_unavailable", "Later.", {}, {"retry-after": "29"})
     bench.resend.answers = {"": [down]}
     sender = bench.sender(set_aside_s=1)
@@ -491,7 +483,7 @@ def test_a_wait_ends_when_the_batch_has_to_wait_for_something_else(
     timer.join()
 
 
-def test_of_who_adopted_a_batch_a_refusal_is_final_when_no_call_can_be_under_way(
+def test_an_adopters_rejection_is_final_once_no_call_is_under_way(
     bench: SendBench,
 ) -> None:
     timeout_s = 30.0

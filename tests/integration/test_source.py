@@ -13,7 +13,7 @@ from tests.kit.harness import Harness, wait_until
 from tests.kit.raw import produce_raw
 
 
-def test_a_record_whose_headers_cannot_be_read_is_read_without_them(harness: Harness) -> None:
+def test_a_record_with_unreadable_headers_is_read(harness: Harness) -> None:
     topic, settings = harness.topics.parked, _settings(harness)
     # A few before it: the interpreter treats a call that it knows otherwise than a first one.
     produce_raw(harness.bootstrap_servers, topic, b"good", [(b"one", b"1")], count=20)
@@ -51,9 +51,7 @@ class _EpochLedger:
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_nothing_is_read_before_the_ledger_is_verified_and_marked(
-    harness: Harness, protocol: str
-) -> None:
+def test_nothing_is_read_before_the_ledger_is_verified(harness: Harness, protocol: str) -> None:
     harness.group_protocol = protocol
     harness.produce(harness.event(number) for number in range(20))
     ledger, kept = _EpochLedger(), Windows()

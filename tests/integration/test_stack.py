@@ -110,7 +110,7 @@ def test_redis_keeps_its_data(make_redis: Callable[[], RedisServer]) -> None:
     assert client.config_get("appendonly") == {"appendonly": "yes"}
 
 
-def test_killed_by_another_and_started_again(make_redis: Callable[[], RedisServer]) -> None:
+def test_killed_servers_are_started_again(make_redis: Callable[[], RedisServer]) -> None:
     server = make_redis()
     assert server.pid is not None
     os.kill(server.pid, signal.SIGKILL)
@@ -119,7 +119,7 @@ def test_killed_by_another_and_started_again(make_redis: Callable[[], RedisServe
     assert client_of(server.url).ping()
 
 
-def test_started_twice_is_started_once(make_redis: Callable[[], RedisServer]) -> None:
+def test_starting_twice_starts_one_stack(make_redis: Callable[[], RedisServer]) -> None:
     server = make_redis()
     pid = server.pid
     server.start()
@@ -131,7 +131,7 @@ def test_shared_stack_serves_both(stack: Stack) -> None:
     assert client_of(stack.redis_url).ping()
 
 
-def test_death_at_the_start_shows_the_log(tmp_path: Path) -> None:
+def test_a_failed_start_shows_the_log(tmp_path: Path) -> None:
     damaged = tmp_path / "appendonlydir" / "appendonly.aof.manifest"
     damaged.parent.mkdir()
     damaged.write_text("nonsense\n")
@@ -140,7 +140,7 @@ def test_death_at_the_start_shows_the_log(tmp_path: Path) -> None:
     assert not running_below(tmp_path)
 
 
-def test_server_on_the_port_that_is_not_ours(
+def test_a_foreign_server_on_the_port_is_reported(
     make_redis: Callable[[], RedisServer], tmp_path: Path
 ) -> None:
     other = make_redis()
@@ -215,7 +215,7 @@ def test_ephemeral_leaves_nothing(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("file", ["kafka/format.properties", "logs/kafka.log"])
-def test_ephemeral_ended_while_it_starts_leaves_nothing(
+def test_ephemeral_stopped_during_start_leaves_nothing(
     kafka_is_fetched: None,
     make_ephemeral: Callable[[], Ephemeral],
     file: str,
@@ -228,7 +228,7 @@ def test_ephemeral_ended_while_it_starts_leaves_nothing(
     ephemeral.wait_until_nothing_is_left()
 
 
-def test_ephemeral_notices_a_death(
+def test_ephemeral_reports_a_dead_server(
     kafka_is_fetched: None, make_ephemeral: Callable[[], Ephemeral]
 ) -> None:
     ephemeral = make_ephemeral()
@@ -237,7 +237,7 @@ def test_ephemeral_notices_a_death(
     ephemeral.wait_until_nothing_is_left()
 
 
-def test_owner_of_one_server_killed(tmp_path: Path) -> None:
+def test_servers_die_with_a_killed_owner(tmp_path: Path) -> None:
     owner = subprocess.Popen(
         [
             sys.executable,

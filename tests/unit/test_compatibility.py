@@ -108,14 +108,14 @@ HARMLESS = [
 
 @pytest.mark.parametrize("role", [INPUT, OUTPUT])
 @pytest.mark.parametrize(("path", "value", "breach"), EITHER)
-def test_what_neither_may_do(path: str, value: JsonValue, breach: str, role: str) -> None:
+def test_changes_forbidden_in_any_role(path: str, value: JsonValue, breach: str, role: str) -> None:
     found = breaches(of_role(OLD, role), of_role(changed(path, value), role))
     assert found == [breach]
     assert breaches(OLD, changed(path, value)) == [breach]
 
 
 @pytest.mark.parametrize(("path", "value", "breach"), NARROWER)
-def test_an_input_may_not_accept_less(path: str, value: JsonValue, breach: str) -> None:
+def test_an_input_cannot_accept_less(path: str, value: JsonValue, breach: str) -> None:
     new = changed(path, value)
     assert breaches(of_role(OLD, INPUT), of_role(new, INPUT)) == [breach]
     if "properties/map" not in path:
@@ -124,7 +124,7 @@ def test_an_input_may_not_accept_less(path: str, value: JsonValue, breach: str) 
 
 
 @pytest.mark.parametrize(("path", "value", "breach"), WIDER)
-def test_an_output_may_not_say_more(path: str, value: JsonValue, breach: str) -> None:
+def test_an_output_cannot_allow_more(path: str, value: JsonValue, breach: str) -> None:
     new = changed(path, value)
     assert breaches(of_role(OLD, OUTPUT), of_role(new, OUTPUT)) == [breach]
     assert breaches(of_role(OLD, INPUT), of_role(new, INPUT)) == []
@@ -132,21 +132,21 @@ def test_an_output_may_not_say_more(path: str, value: JsonValue, breach: str) ->
 
 
 @pytest.mark.parametrize(("path", "value"), HARMLESS)
-def test_what_both_may_do(path: str, value: JsonValue) -> None:
+def test_changes_allowed_in_any_role(path: str, value: JsonValue) -> None:
     assert breaches(OLD, changed(path, value)) == []
 
 
-def test_a_role_is_kept() -> None:
+def test_a_role_cannot_change() -> None:
     assert breaches(of_role(OLD, INPUT), of_role(OLD, OUTPUT)) == [
         "role changed from input to output"
     ]
 
 
-def test_a_new_version_may_do_anything() -> None:
+def test_a_new_version_can_change_anything() -> None:
     assert breaches(OLD, {"$id": "urn:x:thing:2", "type": "string"}) == []
 
 
-def test_a_schema_that_contains_itself() -> None:
+def test_recursive_schemas_are_compared() -> None:
     def tree(leaf: str) -> Schema:
         node = {
             "type": "object",
@@ -276,7 +276,7 @@ def test_a_schema_is_compatible_with_itself(schema: Schema) -> None:
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.filter_too_much])
 @given(st.data())
-def test_what_was_written_for_an_input_is_still_accepted(data: st.DataObject) -> None:
+def test_compatible_inputs_accept_old_values(data: st.DataObject) -> None:
     old = data.draw(NODES)
     new = data.draw(relatives(old))
     value = data.draw(values(old))
@@ -288,7 +288,7 @@ def test_what_was_written_for_an_input_is_still_accepted(data: st.DataObject) ->
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.filter_too_much])
 @given(st.data())
-def test_what_is_written_as_an_output_can_still_be_read(data: st.DataObject) -> None:
+def test_compatible_outputs_fit_the_old_schema(data: st.DataObject) -> None:
     old = data.draw(NODES)
     new = data.draw(relatives(old))
     value = data.draw(values(new))
@@ -298,7 +298,7 @@ def test_what_is_written_as_an_output_can_still_be_read(data: st.DataObject) -> 
 
 
 @pytest.mark.parametrize("contract", schemas.CONTRACTS, ids=lambda contract: contract.name)
-def test_of_our_own_schemas_no_field_can_go_and_any_may_come(
+def test_our_schemas_can_gain_fields_but_not_lose_them(
     contract: schemas.Contract,
 ) -> None:
     old = contract.schema()

@@ -18,7 +18,7 @@ SERVICES: dict[str, dict[str, object]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service.get("build") == "."}
 
 
-def test_workers_can_be_as_many_as_wanted() -> None:
+def test_workers_can_be_scaled() -> None:
     worker = SERVICES["worker"]
     for fixed in ("container_name", "hostname", "ports", "network_mode"):
         assert fixed not in worker, f"two workers cannot both have {fixed}"
@@ -33,7 +33,7 @@ def test_prometheus_finds_each_worker() -> None:
     assert found["port"] == Settings().metrics.port
 
 
-def test_what_is_named_is_there() -> None:
+def test_named_files_exist() -> None:
     urls = [_environment(service).get("RESEND_API_URL") for service in OURS.values()]
     hosts = {urlsplit(url).hostname for url in urls if url}
     assert hosts == {"sandbox"}

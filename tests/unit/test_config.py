@@ -80,7 +80,7 @@ def test_every_metric_of_the_alerts_exists() -> None:
     assert set(_METRIC.findall(" ".join(expressions))) - docs.series() == set()
 
 
-def test_every_alert_says_what_to_do() -> None:
+def test_every_alert_has_a_remedy() -> None:
     assert [name for name, about in alerts().items() if not about["runbook"].endswith(".")] == []
 
 
@@ -102,7 +102,7 @@ def test_every_reason_of_a_hold_has_its_remedy() -> None:
     assert reasons - told == set()
 
 
-def test_a_pod_is_given_the_time_to_finish() -> None:
+def test_pods_have_time_to_drain() -> None:
     text = (CONFIG / "kubernetes.yaml").read_text(encoding="utf-8")
     (grace,) = re.findall(r"terminationGracePeriodSeconds: (\d+)", text)
     assert float(grace) > Settings().worker.shutdown_timeout_s + 20

@@ -131,19 +131,19 @@ def test_the_readme_is_short() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
-def test_the_readme_leads_to_every_page() -> None:
+def test_the_readme_links_to_every_page() -> None:
     links = _LINK.findall(README.read_text(encoding="utf-8"))
     pages = {name_of(page) for page in PAGES} - {"README.md"}
     assert pages - {link.partition("#")[0] for link in links} == set()
 
 
 @pytest.mark.parametrize("page", [*PAGES, docs.ROOT / "schemas" / "README.md"], ids=name_of)
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_resolves(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert broken_links(page, text) == []
 
 
-def test_a_broken_link_is_noticed() -> None:
+def test_a_broken_link_is_detected() -> None:
     text = "# One: `two`\n[a](#one-two) [b](#three) [c](docs/nothing.md) [d](docs/concepts.md#x)"
     assert broken_links(README, text) == ["#three", "docs/nothing.md", "docs/concepts.md#x"]
 
@@ -155,7 +155,7 @@ def test_addresses_are_examples(page: Path) -> None:
 
 
 @each_page
-def test_every_setting_that_is_named_exists(page: Path) -> None:
+def test_every_named_setting_exists(page: Path) -> None:
     names = set(docs.setting_names())
     sections = "|".join({name.partition(".")[0] for name in names})
     setting = re.compile(rf"(?:{sections})\.\w[\w.]*")
@@ -170,7 +170,7 @@ def test_every_setting_that_is_named_exists(page: Path) -> None:
 
 
 @each_page
-def test_every_metric_that_is_named_exists(page: Path) -> None:
+def test_every_named_metric_exists(page: Path) -> None:
     known = {name for each in docs.series() for name in (each, docs.base(each))}
     assert set(_METRIC.findall(page.read_text(encoding="utf-8"))) - known == set()
 
@@ -194,7 +194,7 @@ def test_every_command_exists(document: Path) -> None:
     assert not wrong
 
 
-def test_a_command_that_is_not_there_is_noticed() -> None:
+def test_an_unknown_command_is_detected() -> None:
     assert list(commands("```sh\nx=1 | streamer sent --now  # so\n```")) == [
         ["streamer", "sent", "--now"]
     ]
@@ -204,7 +204,7 @@ def test_a_command_that_is_not_there_is_noticed() -> None:
 
 
 @each_page
-def test_every_module_that_is_run_exists(page: Path) -> None:
+def test_every_named_module_exists(page: Path) -> None:
     measurements = get_command(bench.app)
     assert isinstance(measurements, TyperGroup)
     for module, word in _MODULE.findall(page.read_text(encoding="utf-8").replace("\n", " ")):
@@ -213,7 +213,7 @@ def test_every_module_that_is_run_exists(page: Path) -> None:
 
 
 @each_page
-def test_every_file_that_is_named_exists(page: Path) -> None:
+def test_every_named_file_exists(page: Path) -> None:
     folders = ("streamer", "tests", "tools", "config", "bench", "docs", "schemas")
     named = [
         word
@@ -227,7 +227,7 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 
 
 @each_page
-def test_every_example_fits(page: Path) -> None:
+def test_every_example_is_valid(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for block in blocks(text, "json"):
         given = json.loads(block)
@@ -239,7 +239,7 @@ def test_every_example_fits(page: Path) -> None:
         assert read.model_dump(by_alias=True, exclude_unset=True).keys() == given.keys()
 
 
-def test_the_settings_that_are_shown_can_be_read(tmp_path: Path) -> None:
+def test_shown_settings_are_valid(tmp_path: Path) -> None:
     shown = [block for page in PAGES for block in blocks(page.read_text("utf-8"), "toml")]
     assert shown
     for block in shown:
@@ -248,7 +248,7 @@ def test_the_settings_that_are_shown_can_be_read(tmp_path: Path) -> None:
         load(path)
 
 
-def test_numbers_are_those_of_the_code() -> None:
+def test_numbers_match_the_code() -> None:
     settings = Settings()
     concepts = " ".join((DOCS / "concepts.md").read_text(encoding="utf-8").split())
     assert f"{failure_stats.BACKPRESSURE_RECORDS:,} records" in concepts
@@ -262,7 +262,7 @@ def test_numbers_are_those_of_the_code() -> None:
     assert f"with {DEFAULT_PARTITIONS} partitions" in docs.REFERENCE.read_text(encoding="utf-8")
 
 
-def test_bars_are_those_of_the_measurements() -> None:
+def test_bars_match_the_measurements() -> None:
     text = (DOCS / "operating.md").read_text(encoding="utf-8")
     bars = dict(
         re.findall(r"^\| `(?:python -m |make )(bench[^`]*)` \|.*\| ([^|]+) \|$", text, re.M)
@@ -289,7 +289,7 @@ def test_the_tables_are_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(docs.TABLES))
-def test_a_table_that_is_out_of_date_is_noticed(name: str) -> None:
+def test_an_outdated_table_is_detected(name: str) -> None:
     text = docs.REFERENCE.read_text(encoding="utf-8")
     mark = f"<!-- {name}:begin -->\n"
     assert docs.renewed(text.replace(mark, f"{mark}| x |\n")) == text
@@ -308,7 +308,7 @@ def test_every_header_is_explained() -> None:
 # Templates
 
 
-def test_templates_are_accepted_as_the_page_says() -> None:
+def test_templates_behave_as_documented() -> None:
     templates = Templates(1_000_000)
     text = (DOCS / "templates.md").read_text(encoding="utf-8")
     _, _, rest = text.partition("| not accepted | write instead |\n")
@@ -336,7 +336,7 @@ def test_templates_are_accepted_as_the_page_says() -> None:
             templates.check(code)
 
 
-def test_undefined_and_null_are_as_the_page_says() -> None:
+def test_undefined_and_null_behave_as_documented() -> None:
     templates = Templates(1_000_000)
     text = (DOCS / "templates.md").read_text(encoding="utf-8")
     always, undefined = '{{ name|default("there", true) }}', '{{ name|default("there") }}'
@@ -351,7 +351,7 @@ def test_undefined_and_null_are_as_the_page_says() -> None:
     assert f"{CLIPPED_BYTES // 1024} KB" in text
 
 
-def test_a_token_is_verified_as_the_page_says() -> None:
+def test_tokens_are_verified_as_documented() -> None:
     (block,) = blocks((DOCS / "templates.md").read_text(encoding="utf-8"), "python")
     secret = re.findall(r'b"(.+)"', block)[0].encode()
     links = UnsubscribeLinks("https://example.com/unsubscribe", [secret])
@@ -367,14 +367,14 @@ def test_a_token_is_verified_as_the_page_says() -> None:
 # Architecture
 
 
-def test_every_folder_has_its_job() -> None:
+def test_every_folder_is_described() -> None:
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     rows = set(re.findall(r"`(streamer/\w+)`", text))
     packages = {f"streamer/{path.parent.name}" for path in docs.ROOT.glob("streamer/*/__init__.py")}
     assert packages - rows == set()
 
 
-def test_the_layers_are_those_that_are_checked() -> None:
+def test_the_layers_match_the_checked_ones() -> None:
     rules = (docs.ROOT / ".importlinter").read_text(encoding="utf-8")
     (block,) = re.findall(r"^layers =\n((?:    .+\n)+)", rules, re.MULTILINE)
     layers = [re.findall(r"\w+", line) for line in block.splitlines()]

@@ -26,7 +26,7 @@ def test_the_docstring_shows_all_errors_with_their_codes() -> None:
     assert Counter(_shown()) == Counter(_defined(StreamerError, ""))
 
 
-def test_what_a_process_ends_with() -> None:
+def test_exit_codes() -> None:
     assert exit_code(StoppedError()) == DONE
     assert exit_code(SettingsError("x")) == WRONG_USE
     assert exit_code(RedisRefusedError("NOPERM")) == FAILED

@@ -12,7 +12,7 @@ _LINE = "FAIL [rdkafka#consumer-{client}] [thrd:b:{port}/1]: b:{port}/1: {what} 
 _UP = _LINE.replace("in x", "in state UP")
 
 
-def test_a_client_s_line_comes_once_until_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_repeated_client_line_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     logger = client_logger("of a test")
     assert client_logger("of a test").filters == logger.filters
     with caplog.at_level(logging.INFO):
@@ -55,7 +55,7 @@ class _Clock:
         return True
 
 
-def test_texts_that_alternate_come_once_each() -> None:
+def test_alternating_lines_are_logged_once_each() -> None:
     clock = _Clock()
     for second in range(0, 100, 2):
         clock.say(second, _line(IPV4))
@@ -65,7 +65,7 @@ def test_texts_that_alternate_come_once_each() -> None:
     assert len(clock.said) == 4
 
 
-def test_after_a_connection_was_up_its_story_begins_anew() -> None:
+def test_a_successful_connection_resets_suppression() -> None:
     clock = _Clock()
     for start in (0, 20):
         assert clock.say(start, _line(CLOSED, "UP"))
@@ -78,7 +78,7 @@ def test_after_a_connection_was_up_its_story_begins_anew() -> None:
     assert not hasattr(clock.said[4], "repeated_before")
 
 
-def test_what_lasts_is_said_again_now_and_then() -> None:
+def test_persistent_problems_are_logged_periodically() -> None:
     clock = _Clock()
     for second in range(3_600):
         clock.say(second, _line(IPV4))
@@ -87,7 +87,7 @@ def test_what_lasts_is_said_again_now_and_then() -> None:
     assert vars(clock.said[2])["repeated_before"] == 1_198
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_remembered_lines_are_bounded() -> None:
     clock = _Clock()
     for number in range(100_000):
         assert clock.say(0.0, _line(f"{number} requests timed out", client=number % 5_000))

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_no_two_classes_have_one_name() -> None:
+def test_class_names_are_unique() -> None:
     places = defaultdict(list)
     for folder in ("streamer", "tests", "tools", "bench"):
         for file in sorted((ROOT / folder).rglob("*.py")):

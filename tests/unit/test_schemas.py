@@ -84,7 +84,7 @@ def _fits(value: JsonValue, contract: Contract) -> bool:
 
 
 @given(_records(), _OUTCOMES, st.floats(0, 4e9))
-def test_every_outcome_that_is_written_fits(record: Record, outcome: Outcome, now: float) -> None:
+def test_every_outcome_matches_its_schema(record: Record, outcome: Outcome, now: float) -> None:
     record.resolve(outcome, now)
     value = wire.outcome_value(record, outcome)
     decoded = orjson.loads(value)
@@ -97,7 +97,7 @@ def test_every_outcome_that_is_written_fits(record: Record, outcome: Outcome, no
 
 
 @given(_COORDINATES, st.builds(DeadLetter, st.sampled_from(DeadReason), _TEXTS))
-def test_every_header_of_a_dead_letter_fits(where: RecordId, letter: DeadLetter) -> None:
+def test_dead_letter_headers_match_their_schema(where: RecordId, letter: DeadLetter) -> None:
     record = Record(where, None, None, [("own", b"\xff")], 0.0)
     own, *headers = wire.dead_letter_headers(record, letter)
     texts = {name: value.decode() for name, value in headers if isinstance(value, bytes)}
@@ -122,7 +122,7 @@ def test_every_header_of_a_dead_letter_fits(where: RecordId, letter: DeadLetter)
         {"source": {"topic": "t", "partition": 1}},
     ],
 )
-def test_what_is_no_outcome(changes: dict[str, JsonValue]) -> None:
+def test_invalid_outcomes_are_refused(changes: dict[str, JsonValue]) -> None:
     example = orjson.loads(schemas.examples()["Outcome"])
     with pytest.raises(ValidationError):
         PublishedOutcome.model_validate(example | changes)
@@ -133,7 +133,7 @@ def test_the_schemas_are_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("contract", schemas.CONTRACTS, ids=lambda contract: contract.name)
-def test_each_schema_has_an_example_that_fits(contract: Contract) -> None:
+def test_examples_match_their_schemas(contract: Contract) -> None:
     example = schemas.examples()[contract.title]
     decoded = orjson.loads(example)
     read = contract.model.model_validate_json(example)
@@ -145,7 +145,7 @@ def test_each_schema_has_an_example_that_fits(contract: Contract) -> None:
     assert all(not _fits(_without(decoded, name), contract) for name in required)
 
 
-def test_the_page_has_each_schema_and_no_other() -> None:
+def test_the_page_lists_exactly_the_schemas() -> None:
     assert schemas.examples().keys() == _BY_TITLE.keys()
     page = schemas.README.read_text(encoding="utf-8")
     assert [name for name in schemas.files() if f"]({name})" not in page] == []
@@ -161,7 +161,7 @@ def test_each_schema_has_a_title_and_a_version() -> None:
     }
 
 
-def test_the_schemas_keep_what_earlier_ones_promised() -> None:
+def test_schemas_are_compatible_with_earlier_ones() -> None:
     try:
         old = schemas.at(schemas.last_different())
     except schemas.NoHistoryError as error:
@@ -169,7 +169,7 @@ def test_the_schemas_keep_what_earlier_ones_promised() -> None:
     assert schemas.all_breaches(old, schemas.present()) == []
 
 
-def test_files_are_compared_by_their_names() -> None:
+def test_schemas_are_compared_by_file_name() -> None:
     new = schemas.files()
     old = new | {"more.json": "{}"}
     assert schemas.all_breaches(old, new) == ["more.json: removed"]
@@ -241,7 +241,7 @@ def _without(value: Schema, name: str) -> Schema:
     st.integers(0, 50),
     st.one_of(st.none(), st.integers(0, 10_000)),
 )
-def test_the_summary_of_a_campaign_fits(
+def test_campaign_summaries_match_their_schema(
     reasons: dict[Reason, int], sent: int, dead: int, expected: int | None
 ) -> None:
     resolutions = {(reason.status.value, reason.value): count for reason, count in reasons.items()}

@@ -19,7 +19,7 @@ def _answer(status: int | None, name: str = "", **data: object) -> ApiResponse:
     return ApiResponse(status, name, "its words" if name else "", data, {})
 
 
-def test_a_test_mail_goes_now_and_is_not_told_for_one_of_the_campaign() -> None:
+def test_a_test_mail_is_immediate_and_not_tagged_as_campaign() -> None:
     mail = {
         "to": ["a@example.com"],
         "scheduled_at": "in 3 days",
@@ -32,12 +32,12 @@ def test_a_test_mail_goes_now_and_is_not_told_for_one_of_the_campaign() -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["from", "to", "html", "text", "headers"]), st.text()))
-def test_all_else_stays(mail: dict[str, str]) -> None:
+def test_other_fields_are_unchanged(mail: dict[str, str]) -> None:
     body = orjson.dumps(mail)
     assert as_test(body) == body
 
 
-def test_each_address_gets_its_id_or_the_words() -> None:
+def test_each_address_gets_its_id_or_message() -> None:
     errors = [{"index": 0, "message": "no"}]
     first, second = read_response(_answer(200, data=[{"id": "1"}], errors=errors), _ADDRESSES)
     assert (first.address, first.status, first.email_id, first.detail) == (
@@ -64,7 +64,7 @@ def test_each_address_gets_its_id_or_the_words() -> None:
         (_answer(None, "HttpClientError"), SendTestStatus.UNKNOWN),
     ],
 )
-def test_an_answer_to_the_whole_call(response: ApiResponse, fate: SendTestStatus) -> None:
+def test_a_rejected_call_is_reported(response: ApiResponse, fate: SendTestStatus) -> None:
     tried = read_response(response, _ADDRESSES)
     assert [each.address for each in tried] == _ADDRESSES
     assert {each.status for each in tried} == {fate}

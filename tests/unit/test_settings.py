@@ -9,7 +9,9 @@ import pytest
 from streamer.settings import AccountSettings, SettingsError, load
 
 
-def test_the_environment_is_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "streamer.toml"
     file.write_text('[batch]\nsize = 50\nlinger_ms = 10\n[kafka]\ngroup_id = "g"\n')
     monkeypatch.setenv("STREAMER_BATCH__SIZE", "70")
@@ -42,7 +44,7 @@ def test_lists_and_tables_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[delivery]\nsafe_window_s = 90000\n", "delivery.safe_window_s"),
     ],
 )
-def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
+def test_an_invalid_setting_is_named(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "streamer.toml"
     file.write_text(text)
     with pytest.raises(SettingsError, match=words):
@@ -126,7 +128,7 @@ def test_an_account_without_a_key_setting_takes_the_usual_variable(
         ("STREAMER_ACCOUNTS", '{"a": {"api_key_env": "A", "api_key_file": "b"}}', "one of"),
     ],
 )
-def test_a_mistake_in_the_environment_is_named(
+def test_an_invalid_variable_is_named(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
 ) -> None:
     _clear(monkeypatch)
@@ -135,7 +137,7 @@ def test_a_mistake_in_the_environment_is_named(
         load()
 
 
-def test_one_secret_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_may_be_one_several_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     _clear(monkeypatch)
     assert load().unsubscribe.secrets == ()
     monkeypatch.setenv("STREAMER_UNSUBSCRIBE__SECRET", "a secret as plain text")

@@ -115,7 +115,7 @@ def held(name: str, faults: Faults) -> ResponseCase:
 def unreadable(name: str, faults: Faults, *results: str) -> ResponseCase:
     """Taken, but without ids: nobody may be called `sent`."""
     words: Words = {("indeterminate", "provider_error"): FEW}
-    detail = "Resend took the batch, but its answer cannot be understood"
+    detail = "Resend accepted the batch, but its response cannot be parsed"
     return ResponseCase(name, faults, Effect.ENDS, frozenset(results), words, detail=detail)
 
 

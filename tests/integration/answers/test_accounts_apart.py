@@ -16,7 +16,7 @@ from tests.kit.harness import Harness, wait_until
 INVALID_FIELD = json_error(400, "Invalid field.", name="validation_error")
 
 
-def test_a_batch_of_an_account_that_left_the_settings_waits_and_nobody_dies(
+def test_a_batch_of_a_removed_account_waits(
     own_harness: Harness,
 ) -> None:
     own = {"gone": {"organizations": [own_harness.organization]}}
@@ -31,12 +31,12 @@ def test_a_batch_of_an_account_that_left_the_settings_waits_and_nobody_dies(
         wait_until(lambda: len(own_harness.parked()) == FEW, 30, "the batch waits for its account")
         own_harness.produce([own_harness.event(0, organization_id=other)])
         own_harness.await_resolutions(1, 30)
-    assert left.words().count("the settings have no account of this name any more") == 1
+    assert left.words().count("account is no longer in the settings") == 1
     assert own_harness.status_counts() == sent(1)
     own_harness.assert_exactly_once()
 
 
-def test_where_there_are_other_accounts_an_outage_holds_one_and_sets_a_batch_aside(
+def test_an_outage_of_one_of_several_accounts_holds_it(
     make_redis: Callable[[], RedisServer], make_harness: Callable[..., Harness]
 ) -> None:
     """Nothing that keeps failing stands in the way of others for long."""
@@ -92,7 +92,7 @@ def test_where_there_are_other_accounts_an_outage_holds_one_and_sets_a_batch_asi
     ],
     ids=["400, key", "400, a page", "400, a page, in halves"],
 )
-def test_an_account_that_is_refused_for_a_while_loses_nobody_and_stops_no_other(
+def test_a_temporarily_rejected_account_stops_no_other(
     make_redis: Callable[[], RedisServer],
     make_harness: Callable[..., Harness],
     plays: tuple[Play, ...],

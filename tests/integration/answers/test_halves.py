@@ -18,7 +18,7 @@ from tests.kit.harness import Harness, wait_until
 
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["it is refused still", "it is over"])
-def test_killed_while_it_looks_for_the_rejected_one_the_next_goes_on_there(
+def test_the_next_owner_continues_halving_after_a_crash(
     own_harness: Harness, is_over: bool
 ) -> None:
     """Sent as a whole again, with the refusal over, halves that were taken would go out twice."""
@@ -52,7 +52,7 @@ def test_killed_while_it_looks_for_the_rejected_one_the_next_goes_on_there(
     own_harness.assert_exactly_once()
 
 
-def test_one_mail_of_a_hundred_that_is_refused_as_no_other_is_found(own_harness: Harness) -> None:
+def test_the_one_mail_with_an_unknown_rejection_is_found(own_harness: Harness) -> None:
     """413 is in no row of the table: it may be trouble of the way."""
     own_harness.settings["STREAMER_DELIVERY__SET_ASIDE_S"] = "2"
     guilty_one = "user37@example.com"
@@ -71,7 +71,7 @@ def test_one_mail_of_a_hundred_that_is_refused_as_no_other_is_found(own_harness:
     own_harness.assert_exactly_once()
 
 
-def test_a_hundred_that_are_all_refused_for_an_unknown_reason_are_not_rejected(
+def test_a_whole_batch_with_an_unknown_rejection_is_not_rejected(
     own_harness: Harness,
 ) -> None:
     own_harness.settings["STREAMER_DELIVERY__SET_ASIDE_S"] = "1"
@@ -99,7 +99,7 @@ def test_a_hundred_that_are_all_refused_for_an_unknown_reason_are_not_rejected(
     own_harness.assert_exactly_once()
 
 
-def test_an_unknown_refusal_of_every_call_rejects_nobody(own_harness: Harness) -> None:
+def test_an_unknown_rejection_of_every_call_rejects_no_mail(own_harness: Harness) -> None:
     own_harness.settings["STREAMER_DELIVERY__SET_ASIDE_S"] = "1"
     own_harness.sandbox.play(json_error(422, "Not now.", name="something_new"))
     own_harness.produce((own_harness.event(number) for number in range(FEW)), partition=0)

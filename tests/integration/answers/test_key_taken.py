@@ -9,7 +9,7 @@ from tests.integration.answers.table import FEW
 from tests.kit.harness import Harness, wait_until
 
 
-def test_invalid_idempotent_request(own_harness: Harness) -> None:
+def test_a_used_key_ends_as_idempotency_conflict(own_harness: Harness) -> None:
     """Somebody used the batch's key for something else: what became of it is not known."""
     sandbox = own_harness.sandbox
     sandbox.set_faults(Faults(fail_addresses=frozenset({"user0@example.com"})))

@@ -40,12 +40,12 @@ def run(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resp
         yield one
 
 
-def test_every_promise_is_kept(run: ResponseRun) -> None:
+def test_every_answer_keeps_the_promises(run: ResponseRun) -> None:
     run.harness.assert_exactly_once()
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_while_it_lasts(run: ResponseRun, case: ResponseCase) -> None:
+def test_effects_while_the_answer_lasts(run: ResponseRun, case: ResponseCase) -> None:
     seen, share = run.lasting, run.share(case)
     for name, count in share.served.items():
         assert (seen.words[name].total(), seen.parked[name]) == (count, 0)
@@ -63,7 +63,7 @@ def test_while_it_lasts(run: ResponseRun, case: ResponseCase) -> None:
     assert case.results <= seen.results[case.account] <= case.results | slow
 
 
-def test_only_of_the_daily_quota_the_end_is_known(run: ResponseRun) -> None:
+def test_only_a_daily_quota_hold_has_a_known_end(run: ResponseRun) -> None:
     holds = {name: held.values() for name, held in run.lasting.holds.items()}
     until = {name: hold.until for name, each in holds.items() for hold in each if hold.until}
     assert set(until) == {"daily-quota-exceeded"}
@@ -72,7 +72,7 @@ def test_only_of_the_daily_quota_the_end_is_known(run: ResponseRun) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_in_the_end(run: ResponseRun, case: ResponseCase) -> None:
+def test_outcomes_after_the_answer_ends(run: ResponseRun, case: ResponseCase) -> None:
     assert run.over.words[run.own(case)] == case.words
     for other in run.others(case):
         assert run.over.words[other] == case.words_of_another
@@ -90,7 +90,7 @@ def test_in_the_end(run: ResponseRun, case: ResponseCase) -> None:
     [row for row in CASES if row.effect is Effect.WAITS and not row.surely_refused],
     ids=str,
 )
-def test_what_may_have_been_taken_is_asked_again_under_the_same_key(
+def test_possibly_accepted_batches_are_retried_under_the_same_key(
     run: ResponseRun, case: ResponseCase
 ) -> None:
     asked: defaultdict[str, int] = defaultdict(int)
@@ -104,7 +104,7 @@ def test_what_may_have_been_taken_is_asked_again_under_the_same_key(
 
 
 @pytest.mark.parametrize("name", ["broken body", "wrong count of ids"])
-def test_what_cannot_be_read_is_asked_for_three_times(run: ResponseRun, name: str) -> None:
+def test_an_unreadable_response_is_requested_three_times(run: ResponseRun, name: str) -> None:
     (case,) = [row for row in CASES if row.name == name]
     asked = Counter(call.idempotency_key for call in run.calls(case) if call.status == 200)
     assert [*asked.values()] == [3, 3]
@@ -112,7 +112,7 @@ def test_what_cannot_be_read_is_asked_for_three_times(run: ResponseRun, name: st
 
 
 @pytest.mark.parametrize("case", [row for row in CASES if row.limit], ids=str)
-def test_a_429_costs_nobody_an_attempt(run: ResponseRun, case: ResponseCase) -> None:
+def test_a_429_does_not_count_as_an_attempt(run: ResponseRun, case: ResponseCase) -> None:
     refused = run.over.stats.accounts[case.account].answers["429:rate_limit_exceeded"]
     assert refused > 0
     names = [run.own(case), *run.others(case)]
@@ -120,7 +120,9 @@ def test_a_429_costs_nobody_an_attempt(run: ResponseRun, case: ResponseCase) -> 
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_one_rejected_of_a_hundred_is_found_in_few_calls(run: ResponseRun, status: int) -> None:
+def test_one_rejected_mail_of_a_hundred_is_found_in_few_calls(
+    run: ResponseRun, status: int
+) -> None:
     (case,) = [
         row for row in CASES if row.faults.reject_addresses and row.faults.reject_status == status
     ]

@@ -87,7 +87,7 @@ class _RefusesOneDomain(TlsServer):
         reply(handler, 200, orjson.dumps({"data": ids}))
 
 
-def test_a_release_sends_all_but_what_the_culprit_drew(own_harness: Harness) -> None:
+def test_a_release_sends_all_but_the_culprits_mail(own_harness: Harness) -> None:
     """An answer to one domain's batch holds the account; released, it holds that domain alone."""
     account = partial(CommandRunner.of_harness(own_harness).run, "account")
     resend = _RefusesOneDomain()

@@ -32,7 +32,7 @@ def test_a_campaign_is_defined_once(operator: CommandRunner, client: Client) -> 
     wanted = definition(operator)
     assert campaigns.create(client, wanted)
     assert not campaigns.create(client, definition(operator))
-    with pytest.raises(campaigns.CampaignExistsError, match="another from, subject;"):
+    with pytest.raises(campaigns.CampaignExistsError, match="different from, subject;"):
         campaigns.create(client, definition(operator, subject="x", **{"from": "b@c.dd"}))
     found = campaigns.load(client, operator.organization, "spring-26")
     assert found is not None

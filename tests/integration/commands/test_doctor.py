@@ -87,7 +87,7 @@ def test_doctor_reports_an_organization_with_two_accounts(
     account = {"api_key_env": "RESEND_API_KEY", "organizations": ["acme"]}
     accounts = orjson.dumps({"one": account, "two": account}).decode()
     found = findings(operator, good | {"STREAMER_ACCOUNTS": accounts}, 1)
-    assert "acme is in the accounts one and two" in found["accounts"]["text"]
+    assert "acme is listed in accounts one and two" in found["accounts"]["text"]
 
 
 def test_doctor_warns_of_a_shared_key(operator: CommandRunner, good: dict[str, str]) -> None:

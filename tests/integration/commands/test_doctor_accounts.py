@@ -103,10 +103,10 @@ def test_doctor_reports_the_effective_rate(
     [
         ("daily_quota_exceeded", "warning", "ends by itself"),
         ("outage", "warning", "ends by itself"),
-        ("monthly_quota_exceeded", "failed", "larger plan"),
-        ("suspended_api_key", "failed", "put a key"),
-        ("invalid_api_key", "failed", "put a key"),
-        ("http_401", "failed", "read its words"),
+        ("monthly_quota_exceeded", "failed", "upgrade the plan"),
+        ("suspended_api_key", "failed", "provide a key"),
+        ("invalid_api_key", "failed", "provide a key"),
+        ("http_401", "failed", "see its message"),
         ("email_above_quota", "failed", "usage"),
         ("untrusted_certificate", "failed", "REQUESTS_CA_BUNDLE"),
         ("rate_limit_exceeded", "warning", "requests_per_second"),
@@ -138,7 +138,7 @@ def test_doctor_reports_the_end_of_each_hold(own_harness: Harness) -> None:
     assert "verify the domain" in new["mend"]
     assert new["mend"].endswith("streamer account release default --domain new.test")
     other = found["account default hold of other.test"]
-    assert "let the key send from the domain" in other["mend"]
+    assert "allow the key to send from the domain" in other["mend"]
     assert "verify" not in other["mend"]
     old = found["account default hold of old.test"]
     assert "until released by hand" in old["text"]

@@ -66,4 +66,4 @@ def test_invalid_settings_are_reported(operator: CommandRunner, arguments: Seque
 def test_missing_topics_are_reported(operator: CommandRunner) -> None:
     for arguments in (("outcomes", operator.campaign), ("dlq", "list"), ("dlq", "replay")):
         failure = operator.run(*arguments, code=1)
-        assert "does not exist; create it: streamer topics create" in failure.stderr
+        assert "does not exist; create it with: streamer topics create" in failure.stderr

@@ -7,7 +7,7 @@ from streamer.ledger.connection import Client
 from tests.kit.operator import CommandRunner
 
 
-def test_suppression_of_many(operator: CommandRunner, client: Client) -> None:
+def test_many_addresses_are_imported_and_exported(operator: CommandRunner, client: Client) -> None:
     organization = operator.organization
     addresses = [f"user{number}@example.com" for number in range(2500)]
     assert suppression.add(client, organization, iter(addresses)) == 2500

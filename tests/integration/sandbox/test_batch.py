@@ -22,7 +22,9 @@ def test_strict_is_all_or_nothing(client: Client, sandbox: SandboxProcess) -> No
     assert sandbox.stats().accepted == 0
 
 
-def test_permissive_accepts_the_valid_and_compacts(client: Client, sandbox: SandboxProcess) -> None:
+def test_permissive_accepts_valid_items_and_compacts(
+    client: Client, sandbox: SandboxProcess
+) -> None:
     reply = client.send(
         [mail("a@x.test"), mail("bad"), mail("b@x.test"), mail(subject=None)], permissive=True
     )
@@ -40,7 +42,7 @@ def test_permissive_accepts_the_valid_and_compacts(client: Client, sandbox: Sand
     ]
 
 
-def test_permissive_has_errors_even_when_there_are_none(client: Client) -> None:
+def test_permissive_always_has_an_errors_list(client: Client) -> None:
     reply = client.send([mail()], permissive=True)
     assert reply.body == {"data": [{"id": reply.ids[0]}], "errors": []}
 
@@ -63,7 +65,7 @@ def test_permissive_has_errors_even_when_there_are_none(client: Client) -> None:
         ["ann@example.com", "bad"],
     ],
 )
-def test_a_bad_address_is_told(client: Client, address: object) -> None:
+def test_an_invalid_address_is_refused(client: Client, address: object) -> None:
     reply = client.send([mail(address)])
     assert reply.error == (422, "validation_error")
     assert reply.body == {"statusCode": 422, "message": INVALID_TO, "name": "validation_error"}
@@ -79,7 +81,7 @@ def test_a_bad_address_is_told(client: Client, address: object) -> None:
         "o'hara@xn--bcher-kva.example",
     ],
 )
-def test_a_good_address_is_not(client: Client, address: object) -> None:
+def test_a_valid_address_is_accepted(client: Client, address: object) -> None:
     assert client.send([mail(address)]).status == 200
 
 
@@ -113,7 +115,7 @@ def test_a_good_address_is_not(client: Client, address: object) -> None:
         ({"tags": [{"name": f"t{i}", "value": "v"} for i in range(76)]}, (422, "validation_error")),
     ],
 )
-def test_other_fields_are_judged(client: Client, fields: Mail, error: tuple[int, str]) -> None:
+def test_other_fields_are_validated(client: Client, fields: Mail, error: tuple[int, str]) -> None:
     assert client.send([{**mail(), **fields}]).error == error
 
 
@@ -133,7 +135,7 @@ def test_limits_are_inclusive(client: Client) -> None:
         {"cc": None, "headers": None, "template": None, "scheduled_at": None},
     ],
 )
-def test_what_is_fine_is_accepted(client: Client, fields: Mail) -> None:
+def test_valid_items_are_accepted(client: Client, fields: Mail) -> None:
     assert client.send([{**mail(), **fields}]).status == 200
 
 
@@ -166,17 +168,15 @@ def test_a_template_brings_its_own_sender_and_subject(
         (templated(variables={"v" * 51: "c"}), (422, "validation_error")),
     ],
 )
-def test_a_template_has_rules_too(client: Client, fields: Mail, error: tuple[int, str]) -> None:
+def test_templates_are_validated(client: Client, fields: Mail, error: tuple[int, str]) -> None:
     assert client.send([{**templated(), **fields}]).error == error
 
 
-def test_attachments_are_dropped_without_a_word(client: Client, sandbox: SandboxProcess) -> None:
+def test_attachments_are_silently_dropped(client: Client, sandbox: SandboxProcess) -> None:
     assert client.send([mail(attachments=[{"filename": "a.txt"}])]).status == 200
 
 
-def test_example_addresses_are_refused_where_that_is_wanted(
-    client: Client, sandbox: SandboxProcess
-) -> None:
+def test_example_addresses_can_be_refused(client: Client, sandbox: SandboxProcess) -> None:
     sandbox.set_faults(Faults(refuse_example_domain=True))
     reply = client.send([mail(), mail("a@x.test"), mail("a@x.test", cc="b@example.com")])
     assert reply.error == (422, "validation_error")
@@ -186,15 +186,15 @@ def test_example_addresses_are_refused_where_that_is_wanted(
 
 
 @pytest.mark.parametrize("body", [{}, [], [mail()] * 101, ["mail"]])
-def test_a_body_that_is_no_batch(client: Client, body: list[object]) -> None:
+def test_a_body_without_a_batch_is_refused(client: Client, body: list[object]) -> None:
     assert client.send(body).error == (422, "validation_error")
 
 
-def test_a_body_that_is_no_json(client: Client) -> None:
+def test_a_body_without_json_is_refused(client: Client) -> None:
     assert client.call("POST", "/emails/batch", b"[{").error == (400, "validation_error")
 
 
-def test_a_permissive_batch_without_a_valid_item(client: Client, sandbox: SandboxProcess) -> None:
+def test_a_permissive_batch_without_valid_items(client: Client, sandbox: SandboxProcess) -> None:
     reply = client.send([mail("bad")], permissive=True)
     assert reply.status == 200
     assert reply.body == {"data": [], "errors": [{"index": 0, "message": INVALID_TO}]}

@@ -17,7 +17,7 @@ def _tags(organization: str, campaign: str) -> list[dict[str, str]]:
     ]
 
 
-def test_an_address_counts_once_for_each_campaign(client: Client, sandbox: SandboxProcess) -> None:
+def test_addresses_count_once_per_campaign(client: Client, sandbox: SandboxProcess) -> None:
     client.send([mail("Ann <Ann@Example.com>", tags=_tags("acme", "spring")), mail(tags=None)])
     client.send([mail(tags=_tags("acme", "autumn")), mail(tags=_tags("other", "spring"))])
     assert sandbox.stats().accepted_twice == 0
@@ -27,7 +27,7 @@ def test_an_address_counts_once_for_each_campaign(client: Client, sandbox: Sandb
     assert sandbox.repeats() == [("acme", "spring", "ann@example.com")]
 
 
-def test_an_acceptance_tells_all(client: Client, sandbox: SandboxProcess) -> None:
+def test_an_acceptance_has_every_field(client: Client, sandbox: SandboxProcess) -> None:
     before, wall_before = time.monotonic(), time.time()
     ids = client.send([mail()], key="k").ids
     (acceptance,) = sandbox.acceptances()
@@ -58,7 +58,7 @@ def test_stats(client: Client, sandbox: SandboxProcess) -> None:
     assert stats["accounts"]["default"]["accepted"] == 3
 
 
-def test_reset_forgets_all_but_faults(client: Client, sandbox: SandboxProcess) -> None:
+def test_reset_keeps_only_the_faults(client: Client, sandbox: SandboxProcess) -> None:
     client.send([mail()], key="k")
     sandbox.set_faults(Faults(error_after_percent=100))
     sandbox.reset()
@@ -68,7 +68,7 @@ def test_reset_forgets_all_but_faults(client: Client, sandbox: SandboxProcess) -
     assert len(sandbox.acceptances()) == 2
 
 
-def test_totals_alone() -> None:
+def test_counts_work_without_keeping_acceptances() -> None:
     with SandboxProcess(
         limit=None, count_addresses=False, keep_acceptances=False, keep_mails=2
     ) as sandbox:
@@ -80,7 +80,7 @@ def test_totals_alone() -> None:
         assert [client.call("GET", f"/mails/{i}").status for i in ids] == [404, 200, 200]
 
 
-def test_the_list_shows_nothing_unescaped(client: Client, sandbox: SandboxProcess) -> None:
+def test_the_list_is_escaped(client: Client, sandbox: SandboxProcess) -> None:
     (email_id,) = client.send([mail("a@x.test")]).ids
     (evil_id,) = client.send([mail(subject=EVIL)]).ids
     reply = client.call("GET", "/")
@@ -92,7 +92,7 @@ def test_the_list_shows_nothing_unescaped(client: Client, sandbox: SandboxProces
     assert f'href="/mails/{email_id}"' in page
 
 
-def test_a_mail_is_shown_behind_fences(client: Client, sandbox: SandboxProcess) -> None:
+def test_a_mail_is_shown_in_a_sandboxed_frame(client: Client, sandbox: SandboxProcess) -> None:
     html = f'"></iframe>{EVIL}<img src="https://track.test/p.gif" onerror="alert(1)"><p>Hi'
     headers = {"List-Unsubscribe": "<https://u.test/1>", EVIL: EVIL}
     odd = {"odd": EVIL}
@@ -114,7 +114,7 @@ def test_a_mail_is_shown_behind_fences(client: Client, sandbox: SandboxProcess) 
     assert reply.headers["x-content-type-options"] == "nosniff"
 
 
-def test_a_mail_that_is_not_there(client: Client) -> None:
+def test_an_unknown_mail_is_a_404(client: Client) -> None:
     reply = client.call("GET", f"/mails/{EVIL}")
     assert reply.status == 404
     assert "<script" not in reply.raw.decode()

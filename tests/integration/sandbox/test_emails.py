@@ -27,12 +27,12 @@ def test_a_single_mail(client: Client, sandbox: SandboxProcess) -> None:
         (mail(html=None), (422, "missing_required_field")),
     ],
 )
-def test_a_single_mail_is_checked(client: Client, body: object, error: tuple[int, str]) -> None:
+def test_a_single_mail_is_validated(client: Client, body: object, error: tuple[int, str]) -> None:
     # There is no permissive mode for one.
     assert client.post("/emails", body, x_batch_validation="permissive").error == error
 
 
-def test_a_key_is_of_one_endpoint(client: Client, sandbox: SandboxProcess) -> None:
+def test_a_key_belongs_to_one_endpoint(client: Client, sandbox: SandboxProcess) -> None:
     first = client.post("/emails", mail(), Idempotency_Key="k")
     assert client.post("/emails", mail(), Idempotency_Key="k").raw == first.raw
     assert client.send([mail()], key="k").status == 200
@@ -41,7 +41,7 @@ def test_a_key_is_of_one_endpoint(client: Client, sandbox: SandboxProcess) -> No
     assert (sandbox.stats().accepted, sandbox.stats().replays) == (2, 1)
 
 
-def test_faults_befall_a_single_mail(client: Client, sandbox: SandboxProcess) -> None:
+def test_faults_apply_to_a_single_mail(client: Client, sandbox: SandboxProcess) -> None:
     sandbox.set_faults(Faults(error_before_percent=100))
     assert client.post("/emails", mail()).status == 500
     sandbox.reset_faults()
@@ -86,11 +86,11 @@ def test_a_mail_is_shown(client: Client, sandbox: SandboxProcess) -> None:
         ({"scheduled_at": "in 2 hours"}, "scheduled"),
     ],
 )
-def test_what_becomes_of_a_mail(client: Client, fields: Mail, event: str) -> None:
+def test_events_of_a_mail(client: Client, fields: Mail, event: str) -> None:
     assert last_events(client, client.send([{**mail(), **fields}]).ids) == [event]
 
 
-def test_a_scheduled_mail_is_delivered_in_time(client: Client, sandbox: SandboxProcess) -> None:
+def test_a_scheduled_mail_is_delivered_at_its_time(client: Client, sandbox: SandboxProcess) -> None:
     ids = client.send([mail(scheduled_at="in 2 hours")]).ids
     sandbox.advance(7200)
     assert last_events(client, ids) == ["delivered"]
@@ -135,7 +135,7 @@ def test_all_of_a_permissive_batch_fails_later(
     assert used == "0"
 
 
-def test_null_in_the_place_of_a_refused_mail(client: Client, sandbox: SandboxProcess) -> None:
+def test_null_can_replace_a_refused_mail(client: Client, sandbox: SandboxProcess) -> None:
     sandbox.set_faults(Faults(null_for_refused=True))
     mails = [mail("bad"), mail(), mail("bad"), mail("bad"), mail()]
     reply = client.send(mails, permissive=True)

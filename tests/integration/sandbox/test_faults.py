@@ -44,7 +44,7 @@ def test_a_refusal_sends_nothing_and_is_not_remembered(
     assert client.send(mails, key="k", permissive=True).status == 200
 
 
-def test_those_who_are_not_named_get_through(client: Client, sandbox: SandboxProcess) -> None:
+def test_unnamed_addresses_are_accepted(client: Client, sandbox: SandboxProcess) -> None:
     sandbox.set_faults(
         Faults(
             fail_addresses=frozenset({"@bad.test"}),
@@ -81,7 +81,9 @@ def test_an_error_after_acceptance(client: Client, sandbox: SandboxProcess, stat
 
 
 @pytest.mark.parametrize("status", [502, 504])
-def test_a_gateway_answers_a_page(client: Client, sandbox: SandboxProcess, status: int) -> None:
+def test_a_gateway_responds_with_a_page(
+    client: Client, sandbox: SandboxProcess, status: int
+) -> None:
     sandbox.set_faults(Faults.model_validate({"error_before_percent": 100, "error_status": status}))
     reply = client.send([mail()])
     assert reply.status == status
@@ -129,14 +131,14 @@ def test_a_missing_id(client: Client, sandbox: SandboxProcess) -> None:
     assert len(client.send([mail(), mail()], key="k").ids) == 2
 
 
-def test_percent_is_of_calls(client: Client, sandbox: SandboxProcess) -> None:
+def test_percentages_are_of_calls(client: Client, sandbox: SandboxProcess) -> None:
     sandbox.set_faults(Faults(error_before_percent=50))
     statuses = [client.send([mail()]).status for _ in range(100)]
     assert 20 < statuses.count(500) < 80
     assert set(statuses) == {200, 500}
 
 
-def test_a_caller_that_dies_does_not_undo_its_call(sandbox: SandboxProcess) -> None:
+def test_a_disconnected_caller_does_not_undo_its_call(sandbox: SandboxProcess) -> None:
     sandbox.set_faults(Faults(latency_ms=200))
     impatient = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(0.02))
     with pytest.raises(urllib3.exceptions.TimeoutError):
@@ -150,14 +152,14 @@ def test_a_caller_that_dies_does_not_undo_its_call(sandbox: SandboxProcess) -> N
     wait_until(lambda: sandbox.stats().accepted == 1)
 
 
-def test_latency_is_spent_and_jitter_added(client: Client, sandbox: SandboxProcess) -> None:
+def test_latency_and_jitter_delay_calls(client: Client, sandbox: SandboxProcess) -> None:
     sandbox.set_faults(Faults(latency_ms=50, jitter_ms=10))
     with ThreadPoolExecutor(1) as pool:
         waiter = pool.submit(client.send, [mail()])
         assert waiter.result(30).status == 200
 
 
-def test_one_account_is_hit_and_another_is_not(client: Client, sandbox: SandboxProcess) -> None:
+def test_faults_can_be_limited_to_one_account(client: Client, sandbox: SandboxProcess) -> None:
     sandbox.set_faults(Faults(outage="unavailable"), account="free")
     assert Client(sandbox.url, "re_free").send([mail()]).status == 503
     assert client.send([mail()]).status == 200
@@ -166,8 +168,8 @@ def test_one_account_is_hit_and_another_is_not(client: Client, sandbox: SandboxP
     assert accounts["default"].answers == {"200": 1}
 
 
-def test_an_order_that_makes_no_sense_is_refused(client: Client, sandbox: SandboxProcess) -> None:
-    with pytest.raises(SandboxError, match="no account 'nobody'"):
+def test_invalid_faults_are_refused(client: Client, sandbox: SandboxProcess) -> None:
+    with pytest.raises(SandboxError, match="unknown account 'nobody'"):
         sandbox.set_faults(Faults(hang_s=1), account="nobody")
     body = orjson.dumps({"faults": {"error_before_percent": 101}})
     assert client.call("POST", "/_sandbox/faults", body).error == (422, "invalid_order")
@@ -178,9 +180,7 @@ PAGE = "<html><body><h1>Bad Request</h1></body></html>"
 HTML = {"content-type": "text/html; charset=UTF-8", "server": "gate"}
 
 
-def test_an_answer_is_played_to_the_letter_to_the_next_calls(
-    client: Client, sandbox: SandboxProcess
-) -> None:
+def test_a_scripted_response_is_returned_verbatim(client: Client, sandbox: SandboxProcess) -> None:
     sandbox.play(Play(status=400, headers=HTML, body=PAGE, times=2), Play(status=599, times=1))
     for _ in range(2):
         reply = client.send([mail()], key="k")
@@ -193,7 +193,7 @@ def test_an_answer_is_played_to_the_letter_to_the_next_calls(
     assert stats.answers == {"400:played": 2, "599:played": 1, "200": 1}
 
 
-def test_an_answer_is_played_to_one_key_or_one_account(
+def test_a_scripted_response_can_be_limited_to_a_key_or_account(
     client: Client, sandbox: SandboxProcess
 ) -> None:
     dead = Play(status=403, body='{"message":"API key is not active"}', api_key="re_slow_2")
@@ -203,20 +203,22 @@ def test_an_answer_is_played_to_one_key_or_one_account(
     assert other == {"re_sandbox": 200, "re_slow_1": 200, "re_slow_2": 403, "re_free": 402}
     sandbox.reset_faults()
     assert Client(sandbox.url, "re_slow_2").send([mail()]).status == 200
-    with pytest.raises(SandboxError, match="no account 'nobody'"):
+    with pytest.raises(SandboxError, match="unknown account 'nobody'"):
         sandbox.play(dead, account="nobody")
 
 
 KEYS = ("re_sandbox", "re_slow_1", "re_slow_2", "re_free")
 
 
-def test_an_answer_is_played_to_a_share_of_calls(client: Client, sandbox: SandboxProcess) -> None:
+def test_a_scripted_response_can_be_limited_to_a_share_of_calls(
+    client: Client, sandbox: SandboxProcess
+) -> None:
     sandbox.play(Play(status=451, percent=50))
     statuses = [client.send([mail()]).status for _ in range(60)]
     assert 15 < statuses.count(451) < 45
 
 
-def test_an_answer_is_played_after_acceptance(client: Client, sandbox: SandboxProcess) -> None:
+def test_a_scripted_response_can_follow_acceptance(client: Client, sandbox: SandboxProcess) -> None:
     sandbox.play(Play(status=502, headers=HTML, body=PAGE, accepts=True, times=1))
     assert client.send([mail()], key="k").status == 502
     assert sandbox.stats().accepted == 1
@@ -225,7 +227,7 @@ def test_an_answer_is_played_after_acceptance(client: Client, sandbox: SandboxPr
 
 
 @pytest.mark.parametrize("cut_at", [0, 0.5])
-def test_an_answer_that_is_played_is_cut(
+def test_a_scripted_response_can_be_cut(
     client: Client, sandbox: SandboxProcess, cut_at: float
 ) -> None:
     sandbox.play(Play(status=422, body=PAGE, cut_at=cut_at, times=1))

@@ -8,7 +8,7 @@ from streamer.sandbox import Faults, SandboxProcess
 from tests.integration.sandbox.client import Client, mail, wait_until
 
 
-def test_the_same_key_and_bytes_give_the_first_answer_again(
+def test_the_same_key_and_bytes_repeat_the_first_response(
     client: Client, sandbox: SandboxProcess
 ) -> None:
     first = client.send([mail()], key="k")
@@ -18,13 +18,13 @@ def test_the_same_key_and_bytes_give_the_first_answer_again(
     assert (stats.accepted, stats.accepted_twice, stats.replays, stats.calls) == (1, 0, 1, 2)
 
 
-def test_other_bytes_conflict(client: Client, sandbox: SandboxProcess) -> None:
+def test_different_bytes_conflict(client: Client, sandbox: SandboxProcess) -> None:
     client.send([mail()], key="k")
     assert client.send([mail(), mail()], key="k").error == (409, "invalid_idempotent_request")
     assert sandbox.stats().answers["409:invalid_idempotent_request"] == 1
 
 
-def test_a_key_that_is_still_running(client: Client, sandbox: SandboxProcess) -> None:
+def test_a_running_key_is_refused(client: Client, sandbox: SandboxProcess) -> None:
     sandbox.set_faults(Faults(hang_s=600))
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.send, [mail()], key="k")
@@ -39,11 +39,11 @@ def test_a_key_that_is_still_running(client: Client, sandbox: SandboxProcess) ->
 
 
 @pytest.mark.parametrize("key", ["", "x" * 257])
-def test_a_key_of_the_wrong_length(client: Client, key: str) -> None:
+def test_a_key_of_invalid_length_is_refused(client: Client, key: str) -> None:
     assert client.send([mail()], key=key).error == (400, "invalid_idempotency_key")
 
 
-def test_keys_expire_by_the_clock_of_the_server(client: Client, sandbox: SandboxProcess) -> None:
+def test_keys_expire_by_the_servers_clock(client: Client, sandbox: SandboxProcess) -> None:
     first = client.send([mail()], key="k" * 256)
     sandbox.advance(86_000)
     assert client.send([mail()], key="k" * 256).ids == first.ids
@@ -59,7 +59,7 @@ def test_errors_are_not_remembered(client: Client, sandbox: SandboxProcess) -> N
     assert client.send([mail(), mail()], key="k").status == 200
 
 
-def test_neither_the_validation_mode_nor_the_api_key_makes_another_call(
+def test_validation_mode_and_api_key_are_not_part_of_the_key(
     sandbox: SandboxProcess,
 ) -> None:
     one, two = Client(sandbox.url, "re_slow_1"), Client(sandbox.url, "re_slow_2")

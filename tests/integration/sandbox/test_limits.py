@@ -9,16 +9,14 @@ from tests.integration.sandbox.client import Client, Reply, mail, wait_until
 QUOTA_NEXT_MONTH_S = 40 * 86_400
 
 
-def test_a_call_without_a_user_agent_does_not_reach_the_api(
-    client: Client, sandbox: SandboxProcess
-) -> None:
+def test_a_call_without_user_agent_is_blocked(client: Client, sandbox: SandboxProcess) -> None:
     reply = client.call("POST", "/emails/batch", b"[]", User_Agent=None)
     assert (reply.status, reply.raw) == (403, b"error code: 1010")
     assert "json" not in reply.headers["content-type"]
     assert sandbox.stats().calls == 0
 
 
-def test_keys(sandbox: SandboxProcess) -> None:
+def test_unknown_keys_are_refused(sandbox: SandboxProcess) -> None:
     assert Client(sandbox.url, None).send([mail()]).error == (401, "missing_api_key")
     assert Client(sandbox.url, "re_no").send([mail()]).error == (403, "invalid_api_key")
     assert sandbox.stats().answers == {"401:missing_api_key": 1, "403:invalid_api_key": 1}
@@ -35,7 +33,7 @@ def test_keys(sandbox: SandboxProcess) -> None:
         ("invalid_permission", 403),
     ],
 )
-def test_keys_refused_by_order(
+def test_keys_can_be_refused_as_a_fault(
     client: Client, sandbox: SandboxProcess, refusal: KeyRefusal, status: int
 ) -> None:
     sandbox.set_faults(Faults(refuse_key=refusal), account="default")
@@ -45,14 +43,14 @@ def test_keys_refused_by_order(
 
 
 @pytest.mark.parametrize("path", ["/domains", "/api-keys"])
-def test_a_harmless_call(client: Client, path: str) -> None:
+def test_a_harmless_call_is_answered(client: Client, path: str) -> None:
     reply = client.call("GET", path)
     assert reply.status == 200
     assert reply.body == {"object": "list", "has_more": False, "data": []}
     assert client.call("POST", path).error == (405, "method_not_allowed")
 
 
-def test_a_key_that_may_only_send(sandbox: SandboxProcess) -> None:
+def test_a_send_only_key_is_restricted(sandbox: SandboxProcess) -> None:
     sandbox.set_faults(Faults(sending_only=frozenset({"re_slow_1"})))
     sending, full = Client(sandbox.url, "re_slow_1"), Client(sandbox.url, "re_slow_2")
     (email_id,) = sending.send([mail()]).ids
@@ -67,7 +65,7 @@ def test_a_key_that_may_only_send(sandbox: SandboxProcess) -> None:
         sandbox.set_limit(3, "slow")
 
 
-def test_a_key_that_may_send_for_one_domain(client: Client, sandbox: SandboxProcess) -> None:
+def test_a_key_can_be_limited_to_one_domain(client: Client, sandbox: SandboxProcess) -> None:
     sandbox.set_faults(Faults(key_domains={"re_free": "acme.test", "*": "other.test"}))
     assert Client(sandbox.url, "re_free").send([mail()]).status == 200
     for permissive in (False, True):
@@ -79,7 +77,7 @@ def test_a_key_that_may_send_for_one_domain(client: Client, sandbox: SandboxProc
         }
 
 
-def test_other_paths_and_methods(client: Client) -> None:
+def test_unknown_paths_and_methods_are_refused(client: Client) -> None:
     assert client.call("GET", "/emails/batch").error == (405, "method_not_allowed")
     assert client.call("GET", "/emails").error == (405, "method_not_allowed")
     assert client.call("POST", "/emails/1").error == (405, "method_not_allowed")
@@ -100,7 +98,7 @@ def _until(clients: list[Client], status: int) -> Reply:
     return replies[-1]
 
 
-def test_the_rate_is_shared_by_the_keys_of_an_account(sandbox: SandboxProcess) -> None:
+def test_keys_of_an_account_share_its_rate(sandbox: SandboxProcess) -> None:
     clients = [Client(sandbox.url, "re_slow_1"), Client(sandbox.url, "re_slow_2")]
     granted = clients[0].send([mail()])
     assert granted.status == 200
@@ -116,14 +114,14 @@ def test_the_rate_is_shared_by_the_keys_of_an_account(sandbox: SandboxProcess) -
     assert Client(sandbox.url).send([mail()]).status == 200
 
 
-def test_a_refused_call_does_not_use_up_its_key(sandbox: SandboxProcess) -> None:
+def test_a_refused_call_does_not_consume_its_key(sandbox: SandboxProcess) -> None:
     client = Client(sandbox.url, "re_slow_1")
     _until([client], 429)
     wait_until(lambda: client.send([mail()], key="k").status == 200)
     assert sandbox.stats().accepted == 1
 
 
-def test_the_limit_changes_while_it_runs(client: Client, sandbox: SandboxProcess) -> None:
+def test_the_limit_can_change_at_runtime(client: Client, sandbox: SandboxProcess) -> None:
     assert "ratelimit-limit" not in client.send([mail()]).headers
     try:
         sandbox.set_limit(1, "default")
@@ -134,7 +132,7 @@ def test_the_limit_changes_while_it_runs(client: Client, sandbox: SandboxProcess
     assert client.send([mail()]).status == 200
 
 
-def test_headers_that_cannot_be_trusted(sandbox: SandboxProcess) -> None:
+def test_rate_headers_can_be_wrong(sandbox: SandboxProcess) -> None:
     client = Client(sandbox.url, "re_slow_1")
     sandbox.set_faults(Faults(ratelimit_headers="wrong"))
     assert client.call("GET", "/domains").headers["ratelimit-limit"] == "3000"
@@ -162,7 +160,7 @@ def test_quotas_count_recipients(sandbox: SandboxProcess) -> None:
     assert client.send([mail()]).status == 200
 
 
-def test_quotas_used_up_by_order(client: Client, sandbox: SandboxProcess) -> None:
+def test_quotas_can_be_exhausted_as_a_fault(client: Client, sandbox: SandboxProcess) -> None:
     sandbox.set_faults(Faults(quota="daily"))
     assert client.send([mail()], key="k").error == (429, "daily_quota_exceeded")
     sandbox.set_faults(Faults(quota="monthly"))

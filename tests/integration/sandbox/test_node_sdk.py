@@ -46,7 +46,7 @@ def package(tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(2 * PATIENCE_S)
-def test_the_node_sdk(package: Path, sandbox: SandboxProcess) -> None:
+def test_the_node_sdk_works_against_the_sandbox(package: Path, sandbox: SandboxProcess) -> None:
     env = {**os.environ, "RESEND_API_KEY": "re_sandbox", "RESEND_BASE_URL": sandbox.url}
     done = subprocess.run(
         ["node", SCRIPT, f"{package}/"],

@@ -39,7 +39,7 @@ def test_one_mail_is_sent_and_looked_up() -> None:
     assert (shown["to"], shown["last_event"]) == (["ann@example.com"], "delivered")
 
 
-def test_a_mail_of_a_template() -> None:
+def test_a_mail_from_a_template() -> None:
     template: resend.EmailTemplate = {"id": "welcome", "variables": {"NAME": "Ann", "COUNT": 2}}
     sent = resend.Emails.send({"to": "ann@example.com", "template": template})
     assert resend.Emails.get(sent["id"])["subject"] is None
@@ -86,7 +86,7 @@ def test_errors(
         assert (caught.value.code, caught.value.error_type) == (code, name)
 
 
-def test_what_a_sending_key_may_not_do(sandbox: SandboxProcess) -> None:
+def test_a_sending_key_cannot_read(sandbox: SandboxProcess) -> None:
     assert resend.Domains.list()["data"] == []
     assert resend.ApiKeys.list()["data"] == []
     sandbox.set_faults(Faults(sending_only=frozenset({"re_sandbox"})))

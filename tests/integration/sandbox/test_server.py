@@ -40,7 +40,7 @@ def test_the_child_ends_with_its_parent() -> None:
     wait_until(lambda: not _listens(url))
 
 
-def test_the_child_ends_with_its_block() -> None:
+def test_the_child_ends_with_its_context() -> None:
     with SandboxProcess() as sandbox:
         url = sandbox.url
         assert _listens(url)
@@ -49,14 +49,14 @@ def test_the_child_ends_with_its_block() -> None:
         sandbox.stats()
 
 
-def test_a_port_that_is_taken(sandbox: SandboxProcess) -> None:
+def test_a_port_in_use_is_reported(sandbox: SandboxProcess) -> None:
     port = urlsplit(sandbox.url).port
     assert port is not None
     with pytest.raises(SandboxError):
         SandboxProcess(port=port).start()
 
 
-def test_two_accounts_do_not_share_a_key() -> None:
+def test_accounts_cannot_share_a_key() -> None:
     spec = AccountSpec(name="a", keys=("re_1",))
     with pytest.raises(ValueError, match="same key"):
         Config(accounts=(spec, spec.model_copy(update={"name": "b"})))
@@ -77,7 +77,7 @@ def _talk(sandbox: SandboxProcess, *parts: bytes) -> bytes:
 HEAD = b"Host: x\r\nUser-Agent: x\r\nAuthorization: Bearer re_sandbox\r\n"
 
 
-def test_two_requests_in_one_breath(sandbox: SandboxProcess) -> None:
+def test_pipelined_requests_are_answered(sandbox: SandboxProcess) -> None:
     body = json.dumps([mail()]).encode()
     first = b"POST /emails/batch HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n%b" % (
         HEAD,
@@ -90,7 +90,7 @@ def test_two_requests_in_one_breath(sandbox: SandboxProcess) -> None:
     assert sandbox.stats().accepted == 1
 
 
-def test_a_request_in_pieces(sandbox: SandboxProcess) -> None:
+def test_a_request_in_pieces_is_assembled(sandbox: SandboxProcess) -> None:
     body = json.dumps([mail()]).encode()
     head = b"POST /emails/batch HTTP/1.1\r\n%bConnection: close\r\nContent-Length: %d\r\n\r\n" % (
         HEAD,
@@ -110,7 +110,7 @@ def test_expect_is_answered(sandbox: SandboxProcess) -> None:
 CHUNKED = b"POST /emails/batch HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n" % HEAD + b"\r\n"
 
 
-def test_a_chunked_body(sandbox: SandboxProcess) -> None:
+def test_a_chunked_body_is_read(sandbox: SandboxProcess) -> None:
     body = json.dumps([mail()]).encode()
     parts = [body[i : i + 50] for i in range(0, len(body), 50)]
     chunks = [b"%X;note=1\r\n%b\r\n" % (len(part), part) for part in parts]
@@ -121,7 +121,7 @@ def test_a_chunked_body(sandbox: SandboxProcess) -> None:
     assert sandbox.stats().accepted == 1
 
 
-def test_every_answer_has_a_date_and_an_etag(client: Client, sandbox: SandboxProcess) -> None:
+def test_every_response_has_date_and_etag(client: Client, sandbox: SandboxProcess) -> None:
     one, two = client.send([mail()], key="k"), client.send([mail()], key="k")
     assert one.headers["etag"] == two.headers["etag"]
     other = client.call("GET", "/nowhere")
@@ -145,7 +145,7 @@ def test_every_answer_has_a_date_and_an_etag(client: Client, sandbox: SandboxPro
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 300_000, b"431"),
     ],
 )
-def test_what_is_not_understood_is_refused(
+def test_malformed_requests_are_refused(
     sandbox: SandboxProcess, request_head: bytes, status: bytes
 ) -> None:
     assert _talk(sandbox, request_head).startswith(b"HTTP/1.1 " + status)
@@ -179,7 +179,7 @@ def test_the_command_runs_until_a_signal(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("option", ["acme", "=re_acme", "acme=", "acme=re_a:x", "a=re_sandbox"])
-def test_the_command_refuses_a_key_it_cannot_read(option: str) -> None:
+def test_the_command_refuses_an_invalid_key(option: str) -> None:
     command = [sys.executable, "-m", "streamer", "sandbox", "--key", option]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
@@ -187,7 +187,7 @@ def test_the_command_refuses_a_key_it_cannot_read(option: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["no_such=1", "error_after_percent=101", "quota=hourly"])
-def test_the_command_refuses_a_fault_it_does_not_know(option: str) -> None:
+def test_the_command_refuses_an_unknown_fault(option: str) -> None:
     command = [sys.executable, "-m", "streamer", "sandbox", "--fault", option]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
@@ -195,7 +195,7 @@ def test_the_command_refuses_a_fault_it_does_not_know(option: str) -> None:
     assert option.partition("=")[0] in done.stderr
 
 
-def test_a_host_to_listen_on_comes_with_a_warning() -> None:
+def test_listening_on_a_host_prints_a_warning() -> None:
     command = [sys.executable, "-m", "streamer", "sandbox", "--port", "0", "--json"]
     process = subprocess.Popen(
         [*command, "--host", "0.0.0.0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE

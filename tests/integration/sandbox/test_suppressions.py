@@ -41,7 +41,7 @@ def test_an_address_is_found_by_itself_or_by_its_id(client: Client) -> None:
         assert b"Suppression not found" in missing.raw
 
 
-def test_many_are_removed_and_misses_left_out(client: Client) -> None:
+def test_bulk_removal_skips_unknown_addresses(client: Client) -> None:
     emails = ["a@x.test", "b@x.test", "c@x.test"]
     ids = client.post("/suppressions/batch/add", {"emails": emails}).ids
     removed = client.post("/suppressions/batch/remove", {"emails": ["A@x.test", "no@x.test"]})
@@ -50,7 +50,7 @@ def test_many_are_removed_and_misses_left_out(client: Client) -> None:
     assert listed(client) == ([], False)
 
 
-def test_pages(client: Client, sandbox: SandboxProcess) -> None:
+def test_the_list_is_paginated(client: Client, sandbox: SandboxProcess) -> None:
     for number in range(0, 6, 2):
         sandbox.suppress(f"user{number}@x.test", origin="complaint", account="default")
         sandbox.suppress(f"user{number + 1}@x.test", origin="bounce", account="default")
@@ -77,16 +77,16 @@ def test_pages(client: Client, sandbox: SandboxProcess) -> None:
         ("/suppressions/batch/remove", {"emails": ["a@x.test"], "ids": ["1"]}),
     ],
 )
-def test_a_body_that_makes_no_sense(client: Client, path: str, body: object) -> None:
+def test_an_invalid_body_is_refused(client: Client, path: str, body: object) -> None:
     assert client.post(path, body).error == (422, "validation_error")
 
 
 @pytest.mark.parametrize("query", ["?limit=0", "?limit=101", "?limit=x", "?origin=x", "?after=x"])
-def test_a_query_that_makes_no_sense(client: Client, query: str) -> None:
+def test_an_invalid_query_is_refused(client: Client, query: str) -> None:
     assert client.call("GET", f"/suppressions{query}").error == (422, "validation_error")
 
 
-def test_other_paths_and_methods(client: Client) -> None:
+def test_unknown_paths_and_methods_are_refused(client: Client) -> None:
     assert client.call("DELETE", "/suppressions").error == (405, "method_not_allowed")
     assert client.call("GET", "/suppressions/batch/add").error == (405, "method_not_allowed")
     assert client.call("GET", "/suppressions/a/b/c").error == (404, "not_found")

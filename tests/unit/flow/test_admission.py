@@ -12,7 +12,7 @@ def _room() -> AdmissionControl:
     return AdmissionControl(_FULL, _BYTES)
 
 
-def test_what_is_full_for_a_moment_waits_and_for_longer_pauses() -> None:
+def test_a_brief_limit_waits_and_a_longer_one_pauses() -> None:
     room = _room()
     assert room.mode(_FULL, 100, 1.0) is IntakeMode.WAIT
     assert room.mode(_FULL, 100, 1.5) is IntakeMode.WAIT
@@ -22,19 +22,19 @@ def test_what_is_full_for_a_moment_waits_and_for_longer_pauses() -> None:
     assert room.mode(_FULL, 100, 1.8) is IntakeMode.WAIT
 
 
-def test_what_was_paused_goes_on_when_half_the_batches_are_gone() -> None:
+def test_reading_resumes_at_half_the_limit() -> None:
     room = _room()
     assert room.mode(_FULL // 2 + 1, 60, 1.0) is IntakeMode.AS_IS
     assert room.mode(_FULL // 2, 60, 1.0) is IntakeMode.OPEN
 
 
-def test_it_reads_on_until_there_are_full_batches_as_far_as_memory_goes() -> None:
+def test_reading_continues_until_batches_are_full_or_memory_is() -> None:
     room = _room()
     assert room.mode(0, _BYTES - 1, 1.0) is IntakeMode.OPEN
     assert room.mode(0, _BYTES, 1.0) is IntakeMode.WAIT
 
 
-def test_it_goes_on_although_nearly_all_that_may_be_held_is_decided() -> None:
+def test_reading_continues_past_many_resolved_records() -> None:
     # Else one batch that is stuck, behind which much is decided, would stop the others for long.
     room = _room()
     assert [room.mode(0, _BYTES, now) for now in (1.0, 2.0)] == [IntakeMode.WAIT, IntakeMode.PAUSE]
@@ -48,7 +48,7 @@ def test_it_goes_on_although_nearly_all_that_may_be_held_is_decided() -> None:
         st.tuples(st.integers(0, 2 * _FULL), st.integers(0, 2 * _BYTES), st.floats(0, 1)),
     )
 )
-def test_records_are_taken_if_and_only_if_no_bound_is_reached(
+def test_records_are_admitted_below_every_limit_only(
     course: list[tuple[int, int, float]],
 ) -> None:
     room, now = _room(), 0.0

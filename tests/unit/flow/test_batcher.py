@@ -36,7 +36,7 @@ def _ready(batcher: Batcher, now: float, count: int = 0) -> str | None:
     return None if ready is None else ready[0]
 
 
-def test_one_that_is_passed_over_keeps_nobody_waiting() -> None:
+def test_a_skipped_organization_does_not_block_others() -> None:
     batcher = Batcher(size=1, linger=10.0)
     batcher.add([_record("a", 0), _record("b", 1)])
     ready = batcher.take_ready(1.0, 0, _nobody, lambda organization: organization == "a")
@@ -45,7 +45,7 @@ def test_one_that_is_passed_over_keeps_nobody_waiting() -> None:
     assert batcher.take_ready(1.0, 0, _nobody, lambda organization: True) is None
 
 
-def test_an_account_that_is_closed_keeps_no_other_waiting() -> None:
+def test_a_closed_account_does_not_block_others() -> None:
     batcher = Batcher(1, 10.0, lambda organization: organization[0])
     batcher.add([_record(f"closed-{n}", n) for n in range(9)])
     batcher.add([_record("open", 9)])
@@ -84,7 +84,7 @@ def test_organizations_take_turns() -> None:
     assert [_ready(batcher, 1.0, 1) for _ in range(3)] == ["large", "small", "large"]
 
 
-def test_the_fullest_goes_first_and_nobody_starves() -> None:
+def test_fuller_queues_go_first_without_starvation() -> None:
     batcher = Batcher(size=10, linger=1.0)
     batcher.add([_record("small", 0)])
     turns = []
@@ -97,7 +97,7 @@ def test_the_fullest_goes_first_and_nobody_starves() -> None:
     assert turns[7] == "large-0"
 
 
-def test_who_is_ready_is_taken_in_the_same_step() -> None:
+def test_a_ready_batch_is_taken_in_the_same_step() -> None:
     # Two steps would leave another thread the time to take all in between.
     batcher = Batcher(size=2, linger=0.0)
     batcher.add([_record("a", 0), _record("a", 1)])
@@ -108,7 +108,7 @@ def test_who_is_ready_is_taken_in_the_same_step() -> None:
     assert batcher.take_ready(1.0, 9, _nobody, _nobody) is None
 
 
-def test_what_is_put_back_comes_first() -> None:
+def test_returned_records_come_first() -> None:
     batcher = Batcher(size=2, linger=0.0)
     batcher.add([_record("a", offset) for offset in range(4)])
     taken = batcher.take("a", 2)
@@ -139,7 +139,7 @@ def test_campaigns_share_each_batch(campaigns: list[str], size: int) -> None:
         ]
 
 
-def test_more_campaigns_than_places_take_turns() -> None:
+def test_more_campaigns_than_slots_take_turns() -> None:
     batcher = Batcher(2, linger=0.0)
     batcher.add([_record("o", n, campaign="abcde"[n % 5]) for n in range(10)])
     first = [r.campaign_id for _ in range(5) for r in batcher.take("o", 1)]
@@ -147,7 +147,7 @@ def test_more_campaigns_than_places_take_turns() -> None:
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.integers(1, 7))
-def test_nothing_is_lost_doubled_or_reordered(organizations: list[str], size: int) -> None:
+def test_records_are_not_lost_duplicated_or_reordered(organizations: list[str], size: int) -> None:
     batcher = Batcher(size, linger=0.0)
     records = [_record(name, offset) for offset, name in enumerate(organizations)]
     batcher.add(records)
@@ -163,7 +163,7 @@ def test_nothing_is_lost_doubled_or_reordered(organizations: list[str], size: in
 
 
 @given(st.sets(st.integers(0, 30)))
-def test_discarded_records_are_gone_and_only_they(gone: set[int]) -> None:
+def test_only_discarded_records_are_removed(gone: set[int]) -> None:
     batcher = Batcher(5, linger=0.0)
     records = [_record("ab"[offset % 2], offset) for offset in range(31)]
     batcher.add(records)

@@ -9,7 +9,7 @@ _records = st.lists(st.booleans(), max_size=60)
 
 
 @given(st.integers(1, 20), st.floats(0, 1), st.lists(_records, max_size=6))
-def test_it_trips_when_more_than_the_share_of_the_last_is_dead(
+def test_it_trips_above_the_dead_letter_share(
     size: int, share: float, chunks: list[list[bool]]
 ) -> None:
     breaker = DeadLetterBreaker(size, share)
@@ -25,7 +25,7 @@ def test_it_trips_when_more_than_the_share_of_the_last_is_dead(
         assert breaker.dead == sum(seen[-size:])
 
 
-def test_a_few_dead_letters_at_the_start_are_not_most_of_the_last() -> None:
+def test_a_few_dead_letters_at_the_start_do_not_trip_it() -> None:
     breaker = DeadLetterBreaker(1000, 0.5)
     assert not breaker.trips([True] * 500)
     assert breaker.trips([True] * 501)

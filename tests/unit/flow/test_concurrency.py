@@ -18,17 +18,17 @@ def places(accounts: int = len(ACCOUNTS)) -> ConcurrencyLimiter:
     return ConcurrencyLimiter(account_of, accounts, MAX_IN_FLIGHT)
 
 
-def test_an_organization_alone_has_as_many_as_an_account_may_have() -> None:
+def test_a_lone_organization_gets_the_whole_account() -> None:
     assert places(1).has_capacity("first-0", ["first-0"] * (MAX_IN_FLIGHT - 1), None)
     assert not places(1).has_capacity("first-0", ["first-0"] * MAX_IN_FLIGHT, None)
 
 
-def test_one_more_is_for_an_organization_that_has_none() -> None:
+def test_an_extra_slot_is_for_an_organization_without_one() -> None:
     assert places(1).has_capacity("first-1", ["first-0"] * MAX_IN_FLIGHT, None)
     assert not places(1).has_capacity("first-1", [*["first-0"] * MAX_IN_FLIGHT, "first-2"], None)
 
 
-def test_two_accounts_leave_a_place_to_the_third() -> None:
+def test_two_accounts_leave_a_slot_for_a_third() -> None:
     shared, under_way = places(), list[str]()
     for organization in 3 * [o for o in ORGANIZATIONS if account_of(o) != "third"]:
         if shared.has_capacity(organization, under_way, None):
@@ -37,14 +37,14 @@ def test_two_accounts_leave_a_place_to_the_third() -> None:
     assert shared.has_capacity("third-0", under_way, None)
 
 
-def test_one_in_trouble_has_no_more_than_it_may() -> None:
+def test_a_failing_organization_stays_within_its_quota() -> None:
     shared = places()
     assert shared.has_capacity("first-0", ["first-0"] * (shared.quota - 1), shared.quota)
     assert not shared.has_capacity("first-0", ["first-0"] * shared.quota, shared.quota)
 
 
 @given(st.lists(st.sampled_from(ORGANIZATIONS), max_size=100))
-def test_whoever_asks_in_whatever_order_each_account_gets_a_place(asking: list[str]) -> None:
+def test_each_account_gets_a_slot_in_any_order(asking: list[str]) -> None:
     shared = places()
     under_way: list[str] = []
     for organization in asking:

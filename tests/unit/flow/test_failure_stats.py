@@ -26,16 +26,16 @@ zones = st.integers(-14 * 60, 14 * 60).map(lambda m: timezone(timedelta(minutes=
 
 
 @given(st.integers(0, 10_000))
-def test_a_pause_grows_with_the_failures_and_is_bounded(failures: int) -> None:
+def test_pauses_grow_and_are_bounded(failures: int) -> None:
     assert 0 <= circuit_pause_s(failures) <= circuit_pause_s(failures + 1) <= MAX_PAUSE_S
 
 
 @given(st.integers(0, 10_000))
-def test_there_is_a_pause_from_the_fifth_failure_on(failures: int) -> None:
+def test_pauses_start_at_the_fifth_failure(failures: int) -> None:
     assert (circuit_pause_s(failures) > 0) == (failures >= OUTAGE_FAILURES)
 
 
-def test_the_pause_doubles_until_it_is_longest() -> None:
+def test_pauses_double_up_to_the_maximum() -> None:
     pauses = [circuit_pause_s(failures) for failures in range(OUTAGE_FAILURES, 20)]
     assert pauses[:5] == [0.5, 1.0, 2.0, 4.0, MAX_PAUSE_S]
     assert set(pauses[5:]) == {MAX_PAUSE_S}
@@ -45,7 +45,7 @@ def test_the_pause_doubles_until_it_is_longest() -> None:
 
 
 @given(seconds, seconds, st.integers(0, ENOUGH_OTHERS - 1), limits, limits)
-def test_in_an_outage_nobody_is_given_up_and_deferred_only_late(
+def test_an_outage_gives_up_no_batch_and_defers_late(
     lasting_s: float, age_s: float, others: int, set_aside_s: float, give_up_s: float
 ) -> None:
     trouble = FailureStats(lasting_s, age_s, others, others_failing=1)
@@ -54,7 +54,7 @@ def test_in_an_outage_nobody_is_given_up_and_deferred_only_late(
 
 
 @given(seconds, seconds, st.integers(0, ENOUGH_OTHERS - 1), limits, limits)
-def test_the_only_batch_that_there_is_is_set_aside_and_never_given_up(
+def test_the_only_batch_is_deferred_and_never_given_up(
     lasting_s: float, age_s: float, others: int, set_aside_s: float, give_up_s: float
 ) -> None:
     trouble = FailureStats(lasting_s, age_s, others, others_failing=0)
@@ -62,7 +62,7 @@ def test_the_only_batch_that_there_is_is_set_aside_and_never_given_up(
     assert trouble.should_defer(set_aside_s) == (lasting_s >= set_aside_s)
 
 
-def test_an_old_batch_is_not_given_up_for_two_failures_in_a_row() -> None:
+def test_two_failures_do_not_give_up_an_old_batch() -> None:
     # It was sent once, then its account was held for hours.
     hours = 8 * 3600
     assert not FailureStats(1.0, hours, 5, others_failing=2).should_give_up(20.0, 3600.0)
@@ -70,7 +70,7 @@ def test_an_old_batch_is_not_given_up_for_two_failures_in_a_row() -> None:
 
 
 @given(seconds, seconds, st.integers(ENOUGH_OTHERS, 1000), limits, limits)
-def test_one_that_fails_alone_is_deferred_and_given_up_by_its_times(
+def test_an_isolated_batch_is_deferred_then_given_up(
     lasting_s: float, age_s: float, others: int, set_aside_s: float, give_up_s: float
 ) -> None:
     trouble = FailureStats(lasting_s, age_s, others, others_failing=1)
@@ -84,7 +84,7 @@ def test_one_that_fails_alone_is_deferred_and_given_up_by_its_times(
     st.floats(1, 100).map(lambda factor: 2 * factor),
     st.lists(st.floats(0, 5), min_size=1, max_size=50),
 )
-def test_it_is_deferred_before_it_is_given_up(
+def test_a_batch_is_deferred_before_it_is_given_up(
     set_aside_s: float, factor: float, steps: list[float]
 ) -> None:
     """Its age is what it lasts, in the first delivery: whatever the times between its failures,
@@ -104,7 +104,7 @@ def test_it_is_deferred_before_it_is_given_up(
 
 
 @given(seconds, seconds, st.integers(0, 10), st.integers(0, 10), limits)
-def test_where_much_waits_one_that_fails_alone_goes_aside_at_once_and_no_other(
+def test_backpressure_defers_only_the_isolated_batch_at_once(
     lasting_s: float, age_s: float, others: int, failing: int, set_aside_s: float
 ) -> None:
     trouble = FailureStats(lasting_s, age_s, others, failing)
@@ -115,7 +115,7 @@ def test_where_much_waits_one_that_fails_alone_goes_aside_at_once_and_no_other(
 
 
 @given(seconds, seconds, st.integers(0, 10), st.integers(0, 10), limits)
-def test_what_waits_beside_it_goes_when_others_do_or_after_a_long_doubt(
+def test_an_ambiguous_queue_is_parked_late(
     lasting_s: float, age_s: float, others: int, failing: int, set_aside_s: float
 ) -> None:
     trouble = FailureStats(lasting_s, age_s, others, failing)
@@ -129,15 +129,13 @@ def test_what_waits_beside_it_goes_when_others_do_or_after_a_long_doubt(
 
 @given(seconds, limits, limits)
 @example(age_s=50_000.0, set_aside_s=20.0, give_up_s=3_600.0)
-def test_the_next_try_is_never_in_the_past(
-    age_s: float, set_aside_s: float, give_up_s: float
-) -> None:
+def test_the_next_try_is_in_the_future(age_s: float, set_aside_s: float, give_up_s: float) -> None:
     wait_s = next_try_s(age_s, set_aside_s, give_up_s)
     assert set_aside_s <= wait_s <= max(age_s, set_aside_s)
 
 
 @given(st.floats(0.1, 60), st.floats(1, 1_000), st.floats(0, 5))
-def test_the_distance_of_the_tries_doubles_until_it_may_be_given_up(
+def test_deferrals_double_until_the_give_up_time(
     set_aside_s: float, factor: float, call_s: float
 ) -> None:
     give_up_s = set_aside_s * factor
@@ -157,7 +155,7 @@ def test_the_distance_of_the_tries_doubles_until_it_may_be_given_up(
 
 
 @given(st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=zones))  # noqa: DTZ001
-def test_a_daily_quota_s_hold_ends_at_the_next_midnight_utc(now: datetime) -> None:
+def test_a_daily_quota_hold_ends_at_midnight_utc(now: datetime) -> None:
     until = hold_until("daily_quota_exceeded", now)
     assert until is not None
     assert timedelta(0) < until - now <= timedelta(days=1)
@@ -168,5 +166,5 @@ def test_a_daily_quota_s_hold_ends_at_the_next_midnight_utc(now: datetime) -> No
 @given(st.text().filter(lambda reason: reason != "daily_quota_exceeded"))
 @example("monthly_quota_exceeded")
 @example("invalid_api_key")
-def test_of_other_holds_nobody_knows_the_end(reason: str) -> None:
+def test_other_holds_have_no_known_end(reason: str) -> None:
     assert hold_until(reason, datetime(2026, 11, 24, tzinfo=UTC)) is None

@@ -16,14 +16,14 @@ MAYBE_ALL = FailureStats(lasting_s=1.0, age_s=1.0, others_accepted=0, others_fai
 LONG_DOUBT = FailureStats(lasting_s=3 * ASIDE_S, age_s=60.0, others_accepted=0, others_failing=1)
 
 
-def test_an_organization_without_trouble_is_not_restricted() -> None:
+def test_an_organization_without_failures_is_not_restricted() -> None:
     troubles = FailureTracker(ASIDE_S)
     troubles.record_success("acme")
     assert troubles.max_batches("acme", SHARE, 0.0) is None
     assert not troubles.should_park_queue("acme", SHARE, 0.0, queue_is_large=True)
 
 
-def test_where_all_fails_a_share_tries_and_the_queue_goes() -> None:
+def test_if_all_fail_a_quota_retries_and_the_queue_is_parked() -> None:
     troubles = FailureTracker(ASIDE_S)
     troubles.record_failure("acme", "a", ITS_OWN)
     assert troubles.max_batches("acme", SHARE, 0.0) == SHARE
@@ -31,14 +31,14 @@ def test_where_all_fails_a_share_tries_and_the_queue_goes() -> None:
     assert troubles.max_batches("other", SHARE, 0.0) is None
 
 
-def test_a_batch_that_failed_for_a_moment_moves_nothing() -> None:
+def test_a_brief_failure_parks_nothing() -> None:
     troubles = FailureTracker(ASIDE_S)
     troubles.record_failure("acme", "a", replace(ITS_OWN, lasting_s=1.0))
     assert troubles.max_batches("acme", SHARE, 0.0) == SHARE
     assert not troubles.should_park_queue("acme", SHARE, 0.0, queue_is_large=True)
 
 
-def test_where_some_fail_the_others_go_on_beside_them() -> None:
+def test_other_batches_continue_beside_failing_ones() -> None:
     troubles = FailureTracker(ASIDE_S)
     troubles.record_failure("acme", "a", ITS_OWN)
     troubles.record_failure("acme", "b", ITS_OWN)
@@ -47,7 +47,7 @@ def test_where_some_fail_the_others_go_on_beside_them() -> None:
     assert not troubles.should_park_queue("acme", SHARE, 0.0, queue_is_large=True)
 
 
-def test_where_more_are_stuck_than_have_places_what_is_much_of_the_queue_goes() -> None:
+def test_a_large_queue_is_parked_if_failures_fill_the_quota() -> None:
     troubles = FailureTracker(ASIDE_S)
     for batch in ("a", "b", "c"):
         assert not troubles.should_park_queue("acme", SHARE, 0.0, queue_is_large=True)
@@ -57,7 +57,7 @@ def test_where_more_are_stuck_than_have_places_what_is_much_of_the_queue_goes() 
     assert not troubles.should_park_queue("acme", SHARE, 0.0, queue_is_large=False)
 
 
-def test_in_an_outage_no_queue_goes() -> None:
+def test_an_outage_parks_no_queue() -> None:
     troubles = FailureTracker(ASIDE_S)
     troubles.record_failure("acme", "a", MAYBE_ALL)
     assert not troubles.should_park_queue("acme", SHARE, 0.0, queue_is_large=True)
@@ -67,7 +67,7 @@ def test_in_an_outage_no_queue_goes() -> None:
     assert troubles.max_batches("acme", SHARE, 1.0) is None
 
 
-def test_it_is_suspected_for_long_after_its_batches_are_set_aside() -> None:
+def test_suspicion_outlasts_deferred_batches() -> None:
     troubles = FailureTracker(ASIDE_S)
     troubles.record_failure("acme", "a", ITS_OWN)
     troubles.forget_batch("acme", "a", 100.0)
@@ -76,7 +76,7 @@ def test_it_is_suspected_for_long_after_its_batches_are_set_aside() -> None:
     assert troubles.max_batches("acme", SHARE, 100.0 + LONG_S) is None
 
 
-def test_a_batch_that_goes_through_ends_the_suspicion() -> None:
+def test_a_success_ends_the_suspicion() -> None:
     troubles = FailureTracker(ASIDE_S)
     troubles.record_failure("acme", "a", ITS_OWN)
     troubles.forget_batch("acme", "a", 100.0)
@@ -96,7 +96,7 @@ events = st.lists(
 
 
 @given(events, st.booleans())
-def test_once_all_have_ended_and_time_has_passed_nothing_is_restricted(
+def test_restrictions_end_in_time(
     happened: list[tuple[str, str, str, FailureStats]], is_much: bool
 ) -> None:
     troubles = FailureTracker(ASIDE_S)

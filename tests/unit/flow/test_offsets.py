@@ -16,7 +16,7 @@ def members(gone: OffsetSet) -> set[int]:
 
 
 @given(spans)
-def test_it_is_the_set_of_what_left(left: list[OffsetSpan]) -> None:
+def test_it_contains_what_was_added(left: list[OffsetSpan]) -> None:
     gone = OffsetSet(0, left)
     assert members(gone) == {offset for span in left for offset in range(*span)}
     # Spans are apart from each other and from the base, or the text would be longer than need be.
@@ -29,14 +29,14 @@ def test_it_is_the_set_of_what_left(left: list[OffsetSpan]) -> None:
 
 
 @given(spans, st.integers(0, 2**62))
-def test_its_text_says_it(left: list[OffsetSpan], by: int) -> None:
+def test_encoding_round_trips(left: list[OffsetSpan], by: int) -> None:
     gone = OffsetSet(by, [OffsetSpan(start + by, end + by) for start, end in left])
     assert OffsetSet.decode(gone.base, gone.encode()) == gone
     assert (gone.encode() == "") == (not gone.spans)
 
 
 @given(spans, spans)
-def test_both_together_are_either(one: list[OffsetSpan], other: list[OffsetSpan]) -> None:
+def test_a_union_contains_either(one: list[OffsetSpan], other: list[OffsetSpan]) -> None:
     first, second = OffsetSet(0, one), OffsetSet(0, other)
     kept = first.copy()
     assert members(first.union(second)) == members(first) | members(second)
@@ -44,12 +44,12 @@ def test_both_together_are_either(one: list[OffsetSpan], other: list[OffsetSpan]
 
 
 @pytest.mark.parametrize("text", ["epoch", "1:", "1:no", "1:~~~~~", "2:abc", "1:\u00e9"])
-def test_another_text_is_refused(text: str) -> None:
+def test_invalid_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         OffsetSet.decode(0, text)
 
 
-def test_what_a_transaction_adds_fits_into_the_metadata() -> None:
+def test_a_transactions_offsets_fit_into_the_metadata() -> None:
     """Five hundred who leave one by one, as far apart as is likely to be."""
     gone = OffsetSet(0, [OffsetSpan(at * 1_000_003, at * 1_000_003 + 1) for at in range(1, 501)])
     assert len(gone.encode()) < 3_200

@@ -90,22 +90,22 @@ def _tries(*answers: Retry, blame: Blame, alone_in_s: float | None = None) -> Tr
 
 
 @pytest.mark.parametrize("definite", [TAKEN, CONFLICT, REFUSED])
-def test_a_definite_answer_settles_the_key(definite: Accepted | Conflicting | Rejected) -> None:
+def test_a_definite_response_settles_the_key(definite: Accepted | Conflicting | Rejected) -> None:
     assert POLICY.after_response(definite, "", Tries()) == Settle(definite)
 
 
 @pytest.mark.parametrize("definite", [TAKEN, CONFLICT])
-def test_what_resend_has_is_settled_whoever_sent_it(definite: Accepted | Conflicting) -> None:
+def test_an_acceptance_settles_whoever_sent_it(definite: Accepted | Conflicting) -> None:
     assert POLICY.after_response(definite, "", Tries(), alone_in_s=3.0) == Settle(definite)
 
 
 @given(st.floats(0, 10))
-def test_a_refusal_that_an_earlier_owner_s_call_may_cross_is_asked_for_again(wait_s: float) -> None:
+def test_a_rejection_an_earlier_call_may_cross_is_retried(wait_s: float) -> None:
     assert POLICY.after_response(REFUSED, "", Tries(), alone_in_s=wait_s) == RetryAfter(wait_s)
 
 
 @given(st.floats(0, 86_400))
-def test_a_throttled_account_pauses_and_for_long_it_is_held(after_s: float) -> None:
+def test_a_rate_limit_pauses_and_a_long_one_holds(after_s: float) -> None:
     step = POLICY.after_response(RateLimited(after_s), "Slow down.", Tries())
     if after_s > MAX_PAUSE_S:
         assert step == HoldAccount(Suspended("rate_limit_exceeded", "Slow down."), after_s)
@@ -114,20 +114,20 @@ def test_a_throttled_account_pauses_and_for_long_it_is_held(after_s: float) -> N
 
 
 @pytest.mark.parametrize("of_sender", [False, True])
-def test_an_account_s_trouble_holds_it(of_sender: bool) -> None:
+def test_an_account_error_holds_the_account(of_sender: bool) -> None:
     cause = Suspended("daily_quota_exceeded", "Quota.", sender_only=of_sender)
     assert POLICY.after_response(cause, "", Tries()) == HoldAccount(cause)
 
 
 @pytest.mark.parametrize("failure", [BROKEN, BUSY, UNREADABLE])
-def test_what_follows_a_failure_depends_on_the_account(failure: Retry) -> None:
+def test_steps_after_a_failure_depend_on_the_account(failure: Retry) -> None:
     tries = Tries()
     tries.count(failure)
     assert POLICY.after_response(failure, "", tries) == Failed(failure)
 
 
 @given(st.lists(st.sampled_from([BROKEN, BUSY, RateLimited(0.0), UNREADABLE]), max_size=20))
-def test_what_cannot_be_understood_three_times_is_given_up(answers: list[Disposition]) -> None:
+def test_three_unreadable_responses_give_up(answers: list[Disposition]) -> None:
     tries, unreadable = Tries(), 0
     for answer in [*answers, UNREADABLE, UNREADABLE, UNREADABLE]:
         unreadable += answer == UNREADABLE
@@ -142,7 +142,7 @@ def test_what_cannot_be_understood_three_times_is_given_up(answers: list[Disposi
 # A failure
 
 
-def test_in_an_outage_an_account_beside_others_is_held() -> None:
+def test_an_outage_holds_an_account_among_others() -> None:
     held = HoldAccount(Suspended("outage", "application_error: It broke."))
     assert _after_failure(OUTAGE) == held
     assert _after_failure(OUTAGE, FAILS_ALONE) == held  # whatever is known of the batch
@@ -157,36 +157,32 @@ def test_in_an_outage_an_account_beside_others_is_held() -> None:
         replace(OUTAGE, failing_s=0.9),
     ],
 )
-def test_what_may_be_one_batch_s_trouble_holds_no_account(health: AccountHealth) -> None:
+def test_a_possibly_isolated_failure_holds_no_account(health: AccountHealth) -> None:
     assert _after_failure(health) == RetryAfter(0.25)
 
 
-def test_a_batch_that_fails_alone_is_deferred_and_in_the_end_given_up() -> None:
+def test_an_isolated_batch_is_deferred_then_given_up() -> None:
     assert _after_failure(stats=FAILS_ALONE) == Defer(ASIDE_S)
     old = replace(FAILS_ALONE, age_s=GIVE_UP_S)
     given_up = GiveUp(Reason.PROVIDER_ERROR, "application_error: It broke.")
     assert _after_failure(stats=old) == given_up
 
 
-def test_under_backpressure_it_is_deferred_at_its_first_failure_that_shows_it() -> None:
+def test_backpressure_defers_an_isolated_batch_at_once() -> None:
     early = replace(FAILS_ALONE, lasting_s=0.1, age_s=0.1)
     assert _after_failure(stats=early) == RetryAfter(0.25)
     assert _after_failure(stats=early, under_backpressure=True) == Defer(ASIDE_S)
 
 
 @given(st.integers(1, 100), st.floats(0, MAX_PAUSE_S))
-def test_the_wait_for_the_next_call_grows_and_is_what_was_asked_for_at_least(
-    failures: int, after_s: float
-) -> None:
+def test_waits_grow_and_honour_retry_after(failures: int, after_s: float) -> None:
     asked = Retry("http_503", after_s, failing=True)
     step = _after_failure(disposition=asked, failures=failures)
     assert step == RetryAfter(after_s + 0.5 * min(5.0, 0.5 * 2.0 ** (failures - 1)))
 
 
 @given(st.floats(MAX_PAUSE_S, 86_400, exclude_min=True), st.floats(0, 82_800))
-def test_a_long_wait_that_is_asked_for_is_not_waited_for_by_a_sender(
-    after_s: float, age_s: float
-) -> None:
+def test_a_long_retry_after_defers_the_batch(after_s: float, age_s: float) -> None:
     asked = Retry("http_503", after_s, failing=True)
     step = _after_failure(stats=replace(FRESH, age_s=age_s), disposition=asked)
     assert isinstance(step, Defer)
@@ -195,7 +191,7 @@ def test_a_long_wait_that_is_asked_for_is_not_waited_for_by_a_sender(
     assert step.wait_s == after_s or step.wait_s <= max(MAX_PAUSE_S, 82_800 - age_s - 600)
 
 
-def test_an_outage_and_the_end_of_a_batch_go_before_a_long_wait() -> None:
+def test_outage_and_give_up_precede_a_long_wait() -> None:
     asked = Retry("http_503", 3600.0, failing=True)
     assert isinstance(_after_failure(OUTAGE, disposition=asked), HoldAccount)
     old = replace(FAILS_ALONE, age_s=GIVE_UP_S)
@@ -207,9 +203,7 @@ def test_an_outage_and_the_end_of_a_batch_go_before_a_long_wait() -> None:
 
 @pytest.mark.parametrize("pressed", [False, True])
 @pytest.mark.parametrize("age_s", [ASIDE_S, GIVE_UP_S])
-def test_a_batch_that_is_refused_for_an_unknown_reason_is_halved_when_it_would_go_aside(
-    age_s: float, pressed: bool
-) -> None:
+def test_an_unexplained_rejection_is_halved_when_due(age_s: float, pressed: bool) -> None:
     due = replace(FAILS_ALONE, age_s=age_s, lasting_s=0.1 if pressed else ASIDE_S)
     found = _after_failure(
         stats=due, disposition=UNKNOWN, blame=Blame.WHEN_DUE, under_backpressure=pressed
@@ -223,7 +217,7 @@ def test_a_batch_that_is_refused_for_an_unknown_reason_is_halved_when_it_would_g
     assert POLICY.while_waiting(tries, due, under_backpressure=pressed) == found
 
 
-def test_in_an_outage_nothing_is_halved() -> None:
+def test_nothing_is_halved_in_an_outage() -> None:
     step = _after_failure(OUTAGE, FAILS_ALONE, disposition=UNKNOWN, blame=Blame.AT_ONCE)
     assert isinstance(step, HoldAccount)
 
@@ -233,7 +227,7 @@ def test_in_an_outage_nothing_is_halved() -> None:
     st.sampled_from(list(Blame)),
     troubles,
 )
-def test_what_may_have_been_accepted_is_sent_under_no_other_key(
+def test_a_possibly_accepted_batch_keeps_its_key(
     answers: list[Retry], blame: Blame, stats: FailureStats
 ) -> None:
     tries = _tries(*answers, blame=blame)
@@ -244,7 +238,7 @@ def test_what_may_have_been_accepted_is_sent_under_no_other_key(
 
 
 @pytest.mark.parametrize("blame", [Blame.WHEN_DUE, Blame.AT_ONCE, Blame.WHEN_SURE])
-def test_a_refusal_that_an_earlier_owner_s_call_may_cross_is_not_final(blame: Blame) -> None:
+def test_a_rejection_an_earlier_call_may_cross_is_not_final(blame: Blame) -> None:
     step = _after_failure(
         stats=FAILS_ALONE, disposition=UNKNOWN, failures=5, blame=blame, alone_in_s=30.0
     )
@@ -263,7 +257,7 @@ def test_a_refusal_that_an_earlier_owner_s_call_may_cross_is_not_final(blame: Bl
         (replace(FRESH, lasting_s=10 * ASIDE_S, others_failing=1), False),
     ],
 )
-def test_one_mail_is_blamed_if_it_is_refused_time_and_again_while_others_are_not(
+def test_a_mail_is_blamed_if_only_it_keeps_being_rejected(
     stats: FailureStats, is_sure: bool
 ) -> None:
     for failures in (1, 2, 3):
@@ -299,7 +293,7 @@ def test_each_failure_has_one_consequence(
 
 
 @given(st.none() | troubles, st.booleans())
-def test_while_it_waits_for_a_slot_a_batch_is_deferred_if_others_went_through(
+def test_a_batch_waiting_for_a_slot_is_deferred_if_others_succeed(
     stats: FailureStats | None, under_backpressure: bool
 ) -> None:
     tries = _tries(BROKEN, blame=Blame.WHEN_DUE)
@@ -316,12 +310,12 @@ def test_while_it_waits_for_a_slot_a_batch_is_deferred_if_others_went_through(
 # The tries of a key
 
 
-def test_a_key_without_failures_is_in_no_trouble() -> None:
+def test_a_key_without_failures_is_not_failing() -> None:
     assert Tries().stats(age_s=1.0, now=1.0) is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 5)), min_size=1, max_size=10))
-def test_trouble_is_measured_from_the_first_failure(steps: list[tuple[float, int]]) -> None:
+def test_failures_are_timed_from_the_first(steps: list[tuple[float, int]]) -> None:
     tries, now, successes = Tries(), 1_000.0, 7
     first_at, first_successes = now + steps[0][0], successes + steps[0][1]
     for step_s, taken in steps:
@@ -335,7 +329,7 @@ def test_trouble_is_measured_from_the_first_failure(steps: list[tuple[float, int
 
 
 @pytest.mark.parametrize("answer", [TAKEN, REFUSED, CONFLICT, RateLimited(1.0), Suspended("x", "")])
-def test_no_other_answer_counts_as_a_failure(answer: Disposition) -> None:
+def test_only_retries_count_as_failures(answer: Disposition) -> None:
     tries = Tries()
     tries.count(answer)
     assert (tries.failures, tries.unreadable) == (0, 0)

@@ -8,7 +8,7 @@ from streamer.flow.retry import Backoff
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True), st.floats(0, 100))
-def test_a_wait_is_bounded_and_never_shorter_than_asked(
+def test_a_wait_is_bounded_and_honours_retry_after(
     failures: int, draw: float, asked: float
 ) -> None:
     delay = Backoff(base_s=0.5, cap_s=30.0).delay(failures, lambda: draw, asked)
@@ -16,13 +16,13 @@ def test_a_wait_is_bounded_and_never_shorter_than_asked(
 
 
 @given(st.integers(1, 30))
-def test_the_ceiling_grows(failures: int) -> None:
+def test_the_backoff_ceiling_grows(failures: int) -> None:
     backoff = Backoff(base_s=0.5, cap_s=30.0)
     assert backoff.delay(failures, lambda: 0.999) <= backoff.delay(failures + 1, lambda: 0.999)
 
 
 @given(st.floats(0, 1000), st.one_of(st.none(), st.floats(1, 1000)))
-def test_a_rate_is_positive_and_above_neither_limit(
+def test_a_rate_is_positive_and_within_both_limits(
     ceiling: float, advertised: float | None
 ) -> None:
     rate = allowed_rate(ceiling, advertised)

@@ -18,7 +18,7 @@ placed = st.lists(
 
 
 @given(placed, st.sets(st.sampled_from([A, B, C]), min_size=1), st.integers(1, 5_000))
-def test_each_is_taken_once_and_in_order(
+def test_records_are_taken_once_and_in_order(
     given_: list[tuple[Parked, int, int]], free: set[Parked], most: int
 ) -> None:
     waitlist, ends = Waitlist(), {0: 0, 1: 0}
@@ -47,7 +47,7 @@ def test_each_is_taken_once_and_in_order(
             assert order == sorted(order)
 
 
-def test_few_do_not_wait_for_many() -> None:
+def test_a_small_wait_is_not_delayed_by_a_large_one() -> None:
     waitlist = Waitlist()
     for offset in range(100_000):
         waitlist.note(A, 0, offset)
@@ -58,7 +58,7 @@ def test_few_do_not_wait_for_many() -> None:
     assert set(waitlist.waits) == {A}
 
 
-def test_who_had_a_turn_comes_behind_the_others() -> None:
+def test_waits_take_turns() -> None:
     waitlist = Waitlist()
     for partition, wait in enumerate((A, B, C)):
         for offset in range(5_000):

@@ -21,13 +21,13 @@ class _Unreadable:
         self._headers = headers
 
 
-def test_headers_are_a_list_whatever_they_were() -> None:
+def test_headers_become_a_list() -> None:
     assert header_list(Message(headers=None)) == []
     assert header_list(Message(headers=[("a", b"1"), ("a", None)])) == [("a", b"1"), ("a", None)]
     assert header_list(Message(headers={"a": b"1"})) == [("a", b"1")]
 
 
-def test_unreadable_headers_are_none_and_never_touched_again() -> None:
+def test_unreadable_headers_are_none_and_read_once() -> None:
     message = _Unreadable()
     assert header_list(message) is None
     assert header_list(message) == []

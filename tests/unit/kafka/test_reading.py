@@ -20,7 +20,7 @@ def _offsets(seen: list[PartitionRead]) -> list[tuple[int, int]]:
     return [(each.partition, each.offset) for each in seen if each.message is not None]
 
 
-def test_positions_follow_what_is_read(consumer: FakeConsumer, reader: PartitionReader) -> None:
+def test_positions_follow_reading(consumer: FakeConsumer, reader: PartitionReader) -> None:
     reader.start({A: 3, B: 0})
     consumer.put(record(3), record(7), record(1, partition=1), end(9))
     found = reader.read()
@@ -38,7 +38,7 @@ def test_positions_follow_what_is_read(consumer: FakeConsumer, reader: Partition
     assert reader.ended == set()
 
 
-def test_those_that_are_read_already_go_on(consumer: FakeConsumer, reader: PartitionReader) -> None:
+def test_assigned_partitions_continue(consumer: FakeConsumer, reader: PartitionReader) -> None:
     reader.start({A: 3})
     reader.start({A: 0, B: 5})
     assert consumer.assigned == {A: 3, B: 5}
@@ -48,7 +48,7 @@ def test_those_that_are_read_already_go_on(consumer: FakeConsumer, reader: Parti
     assert [seen.partition for seen in reader.read()] == [1]  # what came late is nobody's
 
 
-def test_a_topic_that_begins_anew_is_shown_and_moves_nothing(
+def test_a_recreated_topic_is_reported_and_moves_nothing(
     consumer: FakeConsumer, reader: PartitionReader
 ) -> None:
     reader.start({A: 5})
@@ -58,7 +58,7 @@ def test_a_topic_that_begins_anew_is_shown_and_moves_nothing(
     assert reader.positions == {A: 5}
 
 
-def test_errors_are_raised_or_told(consumer: FakeConsumer) -> None:
+def test_errors_are_raised_or_reported(consumer: FakeConsumer) -> None:
     error = KafkaError(KafkaError._TRANSPORT)
     reader = PartitionReader({}, 10)
     consumer.put(Message(error=error))
@@ -78,7 +78,7 @@ def test_permanent_errors() -> None:
     assert not reading.is_permanent(KafkaError(KafkaError._TRANSPORT))
 
 
-def test_spans_are_read_alone_and_in_turn(consumer: FakeConsumer, reader: PartitionReader) -> None:
+def test_only_the_spans_are_read_in_order(consumer: FakeConsumer, reader: PartitionReader) -> None:
     reader.start({("other", 0): 0})
     consumer.put(record(2), record(3), record(0, partition=1))
     consumer.put(record(1, partition=1))
@@ -89,7 +89,7 @@ def test_spans_are_read_alone_and_in_turn(consumer: FakeConsumer, reader: Partit
     assert consumer.assigned == reader.positions == {}
 
 
-def test_a_span_ends_where_no_record_is_left_in_it(
+def test_a_span_ends_without_remaining_records(
     consumer: FakeConsumer, reader: PartitionReader
 ) -> None:
     """Its last offsets may be those of a transaction's end, which are no records."""
@@ -97,7 +97,7 @@ def test_a_span_ends_where_no_record_is_left_in_it(
     assert [_offsets(found) for found in reader.read_spans("t", {0: [(0, 3)]}, 60.0)] == [[(0, 0)]]
 
 
-def test_what_is_not_decided_is_waited_for_or_not(
+def test_open_transactions_are_awaited_or_read(
     consumer: FakeConsumer, reader: PartitionReader
 ) -> None:
     consumer.put(record(0), end(1))
@@ -111,9 +111,9 @@ def test_what_is_not_decided_is_waited_for_or_not(
     assert [_offsets(found) for found in reader.read_spans("t", spans)] == [[(0, 0)]]
 
 
-def test_nothing_comes_for_too_long(consumer: FakeConsumer, reader: PartitionReader) -> None:
+def test_a_stalled_read_is_an_error(consumer: FakeConsumer, reader: PartitionReader) -> None:
     consumer.put(record(0), end(1))
-    with pytest.raises(ReadError, match="t/0 cannot be read from offset 1 to 5"):
+    with pytest.raises(ReadError, match="cannot read t/0 from offset 1 to 5"):
         for _ in reader.read_spans("t", {0: [(0, 5)]}, 0.0):
             pass
     # What was left of it does not stand in the way of the next.
@@ -122,7 +122,7 @@ def test_nothing_comes_for_too_long(consumer: FakeConsumer, reader: PartitionRea
 
 
 @pytest.mark.parametrize("most_bytes", [25, 4_000_000])
-def test_what_lies_behind_a_bound_comes_later(
+def test_records_behind_a_bound_are_read_later(
     monkeypatch: pytest.MonkeyPatch, most_bytes: int
 ) -> None:
     """A reader that is bounded, in records and bytes, drops nothing that the client gave it."""

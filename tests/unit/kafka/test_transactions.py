@@ -42,16 +42,14 @@ def test_a_transaction_is_committed(fake: FakeProducer, producer: TransactionalP
     assert producer.state is State.READY
 
 
-def test_a_commit_of_unknown_end_is_called_again(
-    fake: FakeProducer, producer: TransactionalProducer
-) -> None:
+def test_an_unknown_commit_is_repeated(fake: FakeProducer, producer: TransactionalProducer) -> None:
     fake.fail("commit", TIMED_OUT, TIMED_OUT)
     _write(producer, b"a")
     assert fake.said == ["begin", "a", "commit", "commit", "commit"]
     assert producer.state is State.READY
 
 
-def test_a_commit_of_unknown_end_is_never_aborted(
+def test_an_unknown_commit_is_never_aborted(
     fake: FakeProducer, producer: TransactionalProducer
 ) -> None:
     fake.fail("commit", TIMED_OUT)
@@ -64,7 +62,7 @@ def test_a_commit_of_unknown_end_is_never_aborted(
     assert fake.said == ["begin", "a", "commit", "commit"]
 
 
-def test_an_unknown_end_may_turn_out_to_need_an_abort(
+def test_an_unknown_commit_can_end_in_an_abort(
     fake: FakeProducer, producer: TransactionalProducer
 ) -> None:
     fake.fail("commit", TIMED_OUT, ABORTABLE)
@@ -75,7 +73,7 @@ def test_an_unknown_end_may_turn_out_to_need_an_abort(
 
 
 @pytest.mark.parametrize("call", ["offsets", "commit"])
-def test_what_can_be_aborted_is(
+def test_abortable_errors_abort(
     fake: FakeProducer, producer: TransactionalProducer, call: str
 ) -> None:
     fake.fail(call, ABORTABLE)
@@ -85,7 +83,7 @@ def test_what_can_be_aborted_is(
     assert producer.state is State.READY
 
 
-def test_what_failed_before_the_commit_is_aborted(
+def test_failures_before_the_commit_abort(
     fake: FakeProducer, producer: TransactionalProducer
 ) -> None:
     """Also where the error alone does not ask for it: nothing is committed yet."""
@@ -95,9 +93,7 @@ def test_what_failed_before_the_commit_is_aborted(
     assert fake.said == ["begin", "a", "offsets", "abort"]
 
 
-def test_an_abort_of_unknown_end_is_called_again(
-    fake: FakeProducer, producer: TransactionalProducer
-) -> None:
+def test_an_unknown_abort_is_repeated(fake: FakeProducer, producer: TransactionalProducer) -> None:
     fake.fail("commit", ABORTABLE)
     fake.fail("abort", TIMED_OUT, TIMED_OUT)
     with pytest.raises(KafkaException, match="another generation"):
@@ -106,9 +102,7 @@ def test_an_abort_of_unknown_end_is_called_again(
     assert producer.state is State.READY
 
 
-def test_an_abort_that_fails_can_be_tried_later(
-    fake: FakeProducer, producer: TransactionalProducer
-) -> None:
+def test_a_failed_abort_can_be_retried(fake: FakeProducer, producer: TransactionalProducer) -> None:
     fake.fail("offsets", ABORTABLE)
     fake.fail("abort", TIMED_OUT)
     with pytest.raises(KafkaException, match="nobody answered"):
@@ -120,7 +114,7 @@ def test_an_abort_that_fails_can_be_tried_later(
 
 
 @pytest.mark.parametrize("call", ["begin", "produce", "offsets", "commit"])
-def test_a_producer_that_was_fenced_is_lost(
+def test_a_fenced_producer_is_lost(
     fake: FakeProducer, producer: TransactionalProducer, call: str
 ) -> None:
     fake.fail(call, FENCED)
@@ -131,9 +125,7 @@ def test_a_producer_that_was_fenced_is_lost(
     assert "abort" not in fake.said
 
 
-def test_an_abort_finds_out_that_the_producer_was_fenced(
-    fake: FakeProducer, producer: TransactionalProducer
-) -> None:
+def test_an_abort_can_detect_fencing(fake: FakeProducer, producer: TransactionalProducer) -> None:
     fake.refuses[b"a"] = KafkaError(KafkaError._PURGE_QUEUE)
     fake.fail("abort", FENCED)
     with pytest.raises(KafkaException) as caught:
@@ -142,7 +134,7 @@ def test_an_abort_finds_out_that_the_producer_was_fenced(
     assert producer.state is State.LOST
 
 
-def test_a_commit_that_fails_otherwise_is_lost(
+def test_other_commit_errors_lose_the_producer(
     fake: FakeProducer, producer: TransactionalProducer
 ) -> None:
     fake.fail("commit", CONFLICT)
@@ -152,9 +144,7 @@ def test_a_commit_that_fails_otherwise_is_lost(
     assert "abort" not in fake.said
 
 
-def test_a_begin_that_failed_can_be_tried_again(
-    fake: FakeProducer, producer: TransactionalProducer
-) -> None:
+def test_a_failed_begin_can_be_retried(fake: FakeProducer, producer: TransactionalProducer) -> None:
     fake.fail("begin", TIMED_OUT)
     with pytest.raises(KafkaException):
         _write(producer, b"a")
@@ -163,7 +153,7 @@ def test_a_begin_that_failed_can_be_tried_again(
     assert fake.said == ["begin", "begin", "a", "commit"]
 
 
-def test_the_start_is_tried_again_while_it_can_be(fake: FakeProducer) -> None:
+def test_initialisation_is_retried(fake: FakeProducer) -> None:
     fake.fail("init", TIMED_OUT, TIMED_OUT)
     assert TransactionalProducer(Settings(), "me", "me").state is State.READY
     assert fake.said == ["init"] * 3
@@ -171,7 +161,7 @@ def test_the_start_is_tried_again_while_it_can_be(fake: FakeProducer) -> None:
 
 
 @pytest.mark.parametrize(("error", "patience_s"), [(TIMED_OUT, 0.0), (FENCED, 60.0)])
-def test_the_start_fails_when_it_cannot_or_nobody_waits(
+def test_initialisation_fails_permanently_or_after_its_patience(
     fake: FakeProducer, error: KafkaError, patience_s: float
 ) -> None:
     fake.fail("init", error)
@@ -180,7 +170,7 @@ def test_the_start_fails_when_it_cannot_or_nobody_waits(
     assert fake.said == ["init"]
 
 
-def test_a_new_client_fences_the_one_that_is_lost(
+def test_a_new_client_fences_the_lost_one(
     fake: FakeProducer, producer: TransactionalProducer
 ) -> None:
     fake.fail("commit", FENCED)
@@ -191,7 +181,7 @@ def test_a_new_client_fences_the_one_that_is_lost(
     assert fake.said[-4:] == ["init", "begin", "b", "commit"]
 
 
-def test_the_first_refusal_of_a_record_is_the_cause(
+def test_the_first_rejected_record_is_the_cause(
     fake: FakeProducer, producer: TransactionalProducer
 ) -> None:
     fake.refuses = {b"b": TOO_LARGE, b"c": KafkaError(KafkaError._PURGE_QUEUE)}
@@ -201,7 +191,7 @@ def test_the_first_refusal_of_a_record_is_the_cause(
     _write(producer, b"a")  # it is of that transaction alone
 
 
-def test_whoever_asks_is_told_of_each_refusal(
+def test_callbacks_receive_each_rejection(
     fake: FakeProducer, producer: TransactionalProducer
 ) -> None:
     """By the client at once, by the broker later, and of some of many."""
@@ -227,7 +217,7 @@ def test_whoever_asks_is_told_of_each_refusal(
     assert producer.state is State.OPEN
 
 
-def test_a_full_queue_of_the_client_is_an_error_as_any(
+def test_a_full_client_queue_is_an_ordinary_error(
     fake: FakeProducer, producer: TransactionalProducer
 ) -> None:
     fake.fail("produce", BufferError("Local: Queue full"))

@@ -62,7 +62,7 @@ def answering() -> Iterator[Answering]:
         "UNBLOCKED force unblock from blocking operation",
     ],
 )
-def test_not_now_is_waited_for(answering: Answering, error: str) -> None:
+def test_transient_errors_are_retried(answering: Answering, error: str) -> None:
     client = connect(RedisSettings(url=answering(error)))
     with pytest.raises(UNREACHABLE):
         client.get("key")
@@ -81,15 +81,13 @@ def test_not_now_is_waited_for(answering: Answering, error: str) -> None:
     [
         ("WRONGPASS invalid username-password pair or user is disabled.", "redis.url"),
         ("NOAUTH Authentication required.", "redis.url"),
-        ("NOPERM this user has no permissions to run the 'get' command", "must be allowed"),
+        ("NOPERM this user has no permissions to run the 'get' command", "needs access"),
         ("ERR unknown command 'GET'", "Redis 6.2"),
         ("ERR wrong number of arguments for 'get' command", "Redis 6.2"),
         ("ERR DB index is out of range", "redis.url"),
     ],
 )
-def test_what_waiting_does_not_mend_is_said_with_what_does(
-    answering: Answering, error: str, advice: str
-) -> None:
+def test_permanent_errors_suggest_a_fix(answering: Answering, error: str, advice: str) -> None:
     client = connect(RedisSettings(url=answering(error)))
     with pytest.raises(RedisRefusedError, match=advice) as refused:
         client.get("key")
@@ -97,7 +95,7 @@ def test_what_waiting_does_not_mend_is_said_with_what_does(
     client.close()
 
 
-def test_a_mistake_of_ours_is_neither(answering: Answering) -> None:
+def test_other_errors_are_unchanged(answering: Answering) -> None:
     client = connect(RedisSettings(url=answering("WRONGTYPE Operation against a key")))
     with pytest.raises(exceptions.ResponseError) as mistake:
         client.get("key")
@@ -105,14 +103,14 @@ def test_a_mistake_of_ours_is_neither(answering: Answering) -> None:
     client.close()
 
 
-def test_a_cluster_of_which_no_node_answers_is_waited_for() -> None:
+def test_an_unreachable_cluster_is_transient() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"redis://127.0.0.1:{taken.getsockname()[1]}/0"
     with pytest.raises(UNREACHABLE):
         connect(RedisSettings(url=url, cluster=True))
 
 
-def test_connections_opened_before_one_that_fails_are_given_back(
+def test_connections_are_returned_after_a_failure(
     answering: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = connect(RedisSettings(url=answering("ERR none")), 3)

@@ -114,7 +114,7 @@ def test_uncounted_parked_records_are_not_counted_out() -> None:
     assert fold(PARKED, records, {3: 71})[SPRING].increments == {"parked": 1}
 
 
-def test_who_ended_where_it_was_parked_is_parked_no_more() -> None:
+def test_a_record_resolved_while_parked_is_not_parked() -> None:
     left: Headers = [(PARKED_AT, b"3/70")]
     ended = [outcome(0, "failed", "too_large", head=left), outcome(1, "failed", "too_large")]
     assert fold(OUTCOMES, ended)[SPRING].increments == {"failed:too_large": 2, "parked": -1}

@@ -16,13 +16,13 @@ _REASONS = {
 
 
 @pytest.mark.parametrize("why", sorted(_REASONS))
-def test_a_reason_of_a_hold_has_a_remedy(why: str) -> None:
+def test_every_hold_reason_has_a_remedy(why: str) -> None:
     assert remedy(why) != remedy("http_499")
 
 
-def test_what_is_new_has_one_too() -> None:
-    assert "words" in remedy("http_499")
+def test_unknown_reasons_have_a_remedy() -> None:
+    assert "message" in remedy("http_499")
 
 
-def test_what_ends_by_itself_says_so() -> None:
+def test_self_ending_holds_say_so() -> None:
     assert all("ends by itself" in remedy(why) for why in ENDS_BY_ITSELF)

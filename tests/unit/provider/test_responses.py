@@ -84,7 +84,7 @@ def _said(status: int, name: str, words: str, *, is_from_resend: bool = True) ->
         (599, "new_error", Retry("http_599", failing=True)),
     ],
 )
-def test_an_error(status: int | None, name: str, disposition: object) -> None:
+def test_errors_are_classified(status: int | None, name: str, disposition: object) -> None:
     assert classify_response(_answer(status, name), 2) == disposition
 
 
@@ -102,7 +102,7 @@ def test_an_error(status: int | None, name: str, disposition: object) -> None:
         (404, "not_found", "", "not_found"),
     ],
 )
-def test_words_that_name_trouble_of_the_account(
+def test_account_errors_are_recognised_by_message(
     status: int, name: str, words: str, disposition: str
 ) -> None:
     assert classify_response(_said(status, name, words), 2) == Suspended(disposition, words)
@@ -116,9 +116,7 @@ def test_words_that_name_trouble_of_the_account(
         "Not authorized to send emails from acme.test",
     ],
 )
-def test_a_key_that_may_not_send_for_a_domain_holds_that_domain(
-    words: str, is_from_resend: bool
-) -> None:
+def test_a_key_not_allowed_for_a_domain_holds_that_domain(words: str, is_from_resend: bool) -> None:
     disposition = classify_response(_said(403, "", words, is_from_resend=is_from_resend), 2)
     assert disposition == Suspended("domain_not_allowed", words, sender_only=True)
 
@@ -133,7 +131,7 @@ def test_a_key_that_may_not_send_for_a_domain_holds_that_domain(
         (400, "validation_error", "Invalid `tags` field."),
     ],
 )
-def test_words_that_name_trouble_of_the_content(status: int, name: str, words: str) -> None:
+def test_content_errors_are_recognised_by_message(status: int, name: str, words: str) -> None:
     of_template = status == 404
     assert classify_response(_said(status, name, words), 2) == Rejected(
         words, of_template=of_template
@@ -165,7 +163,7 @@ FIELDS = ["to", "from", "subject", "html", "text", "tags", "headers", "reply_to"
 
 @pytest.mark.parametrize("words", KEY_WORDS)
 @pytest.mark.parametrize("status", [400, 401, 403, 422])
-def test_a_validation_error_about_the_key_is_the_accounts(status: int, words: str) -> None:
+def test_a_validation_error_about_the_key_holds_the_account(status: int, words: str) -> None:
     response = _said(status, "validation_error", words)
     assert classify_response(response, 2) == Suspended("invalid_api_key", words)
 
@@ -184,7 +182,7 @@ def test_a_validation_error_about_the_key_is_the_accounts(status: int, words: st
     ),
     st.sampled_from(KEY_WORDS),
 )
-def test_a_complaint_of_a_field_is_of_the_content_whatever_it_quotes(
+def test_a_field_error_is_about_content_whatever_it_quotes(
     field: str, begin: str, words: str
 ) -> None:
     message = begin.format(field) + words
@@ -200,11 +198,11 @@ def test_a_complaint_of_a_field_is_of_the_content_whatever_it_quotes(
         "The attachment API key.txt is too large",
     ],
 )
-def test_who_writes_about_keys_is_not_taken_for_one_without(words: str) -> None:
+def test_content_errors_about_keys_are_not_account_errors(words: str) -> None:
     assert classify_response(_said(422, "validation_error", words), 2) == Rejected(words)
 
 
-def test_a_key_of_another_kind_is_none_of_the_accounts() -> None:
+def test_other_kinds_of_keys_are_not_account_errors() -> None:
     words = "This idempotency key was used with another API key"
     assert classify_response(_said(409, "invalid_idempotent_request", words), 2) == Conflicting(
         words
@@ -212,7 +210,7 @@ def test_a_key_of_another_kind_is_none_of_the_accounts() -> None:
 
 
 @given(st.integers(400, 499), st.sampled_from(["", "odd", "validation_error"]), st.text())
-def test_what_may_be_the_content_was_refused_by_resend_for_certain(
+def test_possible_content_errors_were_certainly_rejected(
     status: int, name: str, words: str
 ) -> None:
     foreign = classify_response(_said(status, name, words, is_from_resend=False), 2)
@@ -223,7 +221,7 @@ def test_what_may_be_the_content_was_refused_by_resend_for_certain(
 
 
 @given(st.integers(200, 599), st.text())
-def test_what_is_not_resends_never_fails_a_recipient(status: int, body: str) -> None:
+def test_foreign_responses_never_fail_a_recipient(status: int, body: str) -> None:
     response = _said(status, "", body, is_from_resend=False)
     disposition = classify_response(response, 2)
     if status == 429:
@@ -233,21 +231,21 @@ def test_what_is_not_resends_never_fails_a_recipient(status: int, body: str) -> 
     assert result_label(response) == f"http_{status}"
 
 
-def test_a_certificate_that_is_not_trusted_holds_the_account() -> None:
+def test_an_untrusted_certificate_holds_the_account() -> None:
     response = ApiResponse(None, "untrusted_certificate", "self-signed", {}, {})
     assert classify_response(response, 2) == Suspended("untrusted_certificate", "self-signed")
     assert result_label(response) == "untrusted_certificate"
 
 
 @given(st.integers(300, 599), st.sampled_from(sorted({"", "odd", *KNOWN})), st.text())
-def test_only_a_row_of_the_content_refuses_mails(status: int, name: str, words: str) -> None:
+def test_only_content_rules_reject_mails(status: int, name: str, words: str) -> None:
     disposition = classify_response(_said(status, name, words), 2)
     row = find_rule(status, name, words, True)
     assert isinstance(disposition, Rejected) == (row.category is ErrorCategory.CONTENT)
 
 
 @pytest.mark.parametrize("row", RULES, ids=lambda row: f"{min(row.statuses)}-{row.category.name}")
-def test_each_row_is_reached(row: ResponseRule) -> None:
+def test_each_rule_is_reachable(row: ResponseRule) -> None:
     """None stands behind a wider one."""
     for name in row.names or ("something_else",):
         for status in row.statuses:
@@ -270,7 +268,7 @@ def test_retry_after(header: str, seconds: float) -> None:
 
 
 @given(st.data(), st.integers(1, 100))
-def test_ids_go_to_the_mails_that_were_not_refused(data: st.DataObject, count: int) -> None:
+def test_ids_are_matched_to_accepted_mails(data: st.DataObject, count: int) -> None:
     refused = data.draw(st.sets(st.integers(0, count - 1)))
     order = data.draw(st.permutations(sorted(refused)))
     response = ApiResponse(
@@ -294,7 +292,7 @@ def test_ids_go_to_the_mails_that_were_not_refused(data: st.DataObject, count: i
 
 
 @given(st.data(), st.integers(1, 100))
-def test_null_may_stand_in_the_place_of_a_refused_mail(data: st.DataObject, count: int) -> None:
+def test_null_can_replace_a_rejected_mail(data: st.DataObject, count: int) -> None:
     refused = data.draw(st.sets(st.integers(0, count - 1)))
     response = ApiResponse(
         200,
@@ -333,7 +331,7 @@ def test_null_may_stand_in_the_place_of_a_refused_mail(data: st.DataObject, coun
         {"data": [{"id": "a"}], "errors": "?"},
     ],
 )
-def test_what_cannot_be_understood_is_never_sent(data: dict[str, object]) -> None:
+def test_unreadable_responses_are_never_sent(data: dict[str, object]) -> None:
     disposition = classify_response(ApiResponse(200, "", "", data, {}), 2)
     assert disposition == Retry("unreadable", unreadable=True)
 
@@ -344,7 +342,7 @@ def test_a_success_with_a_broken_body_is_unreadable() -> None:
     assert result_label(response) == "unreadable"
 
 
-def test_labels_are_a_bounded_set() -> None:
+def test_labels_are_bounded() -> None:
     assert result_label(_answer(500, "whatever they invent")) == "http_500"
     assert result_label(_answer(200)) == "accepted"
     assert result_label(_answer(None)) == "no_answer"
@@ -376,7 +374,7 @@ CONTENT = "Invalid `to` field. The address is refused."
         ("You can only send testing emails to your own address.", "domain_not_verified", True),
     ],
 )
-def test_items_that_are_all_refused_for_the_account_reject_nobody(
+def test_items_all_rejected_for_the_account_reject_no_mail(
     words: str, why: str, of_sender: bool
 ) -> None:
     held = Suspended(why, words, sender_only=of_sender, is_key_used=True)
@@ -387,14 +385,14 @@ def test_items_that_are_all_refused_for_the_account_reject_nobody(
     assert result_label(_items(words)) == "accepted"
 
 
-def test_trouble_of_the_account_goes_before_that_of_the_sender() -> None:
+def test_account_errors_precede_sender_errors() -> None:
     words = "API key is invalid"
     assert classify_response(_items(NOT_VERIFIED, words), 2) == Suspended(
         "invalid_api_key", words, is_key_used=True
     )
 
 
-def test_where_some_mail_was_taken_all_have_their_results() -> None:
+def test_partial_acceptance_gives_every_mail_a_result() -> None:
     words = "You have reached your daily email sending quota."
     assert classify_response(_items(None, words), 2) == Accepted(
         [ItemResult("sent", "id-0"), ItemResult("rejected", words)]
@@ -402,6 +400,6 @@ def test_where_some_mail_was_taken_all_have_their_results() -> None:
 
 
 @given(st.lists(st.sampled_from([CONTENT, f"{CONTENT} {NOT_VERIFIED}", "odd"]), min_size=1))
-def test_items_that_are_refused_for_their_content_are_rejected(words: list[str]) -> None:
+def test_items_with_content_errors_are_rejected(words: list[str]) -> None:
     rejected = [ItemResult("rejected", each) for each in words]
     assert classify_response(_items(*words), len(words)) == Accepted(rejected)

@@ -7,14 +7,14 @@ from streamer.sandbox import Faults
 from streamer.sandbox.faults import FaultBook, Rng, names
 
 
-def test_an_order_leaves_the_other_fields() -> None:
+def test_a_change_keeps_other_fields() -> None:
     book = FaultBook(Faults(latency_ms=60))
     book.set_faults(Faults(outage="drop"), None)
     book.set_faults(Faults(latency_ms=0), None)
     assert book.of("any") == Faults(outage="drop")
 
 
-def test_an_account_keeps_its_own_whatever_all_are_given() -> None:
+def test_an_accounts_faults_precede_the_common_ones() -> None:
     book = FaultBook(Faults())
     book.set_faults(Faults(hang_s=1), "a")
     book.set_faults(Faults(hang_s=2, jitter_ms=3), None)
@@ -22,7 +22,7 @@ def test_an_account_keeps_its_own_whatever_all_are_given() -> None:
     assert book.of("b").hang_s == book.of(None).hang_s == 2
 
 
-def test_a_reset_goes_back_to_the_start() -> None:
+def test_a_reset_restores_the_initial_faults() -> None:
     book = FaultBook(Faults(latency_ms=60))
     book.set_faults(Faults(latency_ms=1, quota="daily"), None)
     book.set_faults(Faults(hang_s=1), "a")
@@ -35,7 +35,7 @@ def test_an_unknown_fault_is_refused() -> None:
         Faults.model_validate({"latency": 1})
 
 
-def test_dice_of_a_seed_fall_alike() -> None:
+def test_a_seed_makes_chance_reproducible() -> None:
     one, two = Rng(7), Rng(7)
     falls = [one.chance(30) for _ in range(1000)]
     assert falls == [two.chance(30) for _ in range(1000)]

@@ -7,7 +7,7 @@ SCOPE = ("default", "/emails/batch", "key")
 ANSWER = HttpResponse(200, b"{}")
 
 
-def test_a_key_runs_then_gives_its_answer_again_until_it_is_too_old() -> None:
+def test_a_key_repeats_its_response_until_it_expires() -> None:
     memory = IdempotencyStore()
     assert memory.begin(SCOPE, b"a", 0.0) is KeyState.NEW
     assert memory.begin(SCOPE, b"a", 1.0) is KeyState.RUNNING
@@ -23,7 +23,7 @@ def test_a_running_key_does_not_age() -> None:
     assert memory.begin(SCOPE, b"a", 2 * LASTS_S) is KeyState.RUNNING
 
 
-def test_a_running_key_in_front_keeps_no_older_answer_alive() -> None:
+def test_a_running_key_does_not_delay_expiry() -> None:
     memory = IdempotencyStore()
     memory.begin(("default", "/emails/batch", "running"), b"a", 0.0)
     memory.begin(SCOPE, b"a", 0.0)
@@ -31,14 +31,14 @@ def test_a_running_key_in_front_keeps_no_older_answer_alive() -> None:
     assert memory.begin(SCOPE, b"b", LASTS_S) is KeyState.NEW
 
 
-def test_a_forgotten_key_may_carry_anything() -> None:
+def test_an_expired_key_accepts_any_payload() -> None:
     memory = IdempotencyStore()
     memory.begin(SCOPE, b"a", 0.0)
     memory.settle(SCOPE, None)
     assert memory.begin(SCOPE, b"b", 0.0) is KeyState.NEW
 
 
-def test_keys_of_other_scopes_are_other_keys() -> None:
+def test_keys_are_scoped() -> None:
     memory = IdempotencyStore()
     memory.begin(SCOPE, b"a", 0.0)
     assert memory.begin(("other", "/emails/batch", "key"), b"b", 0.0) is KeyState.NEW

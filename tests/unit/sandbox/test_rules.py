@@ -20,12 +20,12 @@ NOW = 1_798_761_600.0  # 2027-01-01T00:00:00Z
         ("2026-12-31", -86_400),
     ],
 )
-def test_a_time_that_can_be_read(text: str, ahead_s: float) -> None:
+def test_valid_times_are_accepted(text: str, ahead_s: float) -> None:
     assert scheduled_time(text, NOW) == NOW + ahead_s
 
 
 @pytest.mark.parametrize(
     "text", ["", "soon", "in a minor", "in -1 hours", "2027-13-01", "1798761600"]
 )
-def test_a_time_that_cannot(text: str) -> None:
+def test_invalid_times_are_refused(text: str) -> None:
     assert scheduled_time(text, NOW) is None

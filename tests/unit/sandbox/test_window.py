@@ -10,7 +10,7 @@ DAY_S = 86_400.0
 NEW_YEARS_EVE = 1_798_675_200.0  # 2026-12-31T00:00:00Z
 
 
-def test_a_window_grants_the_limit_and_then_says_when_to_come_again() -> None:
+def test_a_full_window_returns_the_retry_time() -> None:
     window = Window()
     readings = [window.take(2, 100.0 + at) for at in (0.0, 0.1, 0.2, 0.999)]
     assert [r.granted for r in readings] == [True, True, False, False]
@@ -33,14 +33,14 @@ def test_no_window_grants_more_than_its_limit(pauses: list[float], limit: int) -
         assert reading.remaining == limit - granted
 
 
-def test_a_changed_limit_holds_within_the_window() -> None:
+def test_a_changed_limit_applies_within_the_window() -> None:
     window = Window()
     assert window.take(1, 1.0).granted
     assert not window.take(1, 1.1).granted
     assert window.take(3, 1.2).remaining == 1
 
 
-def test_quotas_start_anew_with_the_utc_day_and_month() -> None:
+def test_quotas_reset_with_the_utc_day_and_month() -> None:
     account = SandboxAccount(AccountSpec(name="a", keys=("re_a",)))
     account.use(3, NEW_YEARS_EVE - DAY_S)
     account.use(4, NEW_YEARS_EVE + DAY_S - 1)

@@ -22,7 +22,7 @@ def _assembly() -> BatchAssembly:
     return assembly
 
 
-def test_another_record_of_a_member_s_address_is_a_duplicate() -> None:
+def test_another_record_of_the_same_address_is_a_duplicate() -> None:
     assembly = _assembly()
     twin = _record(7, "bob@a.test")
     assembly.same_address = [twin]
@@ -33,7 +33,7 @@ def test_another_record_of_a_member_s_address_is_a_duplicate() -> None:
     assert not assembly.same_address
 
 
-def test_a_member_that_was_read_again_gets_the_batch_s_result() -> None:
+def test_a_redelivered_member_gets_the_batchs_result() -> None:
     assembly = _assembly()
     again = _record(1, "bob@a.test")
     assembly.same_address = [again]
@@ -42,7 +42,7 @@ def test_a_member_that_was_read_again_gets_the_batch_s_result() -> None:
     assert assembly.adoptions == {assembly.batch.id: [(again, 1)]}
 
 
-def test_a_twin_of_nobody_waits_for_the_next_batch() -> None:
+def test_a_repeated_address_waits_if_its_member_was_removed() -> None:
     assembly = _assembly()
     twin = _record(7, "bob@a.test")
     assembly.same_address = [twin]

@@ -64,14 +64,14 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> CommitterBench:
     return CommitterBench(fake)
 
 
-def test_a_full_queue_of_the_client_is_waited_for(desk: CommitterBench) -> None:
+def test_a_full_client_queue_is_awaited(desk: CommitterBench) -> None:
     desk.fake.fail("produce", BufferError("Local: Queue full"))
     assert not desk.commit()
     assert desk.commit()
     assert desk.fake.said == ["begin", "?", "abort", *WRITTEN]
 
 
-def test_what_was_aborted_is_written_again(desk: CommitterBench) -> None:
+def test_aborted_records_are_written_again(desk: CommitterBench) -> None:
     desk.fake.fail("offsets", ABORTABLE)
     desk.fake.fail("abort", TIMED_OUT)
     assert not desk.commit()
@@ -80,7 +80,7 @@ def test_what_was_aborted_is_written_again(desk: CommitterBench) -> None:
     assert desk.fake.said == ["begin", "?", "offsets", "abort", "abort", *WRITTEN]
 
 
-def test_an_open_transaction_is_aborted_also_where_nothing_can_be_committed(
+def test_an_open_transaction_is_aborted_without_new_work(
     desk: CommitterBench,
 ) -> None:
     """The next owner of the partitions waits for its end."""
@@ -91,7 +91,7 @@ def test_an_open_transaction_is_aborted_also_where_nothing_can_be_committed(
     assert desk.fake.said == ["begin", "?", "offsets", "abort"]
 
 
-def test_a_commit_of_unknown_end_is_called_again_before_anything_else(desk: CommitterBench) -> None:
+def test_an_unknown_commit_is_repeated_first(desk: CommitterBench) -> None:
     desk.fake.fail("commit", TIMED_OUT)
     assert not desk.commit()
     desk.metadata = LEFT
@@ -99,7 +99,7 @@ def test_a_commit_of_unknown_end_is_called_again_before_anything_else(desk: Comm
     assert desk.fake.said == [*WRITTEN, "commit"]
 
 
-def test_a_commit_that_turns_out_to_be_none_is_written_again(desk: CommitterBench) -> None:
+def test_a_commit_that_failed_after_all_is_written_again(desk: CommitterBench) -> None:
     desk.fake.fail("commit", TIMED_OUT, ABORTABLE)
     assert not desk.commit()
     assert not desk.commit()
@@ -111,7 +111,7 @@ def test_a_commit_that_turns_out_to_be_none_is_written_again(desk: CommitterBenc
     ("call", "error"),
     [("begin", FENCED), ("commit", FENCED), ("commit", KafkaError(KafkaError._STATE))],
 )
-def test_a_producer_that_is_lost_ends_the_worker(
+def test_a_lost_producer_ends_the_worker(
     desk: CommitterBench, call: str, error: KafkaError
 ) -> None:
     desk.fake.fail(call, error)
@@ -122,20 +122,20 @@ def test_a_producer_that_is_lost_ends_the_worker(
     assert "abort" not in desk.fake.said
 
 
-def test_the_end_aborts_what_is_open(desk: CommitterBench) -> None:
+def test_closing_aborts_an_open_transaction(desk: CommitterBench) -> None:
     desk.fake.fail("offsets", ABORTABLE)
     assert not desk.commit()
     desk.committer.close()
     assert desk.fake.said[-1] == "abort"
 
 
-def test_nothing_is_begun_by_who_is_no_member(desk: CommitterBench) -> None:
+def test_no_transaction_begins_outside_the_group(desk: CommitterBench) -> None:
     desk.metadata = LEFT
     assert not desk.commit()
     assert desk.fake.said == []
 
 
-def test_a_transaction_is_cut_by_the_bytes_of_its_records(desk: CommitterBench) -> None:
+def test_a_transaction_is_limited_in_bytes(desk: CommitterBench) -> None:
     """Of all windows together: the client would hold them twice, and the broker's limit on the
     time of a transaction is short."""
     large = [b"%d" % number * 1_000_000 for number in range(3)]

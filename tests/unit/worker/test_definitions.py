@@ -34,7 +34,7 @@ def _definitions(
     return Definitions(cast(Client, None), most_bytes)
 
 
-def test_a_definition_is_read_once_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_version_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = _DefinitionLedger("x")
     definitions = _definitions(ledger, monkeypatch)
     for version in ("1", "1", "2", "2", "1"):
@@ -50,7 +50,9 @@ def test_a_definition_is_read_once_a_version(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("text", "kept"), [("x" * 50_000, 18), ("é" * 50_000, 18), ("😀" * 50_000, 4)]
 )
-def test_they_have_a_bound_in_bytes(text: str, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_limited_in_bytes(
+    text: str, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger = _DefinitionLedger(text)
     definitions = _definitions(ledger, monkeypatch)
     for number in range(40):
@@ -65,7 +67,7 @@ def test_they_have_a_bound_in_bytes(text: str, kept: int, monkeypatch: pytest.Mo
     assert ledger.read == [f"c{40 - kept - 1}"]
 
 
-def test_one_that_is_larger_than_the_bound_is_kept_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_oversized_definition_is_cached_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = _DefinitionLedger("x" * 2_000_000)
     definitions = _definitions(ledger, monkeypatch)
     for campaign_id in ("a", "a", "b", "b", "a"):
@@ -73,7 +75,7 @@ def test_one_that_is_larger_than_the_bound_is_kept_alone(monkeypatch: pytest.Mon
     assert ledger.read == ["a", "b", "a"]
 
 
-def test_a_new_version_takes_the_place_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_version_replaces_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = _DefinitionLedger("x" * 50_000)
     definitions = _definitions(ledger, monkeypatch)
     definitions.message("acme", "kept", "1")

@@ -52,9 +52,7 @@ def _until_over(source: RecordSource) -> None:
 
 
 @pytest.mark.parametrize(("joined", "status"), [(True, 200), (False, 503)])
-def test_probes_are_answered_while_the_client_hangs(
-    stuck: _Stuck, joined: bool, status: int
-) -> None:
+def test_probes_are_answered_while_a_client_hangs(stuck: _Stuck, joined: bool, status: int) -> None:
     source = RecordSource(Settings())
     source.joined = joined
     pipeline = cast(Pipeline, SimpleNamespace(last_tick=time.monotonic(), joined=source.joined))
@@ -82,7 +80,7 @@ def test_probes_are_answered_while_the_client_hangs(
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /metr", b"GET /metrics HTTP/1.1\r\n\r\n"])
-def test_who_hangs_up_leaves_no_traceback(said: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_disconnect_leaves_no_traceback(said: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     server = HealthServer(0, lambda: None, lambda: None)
     try:
         for _ in range(20):

@@ -37,7 +37,7 @@ def test_each_change_is_shown_and_logged_once(caplog: pytest.LogCaptureFixture) 
 
 
 @pytest.mark.parametrize("before", [WorkerState.STARTING, WorkerState.RUNNING])
-def test_it_waits_for_redis_and_goes_on_as_it_was(before: WorkerState) -> None:
+def test_waiting_for_redis_returns_to_the_earlier_state(before: WorkerState) -> None:
     waiter = Waiter()
     life = Life(waiter)
     life.enter(before)
@@ -53,7 +53,7 @@ def test_it_waits_for_redis_and_goes_on_as_it_was(before: WorkerState) -> None:
     assert _shown() == [life.state] == [before]
 
 
-def test_it_waits_as_long_as_any_thread_does() -> None:
+def test_it_waits_while_any_thread_waits() -> None:
     waiter = Waiter()
     life = Life(waiter)
     both_failed, first_goes_on, second_goes_on = threading.Barrier(3), *_events(2)
@@ -83,7 +83,7 @@ def test_it_waits_as_long_as_any_thread_does() -> None:
     assert str(life.state) == "starting"
 
 
-def test_what_waits_for_redis_may_enter_another_state() -> None:
+def test_a_waiting_worker_can_change_state() -> None:
     waiter = Waiter()
     life = Life(waiter)
     seen = []

@@ -42,7 +42,7 @@ class _Source:
         self._on_revoke(self.windows)
 
 
-def test_a_commit_that_fails_at_the_end_keeps_nothing_from_being_closed() -> None:
+def test_a_failed_last_commit_still_closes_everything() -> None:
     closed: list[str] = []
 
     def commit(windows: Windows) -> bool:

@@ -73,11 +73,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProducer]:
     [
         ("begin", FENCED, "was fenced"),
         ("commit", FENCED, "was fenced"),
-        ("commit", _TXN_STATE, "a broker's death"),
-        ("offsets", _TXN_STATE, "a broker's death"),
+        ("commit", _TXN_STATE, "a broker crash"),
+        ("offsets", _TXN_STATE, "a broker crash"),
     ],
 )
-def test_a_transaction_that_fails_for_good_is_said_once(
+def test_a_fatal_transaction_error_is_logged_once(
     fake: FakeProducer, caplog: pytest.LogCaptureFixture, call: str, error: KafkaError, what: str
 ) -> None:
     fake.fail(call, error)
@@ -89,6 +89,6 @@ def test_a_transaction_that_fails_for_good_is_said_once(
     with caplog.at_level(logging.WARNING, "streamer"):
         assert process.run_worker(settings) == FAILED
     (line,) = caplog.records
-    assert "nothing is lost: what was in flight is adopted" in line.getMessage()
+    assert "the next owner adopts what is in flight" in line.getMessage()
     assert what in line.__dict__["cause"]
     assert error.name() in line.__dict__["cause"]

@@ -125,7 +125,7 @@ def _source(message: Message) -> int | None:
     return first and first.offset
 
 
-def test_one_that_kafka_refuses_ends_and_stops_nobody(depot: FakeDepot) -> None:
+def test_a_record_rejected_by_kafka_is_resolved(depot: FakeDepot) -> None:
     depot.park(*[SPRING] * 11)
     depot.park(SPRING, size=_LIMIT)
     depot.park(*[SPRING] * 9)
@@ -151,7 +151,7 @@ def test_one_that_kafka_refuses_ends_and_stops_nobody(depot: FakeDepot) -> None:
     assert len(ended) == 2
 
 
-def test_one_that_may_be_mailed_does_not_end_as_failed(depot: FakeDepot) -> None:
+def test_a_possibly_mailed_record_is_not_failed(depot: FakeDepot) -> None:
     depot.park(SPRING, SPRING, size=_LIMIT)
     depot.claims = {
         "user0@example.com": Claim("b" * 24, 0, str(RecordId(TOPICS.recipients, 0, 0))),
@@ -166,7 +166,7 @@ def test_one_that_may_be_mailed_does_not_end_as_failed(depot: FakeDepot) -> None
     assert (others["status"], others["reason"]) == ("failed", "too_large")
 
 
-def test_what_is_no_event_ends_as_a_dead_letter_with_as_much_as_kafka_takes(
+def test_an_invalid_event_becomes_a_reduced_dead_letter(
     depot: FakeDepot,
 ) -> None:
     depot.park(SPRING, size=_LIMIT, event=False, headers=[("theirs", b"h" * 50)])
@@ -181,7 +181,7 @@ def test_what_is_no_event_ends_as_a_dead_letter_with_as_much_as_kafka_takes(
     assert dict(header_list(letter) or [])[REASON] == b"invalid_event"
 
 
-def test_one_that_cannot_be_moved_to_the_tail_ends_too(
+def test_a_record_rejected_by_the_parked_topic_is_resolved(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "_MAX_WASTE", 5)
@@ -200,18 +200,18 @@ def test_one_that_cannot_be_moved_to_the_tail_ends_too(
     assert depot.returned() == [*range(2, 12), 1]
 
 
-def test_where_the_least_is_refused_it_is_said(depot: FakeDepot) -> None:
+def test_a_rejected_smallest_result_is_an_error(depot: FakeDepot) -> None:
     depot.park(SPRING, size=_LIMIT)
     depot.kafka.limits = {TOPICS.recipients: _LIMIT, TOPICS.outcomes: 1}
     depot.gate.open = {SPRING}
-    with pytest.raises(RelayError, match="look at the topics"):
+    with pytest.raises(RelayError, match="check the topics"):
         depot.work(depot.relay())
     depot.kafka.limits = {}
     depot.work(depot.relay())
     assert depot.returned() == [0]
 
 
-def test_what_lies_before_the_base_is_forgotten(depot: FakeDepot) -> None:
+def test_offsets_before_the_base_are_dropped(depot: FakeDepot) -> None:
     """A relay lives for months, and each transaction that parks leaves a gap behind it."""
     depot.gate.open = {SPRING}
     session = depot.relay()
@@ -231,7 +231,7 @@ def test_what_lies_before_the_base_is_forgotten(depot: FakeDepot) -> None:
     assert session._gone[0].base == depot.kafka.ends[TOPICS.parked, 0] - 1
 
 
-def test_a_partition_whose_offset_is_not_known_is_not_taken_for_a_new_one(depot: FakeDepot) -> None:
+def test_an_unknown_offset_is_not_mistaken_for_a_new_partition(depot: FakeDepot) -> None:
     depot.park(SPRING)
     depot.kafka.errors[TOPICS.parked, 0] = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     with pytest.raises(KafkaException):
@@ -239,7 +239,7 @@ def test_a_partition_whose_offset_is_not_known_is_not_taken_for_a_new_one(depot:
 
 
 @pytest.mark.parametrize("turn", [50, 1_000])
-def test_nobody_is_passed_over_where_reading_is_bounded(
+def test_bounded_reading_skips_no_record(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch, turn: int
 ) -> None:
     """Who stands behind what is read in one turn comes in a later one, in its order."""

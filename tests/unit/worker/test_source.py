@@ -155,7 +155,7 @@ def _poll(source: RecordSource, turns: int = 4) -> Windows:
     return source.windows
 
 
-def test_partitions_begin_where_they_were_committed_or_at_the_beginning(
+def test_partitions_start_at_the_committed_offset_or_beginning(
     member: FakeMember, ledger: Ledger
 ) -> None:
     member.offsets = {0: (7, "e"), 1: (9, "")}
@@ -173,7 +173,9 @@ def test_partitions_begin_where_they_were_committed_or_at_the_beginning(
     assert source.committed_offsets() == {0: 7, 1: 9, 2: 3}
 
 
-def test_one_without_a_leader_keeps_no_other(member: FakeMember, ledger: Ledger) -> None:
+def test_a_partition_without_leader_does_not_delay_others(
+    member: FakeMember, ledger: Ledger
+) -> None:
     member.offsets = {0: (7, "e")}
     member.leaderless = {2}
     source = _start(ledger)
@@ -185,7 +187,9 @@ def test_one_without_a_leader_keeps_no_other(member: FakeMember, ledger: Ledger)
     assert member.read == {0: 7, 1: 0, 2: 0}
 
 
-def test_one_whose_offset_cannot_be_had_keeps_no_other(member: FakeMember, ledger: Ledger) -> None:
+def test_an_unreadable_offset_does_not_delay_other_partitions(
+    member: FakeMember, ledger: Ledger
+) -> None:
     member.offsets = {0: (7, "e"), 1: (8, "e")}
     member.errors = {1: _UNSTABLE}
     source = _start(ledger)
@@ -201,9 +205,7 @@ def test_one_whose_offset_cannot_be_had_keeps_no_other(member: FakeMember, ledge
         _poll(source)
 
 
-def test_a_ledger_that_does_not_answer_holds_up_nothing_else(
-    member: FakeMember, ledger: Ledger
-) -> None:
+def test_an_unresponsive_ledger_does_not_block_polling(member: FakeMember, ledger: Ledger) -> None:
     member.offsets = {number: (number, "e") for number in range(4)}
     source = _start(ledger)
     member.give(0)
@@ -227,7 +229,7 @@ def test_a_ledger_that_does_not_answer_holds_up_nothing_else(
     assert member.read == {0: 0, 1: 50, 2: 2, 3: 3}
 
 
-def test_a_ledger_that_was_lost_ends_the_worker(member: FakeMember, ledger: Ledger) -> None:
+def test_a_lost_ledger_ends_the_worker(member: FakeMember, ledger: Ledger) -> None:
     ledger.is_away = True
     source = _start(ledger)
     member.give(0)
@@ -237,9 +239,7 @@ def test_a_ledger_that_was_lost_ends_the_worker(member: FakeMember, ledger: Ledg
         _poll(source)
 
 
-def test_offsets_that_kafka_forgot_are_not_taken_for_none(
-    member: FakeMember, ledger: Ledger
-) -> None:
+def test_lost_offsets_are_not_mistaken_for_a_new_group(member: FakeMember, ledger: Ledger) -> None:
     member.offsets = {0: (7, "e")}
     ledger.kept = {0: 6, 1: 42, 2: 0, 3: 9}
     source = _start(ledger)
@@ -253,7 +253,7 @@ def test_offsets_that_kafka_forgot_are_not_taken_for_none(
     assert member.read.keys() <= {0}
 
 
-def test_what_retention_deleted_is_not_waited_for(member: FakeMember, ledger: Ledger) -> None:
+def test_records_deleted_by_retention_are_skipped(member: FakeMember, ledger: Ledger) -> None:
     ledger.kept = {0: 42}
     member.beginning = 42
     source = _start(ledger)
@@ -263,7 +263,7 @@ def test_what_retention_deleted_is_not_waited_for(member: FakeMember, ledger: Le
 
 
 @pytest.mark.parametrize(("kept", "is_refused"), [(42, True), (100, False)])
-def test_who_begins_at_the_end_passes_nobody_over(
+def test_starting_at_the_end_skips_no_known_record(
     member: FakeMember, ledger: Ledger, kept: int, is_refused: bool
 ) -> None:
     properties: dict[str, str | int | float | bool] = {"auto.offset.reset": "latest"}

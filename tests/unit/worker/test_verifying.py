@@ -66,7 +66,7 @@ def _until(ledger: _Ledger, checks: int) -> None:
         time.sleep(0.001)
 
 
-def test_nobody_waits_for_a_ledger_that_stands_still(
+def test_a_hanging_ledger_blocks_no_caller(
     ledger: _Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verifying, "_KEEP_S", 0.1)
@@ -83,7 +83,7 @@ def test_nobody_waits_for_a_ledger_that_stands_still(
         assert {"e"} in ledger.verified
 
 
-def test_what_changed_is_kept_and_all_of_it_now_and_then(
+def test_changed_offsets_are_stored_and_all_periodically(
     ledger: _Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with _verifier(ledger) as verifier:
@@ -97,7 +97,7 @@ def test_what_changed_is_kept_and_all_of_it_now_and_then(
         assert ledger.kept[2:] == [{0: 3, 1: 5}] * 2
 
 
-def test_a_ledger_that_was_lost_is_told_nothing(ledger: _Ledger) -> None:
+def test_nothing_is_stored_in_a_lost_ledger(ledger: _Ledger) -> None:
     ledger.error = LedgerLostError("lost")
     with _verifier(ledger) as verifier:
         with pytest.raises(LedgerLostError):

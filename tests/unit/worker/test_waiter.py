@@ -10,7 +10,7 @@ from redis import exceptions
 from streamer.worker.waiter import StoppedError, Waiter
 
 
-def test_it_waits_and_says_why_until_redis_can_be_used(caplog: pytest.LogCaptureFixture) -> None:
+def test_it_waits_for_redis_and_logs_why(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     waiter = Waiter()
     seen: list[str | None] = []
@@ -35,7 +35,7 @@ def test_it_waits_and_says_why_until_redis_can_be_used(caplog: pytest.LogCapture
     ]
 
 
-def test_threads_that_wait_together_say_it_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_threads_waiting_together_log_once(caplog: pytest.LogCaptureFixture) -> None:
     waiter = Waiter()
     all_wait = threading.Barrier(4)
 
@@ -60,7 +60,7 @@ def test_threads_that_wait_together_say_it_once(caplog: pytest.LogCaptureFixture
     assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
 
 
-def test_what_waiting_does_not_mend_is_raised() -> None:
+def test_permanent_errors_are_raised() -> None:
     waiter = Waiter()
     with pytest.raises(exceptions.ResponseError):
         waiter.retry_redis(lambda: _refuse())
@@ -71,7 +71,7 @@ def _refuse() -> None:
     raise exceptions.ResponseError("WRONGTYPE")
 
 
-def test_reasons_that_take_turns_are_said_once_each(caplog: pytest.LogCaptureFixture) -> None:
+def test_alternating_reasons_are_logged_once_each(caplog: pytest.LogCaptureFixture) -> None:
     waiter = Waiter()
     calls = iter([exceptions.ConnectionError("gone"), exceptions.TimeoutError("frozen")] * 2)
 
