@@ -55,6 +55,14 @@ class InvalidRow:
     raw: bytes
 
 
+def csv_error(error: csv.Error) -> str:
+    """Return what is wrong with malformed CSV."""
+    text = str(error)
+    if text.startswith("new-line character"):
+        return "a carriage return without a line feed: convert the file's line ends to LF"
+    return f"{text}; perhaps a stray or missing quote"
+
+
 class Lines:
     """Iterates over a file's lines in bounded memory, keeping the bytes of the current record."""
 
@@ -152,7 +160,7 @@ class _CsvRows(Rows):
         try:
             header = next(self._reader, [])
         except csv.Error as error:
-            raise InvalidFileError(f"line 1: {error}") from None
+            raise InvalidFileError(f"line 1: {csv_error(error)}") from None
         self.head = lines.record
         self._columns = _check_header([name.strip() for name in header])
 
@@ -160,7 +168,13 @@ class _CsvRows(Rows):
         try:
             cells = next(self._reader)
         except csv.Error as error:
-            raise _InvalidRowError(f"{error}; perhaps an unterminated quote") from None
+            if self._lines.number > line or "field limit" in str(error):
+                # The next line may be inside a quoted cell: it must not become a recipient.
+                raise InvalidFileError(
+                    f"lines {line} to {self._lines.number}: {csv_error(error)}; where the next "
+                    f"row begins is unknown"
+                ) from None
+            raise _InvalidRowError(csv_error(error)) from None
         if not cells:
             return None
         if len(cells) != len(self._columns):

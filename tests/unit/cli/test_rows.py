@@ -103,11 +103,26 @@ def test_bad_rows_keep_their_line_number_and_bytes() -> None:
     assert len(rows(data)) == 7
 
 
-def test_an_unterminated_quote_loses_no_bytes() -> None:
-    ((line, reason, raw),) = bad(b'email,note\na@b.cc,"x\nb@b.cc,y\n')
-    assert line == 2
-    assert "quote" in reason
-    assert raw == b'a@b.cc,"x\nb@b.cc,y\n'
+def test_a_malformed_row_on_one_line_is_a_bad_row() -> None:
+    data = b'email,note\na@b.cc,"x" y\nb@b.cc,y\nc@b.cc,"z'
+    assert [(line, raw) for line, _, raw in bad(data)] == [
+        (2, b'a@b.cc,"x" y\n'),
+        (4, b'c@b.cc,"z'),
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'email,note\na@b.cc,"x\nb@b.cc,y\n',  # never closed
+        b'email,note\na@b.cc,"x\nb@b.cc,y"z\nc@b.cc,y\n',  # closed, but not at the cell's end
+        b'email,note\na@b.cc,"' + 200_000 * b"x" + b'\nb@b.cc,y"\nc@b.cc,y\n',
+        b'email,note\na@b.cc,"' + 20_000 * b"b@b.cc,y\n",
+    ],
+)
+def test_the_inside_of_a_cell_never_becomes_recipients(data: bytes) -> None:
+    with pytest.raises(InvalidFileError, match=r"lines 2 to \d+.*where the next row begins"):
+        rows(data)
 
 
 def test_an_event_a_worker_would_reject_is_a_bad_row() -> None:
