@@ -15,6 +15,7 @@ from streamer.cli.common import (
     fail,
     read_settings,
     redis_client,
+    say,
     show_json,
     show_table,
 )
@@ -61,11 +62,11 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     for name, state in states.items():
         for domain, hold in state.holds.items():
             if hold.detail:
-                typer.echo(f"{name}, {hold.reason}: {hold.detail}")
+                say(f"{name}, {hold.reason}: {hold.detail}")
             if hold.drawn_by is not None:
-                typer.echo(f"{name}, {hold.reason}: {_drawn(hold.drawn_by)}")
+                say(f"{name}, {hold.reason}: {_drawn(hold.drawn_by)}")
             if (name, domain) in tests:
-                typer.echo(f"{name}, {hold.reason}: {_tested(tests[name, domain])}")
+                say(f"{name}, {hold.reason}: {_tested(tests[name, domain])}")
 
 
 @app.command()
@@ -84,7 +85,7 @@ def hold(
     if as_json:
         show_json({"account": name, "domain": domain, "held": True})
     else:
-        typer.echo(f"{name}: held")
+        say(f"{name}: held")
 
 
 @app.command()
@@ -106,7 +107,7 @@ def release(
         word = "released" if released else "none"
         show_json({"account": name, "domain": domain, "release": word})
     else:
-        typer.echo(f"{name}: {'released' if released else 'was not held'}")
+        say(f"{name}: {'released' if released else 'was not held'}")
 
 
 def _settings_with(name: str, config: Path | None) -> Settings:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from textwrap import indent
 from typing import Annotated
 
 import orjson
@@ -22,11 +21,13 @@ from streamer.cli.common import (
     parse_id,
     read_settings,
     redis_client,
+    say,
     show_json,
     show_table,
     warn,
 )
 from streamer.cli.definitions import InvalidDefinitionError
+from streamer.cli.output import say_block
 from streamer.ledger import campaigns
 from streamer.ledger.campaigns import (
     Campaign,
@@ -106,7 +107,7 @@ def create(
         if as_json:
             show_json({"created": created, **_as_json(_load(client, name))})
         else:
-            typer.echo(f"{name}: {'created' if created else 'already exists, unchanged'}")
+            say(f"{name}: {'created' if created else 'already exists, unchanged'}")
 
 
 @app.command()
@@ -123,17 +124,17 @@ def show(
     if as_json:
         show_json(_as_json(found) | {"progress": progress})
         return
-    typer.echo(f"campaign: {campaign}")
-    typer.echo(f"state: {found.state}")
+    say(f"campaign: {campaign}")
+    say(f"state: {found.state}")
     for why in _reasons(found):
-        typer.echo(f"{found.state}: {why}")
-    typer.echo(f"created_at: {found.created_at.isoformat()}")
+        say(f"{found.state}: {why}")
+    say(f"created_at: {found.created_at.isoformat()}")
     if report is not None and report.counts.received:
         words = ("received", *Status, "dead", "parked", "in_flight")
         counts = {str(word): (progress or {})[word] for word in words}
-        typer.echo(f"progress:{_as_text({word: n for word, n in counts.items() if n})}")
+        _say_field("progress", {word: n for word, n in counts.items() if n})
     for field, value in _content(found.definition).items():
-        typer.echo(f"{field}:{_as_text(value)}")
+        _say_field(field, value)
 
 
 @app.command("list")
@@ -164,7 +165,7 @@ def list_(
     show_table(("CAMPAIGN", "STATE", "CREATED", "SUBJECT"), rows)
     for campaign, row in zip(found, rows, strict=True):
         for why in _reasons(campaign):
-            typer.echo(f"{row[0]}, {campaign.state}: {why}")
+            say(f"{row[0]}, {campaign.state}: {why}")
 
 
 @app.command()
@@ -220,9 +221,9 @@ def _change(
             }
         )
     elif waits_until is not None and wanted is CampaignState.ACTIVE:
-        typer.echo(f"{campaign}: starts at {_time(waits_until)}; --now starts it immediately")
+        say(f"{campaign}: starts at {_time(waits_until)}; --now starts it immediately")
     elif state is wanted or goes_on:
-        typer.echo(f"{campaign}: {state}")
+        say(f"{campaign}: {state}")
     if state is not wanted and not goes_on and waits_until is None:
         fail(f"{campaign} is {state}, which cannot be changed")
 
@@ -311,9 +312,9 @@ def _content(definition: Definition) -> dict[str, JsonValue]:
     return content
 
 
-def _as_text(value: JsonValue) -> str:
-    if not isinstance(value, str):
-        return f" {orjson.dumps(value).decode()}"
-    if "\n" not in value:
-        return f" {value}"
-    return "\n" + indent(value.rstrip("\n"), "    ")
+def _say_field(name: str, value: JsonValue) -> None:
+    if isinstance(value, str) and "\n" in value:
+        say(f"{name}:")
+        say_block(value)
+    else:
+        say(f"{name}: {value if isinstance(value, str) else orjson.dumps(value).decode()}")

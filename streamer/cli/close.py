@@ -10,6 +10,7 @@ from streamer.cli.common import (
     JsonOption,
     read_settings,
     redis_client,
+    say,
     show_json,
     warn,
 )
@@ -49,4 +50,4 @@ def close(
             }
         )
     else:
-        typer.echo(f"{campaign}: closed, {number:,} recipients expected")
+        say(f"{campaign}: closed, {number:,} recipients expected")

@@ -18,16 +18,12 @@ from streamer.cli.common import (
     kafka_admin,
     parse_campaign,
     read_settings,
+    say,
     show_json,
     warn,
 )
+from streamer.cli.output import label_if_apart, say_block, show_json_line, stream_table
 from streamer.cli.reading import topic_reader
-from streamer.cli.shown import (
-    label_if_apart,
-    printable,
-    printable_lines,
-    stream_table,
-)
 from streamer.cli.times import parse_time
 from streamer.kafka.writing import WriteError
 from streamer.model.campaign import CampaignName
@@ -103,7 +99,7 @@ def list_(
         found = dead_letters.among(reader.read(topic, spans, label_if_apart("dead letters")))
         if as_json:
             for dead_letter in found:
-                typer.echo(orjson.dumps(_summary(dead_letter)))
+                show_json_line(_summary(dead_letter))
         else:
             stream_table(_COLUMNS, map(_row, found))
     _warn_of_malformed(dead_letters.malformed)
@@ -221,7 +217,7 @@ def purge(
         ends = {str(span.partition): span.end for span in spans}
         show_json({"topic": topic, "offsets_deleted": count, "deleted_before": ends})
     else:
-        typer.echo(f"{topic}: {count:,} offsets deleted")
+        say(f"{topic}: {count:,} offsets deleted")
 
 
 def _summary(dead_letter: StoredDeadLetter) -> dict[str, object]:
@@ -274,16 +270,16 @@ def _show(dead_letter: StoredDeadLetter) -> None:
         "key": "(none)" if stored.key is None else _text(stored.key),
     }
     for name, text in lines.items():
-        typer.echo(f"{name}: {printable(text)}")
-    typer.echo("headers:")
+        say(f"{name}: {text}")
+    say("headers:")
     for name, value in stored.headers:
-        typer.echo(f"  {printable(name)}: {printable(_plain(value) or '')}")
-    typer.echo("value:" if stored.value is not None else "value: (none)")
+        say(f"  {name}: {_plain(value) or ''}")
+    say("value:" if stored.value is not None else "value: (none)")
     try:
         text = orjson.dumps(orjson.loads(stored.value or b""), option=orjson.OPT_INDENT_2).decode()
     except orjson.JSONDecodeError:
         text = _text(stored.value or b"")
-    typer.echo(printable_lines(text))
+    say_block(text, "  ")
 
 
 def _report(result: ReplayReport, *, dry_run: bool, as_json: bool) -> None:
@@ -295,7 +291,7 @@ def _report(result: ReplayReport, *, dry_run: bool, as_json: bool) -> None:
             rows = ((p.place, str(p.source), p.fault or "") for p in result.planned)
             stream_table(_PLANNED_COLUMNS, rows)
         written = "would be replayed" if dry_run else "replayed"
-        typer.echo(
+        say(
             f"{result.selected:,} selected: {result.replayed:,} {written}, "
             f"{result.already:,} already replayed"
         )

@@ -14,6 +14,7 @@ from streamer.cli.common import (
     kafka_admin,
     read_settings,
     redis_client,
+    say,
     show_json,
 )
 from streamer.cli.progress import NOBODY_COUNTS, find
@@ -65,7 +66,7 @@ def drop(
             }
         )
     else:
-        typer.echo(f"{campaign}: dropped")
+        say(f"{campaign}: dropped")
 
 
 def _confirm(report: Report) -> None:

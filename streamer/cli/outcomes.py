@@ -1,7 +1,5 @@
 """`streamer outcomes`: print the outcomes of a campaign's recipients."""
 
-import csv
-import sys
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated
@@ -9,8 +7,8 @@ from typing import Annotated
 import typer
 
 from streamer.cli.common import CampaignArgument, ConfigOption, read_settings, warn
+from streamer.cli.output import label_if_apart, show_csv, show_stored_json, stream_table
 from streamer.cli.reading import topic_reader
-from streamer.cli.shown import label_if_apart, stream_table
 from streamer.kafka.reading import StoredRecord
 from streamer.model.instants import as_text
 from streamer.model.outcome import same_address
@@ -71,7 +69,8 @@ def outcomes(
     """Print the outcomes that a campaign's recipients have so far.
 
     Outcomes are streamed as they are read, in no particular order and in constant memory. JSON
-    lines are the records' values as stored in Kafka.
+    lines are the records' values as stored in Kafka. In CSV a cell that a spreadsheet would
+    evaluate as a formula gets a leading apostrophe.
     """
     settings = read_settings(config)
     address = None if email is None else same_address(email)
@@ -89,13 +88,9 @@ def outcomes(
 def _print(wanted: Iterable[tuple[StoredRecord, PublishedOutcome]], form: OutcomesFormat) -> None:
     if form is OutcomesFormat.JSONL:
         for stored, _ in wanted:
-            # Raw line breaks in JSON are only whitespace between tokens, so a space will do.
-            line = (stored.value or b"").replace(b"\r", b" ").replace(b"\n", b" ")
-            typer.echo(line)
+            show_stored_json(stored.value or b"")
     elif form is OutcomesFormat.CSV:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(_CSV_HEADER)
-        writer.writerows(_csv(outcome) for _, outcome in wanted)
+        show_csv(_CSV_HEADER, (_csv(outcome) for _, outcome in wanted))
     else:
         stream_table(_COLUMNS, (_row(outcome) for _, outcome in wanted))
 

@@ -4,7 +4,6 @@ import tempfile
 import webbrowser
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from textwrap import indent
 from typing import Annotated
 
 import typer
@@ -18,9 +17,11 @@ from streamer.cli.common import (
     fail,
     read_settings,
     redis_client,
+    say,
     show_json,
     warn,
 )
+from streamer.cli.output import say_block
 from streamer.cli.sample_mail import (
     RecipientOption,
     SampleMail,
@@ -119,26 +120,27 @@ def _as_json(sample: SampleMail, rendered: _Rendered) -> dict[str, object]:
 
 def _show(sample: SampleMail, mail: Mail) -> None:
     event = sample.event
-    typer.echo(f"campaign: {event.organization_id}/{event.campaign_id}")
-    typer.echo(f"recipient: {event.recipient_id}")
+    say(f"campaign: {event.organization_id}/{event.campaign_id}")
+    say(f"recipient: {event.recipient_id}")
     for field in ("from", "to", "reply_to", "topic_id", "scheduled_at"):
         if field in mail:
-            typer.echo(f"{field}: {_words(mail[field])}")
+            say(f"{field}: {_words(mail[field])}")
     for name, value in headers(mail).items():
-        typer.echo(f"{name}: {value}")
+        say(f"{name}: {value}")
     for field in ("tags", "template"):
         if field in mail:
-            typer.echo(f"{field}: {_words(mail[field])}")
+            say(f"{field}: {_words(mail[field])}")
     if (subject := part(mail, "subject")) is not None:
-        typer.echo(f"subject: {subject}")
+        say(f"subject: {subject}")
     if (text := part(mail, "text")) is not None:
-        typer.echo(f"text:\n{_indented(text)}")
+        say("text:")
+        say_block(text)
     if (html := part(mail, "html")) is not None:
-        typer.echo(f"html: {_summary(html)}")
+        say(f"html: {_summary(html)}")
         if html.count("\n") < _MAX_LINES:
-            typer.echo(_indented(html))
+            say_block(html)
     if "template" in mail:
-        typer.echo("the template is stored at Resend and can only be rendered there")
+        say("the template is stored at Resend and can only be rendered there")
 
 
 def _words(value: JsonValue) -> str:
@@ -149,10 +151,6 @@ def _words(value: JsonValue) -> str:
     return str(value)
 
 
-def _indented(text: str) -> str:
-    return indent(text.rstrip("\n"), "    ")
-
-
 def _summary(html: str) -> str:
     size, lines, links = len(html.encode()), html.count("\n") + 1, len(find_links(html))
     return f"{size:,} bytes, lines: {lines}, links: {links}"
@@ -160,8 +158,7 @@ def _summary(html: str) -> str:
 
 def _show_remarks(warnings: list[MailWarning]) -> None:
     for warning in warnings:
-        word = typer.style("warning", fg="yellow")
-        typer.echo(f"{word}: {warning.text}: {warning.mend}")
+        say(f": {warning.text}: {warning.mend}", mark="warning", colour="yellow")
 
 
 def _write(folder: Path, body: bytes, mail: Mail) -> None:

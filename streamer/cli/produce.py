@@ -18,6 +18,7 @@ from streamer.cli.common import (
     fail,
     read_settings,
     redis_client,
+    say,
     show_json,
     warn,
 )
@@ -165,7 +166,7 @@ def _produce(
     if done:
         _expect(settings, source.campaign, counts.good)
         if not as_json:
-            typer.echo(f"{source.campaign}: {counts.good:,} recipients expected")
+            say(f"{source.campaign}: {counts.good:,} recipients expected")
 
 
 def _expect(settings: Settings, campaign: CampaignName, rows: int) -> None:
@@ -216,7 +217,7 @@ def _report(
     text = f"{source.campaign}: {writer.delivered:,} recipients produced"
     if counts.bad:
         text += f", {counts.bad:,} bad rows"
-    typer.echo(text)
+    say(text)
 
 
 @contextmanager

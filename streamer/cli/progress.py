@@ -15,6 +15,7 @@ from streamer.cli.common import (
     fail,
     read_settings,
     redis_client,
+    say,
     show_json,
     show_table,
     warn,
@@ -106,9 +107,9 @@ def _wait(reporter: Reporter, campaign: CampaignName, timeout: float | None) -> 
 
 def _show(report: Report) -> None:
     counts, eta = report.counts, report.eta(datetime.now(UTC))
-    typer.echo(f"campaign: {'/'.join(report.key)}")
-    typer.echo(f"state: {report.state}")
-    typer.echo(f"expected: {'not set' if report.expected is None else f'{report.expected:,}'}")
+    say(f"campaign: {'/'.join(report.key)}")
+    say(f"state: {report.state}")
+    say(f"expected: {'not set' if report.expected is None else f'{report.expected:,}'}")
     rows = [("received", f"{counts.received:,}")]
     for status in (*Status, "dead"):
         rows.append((str(status), f"{counts.ended(status):,}"))
@@ -121,10 +122,10 @@ def _show(report: Report) -> None:
     width = max(len(count) for _, count in rows)
     show_table(("STATUS", "RECIPIENTS"), [(status, count.rjust(width)) for status, count in rows])
     if counts.first is not None:
-        typer.echo(f"started: {counts.first}")
+        say(f"started: {counts.first}")
     if report.is_complete and counts.last is not None:
-        typer.echo(f"finished: {counts.last}")
+        say(f"finished: {counts.last}")
     if counts.per_second is not None:
-        typer.echo(f"outcomes per second: {counts.per_second:,.1f}")
+        say(f"outcomes per second: {counts.per_second:,.1f}")
     if eta is not None:
-        typer.echo(f"eta: {eta:%Y-%m-%dT%H:%M:%SZ}")
+        say(f"eta: {eta:%Y-%m-%dT%H:%M:%SZ}")

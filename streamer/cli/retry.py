@@ -14,11 +14,12 @@ from streamer.cli.common import (
     JsonOption,
     fail,
     read_settings,
+    say,
     show_json,
     warn,
 )
+from streamer.cli.output import stream_table
 from streamer.cli.reading import topic_reader
-from streamer.cli.shown import stream_table
 from streamer.kafka.writing import WriteError
 from streamer.model.reasons import Reason, Status
 from streamer.recovery.candidates import Candidate, RetrySelector
@@ -96,7 +97,7 @@ def _report(result: RetryReport, *, dry_run: bool, as_json: bool) -> None:
         if result.planned:
             stream_table(_COLUMNS, map(_row, result.planned))
         written = "would be retried" if dry_run else "written to be retried"
-        typer.echo(
+        say(
             f"{result.selected:,} selected: {result.retried:,} {written}, "
             f"{result.already:,} already retried"
         )

@@ -1,15 +1,15 @@
 """`streamer suppress`: an organization's suppressed addresses."""
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import orjson
 import typer
 
+from streamer import private_files
 from streamer.cli.addresses import AddressParser, from_arguments, from_file
 from streamer.cli.common import (
     FAILED,
@@ -19,12 +19,15 @@ from streamer.cli.common import (
     fail,
     read_settings,
     redis_client,
+    say,
     show_json,
     show_table,
 )
+from streamer.cli.output import show_lines
 from streamer.cli.recipient_file import open_file
 from streamer.cli.rows import InvalidFileError
 from streamer.ledger import suppression
+from streamer.model.printable import printable
 from streamer.settings import Settings
 
 app = typer.Typer(
@@ -84,7 +87,7 @@ def remove(
     if as_json:
         show_json({"removed": removed, "absent": parser.good - removed, **_bad(parser)})
     else:
-        typer.echo(f"{organization}: {removed} removed, {parser.good - removed} not suppressed")
+        say(f"{organization}: {removed} removed, {parser.good - removed} not suppressed")
     _end(parser)
 
 
@@ -123,19 +126,18 @@ def export(
     """Write all suppressed addresses, one per line, in no particular order.
 
     Addresses added or removed during the export may be missing, and any address may appear twice.
+    FILE can only be read by its owner, and is complete or absent.
     """
     settings = read_settings(config)
     with redis_client(settings) as client:
         addresses = suppression.export(client, organization)
+        lines = _json_lines(addresses) if as_json else map(_on_one_line, addresses)
         if file is None:
-            _write(sys.stdout, addresses, as_json=as_json)
+            show_lines(lines)
             return
-        # Renamed at the end, so that FILE is never incomplete.
-        part = file.with_name(f"{file.name}.part")
         try:
-            with part.open("w", encoding="utf-8") as stream:
-                _write(stream, addresses, as_json=as_json)
-            part.replace(file)
+            with private_files.replacing(file) as stream:
+                stream.writelines(f"{line}\n" for line in lines)
         except OSError as error:
             fail(f"{file}: {error.strerror}")
 
@@ -149,7 +151,7 @@ def _add(
     if as_json:
         show_json({"added": added, "present": parser.good - added, **_bad(parser)})
     else:
-        typer.echo(f"{organization}: {added} added, {parser.good - added} already suppressed")
+        say(f"{organization}: {added} added, {parser.good - added} already suppressed")
     _end(parser)
 
 
@@ -162,13 +164,19 @@ def _end(parser: AddressParser) -> None:
         raise typer.Exit(FAILED)
 
 
-def _write(stream: TextIO, addresses: Iterable[str], *, as_json: bool) -> None:
-    if not as_json:
-        for address in addresses:
-            stream.write(f"{address}\n")
-        return
-    separator = "["
+def _on_one_line(member: str) -> str:
+    """Return a member as one line; other services may have written one with a line break."""
+    return printable(member)
+
+
+def _json_lines(addresses: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a JSON array."""
+    begin = "["
     for address in addresses:
-        stream.write(f"{separator}\n  {orjson.dumps(address).decode()}")
-        separator = ","
-    stream.write("[]\n" if separator == "[" else "\n]\n")
+        yield begin
+        begin = f"  {orjson.dumps(address).decode()},"
+    if begin == "[":
+        yield "[]"
+    else:
+        yield begin.removesuffix(",")
+        yield "]"

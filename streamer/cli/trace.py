@@ -15,11 +15,12 @@ from streamer.cli.common import (
     fail,
     read_settings,
     redis_client,
+    say,
     show_json,
     warn,
 )
+from streamer.cli.output import stream_table
 from streamer.cli.reading import topic_reader
-from streamer.cli.shown import printable, stream_table
 from streamer.ledger.claim_reader import ClaimStatus
 from streamer.model.campaign import CampaignName
 from streamer.model.instants import as_text, from_milliseconds
@@ -68,18 +69,18 @@ def trace(
 def _show(
     campaign: CampaignName, events: list[HistoryEvent], ledger_statuses: list[LedgerStatus]
 ) -> None:
-    typer.echo(f"campaign: {campaign}")
+    say(f"campaign: {campaign}")
     if events:
         stream_table(_COLUMNS, map(_row, events))
     for ledger_status in ledger_statuses:
-        typer.echo()
-        typer.echo(f"Ledger state of {printable(ledger_status.address)}")
-        typer.echo(f"  suppressed: {'yes' if ledger_status.is_suppressed else 'no'}")
+        say()
+        say(f"Ledger state of {ledger_status.address}")
+        say(f"  suppressed: {'yes' if ledger_status.is_suppressed else 'no'}")
         if ledger_status.claim_status is None:
-            typer.echo("  claimed: no")
+            say("  claimed: no")
             continue
         for line in _claim_lines(ledger_status.claim_status):
-            typer.echo(f"  {printable(line)}")
+            say(f"  {line}")
 
 
 def _row(event: HistoryEvent) -> tuple[str, ...]:
