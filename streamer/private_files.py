@@ -11,8 +11,10 @@ _FILE, _FOLDER = 0o600, 0o700
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents; an existing one keeps its permissions."""
-    path.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
+    """Create a folder and its parents; those that exist keep their permissions."""
+    for parent in reversed(path.absolute().parents):
+        parent.mkdir(mode=_FOLDER, exist_ok=True)
+    path.mkdir(mode=_FOLDER, exist_ok=True)
 
 
 def create(path: Path) -> BinaryIO:

@@ -85,6 +85,8 @@ def create(
 ) -> None:
     """Define a campaign. Repeating the same definition is a no-op; a different one is refused."""
     settings = read_settings(config)
+    if html == text == Path("-"):
+        fail("--html and --text cannot both be read from standard input", WRONG_USE)
     fields: Fields = {
         "from": from_,
         "subject": subject,

@@ -1,14 +1,15 @@
 """Strict parsing of campaign definitions, from a file or from options."""
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ConfigDict, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
 from streamer.errors import InvalidDataError
-from streamer.mail.templates import RenderError, Templates
-from streamer.model.address import InvalidAddressError, check_sender
+from streamer.mail.content import content_faults
+from streamer.mail.templates import Templates
 from streamer.model.campaign import Definition, Message
 from streamer.settings import MailSettings
 
@@ -65,30 +66,20 @@ def from_fields(fields: dict[str, JsonValue]) -> Definition:
 
 
 def _checked(strict: _Strict) -> Definition:
+    definition = Definition.model_validate(strict.model_dump(by_alias=True))
+    require_sendable(definition)
+    return definition
+
+
+def require_sendable(message: Message) -> None:
+    """Check that recipients could get this message.
+
+    Raises:
+        InvalidDefinitionError: none could.
+    """
     templates = Templates(MailSettings().max_bytes)
-    faults = []
-    try:
-        check_sender(strict.from_)
-    except InvalidAddressError as error:
-        faults.append(f"from: {error}; expected the form Acme <news@example.com>")
-    for field, source in _sources(strict):
-        try:
-            templates.check(source)
-        except RenderError as error:
-            faults.append(f"{field}: {error}")
-    if faults:
+    if faults := content_faults(message, templates, datetime.now(UTC)):
         raise InvalidDefinitionError("; ".join(faults))
-    return Definition.model_validate(strict.model_dump(by_alias=True))
-
-
-def _sources(message: Message) -> list[tuple[str, str]]:
-    """The templates of a message, as pairs of field name and source."""
-    single = {"subject": message.subject, "html": message.html, "text": message.text}
-    found = [(field, source) for field, source in single.items() if source is not None]
-    found.extend((f"headers.{name}", value) for name, value in (message.headers or {}).items())
-    replies = message.reply_to if isinstance(message.reply_to, list) else [message.reply_to]
-    found.extend(("reply_to", address) for address in replies if address is not None)
-    return found
 
 
 def _explain(error: ValidationError) -> InvalidDefinitionError:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
+from streamer import private_files
 from streamer.cli.common import (
     FAILED,
     CampaignArgument,
@@ -35,6 +36,9 @@ from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.reasons import Reason
 
 _MAX_LINES = 60
+_NAMES = ("mail.json", "mail.html", "mail.txt")
+_MARKER = ".streamer-preview"
+"""Lists the files of a folder that previews may overwrite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class _Rendered:
 
     body: bytes | None
     error: str | None
+    faults: list[str]
     warnings: list[MailWarning]
 
     @property
@@ -72,7 +77,7 @@ def preview(
     composer = composer_of(settings)
     with redis_client(settings) as client:
         sample = load_sample_mail(client, campaign, recipient, variables)
-    rendered = _render(sample, composer)
+    rendered = _render(sample, composer, sample.faults(settings))
     mail = rendered.mail
     if as_json:
         show_json(_as_json(sample, rendered))
@@ -85,23 +90,27 @@ def preview(
             _open(output, mail)
     if not as_json:
         _show_remarks(rendered.warnings)
+    for fault in rendered.faults:
+        warn(fault)
+    if rendered.faults:
+        fail("no recipient can get this mail", FAILED)
     if rendered.error is not None:
         fail(f"cannot render the mail for {sample.event.email}: {rendered.error}", FAILED)
 
 
-def _render(sample: SampleMail, composer: Composer) -> _Rendered:
+def _render(sample: SampleMail, composer: Composer, faults: list[str]) -> _Rendered:
     try:
         address = normalise(sample.event.email)
     except InvalidAddressError as error:
-        return _Rendered(None, f"{Reason.INVALID_ADDRESS}: {error}", [])
+        return _Rendered(None, f"{Reason.INVALID_ADDRESS}: {error}", faults, [])
     try:
         body = sample.compose(composer, address)
     except RenderError as error:
         warnings = sample.explain(error, composer, address)
-        return _Rendered(None, f"{Reason.RENDER_ERROR}: {error}", warnings)
+        return _Rendered(None, f"{Reason.RENDER_ERROR}: {error}", faults, warnings)
     except TooLargeError as error:
-        return _Rendered(None, f"{Reason.TOO_LARGE}: {error}", [])
-    return _Rendered(body, None, review(read_mail(body)))
+        return _Rendered(None, f"{Reason.TOO_LARGE}: {error}", faults, [])
+    return _Rendered(body, None, faults, review(read_mail(body)))
 
 
 def _as_json(sample: SampleMail, rendered: _Rendered) -> dict[str, object]:
@@ -112,6 +121,7 @@ def _as_json(sample: SampleMail, rendered: _Rendered) -> dict[str, object]:
         "recipient": event.model_dump(mode="json", exclude={"message"}),
         "rendered": rendered.error is None,
         "error": rendered.error,
+        "faults": rendered.faults,
         "bytes": None if rendered.body is None else len(rendered.body),
         "mail": rendered.mail,
         "warnings": [asdict(warning) for warning in rendered.warnings],
@@ -162,16 +172,29 @@ def _show_remarks(warnings: list[MailWarning]) -> None:
 
 
 def _write(folder: Path, body: bytes, mail: Mail) -> None:
-    """Write the mail's parts, and delete files of parts that it does not have."""
+    """Write the mail's parts, and delete those of an earlier preview that it does not have.
+
+    Files that no preview wrote are never touched: a folder of templates may have the same names.
+    """
+    parts = {"mail.json": body.decode()}
+    for field, name in (("html", "mail.html"), ("text", "mail.txt")):
+        if (content := part(mail, field)) is not None:
+            parts[name] = content
+    marker = folder / _MARKER
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "mail.json").write_bytes(body)
-        for field, name in (("html", "mail.html"), ("text", "mail.txt")):
-            content = part(mail, field)
-            if content is None:
+        private_files.make_folder(folder)
+        ours = marker.read_text(encoding="utf-8").splitlines() if marker.exists() else []
+        for name in _NAMES:
+            if name not in ours and (folder / name).exists():
+                fail(f"{folder / name} was not written by preview: choose another folder")
+        with private_files.replacing(marker) as stream:
+            stream.writelines(f"{name}\n" for name in _NAMES)
+        for name in _NAMES:
+            if name not in parts:
                 (folder / name).unlink(missing_ok=True)
-            else:
-                (folder / name).write_text(content, encoding="utf-8", newline="")
+                continue
+            with private_files.replacing(folder / name) as stream:
+                stream.write(parts[name])
     except OSError as error:
         fail(f"{folder}: {error.strerror}")
 
@@ -184,7 +207,8 @@ def _open(output: Path | None, mail: Mail) -> None:
     if output is None:
         # Not deleted on exit: the browser reads it later.
         output = Path(tempfile.mkdtemp(prefix="streamer-preview-"))
-        (output / "mail.html").write_text(html, encoding="utf-8", newline="")
+        with private_files.replacing(output / "mail.html") as stream:
+            stream.write(html)
     page = (output / "mail.html").absolute()
     if not webbrowser.open(page.as_uri()):
         warn(f"cannot open a browser; the HTML is in {page}")

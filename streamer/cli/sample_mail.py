@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -26,8 +27,9 @@ from streamer.ledger import campaigns
 from streamer.ledger.campaigns import UnreadableDefinitionError
 from streamer.ledger.connection import Client
 from streamer.mail.compose import Composer
+from streamer.mail.content import content_faults
 from streamer.mail.review import MailWarning, undefined_variables, warnings_on_undefined
-from streamer.mail.templates import UndefinedError
+from streamer.mail.templates import Templates, UndefinedError
 from streamer.model.campaign import CampaignName, Message
 from streamer.model.event import RecipientEvent, parse
 from streamer.settings import Settings, SettingsError
@@ -62,6 +64,11 @@ class SampleMail:
     def compose(self, composer: Composer, address: str) -> bytes:
         """Compose the mail for an address. Raises what `Composer.compose` raises."""
         return composer.compose(self.event, address, self.message)
+
+    def faults(self, settings: Settings) -> list[str]:
+        """Return why no recipient could get this message."""
+        templates = Templates(settings.mail.max_bytes)
+        return content_faults(self.message, templates, datetime.now(UTC))
 
     def explain(self, error: Exception, composer: Composer, address: str) -> list[MailWarning]:
         """List all undefined variables, if that is why `compose` failed."""

@@ -21,7 +21,8 @@ def test_only_the_owner_can_read(tmp_path: Path) -> None:
     copy.chmod(0o644)
     with private_files.replacing(copy) as text:
         text.write("a\r\nb\n")
-    assert (mode(folder), mode(file), mode(copy)) == (0o700, 0o600, 0o600)
+    assert (mode(folder.parent), mode(folder)) == (0o700, 0o700)
+    assert (mode(file), mode(copy)) == (0o600, 0o600)
     assert copy.read_bytes() == b"a\r\nb\n"
 
 
