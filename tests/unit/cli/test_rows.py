@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.cli.rows import Format, InvalidFileError, InvalidRow, Lines, ParsedRow, read_rows
+from streamer.cli.rows import (
+    Format,
+    InvalidFileError,
+    InvalidRow,
+    Lines,
+    ParsedRow,
+    RowOptions,
+    read_rows,
+)
 from streamer.model.campaign import CampaignName
 from streamer.model.event import RecipientEvent, parse
 
@@ -242,3 +250,42 @@ def test_json_lines_lose_no_bytes(data: bytes) -> None:
     kept = b"".join(row.raw for row in found if isinstance(row, InvalidRow))
     assert lines.bytes_read == len(data)
     assert kept.split() == data.removeprefix(b"\xef\xbb\xbf").split()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'email,name\na@b.cc,"Ann\nb@b.cc,Bob"\n',
+        b'name,email\n"Ann,a@b.cc\nBob,b@b.cc\nCarl",c@b.cc\n',
+        b'name,email\n"Ann,a@b.cc\nCarl",c@b.cc\n',
+        b'email\n"a@b.cc\nb@b.cc"\n',
+        b'email,name\na@b.cc,"Ann\rb@b.cc,Bob"\nx@b.cc,"\n"\n',
+    ],
+)
+def test_rows_inside_a_cell_are_not_lost(data: bytes) -> None:
+    ((_, reason, _), *_) = bad(data)
+    assert "looks like another row" in reason
+    options = RowOptions(allow_multiline=True)
+    accepted = read_rows(
+        Lines(io.BytesIO(data)), Format.CSV, CAMPAIGN, is_defined=True, options=options
+    )
+    assert all(isinstance(row, ParsedRow) for row in accepted)
+
+
+def test_cells_with_line_breaks_are_accepted() -> None:
+    data = b'email,note\na@b.cc,"Dear Ann,\nwrite to help@acme.test, or call.\nAnn"\n'
+    assert len(good(data)) == 1
+
+
+def test_columns_can_have_other_names() -> None:
+    options = RowOptions(email_column="E-Mail", id_column="Id")
+    data = b"Id,E-Mail,city\n7,Ann@Example.com,Rome\n"
+    found = read_rows(
+        Lines(io.BytesIO(data)), Format.CSV, CAMPAIGN, is_defined=True, options=options
+    )
+    assert found.variables == ["city"]
+    (row,) = found
+    assert isinstance(row, ParsedRow)
+    event = parse(row.value)
+    assert (event.recipient_id, event.email) == ("7", "Ann@Example.com")
+    assert event.variables == {"city": "Rome"}
