@@ -1,7 +1,9 @@
 """Strict parsing of campaign definitions, from a file or from options."""
 
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import ConfigDict, JsonValue, ValidationError
@@ -10,7 +12,7 @@ from pydantic_core import ErrorDetails
 from streamer.errors import InvalidDataError
 from streamer.mail.content import content_faults
 from streamer.mail.templates import Templates
-from streamer.model.campaign import Definition, Message
+from streamer.model.campaign import Definition
 from streamer.settings import MailSettings
 
 
@@ -45,11 +47,7 @@ def from_json(text: str) -> Definition:
     Raises:
         InvalidDefinitionError: the definition is invalid.
     """
-    try:
-        strict = _Strict.model_validate_json(text)
-    except ValidationError as error:
-        raise _explain(error) from None
-    return _checked(strict)
+    return _checked(partial(_Strict.model_validate_json, text))
 
 
 def from_fields(fields: dict[str, JsonValue]) -> Definition:
@@ -58,28 +56,18 @@ def from_fields(fields: dict[str, JsonValue]) -> Definition:
     Raises:
         InvalidDefinitionError: the definition is invalid.
     """
+    return _checked(partial(_Strict.model_validate, fields))
+
+
+def _checked(validate: Callable[[], _Strict]) -> Definition:
     try:
-        strict = _Strict.model_validate(fields)
+        strict = validate()
     except ValidationError as error:
         raise _explain(error) from None
-    return _checked(strict)
-
-
-def _checked(strict: _Strict) -> Definition:
-    definition = Definition.model_validate(strict.model_dump(by_alias=True))
-    require_sendable(definition)
-    return definition
-
-
-def require_sendable(message: Message) -> None:
-    """Check that recipients could get this message.
-
-    Raises:
-        InvalidDefinitionError: none could.
-    """
     templates = Templates(MailSettings().max_bytes)
-    if faults := content_faults(message, templates, datetime.now(UTC)):
+    if faults := content_faults(strict, templates, datetime.now(UTC)):
         raise InvalidDefinitionError("; ".join(faults))
+    return Definition.model_validate(strict.model_dump(by_alias=True))
 
 
 def _explain(error: ValidationError) -> InvalidDefinitionError:

@@ -5,11 +5,11 @@ written after the offsets are committed: it may lack the latest commits, but is 
 """
 
 from collections.abc import Mapping
-from typing import cast
 
 from streamer.flow.offsets import OffsetSet
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
+from streamer.ledger.partition_hash import PartitionHash
 
 
 class Relayed:
@@ -18,14 +18,11 @@ class Relayed:
     Its methods raise redis.exceptions.RedisError if Redis cannot be used.
 
     Args:
-        topic_id: identifies the topic. A topic re-created under the same name has a new id, and
-            nothing has left it yet.
+        topic_id: as for `PartitionHash`.
     """
 
     def __init__(self, client: Client, group: str, topic_id: str) -> None:
-        self._client = client
-        self._key = keys.relay_positions(group)
-        self._topic_id = topic_id
+        self._hash = PartitionHash(client, keys.relay_positions(group), topic_id)
 
     def read(self) -> dict[int, OffsetSet]:
         """Return the offsets that have left each partition.
@@ -33,22 +30,12 @@ class Relayed:
         Raises:
             ValueError: a stored value has an unknown format, written by another version.
         """
-        fields = cast(dict[bytes, bytes], self._client.hgetall(self._key))
         found: dict[int, OffsetSet] = {}
-        for name, value in fields.items():
-            topic_id, _, partition = name.decode().rpartition("/")
-            if topic_id == self._topic_id:
-                base, _, text = value.decode().partition(" ")
-                found[int(partition)] = OffsetSet.decode(int(base), text)
+        for partition, value in self._hash.read().items():
+            base, _, text = value.partition(" ")
+            found[partition] = OffsetSet.decode(int(base), text)
         return found
 
     def keep(self, gone: Mapping[int, OffsetSet]) -> None:
         """Store the offsets that have left partitions."""
-        if gone:
-            self._client.hset(
-                self._key,
-                mapping={
-                    f"{self._topic_id}/{partition}": f"{each.base} {each.encode()}"
-                    for partition, each in gone.items()
-                },
-            )
+        self._hash.write({p: f"{each.base} {each.encode()}" for p, each in gone.items()})

@@ -14,15 +14,9 @@ from pydantic import JsonValue
 
 from streamer.errors import InvalidDataError
 from streamer.mail.absent import KIND, Absent, AnyAbsent, Glimpse
-from streamer.mail.language import (
-    ABSENT,
-    Narrowed,
-    TemplateRefusedError,
-    Use,
-    UseKind,
-    narrow,
-    uses,
-)
+from streamer.mail.language import ABSENT, Narrowed, narrow
+from streamer.mail.tags import TemplateRefusedError
+from streamer.mail.uses import Use, UseKind, uses
 from streamer.mail.values import MissingKeyError, RenderVariables, Value
 
 Variables: TypeAlias = "Mapping[str, JsonValue | Value]"

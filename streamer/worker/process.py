@@ -1,6 +1,7 @@
 """A worker process: settings, signals, watchdog, shutdown and exit code."""
 
 import ctypes
+import faulthandler
 import gc
 import logging
 import multiprocessing
@@ -322,8 +323,7 @@ class _StopRequest:
             self._waiter.stop()
         else:  # batches in flight may keep waiting until the pipeline stops the waiter
             self._pipeline.stop()
-        # Closing a librdkafka consumer can hang forever; what is not committed is adopted.
-        timer = threading.Timer(self._shutdown_timeout_s + _CLOSE_GRACE_S, os._exit, (FAILED,))
-        timer.daemon = True
-        timer.name = "last-resort"
-        timer.start()
+        # Closing a librdkafka consumer can hang forever, even while it holds the GIL, which stops
+        # every Python thread. This timer is a thread of C; it writes to the log where it hangs.
+        # What is not committed is adopted.
+        faulthandler.dump_traceback_later(self._shutdown_timeout_s + _CLOSE_GRACE_S, exit=True)

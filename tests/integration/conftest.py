@@ -5,11 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from streamer.ledger.connection import Client, connect
+from streamer.settings import RedisSettings as RedisSettings
 from streamer.stack import Stack
 from tests.kit.harness import Harness
 from tests.kit.office import Office
 from tests.kit.operator import CommandRunner
 from tests.kit.records import Records
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[Client]:
+    """Of the stack's Redis."""
+    one = connect(RedisSettings(url=stack.redis_url))
+    yield one
+    one.close()
 
 
 @pytest.fixture

@@ -19,6 +19,12 @@ from tests.kit.harness import MESSAGE, SESSION_TIMEOUT_MS, Harness, wait_until
 RECIPIENTS = 600
 
 
+def _limit(harness: Harness, calls_per_s: int) -> None:
+    """Make the account so slow that something is left to do when the fault comes."""
+    harness.sandbox.set_limit(calls_per_s)
+    harness.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = str(calls_per_s)
+
+
 @pytest.mark.parametrize("nth", [1, 3])
 @pytest.mark.parametrize(
     "checkpoint",
@@ -101,8 +107,7 @@ def test_workers_survive_a_redis_restart(
 ) -> None:
     redis = make_redis()
     harness = make_harness(redis=redis)
-    sandbox.set_limit(20)
-    harness.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
+    _limit(harness, 20)
     harness.produce(harness.event(number) for number in range(3000))
     with harness.worker(0):
         wait_until(lambda: sandbox.stats().accepted >= 300, 30, "it sends")
@@ -224,8 +229,7 @@ def test_workers_survive_a_kafka_restart(
 ) -> None:
     kafka = make_kafka()
     harness = make_harness(kafka=kafka)
-    sandbox.set_limit(20)
-    harness.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "20"
+    _limit(harness, 20)
     harness.produce(harness.event(number) for number in range(2000))
     supervisor = harness.start_worker(command=("-m", "streamer", "run", "--workers", "2"))
     wait_until(lambda: sandbox.stats().accepted >= 300, 60, "it sends")
@@ -247,8 +251,7 @@ def test_nothing_is_sent_after_the_ledger_is_lost(
 ) -> None:
     redis = make_redis()
     harness = make_harness(redis=redis)
-    sandbox.set_limit(10)
-    harness.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "10"
+    _limit(harness, 10)
     harness.produce(harness.event(number) for number in range(5000))
     worker = harness.start_worker(0)
     wait_until(lambda: len(harness.committed()) == 4, 30, "offsets are committed")
@@ -290,8 +293,7 @@ def test_no_record_is_resolved_after_the_ledger_is_lost(
 ) -> None:
     """Without its definition a campaign would be unknown, and its records dead letters."""
     harness = make_harness(redis=make_redis())
-    sandbox.set_limit(10)
-    harness.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = "10"
+    _limit(harness, 10)
     definition = {"organization_id": harness.organization, "campaign_id": "spring", **MESSAGE}
     campaigns.create(harness.redis, Definition.model_validate(definition))
     harness.produce(harness.event(number, message=None) for number in range(5000))

@@ -22,16 +22,9 @@ from streamer.model.payload import Payload
 from streamer.model.record import Record, RecordId
 from streamer.model.result import BatchResult, ItemResult, SplitProgress
 from streamer.settings import RedisSettings as RedisSettings
-from streamer.stack import RedisServer, Stack
+from streamer.stack import RedisServer
 
 _RESULT = BatchResult(2, [ItemResult("sent", "id-0"), ItemResult("rejected", "no")])
-
-
-@pytest.fixture
-def client(stack: Stack) -> Iterator[Client]:
-    one = connect(RedisSettings(url=stack.redis_url))
-    yield one
-    one.close()
 
 
 @pytest.fixture

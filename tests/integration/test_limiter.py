@@ -27,13 +27,6 @@ FAST = 1000.0
 
 
 @pytest.fixture
-def client(stack: Stack) -> Iterator[Client]:
-    one = connect(RedisSettings(url=stack.redis_url))
-    yield one
-    one.close()
-
-
-@pytest.fixture
 def other_client(stack: Stack) -> Iterator[Client]:
     one = connect(RedisSettings(url=stack.redis_url))
     yield one

@@ -3,14 +3,14 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from streamer.ledger.claims import Claims, TakenOverError
-from streamer.ledger.connection import Client, connect
+from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import BatchRef, By, Hold, Holds
 from streamer.ledger.limiter import Limiter, Successes
@@ -23,7 +23,6 @@ from streamer.provider.client import ApiResponse, ResendClient
 from streamer.sandbox import DEFAULT_KEY, SandboxProcess
 from streamer.settings import AccountSettings, DeliverySettings
 from streamer.settings import RedisSettings as RedisSettings
-from streamer.stack import Stack
 from streamer.worker.account_states import AccountStateCache
 from streamer.worker.build import make_sending
 from streamer.worker.pinned import PinnedBatch, adopt
@@ -134,13 +133,6 @@ def _record(organization: str, item: int) -> Record:
     record.attach_event(parse(event % organization.encode()))
     record.address = f"user{item}@b.test"
     return record
-
-
-@pytest.fixture
-def client(stack: Stack) -> Iterator[Client]:
-    one = connect(RedisSettings(url=stack.redis_url))
-    yield one
-    one.close()
 
 
 @pytest.fixture

@@ -233,7 +233,7 @@ def test_logs_contain_no_address_or_secret(harness: Harness) -> None:
     with harness.worker(STREAMER_LOG__FORMAT="json") as worker:
         harness.await_resolutions(300)
     lines = [orjson.loads(line) for line in worker.words().splitlines() if line[0] == "{"]
-    assert any(line["message"].startswith("the batch will be retried") for line in lines)
+    assert any(line["message"].startswith("call failed") for line in lines)
     assert "@example.com" not in worker.words()
     assert "re_sandbox" not in worker.words()
     assert "a secret for tests" not in worker.words()

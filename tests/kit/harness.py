@@ -79,9 +79,12 @@ class WorkerProcess:
         self.process.wait(10)
 
     def stop(self) -> int:
-        """Send SIGTERM and return the exit code."""
+        """Send SIGTERM and return the exit code; raise AssertionError if it does not end."""
         self.process.terminate()
-        return self.process.wait(60)
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the worker does not end: {self.words()[-2_000:]}") from None
 
     def wait(self, seconds: float = 60) -> int:
         """Wait for the exit and return the exit code."""

@@ -17,7 +17,7 @@ from bench import limiter, mixed, paused, report, stuck
 from streamer import cli
 from streamer.flow import failure_stats
 from streamer.flow.failure_stats import MAX_PAUSE_S
-from streamer.mail import language
+from streamer.mail import tags
 from streamer.mail.review import CLIPPED_BYTES
 from streamer.mail.templates import RenderError, Templates
 from streamer.mail.unsubscribe import UnsubscribeLinks
@@ -344,8 +344,8 @@ def test_undefined_and_null_behave_as_documented() -> None:
     assert templates.render_text(undefined, {"name": None}) == "None"
     assert templates.render_text(always, {"name": None}) == "there"
     assert templates.render_text("{{ name }}", {"name": None}) == "None"
-    assert f"{language._MAX_TOKENS_IN_ALL:,} names" in text
-    assert f"{language._MAX_TOKENS} in a tag" in text
+    assert f"{tags.MAX_TOKENS_IN_ALL:,} names" in text
+    assert f"{tags.MAX_TOKENS} in a tag" in text
     assert f"{CLIPPED_BYTES // 1024} KB" in text
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from streamer.mail import templates as module
 from streamer.mail.content import content_faults, field_faults, variables
-from streamer.mail.language import UseKind
 from streamer.mail.templates import Templates
+from streamer.mail.uses import UseKind
 from streamer.model.campaign import Message
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from minijinja import Environment, TemplateError, _lowlevel
 
-from streamer.mail.language import TemplateRefusedError, narrow
+from streamer.mail.language import narrow
+from streamer.mail.tags import TemplateRefusedError
 from streamer.mail.templates import (
     RenderError,
     Templates,

@@ -2,6 +2,8 @@
 
 import logging
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -92,3 +94,22 @@ def test_a_fatal_transaction_error_is_logged_once(
     assert "the next owner adopts what is in flight" in line.getMessage()
     assert what in line.__dict__["cause"]
     assert error.name() in line.__dict__["cause"]
+
+
+_HANGS_WITH_THE_GIL = """
+import ctypes, os, signal
+from streamer.worker import process
+from streamer.worker.waiter import Waiter
+process._CLOSE_GRACE_S = 0.1
+stop = process._StopRequest(0.1, Waiter())
+os.kill(os.getpid(), signal.SIGTERM)
+ctypes.PyDLL(None).sleep(60)
+"""
+
+
+def test_a_stop_ends_a_process_that_hangs_in_c_with_the_gil_held() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _HANGS_WITH_THE_GIL], capture_output=True, text=True, timeout=30
+    )
+    assert ended.returncode == FAILED
+    assert "most recent call first" in ended.stderr
