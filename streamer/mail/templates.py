@@ -16,7 +16,7 @@ from streamer.errors import InvalidDataError
 from streamer.mail.absent import KIND, Absent, AnyAbsent, Glimpse
 from streamer.mail.language import ABSENT, Narrowed, narrow
 from streamer.mail.tags import TemplateRefusedError
-from streamer.mail.uses import Use, UseKind, uses
+from streamer.mail.uses import UsedName, UseKind, uses
 from streamer.mail.values import MissingKeyError, RenderVariables, Value
 
 Variables: TypeAlias = "Mapping[str, JsonValue | Value]"
@@ -45,7 +45,7 @@ _FILTERS = (
     *("format", "indent", "int", "items", "join", "last", "length", "lines", "list", "lower"),
     *("map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe"),
     *("select", "selectattr", "sort", "split", "string", "sum", "title", "tojson", "trim"),
-    *("truncate", "unique", "upper", "urlencode", "wordcount"),
+    *("truncate", "unique", "upper", "urlencode"),
 )
 _TESTS = (
     *("boolean", "defined", "divisibleby", "endingwith", "eq", "even", "false", "float", "ge"),
@@ -255,7 +255,7 @@ def _make_engine(fuel: int) -> Environment:
     return engine
 
 
-def _unknown(use: Use) -> str | None:
+def _unknown(use: UsedName) -> str | None:
     """Return the error for a filter, test or function that does not exist, or None."""
     form, kind, known = _LOOKUPS[use.kind]
     try:

@@ -15,7 +15,7 @@ class UseKind(StrEnum):
     FUNCTION = "function"
 
 
-class Use(NamedTuple):
+class UsedName(NamedTuple):
     """A filter, test or function that a template uses."""
 
     kind: UseKind
@@ -23,13 +23,13 @@ class Use(NamedTuple):
     line: int
 
 
-def uses(source: str) -> list[Use]:
+def uses(source: str) -> list[UsedName]:
     """Return the filters, tests and functions of a template that can be compiled, each once."""
-    found: dict[tuple[UseKind, str], Use] = {}
+    found: dict[tuple[UseKind, str], UsedName] = {}
     for tag in tags(source):
         line = source.count("\n", 0, tag.start) + 1
         for kind, name in _used(tag):
-            found.setdefault((kind, name), Use(kind, name, line))
+            found.setdefault((kind, name), UsedName(kind, name, line))
     return list(found.values())
 
 
