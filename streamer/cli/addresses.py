@@ -1,6 +1,7 @@
 """Parsing email addresses from arguments or a file, in normalised form."""
 
 import csv
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -58,6 +59,15 @@ def from_arguments(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield command line arguments with their places."""
     for number, text in enumerate(texts, 1):
         yield f"argument {number}", text
+
+
+def from_stdin(text: str) -> str:
+    """Return the text, or for `-` the first line of standard input.
+
+    An address given as an argument stays in the shell's history, and others see it among the
+    processes.
+    """
+    return sys.stdin.readline().strip() if text == "-" else text
 
 
 def from_file(stream: BinaryIO) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from streamer.cli.common import (
     show_json,
     warn,
 )
+from streamer.cli.names import require_campaign
 from streamer.cli.progress import find
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store
@@ -35,6 +36,7 @@ def close(
     """
     settings = read_settings(config)
     with redis_client(settings) as client:
+        require_campaign(client, settings, campaign)
         store = Store(client, settings.kafka.group_id)
         report = find(Reporter(client, store), campaign)
         number = report.counts.received if expected is None else expected

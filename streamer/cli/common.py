@@ -27,6 +27,7 @@ from streamer.settings import Settings, SettingsError, load
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 
+YesOption = Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")
 ]

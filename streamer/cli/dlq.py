@@ -1,9 +1,9 @@
 """`streamer dlq`: inspect, replay and delete dead letters."""
 
 import base64
-import sys
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 import orjson
@@ -14,6 +14,7 @@ from streamer.cli.common import (
     WRONG_USE,
     ConfigOption,
     JsonOption,
+    YesOption,
     fail,
     kafka_admin,
     parse_campaign,
@@ -22,7 +23,14 @@ from streamer.cli.common import (
     show_json,
     warn,
 )
-from streamer.cli.output import label_if_apart, say_block, show_json_line, stream_table
+from streamer.cli.interrupts import Interrupts, safe_points
+from streamer.cli.output import (
+    confirm,
+    label_if_apart,
+    say_block,
+    show_json_line,
+    stream_table,
+)
 from streamer.cli.reading import topic_reader
 from streamer.cli.times import parse_time
 from streamer.kafka.writing import WriteError
@@ -154,6 +162,7 @@ def replay(
             help="Include those too old to tell whether they were already replayed.",
         ),
     ] = False,
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -165,20 +174,23 @@ def replay(
     settings = read_settings(config)
     selection = DeadLetterFilter(frozenset(reason or ()), campaign, since, until)
     patch = _read_fix(fix)
-    with topic_reader(settings) as reader:
+    with Interrupts() as interrupts, topic_reader(settings, interrupts) as reader:
         replayer = Replayer(settings, reader, selection, patch, may_mail_twice=may_mail_twice)
         stopped: str | None = None
+        code = FAILED
         try:
             if dry_run:
                 replayer.plan()
             else:
-                replayer.run()
+                replayer.run(safe_points(interrupts), partial(_approve, interrupts, yes=yes))
         except WriteError as error:
             stopped = str(error)
+        except KeyboardInterrupt:
+            stopped, code = "interrupted; the command is safe to repeat", interrupts.exit_code
     result = replayer.result
     _report(result, dry_run=dry_run, as_json=as_json)
     if stopped:
-        fail(stopped)
+        fail(stopped, code)
     if result.unknown or result.unpatchable or result.too_large:
         raise typer.Exit(FAILED)
 
@@ -186,7 +198,7 @@ def replay(
 @app.command()
 def purge(
     until: UntilOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
+    yes: YesOption = False,
     reason: ReasonOption = None,
     campaign: CampaignOption = None,
     since: SinceOption = None,
@@ -208,9 +220,13 @@ def purge(
     with topic_reader(settings) as reader:
         spans = purging.before(reader, topic, until)
     count = sum(span.end - span.start for span in spans)
-    if count and not yes:
-        _confirm(topic, count, until)
     if count:
+        which = "all" if until is None else f"those before {as_text(until)}"
+        confirm(
+            f"{topic}: {count:,} offsets, {which}, are deleted for good",
+            "nothing was deleted",
+            yes=yes,
+        )
         with kafka_admin(settings) as admin:
             purging.delete(admin, topic, spans)
     if as_json:
@@ -337,13 +353,11 @@ def _parse_place(text: str) -> tuple[int, int]:
     return int(partition), int(offset)
 
 
-def _confirm(topic: str, count: int, until: datetime | None) -> None:
-    if not sys.stdin.isatty():
-        fail("nothing was deleted: --yes is required without a terminal", WRONG_USE)
-    which = "" if until is None else f" before {as_text(until)}"
-    question = f"Permanently delete {count:,} offsets of {topic}{which}?"
-    if not typer.confirm(question, err=True):
-        fail("nothing was deleted")
+def _approve(interrupts: Interrupts, count: int, *, yes: bool) -> None:
+    plan = f"{count:,} dead letters may have been replayed before, and may be mailed twice"
+    if count:
+        with interrupts.waiting():
+            confirm(plan, "nothing was replayed", yes=yes)
 
 
 def _campaign(dead_letter: StoredDeadLetter) -> str:

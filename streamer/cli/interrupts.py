@@ -2,11 +2,12 @@
 
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Self, TypeVar
 
-INTERRUPTED = 128 + signal.SIGINT
-"""Exit code of a command that Ctrl-C ended."""
+from streamer.errors import INTERRUPTED
+from streamer.kafka.writing import Checkpoint
 
 _T = TypeVar("_T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -38,6 +39,20 @@ class Interrupts:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() returned
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Let a signal raise KeyboardInterrupt within the block, as where an answer is awaited."""
+        self._is_reading = True
+        try:
+            yield
+        finally:
+            self._is_reading = False
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal arrived."""
+        if self.count:
+            raise KeyboardInterrupt
+
     def reading(self, items: Iterable[_T]) -> Iterator[_T]:
         """Iterate over items that are read from somewhere.
 
@@ -48,8 +63,7 @@ class Interrupts:
         while True:
             self._is_reading = True
             try:
-                if self.count:
-                    raise KeyboardInterrupt
+                self.check()
                 item = next(iterator)
             except StopIteration:
                 return
@@ -63,3 +77,13 @@ class Interrupts:
         self.exit_code = 128 + number
         if self._is_reading:
             raise KeyboardInterrupt
+
+
+def safe_points(interrupts: Interrupts) -> Checkpoint:
+    """Return a checkpoint at which a signal ends a command, outside of any transaction."""
+
+    def checkpoint(name: str) -> None:
+        if name == "before_transaction":
+            interrupts.check()
+
+    return checkpoint

@@ -12,7 +12,7 @@ from typing import NoReturn, TextIO
 import orjson
 import typer
 
-from streamer.errors import FAILED, StreamerError
+from streamer.errors import FAILED, INTERRUPTED, WRONG_USE, StreamerError
 from streamer.model.printable import printable, printable_json, printable_lines
 
 Column = tuple[str, int]
@@ -54,6 +54,33 @@ def fail(cause: str | StreamerError, code: int | None = None) -> NoReturn:
     if code is None:
         code = FAILED if isinstance(cause, str) else cause.exit_code
     raise typer.Exit(code)
+
+
+def require_terminal(refused: str, *, yes: bool) -> None:
+    """Exit with 2 if `confirm` could not ask, before anything is read for its question."""
+    if not (yes or sys.stdin.isatty()):
+        fail(f"{refused}: without a terminal, --yes is required", WRONG_USE)
+
+
+def confirm(plan: str, refused: str, *, yes: bool) -> None:
+    """Say what will happen, and ask. Exits with 1 if the answer is no, with 2 without a terminal.
+
+    Args:
+        plan: what will happen, in numbers.
+        refused: what did not happen, as "nothing was deleted".
+        yes: do not ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        fail(f"{refused}: {plan}. Without a terminal, --yes is required", WRONG_USE)
+    warn(f"{plan}.")
+    try:
+        is_wanted = typer.confirm("Go on?", err=True)
+    except typer.Abort:  # Ctrl-C, or the end of the input
+        fail(f"\n{refused}", INTERRUPTED)
+    if not is_wanted:
+        fail(refused)
 
 
 def show_json(value: object) -> None:

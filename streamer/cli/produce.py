@@ -24,6 +24,7 @@ from streamer.cli.common import (
 )
 from streamer.cli.first_rows import FirstRows
 from streamer.cli.interrupts import Interrupts
+from streamer.cli.nearest import did_you_mean
 from streamer.cli.producing import DeliveryStoppedError, NoTopicError, RecipientsWriter
 from streamer.cli.progress_bar import progress_bar
 from streamer.cli.recipient_file import (
@@ -146,12 +147,13 @@ def _check_campaign(settings: Settings, name: CampaignName, form: Format) -> Def
             found = campaigns.load(client, *name)
         except campaigns.UnreadableDefinitionError as error:
             fail(error)
+        near = did_you_mean(str(name), map(str, campaigns.names(client))) if not found else ""
     if found is not None and found.state in _STATE_WARNINGS:
         warn(f"campaign {name}: {_STATE_WARNINGS[found.state]}")
     if found is None and form is Format.CSV:
         fail(
-            f"campaign {name} is not defined and CSV rows carry no message; "
-            f"define it with: streamer campaign create"
+            f"campaign {name} is not defined and CSV rows carry no message"
+            f"{near or '; define it with: streamer campaign create'}"
         )
     return None if found is None else found.definition
 

@@ -20,6 +20,7 @@ from streamer.cli.common import (
     show_table,
     warn,
 )
+from streamer.cli.names import require_campaign
 from streamer.ledger import keys, lease
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName, CampaignState
@@ -56,6 +57,7 @@ def progress(
     settings = read_settings(config)
     with redis_client(settings) as client:
         reporter = Reporter(client, Store(client, settings.kafka.group_id))
+        require_campaign(client, settings, campaign)
         report = find(reporter, campaign)
         _warn(settings, client, report, wait=wait)
         if wait:

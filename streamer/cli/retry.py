@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -12,15 +13,20 @@ from streamer.cli.common import (
     CampaignArgument,
     ConfigOption,
     JsonOption,
+    YesOption,
     fail,
     read_settings,
+    redis_client,
     say,
     show_json,
     warn,
 )
-from streamer.cli.output import stream_table
+from streamer.cli.interrupts import Interrupts, safe_points
+from streamer.cli.names import require_campaign
+from streamer.cli.output import confirm, stream_table
 from streamer.cli.reading import topic_reader
 from streamer.kafka.writing import WriteError
+from streamer.model.campaign import CampaignName
 from streamer.model.reasons import Reason, Status
 from streamer.recovery.candidates import Candidate, RetrySelector
 from streamer.recovery.retry import Retrier, RetryReport
@@ -51,6 +57,7 @@ def retry(
             help="Accept that some recipients who were ever indeterminate have their mail.",
         ),
     ] = False,
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,23 +77,44 @@ def retry(
             "them twice. Check Resend's log first; to accept the risk, give --may-mail-twice",
             WRONG_USE,
         )
-    with topic_reader(settings) as reader:
+    with Interrupts() as interrupts, topic_reader(settings, interrupts) as reader:
         accepted = may_mail_twice or wanted is Status.INDETERMINATE
         selector = RetrySelector(wanted, frozenset(reason or ()), may_mail_twice=accepted)
         retrier = Retrier(settings, reader, campaign, selector)
         stopped: str | None = None
+        code = FAILED
         try:
             if dry_run:
                 retrier.plan()
             else:
-                retrier.run()
+                retrier.run(
+                    safe_points(interrupts), partial(_approve, campaign, interrupts, yes=yes)
+                )
         except WriteError as error:
             stopped = str(error)
+        except KeyboardInterrupt:
+            stopped, code = "interrupted; the command is safe to repeat", interrupts.exit_code
     _report(retrier.result, dry_run=dry_run, as_json=as_json)
+    if not retrier.result.selected and not dry_run:
+        with redis_client(settings) as client:
+            require_campaign(client, settings, campaign)
     if stopped:
-        fail(stopped)
+        fail(stopped, code)
     if retrier.result.gone or retrier.result.too_large or retrier.result.unsure:
         raise typer.Exit(FAILED)
+
+
+def _approve(
+    campaign: CampaignName, interrupts: Interrupts, found: RetryReport, *, yes: bool
+) -> None:
+    count = found.selected - found.already - found.unsure
+    plan = (
+        f"{campaign}: {count:,} recipients are tried again, of whom {found.uncertain:,} may have "
+        f"their mail already and get it twice"
+    )
+    if found.uncertain:
+        with interrupts.waiting():
+            confirm(plan, "nothing was retried", yes=yes)
 
 
 def _report(result: RetryReport, *, dry_run: bool, as_json: bool) -> None:

@@ -13,6 +13,7 @@ import typer
 from pydantic import JsonValue
 
 from streamer.cli.common import WRONG_USE, fail
+from streamer.cli.nearest import did_you_mean
 from streamer.cli.recipient_file import open_file, warn_of_unknown
 from streamer.cli.rows import (
     FORMATS,
@@ -110,7 +111,8 @@ def load_sample_mail(
         event = _sample(name, given or {})
     message = event.message or (found[1] if found is not None else None)
     if message is None:
-        fail(f"campaign {name} is not defined; define it with: streamer campaign create")
+        near = did_you_mean(str(name), map(str, campaigns.names(client)))
+        fail(f"campaign {name} is not defined{near or '; see: streamer campaign create'}")
     return SampleMail(event, message)
 
 

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
+from streamer.cli.addresses import from_stdin
 from streamer.cli.common import (
-    FAILED,
     WRONG_USE,
     CampaignArgument,
     ConfigOption,
@@ -19,6 +19,7 @@ from streamer.cli.common import (
     show_json,
     warn,
 )
+from streamer.cli.names import all_campaigns, unknown_campaign
 from streamer.cli.output import stream_table
 from streamer.cli.reading import topic_reader
 from streamer.ledger.claim_reader import ClaimStatus
@@ -33,7 +34,9 @@ _SILENT = ("recipient_id", "email", "occurred_at")
 
 def trace(
     campaign: CampaignArgument,
-    email: Annotated[str | None, typer.Option(help="The recipient's address.")] = None,
+    email: Annotated[
+        str | None, typer.Option(help="The recipient's address; -: read it from standard input.")
+    ] = None,
     recipient: Annotated[str | None, typer.Option(metavar="ID", help="The recipient's id.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -46,6 +49,8 @@ def trace(
     settings = read_settings(config)
     if (email is None) == (recipient is None):
         fail("give either --email or --recipient", WRONG_USE)
+    if email is not None:
+        email = from_stdin(email)
     history = History(
         campaign, RecipientQuery(recipient, None if email is None else same_address(email))
     )
@@ -53,17 +58,19 @@ def trace(
         history.gather(reader, settings)
     with redis_client(settings) as client:
         ledger_statuses = history.ledger_statuses(client)
+        is_traced = history.events or any(each.claim_status for each in ledger_statuses)
+        known = [] if is_traced else all_campaigns(client, settings)
     if as_json:
         show_json(_as_json(campaign, history.events, ledger_statuses))
     else:
         _show(campaign, history.events, ledger_statuses)
     if history.unreadable:
         warn(f"{history.unreadable:,} records of the outcomes topic skipped: not valid outcomes")
-    if not history.events and not any(
-        ledger_status.claim_status for ledger_status in ledger_statuses
-    ):
-        warn(f"no trace of {recipient or email} in campaign {campaign}")
-        raise typer.Exit(FAILED)
+    if not is_traced:
+        who = recipient or email
+        if campaign in known:
+            fail(f"no trace of {who} in campaign {campaign}")
+        fail(f"no trace of {who}: {unknown_campaign(campaign, known)}")
 
 
 def _show(

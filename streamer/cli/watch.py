@@ -24,8 +24,9 @@ from streamer.cli.common import (
     redis_client,
     say,
 )
+from streamer.cli.names import require_campaign
 from streamer.cli.output import on_terminal
-from streamer.cli.progress import NOBODY_COUNTS, find
+from streamer.cli.progress import NOBODY_COUNTS
 from streamer.kafka.offsets import GroupLag
 from streamer.ledger import campaigns, keys, lease
 from streamer.ledger.connection import Client
@@ -85,7 +86,7 @@ def watch(
         store = Store(client, settings.kafka.group_id)
         reporter = Reporter(client, store)
         if campaign is not None:
-            find(reporter, campaign)
+            require_campaign(client, settings, campaign)
         eyes = _Eyes(settings, client, store, reporter, admin, campaign)
         try:
             _watch(eyes, campaign)

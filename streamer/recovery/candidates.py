@@ -54,11 +54,13 @@ class Selection:
         already: number of addresses whose retry has no outcome yet.
         unsure: number of addresses that may have their mail, since an earlier outcome is
             `indeterminate`.
+        uncertain: number of those due of which the same is true.
     """
 
     due: list[Candidate] = field(default_factory=list)
     already: int = 0
     unsure: int = 0
+    uncertain: int = 0
 
 
 class RetrySelector:
@@ -156,11 +158,12 @@ class RetrySelector:
             return
         if not heads or any(not state.ended.issuperset(copies) for copies in retries.values()):
             selection.already += 1
-        elif not self._may_mail_twice and any(
-            outcome.status is Status.INDETERMINATE for outcome in state.outcomes
-        ):
+            return
+        is_uncertain = any(each.status is Status.INDETERMINATE for each in state.outcomes)
+        if is_uncertain and not self._may_mail_twice:
             selection.unsure += 1
         else:
+            selection.uncertain += is_uncertain
             batch = _last_batch(last, state.outcomes, retries)
             selection.due.append(last._replace(batch_id=batch))
 

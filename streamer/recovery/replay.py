@@ -1,6 +1,6 @@
 """Replaying dead letters to the input, each once, even if interrupted and repeated."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from streamer.kafka.reading import Reader
@@ -83,6 +83,7 @@ class Replayer:
         self._republisher = Republisher(settings, reader, "dlq", record_headers.REPLAY_OF)
         self._places: dict[RecordId, str] = {}
         self._shadowed: set[str] = set()
+        self._approve: Callable[[int], None] | None = None
         self.result = ReplayReport()
 
     def plan(self) -> None:
@@ -97,14 +98,24 @@ class Replayer:
             fault = self._count(copy.value)
             self.result.planned.append(PlannedReplay(self._places[copy.source], copy.source, fault))
 
-    def run(self, checkpoint: Checkpoint = no_checkpoint) -> None:
+    def run(
+        self,
+        checkpoint: Checkpoint = no_checkpoint,
+        approve: Callable[[int], None] | None = None,
+    ) -> None:
         """Replay the dead letters; after an error `result` shows what was done.
+
+        Args:
+            checkpoint: called at each step.
+            approve: called before anything is written, with the number of dead letters that may
+                have been replayed before and would be again; raises to refuse.
 
         Raises:
             ReadError: a topic cannot be read.
             WriteError: nothing more can be written.
             KafkaException: Kafka cannot be used.
         """
+        self._approve = approve
         self._select()
         for record, is_written in self._republisher.run(self._places, self._due, checkpoint):
             if is_written:
@@ -125,6 +136,8 @@ class Replayer:
 
     def _due(self, copies: ExistingCopies) -> Iterator[RecordCopy]:
         """Yield copies of the dead letters to replay."""
+        if self._approve is not None and self._may_mail_twice:
+            self._approve(len(copies.unknown & self._places.keys()))
         again = self._dead_letters.among(self._reader.read(self._topic, self._spans, "replay"))
         for dead_letter in again:
             if dead_letter.place in self._shadowed:

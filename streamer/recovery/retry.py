@@ -1,6 +1,6 @@
 """Retrying recipients by writing new records for them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
@@ -26,6 +26,7 @@ class RetryReport:
         already: retried before, without an outcome yet.
         retried: written now, or in a dry run to be written.
         unsure: not retried, because they may have their mail from an earlier attempt.
+        uncertain: of the selected, those who may have their mail already.
         gone: not retried, because Kafka no longer has the original record.
         too_large: rejected by Kafka because of their size.
         unreadable: records of the outcomes topic that are not outcomes.
@@ -36,6 +37,7 @@ class RetryReport:
     already: int = 0
     retried: int = 0
     unsure: int = 0
+    uncertain: int = 0
     gone: int = 0
     too_large: int = 0
     unreadable: int = 0
@@ -54,6 +56,7 @@ class Retrier:
         self._selector = selector
         self._republisher = Republisher(settings, reader, "retry", record_headers.RETRY_OF)
         self._chosen: dict[RecordId, Candidate] = {}
+        self._approve: Callable[[RetryReport], None] | None = None
         self.result = RetryReport()
 
     def plan(self) -> None:
@@ -69,14 +72,23 @@ class Retrier:
         self.result.retried = len(self.result.planned)
         self._settle()
 
-    def run(self, checkpoint: Checkpoint = no_checkpoint) -> None:
+    def run(
+        self,
+        checkpoint: Checkpoint = no_checkpoint,
+        approve: Callable[[RetryReport], None] | None = None,
+    ) -> None:
         """Retry the recipients; after an error `result` shows what was done.
+
+        Args:
+            checkpoint: called at each step.
+            approve: called with what is selected before anything is written; raises to refuse.
 
         Raises:
             ReadError: a topic cannot be read.
             WriteError: nothing more can be written.
             KafkaException: Kafka cannot be used.
         """
+        self._approve = approve
         self._select()
         records = self._selector.records()
         for _, is_written in self._republisher.run(records, self._due, checkpoint):
@@ -107,6 +119,9 @@ class Retrier:
             for outcome in selection.due
             if copies.covers(outcome.record_id)
         }
+        self.result.uncertain = selection.uncertain
+        if self._approve is not None:
+            self._approve(self.result)
         topic = self._settings.topics.recipients
         for original in self._reader.read(topic, _around(self._chosen), "original records"):
             candidate = self._chosen.get(original.record_id)

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from redis import Redis, RedisCluster
 
-from streamer.ledger import keys
+from streamer.ledger import campaigns, keys
 from streamer.ledger.claims import claim_location
 from streamer.ledger.connection import UNREACHABLE, Client, RedisRefusedError, connect
 from streamer.ledger.holds import Holds
@@ -45,8 +45,8 @@ def test_campaigns_go_through_a_cluster(
         for organization in sorted(harness.organizations)
     ]
     first = min(harness.organizations)
-    operator.run("suppress", "add", first, "user7@example.com")
-    operator.run("campaign", "pause", f"{first}/spring")
+    operator.run("suppress", "add", first, "user7@example.com", "--new")
+    campaigns.pause(harness.redis, first, "spring")
     sandbox.set_faults(Faults(quota="daily"))
     harness.produce(events)
     with harness.worker(0), harness.worker(1):

@@ -87,7 +87,9 @@ def test_retry_skips_sent_and_retried_recipients(
 
     unsure = ("retry", operator.campaign, "--status", "indeterminate")
     assert "--may-mail-twice" in operator.run(*unsure, code=2).stderr
-    assert operator.answer(*unsure, "--may-mail-twice")["retried"] == 1
+    refused = operator.run(*unsure, "--may-mail-twice", code=2)
+    assert "1 recipients are tried again, of whom 1 may have their mail already" in refused.stderr
+    assert operator.answer(*unsure, "--may-mail-twice", "--yes")["retried"] == 1
     topic = harness.topics.recipients
     assert sorted(each[record_headers.RETRY_OF] for each in records.retries()) == [
         f"{topic}/0/{offset}" for offset in (2, 5, 6)
@@ -181,4 +183,4 @@ def test_what_was_once_indeterminate_is_not_retried_without_consent(
     refused = operator.answer(*retry, code=1)
     assert (refused["selected"], refused["retried"], refused["unsure"]) == (1, 0, 1)
     assert not records.retries()
-    assert operator.answer(*retry, "--may-mail-twice")["retried"] == 1
+    assert operator.answer(*retry, "--may-mail-twice", "--yes")["retried"] == 1

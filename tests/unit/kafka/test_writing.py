@@ -44,7 +44,8 @@ def test_too_large_records_are_found_by_halving(
 ) -> None:
     fake.refuses[b"c"] = TOO_LARGE
     records = _records(b"a", b"b", b"c")
-    assert writer.write(records) == records[2:]
+    written = list(writer.write(records))
+    assert written == [(records[0], True), (records[1], True), (records[2], False)]
     committed = [said for said in fake.said if said != "init"]
     assert committed == [
         *("begin", "a", "b", "c", "abort"),
@@ -57,7 +58,8 @@ def test_too_large_records_are_found_by_halving(
 
 def test_aborted_chunks_are_written_again(fake: FakeProducer, writer: TransactionalWriter) -> None:
     fake.fail("commit", ABORTABLE)
-    assert writer.write(_records(b"a")) == []
+    records = _records(b"a")
+    assert list(writer.write(records)) == [(records[0], True)]
     assert fake.said == ["begin", "a", "commit", "abort", "begin", "a", "commit"]
     assert fake.made == 1
 
@@ -68,18 +70,30 @@ def test_an_unknown_commit_is_reported(
     monkeypatch.setattr(writing, "_PATIENCE_S", 0.0)
     fake.fail("commit", TIMED_OUT)
     with pytest.raises(WriteError, match="the command is safe to repeat"):
-        writer.write(_records(b"a"))
+        list(writer.write(_records(b"a")))
     assert fake.said == ["begin", "a", "commit"]
 
 
 def test_being_replaced_is_reported(fake: FakeProducer, writer: TransactionalWriter) -> None:
     fake.fail("begin", FENCED)
     with pytest.raises(WriteError, match="another command of this kind"):
-        writer.write(_records(b"a"))
+        list(writer.write(_records(b"a")))
 
 
 def test_repeated_aborts_are_given_up(fake: FakeProducer, writer: TransactionalWriter) -> None:
     fake.fail("commit", *[ABORTABLE] * 9)
     with pytest.raises(WriteError, match="another generation"):
-        writer.write(_records(b"a"))
+        list(writer.write(_records(b"a")))
     assert fake.said.count("commit") == 3
+
+
+def test_a_committed_half_is_told_before_the_other_fails(
+    fake: FakeProducer, writer: TransactionalWriter
+) -> None:
+    fake.refuses[b"b"] = TOO_LARGE
+    records = _records(b"a", b"b")
+    written = writer.write(records)
+    assert next(written) == (records[0], True)
+    fake.fail("begin", FENCED)
+    with pytest.raises(WriteError):
+        next(written)
