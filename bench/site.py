@@ -68,6 +68,7 @@ class BenchSite:
             dead_letters=f"{name}.dead-letters",
             parked=f"{name}.parked",
             results=f"{name}.results",
+            progress=f"{name}.progress",
         )
         self._admin = AdminClient({"bootstrap.servers": stack.bootstrap_servers})
         # Has the measured group's id but never joins it: it only reads the group's offsets.

@@ -114,8 +114,8 @@ REVOKE_DRAIN = Histogram(
 )
 CAMPAIGN_RECIPIENTS = Gauge(
     "streamer_campaign_recipients",
-    "Recipients of a campaign by status, including received, parked and in_flight; for the "
-    "most recently changed campaigns, exported by the process that projects.",
+    "Recipients of a campaign by status, including received and parked; for the most recently "
+    "changed campaigns, exported by the process that projects.",
     ["organization", "campaign", "status"],
 )
 CAMPAIGN_EXPECTED = Gauge(

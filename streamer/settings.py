@@ -90,6 +90,10 @@ class TopicSettings(Section):
         description="Records that wait while their campaign is paused or their account is held.",
     )
     results: str = Field("campaign.results", description="The summary of each finished campaign.")
+    progress: str = Field(
+        "campaign.progress",
+        description="What each transaction of a worker ended, as counts by campaign.",
+    )
 
 
 class RedisSettings(Section):

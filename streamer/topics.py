@@ -1,4 +1,4 @@
-"""The five topics: their required configuration, and creating them."""
+"""The topics: their required configuration, and creating them."""
 
 import time
 from collections.abc import Iterable
@@ -48,6 +48,12 @@ _CONFIGS: dict[str, dict[str, str]] = {
     "parked": {**_ENDING, "retention.ms": _FOREVER},
     # One summary per campaign, kept forever.
     "results": {"cleanup.policy": "compact", "max.message.bytes": str(_MAX_RECORD_BYTES)},
+    # As long as the outcomes that it counts.
+    "progress": {
+        **_DELETE,
+        "retention.ms": str(365 * _DAY_MS),
+        "max.message.bytes": str(_MAX_RECORD_BYTES),
+    },
 }
 """The configuration of each topic, by its setting's name."""
 

@@ -17,8 +17,13 @@ from typing import cast
 from pydantic import BaseModel, JsonValue
 
 from streamer.model.campaign import Definition
-from streamer.model.event import RecipientEvent
-from streamer.model.published import DeadLetterHeaders, PublishedOutcome, PublishedResult
+from streamer.model.event import EventSchema
+from streamer.model.published import (
+    DeadLetterHeaders,
+    PublishedOutcome,
+    PublishedProgress,
+    PublishedResult,
+)
 from tools.compatibility import INPUT, OUTPUT, ROLE, Schema, breaches
 from tools.docs import ROOT
 
@@ -55,10 +60,11 @@ class Contract:
 
 
 CONTRACTS = (
-    Contract("Recipient event", 1, INPUT, RecipientEvent),
+    Contract("Recipient event", 1, INPUT, EventSchema),
     Contract("Campaign definition", 1, INPUT, Definition),
     Contract("Outcome", 1, OUTPUT, PublishedOutcome),
     Contract("Dead letter headers", 1, OUTPUT, DeadLetterHeaders),
+    Contract("Progress", 1, OUTPUT, PublishedProgress),
     Contract("Result", 1, OUTPUT, PublishedResult),
 )
 

@@ -55,7 +55,7 @@ from streamer.ledger.campaigns import (
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName, CampaignState, Definition
 from streamer.model.reasons import Status
-from streamer.progress.counts import DEAD
+from streamer.progress.counts import STATUSES
 from streamer.progress.report import Report
 from streamer.progress.standings import Standings
 from streamer.settings import Settings
@@ -305,7 +305,7 @@ def _name(campaign: Campaign) -> CampaignName:
 
 
 def _ended(report: Report) -> dict[str, int]:
-    return {str(status): report.counts.ended(status) for status in (*Status, DEAD)}
+    return {status: report.counts.ended(status) for status in STATUSES}
 
 
 def _as_json(campaign: Campaign, words: str) -> dict[str, JsonValue]:

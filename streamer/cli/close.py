@@ -1,4 +1,4 @@
-"""`streamer campaign close`: set how many recipients a campaign has."""
+"""`streamer campaign close`: declare that a campaign has no more recipients."""
 
 from typing import Annotated
 
@@ -8,6 +8,7 @@ from streamer.cli.common import (
     CampaignArgument,
     ConfigOption,
     JsonOption,
+    kafka_admin,
     read_settings,
     redis_client,
     say,
@@ -16,6 +17,7 @@ from streamer.cli.common import (
 )
 from streamer.cli.names import require_campaign
 from streamer.cli.progress import find
+from streamer.kafka.offsets import end_offsets
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store
 
@@ -24,32 +26,37 @@ def close(
     campaign: CampaignArgument,
     expected: Annotated[
         int | None,
-        typer.Option(min=0, help="Number of recipients. Default: the number counted so far."),
+        typer.Option(min=0, help="Number of recipients, if some are still to be produced."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Declare that all recipients of a campaign have been produced, and how many there are.
+    """Declare that all recipients of a campaign have been produced.
 
-    The campaign is complete once that many were received and each has an outcome. Recipients that
-    arrive later are still mailed, and the summary is published again.
+    The campaign is complete once the workers have passed all that is in the input now, and none of
+    its recipients is parked. With --expected it is closed later, once that many were received.
+    Recipients that arrive afterwards are still mailed, and the summary is published again.
     """
     settings = read_settings(config)
-    with redis_client(settings) as client:
+    with redis_client(settings) as client, kafka_admin(settings) as admin:
         require_campaign(client, settings, campaign)
         store = Store(client, settings.kafka.group_id)
         report = find(Reporter(client, store), campaign)
-        number = report.counts.received if expected is None else expected
-        store.expect(report.key, number)
-    if number < report.counts.received:
-        warn(f"{report.counts.received:,} recipients were already received")
+        if expected is None:
+            store.close(campaign, end_offsets(admin, settings.topics.recipients))
+        else:
+            store.expect(campaign, expected)
+            if expected < report.counts.received:
+                warn(f"{report.counts.received:,} recipients were already received")
     if as_json:
         show_json(
             {
                 "organization_id": campaign.organization,
                 "campaign_id": campaign.campaign_id,
-                "expected": number,
+                "closed": expected is None,
+                "expected": report.expected if expected is None else expected,
             }
         )
     else:
-        say(f"{campaign}: closed, {number:,} recipients expected")
+        text = "closed" if expected is None else f"{expected:,} recipients expected"
+        say(f"{campaign}: {text}")

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName
 from streamer.model.reasons import Status
-from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
 from streamer.settings import Settings
@@ -16,7 +15,7 @@ def reports(
 ) -> dict[CampaignName, Report]:
     """Return the progress of campaigns, without those of which nothing is known."""
     reporter = Reporter(client, Store(client, settings.kafka.group_id))
-    found = reporter.reports([CampaignKey(*name) for name in names])
+    found = reporter.reports(names)
     return {name: each for name, each in zip(names, found, strict=True) if each is not None}
 
 

@@ -50,7 +50,6 @@ from streamer.ledger import campaigns, drafts
 from streamer.ledger.campaigns import CampaignExistsError, UnreadableDefinitionError
 from streamer.ledger.drafts import NotADraftError
 from streamer.model.campaign import CampaignName, Definition
-from streamer.progress.fold import CampaignKey
 from streamer.progress.store import Store
 
 _OF_ONE_RUN = ("start_at", "expires_at", "expected_recipients")
@@ -150,7 +149,7 @@ def delete(
             drafts.delete(client, *campaign)
         except NotADraftError as error:
             fail(error)
-        Store(client, settings.kafka.group_id).forget(CampaignKey(*campaign))
+        Store(client, settings.kafka.group_id).forget(campaign)
     if as_json:
         show_json(
             {

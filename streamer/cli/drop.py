@@ -31,8 +31,8 @@ def drop(
 ) -> None:
     """Permanently delete a finished campaign's definition, counts and claims.
 
-    None of its recipients may be in flight or parked. Its records in Kafka are kept. Recipients
-    produced again afterwards are mailed again.
+    The workers must have passed all its recipients, and none may be parked. Its records in Kafka
+    are kept. Recipients produced again afterwards are mailed again.
     """
     settings = read_settings(config)
     require_terminal("nothing was dropped", yes=yes)
@@ -42,13 +42,16 @@ def drop(
         reporter = Reporter(client, store)
         find(reporter, campaign)
         with kafka_admin(settings) as admin:
-            if not await_counts(settings.topics, admin, store, _COUNTED_WITHIN_S):
-                fail(f"not dropped: some records are not counted yet; perhaps {NOBODY_COUNTS}")
+            if not await_counts(settings, admin, client, _COUNTED_WITHIN_S):
+                fail(
+                    "not dropped: the workers have not passed all that is in the input, or it is "
+                    f"not counted yet; perhaps {NOBODY_COUNTS}"
+                )
         report = find(reporter, campaign)
-        if report.counts.in_flight or report.counts.parked:
+        if report.counts.parked:
             fail(
-                f"campaign {campaign} is not finished: {report.counts.in_flight:,} recipients are "
-                f"in flight, {report.counts.parked:,} are parked; wait for them, or cancel it first"
+                f"campaign {campaign} is not finished: {report.counts.parked:,} recipients are "
+                f"parked; wait for them, or cancel it first"
             )
         confirm(
             f"{campaign}: its definition, counts and claims ({report.counts.received:,} recipients "
@@ -57,7 +60,7 @@ def drop(
             yes=yes,
         )
         campaigns.drop(client, *campaign)
-        store.forget(report.key)
+        store.forget(campaign)
     if as_json:
         show_json(
             {

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 
+import msgspec
 from pydantic import JsonValue
 
 from streamer.cli.nearest import did_you_mean
@@ -106,7 +107,7 @@ class FirstRows:
 
     def _undefined(self, event: RecipientEvent, message: Message) -> list[str]:
         def render(given: Mapping[str, JsonValue]) -> bytes:
-            changed = event.model_copy(update={"variables": given})
+            changed = msgspec.structs.replace(event, variables=dict(given))
             return self._composer.compose(changed, _address(event), message)
 
         return undefined_variables(render, event.variables)

@@ -15,7 +15,7 @@ from streamer.settings import Settings
 def all_campaigns(client: Client, settings: Settings) -> list[CampaignName]:
     """Return every campaign that is defined, or of which a record was counted, sorted."""
     counted = Store(client, settings.kafka.group_id).campaigns()
-    return sorted({*campaigns.names(client), *(CampaignName(*each) for each in counted)})
+    return sorted({*campaigns.names(client), *counted})
 
 
 def require_campaign(client: Client, settings: Settings, name: CampaignName) -> None:

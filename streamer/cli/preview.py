@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from pydantic import JsonValue
 
@@ -33,6 +34,7 @@ from streamer.cli.sample_mail import (
 from streamer.mail.compose import Composer, RenderError, TooLargeError
 from streamer.mail.review import Mail, MailWarning, find_links, headers, part, read_mail, review
 from streamer.model.address import InvalidAddressError, normalise
+from streamer.model.event import EventSchema
 from streamer.model.reasons import Reason
 
 _MAX_LINES = 60
@@ -118,7 +120,9 @@ def _as_json(sample: SampleMail, rendered: _Rendered) -> dict[str, object]:
     return {
         "organization_id": event.organization_id,
         "campaign_id": event.campaign_id,
-        "recipient": event.model_dump(mode="json", exclude={"message"}),
+        "recipient": EventSchema.model_validate(msgspec.structs.asdict(event)).model_dump(
+            mode="json", exclude={"message"}
+        ),
         "rendered": rendered.error is None,
         "error": rendered.error,
         "faults": rendered.faults,

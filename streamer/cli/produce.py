@@ -16,6 +16,7 @@ from streamer.cli.common import (
     ConfigOption,
     JsonOption,
     fail,
+    kafka_admin,
     read_settings,
     redis_client,
     say,
@@ -45,9 +46,9 @@ from streamer.cli.rows import (
     RowOptions,
 )
 from streamer.kafka.error_log import KafkaErrorLog
+from streamer.kafka.offsets import end_offsets
 from streamer.ledger import campaigns
 from streamer.model.campaign import CampaignName, CampaignState, Definition
-from streamer.progress.fold import CampaignKey
 from streamer.progress.store import Store
 from streamer.settings import Settings
 
@@ -105,8 +106,8 @@ def produce(
         bool,
         typer.Option(
             "--done",
-            help="FILE holds all recipients, or the last ones: expect as many recipients as it has "
-            "good rows. The campaign completes when all received recipients have an outcome.",
+            help="FILE holds all recipients, or the last ones: close the campaign, and expect as "
+            "many recipients as it has good rows. It completes when all have an outcome.",
         ),
     ] = False,
     config: ConfigOption = None,
@@ -219,22 +220,23 @@ def _produce(
     _report(source, counts, writer, refused, stopped, rows.unknown, as_json=as_json)
     if stopped or writer.failures:
         if done:
-            warn("not all rows were produced, so --done did not set the expected number")
+            warn("not all rows were produced, so --done did not close the campaign")
         raise typer.Exit(code)
     if done:
-        _expect(settings, source.campaign, counts.good)
+        _close(settings, source.campaign, counts.good)
         if not as_json:
             say(f"{source.campaign}: {counts.good:,} recipients expected")
 
 
-def _expect(settings: Settings, campaign: CampaignName, rows: int) -> None:
-    """Set how many recipients the campaign expects, once all of them are in the topic.
+def _close(settings: Settings, campaign: CampaignName, rows: int) -> None:
+    """Close the campaign, once all its recipients are in the topic.
 
-    Counts rows, not received records: if the file was produced before, more records than rows
-    arrive. That is harmless, since completion also requires an outcome for every received record.
+    Counts rows, not records: if the file was produced before, there are more records than rows.
+    That is harmless, since completion depends on where the input ends.
     """
-    with redis_client(settings) as client:
-        Store(client, settings.kafka.group_id).expect(CampaignKey(*campaign), rows)
+    with redis_client(settings) as client, kafka_admin(settings) as admin:
+        ends = end_offsets(admin, settings.topics.recipients)
+        Store(client, settings.kafka.group_id).close(campaign, ends, rows)
 
 
 def _report(

@@ -24,8 +24,7 @@ from streamer.cli.names import require_campaign
 from streamer.ledger import keys, lease
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName, CampaignState
-from streamer.model.reasons import Status
-from streamer.progress.fold import CampaignKey
+from streamer.progress.counts import STATUSES
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
 from streamer.settings import Settings
@@ -49,8 +48,8 @@ def progress(
 ) -> None:
     """Show a campaign's progress.
 
-    A campaign is complete once its expected number of recipients was set, that many were
-    received, and each of them has an outcome.
+    A campaign is complete once it is closed (by produce --done, by campaign close, or as many were
+    received as are expected), the workers have passed all its recipients, and none is parked.
     """
     if timeout is not None and not wait:
         fail("--timeout requires --wait", WRONG_USE)
@@ -72,19 +71,19 @@ def progress(
 
 def find(reporter: Reporter, name: CampaignName) -> Report:
     """The campaign's report; exits with 1 if the campaign is unknown."""
-    report = reporter.report(CampaignKey(*name))
+    report = reporter.report(name)
     if report is None:
-        fail(f"campaign {name} is not defined, and none of its records has been counted")
+        fail(f"campaign {name} is not defined, and none of its records has ended")
     return report
 
 
 def _warn(settings: Settings, client: Client, report: Report, *, wait: bool) -> None:
     if not lease.is_held(client, keys.progress_lease(settings.kafka.group_id)):
         warn(NOBODY_COUNTS)
-    if wait and report.expected is None:
+    if wait and report.expected is None and not report.is_closed:
         warn(
-            "the expected number of recipients is not set, so the campaign cannot complete; set it "
-            "with: streamer produce --done, or streamer campaign close"
+            "the campaign is not closed, so it cannot complete; close it with: "
+            "streamer produce --done, or streamer campaign close"
         )
 
 
@@ -109,18 +108,19 @@ def _wait(reporter: Reporter, campaign: CampaignName, timeout: float | None) -> 
 
 def _show(report: Report) -> None:
     counts, eta = report.counts, report.eta(datetime.now(UTC))
-    say(f"campaign: {'/'.join(report.key)}")
+    say(f"campaign: {report.name}")
     say(f"state: {report.state}")
+    say(f"closed: {'yes' if report.is_closed else 'no'}")
     say(f"expected: {'not set' if report.expected is None else f'{report.expected:,}'}")
     rows = [("received", f"{counts.received:,}")]
-    for status in (*Status, "dead"):
-        rows.append((str(status), f"{counts.ended(status):,}"))
+    for status in STATUSES:
+        rows.append((status, f"{counts.ended(status):,}"))
         rows += [
             (f"  {reason}", f"{count:,}")
             for (word, reason), count in sorted(counts.resolutions.items())
             if word == status and reason and count
         ]
-    rows += [("parked", f"{counts.parked:,}"), ("in flight", f"{counts.in_flight:,}")]
+    rows.append(("parked", f"{counts.parked:,}"))
     width = max(len(count) for _, count in rows)
     show_table(("STATUS", "RECIPIENTS"), [(status, count.rjust(width)) for status, count in rows])
     if counts.first is not None:

@@ -11,11 +11,10 @@ from confluent_kafka.admin import AdminClient
 
 from streamer import logs
 from streamer.cli.common import ConfigOption, fail, kafka_admin, read_settings, redis_client, warn
-from streamer.kafka.metadata import partitions_of
 from streamer.kafka.offsets import EARLIEST, OffsetsQuestion
 from streamer.progress.projector import Projector
 from streamer.progress.store import Store
-from streamer.progress.topic_reader import ProjectionError
+from streamer.progress.topic_reader import ProjectionError, find_partitions
 from streamer.settings import Settings
 from streamer.worker.health import HealthServer
 
@@ -28,8 +27,8 @@ def project(
         bool,
         typer.Option(
             "--rebuild",
-            help="Drop the counts and recount the topics from the beginning. Records already "
-            "deleted by retention are no longer counted.",
+            help="Drop the counts and add them up again from the beginning of the topic. What its "
+            "retention has deleted is no longer counted.",
         ),
     ] = False,
     config: ConfigOption = None,
@@ -47,11 +46,11 @@ def project(
         stop.set()
 
     with kafka_admin(settings) as admin:
-        _check_topics(settings, admin, rebuild=rebuild)
+        _check_topic(settings, admin, rebuild=rebuild)
     with redis_client(settings) as client:
         if rebuild:
             _drop(Store(client, settings.kafka.group_id))
-        projector = Projector(settings, lambda: warn("caught up with the topics"))
+        projector = Projector(settings, lambda: warn("caught up with the topic"))
     logs.configure(settings.log, f"{settings.worker.id}-project")
     server = _serve_metrics(settings, projector)
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
@@ -66,21 +65,15 @@ def project(
             signal.signal(number, handler)
 
 
-def _check_topics(settings: Settings, admin: AdminClient, *, rebuild: bool) -> None:
-    topics = settings.topics
-    wanted = (topics.recipients, topics.parked, topics.outcomes, topics.dead_letters)
-    found = partitions_of(admin, wanted)
-    if missing := [topic for topic in wanted if topic not in found]:
-        fail(f"missing topics: {', '.join(missing)}; create them with: streamer topics create")
-    if not rebuild:
-        return
-    places = [(topic, partition) for topic, numbers in found.items() for partition in numbers]
-    beginnings = OffsetsQuestion(admin, places, EARLIEST).answer()
-    if cut := sorted({topic for (topic, _), offset in beginnings.items() if offset > 0}):
+def _check_topic(settings: Settings, admin: AdminClient, *, rebuild: bool) -> None:
+    try:
+        partitions = find_partitions(admin, settings.topics)
+    except ProjectionError as error:
+        fail(error)
+    if rebuild and any(OffsetsQuestion(admin, partitions, EARLIEST).answer().values()):
         warn(
-            f"retention has deleted the beginning of {', '.join(cut)}: older records are no longer "
-            f"counted. Campaigns of that time show fewer recipients than they had, and fewer than "
-            f"0 in flight if their recipients are deleted but their outcomes are not"
+            f"retention has deleted the beginning of {settings.topics.progress}: campaigns of that "
+            f"time show fewer recipients than they had"
         )
 
 
@@ -107,4 +100,4 @@ def _serve_metrics(settings: Settings, projector: Projector) -> HealthServer | N
 def _drop(store: Store) -> None:
     generation = store.open(anew=True).generation
     store.drop_older(generation)
-    warn("counts dropped, counting from the beginning of the topics")
+    warn("counts dropped, counting from the beginning of the topic")

@@ -15,12 +15,12 @@ from streamer.cli.nearest import did_you_mean
 from streamer.errors import InvalidDataError
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.campaign import CampaignName
-from streamer.model.event import DeadEventError, RecipientEvent, parse
+from streamer.model.event import DeadEventError, EventSchema, RecipientEvent, parse
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_LINE = 16 * 1024 * 1024
 _MAX_NAMES = 20
-_FIELDS = frozenset(RecipientEvent.model_fields)
+_FIELDS = frozenset(EventSchema.model_fields)
 _EMAIL_ALIKE = re.compile(r"e-?mail|address", re.IGNORECASE)
 
 

@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
+import msgspec
 import orjson
 import typer
 from pydantic import JsonValue
@@ -77,7 +78,7 @@ class SampleMail:
             return []
 
         def render(variables: Mapping[str, JsonValue]) -> bytes:
-            event = self.event.model_copy(update={"variables": variables})
+            event = msgspec.structs.replace(self.event, variables=dict(variables))
             return composer.compose(event, address, self.message)
 
         return warnings_on_undefined(undefined_variables(render, self.event.variables))

@@ -33,8 +33,7 @@ from streamer.ledger.connection import Client
 from streamer.ledger.holds import Holds
 from streamer.model.campaign import CampaignName, CampaignState
 from streamer.model.printable import printable
-from streamer.model.reasons import Status
-from streamer.progress.fold import CampaignKey
+from streamer.progress.counts import STATUSES
 from streamer.progress.rates import Rates
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
@@ -59,7 +58,7 @@ class View:
     """What one refresh shows."""
 
     reports: list[Report]
-    rates: dict[CampaignKey, float]
+    rates: dict[CampaignName, float]
     left_out: int
     lag: int | None
     is_counted: bool
@@ -135,10 +134,10 @@ class _Eyes:
         self._lag = GroupLag(settings, admin)
 
     def look(self) -> View:
-        names = [CampaignKey(*self._campaign)] if self._campaign else self._all()
+        names = [self._campaign] if self._campaign else self._all()
         found = [report for report in self._reporter.reports(names) if report is not None]
         now = time.monotonic()
-        rates = {report.key: self._rates.of(report, now) for report in found}
+        rates = {report.name: self._rates.of(report, now) for report in found}
         # Running campaigns first, then complete ones, each by latest activity.
         found.sort(key=lambda report: report.counts.last or "", reverse=True)
         found.sort(key=lambda report: report.is_complete)
@@ -153,9 +152,9 @@ class _Eyes:
             now=datetime.now(UTC),
         )
 
-    def _all(self) -> list[CampaignKey]:
+    def _all(self) -> list[CampaignName]:
         defined = {
-            CampaignKey(organization, campaign_id)
+            CampaignName(organization, campaign_id)
             for organization in campaigns.organizations(self._client)
             for campaign_id in campaigns.ids(self._client, organization)
         }
@@ -172,23 +171,23 @@ class _Lines:
     """Prints campaigns that changed, at a limited rate."""
 
     def __init__(self) -> None:
-        self._shown: dict[CampaignKey, tuple[float, Report]] = {}
+        self._shown: dict[CampaignName, tuple[float, Report]] = {}
 
     def __call__(self, view: View) -> None:
         now = time.monotonic()
         for report in view.reports:
-            at, before = self._shown.get(report.key, (float("-inf"), None))
+            at, before = self._shown.get(report.name, (float("-inf"), None))
             if report == before or (now - at < _LINES_EVERY_S and not report.is_complete):
                 continue
-            self._shown[report.key] = now, report
-            say(line(report, view.rates[report.key], view.now))
+            self._shown[report.name] = now, report
+            say(line(report, view.rates[report.name], view.now))
 
 
 def line(report: Report, rate: float, now: datetime) -> str:
     """Format a campaign as one line of plain text."""
     counts = report.counts
     parts = [
-        f"{report.ended:,} of {report.total:,}",
+        _share(report),
         *(f"{status} {count:,}" for status, count in _statuses(report) if count),
         f"{rate:,.0f}/s",
     ]
@@ -198,14 +197,14 @@ def line(report: Report, rate: float, now: datetime) -> str:
         parts.append(f"{left} left")
     if mark := _MARKS[report.state]:
         parts.append(mark)
-    return f"{'/'.join(report.key)}: {', '.join(parts)}"
+    return f"{report.name}: {', '.join(parts)}"
 
 
 def render(view: View) -> RenderableType:
     """Render the view for a terminal of at least 80 columns."""
     blocks: list[RenderableType] = []
     for report in view.reports:
-        blocks += _campaign(report, view.rates[report.key], view.now)
+        blocks += _campaign(report, view.rates[report.name], view.now)
     if not view.reports:
         blocks.append(Text("no campaigns yet", style="dim"))
     if view.left_out:
@@ -226,15 +225,13 @@ def _campaign(report: Report, rate: float, now: datetime) -> list[RenderableType
     head.add_column(width=_BAR_WIDTH)
     head.add_column(justify="right", no_wrap=True, min_width=_COUNTS_WIDTH)
     head.add_row(
-        Text("/".join(report.key), "bold"),
-        ProgressBar(max(1, report.total), report.ended, _BAR_WIDTH),
-        Text(f"{report.ended:,} of {report.total:,}"),
+        Text(str(report.name), "bold"),
+        _bar(report),
+        Text(_share(report)),
     )
     counts = [f"{status} {count:,}" for status, count in _statuses(report) if count]
     if report.counts.parked:
         counts.append(f"parked {report.counts.parked:,}")
-    if report.counts.in_flight:
-        counts.append(f"in flight {report.counts.in_flight:,}")
     tail = Table.grid(expand=True, padding=(0, 1))
     tail.add_column(ratio=1)
     tail.add_column(justify="right", no_wrap=True)
@@ -245,8 +242,19 @@ def _campaign(report: Report, rate: float, now: datetime) -> list[RenderableType
     return [head, tail]
 
 
+def _bar(report: Report) -> RenderableType:
+    if report.total is None:
+        return ""
+    return ProgressBar(max(1, report.total), report.ended, _BAR_WIDTH)
+
+
+def _share(report: Report) -> str:
+    ended = f"{report.ended:,}"
+    return ended if report.total is None else f"{ended} of {report.total:,}"
+
+
 def _statuses(report: Report) -> list[tuple[str, int]]:
-    return [(str(status), report.counts.ended(status)) for status in (*Status, "dead")]
+    return [(status, report.counts.ended(status)) for status in STATUSES]
 
 
 def _time_left(report: Report, rate: float, now: datetime) -> str:

@@ -68,6 +68,17 @@ class OffsetsQuestion:
         }
 
 
+def end_offsets(admin: AdminClient, topic: str) -> dict[int, int]:
+    """Return the current end offset of each partition of a topic; empty if it does not exist.
+
+    Raises:
+        KafkaException: Kafka cannot be used.
+    """
+    partitions = [(topic, number) for number in partitions_of(admin, [topic]).get(topic, ())]
+    ends = OffsetsQuestion(admin, partitions, LATEST).answer()
+    return {number: end for (_, number), end in ends.items()}
+
+
 def committed(
     consumer: Consumer, partitions: Iterable[Partition], timeout_s: float = _REQUEST_S
 ) -> list[TopicPartition]:

@@ -12,7 +12,6 @@ The error of a failed call determines the state of the transaction:
   committed, and end the transaction that this one left open.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum, auto
@@ -21,6 +20,7 @@ from functools import partial
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from streamer.kafka.properties import transactional_properties
+from streamer.kafka.repeating import repeat
 from streamer.model.record import Headers
 from streamer.settings import Settings
 
@@ -30,12 +30,15 @@ Delivered = Callable[[KafkaError | None, Message | None], None]
 _CALL_TIMEOUT_S = 5.0
 """Limit for one call: a worker must keep polling."""
 _ABORT_TIMEOUT_S = 1.0
-"""Limit for one abort call. An abort drops the queued messages, then waits for those in flight.
-Messages that fail in flight because an earlier record was rejected are queued for a retry, so the
-abort waits for them until it times out; the next abort call then drops them. If that took as long
-as the transaction timeout, the broker would abort the transaction and fence this producer."""
+"""Limit for one abort call, short since a worker must keep polling. After a timeout the abort
+continues in the background, and the next call resumes it: repeating costs nothing but the wait.
+
+An abort drops the queued messages, then waits for those in flight. Messages that fail in flight
+because an earlier record was rejected are queued for a retry, so the abort waits for them until it
+times out; the next call then drops them. A broker that stalls is waited for as well. Once that has
+taken as long as the transaction timeout, the broker aborts the transaction itself, and fences this
+producer with its next answer: an abort does not go on forever with a broker that answers."""
 _INIT_PATIENCE_S = 25.0
-_RETRY_S = 0.2
 _POLL_S = 0.1
 # Errors of a record, or of its batch, rather than of the broker.
 _REFUSALS = (
@@ -96,7 +99,8 @@ class TransactionalProducer:
         self._producer = Producer(transactional_properties(settings, client_id, name), **client)
         self.state = State.LOST
         with self._watched():
-            _repeat(partial(self._producer.init_transactions, _CALL_TIMEOUT_S), patience_s)
+            init = partial(self._producer.init_transactions, _CALL_TIMEOUT_S)
+            repeat(init, patience_s, KafkaError.retriable)
         self.state = State.READY
 
     def refresh_metadata(self) -> None:
@@ -168,8 +172,9 @@ class TransactionalProducer:
         Raises:
             KafkaException: the first failure; later records of the partition fail as well.
         """
-        while len(self._producer) and self._failure is None:
-            self._producer.poll(_POLL_S)
+        with self._watched():
+            while len(self._producer) and self._failure is None:
+                self._producer.poll(_POLL_S)
         if self._failure is not None:
             raise KafkaException(self._failure)
 
@@ -218,10 +223,10 @@ class TransactionalProducer:
         self.begin()
         try:
             yield
-            _repeat(self.commit, patience_s)
+            repeat(self.commit, patience_s, KafkaError.retriable)
         except KafkaException:
             if self.state is State.OPEN:
-                _repeat(self.abort, patience_s)
+                repeat(self.abort, patience_s, KafkaError.retriable)
             raise
 
     @contextmanager
@@ -261,16 +266,3 @@ def describe_loss(error: KafkaError) -> str:
 def is_refused(error: KafkaError) -> bool:
     """Whether the error is permanent for the record: a retry would be rejected again."""
     return error.code() in _REFUSALS
-
-
-def _repeat(call: Callable[[], None], patience_s: float) -> None:
-    """Repeat a call until it succeeds, fails permanently, or `patience_s` is over."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            return call()
-        except KafkaException as exception:
-            # Retriable: the coordinator is moving, loading, or ending another transaction.
-            if not exception.args[0].retriable() or time.monotonic() >= deadline:
-                raise
-        time.sleep(_RETRY_S)

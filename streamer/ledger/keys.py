@@ -13,7 +13,8 @@ def suppressed(organization: str) -> str:
 def campaign(organization: str, campaign_id: str) -> str:
     """Hash: `definition` (JSON), `version` (of the definition), `state`, times; `begun` once a
     worker has read a recipient, which fixes the definition; `expected` (the number of recipients);
-    `summary` (the digest of the last published summary)."""
+    `closed` (where the input ended behind the last one, JSON); `summary` (the digest of the last
+    published summary)."""
     return f"{{{organization}}}:campaign:{campaign_id}"
 
 
@@ -57,7 +58,7 @@ def progress_due(organization: str) -> str:
 
 def progress_positions(group: str) -> str:
     """Hash: the read positions of a consumer group's projection, and its `generation`."""
-    return f"streamer:progress:{group}:positions"
+    return f"streamer:progress:{group}:offsets"
 
 
 def progress_organizations(group: str) -> str:

@@ -1,13 +1,13 @@
-"""Models of published data: outcomes, dead letter headers and campaign results.
+"""Models of published data: outcomes, dead letter headers, progress and campaign results.
 
-`streamer.model.wire` writes the first two. The JSON Schemas in `schemas/` are generated from these
-models and the input models, so a change here changes the contract: within a version, only add
-optional fields.
+`streamer.model.wire` writes the first two, `streamer.model.progress` the third. The JSON Schemas in
+`schemas/` are generated from these models and the input models, so a change here changes the
+contract: within a version, only add optional fields.
 """
 
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StrictInt, StringConstraints, model_validator
 
 from streamer.model import wire
 from streamer.model.campaign import Id, Model, Timestamp
@@ -78,6 +78,26 @@ class DeadLetterHeaders(Published):
     source_topic: Annotated[str, Field(alias=wire.SOURCE_TOPIC)]
     source_partition: Annotated[DecimalText, Field(alias=wire.SOURCE_PARTITION)]
     source_offset: Annotated[DecimalText, Field(alias=wire.SOURCE_OFFSET)]
+
+
+OutcomeTime = Annotated[
+    str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}Z$")
+]
+
+
+class PublishedProgress(Published):
+    """What one transaction added to a campaign's counts: they are the sum of its records."""
+
+    organization_id: Id
+    campaign_id: Id
+    counts: dict[str, StrictInt]
+    """Amounts to add: `sent`; `skipped`, `failed`, `indeterminate` and `dead` (dead letters), each
+    with a colon and the reason; `parked`, by how many more are set aside and have not ended since,
+    which may be negative."""
+    first: OutcomeTime | None
+    """Time of the earliest outcome; null if there was none."""
+    last: OutcomeTime | None
+    """Time of the latest outcome; null if there was none."""
 
 
 class PublishedResult(Published):

@@ -95,6 +95,8 @@ class Record:
         offset: the offset at which it was read, if not the original.
         partition: the partition from which it was read, if not the original.
         replaces: for a retry, the failed batch whose claim it takes over; else empty.
+        was_parked: whether it returned from the parked topic, so that it counts as parked until
+            it has an outcome or is a dead letter.
 
     Attributes:
         size: approximate bytes of memory in use.
@@ -124,6 +126,7 @@ class Record:
         "resolution",
         "size",
         "value",
+        "was_parked",
     )
 
     def __init__(
@@ -136,11 +139,14 @@ class Record:
         offset: int | None = None,
         partition: int | None = None,
         replaces: str = "",
+        *,
+        was_parked: bool = False,
     ) -> None:
         self.record_id = record_id
         self.offset = record_id.offset if offset is None else offset
         self.partition = record_id.partition if partition is None else partition
         self.replaces = replaces
+        self.was_parked = was_parked
         self.key = key
         self.value = value
         self.headers = headers

@@ -40,7 +40,7 @@ def outcome_value(record: Record, outcome: Outcome) -> bytes:
             "email_id": outcome.email_id,
             "batch_id": outcome.batch_id,
             "attempts": outcome.attempts,
-            "occurred_at": _timestamp(record.decided_at),
+            "occurred_at": timestamp(record.decided_at),
             "source": {"topic": topic, "partition": partition, "offset": offset},
         }
     )
@@ -94,16 +94,6 @@ def left_header(partition: int, offset: int) -> tuple[str, bytes]:
     return PARKED_AT, f"{partition}/{offset}".encode()
 
 
-def left_position(decoded: dict[str, str]) -> tuple[int, int] | None:
-    """Return the partition and offset a record had in the parked topic, or None."""
-    partition, _, offset = decoded.get(PARKED_AT, "").partition("/")
-    if not (partition.isascii() and partition.isdecimal() and len(partition) < 10):
-        return None
-    if not (offset.isascii() and offset.isdecimal() and len(offset) < 20):
-        return None
-    return int(partition), int(offset)
-
-
 def split_headers(headers: Headers | None) -> tuple[Headers | None, dict[str, str]]:
     """Split headers into the producer's, and by name those for original offset and parking."""
     if not headers:
@@ -134,6 +124,7 @@ def source_headers(record_id: RecordId) -> Headers:
 
 
 @lru_cache(maxsize=64)  # the records of a batch are resolved together
-def _timestamp(seconds: float) -> str:
+def timestamp(seconds: float) -> str:
+    """Return seconds since 1970 as the time of an outcome: RFC 3339, in UTC, with milliseconds."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

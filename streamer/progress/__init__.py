@@ -1,6 +1,6 @@
-"""Progress: per-campaign counts, projected from the topics.
+"""Progress: per-campaign counts, added up from what the workers' transactions wrote.
 
-`arrivals` reads Kafka, `fold` turns records into increments, `projection` adds them in Redis
-exactly once, `judge` decides when a campaign is complete, and `projector` runs them all. `counts`
-and `report` describe a campaign's progress.
+`topic_reader` reads the progress topic, `fold` adds its records up, `projection` adds the sums to
+the counts in Redis exactly once, `completion` decides when a campaign is complete, and `projector`
+runs them all. `counts` and `report` describe a campaign's progress.
 """

@@ -1,6 +1,6 @@
 -- Advance the positions up to which partitions are counted for all campaigns; never move back.
 -- KEYS: positions
--- ARGV: generation, then cursor, offset, ...
+-- ARGV: generation, then partition, offset, ...
 -- Returns 0 if another generation has started.
 if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then
   return 0

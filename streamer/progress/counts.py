@@ -1,26 +1,19 @@
 """The counts of a campaign and values derived from them. Pure.
 
-Every input record that names the campaign counts as *received*, including duplicates, repeated
-files, replays and future dead letters, but not the return of a parked record. Each gets exactly
-one result, an outcome or a dead letter. Records that are received, without a result and not parked
-are in flight.
+They are the sum of the campaign's progress records: see `streamer.model.progress`. An input record
+is *received* once it has ended or was parked, which is once, whether it is a duplicate, a replay or
+no valid event.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from streamer.model.progress import DEAD, PARKED, split_word
 from streamer.model.reasons import Status
 
-RECEIVED, PARKED, DEAD = "received", "parked", "dead"
 FIRST, LAST = "first", "last"
-
-_SEPARATOR = ":"
-
-
-def ended_word(status: str, reason: str | None) -> str:
-    """Return the field that counts this result, such as `skipped:suppressed` or `sent:`."""
-    return f"{status}{_SEPARATOR}{reason or ''}"
+STATUSES = (*(status.value for status in Status), DEAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +21,13 @@ class Counts:
     """A campaign's counts.
 
     Attributes:
-        received: number of input records.
-        parked: number of records that are parked.
+        parked: number of records that were parked and have not ended since.
         resolutions: number of results by (status, reason). Dead letters have the status `dead`, and
             `sent` has the reason ''.
         first: earliest `occurred_at` of an outcome.
         last: latest `occurred_at` of an outcome.
     """
 
-    received: int = 0
     parked: int = 0
     resolutions: Mapping[tuple[str, str], int] = field(default_factory=dict)
     first: str | None = None
@@ -52,9 +43,9 @@ class Counts:
         return sum(self.ended(status) for status in Status)
 
     @property
-    def in_flight(self) -> int:
-        """Number of records in flight; negative while results are read ahead of inputs."""
-        return self.received - self.outcomes - self.ended(DEAD) - self.parked
+    def received(self) -> int:
+        """Number of input records that have ended or are parked."""
+        return sum(self.resolutions.values()) + self.parked
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -79,29 +70,14 @@ class Counts:
         seconds = self.seconds
         return round(self.outcomes / seconds, 3) if seconds > 0 else None
 
-    def fulfils(self, expected: int | None) -> bool:
-        """Whether at least as many were received as expected, and all have a result."""
-        return (
-            expected is not None
-            and self.received >= expected
-            and self.in_flight == 0
-            and self.parked == 0
-        )
-
 
 def read_counts(fields: Mapping[str, str]) -> Counts:
     """Read the counts from a campaign's hash, ignoring other fields."""
-    resolutions: dict[tuple[str, str], int] = {}
-    for word in (*Status, DEAD):
-        prefix = word + _SEPARATOR
-        for name, value in fields.items():
-            if name.startswith(prefix):
-                resolutions[str(word), name.removeprefix(prefix)] = int(value)
+    words = ((split_word(name), value) for name, value in fields.items())
     return Counts(
-        received=int(fields.get(RECEIVED, 0)),
-        # The return of a record may be read before its parking.
+        # Negative where retention deleted that they were parked, and the counts were rebuilt.
         parked=max(0, int(fields.get(PARKED, 0))),
-        resolutions=resolutions,
+        resolutions={word: int(value) for word, value in words if word[0] in STATUSES},
         first=fields.get(FIRST),
         last=fields.get(LAST),
     )

@@ -5,38 +5,37 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from streamer import metrics
-from streamer.model.reasons import Status
-from streamer.progress.counts import DEAD
-from streamer.progress.fold import CampaignKey
+from streamer.model.campaign import CampaignName
+from streamer.progress.counts import STATUSES
 from streamer.progress.report import Report
 
 _MAX_CAMPAIGNS = 500
 
 
 class Gauges:
-    """Exports campaign counts, limited in number since each campaign has ten series."""
+    """Exports campaign counts, limited in number since each campaign has eight series."""
 
     def __init__(self) -> None:
-        self._shown: OrderedDict[CampaignKey, None] = OrderedDict()
+        self._shown: OrderedDict[CampaignName, None] = OrderedDict()
 
     def show(self, reports: Iterable[Report | None]) -> None:
         """Set the gauges of these campaigns."""
         for report in reports:
             if report is None:
                 continue
-            self._shown[report.key] = None
-            self._shown.move_to_end(report.key)
+            self._shown[report.name] = None
+            self._shown.move_to_end(report.name)
             for status, value in _values(report).items():
-                metrics.CAMPAIGN_RECIPIENTS.labels(*report.key, status).set(value)
+                metrics.CAMPAIGN_RECIPIENTS.labels(*report.name, status).set(value)
             if report.expected is not None:
-                metrics.CAMPAIGN_EXPECTED.labels(*report.key).set(report.expected)
+                metrics.CAMPAIGN_EXPECTED.labels(*report.name).set(report.expected)
         while len(self._shown) > _MAX_CAMPAIGNS:
             _remove(self._shown.popitem(last=False)[0])
 
     def clear(self) -> None:
         """Remove all gauges; another process exports them now."""
-        for key in self._shown:
-            _remove(key)
+        for name in self._shown:
+            _remove(name)
         self._shown.clear()
 
 
@@ -44,16 +43,14 @@ def _values(report: Report) -> dict[str, int]:
     counts = report.counts
     return {
         "received": counts.received,
-        **{status.value: counts.ended(status) for status in Status},
-        DEAD: counts.ended(DEAD),
+        **{status: counts.ended(status) for status in STATUSES},
         "parked": counts.parked,
-        "in_flight": counts.in_flight,
     }
 
 
-def _remove(key: CampaignKey) -> None:
-    for status in ("received", *Status, DEAD, "parked", "in_flight"):
+def _remove(name: CampaignName) -> None:
+    for status in ("received", *STATUSES, "parked"):
         with suppress(KeyError):
-            metrics.CAMPAIGN_RECIPIENTS.remove(*key, status)
+            metrics.CAMPAIGN_RECIPIENTS.remove(*name, status)
     with suppress(KeyError):
-        metrics.CAMPAIGN_EXPECTED.remove(*key)
+        metrics.CAMPAIGN_EXPECTED.remove(*name)

@@ -1,8 +1,9 @@
 -- Read a snapshot of a campaign's progress.
 -- KEYS: progress, campaign
--- Returns {counts as HGETALL, {state, version, expected, summary}}; paused before its start.
-local found = redis.call('HMGET', KEYS[2], 'state', 'version', 'expected', 'summary', 'start_at')
-if found[1] == 'active' and found[5] and tonumber(redis.call('TIME')[1]) < tonumber(found[5]) then
+-- Returns {counts as HGETALL, {state, version, expected, closed, summary}}; paused before its start.
+local found =
+  redis.call('HMGET', KEYS[2], 'state', 'version', 'expected', 'closed', 'summary', 'start_at')
+if found[1] == 'active' and found[6] and tonumber(redis.call('TIME')[1]) < tonumber(found[6]) then
   found[1] = 'paused'
 end
-return {redis.call('HGETALL', KEYS[1]), {found[1], found[2], found[3], found[4]}}
+return {redis.call('HGETALL', KEYS[1]), {found[1], found[2], found[3], found[4], found[5]}}

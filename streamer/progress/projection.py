@@ -1,9 +1,10 @@
-"""Adding chunks of records to the counts exactly once."""
+"""Adding chunks of progress records to the counts exactly once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from streamer.progress.fold import Chunk, CountDeltas, Cursor, RecordLike, fold
-from streamer.progress.store import Positions, Store, Update
+from streamer.kafka.offsets import Partition
+from streamer.progress.fold import Chunk, fold
+from streamer.progress.store import Store, Update
 
 
 class Projection:
@@ -13,13 +14,11 @@ class Projection:
     positions in the store.
     """
 
-    def __init__(self, store: Store, positions: Positions) -> None:
+    def __init__(self, store: Store, generation: str) -> None:
         self._store = store
-        self._generation = positions.generation
-        self.parked_from: dict[int, int] = {}
-        """First counted offset of the parked topic by partition; set before reading it."""
+        self._generation = generation
 
-    def add(self, chunks: Mapping[Cursor, Chunk]) -> None:
+    def add(self, chunks: Mapping[Partition, Chunk]) -> None:
         """Add chunks to the counts.
 
         Each chunk must start, without a gap, at a position from the store or at the end of the
@@ -30,23 +29,21 @@ class Projection:
             redis.exceptions.RedisError: Redis cannot be used; restart from the store's positions.
         """
         updates = [
-            Update(cursor, key, delta)
-            for cursor, chunk in chunks.items()
-            for key, delta in self._fold(cursor, chunk.records).items()
+            Update(partition, name, share)
+            for partition, chunk in chunks.items()
+            for name, share in fold(chunk.records).items()
         ]
         while updates:
             counted = self._store.apply(self._generation, updates)
             updates = [
-                self._rest(update, chunks[update.cursor], offset)
+                _rest(update, chunks[update.partition], offset)
                 for update, offset in zip(updates, counted, strict=True)
                 if offset is not None
             ]
         self._store.advance(self._generation, {place: chunk.end for place, chunk in chunks.items()})
 
-    def _rest(self, update: Update, chunk: Chunk, offset: int) -> Update:
-        """Return the share of the records not counted yet; another projector counted some."""
-        rest = [record for record in chunk.records if (record.offset() or 0) >= offset]
-        return update._replace(delta=self._fold(update.cursor, rest)[update.key])
 
-    def _fold(self, cursor: Cursor, records: Iterable[RecordLike]) -> CountDeltas:
-        return fold(cursor, records, self.parked_from)
+def _rest(update: Update, chunk: Chunk, offset: int) -> Update:
+    """Return the share of the records not counted yet; another projector counted some."""
+    rest = [record for record in chunk.records if (record.offset() or 0) >= offset]
+    return update._replace(share=fold(rest)[update.name])

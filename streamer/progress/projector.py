@@ -1,4 +1,4 @@
-"""The projector: reads the topics, maintains the counts and completes campaigns."""
+"""The projector: reads the progress topic, maintains the counts and completes campaigns."""
 
 import logging
 import threading
@@ -9,22 +9,26 @@ from contextlib import ExitStack, suppress
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streamer.kafka.metadata import partitions_of, topic_id
-from streamer.kafka.offsets import EARLIEST, OffsetsQuestion
+from streamer.kafka.metadata import topic_id
+from streamer.kafka.offsets import EARLIEST, OffsetsQuestion, Partition
 from streamer.kafka.properties import client_properties
 from streamer.ledger import keys
-from streamer.ledger.connection import REDIS_ERRORS, Client, connect
+from streamer.ledger.connection import REDIS_ERRORS, connect
+from streamer.ledger.input_offsets import InputOffsets
 from streamer.ledger.lease import Lease
-from streamer.ledger.relayed import Relayed
 from streamer.logs import client_logger
 from streamer.progress.completion import CompletionChecker, EndOffsets
-from streamer.progress.fold import Cursor, Stream
 from streamer.progress.gauges import Gauges
 from streamer.progress.projection import Projection
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Due, Positions, StaleGenerationError, Store
 from streamer.progress.summaries import Summaries
-from streamer.progress.topic_reader import ProjectionError, TopicReader, topic_cursors
+from streamer.progress.topic_reader import (
+    ProjectionError,
+    find_partitions,
+    make_reader,
+    read_chunks,
+)
 from streamer.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -91,7 +95,7 @@ class Projector:
         Waits while Redis or Kafka is unavailable.
 
         Raises:
-            ProjectionError: the topics cannot be counted.
+            ProjectionError: the topic cannot be counted.
         """
         while not stop.is_set():
             try:
@@ -107,10 +111,10 @@ class Projector:
         the latest counts.
         """
         with ExitStack() as stack:
-            session = _Session(self._settings, self._client, self._store, self._store.open())
+            session = _Session(self._settings, self._store, self._store.open())
             stack.callback(session.close)
-            checker = CompletionChecker(self._store, self._reporter, self._summaries, session.admin)
             session.look_for_partitions()
+            checker = self._checker(session.admin)
             start = EndOffsets(session.admin, session.positions)
             is_shown = False
             while not stop.is_set():
@@ -136,6 +140,11 @@ class Projector:
                     checker.step(session.generation, session.positions, self._show)
                     self._sweep_if_due()
 
+    def _checker(self, admin: AdminClient) -> CompletionChecker:
+        topic, group = self._settings.topics.recipients, self._settings.kafka.group_id
+        inputs = InputOffsets(self._client, group, topic_id(admin, topic))
+        return CompletionChecker(self._store, self._reporter, self._summaries, admin, topic, inputs)
+
     def _sweep_if_due(self) -> None:
         if time.monotonic() >= self._sweep_at:
             self._store.sweep(round(self._settings.progress.keep_days * _DAY_S))
@@ -149,7 +158,7 @@ class Projector:
                     yield report
 
     def _show(self, changed: list[Due]) -> None:
-        self._gauges.show(self._reporter.reports(due.key for due in changed))
+        self._gauges.show(self._reporter.reports(due.name for due in changed))
 
     def _pause(self, stop: threading.Event, error: Exception) -> None:
         logger.warning("progress paused, retrying", extra={"cause": str(error)})
@@ -164,90 +173,51 @@ class Projector:
 class _Session:
     """Reads and counts from the positions stored in Redis at the start."""
 
-    def __init__(self, settings: Settings, client: Client, store: Store, stored: Positions) -> None:
-        topics = settings.topics
+    def __init__(self, settings: Settings, store: Store, stored: Positions) -> None:
         self.generation = stored.generation
         properties = client_properties(settings, f"{settings.worker.id}-progress")
         self.admin = AdminClient(properties, logger=client_logger("progress"))
-        self._streams = {
-            Stream.RECIPIENTS: topics.recipients,
-            Stream.PARKED: topics.parked,
-            Stream.OUTCOMES: topics.outcomes,
-            Stream.DEAD_LETTERS: topics.dead_letters,
-        }
+        self._topics = settings.topics
         self._stored = stored.offsets
-        self._projection = Projection(store, stored)
-        self._reader = TopicReader(settings)
-        self._store = store
-        self._client = client
-        self._group = settings.kafka.group_id
+        self._projection = Projection(store, stored.generation)
+        self._reader = make_reader(settings)
         self._look_at = 0.0
 
     @property
-    def positions(self) -> dict[Cursor, int]:
-        """Offsets up to which records are counted, by cursor."""
+    def positions(self) -> Mapping[Partition, int]:
+        """Offsets up to which records are counted, by partition."""
         return self._reader.positions
 
     def look_for_partitions(self) -> None:
         """Start reading new partitions.
 
         Raises:
+            ProjectionError: a topic is missing.
             KafkaException: Kafka is unavailable.
         """
         self._look_at = time.monotonic() + _LOOK_FOR_PARTITIONS_EVERY_S
-        partitions = partitions_of(self.admin, self._streams.values())
-        for topic in set(self._streams.values()) - partitions.keys():
-            logger.warning(
-                "missing topic, not counted; create it: streamer topics create",
-                extra={"topic": topic},
-            )
-        cursors = topic_cursors(self._streams, partitions) - self.positions.keys()
-        by_partition = {(cursor.topic, cursor.partition): cursor for cursor in cursors}
-        answer = OffsetsQuestion(self.admin, by_partition, EARLIEST).answer()
-        beginnings = {by_partition[partition]: offset for partition, offset in answer.items()}
-        starts = {place: self._stored.get(place, 0) for place in cursors} | self._begin(
-            {place: at for place, at in beginnings.items() if place.stream is Stream.PARKED}
-        )
+        new = {*find_partitions(self.admin, self._topics)} - self.positions.keys()
+        beginnings = OffsetsQuestion(self.admin, new, EARLIEST).answer()
+        starts = {partition: self._stored.get(partition, 0) for partition in new}
         _warn_of_gaps(starts, beginnings)
         self._reader.start(starts)
-
-    def _begin(self, beginnings: Mapping[Cursor, int]) -> dict[Cursor, int]:
-        """Set from where partitions of the parked topic are counted, and return where to read on.
-
-        A generation counts records that are parked when it starts, or later. Earlier records have
-        left the parked topic and may be deleted at any time.
-        """
-        if not beginnings:
-            return {}
-        topic = next(iter(beginnings)).topic
-        relayed = Relayed(self._client, self._group, topic_id(self.admin, topic)).read()
-        wanted = {
-            cursor: max(at, relayed[cursor.partition].base if cursor.partition in relayed else 0)
-            for cursor, at in beginnings.items()
-        }
-        began = self._store.begin(self.generation, wanted)
-        self._projection.parked_from |= {place.partition: at for place, at in began.items()}
-        return {place: max(at, self._stored.get(place, 0)) for place, at in began.items()}
 
     def step(self) -> None:
         """Count new records, waiting briefly if there are none."""
         if time.monotonic() >= self._look_at:
             self.look_for_partitions()
-        self._projection.add(self._reader.read())
+        self._projection.add(read_chunks(self._reader))
 
     def close(self) -> None:
         self._reader.close()
 
 
-def _warn_of_gaps(starts: Mapping[Cursor, int], beginnings: Mapping[Cursor, int]) -> None:
+def _warn_of_gaps(starts: Mapping[Partition, int], beginnings: Mapping[Partition, int]) -> None:
     """Warn about records that retention deleted before they were counted."""
-    for cursor, beginning in beginnings.items():
-        if 0 < starts[cursor] < beginning:
+    for (topic, partition), beginning in beginnings.items():
+        start = starts[topic, partition]
+        if 0 < start < beginning:
             logger.warning(
                 "records were deleted before they were counted, the counts are too low",
-                extra={
-                    "topic": cursor.topic,
-                    "partition": cursor.partition,
-                    "offsets": beginning - starts[cursor],
-                },
+                extra={"topic": topic, "partition": partition, "offsets": beginning - start},
             )

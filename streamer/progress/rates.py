@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from streamer.progress.fold import CampaignKey
+from streamer.model.campaign import CampaignName
 from streamer.progress.report import Report
 
 _RATE_OVER_S = 30.0
@@ -13,11 +13,11 @@ _RATE_OVER_S = 30.0
 class Rates:
     """Current rates of campaigns, from their recent reports."""
 
-    _seen: dict[CampaignKey, deque[tuple[float, int]]] = field(default_factory=dict)
+    _seen: dict[CampaignName, deque[tuple[float, int]]] = field(default_factory=dict)
 
     def of(self, report: Report, now: float) -> float:
         """Add a report and return results per second; `now` is in monotonic seconds."""
-        seen = self._seen.setdefault(report.key, deque())
+        seen = self._seen.setdefault(report.name, deque())
         seen.append((now, report.ended))
         while len(seen) > 2 and now - seen[1][0] >= _RATE_OVER_S:
             seen.popleft()

@@ -10,10 +10,8 @@ from pydantic import JsonValue
 
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
-from streamer.model.campaign import CampaignState
-from streamer.model.reasons import Status
-from streamer.progress.counts import DEAD, Counts
-from streamer.progress.fold import CampaignKey
+from streamer.model.campaign import CampaignName, CampaignState
+from streamer.progress.counts import STATUSES, Counts
 from streamer.progress.store import Snapshot, Store
 
 _MAX_REMEMBERED = 10_000
@@ -24,33 +22,41 @@ class Report:
     """A campaign's progress at one moment.
 
     Attributes:
-        key: the campaign.
+        name: the campaign.
         state: the campaign's state; without a definition `active` until completed.
         expected: expected number of recipients; None if unknown. A number set by `campaign close`
             or `produce --done` overrides the definition's.
+        is_closed: whether all its recipients have been produced.
         counts: its counts.
     """
 
-    key: CampaignKey
+    name: CampaignName
     state: CampaignState
     expected: int | None
+    is_closed: bool
     counts: Counts
 
     @property
     def is_complete(self) -> bool:
-        """Whether it is completed and no later record is in flight or parked."""
-        is_quiet = self.counts.in_flight == 0 and self.counts.parked == 0
-        return self.state is CampaignState.COMPLETED and is_quiet
+        """Whether it is completed and no later record is parked."""
+        return self.state is CampaignState.COMPLETED and not self.counts.parked
+
+    @property
+    def is_expected_reached(self) -> bool:
+        """Whether as many records were received as are expected."""
+        return self.expected is not None and self.counts.received >= self.expected
 
     @property
     def ended(self) -> int:
         """Number of outcomes and dead letters."""
-        return self.counts.outcomes + self.counts.ended(DEAD)
+        return self.counts.received - self.counts.parked
 
     @property
-    def total(self) -> int:
-        """Known total number of records."""
-        return max(self.expected or 0, self.counts.received, self.ended)
+    def total(self) -> int | None:
+        """Total number of records; None if unknown."""
+        if self.expected is None and self.state is not CampaignState.COMPLETED:
+            return None
+        return max(self.expected or 0, self.counts.received)
 
     def eta(self, now: datetime, per_second: float | None = None) -> datetime | None:
         """Estimate when the last record gets its result; None if unknown.
@@ -60,7 +66,7 @@ class Report:
             per_second: the current rate; by default the average.
         """
         rate = per_second if per_second is not None else self.counts.per_second
-        left = self.total - self.ended
+        left = None if self.total is None else self.total - self.ended
         if self.state is not CampaignState.ACTIVE or not rate or not left:
             return None
         try:
@@ -72,15 +78,14 @@ class Report:
         """Return the report as JSON-compatible values, with the estimate as of `now`."""
         counts, eta = self.counts, self.eta(now)
         return {
-            "organization_id": self.key.organization,
-            "campaign_id": self.key.campaign_id,
+            "organization_id": self.name.organization,
+            "campaign_id": self.name.campaign_id,
             "state": self.state.value,
             "expected": self.expected,
+            "closed": self.is_closed,
             "received": counts.received,
-            **{status.value: counts.ended(status) for status in Status},
-            "dead": counts.ended(DEAD),
+            **{status: counts.ended(status) for status in STATUSES},
             "parked": counts.parked,
-            "in_flight": counts.in_flight,
             "reasons": {**counts.reasons},
             "started_at": counts.first,
             "finished_at": counts.last if self.is_complete else None,
@@ -93,12 +98,11 @@ class Report:
         counts = self.counts
         return orjson.dumps(
             {
-                "organization_id": self.key.organization,
-                "campaign_id": self.key.campaign_id,
+                "organization_id": self.name.organization,
+                "campaign_id": self.name.campaign_id,
                 "expected": self.expected,
                 "total": counts.received,
-                **{status.value: counts.ended(status) for status in Status},
-                "dead": counts.ended(DEAD),
+                **{status: counts.ended(status) for status in STATUSES},
                 "reasons": counts.reasons,
                 "started_at": counts.first,
                 "finished_at": counts.last,
@@ -113,18 +117,18 @@ class Reporter:
     def __init__(self, client: Client, store: Store) -> None:
         self._client = client
         self._store = store
-        self._expectations: dict[CampaignKey, tuple[str, int | None]] = {}
+        self._expectations: dict[CampaignName, tuple[str, int | None]] = {}
 
-    def report(self, key: CampaignKey) -> Report | None:
+    def report(self, name: CampaignName) -> Report | None:
         """Return a campaign's report; None if it is neither defined nor named by any record.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
         """
-        (report,) = self.reports([key])
+        (report,) = self.reports([name])
         return report
 
-    def reports(self, wanted: Iterable[CampaignKey]) -> list[Report | None]:
+    def reports(self, wanted: Iterable[CampaignName]) -> list[Report | None]:
         """Return reports for several campaigns in few round trips."""
         names = list(wanted)
         if not names:
@@ -132,35 +136,40 @@ class Reporter:
         generation = self._store.current_generation()
         snapshots = self._store.snapshots(names)
         return [
-            self.of(key, snapshot, generation)
-            for key, snapshot in zip(names, snapshots, strict=True)
+            self.of(name, snapshot, generation)
+            for name, snapshot in zip(names, snapshots, strict=True)
         ]
 
-    def of(self, key: CampaignKey, snapshot: Snapshot, generation: str | None) -> Report | None:
+    def of(self, name: CampaignName, snapshot: Snapshot, generation: str | None) -> Report | None:
         """Make a report from a snapshot, ignoring counts of another generation."""
         is_counted = snapshot.generation is not None and snapshot.generation == generation
         is_known = any(
-            each is not None for each in (snapshot.version, snapshot.state, snapshot.expected)
+            each is not None
+            for each in (snapshot.version, snapshot.state, snapshot.expected, snapshot.closed)
         )
         if not is_counted and not is_known:
             return None
         expected = snapshot.expected
         if expected is None and snapshot.version is not None:
-            expected = self._defined(key, snapshot.version)
+            expected = self._defined(name, snapshot.version)
         return Report(
-            key, _state(snapshot.state), expected, snapshot.counts if is_counted else Counts()
+            name,
+            _state(snapshot.state),
+            expected,
+            snapshot.closed is not None,
+            snapshot.counts if is_counted else Counts(),
         )
 
-    def _defined(self, key: CampaignKey, version: str) -> int | None:
-        known = self._expectations.get(key)
+    def _defined(self, name: CampaignName, version: str) -> int | None:
+        known = self._expectations.get(name)
         if known is None or known[0] != version:
             # Read only this number: the rest of the definition may be from a newer version.
-            stored = cast(bytes | None, self._client.hget(keys.campaign(*key), "definition"))
+            stored = cast(bytes | None, self._client.hget(keys.campaign(*name), "definition"))
             definition = orjson.loads(stored) if stored else {}
             if len(self._expectations) >= _MAX_REMEMBERED:
                 self._expectations.clear()
             number = definition.get("expected_recipients")
-            known = self._expectations[key] = (version, number if type(number) is int else None)
+            known = self._expectations[name] = (version, number if type(number) is int else None)
         return known[1]
 
 

@@ -1,6 +1,6 @@
 """Campaign counts and read positions in Redis.
 
-Each campaign has one hash with its counts and, for each cursor, a mark: the offset before which
+Each campaign has one hash with its counts and, for each partition, a mark: the offset before which
 records are counted for this campaign. One script checks the mark and adds a chunk's share, so
 records count once even if they are read again. Read positions are stored separately, since they
 belong to another cluster slot, and are updated afterwards.
@@ -23,16 +23,17 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import NamedTuple, Protocol, cast
 
+import orjson
+
 from streamer.errors import StreamerError
+from streamer.kafka.offsets import Offsets, Partition
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
+from streamer.model.campaign import CampaignName
 from streamer.progress.counts import Counts, read_counts
-from streamer.progress.fold import CampaignKey, CountDelta, Cursor, Stream
+from streamer.progress.fold import Share
 
 GENERATION = "generation"
-
-_BEGAN = "began:"
-_STREAMS = frozenset(stream.value for stream in Stream)
 
 
 class StaleGenerationError(StreamerError):
@@ -43,21 +44,21 @@ class Positions(NamedTuple):
     """The read positions of a generation."""
 
     generation: str
-    offsets: dict[Cursor, int]
+    offsets: Offsets
 
 
 class Update(NamedTuple):
-    """What a chunk of a cursor adds to a campaign."""
+    """What a chunk of a partition adds to a campaign."""
 
-    cursor: Cursor
-    key: CampaignKey
-    delta: CountDelta
+    partition: Partition
+    name: CampaignName
+    share: Share
 
 
 class Due(NamedTuple):
     """A campaign to check for completion, and the number of the change that made it due."""
 
-    key: CampaignKey
+    name: CampaignName
     change: str
 
 
@@ -71,6 +72,8 @@ class Snapshot:
         state: the stored state, or `paused` before the campaign's start; None if never set.
         version: version of the definition; None if there is none.
         expected: number set by `campaign close` or `produce --done`; None if not set.
+        closed: where each partition of the input ended when the last record of the campaign had
+            been produced; None if there may be more.
         summary: digest of the last published summary.
     """
 
@@ -79,6 +82,7 @@ class Snapshot:
     state: str | None
     version: str | None
     expected: int | None
+    closed: dict[int, int] | None
     summary: str | None
 
 
@@ -99,31 +103,6 @@ class Store:
         fields = _pairs(flat)
         return Positions(fields[GENERATION], _offsets(fields))
 
-    def positions(self) -> Mapping[Cursor, int] | None:
-        """Return the positions of the current generation; None if nothing was ever counted."""
-        found = self._client.hgetall(keys.progress_positions(self._group))
-        fields = {
-            name.decode(): at.decode() for name, at in cast(dict[bytes, bytes], found).items()
-        }
-        return _offsets(fields) if GENERATION in fields else None
-
-    def begin(self, generation: str, offsets: Mapping[Cursor, int]) -> dict[Cursor, int]:
-        """Set from which offsets cursors are counted in this generation, where not set yet.
-
-        Returns:
-            The offsets in effect.
-
-        Raises:
-            StaleGenerationError: another generation has started.
-        """
-        arguments: list[str | int] = [generation]
-        for cursor, offset in offsets.items():
-            arguments += (_BEGAN + _name(cursor), offset)
-        answer = self._run("begin", [keys.progress_positions(self._group)], arguments)
-        if not answer:
-            raise StaleGenerationError("the positions are of another generation")
-        return dict(zip(offsets, map(int, cast(list[bytes], answer)), strict=True))
-
     def current_generation(self) -> str | None:
         """Return the generation whose counts are valid; None if nothing was ever counted."""
         found = self._client.hget(keys.progress_positions(self._group), GENERATION)
@@ -143,37 +122,37 @@ class Store:
         if not updates:
             return []
         pipeline = self._pipeline()
-        for cursor, key, delta in updates:
+        for partition, name, share in updates:
             words: list[str | int] = []
-            for word, increment in delta.increments.items():
+            for word, increment in share.delta.counts.items():
                 words += (word, increment)
             # EVAL with the text: redis-py does not allow EVALSHA in cluster pipelines.
             pipeline.execute_command(
                 "EVAL",
                 _APPLY,
                 3,
-                keys.progress(*key),
-                keys.progress_due(key.organization),
-                keys.progress_campaigns(key.organization),
+                keys.progress(*name),
+                keys.progress_due(name.organization),
+                keys.progress_campaigns(name.organization),
                 generation,
-                f"at:{_name(cursor)}",
-                delta.start,
-                delta.end,
-                key.campaign_id,
-                delta.first or "",
-                delta.last or "",
+                f"at:{_field(partition)}",
+                share.start,
+                share.end,
+                name.campaign_id,
+                share.delta.first or "",
+                share.delta.last or "",
                 *words,
             )
         answers: list[int | None] = []
         found = cast(list[list[bytes | int]], pipeline.execute())
-        self._know({update.key.organization for update in updates})
+        self._know({update.name.organization for update in updates})
         for answer in found:
             if answer[0] == b"stale":
                 raise StaleGenerationError("the counts are of a newer generation")
             answers.append(int(answer[1]) if answer[0] == b"partly" else None)
         return answers
 
-    def advance(self, generation: str, offsets: Mapping[Cursor, int]) -> None:
+    def advance(self, generation: str, offsets: Mapping[Partition, int]) -> None:
         """Store positions before which everything is counted.
 
         Raises:
@@ -182,43 +161,60 @@ class Store:
         if not offsets:
             return
         arguments: list[str | int] = [generation]
-        for cursor, offset in offsets.items():
-            arguments += (_name(cursor), offset)
+        for partition, offset in offsets.items():
+            arguments += (_field(partition), offset)
         if not self._run("advance", [keys.progress_positions(self._group)], arguments):
             raise StaleGenerationError("the positions are of another generation")
 
-    def snapshots(self, wanted: Iterable[CampaignKey]) -> list[Snapshot]:
+    def snapshots(self, wanted: Iterable[CampaignName]) -> list[Snapshot]:
         """Return snapshots of campaigns in one round trip."""
         pipeline = self._pipeline()
-        for key in wanted:
-            pipeline.execute_command("EVAL", _LOOK, 2, keys.progress(*key), keys.campaign(*key))
+        for name in wanted:
+            pipeline.execute_command("EVAL", _LOOK, 2, keys.progress(*name), keys.campaign(*name))
         return [_look(answer) for answer in pipeline.execute()]
 
-    def campaigns(self) -> Iterator[CampaignKey]:
+    def campaigns(self) -> Iterator[CampaignName]:
         """Yield all campaigns with counts of any generation."""
         for organization in self._known_organizations():
             found = self._client.smembers(keys.progress_campaigns(organization))
             for member in sorted(cast(set[bytes], found)):
-                yield CampaignKey(organization, member.decode())
+                yield CampaignName(organization, member.decode())
 
     def due(self) -> list[Due]:
-        """Return campaigns whose counts or expected number changed since the last check."""
+        """Return campaigns that changed since the last check, or may be complete by now."""
         organizations = self._known_organizations()
         pipeline = self._pipeline()
         for organization in organizations:
             pipeline.hgetall(keys.progress_due(organization))
         found = pipeline.execute() if organizations else []
         return [
-            Due(CampaignKey(organization, campaign.decode()), change.decode())
+            Due(CampaignName(organization, campaign.decode()), change.decode())
             for organization, fields in zip(organizations, found, strict=True)
             for campaign, change in cast(dict[bytes, bytes], fields).items()
             if campaign
         ]
 
-    def expect(self, key: CampaignKey, expected: int) -> None:
-        """Set a campaign's expected number of recipients, overriding its definition."""
-        self._run("expect", _judged_keys(key), [key.campaign_id, expected])
-        self._know({key.organization})
+    def expect(self, name: CampaignName, expected: int) -> None:
+        """Set a campaign's expected number of recipients, overriding its definition.
+
+        It is closed once as many were received.
+        """
+        self._run("close", _judged_keys(name), [name.campaign_id, expected, ""])
+        self._know({name.organization})
+
+    def close(
+        self, name: CampaignName, ends: Mapping[int, int], expected: int | None = None
+    ) -> None:
+        """Close a campaign: all its records are in the input before these end offsets.
+
+        Args:
+            ends: by partition of the input.
+            expected: its number of recipients; None does not change it.
+        """
+        closed = orjson.dumps({str(partition): end for partition, end in ends.items()}).decode()
+        number = "" if expected is None else expected
+        self._run("close", _judged_keys(name), [name.campaign_id, number, closed])
+        self._know({name.organization})
 
     def complete(self, due: Due) -> str:
         """Complete a campaign if it is active and unchanged since it became due.
@@ -226,7 +222,7 @@ class Store:
         Returns:
             Its state afterwards, or `changed`.
         """
-        state = self._run("complete", _judged_keys(due.key), [due.key.campaign_id, due.change])
+        state = self._run("complete", _judged_keys(due.name), [due.name.campaign_id, due.change])
         return cast(bytes, state).decode()
 
     def settle(self, judged: Mapping[Due, str]) -> None:
@@ -241,8 +237,8 @@ class Store:
                 "EVAL",
                 _SETTLE,
                 2,
-                *_judged_keys(due.key),
-                due.key.campaign_id,
+                *_judged_keys(due.name),
+                due.name.campaign_id,
                 due.change,
                 published,
             )
@@ -250,19 +246,19 @@ class Store:
 
     def drop_older(self, generation: str) -> None:
         """Delete the counts of older generations."""
-        for key in list(self.campaigns()):
+        for name in list(self.campaigns()):
             self._run(
                 "drop",
-                [keys.progress(*key), keys.progress_campaigns(key.organization)],
-                [generation, key.campaign_id],
+                [keys.progress(*name), keys.progress_campaigns(name.organization)],
+                [generation, name.campaign_id],
             )
 
-    def forget(self, key: CampaignKey) -> None:
+    def forget(self, name: CampaignName) -> None:
         """Delete a campaign's counts and its due entry."""
-        organization = key.organization
+        organization = name.organization
         counted = keys.progress_campaigns(organization)
         due = keys.progress_due(organization)
-        self._run("forget", [keys.progress(*key), due, counted], [key.campaign_id])
+        self._run("forget", [keys.progress(*name), due, counted], [name.campaign_id])
         self._leave(organization)
 
     def sweep(self, keep_s: int) -> None:
@@ -276,9 +272,9 @@ class Store:
             counted = keys.progress_campaigns(organization)
             pipeline = self._pipeline()
             for member in cast(set[bytes], self._client.smembers(counted)):
-                key = CampaignKey(organization, member.decode())
-                names = (keys.progress(*key), keys.campaign(*key), counted)
-                pipeline.execute_command("EVAL", _SWEEP, 3, *names, key.campaign_id, keep_s)
+                name = CampaignName(organization, member.decode())
+                names = (keys.progress(*name), keys.campaign(*name), counted)
+                pipeline.execute_command("EVAL", _SWEEP, 3, *names, name.campaign_id, keep_s)
             pipeline.execute()
             self._leave(organization)
 
@@ -306,8 +302,8 @@ class Store:
     def _pipeline(self) -> "RedisPipeline":
         return cast(RedisPipeline, self._client.pipeline(transaction=False))
 
-    def _run(self, name: str, names: list[str], arguments: list[str | int]) -> object:
-        answer: object = self._client.register_script(_read(name))(keys=names, args=arguments)
+    def _run(self, script: str, names: list[str], arguments: list[str | int]) -> object:
+        answer: object = self._client.register_script(_read(script))(keys=names, args=arguments)
         return answer
 
 
@@ -338,37 +334,42 @@ _LOOK = _without_comments(_read("look"))
 _SETTLE = _without_comments(_read("settle"))
 
 
-def _judged_keys(key: CampaignKey) -> list[str]:
-    return [keys.campaign(*key), keys.progress_due(key.organization)]
+def _judged_keys(name: CampaignName) -> list[str]:
+    return [keys.campaign(*name), keys.progress_due(name.organization)]
 
 
-def _name(cursor: Cursor) -> str:
-    return f"{cursor.stream}:{cursor.topic}:{cursor.partition}"
+def _field(partition: Partition) -> str:
+    topic, number = partition
+    return f"{topic}:{number}"
 
 
-def _offsets(fields: Mapping[str, str]) -> dict[Cursor, int]:
-    """Read the positions from the hash, ignoring other fields."""
-    found: dict[Cursor, int] = {}
-    for name, offset in fields.items():
-        stream, _, rest = name.partition(":")
-        if stream in _STREAMS:
-            topic, _, partition = rest.partition(":")
-            found[Cursor(Stream(stream), topic, int(partition))] = int(offset)
+def _offsets(fields: Mapping[str, str]) -> Offsets:
+    """Read the positions from the hash, ignoring its generation."""
+    found: Offsets = {}
+    for field, offset in fields.items():
+        topic, separator, number = field.rpartition(":")
+        if separator:
+            found[topic, int(number)] = int(offset)
     return found
 
 
 def _look(answer: object) -> Snapshot:
     flat, values = cast(tuple[list[bytes], list[bytes | None]], answer)
     fields = _pairs(flat)
-    state, version, expected, summary = (v.decode() if v is not None else None for v in values)
+    state, version, expected, closed, summary = (None if v is None else v.decode() for v in values)
     return Snapshot(
         generation=fields.get(GENERATION),
         counts=read_counts(fields),
         state=state,
         version=version,
         expected=int(expected) if expected is not None else None,
+        closed=None if closed is None else _read_ends(closed),
         summary=summary,
     )
+
+
+def _read_ends(closed: str) -> dict[int, int]:
+    return {int(partition): end for partition, end in orjson.loads(closed).items()}
 
 
 def _pairs(flat: object) -> dict[str, str]:

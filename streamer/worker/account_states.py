@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from threading import Lock
 
 from streamer import metrics
@@ -20,16 +20,20 @@ _NOTHING = AccountState({}, None, 0)
 
 
 def as_hold(
-    disposition: Suspended, ref: BatchRef, status: int | None = None, until: datetime | None = None
+    disposition: Suspended,
+    ref: BatchRef,
+    now: datetime,
+    status: int | None = None,
+    until: datetime | None = None,
 ) -> Hold:
-    """Build the hold that a response imposes, starting now.
+    """Build the hold that a response imposes.
 
     Args:
         ref: the batch that drew the response.
+        now: when the hold starts.
         status: HTTP status of the response, if known.
         until: when the hold ends, if the response says so.
     """
-    now = datetime.now(UTC)
     return Hold(
         by=By.ANSWER,
         reason=disposition.reason,

@@ -1,6 +1,5 @@
 """A sender thread's working state: the batch it fills, and the records that cannot join it."""
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -68,15 +67,18 @@ def duplicate(claim: Claim) -> Outcome:
 
 
 def resolve_all(
-    claimed: Iterable[tuple[Record, int]], batch_id: str, result: BatchResult | Parked | None
+    claimed: Iterable[tuple[Record, int]],
+    batch_id: str,
+    result: BatchResult | Parked | None,
+    now: float,
 ) -> None:
     """Resolve records as items of their batch: by its result, or parked with it.
 
     Args:
         claimed: records, each with its item number in the batch.
         result: None if the ledger does not have the batch.
+        now: seconds since 1970.
     """
-    now = time.time()
     if isinstance(result, BatchResult):
         outcomes = result.outcomes(batch_id)
         for record, item in claimed:

@@ -26,17 +26,18 @@ from streamer.settings import Settings
 from streamer.worker.account_states import AccountStateCache
 from streamer.worker.admission import Admission
 from streamer.worker.bulk import BulkStop
-from streamer.worker.calling import Caller
+from streamer.worker.calling import BatchApi, Caller
 from streamer.worker.checkpoint import Checkpoint
 from streamer.worker.committer import Committer, fencing_producer
 from streamer.worker.decisions import Decisions
+from streamer.worker.definitions import Definitions
 from streamer.worker.delivery import Delivery
 from streamer.worker.dispatch import Dispatcher
 from streamer.worker.filling import Filler
 from streamer.worker.finishing import Finisher
 from streamer.worker.life import Life
 from streamer.worker.measures import Measures
-from streamer.worker.pinned import Ownership
+from streamer.worker.pinned import OwnedBatches, Ownership
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
@@ -97,12 +98,13 @@ def build_pipeline(
     )
 
     batcher = Batcher(size, settings.batch.linger_ms / 1000, accounts.of)
-    decisions = Decisions(redis, accounts, account_states, waiter)
+    decisions = Decisions(Definitions(redis), accounts, account_states, waiter)
     bulk = BulkStop(settings.breaker, redis, waiter)
     probes = Probes(redis, epoch)
     filler = Filler(settings.batch, batcher, probes, decisions, composer, bulk, waiter)
     finisher = Finisher(claims, accounts, sender, account_states, waiter, checkpoint, timeout_s)
     delivery = Delivery(batcher, filler, finisher, claims, accounts, slots, waiter, checkpoint)
+    source.partitions_of(settings.topics.progress)  # fails if it is missing
     committer = Committer(
         producer,
         settings.topics,
@@ -146,8 +148,8 @@ class Sending(NamedTuple):
 def make_sending(
     settings: DeliverySettings,
     accounts: Accounts,
-    client: ResendClient,
-    claims: Claims,
+    client: BatchApi,
+    claims: OwnedBatches,
     limiter: Limiter,
     account_states: AccountStateCache,
     waiter: Waiter,

@@ -1,16 +1,26 @@
 """Makes one API call for a pinned batch: rate-limited, as its owner, before its deadline."""
 
 import time
+from collections.abc import Callable
+from typing import Protocol
 
 from streamer import metrics
 from streamer.model.payload import Payload
 from streamer.provider.accounts import Accounts, NoKeyError
-from streamer.provider.client import ApiResponse, ResendClient
+from streamer.provider.client import ApiResponse
 from streamer.provider.responses import ACCEPTED, result_label
 from streamer.worker.account_states import AccountStateCache
 from streamer.worker.pinned import Ownership, PinnedBatch
 from streamer.worker.slots import Slots
-from streamer.worker.waiter import Waiter, deadline_clock
+from streamer.worker.waiter import Waiter
+
+
+class BatchApi(Protocol):
+    """Resend's API, as far as batches need it; `provider.client.ResendClient` says how."""
+
+    def send_batch(
+        self, key: str, idempotency_key: str, body: bytes, may_send: Callable[[], bool]
+    ) -> ApiResponse: ...
 
 
 class Caller:
@@ -19,7 +29,7 @@ class Caller:
     def __init__(
         self,
         accounts: Accounts,
-        client: ResendClient,
+        client: BatchApi,
         slots: Slots,
         account_states: AccountStateCache,
         ownership: Ownership,
@@ -31,6 +41,7 @@ class Caller:
         self._account_states = account_states
         self._ownership = ownership
         self._waiter = waiter
+        self._clock = waiter.clock
 
     def call(self, batch: PinnedBatch, key: str, payload: Payload, deadline: float) -> ApiResponse:
         """Make one call; if it cannot leave in time, nothing is sent and the response is
@@ -38,7 +49,7 @@ class Caller:
 
         Args:
             key: idempotency key of the payload: the batch's own, or that of a part.
-            deadline: on the clock of `deadline_clock`; last checked when the connection is
+            deadline: on `WorkerClock.boottime`; last checked when the connection is
                 established, right before anything is written.
 
         Raises:
@@ -49,14 +60,14 @@ class Caller:
             api_key = self._accounts.key(account)
         except NoKeyError as error:
             return ApiResponse(401, "missing_api_key", str(error), {}, {})
-        asked_at = time.monotonic()
+        asked_at = self._clock.monotonic()
         permit = self._slots.acquire_permit(account)
         if permit is not None:
             self._waiter.sleep(permit.wait_s)
         leave_by = min(deadline, self._ownership.extend(batch))
         started = time.perf_counter()
         response = self._client.send_batch(
-            api_key, key, payload.body, may_send=lambda: deadline_clock() < leave_by
+            api_key, key, payload.body, may_send=lambda: self._clock.boottime() < leave_by
         )
         if response.withheld:
             return response

@@ -1,4 +1,4 @@
-"""Commits outcomes, dead letters, parked records and offsets in one Kafka transaction."""
+"""Commits outcomes, dead letters, parked records, progress and offsets in one Kafka transaction."""
 
 import logging
 import time
@@ -15,6 +15,7 @@ from streamer.flow.window import Partition, PartitionWindow
 from streamer.kafka.offsets import generation
 from streamer.kafka.transactions import Delivered, State, TransactionalProducer, is_refused
 from streamer.logs import client_logger
+from streamer.model.progress import progress_records
 from streamer.model.record import DeadLetter, Parked, Record
 from streamer.model.shrink import shrink
 from streamer.model.wire import dead_letter_headers, outcome_value, parked_headers
@@ -183,7 +184,7 @@ class Committer:
         )
 
     def _produce(self, records: list[Record]) -> None:
-        """Produce the records' outcomes, dead letters and parked copies."""
+        """Produce the records' outcomes, dead letters and parked copies, and their progress."""
         outcomes: list[tuple[bytes, bytes | None, Delivered]] = []
         for record in records:
             resolution = record.resolution
@@ -203,6 +204,8 @@ class Committer:
             elif resolution is not None:
                 outcomes.append((outcome_value(record, resolution), record.key, delivered))
         self._producer.produce_batch(self._topics.outcomes, outcomes)
+        progress = [(*record, _ignore_delivered) for record in progress_records(records)]
+        self._producer.produce_batch(self._topics.progress, progress)
 
     def _delivered(self, record: Record, error: KafkaError | None, message: Message | None) -> None:
         """Delivery callback: note a refused record."""
@@ -269,6 +272,12 @@ def _refused_before(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
         if first and first[0].refusals:
             return {key: Prefix(window, first, window.position_after(1))}
     return {}
+
+
+def _ignore_delivered(error: KafkaError | None, message: Message | None) -> None:
+    """Delivery callback of progress records, which are too small to be refused; an error of another
+    kind fails the transaction."""
+    del error, message
 
 
 def _are_dead(records: list[Record]) -> list[bool]:

@@ -1,12 +1,11 @@
 """Decides which records get a mail: the checks, in order, before a record is rendered."""
 
 import logging
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 
 from streamer import metrics
 from streamer.ledger.campaigns import CampaignProbe, UnreadableDefinitionError
-from streamer.ledger.connection import Client
 from streamer.ledger.probe import Probe
 from streamer.model.address import sender_domain
 from streamer.model.campaign import CampaignState, Message
@@ -34,9 +33,13 @@ class Decisions:
     """Decides about records. Thread-safe."""
 
     def __init__(
-        self, client: Client, accounts: Accounts, account_states: AccountStateCache, waiter: Waiter
+        self,
+        definitions: Definitions,
+        accounts: Accounts,
+        account_states: AccountStateCache,
+        waiter: Waiter,
     ) -> None:
-        self._definitions = Definitions(client)
+        self._definitions = definitions
         self._accounts = accounts
         self._account_states = account_states
         self._waiter = waiter
@@ -44,7 +47,7 @@ class Decisions:
 
     def for_batch(self, organization: str, found: Probe) -> "BatchDecisions":
         """The decisions about the organization's probed records, as of now."""
-        return BatchDecisions(self, organization, found)
+        return BatchDecisions(self, organization, found, self._waiter.clock.utc())
 
     def definition(
         self, organization: str, campaign_id: str, campaign: CampaignProbe
@@ -88,11 +91,13 @@ class BatchDecisions:
     Each campaign's definition and each sender's hold is looked up only once.
     """
 
-    def __init__(self, decisions: Decisions, organization: str, found: Probe) -> None:
+    def __init__(
+        self, decisions: Decisions, organization: str, found: Probe, now: datetime
+    ) -> None:
         self._decisions = decisions
         self._organization = organization
         self._found = found
-        self._now = datetime.now(UTC)
+        self._now = now
         self._definitions: dict[str, Message | DeadLetter] = {}
         self._holds: dict[str, Scope | None] = {}
 

@@ -1,13 +1,14 @@
 """Delivers batches: fill, pin, send, resolve; or adopt one that was pinned before."""
 
-import time
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from itertools import count
+from typing import Protocol
 
 from streamer import metrics
 from streamer.flow.batcher import Batcher
-from streamer.ledger.claims import Claims, Conflict, Pinned, TakenOverError
+from streamer.ledger.claims import Conflict, Pinned, TakenOverError
 from streamer.ledger.holds import BatchRef
 from streamer.ledger.limiter import Held, Slot
 from streamer.model.parking import Scope
@@ -23,9 +24,24 @@ from streamer.worker.finishing import Finisher
 from streamer.worker.pinned import PinnedBatch
 from streamer.worker.single_flight import Finished, Unpinned
 from streamer.worker.slots import Slots
-from streamer.worker.waiter import Waiter, deadline_clock
+from streamer.worker.waiter import Waiter
 
 _STALE_S = 0.5
+
+
+class PinnedBatches(Protocol):
+    """What the ledger does to pin a batch; `ledger.claims.Claims` says how."""
+
+    def pin(
+        self,
+        organization: str,
+        batch_id: str,
+        account: str,
+        sender: str,
+        records: Sequence[Record],
+        payload: Payload,
+        expires_at: datetime | None = None,
+    ) -> Pinned | Conflict: ...
 
 
 class Delivery:
@@ -36,7 +52,7 @@ class Delivery:
         batcher: Batcher,
         filler: Filler,
         finisher: Finisher,
-        claims: Claims,
+        claims: PinnedBatches,
         accounts: Accounts,
         slots: Slots,
         waiter: Waiter,
@@ -49,6 +65,7 @@ class Delivery:
         self._accounts = accounts
         self._slots = slots
         self._waiter = waiter
+        self._clock = waiter.clock
         self._checkpoint = checkpoint
 
     def run(self, organization: str, records: list[Record]) -> None:
@@ -86,17 +103,17 @@ class Delivery:
         account = self._accounts.of(batch.organization)
         if account is None:
             raise AssertionError(f"records of {batch.organization} must be parked")
-        asked = time.monotonic()
+        asked = self._clock.monotonic()
         # Take the slot before pinning: pinning checks suppression, so the call must follow at
         # once and not after a wait.
         slot = self._slots.take(account, batch.sender)
         if isinstance(slot, Held):
             parked = Parked(Scope.of_hold(account, slot.domain))
-            now = time.time()
+            now = self._clock.time()
             for record in batch.empty():
                 record.resolve(parked, now)
             return
-        if time.monotonic() - asked > _STALE_S:
+        if self._clock.monotonic() - asked > _STALE_S:
             # During the wait campaigns may have been paused, or may have expired.
             self._filler.screen(assembly, batch.empty())
         pinned = self._pin(assembly, account)
@@ -127,7 +144,7 @@ class Delivery:
                 batch.payload,
                 batch.expires_at,
             )
-            asked_at = deadline_clock()
+            asked_at = self._clock.boottime()
             try:
                 with metrics.PIN.time():
                     answer = self._waiter.retry_redis(pin)
@@ -146,7 +163,7 @@ class Delivery:
         items = conflict.suppressed | conflict.claims.keys()
         records = assembly.batch.records
         assembly.batch.remove(items)
-        now = time.time()
+        now = self._clock.time()
         for item in items:
             record = records[item]
             claim = conflict.claims.get(item)
@@ -159,7 +176,7 @@ class Delivery:
 
     def _send(self, assembly: BatchAssembly, pinned: PinnedBatch, slot: Slot) -> None:
         batch = assembly.batch
-        assembly.resolve_same_address(time.time())
+        assembly.resolve_same_address(self._clock.time())
         # Release these now: resolving the batch may take hours.
         self._put_back(assembly)
         batch.state = BatchState.SENDING
@@ -184,5 +201,5 @@ class Delivery:
         if result is Unpinned.UNPINNED:
             self._batcher.put_back(assembly.batch.organization, records)
         else:
-            resolve_all(claimed, batch_id, result)
+            resolve_all(claimed, batch_id, result, self._clock.time())
             assembly.resolved += records

@@ -1,11 +1,13 @@
 """Fills batches with the mails of queued records, and resolves records that get no mail."""
 
-import time
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Protocol
 
 from streamer import metrics
 from streamer.flow.batcher import Batcher
-from streamer.ledger.probe import Probe, Probes
+from streamer.ledger.campaigns import CampaignProbe
+from streamer.ledger.probe import Probe
 from streamer.mail.compose import Composer, RenderError, TooLargeError
 from streamer.model.address import sender_domain
 from streamer.model.campaign import Message
@@ -14,13 +16,26 @@ from streamer.model.record import Outcome, Record
 from streamer.settings import BatchSettings as BatchSettings
 from streamer.worker.assembly import BatchAssembly
 from streamer.worker.batch import Batch
-from streamer.worker.bulk import BulkStop
 from streamer.worker.decisions import Decisions, first_expiry
 from streamer.worker.waiter import Waiter
 
 _MAX_OTHERS = 3
 _FILL_S = 1.0
 _SPARE = 16
+
+
+class Lookup(Protocol):
+    """Looks up records in the ledger; `ledger.probe.Probes` says how."""
+
+    def of(self, organization: str, records: Sequence[Record]) -> Probe: ...
+
+
+class BulkFailures(Protocol):
+    """Learns which records were resolved; `worker.bulk.BulkStop` says what for."""
+
+    def record_resolved(
+        self, records: Iterable[Record], probed: Mapping[str, CampaignProbe]
+    ) -> None: ...
 
 
 def with_spare(control: int) -> int:
@@ -39,10 +54,10 @@ class Filler:
         self,
         settings: BatchSettings,
         batcher: Batcher,
-        probes: Probes,
+        probes: Lookup,
         decisions: Decisions,
         composer: Composer,
-        bulk: BulkStop,
+        bulk: BulkFailures,
         waiter: Waiter,
     ) -> None:
         self._settings = settings
@@ -52,6 +67,7 @@ class Filler:
         self._composer = composer
         self._bulk = bulk
         self._waiter = waiter
+        self._clock = waiter.clock
 
     def begin(self, organization: str, records: list[Record]) -> BatchAssembly:
         """Start a batch with records of the organization, and fill it as far as possible.
@@ -73,11 +89,11 @@ class Filler:
         """
         batch = assembly.batch
         max_other_senders = _MAX_OTHERS * self._settings.size
-        until = time.monotonic() + _FILL_S
+        until = self._clock.monotonic() + _FILL_S
         while (
             batch.room
             and len(assembly.other_senders) < max_other_senders
-            and time.monotonic() < until
+            and self._clock.monotonic() < until
         ):
             records = self._batcher.take(batch.organization, with_spare(batch.room))
             if not records:
@@ -87,7 +103,7 @@ class Filler:
     def may_still_fill(self, assembly: BatchAssembly) -> bool:
         """Whether the batch has room, and no record in it is overdue."""
         records = assembly.batch.records
-        now = time.monotonic()
+        now = self._clock.monotonic()
         # With several sender domains, the queued records of the others cannot fill it.
         return bool(
             records
@@ -104,7 +120,7 @@ class Filler:
         found = self._probe(batch.organization, records)
         assembly.campaigns |= found.campaigns
         decisions = self._decisions.for_batch(batch.organization, found)
-        now = time.time()
+        now = self._clock.time()
         for position, record in enumerate(records):
             if not batch.room:
                 self._batcher.put_back(batch.organization, records[position:])

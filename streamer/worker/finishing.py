@@ -4,10 +4,10 @@ Recovery relies on redelivery alone: a redelivered record finds its claim, and w
 """
 
 import secrets
-import time
 from functools import partial
+from typing import Protocol
 
-from streamer.ledger.claims import Claims, TakenOverError
+from streamer.ledger.claims import StoredBatch, TakenOverError
 from streamer.ledger.holds import BatchRef
 from streamer.ledger.limiter import Slot
 from streamer.model.record import Parked
@@ -15,7 +15,7 @@ from streamer.model.result import BatchResult
 from streamer.provider.accounts import Accounts
 from streamer.worker.account_states import AccountStateCache
 from streamer.worker.checkpoint import Checkpoint
-from streamer.worker.pinned import PinnedBatch, adopt
+from streamer.worker.pinned import OwnedBatches, PinnedBatch, adopt
 from streamer.worker.sending import Deferred, Sender
 from streamer.worker.single_flight import Finished, SingleFlight, Unpinned
 from streamer.worker.waiter import Waiter
@@ -23,6 +23,20 @@ from streamer.worker.waiter import Waiter
 _OTHER_OWNER_S = 10.0
 """How long to wait for another owner's result before taking the batch over."""
 _LOOK_EVERY_S = 0.25
+
+
+class FinishedBatches(OwnedBatches, Protocol):
+    """What the ledger does to finish a batch; `ledger.claims.Claims` says how."""
+
+    def load(self, organization: str, batch_id: str) -> StoredBatch | None: ...
+
+    def defer(self, organization: str, batch_id: str, owner: str) -> bool: ...
+
+    def unpin(self, organization: str, batch_id: str, batch: StoredBatch) -> bool: ...
+
+    def resolve(
+        self, organization: str, batch_id: str, owner: str, result: BatchResult
+    ) -> BatchResult | None: ...
 
 
 class Finisher:
@@ -34,7 +48,7 @@ class Finisher:
 
     def __init__(
         self,
-        claims: Claims,
+        claims: FinishedBatches,
         accounts: Accounts,
         sender: Sender,
         account_states: AccountStateCache,
@@ -47,6 +61,7 @@ class Finisher:
         self._sender = sender
         self._account_states = account_states
         self._waiter = waiter
+        self._clock = waiter.clock
         self._checkpoint = checkpoint
         self._timeout_s = timeout_s
         self._single_flight = SingleFlight()
@@ -84,7 +99,7 @@ class Finisher:
             is_others: whether another owner is sending it: then wait for the result first, and
                 take the batch over only if none comes.
         """
-        patience = time.monotonic() + _OTHER_OWNER_S
+        patience = self._clock.monotonic() + _OTHER_OWNER_S
         while True:
             stored = self._waiter.retry_redis(partial(self._claims.load, *ref))
             if stored is None:
@@ -103,17 +118,17 @@ class Finisher:
                 # suppressed or cancelled since are not mailed.
                 self._waiter.retry_redis(partial(self._claims.unpin, *ref, stored))
                 continue
-            if is_others and time.monotonic() < patience:
+            if is_others and self._clock.monotonic() < patience:
                 self._waiter.sleep(_LOOK_EVERY_S)
                 continue
             try:
                 owner = secrets.token_hex(8)
-                adopt_it = partial(adopt, self._claims, ref, owner, self._timeout_s)
+                adopt_it = partial(adopt, self._claims, ref, owner, self._timeout_s, self._clock)
                 batch = self._waiter.retry_redis(adopt_it)
                 if batch is not None:
                     return self._send_and_resolve(batch, slot=None)
             except TakenOverError:
-                is_others, patience = True, time.monotonic() + _OTHER_OWNER_S
+                is_others, patience = True, self._clock.monotonic() + _OTHER_OWNER_S
 
     def _send_and_resolve(
         self, batch: PinnedBatch, slot: Slot | None

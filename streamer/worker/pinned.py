@@ -1,21 +1,37 @@
 """Pinned batches and their ownership: only a batch's owner may send it."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from streamer.ledger.claims import Claims
+from streamer.ledger.claims import StoredBatch
 from streamer.ledger.holds import BatchRef
 from streamer.model.payload import Payload
 from streamer.model.result import SplitProgress
-from streamer.worker.waiter import Waiter, deadline_clock
+from streamer.worker.clock import WorkerClock
+from streamer.worker.waiter import Waiter
 
 _OWNERSHIP_S = 5.0
 """How long calls for a batch may leave after its ownership was last confirmed."""
 _MARGIN_S = 1.0
 
 
+class OwnedBatches(Protocol):
+    """What the ledger does for the owner of a batch; `ledger.claims.Claims` says how."""
+
+    def adopt(self, organization: str, batch_id: str, owner: str) -> StoredBatch | None: ...
+
+    def own(
+        self,
+        organization: str,
+        batch_id: str,
+        owner: str,
+        split_progress: SplitProgress | None = None,
+    ) -> None: ...
+
+
 @dataclass(slots=True)
 class PinnedBatch:
-    """A batch as its owner sends it. Times are seconds on the clock of `deadline_clock`.
+    """A batch as its owner sends it. Times are seconds on `WorkerClock.boottime`.
 
     Attributes:
         sender: the domain that its mails come from.
@@ -38,7 +54,9 @@ class PinnedBatch:
     split_progress: SplitProgress = field(default_factory=SplitProgress)
 
 
-def adopt(claims: Claims, ref: BatchRef, owner: str, timeout_s: float) -> PinnedBatch | None:
+def adopt(
+    claims: OwnedBatches, ref: BatchRef, owner: str, timeout_s: float, clock: WorkerClock
+) -> PinnedBatch | None:
     """Adopt a batch; None if there is nothing to send, as it has a result or is gone.
 
     Args:
@@ -50,7 +68,7 @@ def adopt(claims: Claims, ref: BatchRef, owner: str, timeout_s: float) -> Pinned
     Raises:
         redis.exceptions.RedisError: Redis cannot be used.
     """
-    asked_at = deadline_clock()
+    asked_at = clock.boottime()
     stored = claims.adopt(*ref, owner)
     if stored is None or stored.payload is None:
         return None
@@ -62,7 +80,7 @@ def adopt(claims: Claims, ref: BatchRef, owner: str, timeout_s: float) -> Pinned
         owner,
         asked_at,
         stored.age_s,
-        deadline_clock() + _OWNERSHIP_S + timeout_s + _MARGIN_S,
+        clock.boottime() + _OWNERSHIP_S + timeout_s + _MARGIN_S,
         stored.split_progress,
     )
 
@@ -73,14 +91,15 @@ class Ownership:
     Its methods wait for Redis, and raise TakenOverError if another owner has the batch now.
     """
 
-    def __init__(self, claims: Claims, waiter: Waiter) -> None:
+    def __init__(self, claims: OwnedBatches, waiter: Waiter) -> None:
         self._claims = claims
         self._waiter = waiter
+        self._clock = waiter.clock
 
     def extend(self, batch: PinnedBatch) -> float:
         """Confirm the ownership for long enough to make a call; return the latest time at which
         the call may leave."""
-        if deadline_clock() - batch.asked_at > _OWNERSHIP_S / 2:
+        if self._clock.boottime() - batch.asked_at > _OWNERSHIP_S / 2:
             self._check(batch, None)
         return batch.asked_at + _OWNERSHIP_S
 
@@ -90,7 +109,7 @@ class Ownership:
 
     def _check(self, batch: PinnedBatch, split_progress: SplitProgress | None) -> None:
         def own() -> float:
-            asked_at = deadline_clock()
+            asked_at = self._clock.boottime()
             self._claims.own(*batch.ref, batch.owner, split_progress)
             return asked_at
 

@@ -144,7 +144,7 @@ class Prober:
         # that another test would take the batch over.
         self._slots.take(account, domain or "", ignore_hold=True)
         owner = secrets.token_hex(8)
-        batch = adopt(self._claims, ref, owner, self._timeout_s)
+        batch = adopt(self._claims, ref, owner, self._timeout_s, self._waiter.clock)
         if batch is None or batch.split_progress.rejected:
             self._account_states.forget(account, domain, ref)
             return False
@@ -157,7 +157,7 @@ class Prober:
             found = self._account_states.put(
                 account,
                 batch.sender,
-                as_hold(answer, ref),
+                as_hold(answer, ref, self._waiter.clock.utc()),
                 test_with,
                 sender_only=answer.sender_only,
             )

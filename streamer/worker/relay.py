@@ -40,11 +40,10 @@ from streamer.ledger.connection import UNREACHABLE, Client
 from streamer.ledger.lease import Lease
 from streamer.ledger.relayed import Relayed
 from streamer.logs import client_logger
+from streamer.model.progress import progress_records
 from streamer.model.record import DeadLetter, Outcome, Parked, Record
 from streamer.model.shrink import shrink
 from streamer.model.wire import dead_letter_headers, left_header, moved_headers, outcome_value
-from streamer.progress.fold import Cursor, Stream
-from streamer.progress.store import Store
 from streamer.settings import Settings
 from streamer.worker.endings import count_endings
 from streamer.worker.parked import ParkedRecord, read_parked_record
@@ -110,6 +109,7 @@ class Relay:
     def _run(self) -> None:
         while True:
             try:
+                self._waiter.sleep(0)  # or a term that fails at once would outlive a stop
                 if self._lease.hold():
                     self._run_as_leader()
                 self._waiter.sleep(_AWAIT_TURN_S)
@@ -154,7 +154,6 @@ class RelaySession:
     def __init__(self, settings: Settings, client: Client, scopes: ParkScopes) -> None:
         self._topics = settings.topics
         self._scopes = scopes
-        self._store = Store(client, settings.kafka.group_id)
         self._settings = settings
         self._client = client
         self._inputs = 0
@@ -366,6 +365,8 @@ class RelaySession:
         else:
             raise AssertionError(f"the record at {record.record_id} is not resolved")
         self._producer.produce(topic, value, record.key, -1, headers, delivered)
+        for progress, key in progress_records([record]):
+            self._producer.produce(self._topics.progress, progress, key)
 
     def _commit(
         self, copies: list[ParkedRecord], write: Callable[[Delivered], None]
@@ -506,15 +507,12 @@ class RelaySession:
                 pass
 
     def _delete_before(self) -> None:
-        """Delete the records before each base, except those that the progress projector has yet
-        to count."""
-        wanted: dict[int, int] = {}
-        positions = self._store.positions()
-        for partition, gone in self._gone.items():
-            cursor = Cursor(Stream.PARKED, self._topics.parked, partition)
-            end = gone.base if positions is None else min(gone.base, positions.get(cursor, 0))
-            if end > self._cut.get(partition, 0):
-                wanted[partition] = end
+        """Delete the records before each base."""
+        wanted = {
+            partition: gone.base
+            for partition, gone in self._gone.items()
+            if gone.base > self._cut.get(partition, 0)
+        }
         if not wanted:
             return
         asked = [TopicPartition(self._topics.parked, p, end) for p, end in wanted.items()]

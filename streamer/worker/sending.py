@@ -2,9 +2,8 @@
 
 import logging
 import random
-import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import NamedTuple
 
@@ -45,7 +44,7 @@ from streamer.worker.calling import Caller
 from streamer.worker.halving import Halving, KeyResult, Settled
 from streamer.worker.pinned import Ownership, PinnedBatch
 from streamer.worker.slots import Slots
-from streamer.worker.waiter import Waiter, deadline_clock
+from streamer.worker.waiter import Waiter
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ class Deferred(NamedTuple):
 
 @dataclass(slots=True)
 class SendAttempt:
-    """State shared by the calls for one batch. Times are seconds on the clock of `deadline_clock`.
+    """State shared by the calls for one batch. Times are seconds on `WorkerClock.boottime`.
 
     Attributes:
         deadline: when calls for the batch may no longer leave.
@@ -95,9 +94,9 @@ class SendAttempt:
         self.key = key
         self.tries = Tries(blame)
 
-    def age_s(self) -> float:
+    def age_s(self, now: float) -> float:
         """Seconds since the batch was pinned."""
-        return deadline_clock() - self.pinned_at
+        return now - self.pinned_at
 
 
 class Sender:
@@ -124,6 +123,7 @@ class Sender:
         self._policy = policy
         self._failures = failures
         self._waiter = waiter
+        self._clock = waiter.clock
 
     def send(self, batch: PinnedBatch, slot: Slot | None = None) -> BatchResult | Deferred:
         """Send a pinned batch, and return the result of each of its mails.
@@ -141,7 +141,7 @@ class Sender:
         try:
             items = Halving(batch, send_key, self._ownership.save_split_progress).send()
         finally:
-            self._failures.forget_batch(*batch.ref, time.monotonic())
+            self._failures.forget_batch(*batch.ref, self._clock.monotonic())
         if isinstance(items, Parked):
             # A batch parked for itself (BATCH) keeps its pin, and with it the age by which it is
             # given up.
@@ -160,7 +160,7 @@ class Sender:
             TakenOverError: another owner has the batch now.
         """
         deadline = self._begin(batch, None).deadline
-        while deadline_clock() < deadline:
+        while self._clock.boottime() < deadline:
             response = self._caller.call(batch, batch.ref.batch_id, batch.payload, deadline)
             if response.withheld:
                 self._slots.take(batch.account, batch.sender, ignore_hold=True)
@@ -193,7 +193,7 @@ class Sender:
             if not isinstance(slot, Slot):
                 return slot
             attempt.failures_before = slot.failures
-            called_at = deadline_clock()
+            called_at = self._clock.boottime()
             if called_at >= attempt.deadline:
                 return _close_window(attempt)
             response = self._caller.call(batch, key, payload, attempt.deadline)
@@ -215,14 +215,14 @@ class Sender:
                 case HoldAccount():
                     return self._hold(batch, step, response.status)
                 case Defer() | UnexplainedRefusal():
-                    return _stop_sending(attempt, step)
+                    return _stop_sending(attempt, step, self._clock.time())
 
     def _next_slot(self, attempt: SendAttempt) -> Slot | Parked | UnexplainedRefusal:
         """Wait for the slot of the next call; or return why to stop sending the key."""
         if attempt.slot is not None:
             slot, attempt.slot = attempt.slot, None
             return slot
-        batch, asked_at = attempt.batch, time.monotonic()
+        batch, asked_at = attempt.batch, self._clock.monotonic()
         while isinstance(
             asked := self._slots.ask(batch.account, batch.sender, asked_at), SlotUnavailable
         ):
@@ -236,8 +236,8 @@ class Sender:
 
     def _wait(self, attempt: SendAttempt, wait_s: float) -> Parked | UnexplainedRefusal | None:
         """Wait before a retry; return why to stop sending the key, or None to retry."""
-        batch, until = attempt.batch, time.monotonic() + wait_s
-        while (left_s := until - time.monotonic()) > 0:
+        batch, until = attempt.batch, self._clock.monotonic() + wait_s
+        while (left_s := until - self._clock.monotonic()) > 0:
             scope = self._account_states.scope_of(batch.account, batch.sender)
             if scope is not None:
                 return Parked(scope)
@@ -248,11 +248,12 @@ class Sender:
         return None
 
     def _while_waiting(self, attempt: SendAttempt) -> Parked | UnexplainedRefusal | None:
-        stats = attempt.tries.stats(attempt.age_s(), time.monotonic())
+        age_s = attempt.age_s(self._clock.boottime())
+        stats = attempt.tries.stats(age_s, self._clock.monotonic())
         step = self._policy.while_waiting(
             attempt.tries, stats, under_backpressure=self._failures.under_backpressure
         )
-        return None if step is None else _stop_sending(attempt, step)
+        return None if step is None else _stop_sending(attempt, step, self._clock.time())
 
     def _next_step(
         self,
@@ -265,7 +266,7 @@ class Sender:
         batch = attempt.batch
         alone_in_s = None
         if called_at < batch.sole_owner_from:
-            alone_in_s = max(0.0, batch.sole_owner_from - deadline_clock())
+            alone_in_s = max(0.0, batch.sole_owner_from - self._clock.boottime())
         attempt.tries.count(disposition, response.message, alone_in_s)
         if isinstance(disposition, RateLimited):
             attempt.last_error = RATE_LIMITED
@@ -296,7 +297,8 @@ class Sender:
         health = self._slots.record_failure(
             batch.account, batch.ref.batch_id, counts=failure.failing
         )
-        stats = tries.observe(health, attempt.age_s(), time.monotonic())
+        age_s = attempt.age_s(self._clock.boottime())
+        stats = tries.observe(health, age_s, self._clock.monotonic())
         step = self._policy.after_failure(
             failure,
             tries,
@@ -324,9 +326,9 @@ class Sender:
 
     def _hold(self, batch: PinnedBatch, step: HoldAccount, status: int | None) -> Parked:
         """Hold the account, or the sender's domain; return what the batch waits for now."""
-        until = None
+        now, until = self._clock.utc(), None
         if step.lasts_s is not None:
-            until = datetime.now(UTC) + timedelta(seconds=step.lasts_s)
+            until = now + timedelta(seconds=step.lasts_s)
         # A split batch cannot test the hold, as it takes more than one call. Nor can a used
         # idempotency key: Resend repeats the same response for as long as it keeps the key.
         is_one_call = not (batch.split_progress.rejected or step.cause.is_key_used)
@@ -335,7 +337,7 @@ class Sender:
             self._account_states.put,
             batch.account,
             batch.sender,
-            as_hold(step.cause, batch.ref, status, until),
+            as_hold(step.cause, batch.ref, now, status, until),
             test_with,
             sender_only=step.cause.sender_only,
         )
@@ -355,7 +357,7 @@ def _close_window(attempt: SendAttempt) -> ItemResult:
 
 
 def _stop_sending(
-    attempt: SendAttempt, step: Defer | UnexplainedRefusal
+    attempt: SendAttempt, step: Defer | UnexplainedRefusal, now: float
 ) -> Parked | UnexplainedRefusal:
     batch = attempt.batch
     if isinstance(step, UnexplainedRefusal):
@@ -368,5 +370,5 @@ def _stop_sending(
         "batch keeps failing, deferring it",
         extra={"account": batch.account, "batch": attempt.key, "seconds": round(step.wait_s)},
     )
-    until_ms = round((time.time() + step.wait_s) * 1000)
+    until_ms = round((now + step.wait_s) * 1000)
     return Parked(Scope.of_batch(*batch.ref), until_ms)

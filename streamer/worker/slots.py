@@ -1,7 +1,6 @@
 """One worker's access to the accounts' shared rate limits and circuit breakers."""
 
 import secrets
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +55,7 @@ class Slots:
         self._limiter = limiter
         self._account_states = account_states
         self._waiter = waiter
+        self._clock = waiter.clock
         self._account_locks: dict[str, Lock] = {}
         self._ask_at: dict[str, float] = {}
         """By account without a free slot, when to ask for one again."""
@@ -70,7 +70,7 @@ class Slots:
             sender: the domain that the mails come from, as it alone may be held.
             ignore_hold: take a slot despite a hold, to test whether the hold is over.
         """
-        asked_at = time.monotonic()
+        asked_at = self._clock.monotonic()
         while isinstance(slot := self.ask(account, sender, asked_at, ignore_hold), SlotUnavailable):
             self._waiter.sleep(slot.wait_s)
         return slot
@@ -88,15 +88,15 @@ class Slots:
             asked_at: when the caller first asked; monotonic clock.
         """
         with self._account_locks.setdefault(account, Lock()):
-            wait_s = self._ask_at.get(account, 0.0) - time.monotonic()
+            wait_s = self._ask_at.get(account, 0.0) - self._clock.monotonic()
             if wait_s > 0:
                 return SlotUnavailable(wait_s)
             slot = self._ask(account, sender, ignore_hold)
             if isinstance(slot, SlotUnavailable):
                 wait_s = min(slot.wait_s, _ASK_AGAIN_S)
-                self._ask_at[account] = time.monotonic() + wait_s
+                self._ask_at[account] = self._clock.monotonic() + wait_s
                 return SlotUnavailable(wait_s)
-            metrics.THROTTLED.labels(account).inc(time.monotonic() - asked_at)
+            metrics.THROTTLED.labels(account).inc(self._clock.monotonic() - asked_at)
             return slot
 
     def _ask(self, account: str, sender: str, ignore_hold: bool) -> Slot | SlotUnavailable | Held:
@@ -133,7 +133,7 @@ class Slots:
         with self._lock:
             successes = self._successes.setdefault(account, _Successes())
             if successes.total == successes.told:
-                successes.since = time.monotonic()
+                successes.since = self._clock.monotonic()
             successes.total += 1
         if after_failures:
             tell = partial(self._tell, account, successes, after_failures=True)
@@ -152,7 +152,7 @@ class Slots:
             untold = [(a, each) for a, each in self._successes.items() if each.total > each.told]
         for account, successes in untold:
             with self._lock:
-                is_stale = time.monotonic() - successes.since > _STALE_S
+                is_stale = self._clock.monotonic() - successes.since > _STALE_S
                 if is_stale:
                     successes.told = successes.total
             if not is_stale:
@@ -164,7 +164,7 @@ class Slots:
         self._limiter.record_success(account, told, after_failures=after_failures)
         with self._lock:
             successes.told = max(successes.told, told.total)
-            successes.since = time.monotonic()
+            successes.since = self._clock.monotonic()
 
     def record_failure(self, account: str, batch_id: str, *, counts: bool) -> AccountHealth:
         """Count a failed call for a batch, and return the account's health.

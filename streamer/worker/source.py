@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from typing import TypeVar, cast
+from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
@@ -21,17 +21,16 @@ from streamer.kafka.metadata import topic_id
 from streamer.kafka.offsets import committed, generation
 from streamer.kafka.properties import client_properties, member_properties
 from streamer.kafka.reading import FORBIDDEN, is_permanent
+from streamer.kafka.repeating import repeat
 from streamer.ledger import keys
 from streamer.logs import client_logger
 from streamer.model import record_headers
 from streamer.model.reasons import DeadReason
 from streamer.model.record import DeadLetter, Record, RecordId
-from streamer.model.wire import replaced_batch, split_headers
+from streamer.model.wire import PARKED_AT, replaced_batch, split_headers
 from streamer.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 Windows = dict[Partition, PartitionWindow]
 CheckArrived = Callable[[set[str]], Future[dict[int, int]]]
@@ -100,7 +99,7 @@ class RecordSource:
         partitions = [(self._topic, p) for p in self._metadata(self._topic).partitions]
         ask = partial(committed, self._consumer, partitions, _OFFSETS_TIMEOUT_S)
         try:
-            return _epochs(_repeat(ask, _START_PATIENCE_S))
+            return _epochs(repeat(ask, _START_PATIENCE_S))
         except KafkaException as exception:
             raise SourceError(
                 f"cannot read the committed offsets: {exception.args[0].str()}"
@@ -117,7 +116,7 @@ class RecordSource:
             logger=client_logger("source"),
         )
         try:
-            return _repeat(partial(topic_id, admin, self._topic), _METADATA_PATIENCE_S)
+            return repeat(partial(topic_id, admin, self._topic), _METADATA_PATIENCE_S)
         except KafkaException as exception:
             raise SourceError(
                 f"cannot describe topic {self._topic}: {exception.args[0].str()}"
@@ -134,7 +133,7 @@ class RecordSource:
     def _metadata(self, name: str) -> TopicMetadata:
         ask = partial(self._consumer.list_topics, name, _METADATA_TIMEOUT_S)
         try:
-            topic = _repeat(ask, _METADATA_PATIENCE_S).topics[name]
+            topic = repeat(ask, _METADATA_PATIENCE_S).topics[name]
         except KafkaException as exception:
             raise SourceError(
                 f"cannot reach Kafka: {exception.args[0].str()}; check kafka.bootstrap_servers"
@@ -431,23 +430,6 @@ class RecordSource:
         logger.warning("Kafka reports an error", extra={"error": error.str()})
 
 
-def _repeat(ask: Callable[[], T], patience_s: float) -> T:
-    """Ask Kafka until it answers, or has failed for `patience_s`: a coordinator that is moving or
-    loading refuses requests at once, for a while.
-
-    Raises:
-        KafkaException: the last failure.
-    """
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            return ask()
-        except KafkaException:
-            if time.monotonic() >= deadline:
-                raise
-        time.sleep(_OFFSETS_RETRY_S)
-
-
 def _record(message: Message, now: float) -> Record:
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     if topic is None or partition is None or offset is None:
@@ -461,8 +443,9 @@ def _record(message: Message, now: float) -> Record:
         return record
     own, decoded = split_headers(headers)
     first = record_headers.source_id(decoded)
+    returned = first is not None and first.topic == topic
     return Record(
-        first if first is not None and first.topic == topic else record_id,
+        first if first is not None and returned else record_id,
         message.key(),
         message.value(),
         own,
@@ -470,6 +453,7 @@ def _record(message: Message, now: float) -> Record:
         offset,
         partition,
         replaced_batch(own),
+        was_parked=returned and PARKED_AT in decoded,
     )
 
 

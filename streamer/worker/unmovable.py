@@ -27,7 +27,15 @@ def end_unmovable(copy: ParkedRecord, client: Client, *, is_back: bool) -> Recor
             unknown.
     """
     own, _ = split_headers(copy.headers)
-    record = Record(copy.original, copy.key, copy.value, own, 0.0, replaces=replaced_batch(own))
+    record = Record(
+        copy.original,
+        copy.key,
+        copy.value,
+        own,
+        0.0,
+        replaces=replaced_batch(own),
+        was_parked=True,
+    )
     topic = "input topic" if is_back else "parked topic"
     detail = f"parked for {copy.wait.scope}, and the {topic} rejects the record"
     record.resolve(_resolution(record, client, detail), time.time())

@@ -2,7 +2,6 @@
 
 import logging
 import random
-import time
 from collections.abc import Callable
 from threading import Event, Lock, get_ident
 from typing import TypeVar
@@ -10,6 +9,7 @@ from typing import TypeVar
 from streamer.errors import DONE, StreamerError
 from streamer.flow.retry import Backoff
 from streamer.ledger.connection import UNREACHABLE
+from streamer.worker.clock import WorkerClock
 
 logger = logging.getLogger(__name__)
 
@@ -17,10 +17,6 @@ T = TypeVar("T")
 
 _REDIS_BACKOFF = Backoff(base_s=0.1, cap_s=2.0)
 _SAY_EVERY_S = 30.0
-
-# Includes the time that the machine is suspended, where the system has such a clock, as the
-# provider's clock goes on too.
-_DEADLINE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class StoppedError(StreamerError):
@@ -33,11 +29,13 @@ class Waiter:
     """Lets a worker's threads wait, and tracks which of them wait for Redis. Thread-safe.
 
     Attributes:
+        clock: the clock that it waits by, also for the parts of the worker that wait with it.
         on_change: called when the first thread starts waiting for Redis, and when the last one
             stops.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: WorkerClock | None = None) -> None:
+        self.clock = clock or WorkerClock()
         self.on_change: Callable[[], None] = lambda: None
         self._stopped = Event()
         self._lock = Lock()
@@ -57,7 +55,7 @@ class Waiter:
         Raises:
             StoppedError: the worker stops.
         """
-        if self._stopped.wait(seconds):
+        if self.clock.wait(self._stopped, seconds):
             raise StoppedError
 
     @property
@@ -67,7 +65,7 @@ class Waiter:
             if not self._errors:
                 return None
             reason = next(iter(self._errors.values()))
-            return f"waiting for Redis for {time.monotonic() - self._since:.0f} s: {reason}"
+            return f"waiting for Redis for {self.clock.monotonic() - self._since:.0f} s: {reason}"
 
     def retry_redis(self, call: Callable[[], T]) -> T:
         """Retry the call until Redis can be used; without it nothing is sent, and nothing lost.
@@ -91,7 +89,7 @@ class Waiter:
 
     def _note(self, reason: str) -> None:
         """Note the reason; log it at first, when it changes, and periodically."""
-        now = time.monotonic()
+        now = self.clock.monotonic()
         with self._lock:
             is_first = not self._errors
             if is_first:
@@ -115,13 +113,8 @@ class Waiter:
             is_over = not self._errors
             if is_over:
                 self._say_at.clear()
-            waited_s = time.monotonic() - self._since
+            waited_s = self.clock.monotonic() - self._since
         if is_over and not self._stopped.is_set():
             logger.info("Redis is available again", extra={"seconds": round(waited_s)})
         if is_over:
             self.on_change()
-
-
-def deadline_clock() -> float:
-    """The current time in seconds on the clock used for deadlines."""
-    return time.clock_gettime(_DEADLINE_CLOCK)

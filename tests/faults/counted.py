@@ -4,9 +4,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from streamer.model.campaign import CampaignName
 from streamer.model.event import DeadEventError, parse
 from streamer.model.reasons import Status
-from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Report
 from tests.kit.exactly_once import Input, ResolvedRecord
 
@@ -14,7 +14,7 @@ _LOOK_EVERY_S = 0.2
 
 
 def await_counts(
-    report: Callable[[CampaignKey], Report | None],
+    report: Callable[[CampaignName], Report | None],
     inputs: Iterable[Input],
     resolutions: Iterable[ResolvedRecord],
     seconds: float,
@@ -24,16 +24,18 @@ def await_counts(
     Raises:
         AssertionError: they still differ after `seconds`.
     """
-    received: Counter[CampaignKey] = Counter()
+    received: Counter[CampaignName] = Counter()
     for record in inputs:
         try:
             event = parse(record.value)
         except DeadEventError:
             continue
-        received[CampaignKey(event.organization_id, event.campaign_id)] += 1
-    ended: dict[CampaignKey, Counter[tuple[str, str | None]]] = {key: Counter() for key in received}
+        received[CampaignName(event.organization_id, event.campaign_id)] += 1
+    ended: dict[CampaignName, Counter[tuple[str, str | None]]] = {
+        key: Counter() for key in received
+    }
     for resolution in resolutions:
-        key = CampaignKey(resolution.organization, resolution.campaign)
+        key = CampaignName(resolution.organization, resolution.campaign)
         if key in ended:
             ended[key][resolution.status, resolution.reason] += 1
     deadline = time.monotonic() + seconds
@@ -55,7 +57,6 @@ def _wrong(
     found = {
         "received": counts.received,
         "parked": counts.parked,
-        "in flight": counts.in_flight,
         **{status.value: counts.ended(status) for status in Status},
         **{
             f"{w} {reason}": counts.resolutions.get((w, reason), 0) for w, reason in ended if reason
@@ -64,8 +65,7 @@ def _wrong(
     wanted = {
         "received": received,
         "parked": 0,
-        "in flight": 0,
         **{s.value: sum(n for (word, _), n in ended.items() if word == s) for s in Status},
         **{f"{word} {reason}": n for (word, reason), n in ended.items() if reason},
     }
-    return None if found == wanted else f"{report.key}: shown {found}, should be {wanted}"
+    return None if found == wanted else f"{report.name}: shown {found}, should be {wanted}"

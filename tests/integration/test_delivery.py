@@ -36,6 +36,7 @@ from streamer.worker.build import make_sending
 from streamer.worker.bulk import BulkStop
 from streamer.worker.checkpoint import no_checkpoint
 from streamer.worker.decisions import Decisions
+from streamer.worker.definitions import Definitions
 from streamer.worker.delivery import Delivery
 from streamer.worker.filling import Filler
 from streamer.worker.finishing import Finisher
@@ -118,7 +119,7 @@ def make_delivery(
             settings.batch,
             batcher,
             Probes(client, epoch),
-            Decisions(client, accounts, account_states, waiter),
+            Decisions(Definitions(client), accounts, account_states, waiter),
             make_composer(settings),
             BulkStop(settings.breaker, client, waiter),
             waiter,

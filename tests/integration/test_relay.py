@@ -12,15 +12,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
     NewPartitions,
 )
 
-from streamer.flow.offsets import OffsetSet
 from streamer.model.parking import Scope
 from streamer.model.record import Parked, Record, RecordId
 from streamer.model.wire import parked_headers
-from streamer.progress.fold import Cursor, Stream
-from streamer.progress.store import Store
 from streamer.settings import KafkaSettings, Settings
 from streamer.worker import relay
-from streamer.worker.relay import RelayError, RelaySession
+from streamer.worker.relay import RelaySession
 from streamer.worker.scopes import ParkScopes
 from tests.kit.harness import Harness, wait_until
 from tests.kit.raw import produce_raw
@@ -49,7 +46,6 @@ class Depot:
             topics=harness.topics,
         )
         self.admin = AdminClient({"bootstrap.servers": harness.bootstrap_servers})
-        self.store = Store(harness.redis, harness.name)
         self.connect()
         self._sessions: list[RelaySession] = []
         self._offsets: Counter[int] = Counter()
@@ -195,98 +191,15 @@ def test_no_record_returns_twice_after_the_broker_lost_offsets(depot: Depot) -> 
     assert sorted(depot.returned()) == sorted(stood)
 
 
-def test_offsets_are_renewed_before_they_expire(depot: Depot) -> None:
-    depot.park([SPRING] * 5)
-    session = depot.relay()
-    depot.gate.open = {SPRING}
-    depot.work(session, 5)
-    depot.forget_offsets()
-    session._renew_at = 0.0
-    depot.work(session, 5)
-    assert depot.harness.parked() == []
-
-
-def test_a_ledger_behind_the_committed_offsets_is_harmless(depot: Depot) -> None:
-    """It is written behind them: a relay may die between."""
-    depot.park([SPRING] * 5)
-    depot.gate.open = {SPRING}
-    session = depot.relay()
-    session._relayed.keep = lambda gone: None  # type: ignore[method-assign]
-    depot.work(session, 5)
-    depot.work(depot.relay(), 5)
-    depot.forget_offsets()
-    depot.work(depot.relay(), 5)
-
-
-def test_a_relay_without_the_lease_moves_nothing(depot: Depot) -> None:
-    stood = depot.park([SPRING] * 10)
-    old = depot.relay()
-    depot.read(old)
-    new = depot.relay()
-    depot.gate.open = {SPRING}
-    with pytest.raises(KafkaException):
-        for _ in old.bring_back({SPRING}):
-            pass
-    depot.work(new, 10)
-    assert sorted(depot.returned()) == stood
-
-
-def test_waiting_records_are_compacted_when_gaps_are_many(
-    depot: Depot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(relay, "_MAX_TEXT", 60)
-    monkeypatch.setattr(relay, "_CHUNK", 20)
-    dice = random.Random(0)
-    waits = [dice.choice([AUTUMN, SPRING, SPRING]) for _ in range(700)]
-    stood = depot.park(waits)
-    autumn = [first for first, wait in zip(stood, waits, strict=True) if wait == AUTUMN]
-    session = depot.relay()
-    depot.gate.open = {AUTUMN}
-    depot.work(session, len(autumn))
-    assert depot.returned() == autumn
-    assert session._gone[0].base > 0
-    assert len(depot.harness.parked()) == len(stood) - len(autumn)
-    depot.gate.open = {SPRING}
-    depot.work(depot.relay(), len(stood))
-    spring = [first for first in stood if first not in set(autumn)]
-    assert depot.returned() == autumn + spring
-    assert session._gone[0] != OffsetSet()
-
-
-def test_waiting_records_are_compacted_when_most_have_left(
-    depot: Depot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(relay, "_MAX_WASTE", 50)
-    stood = depot.park([SPRING] + [AUTUMN] * 60)
-    session = depot.relay()
-    depot.gate.open = {AUTUMN}
-    depot.work(session, 60)
-    wait_until(lambda: depot.step(session) and session._gone[0].base > 60, 10, "it is moved")
-    assert depot.harness.parked() == stood[:1]
-    assert session._gone[0].spans == []
-    depot.gate.open = {SPRING}
-    depot.work(depot.relay(), 61)
-
-
 def test_returned_records_are_deleted_once_counted(depot: Depot) -> None:
     depot.park([SPRING] * 20)
     depot.park([AUTUMN] * 5)
     session = depot.relay()
     depot.gate.open = {SPRING}
     depot.work(session, 20)
-    place = Cursor(Stream.PARKED, depot.harness.topics.parked, 0)
-
-    def cut() -> int:
-        session._cut_at = 0.0
-        depot.step(session)
-        return depot.beginning()
-
-    generation = depot.store.open().generation
-    assert cut() == 0  # nobody has counted yet
-    depot.store.advance(generation, {place: 7})
-    assert cut() == 7
-    depot.store.advance(generation, {place: 1_000})
-    assert cut() == 20
+    session._cut_at = 0.0
+    depot.step(session)
+    assert depot.beginning() == 20
     depot.gate.open = {AUTUMN}
     depot.work(depot.relay(), 25)
 
@@ -347,12 +260,3 @@ def test_a_record_too_large_to_return_is_resolved(depot: Depot) -> None:
     assert (outcome.source, outcome.status, outcome.reason) == (too_large, "failed", "too_large")
     assert (dead.source, dead.status, dead.reason) == (no_event, "dead", "undecodable")
     assert depot.harness.parked() == []
-
-
-def test_a_truncated_topic_stops_the_relay(depot: Depot) -> None:
-    """What is written to it now would be taken for what came back long ago."""
-    depot.park([SPRING])
-    session = depot.relay()
-    session._relayed.keep({0: OffsetSet(1_000)})
-    with pytest.raises(RelayError, match=r"ends at 2, but its records up to 1000 were returned"):
-        depot.relay()

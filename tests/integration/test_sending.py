@@ -25,9 +25,10 @@ from streamer.settings import AccountSettings, DeliverySettings
 from streamer.settings import RedisSettings as RedisSettings
 from streamer.worker.account_states import AccountStateCache
 from streamer.worker.build import make_sending
+from streamer.worker.clock import WorkerClock
 from streamer.worker.pinned import PinnedBatch, adopt
 from streamer.worker.sending import Deferred, Sender
-from streamer.worker.waiter import StoppedError, Waiter, deadline_clock
+from streamer.worker.waiter import StoppedError, Waiter
 
 MAILS = [
     b'{"from":"a@acme.test","to":["user%d@b.test"],"subject":"s","text":"t"}' % number
@@ -84,7 +85,7 @@ class SendBench:
         records = [_record(self.ref.organization, item) for item in range(len(MAILS))]
         self.claims.pin(*self.ref, self.account, "acme.test", records, self.payload)
         self.pinned = PinnedBatch(
-            self.ref, self.account, "acme.test", self.payload, "", deadline_clock()
+            self.ref, self.account, "acme.test", self.payload, "", WorkerClock().boottime()
         )
 
     def sender(
@@ -114,7 +115,7 @@ class SendBench:
         stored = self.claims.adopt(*self.ref, owner)
         assert stored is not None
         assert stored.payload is not None
-        now = deadline_clock()
+        now = WorkerClock().boottime()
         return PinnedBatch(
             self.ref,
             self.account,
@@ -172,7 +173,7 @@ def test_a_rejection_is_final_only_after_earlier_calls_are_over(
 
 def test_a_former_owner_makes_no_call(bench: SendBench) -> None:
     bench.adopt()
-    old = replace(bench.pinned, asked_at=deadline_clock() - 60.0)
+    old = replace(bench.pinned, asked_at=WorkerClock().boottime() - 60.0)
     with pytest.raises(TakenOverError):
         bench.sender().send(old)
     with pytest.raises(TakenOverError):
@@ -181,12 +182,12 @@ def test_a_former_owner_makes_no_call(bench: SendBench) -> None:
 
 
 def test_no_call_is_made_after_the_window_closes(bench: SendBench) -> None:
-    late = replace(bench.pinned, asked_at=deadline_clock() - 60.0)
+    late = replace(bench.pinned, asked_at=WorkerClock().boottime() - 60.0)
     wait_in_socket = replace(bench.pinned, age_s=60.0 - 0.3)
 
     def stand_still() -> None:
-        end = deadline_clock() + 0.5
-        while deadline_clock() < end:
+        end = WorkerClock().boottime() + 0.5
+        while WorkerClock().boottime() < end:
             pass
 
     sender = bench.sender(safe_window_s=60)
@@ -422,11 +423,11 @@ def test_an_old_batch_is_given_up_instead_of_deferred(
 
 def test_a_halfs_failures_are_timed_from_its_own_first(bench: SendBench) -> None:
     bench.resend.answers = {"": [BROKEN, BROKEN, REFUSED], ".0": [BROKEN]}
-    started = deadline_clock()
+    started = WorkerClock().boottime()
 
     def fail_for_long() -> None:
         if bench.resend.called == ["", ""]:
-            while deadline_clock() < started + 2:  # longer than what would set it aside
+            while WorkerClock().boottime() < started + 2:  # longer than what would set it aside
                 bench.others_go_through()
 
     bench.resend.before_leaving = fail_for_long
@@ -465,13 +466,13 @@ def test_waiting_ends_on_a_stop_a_hold_or_backpressure(bench: SendBench, what: s
             bench.others_go_through() if bench.resend.called else None
         )
     timer.start()
-    started = deadline_clock()
+    started = WorkerClock().boottime()
     if what == "stopped":
         with pytest.raises(StoppedError):
             sender.send(bench.pinned)
     else:
         assert isinstance(sender.send(bench.pinned), Deferred)
-    assert deadline_clock() - started < 10
+    assert WorkerClock().boottime() - started < 10
     timer.join()
 
 
@@ -479,15 +480,15 @@ def test_an_adopters_rejection_is_final_once_no_call_is_under_way(
     bench: SendBench,
 ) -> None:
     timeout_s = 30.0
-    before = deadline_clock()
-    batch = adopt(bench.claims, bench.ref, "me", timeout_s)
+    before = WorkerClock().boottime()
+    batch = adopt(bench.claims, bench.ref, "me", timeout_s, WorkerClock())
     assert batch is not None
     # The last call of the earlier owner's left within what that one was sure of, 5 s.
     assert batch.sole_owner_from >= before + 5.0 + timeout_s
     bench.resend.answers = {"": [REFUSED] * 5}
-    soon = replace(batch, sole_owner_from=deadline_clock() + 1.5)
+    soon = replace(batch, sole_owner_from=WorkerClock().boottime() + 1.5)
     made_at: list[float] = []
-    bench.resend.before_leaving = lambda: made_at.append(deadline_clock())
+    bench.resend.before_leaving = lambda: made_at.append(WorkerClock().boottime())
     bench.sender().send(soon)
     assert bench.resend.called[:3] == ["", "", ".0"]
     assert made_at[1] >= soon.sole_owner_from

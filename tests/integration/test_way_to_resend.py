@@ -31,9 +31,10 @@ from streamer.settings import RedisSettings as RedisSettings
 from streamer.stack import RedisServer
 from streamer.worker.account_states import AccountStateCache
 from streamer.worker.build import make_sending
+from streamer.worker.clock import WorkerClock
 from streamer.worker.pinned import PinnedBatch
 from streamer.worker.sending import Deferred
-from streamer.worker.waiter import Waiter, deadline_clock
+from streamer.worker.waiter import Waiter
 from tests.kit.tls import CA, CERTIFICATES, TlsProxy, TlsServer
 
 MAIL = b'{"from":"a@acme.test","to":["b@b.test"],"subject":"s","text":"t"}'
@@ -154,7 +155,7 @@ class TestCertificates:
             DeliverySettings(), accounts, resend, claims, limiter, account_states, Waiter()
         )
         ref, payload = BatchRef("acme", "b1"), Payload([MAIL])
-        batch = PinnedBatch(ref, "default", "acme.test", payload, "", deadline_clock())
+        batch = PinnedBatch(ref, "default", "acme.test", payload, "", WorkerClock().boottime())
         claims.pin(*ref, "default", "acme.test", [_record()], payload)
         with caplog.at_level(logging.ERROR):
             result = sending.sender.send(batch)

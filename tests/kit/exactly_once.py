@@ -1,13 +1,15 @@
 """The delivery guarantees, asserted by every test that sends mail."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
 
 from streamer.model.address import InvalidAddressError, normalise
+from streamer.model.campaign import CampaignName
 from streamer.model.event import DeadEventError, parse
+from streamer.model.progress import named_campaign
 from streamer.model.record import RecordId
 from streamer.sandbox import Acceptance, Stats
 
@@ -45,6 +47,10 @@ class Evidence(NamedTuple):
     """Each (organization, address) suppressed from before the first record was consumed."""
     parked: Sequence[RecordId] = ()
     """The original ids of the records that are in the parked topic now."""
+    returned: Sequence[RecordId] = ()
+    """The original ids of the records that returned from there."""
+    progress: Mapping[CampaignName, Mapping[str, int]] | None = None
+    """The sum of each campaign's progress records; None: not checked."""
 
 
 def assert_exactly_once(evidence: Evidence) -> None:
@@ -129,6 +135,7 @@ def _violations(evidence: Evidence) -> Iterable[str]:
         yield f"7. suppressed and mailed: {len(wronged)}, as {[*wronged][:3]}"
 
     yield from _wrong_reasons(evidence)
+    yield from _wrong_progress(evidence)
 
 
 def _wrong_reasons(evidence: Evidence) -> Iterable[str]:
@@ -148,6 +155,29 @@ def _wrong_reasons(evidence: Evidence) -> Iterable[str]:
             if (ending.status, ending.reason) != ("failed", "invalid_address"):
                 yield f"{record.record_id} should be invalid_address, is {ending}"
                 return
+
+
+def _wrong_progress(evidence: Evidence) -> Iterable[str]:
+    """Yield campaigns whose progress records do not add up to their results and parked records."""
+    if evidence.progress is None:
+        return
+    values = {record.record_id: record.value for record in evidence.inputs}
+    counts: defaultdict[CampaignName | None, Counter[str]] = defaultdict(Counter)
+    for source, organization, campaign, _, status, reason, *_ in evidence.resolutions:
+        name = (
+            CampaignName(organization, campaign)
+            if organization
+            else named_campaign(values.get(source))
+        )
+        counts[name][f"{status}:{reason}" if reason else status] += 1
+    ended = {resolution.source for resolution in evidence.resolutions}
+    for source in {*evidence.parked, *evidence.returned} - ended:
+        counts[named_campaign(values.get(source))]["parked"] += 1
+    named = {name: each for name, each in counts.items() if name is not None}
+    for name in named.keys() | evidence.progress.keys():
+        written = {word: n for word, n in evidence.progress.get(name, {}).items() if n}
+        if written != named.get(name, {}):
+            yield f"8. progress of {name}: {written}, should be {dict(counts[name])}"
 
 
 def read_outcome(value: bytes) -> ResolvedRecord:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from streamer.flow.offsets import OffsetSet
 from streamer.kafka.headers import header_list
 from streamer.ledger import keys
 from streamer.ledger.connection import connect
+from streamer.model.campaign import CampaignName
 from streamer.model.record import Headers, RecordId
 from streamer.model.wire import SOURCE_TOPIC
 from streamer.sandbox import SandboxProcess
@@ -125,6 +126,7 @@ class Harness:
             dead_letters=f"{self.name}.dead-letters",
             parked=f"{self.name}.parked",
             results=f"{self.name}.results",
+            progress=f"{self.name}.progress",
         )
         self.group_protocol = "classic"
         self.settings = {"STREAMER_REDIS__CLUSTER": str(cluster).lower()}
@@ -337,6 +339,16 @@ class Harness:
         """Return all committed outcomes, decoded."""
         return [orjson.loads(m.value() or b"") for m in self._read(self.topics.outcomes)]
 
+    def progress(self) -> dict[CampaignName, Counter[str]]:
+        """Return the sum of each campaign's progress records."""
+        counts: defaultdict[CampaignName, Counter[str]] = defaultdict(Counter)
+        for message in self._read(self.topics.progress):
+            read = orjson.loads(message.value() or b"")
+            name = CampaignName(read["organization_id"], read["campaign_id"])
+            assert message.key() == str(name).encode()
+            counts[name].update(read["counts"])
+        return counts
+
     def status_counts(self) -> Counter[tuple[str, str | None]]:
         """Return the number of resolutions by status and reason."""
         return Counter((resolution.status, resolution.reason) for resolution in self.resolutions())
@@ -369,6 +381,8 @@ class Harness:
                 self.committed(),
                 frozenset(self._suppressed) if suppressed_too else frozenset(),
                 self.parked(),
+                self.returned_from(),
+                self.progress(),
             )
         )
 

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
+from confluent_kafka import Producer
 
 from streamer.ledger.connection import Client, connect
-from streamer.progress.fold import CampaignKey
+from streamer.model.campaign import CampaignName
 from streamer.progress.projector import Projector
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
@@ -68,20 +69,32 @@ class Office:
 
     def report(self, campaign: str = "spring") -> Report | None:
         """Return the campaign's report, or None if nothing is counted yet."""
-        key = CampaignKey(self.harness.organization, campaign)
-        return Reporter(self.client, self.store).report(key)
+        name = CampaignName(self.harness.organization, campaign)
+        return Reporter(self.client, self.store).report(name)
+
+    def write(self, counts: dict[str, int], campaign: str = "spring") -> None:
+        """Write a progress record, as a worker's transaction does."""
+        name = CampaignName(self.harness.organization, campaign)
+        value = {
+            "organization_id": name.organization,
+            "campaign_id": name.campaign_id,
+            "counts": counts,
+            "first": None,
+            "last": None,
+        }
+        producer = Producer({"bootstrap.servers": self.harness.bootstrap_servers, "log_level": 0})
+        producer.produce(self.harness.topics.progress, orjson.dumps(value), str(name))
+        assert producer.flush(30) == 0
 
     def ended(self) -> int:
         """Return how many recipients of the campaign are resolved."""
         report = self.report()
         return report.ended if report else 0
 
-    def parked(self) -> tuple[int, int, int]:
-        """Return how many recipients were received, are parked, and are in flight."""
+    def parked(self) -> tuple[int, int]:
+        """Return how many recipients were received, and how many are parked."""
         report = self.report()
-        if report is None:
-            return (0, 0, 0)
-        return report.counts.received, report.counts.parked, report.counts.in_flight
+        return (0, 0) if report is None else (report.counts.received, report.counts.parked)
 
     def summaries(self) -> list[Answer]:
         """Return all records of the results topic."""

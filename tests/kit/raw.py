@@ -10,8 +10,8 @@ _COPY = 2
 
 
 @cache
-def _library() -> ctypes.CDLL:
-    """Load librdkafka from confluent-kafka's wheel."""
+def librdkafka() -> ctypes.CDLL:
+    """The C library from confluent-kafka's wheel."""
     path = next(f for f in files("confluent-kafka") or () if f.name.startswith("librdkafka-"))
     library = ctypes.CDLL(str(path.locate()))
     for name in ("rd_kafka_conf_new", "rd_kafka_new", "rd_kafka_headers_new"):
@@ -28,7 +28,7 @@ def produce_raw(
     count: int = 1,
 ) -> None:
     """Write records with arbitrary bytes as header names, even if not UTF-8."""
-    library = _library()
+    library = librdkafka()
     text = ctypes.create_string_buffer(512)
     conf = ctypes.c_void_p(library.rd_kafka_conf_new())
     key = b"bootstrap.servers"

@@ -23,7 +23,7 @@ from streamer.mail.templates import RenderError, Templates
 from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.model import record_headers, wire
 from streamer.model.campaign import Definition
-from streamer.model.event import RecipientEvent
+from streamer.model.event import EventSchema
 from streamer.model.published import PublishedOutcome
 from streamer.settings import Settings, load
 from streamer.topics import DEFAULT_PARTITIONS
@@ -233,7 +233,7 @@ def test_every_example_is_valid(page: Path) -> None:
         given = json.loads(block)
         model: type[BaseModel] = Definition
         if "recipient_id" in given:
-            model = PublishedOutcome if "status" in given else RecipientEvent
+            model = PublishedOutcome if "status" in given else EventSchema
         read = model.model_validate_json(block)
         # A misspelt field would be ignored.
         assert read.model_dump(by_alias=True, exclude_unset=True).keys() == given.keys()

@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
 from streamer.model import wire
-from streamer.model.campaign import CampaignState
+from streamer.model.campaign import CampaignName, CampaignState
 from streamer.model.event import RecipientEvent
 from streamer.model.published import DeadLetterHeaders, PublishedOutcome, PublishedResult
 from streamer.model.reasons import DeadReason, Reason, Status
 from streamer.model.record import DeadLetter, Outcome, Record, RecordId
 from streamer.progress.counts import Counts
-from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Report
 from tools import schemas
 from tools.compatibility import Schema
@@ -157,6 +156,7 @@ def test_each_schema_has_a_title_and_a_version() -> None:
         ("Campaign definition", "urn:streamer:schema:campaign-definition:1"),
         ("Outcome", "urn:streamer:schema:outcome:1"),
         ("Dead letter headers", "urn:streamer:schema:dead-letter-headers:1"),
+        ("Progress", "urn:streamer:schema:progress:1"),
         ("Result", "urn:streamer:schema:result:1"),
     }
 
@@ -247,12 +247,12 @@ def test_campaign_summaries_match_their_schema(
     resolutions = {(reason.status.value, reason.value): count for reason, count in reasons.items()}
     resolutions |= {("sent", ""): sent, ("dead", "undecodable"): dead}
     counts = Counts(
-        received=sum(resolutions.values()),
         resolutions=resolutions,
         first="2026-11-24T03:40:00.123Z",
         last="2026-11-24T03:41:00.123Z",
     )
-    report = Report(CampaignKey("acme", "spring"), CampaignState.COMPLETED, expected, counts)
+    name = CampaignName("acme", "spring")
+    report = Report(name, CampaignState.COMPLETED, expected, True, counts)
     read = PublishedResult.model_validate_json(report.summary())
     ended = read.sent + read.skipped + read.failed + read.indeterminate + read.dead
     assert read.total == ended

@@ -67,6 +67,7 @@ _DEFAULTS = {
     "topics.dead_letters": "campaign.dead-letters",
     "topics.parked": "campaign.parked",
     "topics.results": "campaign.results",
+    "topics.progress": "campaign.progress",
     "redis.url": "redis://localhost:6379/0",
     "redis.cluster": False,
     "batch.size": 100,

@@ -1,7 +1,7 @@
 """`campaign close`: setting how many recipients a campaign has."""
 
 from streamer.ledger import keys
-from streamer.progress.fold import CampaignKey
+from streamer.model.campaign import CampaignName
 from tests.kit.harness import wait_until
 from tests.kit.office import Office
 from tests.kit.operator import CommandRunner
@@ -22,7 +22,8 @@ def test_closing_a_campaign_completes_it(office: Office, operator: CommandRunner
         assert office.summaries() == []
         office.client.hset(key, "state", "active")  # resumed
         done = office.progress("--wait", "--timeout", "30")
-        assert (done["state"], done["expected"], done["sent"]) == ("completed", 50, 50)
+        assert (done["state"], done["closed"], done["sent"]) == ("completed", True, 50)
+        assert done["expected"] is None
         operator.run("campaign", "pause", operator.campaign)
         assert office.progress()["state"] == "paused"
         operator.run("campaign", "resume", operator.campaign)
@@ -31,7 +32,7 @@ def test_closing_a_campaign_completes_it(office: Office, operator: CommandRunner
 
 def is_judged_again(office: Office) -> bool:
     """Whether everything due so far was checked: another campaign, added now, is settled."""
-    other = CampaignKey(office.harness.organization, "other")
+    other = CampaignName(office.harness.organization, "other")
     office.store.expect(other, 1)
-    wait_until(lambda: other not in {due.key for due in office.store.due()}, 30, "it is settled")
+    wait_until(lambda: other not in {due.name for due in office.store.due()}, 30, "it is settled")
     return True

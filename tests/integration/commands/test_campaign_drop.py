@@ -3,7 +3,7 @@
 from typing import cast
 
 from streamer.ledger import keys
-from streamer.progress.fold import CampaignKey
+from streamer.model.campaign import CampaignName
 from tests.kit.harness import wait_until
 from tests.kit.office import Office
 from tests.kit.operator import CommandRunner
@@ -22,10 +22,10 @@ def test_only_a_finished_campaign_is_dropped(office: Office, operator: CommandRu
         harness.produce([harness.event(n) for n in range(20, 30)])
         wait_until(lambda: office.parked()[1] == 10, 30, "some are parked")
         refused = operator.run("campaign", "drop", operator.campaign, "--yes", code=1)
-        assert "10 are parked" in refused.stderr
+        assert "10 recipients are parked" in refused.stderr
         operator.run("campaign", "cancel", operator.campaign, "--yes")
         wait_until(lambda: office.ended() == 30, 30, "the others are resolved")
-        wait_until(lambda: office.parked() == (30, 0, 0), 30, "none are parked")
+        wait_until(lambda: office.parked() == (30, 0), 30, "none are parked")
         wait_until(lambda: not office.store.due(), 30, "completion was checked")
         operator.run("campaign", "drop", operator.campaign, "--yes")
         operator.run("campaign", "drop", operator.campaign, "--yes", code=1)
@@ -37,5 +37,5 @@ def test_only_a_finished_campaign_is_dropped(office: Office, operator: CommandRu
         # The projector still picks up the organization again, with a new campaign.
         harness.produce([harness.event(1)])
         wait_until(lambda: office.ended() == 1, 30, "it is counted")
-        assert CampaignKey(harness.organization, "spring") in office.store.campaigns()
+        assert CampaignName(harness.organization, "spring") in office.store.campaigns()
     assert harness.status_counts() == {("sent", None): 21, ("skipped", "cancelled"): 10}

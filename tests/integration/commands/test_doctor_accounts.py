@@ -23,8 +23,9 @@ from streamer.sandbox import DEFAULT_KEY, Faults, SandboxProcess
 from streamer.settings import AccountSettings, DeliverySettings
 from streamer.worker.account_states import AccountStateCache
 from streamer.worker.build import make_sending
+from streamer.worker.clock import WorkerClock
 from streamer.worker.pinned import PinnedBatch
-from streamer.worker.waiter import Waiter, deadline_clock
+from streamer.worker.waiter import Waiter
 from tests.kit.harness import Harness, wait_until
 from tests.kit.operator import NOWHERE, CommandRunner
 
@@ -217,7 +218,7 @@ def test_failing_to_note_a_response_fails_no_call(
     ).sender
     mail = orjson.dumps({"from": "a@acme.test", "to": "b@b.test", "subject": "s", "text": "t"})
     ref, payload = BatchRef("acme", "b1"), Payload([mail])
-    batch = PinnedBatch(ref, "default", "acme.test", payload, "", deadline_clock())
+    batch = PinnedBatch(ref, "default", "acme.test", payload, "", WorkerClock().boottime())
     sandbox.set_faults(Faults(quota="monthly"))
     assert isinstance(sender.test_hold(batch), Suspended)
     sandbox.reset_faults()

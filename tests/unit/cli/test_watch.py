@@ -5,9 +5,8 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from streamer.cli.watch import View, line, render
-from streamer.model.campaign import CampaignState
+from streamer.model.campaign import CampaignName, CampaignState
 from streamer.progress.counts import Counts
-from streamer.progress.fold import CampaignKey
 from streamer.progress.report import Report
 
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
@@ -19,12 +18,13 @@ def report(campaign: str, sent: int, expected: int | None, state: str = "active"
         ("skipped", "suppressed"): 50_000,
         ("dead", "undecodable"): 2,
     }
-    counts = Counts(sent + 51_002, 900, resolutions)
-    return Report(CampaignKey("acme", campaign), CampaignState(state), expected, counts)
+    counts = Counts(900, resolutions)
+    name = CampaignName("acme", campaign)
+    return Report(name, CampaignState(state), expected, False, counts)
 
 
 def shown(*reports: Report, lag: int | None = 5, held: tuple[str, ...] = ()) -> list[str]:
-    rates = dict.fromkeys((each.key for each in reports), 1234.5)
+    rates = dict.fromkeys((each.name for each in reports), 1234.5)
     console = Console(width=80, record=True, file=None, quiet=True)
     with console.capture() as capture:
         console.quiet = False

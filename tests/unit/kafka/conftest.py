@@ -1,21 +1,12 @@
 import pytest
 
-from streamer.kafka import reading, transactions
-from tests.unit.kafka.fake import FakeConsumer, FakeProducer
+from streamer.kafka import reading, repeating, transactions
+from tests.kit.fakes.kafka import FakeKafka
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeProducer:
-    """What every transactional producer is made of."""
-    made = FakeProducer()
-    monkeypatch.setattr(transactions, "Producer", made)
-    monkeypatch.setattr(transactions, "_RETRY_S", 0.0)
-    return made
-
-
-@pytest.fixture
-def consumer(monkeypatch: pytest.MonkeyPatch) -> FakeConsumer:
-    """What every reader is made of."""
-    made = FakeConsumer()
-    monkeypatch.setattr(reading, "Consumer", made)
+def kafka(monkeypatch: pytest.MonkeyPatch) -> FakeKafka:
+    """A Kafka with a topic `t` of two partitions, beneath `streamer.kafka`."""
+    made = FakeKafka({"t": 2})
+    made.install(monkeypatch, reading, repeating, transactions)
     return made

@@ -2,71 +2,115 @@
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamer.kafka import reading
-from streamer.kafka.reading import PartitionRead, PartitionReader, ReadError
-from tests.unit.kafka.fake import FakeConsumer, end, record
-from tests.unit.kafka.fake_kafka import FakeKafka
+from streamer.kafka.error_log import KafkaErrorLog
+from streamer.kafka.properties import reader_properties
+from streamer.kafka.reading import PartitionRange, PartitionRead, PartitionReader, Reader, ReadError
+from streamer.kafka.transactions import TransactionalProducer
+from streamer.settings import Settings
+from tests.kit.fakes.kafka import FakeKafka, KafkaApi, Silence
 
 A, B = ("t", 0), ("t", 1)
+_SETTINGS = Settings()
+_PROPERTIES = reader_properties(_SETTINGS, "me", "g", read_ahead_kb=1, fetch_bytes=1)
 
 
 @pytest.fixture
-def reader(consumer: FakeConsumer) -> PartitionReader:
-    return PartitionReader({}, 10)
+def reader(kafka: FakeKafka) -> PartitionReader:
+    return PartitionReader(_PROPERTIES, 10)
+
+
+def _write(kafka: FakeKafka, *values: bytes, partition: tuple[str, int] = A) -> None:
+    """Write in one transaction, behind which the next offset is free."""
+    kafka.write((partition, value, b"key", []) for value in values)
+
+
+def _open(kafka: FakeKafka, value: bytes) -> TransactionalProducer:
+    """Write in a transaction that stays open."""
+    producer = TransactionalProducer(_SETTINGS, "open", "open")
+    producer.begin()
+    producer.produce("t", value, None, 0)
+    producer.flush()
+    return producer
 
 
 def _offsets(seen: list[PartitionRead]) -> list[tuple[int, int]]:
     return [(each.partition, each.offset) for each in seen if each.message is not None]
 
 
-def test_positions_follow_reading(consumer: FakeConsumer, reader: PartitionReader) -> None:
-    reader.start({A: 3, B: 0})
-    consumer.put(record(3), record(7), record(1, partition=1), end(9))
+def test_positions_follow_reading(kafka: FakeKafka, reader: PartitionReader) -> None:
+    for value in (b"0", b"2", b"4"):
+        _write(kafka, value)
+    _write(kafka, b"0", partition=B)
+    reader.start({A: 1, B: 0})
     found = reader.read()
-    assert [(s.start, s.offset, s.end) for s in found] == [
-        (3, 3, 4),
-        (4, 7, 8),
-        (0, 1, 2),
-        (8, 9, 9),
+    assert [(s.partition, s.start, s.offset, s.end) for s in found] == [
+        (0, 1, 2, 3),
+        (0, 3, 4, 5),
+        (0, 5, 6, 6),
+        (1, 0, 0, 1),
+        (1, 1, 2, 2),
     ]
-    assert found[-1].message is None
-    assert reader.positions == {A: 9, B: 2}
-    assert reader.ended == {A}
-    consumer.put(record(9))
+    assert [s.message is None for s in found] == [False, False, True, False, True]
+    assert reader.positions == {A: 6, B: 2}
+    assert reader.ended == {A, B}
+    _write(kafka, b"6", b"7")
+    kafka.consumers[-1].pause(kafka.consumers[-1].assignment())
+    assert reader.read() == []
+    kafka.consumers[-1].resume(kafka.consumers[-1].assignment())
+    assert _offsets(reader.read()) == [(0, 6), (0, 7)]
+    assert reader.ended == {A, B}
+
+
+def test_another_record_ends_an_end(
+    kafka: FakeKafka, reader: PartitionReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader.start({A: 0})
     reader.read()
+    assert reader.ended == {A}
+    monkeypatch.setattr(reading, "_PORTIONS", 1)
+    _write(kafka, *[b"v"] * 11)
+    reader.read()
+    assert reader.positions == {A: 10}
     assert reader.ended == set()
 
 
-def test_assigned_partitions_continue(consumer: FakeConsumer, reader: PartitionReader) -> None:
+def test_assigned_partitions_continue(kafka: FakeKafka, reader: PartitionReader) -> None:
+    _write(kafka, *[b"v"] * 5)
+    _write(kafka, *[b"v"] * 9, partition=B)
     reader.start({A: 3})
     reader.start({A: 0, B: 5})
-    assert consumer.assigned == {A: 3, B: 5}
+    assert reader.positions == {A: 3, B: 5}
     reader.stop([A])
-    assert consumer.assigned == reader.positions == {B: 5}
-    consumer.put(record(3), record(4, partition=1))
-    assert [seen.partition for seen in reader.read()] == [1]  # what came late is nobody's
+    assert reader.positions == {B: 5}
+    kafka.consumers[-1].give(Message(*A, 3, None, b"late"))
+    assert {seen.partition for seen in reader.read()} == {1}  # what came late is nobody's
+    assert reader.positions == {B: 10}
 
 
 def test_a_recreated_topic_is_reported_and_moves_nothing(
-    consumer: FakeConsumer, reader: PartitionReader
+    kafka: FakeKafka, reader: PartitionReader
 ) -> None:
+    _write(kafka, *[b"v"] * 4)
     reader.start({A: 5})
-    consumer.put(record(0))
-    (seen,) = reader.read()
+    kafka.consumers[-1].give(Message(*A, 0, None, b"another"))
+    seen = reader.read()[0]
     assert (seen.start, seen.offset) == (5, 0)
     assert reader.positions == {A: 5}
 
 
-def test_errors_are_raised_or_reported(consumer: FakeConsumer) -> None:
+def test_errors_are_raised_or_reported(kafka: FakeKafka) -> None:
     error = KafkaError(KafkaError._TRANSPORT)
-    reader = PartitionReader({}, 10)
-    consumer.put(Message(error=error))
+    reader = PartitionReader(_PROPERTIES, 10)
+    kafka.consumers[-1].give(Message(error=error))
     with pytest.raises(KafkaException):
         reader.read()
     told: list[KafkaError] = []
-    reader = PartitionReader({}, 10, on_error=told.append)
-    consumer.put(Message(error=error))
+    reader = PartitionReader(_PROPERTIES, 10, on_error=told.append)
+    kafka.consumers[-1].give(Message(error=error))
     assert reader.read() == []
     assert told == [error]
 
@@ -78,61 +122,76 @@ def test_permanent_errors() -> None:
     assert not reading.is_permanent(KafkaError(KafkaError._TRANSPORT))
 
 
-def test_only_the_spans_are_read_in_order(consumer: FakeConsumer, reader: PartitionReader) -> None:
+def test_only_the_spans_are_read_in_order(kafka: FakeKafka, reader: PartitionReader) -> None:
+    kafka.create("other", 1)
     reader.start({("other", 0): 0})
-    consumer.put(record(2), record(3), record(0, partition=1))
-    consumer.put(record(1, partition=1))
-    consumer.put(record(8), record(9), record(10))
+    _write(kafka, *[b"v"] * 12)
+    _write(kafka, b"v", b"v", partition=B)
     spans = {0: [(2, 3), (8, 10)], 1: [(0, 2)]}
     batches = [_offsets(found) for found in reader.read_spans("t", spans)]
-    assert batches == [[(0, 2), (1, 0)], [(1, 1)], [(0, 8), (0, 9)]]
-    assert consumer.assigned == reader.positions == {}
+    assert batches == [[(0, 2), (1, 0), (1, 1)], [(0, 8), (0, 9)]]
+    assert kafka.consumers[-1].assignment() == []
+    assert reader.positions == {}
 
 
+@pytest.mark.parametrize("patience_s", [60.0, None])
 def test_a_span_ends_without_remaining_records(
-    consumer: FakeConsumer, reader: PartitionReader
+    kafka: FakeKafka, reader: PartitionReader, patience_s: float | None
 ) -> None:
     """Its last offsets may be those of a transaction's end, which are no records."""
-    consumer.put(record(0), end(3))
-    assert [_offsets(found) for found in reader.read_spans("t", {0: [(0, 3)]}, 60.0)] == [[(0, 0)]]
+    _write(kafka, b"a")
+    _write(kafka, b"b")
+    found = [*reader.read_spans("t", {0: [(0, 4)]}, patience_s)]
+    assert [offset for each in found for offset in _offsets(each)] == [(0, 0), (0, 2)]
 
 
-def test_open_transactions_are_awaited_or_read(
-    consumer: FakeConsumer, reader: PartitionReader
-) -> None:
-    consumer.put(record(0), end(1))
-    consumer.put(record(4))
-    spans = {0: [(0, 5)]}
-    assert [_offsets(found) for found in reader.read_spans("t", spans, 60.0)] == [
-        [(0, 0)],
-        [(0, 4)],
-    ]
-    consumer.put(record(0), end(1))
+def test_open_transactions_are_awaited_or_read(kafka: FakeKafka, reader: PartitionReader) -> None:
+    _write(kafka, b"a")
+    producer = _open(kafka, b"open")
+    spans = {0: [(0, 3)]}
     assert [_offsets(found) for found in reader.read_spans("t", spans)] == [[(0, 0)]]
+    waited = reader.read_spans("t", spans, 60.0)
+    assert _offsets(next(waited)) == [(0, 0)]
+    assert [next(waited) for _ in range(3)] == [[]] * 3
+    producer.commit()
+    assert [_offsets(found) for found in waited] == [[(0, 2)]]
 
 
-def test_a_stalled_read_is_an_error(consumer: FakeConsumer, reader: PartitionReader) -> None:
-    consumer.put(record(0), end(1))
-    with pytest.raises(ReadError, match="cannot read t/0 from offset 1 to 5"):
-        for _ in reader.read_spans("t", {0: [(0, 5)]}, 0.0):
+def test_a_stalled_read_is_an_error(kafka: FakeKafka, reader: PartitionReader) -> None:
+    _write(kafka, b"a")
+    _open(kafka, b"open")
+    spans = reader.read_spans("t", {0: [(0, 3)]}, 60.0)
+    assert _offsets(next(spans)) == [(0, 0)]
+    kafka.is_down = True
+    started = kafka.clock.now
+    with pytest.raises(ReadError, match=r"cannot read t/0 from offset 2 to 3: .* for 60 s"):
+        for _ in spans:
             pass
+    assert 60 < kafka.clock.now - started < 61
     # What was left of it does not stand in the way of the next.
-    consumer.put(record(0))
+    kafka.is_down = False
     assert [_offsets(found) for found in reader.read_spans("t", {0: [(0, 1)]}, 0.0)] == [[(0, 0)]]
+
+
+def test_an_expired_transaction_is_not_awaited(kafka: FakeKafka, reader: PartitionReader) -> None:
+    _write(kafka, b"a")
+    _open(kafka, b"open")
+    started = kafka.clock.now
+    found = [*reader.read_spans("t", {0: [(0, 3)]}, 60.0)]
+    assert [offset for each in found for offset in _offsets(each)] == [(0, 0)]
+    assert 10 < kafka.clock.now - started < 11
 
 
 @pytest.mark.parametrize("most_bytes", [25, 4_000_000])
 def test_records_behind_a_bound_are_read_later(
-    monkeypatch: pytest.MonkeyPatch, most_bytes: int
+    kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch, most_bytes: int
 ) -> None:
     """A reader that is bounded, in records and bytes, drops nothing that the client gave it."""
-    kafka = FakeKafka({"t": 2})
     for at in range(100):
-        kafka.write([(("t", n % 2), b"%d" % (10 * at + n), None, []) for n in range(10)])
-    monkeypatch.setattr(reading, "Consumer", kafka.consumer)
+        kafka.write((("t", n % 2), b"%d" % (10 * at + n), None, []) for n in range(10))
     monkeypatch.setattr(reading, "_PORTIONS", 3)
     monkeypatch.setattr(reading, "_MAX_BYTES", most_bytes)
-    reader = PartitionReader({}, 10)
+    reader = PartitionReader(_PROPERTIES, 10)
     reader.start({A: 0, B: 0})
     read: list[PartitionRead] = []
     most = 0
@@ -148,3 +207,86 @@ def test_records_behind_a_bound_are_read_later(
         for found in reader.read_spans("t", {0: [(start, limit)], 1: [(start, limit)]}):
             values += [int(s.message.value() or b"") for s in found if s.message]
     assert sorted(values) == [*range(1_000)]
+
+
+@given(st.data())
+def test_spans_yield_exactly_their_records(data: st.DataObject) -> None:
+    kafka = FakeKafka({"t": 2})
+    with pytest.MonkeyPatch.context() as patch:
+        kafka.install(patch, reading)
+        for partition, count in data.draw(
+            st.lists(st.tuples(st.integers(0, 1), st.integers(1, 4)), max_size=8)
+        ):
+            _write(kafka, *[b"v"] * count, partition=("t", partition))
+        spans: dict[int, list[tuple[int, int]]] = {}
+        for partition in (0, 1):
+            end = kafka.logs["t", partition].end
+            cuts = sorted(data.draw(st.sets(st.integers(0, end), max_size=6)))
+            bounds = zip(cuts[::2], cuts[1::2], strict=False)
+            spans[partition] = [(start, stop) for start, stop in bounds if start < stop]
+        reader = PartitionReader(_PROPERTIES, data.draw(st.integers(1, 5)))
+        patience_s = data.draw(st.sampled_from([None, 60.0]))
+        found = [*reader.read_spans("t", spans, patience_s)]
+    expected = {
+        (partition, offset)
+        for partition, of_one in spans.items()
+        for start, stop in of_one
+        for offset in range(start, stop)
+        if offset in kafka.logs["t", partition].committed()
+    }
+    read = [offset for each in found for offset in _offsets(each)]
+    assert sorted(read) == sorted(expected)
+
+
+# What commands read
+
+
+@pytest.fixture
+def command(kafka: FakeKafka) -> Reader:
+    def show(*_: object) -> None:
+        raise AssertionError("nothing is shown without a label")
+
+    return Reader(_SETTINGS, KafkaErrorLog(_SETTINGS), show)  # type: ignore[arg-type]  # not called
+
+
+def test_a_command_reads_up_to_the_current_end(kafka: FakeKafka, command: Reader) -> None:
+    _write(kafka, b"a")
+    _write(kafka, b"b", partition=B)
+    producer = _open(kafka, b"open")
+    spans = command.spans("t")
+    assert spans == [PartitionRange(0, 0, 2), PartitionRange(1, 0, 2)]
+    assert [(r.record_id.partition, r.value) for r in command.read("t", spans)] == [
+        (0, b"a"),
+        (1, b"b"),
+    ]
+    wider = command.spans("t", include_open_transactions=True)
+    assert wider[0] == PartitionRange(0, 0, 3)
+    producer.commit()
+    assert [r.value for r in command.read("t", wider)] == [b"a", b"open", b"b"]
+    assert [*command.read("t", [PartitionRange(0, 2, 2)])] == []
+
+
+def test_a_command_reads_since_a_time(kafka: FakeKafka, command: Reader) -> None:
+    _write(kafka, b"old")
+    kafka.clock.sleep(100)
+    since_ms = int(kafka.clock.now * 1_000)
+    _write(kafka, b"new")
+    spans = command.since("t", command.spans("t"), since_ms)
+    assert [r.value for r in command.read("t", spans)] == [b"new"]
+    kafka.clock.sleep(100)
+    spans = command.since("t", command.spans("t"), int(kafka.clock.now * 1_000))
+    assert [*command.read("t", spans)] == []
+
+
+def test_a_missing_topic_is_an_error(kafka: FakeKafka, command: Reader) -> None:
+    with pytest.raises(ReadError, match="topic nothing does not exist"):
+        command.spans("nothing")
+
+
+@pytest.mark.parametrize("request_", [KafkaApi.METADATA, KafkaApi.LIST_OFFSETS])
+def test_an_unresponsive_kafka_is_an_error(
+    kafka: FakeKafka, command: Reader, request_: KafkaApi
+) -> None:
+    kafka.answer(request_, Silence.UNHEARD)
+    with pytest.raises(KafkaException):
+        command.spans("t")

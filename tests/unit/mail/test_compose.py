@@ -18,7 +18,7 @@ from streamer.mail.compose import Composer, RenderError, TooLargeError
 from streamer.mail.templates import Templates
 from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.model.campaign import Message
-from streamer.model.event import RecipientEvent
+from streamer.model.event import EventSchema, RecipientEvent
 
 _MAX = 1_000_000
 _ADDRESS = "<news@acme.test>"
@@ -31,7 +31,7 @@ def _compose(
     links: UnsubscribeLinks | None = _LINKS,
     **changes: object,
 ) -> dict[str, Any]:  # the decoded mail
-    event = RecipientEvent.model_validate(
+    event = EventSchema.model_validate(
         {
             "organization_id": "acme",
             "campaign_id": "spring:26",
@@ -43,7 +43,9 @@ def _compose(
     )
     whole = Message.model_validate({"from": "Acme <news@acme.test>", "subject": "Hi", **message})
     composer = Composer(Templates(_MAX), links, _MAX)
-    mail: dict[str, Any] = orjson.loads(composer.compose(event, "ann@example.com", whole))
+    mail: dict[str, Any] = orjson.loads(
+        composer.compose(RecipientEvent.of(event), "ann@example.com", whole)
+    )
     return mail
 
 
@@ -393,20 +395,24 @@ def test_equal_messages_keep_their_own_campaign_tag() -> None:
     seen = []
     for campaign in ("c1", "c2", "c1"):
         fields = {"organization_id": "o", "campaign_id": campaign, "recipient_id": "r"}
-        event = RecipientEvent.model_validate({**fields, "email": "a@b.test"})
+        event = EventSchema.model_validate({**fields, "email": "a@b.test"})
         message = Message.model_validate({"from": "a@b.test", "subject": "s", "text": "t"})
-        mail = orjson.loads(composer.compose(event, "a@b.test", message))
+        mail = orjson.loads(composer.compose(RecipientEvent.of(event), "a@b.test", message))
         seen.append(mail["tags"][0]["value"])
     assert seen == ["c1", "c2", "c1"]
 
 
 def test_the_size_limit_counts_bytes() -> None:
     def size_of(text: str, limit: int) -> int:
-        event = RecipientEvent.model_validate(
+        event = EventSchema.model_validate(
             {"organization_id": "o", "campaign_id": "c", "recipient_id": "r", "email": "a@b.test"}
         )
         message = Message.model_validate({"from": "a@b.test", "subject": "s", "text": text})
-        return len(Composer(Templates(limit), _LINKS, limit).compose(event, "a@b.test", message))
+        return len(
+            Composer(Templates(limit), _LINKS, limit).compose(
+                RecipientEvent.of(event), "a@b.test", message
+            )
+        )
 
     size = size_of("é" * 1000, _MAX)
     assert size_of("é" * 1000, size) == size
@@ -546,7 +552,7 @@ def test_threads_share_a_composer() -> None:
     message = Message.model_validate({"from": "a@b.test", "subject": "{{ n }}", "text": "{{ n }}"})
 
     def subject(number: int) -> bool:
-        event = RecipientEvent.model_validate(
+        event = EventSchema.model_validate(
             {
                 "organization_id": f"o{number % 7}",
                 "campaign_id": "c",
@@ -555,7 +561,7 @@ def test_threads_share_a_composer() -> None:
                 "variables": {"n": number},
             }
         )
-        mail = orjson.loads(composer.compose(event, f"{number}@b.test", message))
+        mail = orjson.loads(composer.compose(RecipientEvent.of(event), f"{number}@b.test", message))
         return bool(mail["subject"] == mail["text"] == str(number))
 
     with ThreadPoolExecutor(8) as pool:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from html import escape
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -195,7 +196,7 @@ def _undefined(
     )
 
     def render(given: Mapping[str, JsonValue]) -> bytes:
-        changed = event.model_copy(update={"variables": dict(given)})
+        changed = msgspec.structs.replace(event, variables=dict(given))
         return composer.compose(changed, "a@example.com", message)
 
     return undefined_variables(render, variables or {})

@@ -12,21 +12,20 @@ from typing import NamedTuple, Protocol
 
 from hypothesis import strategies as st
 
-from streamer.progress.fold import CampaignKey, Chunk, Cursor, Stream, fold
+from streamer.kafka.offsets import Partition
+from streamer.model.campaign import CampaignName
+from streamer.progress.fold import Chunk, fold
 from streamer.progress.projection import Projection
 from streamer.progress.store import Positions, StaleGenerationError, Store, Update
-from tests.unit.progress.records import FakeRecord, event, outcome
+from tests.unit.progress.records import FakeRecord, progress
 
-CURSORS = [
-    Cursor(Stream.RECIPIENTS, "recipients", 0),
-    Cursor(Stream.OUTCOMES, "outcomes", 0),
-    Cursor(Stream.OUTCOMES, "outcomes", 1),
-]
+PARTITIONS = [("progress", number) for number in range(3)]
 _PROJECTORS = 2
 _CAMPAIGNS = ["spring", "autumn"]
+_COUNTS = [{"sent": 1}, {"sent": 2, "parked": 1}, {"skipped:cancelled": 1, "parked": -1}]
 
 
-Written = dict[Cursor, list[FakeRecord]]
+Written = dict[Partition, list[FakeRecord]]
 
 
 class What(Enum):
@@ -38,11 +37,11 @@ class What(Enum):
 
 
 class Happening(NamedTuple):
-    """An event for one projector; `cursor` and `most` say what it reads if it starts a chunk."""
+    """An event for one projector; `partition` and `most` say what it reads if it starts a chunk."""
 
     what: What
     projector: int
-    cursor: int
+    partition: int
     most: int
 
 
@@ -55,7 +54,7 @@ class StoreLike(Protocol):
     def apply(self, generation: str, updates: Sequence[Update]) -> list[int | None]:
         """See `Store`."""
 
-    def advance(self, generation: str, offsets: Mapping[Cursor, int]) -> None:
+    def advance(self, generation: str, offsets: Mapping[Partition, int]) -> None:
         """See `Store`."""
 
 
@@ -63,21 +62,14 @@ class StoreLike(Protocol):
 def _topics(draw: st.DrawFn) -> Written:
     """Records of a few campaigns, with offset gaps like those left by transactions."""
     written: Written = {}
-    for cursor in CURSORS:
+    one = st.tuples(st.sampled_from(_CAMPAIGNS), st.sampled_from(_COUNTS), st.integers(1, 2))
+    for partition in PARTITIONS:
         at, records = 0, []
-        for campaign, gap in draw(
-            st.lists(st.tuples(st.sampled_from(_CAMPAIGNS), st.integers(1, 2)), max_size=8)
-        ):
-            records.append(_record(cursor.stream, at, campaign))
+        for campaign, counts, gap in draw(st.lists(one, max_size=8)):
+            records.append(progress(at, counts, campaign, second=at))
             at += gap
-        written[cursor] = records
+        written[partition] = records
     return written
-
-
-def _record(stream: Stream, at: int, campaign: str) -> FakeRecord:
-    if stream is Stream.RECIPIENTS:
-        return event(at, campaign)
-    return outcome(at, "sent", None, campaign, second=at)
 
 
 topics = _topics()
@@ -86,23 +78,19 @@ happenings = st.lists(
         Happening,
         st.sampled_from([What.GO_ON] * 8 + [What.CRASH, What.REBUILD]),
         st.integers(0, _PROJECTORS - 1),
-        st.integers(0, len(CURSORS) - 1),
+        st.integers(0, len(PARTITIONS) - 1),
         st.integers(1, 4),
     ),
     max_size=60,
 )
 
-_CURSOR = CURSORS.index(Cursor(Stream.OUTCOMES, "outcomes", 0))
 left_behind: tuple[Written, list[Happening]] = (
-    {
-        cursor: [outcome(at) for at in range(3 if cursor == CURSORS[_CURSOR] else 0)]
-        for cursor in CURSORS
-    },
+    {each: [progress(at) for at in range(3 * (each == PARTITIONS[0]))] for each in PARTITIONS},
     [
-        *[Happening(What.GO_ON, 0, _CURSOR, 2)] * 3,
+        *[Happening(What.GO_ON, 0, 0, 2)] * 3,
         Happening(What.REBUILD, 0, 0, 0),
-        *[Happening(What.GO_ON, 1, _CURSOR, 1)] * 3,
-        *[Happening(What.GO_ON, 0, _CURSOR, 1)] * 2,
+        *[Happening(What.GO_ON, 1, 0, 1)] * 3,
+        *[Happening(What.GO_ON, 0, 0, 1)] * 2,
     ],
 )
 """A projector continues after a rebuild, which another projector has already started."""
@@ -119,10 +107,10 @@ def play(store: StoreLike, written: Written, happened: Sequence[Happening]) -> N
             elif each.what is What.CRASH:
                 projector.crash()
             else:
-                projector.go_on(CURSORS[each.cursor], each.most)
+                projector.go_on(PARTITIONS[each.partition], each.most)
         last = _Projector(store, written)
-        for cursor in CURSORS:
-            last.go_on(cursor, len(written[cursor]))
+        for partition in PARTITIONS:
+            last.go_on(partition, len(written[partition]))
             last.finish()
         for projector in projectors:
             projector.finish()
@@ -131,12 +119,12 @@ def play(store: StoreLike, written: Written, happened: Sequence[Happening]) -> N
             projector.crash()
 
 
-def counted(written: Written) -> dict[CampaignKey, Counter[str]]:
+def counted(written: Written) -> dict[CampaignName, Counter[str]]:
     """The expected counts: a single fold over all records."""
-    counts: dict[CampaignKey, Counter[str]] = {}
-    for cursor, records in written.items():
-        for key, delta in fold(cursor, records).items():
-            counts.setdefault(key, Counter()).update(delta.increments)
+    counts: dict[CampaignName, Counter[str]] = {}
+    for records in written.values():
+        for name, share in fold(records).items():
+            counts.setdefault(name, Counter()).update(share.delta.counts)
     return counts
 
 
@@ -153,12 +141,12 @@ class _Projector:
         self._thread: threading.Thread | None = None
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._is_crashing = False
-        self._open: tuple[Projection, dict[Cursor, int]] | None = None
+        self._open: tuple[Projection, dict[Partition, int]] | None = None
         self.failure: BaseException | None = None
 
-    def go_on(self, cursor: Cursor, count: int) -> None:
+    def go_on(self, partition: Partition, count: int) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=(cursor, count))
+            self._thread = threading.Thread(target=self._run, args=(partition, count))
             self._thread.start()
         else:
             self._go.release()
@@ -180,9 +168,9 @@ class _Projector:
         if self.failure is not None:
             raise self.failure
 
-    def _run(self, cursor: Cursor, count: int) -> None:
+    def _run(self, partition: Partition, count: int) -> None:
         try:
-            self._read(cursor, count)
+            self._read(partition, count)
         except (StaleGenerationError, _CrashedError):
             self._open = None
         except BaseException as failure:  # noqa: BLE001  # raised where the test runs
@@ -190,18 +178,21 @@ class _Projector:
         self._thread = None
         self._stopped.release()
 
-    def _read(self, cursor: Cursor, count: int) -> None:
+    def _read(self, partition: Partition, count: int) -> None:
         if self._open is None:
             positions = self._store.open()
             # The wrapper passes on one update at a time.
-            self._open = Projection(_Stops(self, self._store), positions), dict(positions.offsets)
+            self._open = (
+                Projection(_Stops(self, self._store), positions.generation),
+                dict(positions.offsets),
+            )
         projection, offsets = self._open
-        start = offsets.get(cursor, 0)
-        records = [record for record in self._written[cursor] if record.at >= start][:count]
+        start = offsets.get(partition, 0)
+        records = [record for record in self._written[partition] if record.at >= start][:count]
         if records:
             end = records[-1].at + 1
-            projection.add({cursor: Chunk(records, end)})
-            offsets[cursor] = end
+            projection.add({partition: Chunk(records, end)})
+            offsets[partition] = end
 
     def stop(self) -> None:
         """Wait until told to continue."""
@@ -225,6 +216,6 @@ class _Stops(Store):
             answers += self._store.apply(generation, [update])
         return answers
 
-    def advance(self, generation: str, offsets: Mapping[Cursor, int]) -> None:
+    def advance(self, generation: str, offsets: Mapping[Partition, int]) -> None:
         self._projector.stop()
         self._store.advance(generation, offsets)

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from hypothesis import example, given, settings
 
-from streamer.progress.fold import CampaignKey, Cursor
+from streamer.kafka.offsets import Partition
+from streamer.model.campaign import CampaignName
 from streamer.progress.store import Positions, StaleGenerationError, Update
 from tests.unit.progress.happenings import (
-    CURSORS,
+    PARTITIONS,
     Happening,
     Written,
     counted,
@@ -28,9 +29,9 @@ class ModelStore:
 
     def __init__(self) -> None:
         self.generation = 1
-        self.offsets: dict[Cursor, int] = {}
-        self.counts: dict[CampaignKey, tuple[int, Counter[str]]] = {}
-        self.marks: dict[tuple[CampaignKey, Cursor], int] = {}
+        self.offsets: dict[Partition, int] = {}
+        self.counts: dict[CampaignName, tuple[int, Counter[str]]] = {}
+        self.marks: dict[tuple[CampaignName, Partition], int] = {}
 
     def open(self, *, anew: bool = False) -> Positions:
         if anew:
@@ -42,30 +43,30 @@ class ModelStore:
         return [self._apply_one(int(generation), update) for update in updates]
 
     def _apply_one(self, generation: int, update: Update) -> int | None:
-        kept = self.counts.get(update.key)
+        kept = self.counts.get(update.name)
         if kept is not None and kept[0] > generation:
             raise StaleGenerationError
         if kept is None or kept[0] < generation:
-            kept = self.counts[update.key] = (generation, Counter())
-            for cursor in CURSORS:
-                self.marks[update.key, cursor] = 0
-        mark = self.marks[update.key, update.cursor]
-        if mark >= update.delta.end:
+            kept = self.counts[update.name] = (generation, Counter())
+            for partition in PARTITIONS:
+                self.marks[update.name, partition] = 0
+        mark = self.marks[update.name, update.partition]
+        if mark >= update.share.end:
             return None
-        if mark > update.delta.start:
+        if mark > update.share.start:
             return mark
-        kept[1].update(update.delta.increments)
-        self.marks[update.key, update.cursor] = update.delta.end
+        kept[1].update(update.share.delta.counts)
+        self.marks[update.name, update.partition] = update.share.end
         return None
 
-    def advance(self, generation: str, offsets: Mapping[Cursor, int]) -> None:
+    def advance(self, generation: str, offsets: Mapping[Partition, int]) -> None:
         if int(generation) != self.generation:
             raise StaleGenerationError
-        for cursor, offset in offsets.items():
-            self.offsets[cursor] = max(offset, self.offsets.get(cursor, 0))
+        for partition, offset in offsets.items():
+            self.offsets[partition] = max(offset, self.offsets.get(partition, 0))
 
-    def found(self) -> dict[CampaignKey, Counter[str]]:
-        return {key: counts for key, (at, counts) in self.counts.items() if at == self.generation}
+    def found(self) -> dict[CampaignName, Counter[str]]:
+        return {name: counts for name, (at, counts) in self.counts.items() if at == self.generation}
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,15 +1,14 @@
 """Current rates of campaigns."""
 
-from streamer.model.campaign import CampaignState
+from streamer.model.campaign import CampaignName, CampaignState
 from streamer.progress.counts import Counts
-from streamer.progress.fold import CampaignKey
 from streamer.progress.rates import Rates
 from streamer.progress.report import Report
 
 
 def report(sent: int) -> Report:
-    counts = Counts(sent, 0, {("sent", ""): sent})
-    return Report(CampaignKey("acme", "spring"), CampaignState.ACTIVE, None, counts)
+    counts = Counts(resolutions={("sent", ""): sent})
+    return Report(CampaignName("acme", "spring"), CampaignState.ACTIVE, None, False, counts)
 
 
 def test_the_rate_covers_the_last_seconds() -> None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from streamer.flow.batcher import Batcher
 from streamer.flow.window import PartitionWindow
@@ -22,7 +22,7 @@ from streamer.worker.relay import Relay
 from streamer.worker.source import RecordSource, Windows
 from streamer.worker.verifying import EpochVerifier
 from streamer.worker.waiter import Waiter
-from tests.unit.kafka.fake import FENCED
+from tests.kit.fakes.kafka import errors
 
 
 class _Source:
@@ -46,7 +46,7 @@ def test_a_failed_last_commit_still_closes_everything() -> None:
     closed: list[str] = []
 
     def commit(windows: Windows) -> bool:
-        raise KafkaException(FENCED)
+        raise KafkaException(errors.fatal(KafkaError._FENCED, "fenced"))
 
     def part(name: str, **calls: object) -> SimpleNamespace:
         return SimpleNamespace(close=lambda: closed.append(name), start=lambda: None, **calls)

@@ -22,24 +22,24 @@ from streamer.model.record import DeadLetter, Record, RecordId
 from streamer.settings import MetricsSettings, ProgressSettings, Settings, UnsubscribeSettings
 from streamer.worker import process
 from streamer.worker.committer import Committer
-from tests.unit.kafka.fake import FENCED, FakeProducer
-from tests.unit.worker.test_committer import JOINED
-
-_TXN_STATE = KafkaError(KafkaError.INVALID_TXN_STATE, "invalid state", True, False, False)
+from tests.kit.fakes.kafka import FakeKafka, KafkaApi
+from tests.kit.fakes.kafka.consumer import FakeConsumer
 
 
 class _Pipeline:
-    """Commits one record, and meets what the test has given to the producer."""
+    """Commits one record, and meets what the test has Kafka answer."""
 
-    def __init__(self, fake: FakeProducer) -> None:
-        self._fake = fake
+    def __init__(self, kafka: FakeKafka) -> None:
+        self._kafka = kafka
 
     def run(self) -> None:
         settings = Settings()
+        member = FakeConsumer(self._kafka, {"group.id": settings.kafka.group_id})
+        self._kafka.group(settings.kafka.group_id).join(member)
         committer = Committer(
             TransactionalProducer(settings, "me", "me"),
             settings.topics,
-            lambda: JOINED,
+            member.consumer_group_metadata,
             "e",
             4,
             DeadLetterBreaker(1_000, 1),
@@ -54,10 +54,10 @@ class _Pipeline:
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProducer]:
-    """The producer of a worker all else of which is left out."""
-    made = FakeProducer()
-    monkeypatch.setattr(transactions, "Producer", made)
+def kafka(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKafka]:
+    """The Kafka of a worker of which all but the committer is left out."""
+    made = FakeKafka({Settings().topics.dead_letters: 1})
+    made.install(monkeypatch, transactions)
     monkeypatch.setattr(process, "_check_redis", lambda *_: None)
     monkeypatch.setattr(process, "build_pipeline", lambda *_: _Pipeline(made))
     monkeypatch.setattr(process, "_StopRequest", lambda *_: SimpleNamespace(reaches=lambda _: None))
@@ -71,18 +71,18 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProducer]:
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "what"),
+    ("request_", "code", "what"),
     [
-        ("begin", FENCED, "was fenced"),
-        ("commit", FENCED, "was fenced"),
-        ("commit", _TXN_STATE, "a broker crash"),
-        ("offsets", _TXN_STATE, "a broker crash"),
+        (KafkaApi.PRODUCE, KafkaError.INVALID_PRODUCER_EPOCH, "was fenced"),
+        (KafkaApi.END_TRANSACTION, KafkaError.PRODUCER_FENCED, "was fenced"),
+        (KafkaApi.END_TRANSACTION, KafkaError.INVALID_TXN_STATE, "a broker crash"),
+        (KafkaApi.COMMIT_OFFSETS, KafkaError.INVALID_TXN_STATE, "a broker crash"),
     ],
 )
 def test_a_fatal_transaction_error_is_logged_once(
-    fake: FakeProducer, caplog: pytest.LogCaptureFixture, call: str, error: KafkaError, what: str
+    kafka: FakeKafka, caplog: pytest.LogCaptureFixture, request_: KafkaApi, code: int, what: str
 ) -> None:
-    fake.fail(call, error)
+    kafka.answer(request_, code)
     settings = Settings(
         unsubscribe=UnsubscribeSettings(required=False),
         metrics=MetricsSettings(port=0),
@@ -93,7 +93,8 @@ def test_a_fatal_transaction_error_is_logged_once(
     (line,) = caplog.records
     assert "the next owner adopts what is in flight" in line.getMessage()
     assert what in line.__dict__["cause"]
-    assert error.name() in line.__dict__["cause"]
+    name = "_FENCED" if what == "was fenced" else KafkaError(code).name()
+    assert name in line.__dict__["cause"]
 
 
 _HANGS_WITH_THE_GIL = """
