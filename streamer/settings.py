@@ -1,11 +1,21 @@
 """All settings: environment `STREAMER_SECTION__NAME`, then a TOML file, then the defaults."""
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -129,6 +139,27 @@ class RedisSettings(Section):
                 raise ValueError(f"{address!r} in sentinels is not host:port")
             found.append((host.strip("[]"), int(port)))
         return found
+
+    @field_validator("url")
+    @classmethod
+    def _unambiguous(cls, url: str) -> str:
+        """Refuse a URL of which a part of the password would be taken, and shown, as its host."""
+        try:
+            parts = urlsplit(url)
+            is_clear = parts.scheme == "unix" or (
+                parts.port != 0
+                and not parts.fragment
+                and "@" not in parts.path + parts.query
+                and re.fullmatch(r"(/\d*)?", parts.path) is not None
+            )
+        except ValueError:  # quotes the port, which may be of the password
+            is_clear = False
+        if not is_clear or parts.scheme not in ("redis", "rediss", "unix"):
+            raise ValueError(
+                "expected redis://USER:PASSWORD@HOST:PORT/DATABASE; in user and password write # "
+                "as %23, / as %2F, ? as %3F, % as %25"
+            )
+        return url
 
 
 class BatchSettings(Section):
@@ -374,5 +405,6 @@ def _explain(error: ValidationError, path: Path | None) -> str:
     for problem in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in problem["loc"])
         variable = "STREAMER_" + "__".join(str(part) for part in problem["loc"]).upper()
-        lines.append(f"{name}: {problem['msg']} (set by {variable}, or in {path or 'a file'})")
+        text = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}: {text} (set by {variable}, or in {path or 'a file'})")
     return "; ".join(lines)

@@ -11,10 +11,17 @@ def suppressed(organization: str) -> str:
 
 
 def campaign(organization: str, campaign_id: str) -> str:
-    """Hash: `definition` (JSON), `version` (of the definition), `state`, times; `expected` (the
-    number of recipients); `closed` (where the input ended behind the last one, JSON); `published`
-    (a mark of the last published summary)."""
+    """Hash: `definition` (JSON), `version` (of the definition), `state`, times; `begun` once a
+    worker has read a recipient, which fixes the definition; `expected` (the number of recipients);
+    `closed` (where the input ended behind the last one, JSON); `published` (a mark of
+    the last published summary)."""
     return f"{{{organization}}}:campaign:{campaign_id}"
+
+
+def campaign_versions(organization: str, campaign_id: str) -> str:
+    """List: the campaign's earlier definitions (JSON), oldest first, each with its `version` and
+    when it was `replaced_at`."""
+    return f"{{{organization}}}:campaign-versions:{campaign_id}"
 
 
 def last_mails(organization: str, campaign_id: str) -> str:

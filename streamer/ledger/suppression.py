@@ -31,6 +31,16 @@ def remove(client: Client, organization: str, addresses: Iterable[str]) -> int:
     )
 
 
+def clear(client: Client, organization: str) -> int:
+    """Stop suppressing all addresses; return how many were suppressed."""
+    key = keys.suppressed(organization)
+    pipeline = client.pipeline(transaction=True)
+    pipeline.scard(key)
+    pipeline.unlink(key)
+    count, _ = cast(tuple[int, int], pipeline.execute())
+    return count
+
+
 def check(client: Client, organization: str, addresses: Sequence[str]) -> list[bool]:
     """Return whether each address is suppressed, in order."""
     key = keys.suppressed(organization)

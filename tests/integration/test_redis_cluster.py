@@ -9,7 +9,7 @@ import pytest
 from redis import Redis, RedisCluster
 from redis.crc import key_slot
 
-from streamer.ledger import claim_reader, keys
+from streamer.ledger import campaigns, claim_reader, keys
 from streamer.ledger.connection import UNREACHABLE, Client, RedisRefusedError, connect
 from streamer.ledger.holds import Holds
 from streamer.sandbox import Faults, SandboxProcess
@@ -55,8 +55,8 @@ def test_campaigns_go_through_a_cluster(
         for organization in sorted(harness.organizations)
     ]
     first = min(harness.organizations)
-    operator.run("suppress", "add", first, "user7@example.com")
-    operator.run("campaign", "pause", f"{first}/spring")
+    operator.run("suppress", "add", first, "user7@example.com", "--new")
+    campaigns.pause(harness.redis, first, "spring")
     sandbox.set_faults(Faults(quota="daily"))
     harness.produce(events)
     with harness.worker(0), harness.worker(1):
