@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator
 import pytest
 from redis import exceptions
 
+from streamer.ledger import epoch as epoch_module
 from streamer.ledger import keys
 from streamer.ledger.campaigns import CampaignProbe
 from streamer.ledger.claims import Claims, Conflict, Pinned
+from streamer.ledger.confirming import Argument, confirmed
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch, LedgerLostError
 from streamer.ledger.input_offsets import InputOffsets
 from streamer.ledger.limiter import Limiter, Slot
-from streamer.ledger.persistence import is_durable
+from streamer.ledger.persistence import read_persistence
 from streamer.ledger.probe import Probes
 from streamer.model.campaign import CampaignState
 from streamer.model.event import parse
@@ -212,7 +214,7 @@ def make_redis_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clie
 
 
 def test_the_stacks_redis_is_durable(client: Client) -> None:
-    assert is_durable(client)
+    assert read_persistence(client).appendonly
 
 
 def test_a_slot_is_listed_before_use_despite_failures(
@@ -221,11 +223,13 @@ def test_a_slot_is_listed_before_use_despite_failures(
     client = connect(RedisSettings(url=make_redis().url))
     limiter = Limiter(client, Epoch.establish(client, ()))
 
-    def lost(*args: object) -> int:
-        raise exceptions.ConnectionError("the reply was lost")
+    def lost(client: Client, key: str, *command: Argument) -> object:
+        if command[0] == "SADD":
+            raise exceptions.ConnectionError("the reply was lost")
+        return confirmed(client, key, *command)
 
     with monkeypatch.context() as patch:
-        patch.setattr(client, "sadd", lost)
+        patch.setattr(epoch_module, "confirmed", lost)
         with pytest.raises(exceptions.ConnectionError):
             limiter.take("default", 10)
     assert isinstance(limiter.take("default", 10), Slot)

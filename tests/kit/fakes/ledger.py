@@ -25,7 +25,8 @@ _UNDEFINED = CampaignProbe(None, None)
 
 @dataclass(slots=True)
 class _LedgerBatch:
-    """The fields of a batch's hash. An unpinned one has no account."""
+    """What is stored of a batch. A resolved one has but its account and its result, an unpinned one
+    not even an account."""
 
     account: str | None = None
     sender: str = ""
@@ -111,7 +112,7 @@ class FakeLedger:
         ref = BatchRef(organization, batch_id)
         known = self._batches.get(ref)
         if known is not None:
-            if known.owner is not None:
+            if known.owner is not None or known.result is not None:
                 raise TakenOverError
             return Pinned()
         suppressed = frozenset(
@@ -225,8 +226,8 @@ class FakeLedger:
             return None
         if (batch.owner or "") != owner:
             raise TakenOverError
-        batch.result = deepcopy(result)
-        batch.payload, batch.campaigns, batch.split_progress = None, (), SplitProgress()
+        kept = _LedgerBatch(account=batch.account, result=deepcopy(result))
+        self._batches[BatchRef(organization, batch_id)] = kept
         return result
 
     def _batch(self, organization: str, batch_id: str) -> _LedgerBatch:

@@ -36,7 +36,6 @@ from streamer.worker.source import _record
 from tests.kit.fakes.kafka import FakeKafka, KafkaApi
 from tests.kit.fakes.kafka.consumer import FakeConsumer
 from tests.kit.fakes.kafka.log import Stored, message
-from tests.kit.properties import examples
 
 _SETTINGS = Settings()
 TOPICS = _SETTINGS.topics
@@ -221,7 +220,7 @@ def _of_spring(*steps: Step) -> list[tuple[Step, str, int]]:
     return [(step, "spring", 0) for step in steps]
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=150, deadline=None)
 @example(_of_spring(Step.PRODUCE, *_BACK_AND_FORTH * 2, Step.SEND, Step.COMMIT))
 @example(_of_spring(Step.PRODUCE_LARGE, *_BACK_AND_FORTH))
 @example(_of_spring(Step.PRODUCE_INVALID, Step.READ, Step.ABORT, Step.COMMIT))

@@ -566,11 +566,12 @@ def test_startup_questions_are_retried_for_a_while(
     assert seconds <= desk.kafka.clock.now - before < seconds + 10
 
 
-def test_a_missing_topic_is_an_error(desk: SourceBench) -> None:
-    assert desk.source.partitions_of(_TOPIC) == 8
-    assert desk.source.topic_id() == f"id of {_TOPIC}"
+def test_a_missing_topic_is_an_error(kafka: FakeKafka) -> None:
+    source = RecordSource(_SETTINGS)
+    assert source.partitions_of(_TOPIC) == 8
+    assert source.topic_id() == f"id of {_TOPIC}"
     with pytest.raises(SourceError, match="create it with: streamer topics create"):
-        desk.source.partitions_of("nothing")
-    del desk.kafka.topic_ids[_TOPIC]
+        source.partitions_of("nothing")
+    del kafka.topic_ids[_TOPIC]
     with pytest.raises(SourceError, match="cannot describe topic"):
-        desk.source.topic_id()
+        source.topic_id()

@@ -44,6 +44,7 @@ class FakeConsumer:
         self._watermarks: dict[Partition, tuple[int, int]] = {}
         """As of the last fetch."""
         self.member_id = ""
+        self._is_leaving = False
         self.topics: list[str] = []
         self.largest_read = 0
         self.is_closed = False
@@ -98,6 +99,9 @@ class FakeConsumer:
         if self._lost is not None:
             lost, self._lost = self._lost, None
             self._on_lost(self, _listed(lost))
+        if self._is_leaving:
+            self._is_leaving = False
+            self._leave()
         if self.topics and not self._is_member:
             self._group.join(self)
         if not self._is_member or self._generation == self._group.generation:
@@ -178,6 +182,10 @@ class FakeConsumer:
             self._kafka.clock.sleep(max(0.0, timeout))
         self.largest_read = max(self.largest_read, len(found))
         return found
+
+    def poll(self, timeout: float = -1) -> Message | None:
+        found = self.consume(1, timeout)
+        return found[0] if found else None
 
     def _fetch(self, partition: Partition, count: int) -> list[Message]:
         log, at = self._kafka.logs[partition], self._positions[partition]
@@ -277,14 +285,23 @@ class FakeConsumer:
         except BrokerError as error:
             raise _failed(error.code) from None
 
+    def memberid(self) -> str:
+        return self.member_id if self._is_member else ""
+
+    def unsubscribe(self) -> None:
+        self.topics, self._is_leaving = [], True
+
     def close(self) -> None:
         self._expect_open()
+        self._leave()
+        self.is_closed = True
+
+    def _leave(self) -> None:
         if self._is_member:
             owned = self._group.owned(self)
             if owned:
                 self._on_revoke(self, _listed(owned))
             self._group.leave(self)
-        self.is_closed = True
 
     def _expect_open(self) -> None:
         if self.is_closed:
