@@ -235,6 +235,14 @@ def test_the_first_result_counts(ledger: LedgerUnderTest, old_batch: str) -> Non
     assert stored.split_progress == SplitProgress()
 
 
+def test_a_pin_repeated_after_the_result_is_told_so(
+    ledger: LedgerUnderTest, old_batch: str
+) -> None:
+    ledger.batches.resolve(ledger.organization, old_batch, "", RESULT)
+    with pytest.raises(TakenOverError):
+        pin(ledger, ledger.records(1, 2), old_batch)
+
+
 def test_a_resolved_batch_has_nothing_to_send(ledger: LedgerUnderTest, old_batch: str) -> None:
     batches, organization = ledger.batches, ledger.organization
     batches.resolve(organization, old_batch, "", RESULT)
