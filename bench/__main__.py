@@ -1,7 +1,8 @@
 """`python -m bench`: speed compared with a plain loop, or memory over a long backlog.
 
 `python -m bench limiter`, `stuck` and `mixed` measure shared resources, `paused` the memory of a
-worker blocked by a failing batch.
+worker blocked by a failing batch, `ledger` that of Redis, `recovery` the pause after a death,
+`suppression` the check of large sets, `idle` a worker without work.
 """
 
 import signal
@@ -13,25 +14,42 @@ from typing import Annotated
 
 import typer
 
+from bench.idle import idle
+from bench.ledger import ledger
 from bench.limiter import limiter
 from bench.mixed import mixed
 from bench.paused import paused
+from bench.recovery import recovery
 from bench.report import BenchReport
-from bench.runs import UNTHROTTLED, Result, middle, run_plain_loop, run_worker
+from bench.runs import (
+    UNTHROTTLED,
+    Result,
+    middle,
+    run_plain_loop,
+    run_worker,
+    run_workers,
+)
 from bench.site import show, totals_alone
 from bench.stuck import stuck
+from bench.suppression import suppression
 from streamer.sandbox import SandboxProcess
 from streamer.stack import Stack
 
 _ROUNDS = 3
 _RECIPIENTS = 50_000
 _BACKLOG = 200_000
+_MORE = 4
+"""How many times as many recipients two workers get: one has begun before the other has joined."""
 
 app = typer.Typer(invoke_without_command=True, add_completion=False)
 app.command()(limiter)
 app.command()(stuck)
 app.command()(mixed)
 app.command()(paused)
+app.command()(ledger)
+app.command()(recovery)
+app.command()(suppression)
+app.command()(idle)
 
 
 @app.callback()
@@ -50,8 +68,9 @@ def bench(
     rate: Annotated[
         int, typer.Option(min=0, help="Calls per second with --memory; 0: unlimited.")
     ] = 0,
-    flush_each: Annotated[
-        bool, typer.Option("--flush-each", help="Make the loop flush after each outcome.")
+    steps: Annotated[
+        bool,
+        typer.Option("--steps", help="Also sample where the CPU time goes, in a run of its own."),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -69,34 +88,29 @@ def bench(
             )
             report = BenchReport([result])
         else:
-            report = _compare(stack, sandbox, recipients or _RECIPIENTS, rounds, flush_each)
+            report = _compare(stack, sandbox, recipients or _RECIPIENTS, rounds, steps)
     show(report.as_json(), report.as_text(), json)
     raise typer.Exit(0 if report.adds_up else 1)
 
 
 def _compare(
-    stack: Stack, sandbox: SandboxProcess, recipients: int, rounds: int, flush_each: bool
+    stack: Stack, sandbox: SandboxProcess, recipients: int, rounds: int, steps: bool
 ) -> BenchReport:
-    """Run worker and plain loop alternately, because the speed of machine and Kafka drifts."""
-    topics = (stack, sandbox)
-    flushing = ("--flush-each",) if flush_each else ()
-    workers: dict[str, Callable[[str], Result]] = {
-        "worker-inline": lambda name: run_worker(*topics, name, recipients, inline=True),
-        "worker-campaign": lambda name: run_worker(*topics, name, recipients, inline=False),
-    }
-    loops: dict[str, Callable[[str], Result]] = {
-        "plain-loop": lambda name: run_plain_loop(*topics, name, recipients, *flushing),
-        "loop-cached": lambda name: run_plain_loop(
-            *topics, name, recipients, "--cached", *flushing
-        ),
+    """Run workers and plain loop alternately, because the speed of machine and Kafka drifts."""
+    site = (stack, sandbox)
+    runs: dict[str, Callable[[str], Result]] = {
+        "plain-loop": lambda name: run_plain_loop(*site, name, recipients),
+        "worker-inline": lambda name: run_worker(*site, name, recipients, inline=True),
+        "worker-campaign": lambda name: run_worker(*site, name, recipients, inline=False),
+        "two-workers": lambda name: run_workers(*site, name, _MORE * recipients, 2),
     }
     found: defaultdict[str, list[Result]] = defaultdict(list)
     for number in range(rounds):
-        for name, run in (workers | loops).items():
+        for name, run in runs.items():
             found[name].append(replace(run(f"{name}-{number}"), name=name))
-    return BenchReport(
-        [middle(found[name]) for name in workers], [middle(found[name]) for name in loops]
-    )
+    loop, *workers = (middle(found[name]) for name in runs)
+    sampled = run_worker(*site, "sampled", recipients, inline=True, sample=True) if steps else None
+    return BenchReport(workers, loop, sampled)
 
 
 if __name__ == "__main__":

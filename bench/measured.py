@@ -1,6 +1,7 @@
-"""A child process whose CPU time and memory are measured from outside."""
+"""A child process, with processes of its own, measured from outside."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Self
 
 import psutil
+
+READY = "ready"
+"""The line that the plain loop prints once it has partitions."""
 
 _SAMPLE_S = 0.2
 _STOP_S = 60.0
@@ -21,13 +25,13 @@ class BenchError(RuntimeError):
 
 
 class MeasuredProcess:
-    """Runs `python ARGUMENTS`, and sends it SIGTERM at the end of the `with` block.
+    """Runs `python ARGUMENTS`, and stops it at the end of the `with` block, unless it has ended.
 
     Args:
         environment: the process's complete environment.
 
     Raises:
-        BenchError: on leaving the block, if the exit code is not 0.
+        BenchError: on leaving the block, if the exit code is not 0, nor the process was killed.
     """
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -38,23 +42,34 @@ class MeasuredProcess:
             stdout=subprocess.PIPE,
         )
         self._watched = psutil.Process(self._process.pid)
-        self._peak = 0
+        self._peaks: dict[int, int] = {}
         self._ended = threading.Event()
         threading.Thread(target=self._sample, name="rss", daemon=True).start()
 
     def cpu_seconds(self) -> float:
-        """User and system time so far of all threads, including librdkafka's."""
-        times = self._watched.cpu_times()
-        return times.user + times.system
+        """User and system time so far of all threads of all processes."""
+        times = [process.cpu_times() for process in self._processes()]
+        return sum(each.user + each.system for each in times)
+
+    def threads(self) -> int:
+        """The number of threads, including librdkafka's."""
+        return self._watched.num_threads()
 
     def peak_rss(self) -> int:
-        """Peak memory in bytes: the kernel's high-water mark where available, else sampled."""
-        status = _PROC / str(self._process.pid) / "status"
+        """Peak memory in bytes of the largest process."""
+        return max(map(self._peak, self._processes()))
+
+    def _processes(self) -> list[psutil.Process]:
+        return [self._watched, *self._watched.children(recursive=True)]
+
+    def _peak(self, process: psutil.Process) -> int:
+        """The kernel's high-water mark where available, else the largest sample."""
+        status = _PROC / str(process.pid) / "status"
         if status.exists():
             for line in status.read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024
-        return self._peak
+        return self._peaks.get(process.pid, 0)
 
     def await_line(self, wanted: str) -> None:
         """Wait until the process prints this line.
@@ -82,7 +97,13 @@ class MeasuredProcess:
                 raise BenchError(f"no progress within {at_most_s:.0f} s")
             time.sleep(every_s)
 
-    def _stop(self) -> int:
+    def kill(self) -> None:
+        """Send SIGKILL, and wait for the end."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """Send SIGTERM, and return the exit code."""
         self._ended.set()
         self._process.terminate()
         try:
@@ -97,16 +118,18 @@ class MeasuredProcess:
     def _sample(self) -> None:
         while not self._ended.wait(_SAMPLE_S):
             try:
-                self._peak = max(self._peak, self._watched.memory_info().rss)
+                for process in self._processes():
+                    rss, before = process.memory_info().rss, self._peaks.get(process.pid, 0)
+                    self._peaks[process.pid] = max(rss, before)
             except psutil.NoSuchProcess:
-                return
+                continue
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        code = self._stop()
-        if code and kind is None:
+        code = self.stop()
+        if code not in (0, -signal.SIGKILL) and kind is None:
             raise BenchError(f"the process exited with {code}")
 
 

@@ -1,23 +1,25 @@
-"""Runs that measure what a worker or the plain loop needs to process a backlog.
+"""Runs that measure what workers or the plain loop need to process a backlog.
 
-The backlog is produced before the process starts. CPU time is measured from when the process has
-joined its group (worker: `/readyz` answers 200; loop: partitions are assigned), which excludes
-interpreter startup, until the group's offsets reach the end of the backlog. For the worker, that
-is the last commit of outcomes; for the loop, the last commit of offsets.
+The backlog is produced before the processes start. CPU time is measured from when all have joined
+their group (workers have partitions; the loop says so), which excludes interpreter startup, until
+the group's offsets reach the end of the backlog. For workers, that is the last commit of outcomes;
+for the loop, the last commit of offsets.
 """
 
 import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import orjson
 import urllib3
 
 from bench import content
-from bench.measured import MeasuredProcess
-from bench.plain_loop import READY
+from bench.measured import READY, MeasuredProcess
 from bench.site import BenchSite, read_metrics
 from streamer.demo import histogram
 from streamer.ledger import campaigns, suppression
@@ -64,6 +66,7 @@ class OutcomeSummary:
 
 
 class _Cost(NamedTuple):
+    measured: int
     cpu_s: float
     wall_s: float
     peak_rss_bytes: int
@@ -75,8 +78,11 @@ class Result:
 
     Attributes:
         emails: number of emails sent.
+        measured: how many of the recipients were processed while time was measured.
+        redis_bytes: how much more memory Redis uses than before, for each recipient.
         fill: mean number of emails per accepted call.
         steps: a worker's step durations by step name; empty for a loop.
+        sampled: seconds of CPU time by step, if they were sampled.
         adds_up: whether every recipient has exactly one outcome and the number of mails reported
             as sent matches the number accepted by Resend.
     """
@@ -84,19 +90,31 @@ class Result:
     name: str
     recipients: int
     emails: int
+    measured: int
     cpu_s: float
     wall_s: float
     peak_rss_bytes: int
+    redis_bytes: float
     calls: int
     fill: float
     steps: dict[str, Quantiles]
     ending: OutcomeSummary
     adds_up: bool
+    sampled: dict[str, float] = field(default_factory=dict)
 
     @property
     def emails_per_cpu_second(self) -> float:
         """Throughput per CPU second, the measure least disturbed by other load on the machine."""
-        return self.emails / self.cpu_s
+        return self._measured_emails / self.cpu_s if self.cpu_s else 0.0
+
+    @property
+    def emails_per_second(self) -> float:
+        """Throughput per second of wall time."""
+        return self._measured_emails / self.wall_s
+
+    @property
+    def _measured_emails(self) -> float:
+        return self.emails * self.measured / self.recipients
 
 
 def middle(results: Sequence[Result]) -> Result:
@@ -115,8 +133,13 @@ def run_worker(
     *,
     inline: bool,
     requests_per_second: float = UNTHROTTLED,
+    sample: bool = False,
 ) -> Result:
-    """Let one worker, started with `streamer run`, process a backlog."""
+    """Let one worker, started with `streamer run`, process a backlog.
+
+    Args:
+        sample: whether to sample where its CPU time goes, which costs some itself.
+    """
     port = free_port()
 
     def is_ready() -> bool:
@@ -126,24 +149,43 @@ def run_worker(
         except urllib3.exceptions.HTTPError:
             return False  # not listening yet
 
-    with closing(_prepared(stack, sandbox, name, recipients, inline=inline)) as site:
-        with site.worker(requests_per_second, port) as process:
+    with (
+        TemporaryDirectory() as folder,
+        closing(_prepared(stack, sandbox, name, recipients, inline=inline)) as site,
+    ):
+        samples = Path(folder, "samples.json") if sample else None
+        redis_before = site.redis_bytes()
+        with site.worker(requests_per_second, port, samples=samples) as process:
             process.wait_until(is_ready, _READY_EVERY_S, _START_S)
             cost = _measure(site, recipients, process)
             steps = _read_steps(read_metrics(port))
-        return _result(site, recipients, cost, steps)
+        result = _result(site, recipients, cost, steps, redis_before)
+        if samples is None:
+            return result
+        return replace(result, sampled=orjson.loads(samples.read_bytes()))
 
 
-def run_plain_loop(
-    stack: Stack, sandbox: SandboxProcess, name: str, recipients: int, *options: str
+def run_workers(
+    stack: Stack, sandbox: SandboxProcess, name: str, recipients: int, workers: int
 ) -> Result:
-    """Let the plain loop, with the given options, process a backlog with inline content."""
+    """Let several workers, started with `streamer run`, process a backlog of a campaign."""
+    with closing(_prepared(stack, sandbox, name, recipients, inline=False)) as site:
+        redis_before = site.redis_bytes()
+        with site.worker(UNTHROTTLED, workers=workers) as process:
+            process.wait_until(lambda: site.members() == workers, _READY_EVERY_S, _START_S)
+            cost = _measure(site, recipients, process, first=site.committed())
+        return _result(site, recipients, cost, {}, redis_before)
+
+
+def run_plain_loop(stack: Stack, sandbox: SandboxProcess, name: str, recipients: int) -> Result:
+    """Let the plain loop process a backlog with inline content."""
     with closing(_prepared(stack, sandbox, name, recipients, inline=True)) as site:
+        redis_before = site.redis_bytes()
         environment = site.environment(UNTHROTTLED, 0)
-        with MeasuredProcess(["-m", "bench.plain_loop", *options], environment) as process:
+        with MeasuredProcess(["-m", "bench.plain_loop"], environment) as process:
             process.await_line(READY)
             cost = _measure(site, recipients, process)
-        return _result(site, recipients, cost, {})
+        return _result(site, recipients, cost, {}, redis_before)
 
 
 def _prepared(
@@ -161,9 +203,10 @@ def _prepared(
     return site
 
 
-def _measure(site: BenchSite, recipients: int, process: MeasuredProcess) -> _Cost:
+def _measure(site: BenchSite, recipients: int, process: MeasuredProcess, first: int = 0) -> _Cost:
+    """Measure until all recipients are committed, of which `first` already are."""
     cpu_before, started = process.cpu_seconds(), time.perf_counter()
-    done = 0
+    done = first
     while done < recipients:
         before = done
 
@@ -174,10 +217,17 @@ def _measure(site: BenchSite, recipients: int, process: MeasuredProcess) -> _Cos
 
         process.wait_until(moved, _LOOK_EVERY_S, _STALL_S)
     cpu_s = process.cpu_seconds() - cpu_before
-    return _Cost(cpu_s, time.perf_counter() - started, process.peak_rss())
+    wall_s = time.perf_counter() - started
+    return _Cost(recipients - first, cpu_s, wall_s, process.peak_rss())
 
 
-def _result(site: BenchSite, recipients: int, cost: _Cost, steps: dict[str, Quantiles]) -> Result:
+def _result(
+    site: BenchSite,
+    recipients: int,
+    cost: _Cost,
+    steps: dict[str, Quantiles],
+    redis_before: int,
+) -> Result:
     """Count the outcomes of a finished run."""
     statuses: Counter[str] = Counter()
     reached = set()
@@ -193,6 +243,7 @@ def _result(site: BenchSite, recipients: int, cost: _Cost, steps: dict[str, Quan
         recipients=recipients,
         emails=sent,
         **cost._asdict(),
+        redis_bytes=(site.redis_bytes() - redis_before) / recipients,
         calls=stats.calls,
         fill=stats.fill,
         steps=steps,

@@ -1,9 +1,11 @@
 """Separate topics and a consumer group for each measurement, on a shared stack."""
 
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
 from typing import cast
 
 import orjson
@@ -17,7 +19,7 @@ from streamer import topics
 from streamer.ledger.connection import Client, connect
 from streamer.sandbox import DEFAULT_KEY, SandboxProcess
 from streamer.settings import RedisSettings, TopicSettings
-from streamer.stack import Stack
+from streamer.stack import RedisServer, Stack
 
 PARTITIONS = 8
 _FLUSH_S = 60.0
@@ -35,6 +37,25 @@ def totals_alone(limit: int | None, latency_ms: float = 0) -> SandboxProcess:
         keep_acceptances=False,
         keep_mails=0,
     )
+
+
+@contextmanager
+def redis_alone() -> Iterator[tuple[Client, str]]:
+    """An empty Redis for the duration of the block: a client, and the server's version."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(Path(folder) / "redis")
+        server.start()
+        try:
+            with closing(connect(RedisSettings(url=server.url))) as client:
+                yield client, server.version()
+        finally:
+            server.stop()
+
+
+def used_memory(client: Client) -> int:
+    """The bytes in use by Redis, without the buffers of clients and of the append-only file."""
+    found = cast(dict[str, int], client.info("memory"))
+    return found["used_memory"] - found["mem_clients_normal"] - found["mem_aof_buffer"]
 
 
 def show(report: object, words: RenderableType, as_json: bool) -> None:
@@ -123,10 +144,16 @@ class BenchSite:
         metrics_port: int = 0,
         workers: int = 1,
         settings: dict[str, str] | None = None,
+        samples: Path | None = None,
     ) -> MeasuredProcess:
-        """Start workers with `streamer run`."""
+        """Start workers with `streamer run`.
+
+        Args:
+            samples: where to write how long each step took; None does not sample.
+        """
         environment = self.environment(requests_per_second, metrics_port) | (settings or {})
-        return MeasuredProcess(["-m", "streamer", "run", "--workers", str(workers)], environment)
+        program = ["streamer"] if samples is None else ["bench.sampled", str(samples)]
+        return MeasuredProcess(["-m", *program, "run", "--workers", str(workers)], environment)
 
     def environment(self, requests_per_second: float, metrics_port: int) -> dict[str, str]:
         """Environment of a measured process, using the sandbox's default account."""
@@ -138,7 +165,6 @@ class BenchSite:
             "STREAMER_REDIS__URL": self.stack.redis_url,
             "STREAMER_WORKER__ID": self.name,
             "STREAMER_METRICS__PORT": str(metrics_port),
-            "STREAMER_PROGRESS__EMBEDDED": "false",
             "STREAMER_UNSUBSCRIBE__BASE_URL": "https://bench.example/u",
             "STREAMER_UNSUBSCRIBE__SECRET": "a secret for measurements alone",
             "STREAMER_ACCOUNTS": orjson.dumps({"default": account}).decode(),
@@ -146,6 +172,11 @@ class BenchSite:
             "RESEND_API_KEY": DEFAULT_KEY,
             "RESEND_API_URL": self.sandbox.url,
         }
+
+    def redis_bytes(self) -> int:
+        """The memory that Redis uses."""
+        with self.redis() as client:
+            return int(client.info("memory")["used_memory"])
 
     def members(self) -> int:
         """Number of group members with assigned partitions; 0 while Kafka cannot tell."""

@@ -155,7 +155,7 @@ def _as_json(
 def _claim(claim_status: ClaimStatus) -> JsonValue:
     claim, batch = claim_status
     shown: dict[str, JsonValue] = {
-        "coordinates": claim.record_id,
+        "coordinates": str(claim.record_id),
         "batch_id": claim.batch_id,
         "item": claim.item,
         "batch": None,

@@ -4,7 +4,13 @@ import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
     AdminClient,
     ListOffsetsResultInfo,
@@ -13,6 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 
 from streamer.kafka.metadata import partitions_of
 from streamer.kafka.properties import client_properties
+from streamer.kafka.repeating import repeat
 from streamer.logs import client_logger
 from streamer.settings import Settings
 
@@ -69,13 +76,22 @@ class OffsetsQuestion:
 
 
 def end_offsets(admin: AdminClient, topic: str) -> dict[int, int]:
-    """Return the current end offset of each partition of a topic; empty if it does not exist.
+    """Return the current end offset of each partition of a topic.
+
+    Repeats the request for some seconds while a partition has no leader, as a new one.
 
     Raises:
-        KafkaException: Kafka cannot be used.
+        KafkaException: Kafka cannot be used, or the topic does not exist.
     """
-    partitions = [(topic, number) for number in partitions_of(admin, [topic]).get(topic, ())]
-    ends = OffsetsQuestion(admin, partitions, LATEST).answer()
+    found = partitions_of(admin, [topic])
+    if topic not in found:
+        raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, f"no topic {topic}"))
+    partitions = [(topic, number) for number in found[topic]]
+    ends = repeat(
+        lambda: OffsetsQuestion(admin, partitions, LATEST).answer(),
+        _REQUEST_S,
+        lambda error: error.retriable(),
+    )
     return {number: end for (_, number), end in ends.items()}
 
 

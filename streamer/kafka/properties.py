@@ -55,8 +55,12 @@ def transactional_properties(settings: Settings, client_id: str, name: str) -> P
     }
 
 
-def member_properties(settings: Settings) -> Properties:
-    """Return the properties of a consumer in the workers' group."""
+def member_properties(settings: Settings, session: Properties) -> Properties:
+    """Return the properties of a consumer in the workers' group.
+
+    Args:
+        session: the properties of its session; see `sessions`.
+    """
     properties: Properties = {
         **client_properties(settings, settings.worker.id),
         "group.id": settings.kafka.group_id,
@@ -71,13 +75,10 @@ def member_properties(settings: Settings) -> Properties:
         "max.partition.fetch.bytes": 32_768,
         "fetch.queue.backoff.ms": 20,
         "max.poll.interval.ms": 60_000,
+        **session,
     }
     if settings.kafka.group_protocol == "classic":
-        properties |= {
-            "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": 10_000,
-            "heartbeat.interval.ms": 2_000,
-        }
+        properties["partition.assignment.strategy"] = "cooperative-sticky"
     return properties | settings.kafka.properties
 
 

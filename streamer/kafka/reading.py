@@ -48,7 +48,12 @@ class ReadError(StreamerError):
 
 def is_permanent(error: KafkaError) -> bool:
     """Whether an error returned in place of a record persists until an operator acts."""
-    return error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, *FORBIDDEN)
+    # What a consumer reports once it is of no more use does not count as fatal in this library.
+    return error.fatal() or error.code() in (
+        KafkaError._FATAL,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        *FORBIDDEN,
+    )
 
 
 def _raise(error: KafkaError) -> None:

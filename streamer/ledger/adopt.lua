@@ -1,12 +1,17 @@
 -- Adopt a batch in order to send it again.
--- KEYS: epoch of the slot, batch
+-- KEYS: epoch of the slot, batch, the batch's result
 -- ARGV: epoch, name of the new owner
 -- If the batch is deferred (its previous owner's calls were all rejected for certain), its age
 -- restarts. Otherwise a previous owner may have sent it: `unsure` is set and never cleared.
--- Returns {'batch', age in ms, body, result, account, sender, learned}, where each field from body
--- on is false if absent, or {'epoch'}. Running it again for the same owner changes nothing.
+-- Returns {'resolved', what `resolve` stored}, or {'batch', age in ms, body, result of an earlier
+-- version, account, sender, learned}, where each field from body on is false if absent, or
+-- {'epoch'}. Running it again for the same owner changes nothing.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {'epoch'}
+end
+local resolved = redis.call('GET', KEYS[3])
+if resolved then
+  return {'resolved', resolved}
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

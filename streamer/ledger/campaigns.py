@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from streamer.errors import StreamerError
 from streamer.ledger import keys
-from streamer.ledger.claims import BUCKETS
+from streamer.ledger.claims import claim_keys
 from streamer.ledger.connection import Client
 from streamer.ledger.scripts import read
 from streamer.model.campaign import CampaignState, Definition, Message
@@ -229,9 +229,9 @@ def drop(client: Client, organization: str, campaign_id: str) -> None:
     be resolved and committed first. If interrupted, call it again.
     """
     # Claims first: as long as the rest exists, the campaign can be listed and dropped again.
-    buckets = [f"{keys.claims_prefix(organization)}{campaign_id}:{n}" for n in range(BUCKETS)]
-    for start in range(0, len(buckets), _AT_ONCE):
-        client.unlink(*buckets[start : start + _AT_ONCE])
+    all_claims = claim_keys(client, organization, campaign_id)
+    for start in range(0, len(all_claims), _AT_ONCE):
+        client.unlink(*all_claims[start : start + _AT_ONCE])
     client.srem(keys.campaigns(organization), campaign_id)
     if not client.scard(keys.campaigns(organization)):
         client.srem(keys.ORGANIZATIONS, organization)

@@ -1,9 +1,8 @@
 """Claims and pinned batches: which addresses were mailed, with which bytes, and the results.
 
-A claim maps an address of a campaign to the batch that carries it. Claims are stored in hashes of a
-few hundred fields each, which Redis keeps in its compact encoding: one of 8192 buckets, chosen by
-13 bits of the address' hash. One script pins a batch: it claims all members and stores the exact
-bytes of the request, or writes nothing. From then on nothing else may be sent to these members.
+A claim maps an address of a campaign to the batch that carries it; see `claimed.lua` for how it is
+stored. One script pins a batch: it claims all members and stores the exact bytes of the request, or
+writes nothing. From then on nothing else may be sent to these members.
 """
 
 import struct
@@ -11,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
-from threading import Lock
 from typing import NamedTuple, cast
 
 import orjson
@@ -19,21 +17,26 @@ import zstandard
 
 from streamer.errors import StreamerError
 from streamer.ledger import keys
+from streamer.ledger.compact import (
+    compress,
+    read_record,
+    read_result,
+    write_record,
+    write_result,
+)
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.scripts import Argument, GuardedScript, Reply
 from streamer.model.payload import Payload
-from streamer.model.record import Record
+from streamer.model.record import Record, RecordId
 from streamer.model.result import BatchResult, ItemResult, SplitProgress
 
-BUCKETS = 8192
 _ID_BYTES = 12
+_OLDER_BUCKETS = 8192
+"""The number of hashes in which earlier versions kept a campaign's claims."""
 _UNPINNED_TTL_S = 86_400
 _LOADED = 9
 """The number of fields returned by `load`; `adopt` returns the first few of them."""
-_COMPRESSION_LEVEL = 1
-_compressor = zstandard.ZstdCompressor(_COMPRESSION_LEVEL)
-_compressing = Lock()  # shared: a compressor per thread would take 1 MB each
 
 
 class Claim(NamedTuple):
@@ -41,11 +44,11 @@ class Claim(NamedTuple):
 
     batch_id: str
     item: int
-    record_id: str
+    record_id: RecordId
 
     def is_of(self, record: Record) -> bool:
         """Whether this record made the claim, possibly before a crash."""
-        return self.record_id == str(record.record_id)
+        return self.record_id == record.record_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,8 @@ class StoredBatch:
     """A batch in the ledger: it has a payload until it is resolved, then a result.
 
     Attributes:
-        sender: the sender's domain.
-        age_s: seconds since it was pinned, or adopted after it was deferred.
+        sender: the sender's domain; empty once resolved.
+        age_s: seconds since it was pinned, or adopted after it was deferred; 0 once resolved.
         split_progress: what its owners learned of its parts.
         deferred: whether it is not being sent and Resend has nothing of it.
         unpinned: whether its members are no longer claimed.
@@ -126,19 +129,25 @@ class Claims:
         After a Redis error the batch may or may not be pinned: pin the same payload again under the
         same batch id. A batch id must never be used for another payload.
 
+        Args:
+            records: all of the same topic.
+
         Raises:
             TakenOverError: an earlier call pinned the batch, and it was adopted since.
         """
         addresses = [record.required_address for record in records]
         members = "".join(
-            f"{record.campaign_id}\t{address}\t{record.record_id}\t{record.replaces}\n"
+            f"{record.campaign_id}\t{address}\t{record.replaces}\n"
             for record, address in zip(records, addresses, strict=True)
         )
+        slot_epoch = keys.organization_epoch(organization)
         args: list[Argument] = [
-            keys.claims_prefix(organization),
+            keys.claims(organization),
             bytes.fromhex(batch_id),
             members,
             b"".join(map(claim_field, addresses)),
+            records[0].record_id.topic,
+            b"".join(write_record(record.record_id) for record in records),
             _pack(payload),
             account,
             self._ttl_s,
@@ -146,11 +155,13 @@ class Claims:
             "\n".join(record.campaign_id for record in records),
             "" if expires_at is None else round(expires_at.timestamp() * 1000),
         ]
-        reply = self._pin(
-            keys.organization_epoch(organization),
-            [keys.suppressed(organization), keys.batch(organization, batch_id)],
-            args,
-        )
+        key_names = [
+            keys.suppressed(organization),
+            keys.batch(organization, batch_id),
+            keys.result(organization, batch_id),
+            keys.older_claims(slot_epoch),
+        ]
+        reply = self._pin(slot_epoch, key_names, args)
         if reply[0] == b"pinned":
             return Pinned()
         if reply[0] == b"taken over":
@@ -209,7 +220,7 @@ class Claims:
             self._unpin,
             organization,
             batch_id,
-            keys.claims_prefix(organization),
+            keys.claims(organization),
             bytes.fromhex(batch_id),
             "".join(f"{campaign}\n" for campaign in batch.campaigns),
             b"".join(map(claim_field, batch.addresses)),
@@ -228,20 +239,27 @@ class Claims:
             TakenOverError: another owner has adopted the batch, and it has no result yet.
         """
         reply = self._run(
-            self._resolve, organization, batch_id, owner, _write_result(result), self._ttl_s
+            self._resolve, organization, batch_id, owner, write_result(result), self._ttl_s
         )
         if reply[0] == b"stored":
             return result
         if reply[0] == b"taken over":
             raise TakenOverError
-        return None if reply[0] == b"lost" else read_result(cast(bytes, reply[1]))
+        if reply[0] == b"lost":
+            return None
+        stored = cast(bytes, reply[1])
+        return read_result(stored) if reply[0] == b"result" else read_resolved(stored).result
 
     def _run(
         self, script: GuardedScript, organization: str, batch_id: str, *args: Argument
     ) -> Reply:
-        return script(
-            keys.organization_epoch(organization), [keys.batch(organization, batch_id)], [*args]
-        )
+        slot_epoch = keys.organization_epoch(organization)
+        key_names = [
+            keys.batch(organization, batch_id),
+            keys.result(organization, batch_id),
+            keys.older_claims(slot_epoch),
+        ]
+        return script(slot_epoch, key_names, [*args])
 
 
 def claim_field(address: str) -> bytes:
@@ -249,19 +267,51 @@ def claim_field(address: str) -> bytes:
     return blake2b(address.encode(), digest_size=_ID_BYTES).digest()
 
 
-def claim_location(organization: str, campaign_id: str, address: str) -> tuple[str, bytes]:
-    """Return the hash key and field under which an address of a campaign is claimed."""
-    field = claim_field(address)
-    bucket = (field[0] * 256 + field[1]) % BUCKETS
-    return f"{keys.claims_prefix(organization)}{campaign_id}:{bucket}", field
+def claim_keys(client: Client, organization: str, campaign_id: str) -> list[str]:
+    """Return the keys of all claims of a campaign, ending with the one that leads to the others."""
+    head = keys.claims(organization, campaign_id)
+    buckets = int.from_bytes(cast(bytes, client.getrange(head, 0, 3)), "big")
+    older = f"{keys.older_claims(keys.organization_epoch(organization))}:{campaign_id}"
+    return [
+        *(f"{older}:{number}" for number in range(_OLDER_BUCKETS)),
+        *(f"{head}/{number}" for number in range(buckets)),
+        head,
+    ]
 
 
 def read_claim(value: bytes) -> Claim:
-    """Parse a stored claim."""
-    return Claim(value[:_ID_BYTES].hex(), value[_ID_BYTES], value[_ID_BYTES + 1 :].decode())
+    """Parse a claim, as the scripts return it."""
+    record_id = read_record(value[_ID_BYTES + 1 :])
+    return Claim(value[:_ID_BYTES].hex(), value[_ID_BYTES], record_id)
+
+
+class ResolvedBatch(NamedTuple):
+    """What the ledger keeps of a batch with a result.
+
+    Attributes:
+        pinned_at: when it was pinned, or adopted after it was deferred.
+    """
+
+    account: str
+    pinned_at: datetime
+    result: BatchResult
+
+
+def read_resolved(stored: bytes) -> ResolvedBatch:
+    """Parse what is stored of a resolved batch."""
+    account, pinned_at, result = stored.split(b"\n", 2)
+    return ResolvedBatch(account.decode(), read_time(pinned_at), read_result(result))
+
+
+def read_time(ms: bytes) -> datetime:
+    """Parse a time in ms since 1970."""
+    return datetime.fromtimestamp(int(ms) / 1000, UTC)
 
 
 def _read_batch(reply: Reply) -> StoredBatch | None:
+    if reply[0] == b"resolved":
+        account_name, _, its_result = read_resolved(cast(bytes, reply[1]))
+        return StoredBatch(None, its_result, account_name, "", 0.0, SplitProgress())
     age_ms = cast(int, reply[1])
     found = cast(list[bytes | None], reply[2:])
     found += [None] * (_LOADED - len(found))
@@ -278,33 +328,20 @@ def _read_batch(reply: Reply) -> StoredBatch | None:
         deferred=deferred is not None,
         unpinned=unpinned is not None,
         campaigns=tuple(campaigns.decode().split("\n")) if campaigns else (),
-        expires_at=None if expires_at is None else _time(expires_at),
+        expires_at=None if expires_at is None else read_time(expires_at),
     )
-
-
-def _time(ms: bytes) -> datetime:
-    return datetime.fromtimestamp(int(ms) / 1000, UTC)
 
 
 def _pack(payload: Payload) -> bytes:
     # The lengths allow each mail's exact bytes to be restored, e.g. to send only some of them.
     lengths = struct.pack(f"<H{len(payload)}I", len(payload), *payload.lengths)
-    return lengths + _compress(payload.body)
+    return lengths + compress(payload.body)
 
 
 def _unpack(stored: bytes) -> Payload:
     (count,) = struct.unpack_from("<H", stored)
     lengths = list(struct.unpack_from(f"<{count}I", stored, 2))
     return Payload.restored(zstandard.decompress(stored[2 + 4 * count :]), lengths)
-
-
-def _compress(plain: bytes) -> bytes:
-    with _compressing:
-        return _compressor.compress(plain)
-
-
-def _write_result(result: BatchResult) -> bytes:
-    return _compress(orjson.dumps([result.attempts, [tuple(item) for item in result.items]]))
 
 
 def _write_split_progress(split_progress: SplitProgress) -> bytes:
@@ -317,7 +354,7 @@ def _write_split_progress(split_progress: SplitProgress) -> bytes:
         split_progress.attempts,
         sorted(split_progress.unsure),
     ]
-    return _compress(orjson.dumps(fields))
+    return compress(orjson.dumps(fields))
 
 
 def _read_split_progress(stored: bytes | None) -> SplitProgress:
@@ -328,9 +365,3 @@ def _read_split_progress(stored: bytes | None) -> SplitProgress:
     rejected, parts, attempts, unsure = fields if len(fields) == 4 else (*fields, [])
     items = {suffix: [ItemResult(*item) for item in part] for suffix, part in parts.items()}
     return SplitProgress(set(rejected), items, attempts, set(unsure))
-
-
-def read_result(stored: bytes) -> BatchResult:
-    """Parse a batch's stored result."""
-    attempts, items = orjson.loads(zstandard.decompress(stored))
-    return BatchResult(attempts, [ItemResult(word, text) for word, text in items])

@@ -13,16 +13,23 @@ from streamer.errors import StreamerError
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
 
+_LAYOUT = "layout 2"
+
 
 class LedgerLostError(StreamerError):
     """Redis does not have the claims it should have: nothing more may be sent."""
 
 
 class Epoch:
-    """The ledger epoch that this worker relies on."""
+    """The ledger epoch that this worker relies on.
+
+    Attributes:
+        in_slots: its form in the slots that this version uses.
+    """
 
     def __init__(self, client: Client, name: str) -> None:
         self.name = name
+        self.in_slots = f"{name}, {_LAYOUT}"
         self._unlisted = f"{name}, not listed yet"
         self._client = client
 
@@ -55,10 +62,11 @@ class Epoch:
         if found != self.name or set(committed) - {self.name}:
             raise _lost(keys.EPOCH, found, {self.name, *committed})
 
-    def verify_new(self, slot_key: str) -> None:
+    def verify_new(self, slot_key: str) -> bool:
         """Check that a slot in which a script did not find the epoch never had it.
 
-        Such a slot contains no claims.
+        Returns:
+            Whether an earlier version used the slot. If not, it contains no claims.
 
         Raises:
             LedgerLostError: as for `verify`; or the slot once had the epoch, or has another one.
@@ -67,23 +75,35 @@ class Epoch:
         # The order matters: another worker may be writing the epoch right now.
         had_it = self._client.sismember(keys.EPOCH_SLOTS, slot_key)
         found = _read(self._client, slot_key)
-        if found in (self.name, self._unlisted):
-            return
-        if had_it or found is not None:
+        if found == self.name:
+            return True
+        if found is not None and found.startswith(f"{self.name}, layout "):
+            if found != self.in_slots:
+                raise LedgerLostError(
+                    f"{slot_key} is {found}: a newer version of streamer has written claims that "
+                    f"this one does not see. Nothing is sent. Start the newer version"
+                )
+            return False
+        if found != self._unlisted and (had_it or found is not None):
             raise _lost(slot_key, found, {self.name})
+        return False
 
     def spread(self, slot_key: str) -> None:
         """Write the epoch to a slot in which a script did not find it.
 
+        If an earlier version used the slot, its workers halt from then on.
+
         Raises:
             LedgerLostError: see `verify_new`.
         """
-        self.verify_new(slot_key)
+        if self.verify_new(slot_key):
+            # Before scripts can use the slot, which would not look for older claims without it.
+            self._client.set(keys.older_claims(slot_key), 1)
         # List the slot before scripts can use it, or a lost slot could be mistaken for a new one;
         # but write the key before listing it, or a new slot could be mistaken for a lost one.
         self._client.set(slot_key, self._unlisted, nx=True)
         self._client.sadd(keys.EPOCH_SLOTS, slot_key)
-        self._client.set(slot_key, self.name, xx=True)
+        self._client.set(slot_key, self.in_slots, xx=True)
 
 
 def _read(client: Client, key: str = keys.EPOCH) -> str | None:

@@ -12,8 +12,8 @@ def suppressed(organization: str) -> str:
 
 def campaign(organization: str, campaign_id: str) -> str:
     """Hash: `definition` (JSON), `version` (of the definition), `state`, times; `expected` (the
-    number of recipients); `closed` (where the input ended behind the last one, JSON); `summary`
-    (the digest of the last published summary)."""
+    number of recipients); `closed` (where the input ended behind the last one, JSON); `published`
+    (a mark of the last published summary)."""
     return f"{{{organization}}}:campaign:{campaign_id}"
 
 
@@ -81,17 +81,29 @@ def progress_lease(group: str) -> str:
     return f"streamer:progress:{group}:lease"
 
 
-def claims_prefix(organization: str) -> str:
-    """The prefix to which the scripts append `CAMPAIGN:BUCKET`; see `ledger.claims`."""
-    return f"{{{organization}}}:claims:"
+def claims(organization: str, campaign_id: str = "") -> str:
+    """String: where the campaign's claims are, in buckets at this key `/N`; see `claimed.lua`.
+    Without a campaign: the prefix to which the scripts append one."""
+    return f"{{{organization}}}:claimed:{campaign_id}"
+
+
+def older_claims(slot_epoch: str) -> str:
+    """String: exists while there may be claims that an earlier version wrote to the slot of this
+    epoch's key: hashes at this key `:CAMPAIGN:BUCKET`."""
+    return slot_epoch.removesuffix("epoch") + "claims"
 
 
 def batch(organization: str, batch_id: str) -> str:
-    """Hash: `body`, `campaigns` and `learned` (the split progress) until resolved, then `result`;
+    """Hash, until the batch is resolved: `body`, `campaigns`, `learned` (the split progress),
     `pinned_at`, `account`, `sender`; `expires_at` if a mail expires; `owner`, unless it is the
     worker that pinned it; `unsure` if an earlier owner may have sent it; `laid_down` while
-    deferred. After it is unpinned, only `unpinned`."""
+    deferred. After it is unpinned, only `unpinned`. Earlier versions kept the `result` here."""
     return f"{{{organization}}}:batch:{batch_id}"
+
+
+def result(organization: str, batch_id: str) -> str:
+    """String: the account, the time of the pin and the result of a resolved batch."""
+    return f"{{{organization}}}:result:{batch_id}"
 
 
 EPOCH = "streamer:epoch"

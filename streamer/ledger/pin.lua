@@ -1,10 +1,11 @@
 -- Claim every member and store the batch's bytes; if any member may not be mailed, write nothing.
--- KEYS: epoch of the slot, suppression set, batch
--- ARGV: epoch, claims prefix, batch id (12 bytes), members, claim fields (12 bytes each),
---       body, account, time to live in seconds, sender's domain, the members' campaigns, the
---       earliest expiry time of the members (ms since 1970) or ''
--- members: one line each: campaign TAB address TAB record id TAB batch id in hex or nothing. The
---          batch id names a batch that failed the recipient and whose claim this record replaces.
+-- KEYS: epoch of the slot, suppression set, batch, the batch's result, mark of older claims
+-- ARGV: epoch, claims prefix, batch id (12 bytes), members, claim fields (12 bytes each), topic of
+--       the records, records (see compact.py), body, account, time to live in seconds, sender's
+--       domain, the members' campaigns, the earliest expiry time of the members (ms since 1970) or
+--       ''
+-- members: one line each: campaign TAB address TAB batch id in hex or nothing. The batch id names a
+--          batch that failed the recipient and whose claim this record replaces.
 -- Returns {'pinned'}, {'conflict', {suppressed indexes}, {index, claim, ...}}, {'taken over'} if an
 -- earlier call pinned the batch and it was adopted since, or {'epoch'}. The claims' keys are in the
 -- slot of KEYS because the prefix contains the hash tag.
@@ -15,58 +16,96 @@ end
 if redis.call('EXISTS', KEYS[3]) == 1 then
   return {redis.call('HEXISTS', KEYS[3], 'owner') == 1 and 'taken over' or 'pinned'}
 end
+if redis.call('EXISTS', KEYS[4]) == 1 then
+  return {'taken over'}
+end
+
+local ttl = tonumber(ARGV[10])
+local marked = redis.call('TTL', KEYS[5])
+if marked == -1 then
+  -- No more older claims are written: the last of them will have expired by then.
+  redis.call('EXPIRE', KEYS[5], ttl)
+end
+local older = marked ~= -2 and KEYS[5] .. ':'
 
 local function from_hex(text)
   return (string.gsub(text, '%x%x', function(byte) return string.char(tonumber(byte, 16)) end))
 end
 
-local claim_keys, values, addresses, replaced = {}, {}, {}, {}
-local count = 0
-local line = '([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\n]*)\n'
-for campaign, address, coordinates, batch in string.gmatch(ARGV[4], line) do
-  local high, low = string.byte(ARGV[5], count * 12 + 1, count * 12 + 2)
-  local bucket = (high * 256 + low) % 8192
-  claim_keys[count + 1] = ARGV[2] .. campaign .. ':' .. bucket
-  values[count + 1] = ARGV[3] .. string.char(count) .. coordinates
-  addresses[count + 1] = address
-  if batch ~= '' then
-    replaced[count + 1] = batch
+local opened, members, addresses, suppressed, conflicts = {}, {}, {}, {}, {}
+for campaign, address, replaced in string.gmatch(ARGV[4], '([^\t]*)\t([^\t]*)\t([^\n]*)\n') do
+  local claims = opened[campaign] or open(ARGV[2], campaign, older)
+  opened[campaign] = claims
+  local i = #members + 1
+  local field = field_at(ARGV[5], i)
+  members[i] = {claims = claims, field = field}
+  addresses[i] = address
+  local claim = find_claim(claims, field)
+  if claim and (replaced == '' or string.sub(claim, 1, ID) ~= from_hex(replaced)) then
+    conflicts[#conflicts + 1] = i - 1
+    conflicts[#conflicts + 1] = claim
   end
-  count = count + 1
 end
-
-local suppressed, conflicts = {}, {}
 for i, is_member in ipairs(redis.call('SMISMEMBER', KEYS[2], unpack(addresses))) do
   if is_member == 1 then
     suppressed[#suppressed + 1] = i - 1
-  end
-end
-local fields = {}
-for i = 1, count do
-  fields[i] = string.sub(ARGV[5], i * 12 - 11, i * 12)
-  local claim = redis.call('HGET', claim_keys[i], fields[i])
-  if claim and replaced[i] and string.sub(claim, 1, 12) == from_hex(replaced[i]) then
-    claim = false
-  end
-  if claim then
-    conflicts[#conflicts + 1] = i - 1
-    conflicts[#conflicts + 1] = claim
   end
 end
 if #suppressed > 0 or #conflicts > 0 then
   return {'conflict', suppressed, conflicts}
 end
 
-for i = 1, count do
-  redis.call('HSET', claim_keys[i], fields[i], values[i])
-  redis.call('EXPIRE', claim_keys[i], ARGV[8])
+for _, claims in pairs(opened) do
+  if claims.ids == 0 then
+    claims.topic = ARGV[6]
+    claims.ids = 5 + #claims.topic
+    redis.call('SET', claims.key, struct.pack('>I4B', 1, #claims.topic) .. claims.topic)
+  end
+  local length = redis.call('APPEND', claims.key, ARGV[3])
+  claims.number = struct.pack('>I4', (length - claims.ids) / ID - 1)
 end
+local buckets, at = {}, 1
+for i, member in ipairs(members) do
+  local claims = member.claims
+  local sizes = string.byte(ARGV[7], at) - 128
+  local last = at + 1 + math.floor(sizes / 16) + sizes % 16
+  local value = claims.number .. string.char(i - 1) .. string.sub(ARGV[7], at, last)
+  at = last + 1
+  if claims.topic ~= ARGV[6] then
+    value = value .. ARGV[6]
+  end
+  local bucket = bucket_of(claims, member.field)
+  claims.first = claims.first or bucket
+  claims.last = bucket
+  local written = buckets[bucket] or {}
+  buckets[bucket] = written
+  written[#written + 1] = member.field
+  written[#written + 1] = value
+end
+for key, written in pairs(buckets) do
+  redis.call('HSET', key, unpack(written))
+  redis.call('EXPIRE', key, ttl)
+end
+for _, claims in pairs(opened) do
+  -- Buckets fill evenly, so two stand for all: the more of them are over the limit, the more calls
+  -- split some. At most two splits for each call keep it short, and are enough for full batches.
+  for _, bucket in ipairs({claims.first, claims.last}) do
+    if redis.call('HLEN', bucket) > LIMIT then
+      split(claims, ttl)
+    end
+  end
+  -- Never before its buckets, which could have been given a longer time by other settings.
+  if redis.call('PTTL', claims.key) < ttl * 1000 then
+    redis.call('EXPIRE', claims.key, ttl)
+  end
+end
+
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSET', KEYS[3], 'body', ARGV[6], 'account', ARGV[7], 'sender', ARGV[9],
-  'campaigns', ARGV[10], 'pinned_at', now)
-if ARGV[11] ~= '' then
-  redis.call('HSET', KEYS[3], 'expires_at', ARGV[11])
+redis.call('HSET', KEYS[3], 'body', ARGV[8], 'account', ARGV[9], 'sender', ARGV[11],
+  'campaigns', ARGV[12], 'pinned_at', now)
+if ARGV[13] ~= '' then
+  redis.call('HSET', KEYS[3], 'expires_at', ARGV[13])
 end
-redis.call('EXPIRE', KEYS[3], ARGV[8])
+redis.call('EXPIRE', KEYS[3], ttl)
 return {'pinned'}

@@ -1,22 +1,22 @@
 -- Look up a batch's members before they are rendered; read-only.
--- KEYS: epoch of the slot, suppression set, then for each campaign of the members its hash and its
---       last mails
+-- KEYS: epoch of the slot, suppression set, mark of older claims, then for each campaign of the
+--       members its hash and its last mails
 -- ARGV: claims prefix, members, claim fields (12 bytes each)
 -- members: one line each: campaign TAB address, which is empty if invalid
 -- Returns the slot's epoch or '', {suppressed indexes}, {index, claim, ...}, then for each campaign
 -- {state, version, start_at, resumed, 1 if any of its last mails failed, else 0}. The claims' keys
 -- are in the slot of KEYS because the prefix contains the hash tag.
-local addresses, suppressed, claims = {}, {}, {}
+local older = redis.call('EXISTS', KEYS[3]) == 1 and KEYS[3] .. ':'
+local opened, addresses, suppressed, found = {}, {}, {}, {}
 for campaign, address in string.gmatch(ARGV[2], '([^\t]*)\t([^\n]*)\n') do
-  local count = #addresses
-  addresses[count + 1] = address
+  local i = #addresses + 1
+  addresses[i] = address
   if address ~= '' then
-    local field = string.sub(ARGV[3], count * 12 + 1, count * 12 + 12)
-    local high, low = string.byte(field, 1, 2)
-    local claim = redis.call('HGET', ARGV[1] .. campaign .. ':' .. (high * 256 + low) % 8192, field)
+    opened[campaign] = opened[campaign] or open(ARGV[1], campaign, older)
+    local claim = find_claim(opened[campaign], field_at(ARGV[3], i))
     if claim then
-      claims[#claims + 1] = count
-      claims[#claims + 1] = claim
+      found[#found + 1] = i - 1
+      found[#found + 1] = claim
     end
   end
 end
@@ -25,8 +25,8 @@ for i, is_member in ipairs(redis.call('SMISMEMBER', KEYS[2], unpack(addresses)))
     suppressed[#suppressed + 1] = i - 1
   end
 end
-local answer = {redis.call('GET', KEYS[1]) or '', suppressed, claims}
-for i = 3, #KEYS, 2 do
+local answer = {redis.call('GET', KEYS[1]) or '', suppressed, found}
+for i = 4, #KEYS, 2 do
   local campaign = redis.call('HMGET', KEYS[i], 'state', 'version', 'start_at', 'resumed')
   campaign[5] = redis.call('EXISTS', KEYS[i + 1])
   answer[#answer + 1] = campaign

@@ -49,12 +49,14 @@ class Probes:
         campaign_ids = [record.campaign_id for record in records]
         members = [f"{id_}\t{of}\n" for id_, of in zip(campaign_ids, addresses, strict=True)]
         ids = list(dict.fromkeys(campaign_ids))
+        slot_epoch = keys.organization_epoch(organization)
         epoch, suppressed, found, *campaigns = cast(
             tuple[bytes, list[int], list[object], *tuple[list[bytes | int | None], ...]],
             self._script(
                 keys=[
-                    keys.organization_epoch(organization),
+                    slot_epoch,
                     keys.suppressed(organization),
+                    keys.older_claims(slot_epoch),
                     *(
                         key(organization, id_)
                         for id_ in ids
@@ -62,16 +64,18 @@ class Probes:
                     ),
                 ],
                 args=[
-                    keys.claims_prefix(organization),
+                    keys.claims(organization),
                     "".join(members),
                     b"".join(map(claim_field, addresses)),
                 ],
             ),
         )
-        if epoch != self._epoch.name.encode():
-            # Either nothing was pinned for the organization yet, or its data is lost. Only a pin
-            # writes the epoch, not a lookup: malformed events may name any organization.
-            self._epoch.verify_new(keys.organization_epoch(organization))
+        # Either nothing was pinned for the organization yet, or its data is lost, or an earlier
+        # version wrote it. Only then does a lookup write the epoch, so that it looks for the older
+        # claims; else only a pin does, since malformed events may name any organization.
+        if epoch != self._epoch.in_slots.encode() and self._epoch.verify_new(slot_epoch):
+            self._epoch.spread(slot_epoch)
+            return self.of(organization, records)
         return Probe(
             frozenset(suppressed),
             _claims(records, found),

@@ -8,6 +8,9 @@ from streamer.ledger.epoch import Epoch, LedgerLostError
 Reply = list[object]
 Argument = str | bytes | int
 
+_OF_CLAIMS = ("find_claim", "pin", "probe", "unpin")
+"""The scripts that use `claimed.lua`."""
+
 
 class GuardedScript:
     """A script whose first key is its slot's epoch, and which returns `epoch` if that differs."""
@@ -26,7 +29,9 @@ class GuardedScript:
             redis.exceptions.RedisError: Redis cannot be used; the script may have run.
         """
         for _ in range(2):
-            reply: Reply = self._script(keys=[slot_epoch, *keys], args=[self._epoch.name, *args])
+            reply: Reply = self._script(
+                keys=[slot_epoch, *keys], args=[self._epoch.in_slots, *args]
+            )
             if reply[0] != b"epoch":
                 return reply
             self._epoch.spread(slot_epoch)
@@ -34,5 +39,10 @@ class GuardedScript:
 
 
 def read(name: str) -> str:
-    """Return the source of a script in this package."""
+    """Return the source of a script in this package, with what it needs prepended."""
+    shared = _read_file("claimed") if name in _OF_CLAIMS else ""
+    return shared + _read_file(name)
+
+
+def _read_file(name: str) -> str:
     return files("streamer.ledger").joinpath(f"{name}.lua").read_text(encoding="utf-8")

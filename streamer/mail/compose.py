@@ -7,7 +7,16 @@ from threading import Lock
 
 import orjson
 
-from streamer.mail.templates import RenderError, Templates, TooLargeError, Variables
+from streamer.errors import InvalidDataError
+from streamer.mail.pieces import NoPiecesError, PieceMaker, Pieces
+from streamer.mail.templates import (
+    CONTROLS,
+    RenderError,
+    Templates,
+    TooLargeError,
+    Variables,
+    clean_line,
+)
 from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.mail.values import OutOfRangeError, readable
 from streamer.model.address import InvalidAddressError, check_sender
@@ -17,15 +26,14 @@ from streamer.model.event import RecipientEvent
 
 __all__ = ["Composer", "RenderError", "TooLargeError"]
 
-_MAX_PREPARED = 256
-_MAX_PREPARED = 20_000  # characters; anything larger is prepared again for each mail
+_MAX_PREPARED_BYTES = 16_000_000
+_PREPARED_BYTES = 4_000
+"""Approximate memory of what is prepared, besides the texts."""
+_USES_BEFORE_PIECES = 10
 _MAX_HEADERS = 100
 """Each header is a template; compiling thousands for one mail would take a second."""
 _TAG_LENGTH = 256
 
-# Everything that some mail client treats as a line break: CR, LF, VT, FF, NEL, LS, PS.
-_LINE_BREAKS = re.compile(r"(?:\r\n|[\n\r\x0b\x0c\x85\u2028\u2029])+")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # JSON escape, after an even number of backslashes
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # a safe subset of RFC 5322's ftext
 _NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9_-]")
@@ -48,7 +56,8 @@ class Composer:
         self._templates = templates
         self._links = links
         self._max_bytes = max_bytes
-        self._prepared: dict[tuple[object, ...], _Shared] = {}
+        self._prepared: dict[tuple[int, str, str], _Prepared] = {}
+        self._prepared_bytes = 0
         self._lock = Lock()
 
     def compose(self, event: RecipientEvent, address: str, message: Message) -> bytes:
@@ -61,9 +70,7 @@ class Composer:
             RenderError: the content cannot be rendered for this recipient.
             TooLargeError: the mail is larger than `max_bytes`.
         """
-        shared = self._shared(event, message)
-        mail = shared.fields.copy()
-        mail["to"] = [address]
+        prepared = self._prepare(event, message)
         try:
             variables = readable(event.variables)
         except OutOfRangeError as error:
@@ -74,13 +81,42 @@ class Composer:
         variables["organization_id"] = event.organization_id
         if event.name is not None:
             variables["name"] = event.name
-        url = None
+        url, token = None, ""
         if self._links is not None:
-            url = self._links.url(event.organization_id, event.campaign_id, address)
-            variables["unsubscribe_url"] = url
-        headers = shared.headers.copy()
-        for name, template in shared.header_templates:
-            headers[name] = clean_line(self._templates.render_text(template, variables))
+            token = self._links.sign(event.organization_id, event.campaign_id, address)
+            url = variables["unsubscribe_url"] = self._links.base + token
+        if prepared.pieces is not None:
+            body = prepared.pieces.fill(variables, token)
+            if body is not None and len(body) <= self._max_bytes:
+                return body
+        mail = self._fields(prepared, event, address, url, variables, self._templates)
+        try:
+            body = to_json(mail)
+        except orjson.JSONEncodeError as error:  # a lone surrogate, a number beyond 64 bits
+            raise RenderError(f"the content cannot be encoded as JSON: {error}") from None
+        if b"\\u0000" in body and _NUL.search(body):
+            # NUL is invalid in mail, and Resend might reject the whole batch for it.
+            raise RenderError("the content contains a NUL character")
+        if len(body) > self._max_bytes:
+            raise TooLargeError(f"the mail has {len(body)} bytes, the limit is {self._max_bytes}")
+        return body
+
+    def _fields(
+        self,
+        prepared: "_Prepared",
+        event: RecipientEvent,
+        address: str,
+        url: str | None,
+        variables: Variables,
+        templates: Templates | PieceMaker,
+    ) -> dict[str, object]:
+        """Return the fields of a mail, without its text if the HTML is already too large."""
+        message = prepared.message
+        mail = prepared.fields.copy()
+        mail["to"] = [address]
+        headers = prepared.headers.copy()
+        for name, template in prepared.header_templates:
+            headers[name] = templates.render_line(template, variables)
         if url is not None:
             headers["List-Unsubscribe"] = f"<{url}>"
             headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
@@ -93,74 +129,83 @@ class Composer:
                 | event.variables
                 | ({} if url is None else {"unsubscribe_url": url}),
             }
-        self._render_into(mail, message, variables)
-        try:
-            body = to_json(mail)
-        except orjson.JSONEncodeError as error:  # a lone surrogate, a number beyond 64 bits
-            raise RenderError(f"the content cannot be encoded as JSON: {error}") from None
-        if b"\\u0000" in body and _NUL.search(body):
-            # NUL is invalid in mail, and Resend might reject the whole batch for it.
-            raise RenderError("the content contains a NUL character")
-        if len(body) > self._max_bytes:
-            raise TooLargeError(f"the mail has {len(body)} bytes, the limit is {self._max_bytes}")
-        return body
-
-    def _render_into(self, mail: dict[str, object], message: Message, variables: Variables) -> None:
-        """Render the content; skip the text if the HTML is already too large."""
         if message.subject is not None:
-            mail["subject"] = clean_line(self._templates.render_text(message.subject, variables))
+            mail["subject"] = templates.render_line(message.subject, variables)
         length = 0
         if message.html is not None:
-            mail["html"] = html = self._templates.render_html(message.html, variables)
+            mail["html"] = html = templates.render_html(message.html, variables)
             length = len(html)
         if message.text is not None and length <= self._max_bytes:
-            mail["text"] = self._templates.render_text(message.text, variables)
+            mail["text"] = templates.render_text(message.text, variables)
+        return mail
 
-    def _shared(self, event: RecipientEvent, message: Message) -> "_Shared":
-        """Return what the mails of a campaign share, cached by content."""
-        reply_to, headers, tags = message.reply_to, message.headers, message.tags
-        # By content: events that carry a message have equal but distinct objects.
-        key = (
-            event.organization_id,
-            event.campaign_id,
-            message.from_,
-            message.topic_id,
-            message.scheduled_at,
-            tuple(reply_to) if isinstance(reply_to, list) else reply_to,
-            tuple(headers.items()) if headers else None,
-            tuple([(tag.name, tag.value) for tag in tags]) if tags else None,
-        )
-        shared = self._prepared.get(key)
-        if shared is None:
+    def _prepare(self, event: RecipientEvent, message: Message) -> "_Prepared":
+        """Return what the mails of a campaign share, kept by the identity of the message."""
+        key = (id(message), event.organization_id, event.campaign_id)
+        prepared = self._prepared.get(key)
+        if prepared is None:
             ours = _OURS if self._links is not None else ()
-            shared = _share(event, message, ours)
-            if len(repr(key)) > _MAX_PREPARED:
-                return shared
-            with self._lock:
-                if len(self._prepared) >= _MAX_PREPARED:
-                    del self._prepared[next(iter(self._prepared))]
-                self._prepared[key] = shared
-        return shared
+            prepared = _prepare(event, message, ours)
+            self._keep(key, prepared)
+        # Not at once: an event may carry a message of its own.
+        prepared.uses = uses = prepared.uses + 1
+        if uses == _USES_BEFORE_PIECES:
+            prepared.pieces = self._cut(prepared, event)
+        return prepared
+
+    def _keep(self, key: tuple[int, str, str], prepared: "_Prepared") -> None:
+        with self._lock:
+            if key in self._prepared:
+                return
+            self._prepared[key] = prepared
+            self._prepared_bytes += prepared.size
+            while self._prepared_bytes > _MAX_PREPARED_BYTES and len(self._prepared) > 1:
+                oldest = self._prepared.pop(next(iter(self._prepared)))
+                self._prepared_bytes -= oldest.size
+
+    def _cut(self, prepared: "_Prepared", event: RecipientEvent) -> Pieces | None:
+        """Return the pieces of a campaign's mails; None if they have none."""
+        if prepared.message.template is not None:
+            return None  # its variables differ as a whole
+        maker = PieceMaker(self._max_bytes)
+        shared = {"campaign_id": event.campaign_id, "organization_id": event.organization_id}
+        url = None
+        if self._links is not None:
+            url = shared["unsubscribe_url"] = self._links.base + maker.token
+        try:
+            mail = to_json(self._fields(prepared, event, maker.mark("email"), url, shared, maker))
+            # A larger one may lack its text.
+            return maker.cut(mail, self._templates) if len(mail) <= self._max_bytes else None
+        except (NoPiecesError, InvalidDataError, orjson.JSONEncodeError):
+            return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    """What the mails of a campaign share; copied into each."""
+@dataclass(slots=True)
+class _Prepared:
+    """What the mails of a campaign share: their message, and fields to be copied into each.
 
+    Attributes:
+        pieces: None if the mails have none, or not yet.
+        uses: for how many mails it was used, roughly.
+    """
+
+    message: Message
     fields: dict[str, object]
     headers: dict[str, str]
     header_templates: list[tuple[str, str]]
+    pieces: Pieces | None = None
+    uses: int = 0
+
+    @property
+    def size(self) -> int:
+        """Approximate memory, including that of the pieces."""
+        message = self.message
+        texts = (message.subject, message.html, message.text)
+        return _PREPARED_BYTES + 3 * sum(len(text or "") for text in texts)
 
 
-def clean_line(text: str) -> str:
-    """Turn line breaks into one space and remove other control characters."""
-    if text.isprintable():
-        return text
-    return _CONTROLS.sub("", _LINE_BREAKS.sub(" ", text))
-
-
-def _share(event: RecipientEvent, message: Message, ours: Sequence[str]) -> _Shared:
-    """Prepare what the mails share.
+def _prepare(event: RecipientEvent, message: Message, ours: Sequence[str]) -> _Prepared:
+    """Prepare what the mails of a campaign share.
 
     Args:
         event: gives the campaign.
@@ -190,7 +235,7 @@ def _share(event: RecipientEvent, message: Message, ours: Sequence[str]) -> _Sha
             header_templates.append((name, value))
         else:
             headers[name] = clean_line(value)
-    return _Shared(fields, headers, header_templates)
+    return _Prepared(message, fields, headers, header_templates)
 
 
 def _tag(text: str) -> str:
@@ -207,7 +252,7 @@ def _sender(text: str) -> str:
 
 
 def _no_controls(field: str, value: str) -> str:
-    if _CONTROLS.search(value):
+    if CONTROLS.search(value):
         raise RenderError(f"{field} contains a control character or a line break")
     return value
 

@@ -41,6 +41,7 @@ class TemplateTag:
 
     source: str
     start: int
+    end: int
     is_statement: bool
     kinds: list[str]
     words: list[str]
@@ -85,13 +86,14 @@ def tags(source: str) -> Iterator[TemplateTag]:
 
 
 def _read(source: str, start: int, position: int, is_statement: bool) -> tuple[TemplateTag, int]:
-    tag = TemplateTag(source, start, is_statement, [], [], [], [], {})
+    tag = TemplateTag(source, start, len(source), is_statement, [], [], [], [], {})
     end = _END_OF_STATEMENT if is_statement else _END_OF_OUTPUT
     opened: list[int] = []
     depth = 0  # may be negative, as in minijinja's lexer
     while token := _TOKEN.match(source, position):
         if depth == 0 and (closed := end.match(source, position)):
-            return tag, closed.end()
+            tag.end = closed.end()
+            return tag, tag.end
         if len(tag.words) == MAX_TOKENS:
             raise _too_long("the expression is too long", source, start)
         kind = token.lastgroup or ""

@@ -38,6 +38,10 @@ _ATTRIBUTES = re.compile(r"(?:\.\w+)+")
 _PLACE = re.compile(r" \(in template\.(?:html|txt):\d+\)\Z")
 _UNDEFINED_OPERAND = re.compile(r"\(`([^`]+)` is undefined\)")
 _MIN_FUEL = 100_000
+# Everything that some mail client treats as a line break: CR, LF, VT, FF, NEL, LS, PS.
+_LINE_BREAKS = re.compile(r"(?:\r\n|[\n\r\x0b\x0c\x85\u2028\u2029])+")
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""Control characters and line breaks."""
 _MAX_DETAIL = 500
 
 
@@ -97,6 +101,10 @@ class Templates:
     def render_text(self, source: str, variables: Variables) -> str:
         """Render without escaping. Raises as `render_html` does."""
         return self._render(_TEXT, source, variables)
+
+    def render_line(self, source: str, variables: Variables) -> str:
+        """Render one line without escaping. Raises as `render_html` does."""
+        return clean_line(self._render(_TEXT, source, variables))
 
     def check(self, source: str) -> None:
         """Compile without rendering.
@@ -205,7 +213,7 @@ class _Compiled:
         except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
             # A value of the wrong type, or an error in one of its methods.
             raise RenderError(str(error)) from None
-        if lacking := self._lacking():
+        if self._watched and (lacking := self._lacking()):
             raise lacking
         return text
 
@@ -221,6 +229,13 @@ class _Compiled:
             return None
         expression, line = self._watched[position - 1]
         return UndefinedError(f"undefined variable: {expression} (line {line})", expression)
+
+
+def clean_line(text: str) -> str:
+    """Turn line breaks into one space and remove other control characters."""
+    if text.isprintable():
+        return text
+    return CONTROLS.sub("", _LINE_BREAKS.sub(" ", text))
 
 
 def _compile(kind: str, source: str, fuel: int) -> "_Compiled | _Faulty":

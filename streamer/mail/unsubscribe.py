@@ -37,6 +37,9 @@ class UnsubscribeLinks:
         base_url: the token is appended as the last path segment, or directly if it ends with `=`.
         secrets: the first one signs, all of them verify; to rotate, prepend a new one.
 
+    Attributes:
+        base: the link without the token.
+
     Raises:
         ValueError: the URL is not https (http is allowed for localhost and `.test` only), there is
             no secret, or one is shorter than 16 bytes.
@@ -53,13 +56,13 @@ class UnsubscribeLinks:
             )
         if not secrets or any(len(secret) < _MIN_SECRET for secret in secrets):
             raise ValueError(f"each secret must have at least {_MIN_SECRET} bytes")
-        self._base = base_url if base_url.endswith(("/", "=")) else f"{base_url}/"
+        self.base = base_url if base_url.endswith(("/", "=")) else f"{base_url}/"
         self._secrets = tuple(secrets)
         self._signer = hmac.new(secrets[0], VERSION, "sha256")
 
     def url(self, organization_id: str, campaign_id: str, address: str) -> str:
         """Return the link for one recipient."""
-        return f"{self._base}{self.sign(organization_id, campaign_id, address)}"
+        return f"{self.base}{self.sign(organization_id, campaign_id, address)}"
 
     def sign(self, organization_id: str, campaign_id: str, address: str) -> str:
         """Return the token: the version, then URL-safe base64 of HMAC-SHA256 and fields."""

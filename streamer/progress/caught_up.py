@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streamer.kafka.metadata import topic_id
@@ -44,17 +43,11 @@ def _await(
     admin: AdminClient, topic: str, positions: Callable[[], dict[int, int]], deadline: float
 ) -> bool:
     """Wait until the positions have reached the topic's current ends; False on timeout."""
-    ends: dict[int, int] | None = None
+    ends = end_offsets(admin, topic)
     while True:
-        try:
-            if ends is None:
-                ends = end_offsets(admin, topic)
-            at = positions()
-            if all(at.get(partition, 0) >= end for partition, end in ends.items()):
-                return True
-        except KafkaException as error:  # e.g. a newly created topic without a leader yet
-            if not error.args[0].retriable() or time.monotonic() > deadline:
-                raise
+        at = positions()
+        if all(at.get(partition, 0) >= end for partition, end in ends.items()):
+            return True
         if time.monotonic() > deadline:
             return False
         time.sleep(_LOOK_EVERY_S)

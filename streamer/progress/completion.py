@@ -55,7 +55,8 @@ class CompletionChecker:
     """Completes campaigns and publishes a summary after each change of their counts.
 
     After a crash a campaign is still due and is checked again. Published summaries are recognised
-    by a digest stored after publishing; a crash between the two repeats the same summary.
+    by a mark stored after publishing; a crash between the two repeats the same summary. None is
+    replaced by one of fewer recipients, which has lost counts to an expiry or to retention.
 
     Args:
         topic: the workers' input.
@@ -174,24 +175,25 @@ class CompletionChecker:
         # Read again: only counts read after opening the producer may be published.
         unpublished = self._unpublished(complete, generation)
         if unpublished:
-            self._summaries.publish({str(d.name): value for d, value in unpublished.items()})
-        self._store.settle({due: _digest(value) for due, value in unpublished.items()})
+            self._summaries.publish({str(r.name): r.summary() for r in unpublished.values()})
+        self._store.settle({due: _mark(report) for due, report in unpublished.items()})
 
-    def _unpublished(self, complete: Sequence[Due], generation: str) -> dict[Due, bytes]:
-        """Return summaries that are not published yet; settle the other campaigns."""
-        unpublished: dict[Due, bytes] = {}
+    def _unpublished(self, complete: Sequence[Due], generation: str) -> dict[Due, Report]:
+        """Return reports whose summaries are not published yet; settle the other campaigns."""
+        unpublished: dict[Due, Report] = {}
         settled = []
         for due, snapshot, report in self._reports(complete, generation):
             if report is None or report.counts.parked:
                 continue  # changed since, so it is due again
-            value = report.summary()
-            if snapshot.summary == _digest(value):
+            most = int((snapshot.published or "0").partition(":")[0])
+            if snapshot.published == _mark(report) or report.counts.received < most:
                 settled.append(due)
             else:
-                unpublished[due] = value
+                unpublished[due] = report
         self._store.settle(dict.fromkeys(settled, ""))
         return unpublished
 
 
-def _digest(summary: bytes) -> str:
-    return blake2b(summary, digest_size=12).hexdigest()
+def _mark(report: Report) -> str:
+    """Return the number of recipients in a summary, and its digest."""
+    return f"{report.counts.received}:{blake2b(report.summary(), digest_size=12).hexdigest()}"

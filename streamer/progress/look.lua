@@ -1,8 +1,8 @@
 -- Read a snapshot of a campaign's progress.
 -- KEYS: progress, campaign
--- Returns {counts as HGETALL, {state, version, expected, closed, summary}}; paused before its start.
+-- Returns {counts as HGETALL, {state, version, expected, closed, published}}; paused before its start.
 local found =
-  redis.call('HMGET', KEYS[2], 'state', 'version', 'expected', 'closed', 'summary', 'start_at')
+  redis.call('HMGET', KEYS[2], 'state', 'version', 'expected', 'closed', 'published', 'start_at')
 if found[1] == 'active' and found[6] and tonumber(redis.call('TIME')[1]) < tonumber(found[6]) then
   found[1] = 'paused'
 end

@@ -74,7 +74,7 @@ class Snapshot:
         expected: number set by `campaign close` or `produce --done`; None if not set.
         closed: where each partition of the input ended when the last record of the campaign had
             been produced; None if there may be more.
-        summary: digest of the last published summary.
+        published: mark of the last published summary.
     """
 
     generation: str | None
@@ -83,7 +83,7 @@ class Snapshot:
     version: str | None
     expected: int | None
     closed: dict[int, int] | None
-    summary: str | None
+    published: str | None
 
 
 class Store:
@@ -229,7 +229,7 @@ class Store:
         """Mark campaigns as no longer due unless they changed again, in one round trip.
 
         Args:
-            judged: for each campaign the digest of its published summary, or ''.
+            judged: for each campaign the mark of its published summary, or ''.
         """
         pipeline = self._pipeline()
         for due, published in judged.items():
@@ -356,7 +356,9 @@ def _offsets(fields: Mapping[str, str]) -> Offsets:
 def _look(answer: object) -> Snapshot:
     flat, values = cast(tuple[list[bytes], list[bytes | None]], answer)
     fields = _pairs(flat)
-    state, version, expected, closed, summary = (None if v is None else v.decode() for v in values)
+    state, version, expected, closed, published = (
+        None if v is None else v.decode() for v in values
+    )
     return Snapshot(
         generation=fields.get(GENERATION),
         counts=read_counts(fields),
@@ -364,7 +366,7 @@ def _look(answer: object) -> Snapshot:
         version=version,
         expected=int(expected) if expected is not None else None,
         closed=None if closed is None else _read_ends(closed),
-        summary=summary,
+        published=published,
     )
 
 

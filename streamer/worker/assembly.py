@@ -57,7 +57,7 @@ class BatchAssembly:
             if holder is None:
                 self.same_address.append(twin)
             else:
-                claim = Claim(self.batch.id, items[id(holder)], str(holder.record_id))
+                claim = Claim(self.batch.id, items[id(holder)], holder.record_id)
                 self.add_claimed(twin, claim, now)
 
 

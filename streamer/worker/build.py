@@ -77,8 +77,8 @@ def build_pipeline(
     size, max_in_flight = settings.batch.size, settings.batch.max_in_flight
     concurrency = ConcurrencyLimiter(accounts.of, len(accounts.names()), max_in_flight)
     redis = connect(settings.redis, concurrency.total + 8)
-    source = RecordSource(settings)
     producer = fencing_producer(settings)
+    source = RecordSource(settings)
     committed = source.committed_epochs()
     offsets = InputOffsets(redis, settings.kafka.group_id, source.topic_id())
     # The ledger's epochs are included, as Kafka may have forgotten the committed offsets.

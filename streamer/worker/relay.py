@@ -18,7 +18,7 @@ records are moved to the topic's tail. Records that are not needed any more are 
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from threading import Thread
 
@@ -169,12 +169,9 @@ class RelaySession:
         self._producer = TransactionalProducer(
             settings, _CLIENT, f"{_CLIENT}.{_CLIENT}", logger=client_logger("producer")
         )
-        self._admin = AdminClient(
-            client_properties(settings, f"{_CLIENT}-progress"), logger=client_logger(_CLIENT)
-        )
-        self._ahead, self._back = self._reader(), self._reader()
+        self._ahead = self._reader()
         try:
-            name = topic_id(self._admin, self._topics.parked)
+            name = topic_id(self._admin(), self._topics.parked)
             self._relayed = Relayed(client, settings.kafka.group_id, name)
             self._look_for_partitions()
         except BaseException:
@@ -230,28 +227,33 @@ class RelaySession:
             ]
             for partition, spans in taken.spans.items()
         }
-        found = (
-            copy
-            for copy in self._copies(self._back, spans)
-            if copy.offset < taken.limits.get((copy.wait, copy.partition), 0)
-        )
-        for chunk in chunked(found, _CHUNK):
-            for partition in self._crowded(chunk):
-                yield from self._move_all(partition, released)
-            left = [copy for copy in chunk if copy.offset not in self._gone[copy.partition]]
-            yield from self._move(left, released)
-            returned += len(chunk)
+        with closing(self._reader()) as reader:
+            found = (
+                copy
+                for copy in self._copies(reader, spans)
+                if copy.offset < taken.limits.get((copy.wait, copy.partition), 0)
+            )
+            for chunk in chunked(found, _CHUNK):
+                for partition in self._crowded(chunk):
+                    yield from self._move_all(partition, released)
+                left = [copy for copy in chunk if copy.offset not in self._gone[copy.partition]]
+                yield from self._move(left, released)
+                returned += len(chunk)
         logger.info(
             "returned parked records",
             extra={"records": returned, "seconds": round(time.monotonic() - started, 1)},
         )
 
     def close(self) -> None:
-        """Close the consumers; an open transaction is ended by the start of the next relay."""
+        """Close the consumer; an open transaction is ended by the start of the next relay."""
         self._ahead.close()
-        self._back.close()
 
     # Moving
+
+    def _admin(self) -> AdminClient:
+        # Made for each use, like the readers of released records: a client has several threads.
+        properties = client_properties(self._settings, f"{_CLIENT}-progress")
+        return AdminClient(properties, logger=client_logger(_CLIENT))
 
     def _reader(self) -> PartitionReader:
         group = group_id(self._settings)
@@ -280,13 +282,10 @@ class RelaySession:
             self.look_ahead()
             yield
         span = OffsetSpan(self._gone[partition].base, self._ahead.positions[place])
-        reader = self._reader()
-        try:
+        with closing(self._reader()) as reader:
             for chunk in chunked(self._copies(reader, {partition: [span]}), _CHUNK):
                 yield from self._move(chunk, released)
                 moved += len(chunk)
-        finally:
-            reader.close()
         logger.info(
             "compacted parked records",
             extra={
@@ -516,10 +515,9 @@ class RelaySession:
         if not wanted:
             return
         asked = [TopicPartition(self._topics.parked, p, end) for p, end in wanted.items()]
+        admin = self._admin()  # has to live until it has answered
         try:
-            for future in self._admin.delete_records(
-                asked, request_timeout=_CALL_TIMEOUT_S
-            ).values():
+            for future in admin.delete_records(asked, request_timeout=_CALL_TIMEOUT_S).values():
                 future.result()
         except KafkaException as exception:
             logger.warning(

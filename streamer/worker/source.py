@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import cast
 
@@ -22,6 +23,7 @@ from streamer.kafka.offsets import committed, generation
 from streamer.kafka.properties import client_properties, member_properties
 from streamer.kafka.reading import FORBIDDEN, is_permanent
 from streamer.kafka.repeating import repeat
+from streamer.kafka.sessions import member_session
 from streamer.ledger import keys
 from streamer.logs import client_logger
 from streamer.model import record_headers
@@ -44,6 +46,11 @@ _OFFSETS_RETRY_S = 0.5
 _START_PATIENCE_S = 25.0
 _METADATA_TIMEOUT_S = 5.0
 _METADATA_PATIENCE_S = 12.0
+_IDLE_S = 0.1
+_LEAVE_S = 8.0  # longer than finishing what is revoked takes
+_LEAVE_POLL_S = 0.02
+# The code of a consumer's fatal error does not say its cause, but its text does.
+_FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 _EARLIEST, _LATEST = -2, -1  # as times, in Kafka's protocol
 _AT_END = ("latest", "largest", "end")  # synonyms in librdkafka
 _UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "a header name is not UTF-8")
@@ -73,7 +80,12 @@ class RecordSource:
         self._topic = settings.topics.recipients
         self._check_arrived: CheckArrived = _nothing_is_known
         self._on_revoke: Callable[[Windows], None] = lambda _: None
-        config = member_properties(settings)
+        self._admin = AdminClient(
+            client_properties(settings, settings.worker.id), logger=client_logger("source")
+        )
+        """Deleted by `start`, since its threads are not needed any more."""
+        config = member_properties(settings, member_session(self._admin, settings))
+        self._must_unsubscribe = "group.instance.id" in config
         self._starts_at_end = config["auto.offset.reset"] in _AT_END
         self._consumer = Consumer(config, logger=client_logger("source"))
         self._paused = False
@@ -111,12 +123,9 @@ class RecordSource:
         Raises:
             SourceError: Kafka does not answer, or the topic does not exist.
         """
-        admin = AdminClient(
-            client_properties(self._settings, self._settings.worker.id),
-            logger=client_logger("source"),
-        )
+        ask = partial(topic_id, self._admin, self._topic)
         try:
-            return repeat(partial(topic_id, admin, self._topic), _METADATA_PATIENCE_S)
+            return repeat(ask, _METADATA_PATIENCE_S)
         except KafkaException as exception:
             raise SourceError(
                 f"cannot describe topic {self._topic}: {exception.args[0].str()}"
@@ -164,6 +173,7 @@ class RecordSource:
                 and commit what is possible. Afterwards the windows are dropped. Not called for
                 lost partitions.
         """
+        del self._admin
         self._check_arrived, self._on_revoke = check_arrived, on_revoke
         self._consumer.subscribe(
             [self._topic],
@@ -179,13 +189,14 @@ class RecordSource:
     def poll(self, most: int, timeout_s: float) -> list[Record]:
         """Poll for new records, and admit each to its window.
 
+        With nothing to do it waits for the first record somewhat longer than `timeout_s`.
         Records with unreadable headers are admitted as dead letters, but not returned.
 
         Raises:
             LedgerLostError: a partition was assigned whose offsets belong to another ledger.
             SourceError: the input cannot be read.
         """
-        messages = self._consumer.consume(most, timeout_s)
+        messages = self._idle() if self._is_idle else self._consumer.consume(most, timeout_s)
         now = time.monotonic()
         self._take_up(now)
         self.joined = self.joined or self._is_member()
@@ -202,6 +213,15 @@ class RecordSource:
                 if record.resolution is None:
                     records.append(record)
         return records
+
+    @property
+    def _is_idle(self) -> bool:
+        return not (self.held or self._arrived or self._asked or self._unread or self._paused)
+
+    def _idle(self) -> list[Message]:
+        """Wait for a record. Unlike `consume`, this returns as soon as there is one."""
+        message = self._consumer.poll(_IDLE_S)
+        return [] if message is None else [message]
 
     def pause(self) -> None:
         """Stop fetching records; keep polling, to remain a member of the group."""
@@ -246,7 +266,15 @@ class RecordSource:
                 metrics.LAG.labels(*key).set(max(0, high - window.position))
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group, so that others are given the partitions at once."""
+        if self._must_unsubscribe:
+            # Closing alone keeps the place of a static member until its session ends (KIP-345).
+            self._must_unsubscribe = False
+            with suppress(KafkaException):
+                self._consumer.unsubscribe()
+                until = time.monotonic() + _LEAVE_S
+                while self._consumer.memberid() and time.monotonic() < until:
+                    self._consumer.poll(_LEAVE_POLL_S)
         self._consumer.close()
 
     def _is_member(self) -> bool:
@@ -425,9 +453,17 @@ class RecordSource:
         error = message.error()
         if error is None:
             return
-        if is_permanent(error):
-            raise SourceError(f"cannot read {self._topic}: {error.str()}")
-        logger.warning("Kafka reports an error", extra={"error": error.str()})
+        if not is_permanent(error):
+            logger.warning("Kafka reports an error", extra={"error": error.str()})
+            return
+        self._must_unsubscribe = False  # it could not
+        if _FENCED in error.str():
+            raise SourceError(
+                f"two workers use one id, {self._settings.worker.id}: the other has taken the "
+                f"place of this one in the group. Give each worker a worker.id of its own. A "
+                f"worker that was frozen finds this too if another was started in its place"
+            )
+        raise SourceError(f"cannot read {self._topic}: {error.str()}")
 
 
 def _record(message: Message, now: float) -> Record:

@@ -123,7 +123,8 @@ class _WorkerSlot:
         self.process = None
         self._deaths.append(now)
         recent = sum(now - death < _GIVE_UP_WITHIN_S for death in self._deaths)
-        pause = min(_RESTART_CAP_S, _RESTART_BASE_S * 2.0 ** (recent - 1))
+        # None the first time: a worker that was killed is wanted back at once.
+        pause = min(_RESTART_CAP_S, _RESTART_BASE_S * (2.0 ** (recent - 1) - 1))
         self.start_at = now + pause
         logger.error(
             "worker died, restarting it",

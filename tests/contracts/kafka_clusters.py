@@ -165,7 +165,7 @@ def _reader(settings: Settings) -> Properties:
 
 
 def _member(settings: Settings) -> Properties:
-    properties = {**member_properties(settings), "log_level": 0}
+    properties = {**member_properties(settings, {}), "log_level": 0}
     if settings.kafka.group_protocol == "classic":
         properties |= {"session.timeout.ms": 3_000, "heartbeat.interval.ms": 300}
     return properties

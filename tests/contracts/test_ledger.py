@@ -8,7 +8,7 @@ import pytest
 from streamer.ledger.campaigns import CampaignProbe
 from streamer.ledger.claims import Claim, Conflict, Pinned, StoredBatch, TakenOverError
 from streamer.ledger.epoch import LedgerLostError
-from streamer.model.record import Record
+from streamer.model.record import Record, RecordId
 from streamer.model.result import BatchResult, ItemResult, SplitProgress
 from tests.contracts.ledgers import (
     LedgerInMemory,
@@ -94,7 +94,7 @@ def test_a_pinned_address_is_claimed_in_its_campaign_alone(ledger: LedgerUnderTe
     batch, records = new_id(), ledger.records(1, 2)
     pin(ledger, records, batch)
     found = ledger.lookup.of(ledger.organization, [*records, *ledger.records(2, first=100)])
-    mine = [Claim(batch, item, f"t/3/{item + 1}") for item in range(2)]
+    mine = [Claim(batch, item, RecordId("t", 3, item + 1)) for item in range(2)]
     assert found.claims == {0: mine[0], 1: mine[1], 2: mine[1]}
     assert [mine[1].is_of(records[1]), mine[1].is_of(ledger.records(2, first=100)[0])] == [
         True,
@@ -111,7 +111,7 @@ def test_a_pin_is_all_or_nothing(ledger: LedgerUnderTest) -> None:
     ledger.suppress("user6@b.test")
     asked = [*ledger.records(4), *ledger.records(5, first=100), *ledger.records(6)]
     conflict = pin(ledger, asked, second)
-    assert conflict == Conflict(frozenset({2}), {1: Claim(first, 0, "t/3/5")})
+    assert conflict == Conflict(frozenset({2}), {1: Claim(first, 0, RecordId("t", 3, 5))})
     assert ledger.lookup.of(ledger.organization, asked[:1]).claims == {}
     assert ledger.batches.load(ledger.organization, second) is None
 
@@ -145,7 +145,7 @@ def test_a_retry_takes_over_the_claim_of_the_batch_that_it_names(
     batch = new_id()
     assert pin(ledger, retries[:1], batch) == Pinned()
     claims = ledger.lookup.of(ledger.organization, ledger.records(1)).claims
-    assert claims == {0: Claim(batch, 0, "t/3/101")}
+    assert claims == {0: Claim(batch, 0, RecordId("t", 3, 101))}
 
 
 # The lookup
@@ -283,7 +283,7 @@ def test_undoing_a_pin_leaves_the_claims_of_others(ledger: LedgerUnderTest, old_
     assert batches.defer(organization, old_batch, "")
     assert batches.unpin(organization, old_batch, load(ledger, old_batch))
     claims = ledger.lookup.of(organization, ledger.records(1, 2)).claims
-    assert claims == {0: Claim(other, 0, "t/3/101")}
+    assert claims == {0: Claim(other, 0, RecordId("t", 3, 101))}
 
 
 # A ledger that lost its data

@@ -12,7 +12,7 @@ import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from streamer.kafka.headers import header_list
-from streamer.ledger import campaigns, keys
+from streamer.ledger import campaigns, claim_reader
 from streamer.model.record import RecordId
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store
@@ -430,11 +430,9 @@ class Lane:
         for key, arrived in self._arrivals:
             batch_id = key.partition(".")[0]
             for organization in mine:
-                pinned_ms = self._harness.redis.hget(
-                    keys.batch(organization, batch_id), "pinned_at"
-                )
-                if pinned_ms is not None:
-                    age_s = arrived - int(pinned_ms) / 1000
+                batch = claim_reader.find_batch(self._harness.redis, organization, batch_id)
+                if batch is not None and batch.pinned_at is not None:
+                    age_s = arrived - batch.pinned_at.timestamp()
                     late = f"{key} was called {age_s:.2f} s after its pin"
                     _insist(age_s <= self._window_s + _MARGIN_S, late)
 

@@ -8,23 +8,39 @@ import orjson
 
 def test_a_small_bench_adds_up() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "bench", "--recipients", "500", "--rounds", "1", "--json"],
+        [
+            sys.executable,
+            "-m",
+            "bench",
+            "--recipients",
+            "500",
+            "--rounds",
+            "1",
+            "--steps",
+            "--json",
+        ],
         capture_output=True,
-        timeout=120,
+        timeout=170,
     )
     assert done.returncode == 0, done.stderr.decode()
     report = orjson.loads(done.stdout)
     assert report["adds_up"] is True
     assert [run["name"] for run in report["runs"]] == [
+        "plain-loop",
         "worker-inline",
         "worker-campaign",
-        "plain-loop",
-        "loop-cached",
+        "two-workers",
+        "sampled",
     ]
     for run in report["runs"]:
-        assert run["ending"]["statuses"] == {"sent": 495, "skipped": 5}
+        sent, skipped = run["recipients"] * 0.99, run["recipients"] * 0.01
+        assert run["ending"]["statuses"] == {"sent": sent, "skipped": skipped}
         assert run["peak_rss_bytes"] > 0
-    assert set(report["runs"][0]["steps"]) == {"suppression check", "pin", "send", "commit"}
+    loop, inline, _, two, sampled = report["runs"]
+    assert set(inline["steps"]) == {"suppression check", "pin", "send", "commit"}
+    assert two["recipients"] == 4 * loop["recipients"]
+    assert {"compose", "librdkafka"} <= sampled["sampled"].keys()
+    assert loop["sampled"] == inline["sampled"] == {}
 
 
 def test_the_limiter_bench_counts_calls() -> None:

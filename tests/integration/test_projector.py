@@ -187,6 +187,24 @@ def test_a_campaign_is_complete_when_all_was_passed_and_counted_and_none_is_park
     assert campaign.is_completed()
     (summary,) = office.summaries()
     assert (summary["sent"], summary["failed"], summary["total"]) == (1, 1, 2)
+    office.store.close(campaign.name, {2: 3})  # more were produced
+    assert not campaign.is_completed()
+    campaign.group.keep({2: 3}, "epoch")
+    assert campaign.is_completed()
+    assert len(office.summaries()) == 1
+
+
+def test_a_summary_is_not_replaced_by_one_of_fewer(office: Office) -> None:
+    """The counts have expired, and a late record begins new ones."""
+    campaign = CheckedCampaign(office)
+    office.store.close(campaign.name, {})
+    for counts in ({"sent": 5}, {"sent": 1}, {"sent": 5}):
+        campaign.write(counts)
+        campaign.count(counts)
+        assert campaign.is_completed()
+        if counts["sent"] == 5 and len(office.summaries()) == 1:
+            office.client.delete(keys.progress(*campaign.name))
+    assert [summary["total"] for summary in office.summaries()] == [5, 6]
 
 
 def test_as_many_as_expected_close_a_campaign_where_the_input_ends_then(office: Office) -> None:

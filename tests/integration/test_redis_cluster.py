@@ -8,8 +8,7 @@ import orjson
 import pytest
 from redis import Redis, RedisCluster
 
-from streamer.ledger import keys
-from streamer.ledger.claims import claim_location
+from streamer.ledger import claim_reader, keys
 from streamer.ledger.connection import UNREACHABLE, Client, RedisRefusedError, connect
 from streamer.ledger.holds import Holds
 from streamer.sandbox import Faults, SandboxProcess
@@ -68,7 +67,7 @@ def test_campaigns_go_through_a_cluster(
         found = orjson.loads(operator.run(*trace).stdout)
         assert found["ledger"][0]["claim"]["batch"]["result"]["status"] == "sent"
         operator.run("campaign", "drop", f"{first}/spring", "--yes")
-        assert not harness.redis.exists(claim_location(first, "spring", "user8@example.com")[0])
+        assert claim_reader.find(harness.redis, first, "spring", "user8@example.com") is None
     assert harness.status_counts() == {
         ("sent", None): 359,
         ("skipped", "suppressed"): 2,

@@ -28,5 +28,6 @@ def _settings(harness: Harness) -> Settings:
                 "group_protocol": harness.group_protocol,
             },
             "topics": harness.topics.model_dump(),
+            "worker": {"id": "reader"},
         }
     )

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import streamer
+from streamer.ledger.scripts import read
 from tests.kit.local_server import LocalServer, abort
 from tests.kit.points import PointKind, Script
 from tests.kit.resp import Command, is_push, take_commands, take_reply
@@ -69,7 +70,8 @@ def _script_names() -> dict[str, str]:
     """Return the names of all scripts in `streamer`, by digest and by code."""
     root, scripts = Path(streamer.__file__).parent, {}
     for path in root.rglob("*.lua"):
-        scripts[path.stem] = path.read_text()
+        is_of_ledger = path.parent.name == "ledger"
+        scripts[path.stem] = read(path.stem) if is_of_ledger else path.read_text()
     for path in root.rglob("*.py"):
         text = path.read_text()
         for node in ast.walk(ast.parse(text)) if "redis.call(" in text else ():

@@ -127,7 +127,7 @@ class FakeLedger:
         if suppressed or claims:
             return Conflict(suppressed, claims)
         for item, record in enumerate(records):
-            claim = Claim(batch_id, item, str(record.record_id))
+            claim = Claim(batch_id, item, record.record_id)
             self._claims[_place(organization, record)] = claim
         self._batches[ref] = _LedgerBatch(
             account,

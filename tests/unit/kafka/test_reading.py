@@ -119,6 +119,7 @@ def test_permanent_errors() -> None:
     assert reading.is_permanent(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
     assert reading.is_permanent(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
     assert reading.is_permanent(KafkaError(KafkaError._FENCED, "", True))
+    assert reading.is_permanent(KafkaError(KafkaError._FATAL))
     assert not reading.is_permanent(KafkaError(KafkaError._TRANSPORT))
 
 

@@ -10,15 +10,13 @@ from typing import cast
 
 import orjson
 import pytest
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamer.flow.breaker import DeadLetterBreaker
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.kafka import reading, repeating, transactions
-from streamer.kafka.headers import header_list
-from streamer.kafka.transactions import TransactionalProducer
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName
 from streamer.model.event import DeadEventError, parse
@@ -31,12 +29,13 @@ from streamer.model.wire import REASON
 from streamer.progress.fold import fold
 from streamer.settings import Settings
 from streamer.worker import relay, unmovable
-from streamer.worker.committer import Committer
+from streamer.worker.committer import Committer, fencing_producer
 from streamer.worker.relay import RelaySession
 from streamer.worker.scopes import ParkScopes
 from streamer.worker.source import _record
 from tests.kit.fakes.kafka import FakeKafka, KafkaApi
 from tests.kit.fakes.kafka.consumer import FakeConsumer
+from tests.kit.fakes.kafka.log import Stored, message
 
 _SETTINGS = Settings()
 TOPICS = _SETTINGS.topics
@@ -89,24 +88,24 @@ class _NoRedis:
 class Workshop:
     """A worker without senders: the test resolves its records."""
 
-    def __init__(self) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
         wide = dict.fromkeys((TOPICS.recipients, TOPICS.parked), _PARTITIONS)
-        narrow = dict.fromkeys((TOPICS.outcomes, TOPICS.dead_letters, TOPICS.progress), 1)
+        narrow = dict.fromkeys((TOPICS.outcomes, TOPICS.dead_letters, TOPICS.progress), 2)
         self.kafka = FakeKafka(wide | narrow)
         self.kafka.limits[TOPICS.recipients] = _LIMIT
-        self.windows: dict[Partition, PartitionWindow] = {}
-        self._group = self.kafka.group(_SETTINGS.kafka.group_id)
-        self._member = FakeConsumer(self.kafka, {"group.id": self._group.name})
-        self._group.join(self._member)
-        self._number = 0
-
-    def start(self) -> None:
+        self.kafka.install(patch, transactions, repeating, reading, relay)
+        patch.setattr(unmovable, "find", lambda *_: None)
+        group = self.kafka.group(_SETTINGS.kafka.group_id)
+        self._member = FakeConsumer(self.kafka, {"group.id": group.name})
+        group.join(self._member)
+        self._committed = group.offsets
         self._relay = RelaySession(_SETTINGS, cast(Client, _NoRedis()), _Open())
-        self._take_over()
+        self._number = 0
+        self.take_over()
 
-    def _take_over(self) -> None:
+    def take_over(self) -> None:
         self._committer = Committer(
-            TransactionalProducer(_SETTINGS, "me", "me"),
+            fencing_producer(_SETTINGS),
             TOPICS,
             self._member.consumer_group_metadata,
             "epoch",
@@ -114,21 +113,20 @@ class Workshop:
             DeadLetterBreaker(1_000, 1),
             lambda name: None,
         )
-        places = [(TOPICS.recipients, number) for number in range(_PARTITIONS)]
-        committed = {place: self._group.offsets.get(place) for place in places}
-        self.windows = {
-            place: PartitionWindow(at.offset if at else 0, is_marked=True)
-            for place, at in committed.items()
-        }
+        self._windows: dict[Partition, PartitionWindow] = {}
+        for number in range(_PARTITIONS):
+            place = (TOPICS.recipients, number)
+            start = self._committed[place].offset if place in self._committed else 0
+            self._windows[place] = PartitionWindow(start, is_marked=True)
 
     def do(self, step: Step, campaign: str, partition: int) -> None:
         place = (TOPICS.recipients, partition)
-        window = self.windows[place]
+        window = self._windows[place]
         if step in (Step.PRODUCE, Step.PRODUCE_LARGE, Step.PRODUCE_INVALID):
             self._produce(step, campaign, place)
         elif step is Step.READ:
-            for message in self.kafka.messages(place):
-                record = _record(message, 0.0)
+            for offset, stored in self.kafka.logs[place].committed().items():
+                record = _record(message(place, offset, stored), 0.0)
                 if window.admit(record):
                     try:
                         record.attach_event(parse(record.value))
@@ -138,15 +136,15 @@ class Workshop:
             for record in [*window.unresolved()][:1]:
                 record.resolve(_RESOLUTIONS[step], float(record.offset))
         elif step is Step.COMMIT:
-            assert self._committer.commit(self.windows)
+            assert self._committer.commit(self._windows)
         elif step is Step.ABORT:
-            self.kafka.answer(KafkaApi.COMMIT_OFFSETS, KafkaError.ILLEGAL_GENERATION)
-            self._committer.commit(self.windows)
-            self.kafka.answers.clear()  # where there was nothing to commit
+            if any(each.done_prefix(1) for each in self._windows.values()):
+                self.kafka.answer(KafkaApi.COMMIT_OFFSETS, KafkaError.ILLEGAL_GENERATION)
+                assert not self._committer.commit(self._windows)
         elif step is Step.REBALANCE:
-            self._take_over()
+            self.take_over()
         elif step is Step.RETURN:
-            self.kafka.clock.sleep(1)
+            self._relay._look_at = 0.0
             for _ in self._relay.step():
                 pass
 
@@ -166,47 +164,43 @@ class Workshop:
 
     def written(self) -> dict[CampaignName, dict[str, int]]:
         """The sum of the progress records."""
-        shares = fold(self.kafka.messages((TOPICS.progress, 0)))
-        return {name: _but_zeros(share.delta.counts) for name, share in shares.items()}
+        counts: defaultdict[CampaignName, Counter[str]] = defaultdict(Counter)
+        for place, log in self.kafka.logs.items():
+            if place[0] == TOPICS.progress:
+                records = [message(place, at, stored) for at, stored in log.committed().items()]
+                for name, share in fold(records).items():
+                    counts[name].update(share.delta.counts)
+        return {name: {w: n for w, n in each.items() if n} for name, each in counts.items()}
 
     def counted(self) -> dict[CampaignName, dict[str, int]]:
         """What the other topics say."""
         counts: defaultdict[CampaignName, Counter[str]] = defaultdict(Counter)
         ended: set[RecordId] = set()
-        for message in self.kafka.messages((TOPICS.outcomes, 0)):
-            read = orjson.loads(message.value() or b"")
+        for stored in self._stored(TOPICS.outcomes):
+            read = orjson.loads(stored.value or b"")
             ended.add(RecordId(*read["source"].values()))
             reason = f":{read['reason']}" if read["reason"] else ""
-            counts[_named(message)][read["status"] + reason] += 1
-        for message in self.kafka.messages((TOPICS.dead_letters, 0)):
-            ended.add(_source(message))
-            counts[_named(message)]["dead:" + _words(message)[REASON]] += 1
-        parked = {
-            _source(message): _named(message)
-            for number in range(_PARTITIONS)
-            for message in self.kafka.messages((TOPICS.parked, number))
-        }
+            counts[_named(stored)][read["status"] + reason] += 1
+        for stored in self._stored(TOPICS.dead_letters):
+            ended.add(_source(stored))
+            counts[_named(stored)]["dead:" + decode_headers(stored.headers)[REASON]] += 1
+        parked = {_source(stored): _named(stored) for stored in self._stored(TOPICS.parked)}
         for source in parked.keys() - ended:
             counts[parked[source]]["parked"] += 1
         return {name: dict(each) for name, each in counts.items()}
 
+    def _stored(self, topic: str) -> list[Stored]:
+        return [s for each in self.kafka.committed(topic).values() for s in each.values()]
 
-def _but_zeros(counts: dict[str, int]) -> dict[str, int]:
-    return {word: count for word, count in counts.items() if count}
 
-
-def _named(message: Message) -> CampaignName:
-    name = named_campaign(message.value())
+def _named(stored: Stored) -> CampaignName:
+    name = named_campaign(stored.value)
     assert name is not None
     return name
 
 
-def _words(message: Message) -> dict[str, str]:
-    return decode_headers(header_list(message) or [])
-
-
-def _source(message: Message) -> RecordId:
-    source = source_id(_words(message))
+def _source(stored: Stored) -> RecordId:
+    source = source_id(decode_headers(stored.headers))
     assert source is not None
     return source
 
@@ -233,10 +227,7 @@ def _of_spring(*steps: Step) -> list[tuple[Step, str, int]]:
 @given(_STEPS)
 def test_the_sum_is_what_the_topics_say(steps: list[tuple[Step, str, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        workshop = Workshop()
-        workshop.kafka.install(patch, transactions, repeating, reading, relay)
-        patch.setattr(unmovable, "find", lambda *_: None)
-        workshop.start()
+        workshop = Workshop(patch)
         for step, campaign, partition in steps:
             workshop.do(step, campaign, partition)
             assert workshop.written() == workshop.counted()

@@ -13,7 +13,7 @@ from streamer.model.campaign import CampaignState, Message
 from streamer.model.event import parse
 from streamer.model.parking import Scope
 from streamer.model.reasons import DeadReason, Reason
-from streamer.model.record import DeadLetter, Outcome, Parked, Record, Resolution
+from streamer.model.record import DeadLetter, Outcome, Parked, Record, RecordId, Resolution
 from streamer.worker.decisions import Decisions, first_expiry
 from tests.kit.fakes.sending import (
     ACCOUNT,
@@ -24,7 +24,7 @@ from tests.kit.fakes.sending import (
     make_record,
 )
 
-CLAIM = Claim("b" * 24, 0, "t/0/99")
+CLAIM = Claim("b" * 24, 0, RecordId("t", 0, 99))
 ACTIVE, PAUSED, CANCELLED = (
     CampaignProbe(state, "v1")
     for state in (CampaignState.ACTIVE, CampaignState.PAUSED, CampaignState.CANCELLED)

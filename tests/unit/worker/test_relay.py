@@ -491,8 +491,8 @@ def test_a_record_rejected_by_kafka_is_resolved(depot: FakeDepot) -> None:
 def test_a_possibly_mailed_record_is_not_failed(depot: FakeDepot) -> None:
     depot.park(SPRING, SPRING, size=_LIMIT)
     depot.claims = {
-        "user0@example.com": Claim("b" * 24, 0, str(RecordId(TOPICS.recipients, 0, 0))),
-        "user1@example.com": Claim("c" * 24, 0, str(RecordId(TOPICS.recipients, 0, 77))),
+        "user0@example.com": Claim("b" * 24, 0, RecordId(TOPICS.recipients, 0, 0)),
+        "user1@example.com": Claim("c" * 24, 0, RecordId(TOPICS.recipients, 0, 77)),
     }
     depot.kafka.limits[TOPICS.recipients] = _LIMIT
     depot.gate.open = {SPRING}

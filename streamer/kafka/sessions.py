@@ -1,0 +1,95 @@
+"""How soon the group notices that a worker died.
+
+The classic protocol lets each member choose its session timeout, as short as the brokers allow.
+There a worker is a static member, identified by `worker.id`: started again, it takes its partitions
+back at once. In the `consumer` protocol that would not help, since the brokers reserve the id for
+the dead member until its session ends (KIP-848), and the session timeout is a configuration of the
+group. In either protocol nobody waits for members that leave in good order.
+
+A worker that is alive and declared dead costs little: its partitions move, and what it had in
+flight is adopted.
+"""
+
+import logging
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
+from streamer.kafka.metadata import read_configs
+from streamer.kafka.properties import Properties
+from streamer.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_MS = 500
+"""Members learn of a rebalance from their next heartbeat."""
+CLASSIC_SESSION_MS = 4_000
+CONSUMER_SESSION_MS = 2_000
+"""Shorter, since a worker that is started again has to wait for it as well."""
+MIN_SESSION = "group.min.session.timeout.ms"
+_MIN_SESSION_MS = 6_000  # Kafka's default
+_METADATA_S = 5.0
+_CONFIG_S = 5.0
+_GROUP_CONFIG = {
+    "consumer.session.timeout.ms": str(CONSUMER_SESSION_MS),
+    "consumer.heartbeat.interval.ms": str(HEARTBEAT_MS),
+}
+
+
+def member_session(admin: AdminClient, settings: Settings) -> Properties:
+    """Return the properties of a member that concern its session.
+
+    For the `consumer` protocol there are none; it configures the group instead, unless an operator
+    has configured the group or the brokers.
+    """
+    if settings.kafka.group_protocol == "consumer":
+        try:
+            _configure_group(admin, settings.kafka.group_id)
+        except KafkaException as exception:
+            logger.warning(
+                "the session timeout of the group cannot be shortened: the partitions of a worker "
+                "that dies are not read until it has passed; see group.consumer.min.* of the "
+                "brokers",
+                extra={"wanted": _GROUP_CONFIG, "error": exception.args[0].str()},
+            )
+        return {}
+    try:
+        session_ms = max(CLASSIC_SESSION_MS, _min_session_ms(admin))
+    except KafkaException as exception:
+        logger.warning(
+            "the shortest session timeout that the brokers allow cannot be read",
+            extra={"assumed_ms": _MIN_SESSION_MS, "error": exception.args[0].str()},
+        )
+        session_ms = _MIN_SESSION_MS
+    return {
+        "group.instance.id": settings.worker.id,
+        "session.timeout.ms": session_ms,
+        "heartbeat.interval.ms": HEARTBEAT_MS,
+    }
+
+
+def _min_session_ms(admin: AdminClient) -> int:
+    """The shortest session timeout that all brokers allow; Kafka's default if that is hidden."""
+    brokers = admin.list_topics(timeout=_METADATA_S).brokers
+    configs = read_configs(admin, ResourceType.BROKER, map(str, brokers))
+    return max((int(c.get(MIN_SESSION, _MIN_SESSION_MS)) for c in configs.values()), default=0)
+
+
+def _configure_group(admin: AdminClient, group: str) -> None:
+    resource = ConfigResource(ResourceType.GROUP, group)
+    (described,) = admin.describe_configs([resource], request_timeout=_CONFIG_S).values()
+    wanted = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        for name, value in _GROUP_CONFIG.items()
+        if name in described.result() and described.result()[name].is_default
+    ]
+    if wanted:
+        resource = ConfigResource(ResourceType.GROUP, group, incremental_configs=wanted)
+        (done,) = admin.incremental_alter_configs([resource], request_timeout=_CONFIG_S).values()
+        done.result()

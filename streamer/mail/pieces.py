@@ -1,0 +1,216 @@
+"""A campaign's mails as pieces of JSON with holes, which need the template engine for little.
+
+Most of a mail is the same for all recipients. It is composed once with marks in place of what
+differs; cut at the marks, its JSON becomes the pieces. The holes between them are for plain
+variables, such as `{{ first_name }}`, and for the part of a template that is more than that, which
+the engine renders alone.
+
+`streamer.mail.compose` and the engine say what a mail is. Where pieces might not give the same
+bytes, or where there is an error to report, there are none, or they give nothing, and the engine
+composes the whole mail.
+"""
+
+import re
+import secrets
+from collections.abc import Callable
+from operator import itemgetter
+from typing import NamedTuple
+
+import orjson
+
+from streamer.errors import InvalidDataError
+from streamer.mail.tags import tags
+from streamer.mail.templates import Templates, Variables, clean_line
+
+_NONCE = secrets.token_hex(8)
+"""Makes the marks and their names unlike anything in a template. Nothing escapes its characters."""
+_MARK = re.compile(f"{_NONCE}_([0-9]+)_")
+_PART = f"part_{_NONCE}"
+_ENTITIES = str.maketrans(
+    {"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;", "'": "&#x27;", "/": "&#x2f;"}
+)
+"""What the engine escapes in HTML."""
+
+
+class _Kind(NamedTuple):
+    """What a template is for.
+
+    Attributes:
+        render: how the engine renders it, before a line is cleaned.
+        find_special: finds what may not be written as it is: in JSON, and in HTML or a line.
+    """
+
+    render: Callable[[Templates, str, Variables], str]
+    find_special: Callable[[str], object]
+
+
+_HTML = _Kind(Templates.render_html, re.compile("[<>&\"'/\\\\\x00-\x1f]").search)
+_TEXT = _Kind(Templates.render_text, re.compile('["\\\\\x00-\x1f]').search)
+_LINE = _Kind(Templates.render_text, re.compile(r"[^ !#-\[\]-~]").search)
+
+
+class NoPiecesError(Exception):
+    """The mail cannot be cut into pieces."""
+
+
+class _Hole(NamedTuple):
+    """Where mails differ: at a variable, or at a part of a template.
+
+    Attributes:
+        text: the variable's name, or the part.
+        kind: that of the template around it.
+    """
+
+    text: str
+    kind: _Kind
+    is_part: bool = False
+
+
+class PieceMaker:
+    """Stands in for `Templates` while a mail is composed with marks, and then cuts that mail.
+
+    Its methods raise InvalidDataError if a template cannot be rendered at all, and NoPiecesError
+    if it cannot be rendered in pieces.
+
+    Args:
+        max_bytes: maximum size of a mail.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._holes: dict[_Hole, int] = {}
+        self.token = self.mark("")
+        """The mark of the token in the unsubscribe URL."""
+
+    def mark(self, name: str) -> str:
+        """Return the mark of a variable outside of templates."""
+        return self._mark(_Hole(name, _TEXT))
+
+    def render_html(self, source: str, variables: Variables) -> str:
+        """Render with marks. `variables` are those that are the same for all recipients."""
+        return self._render(_HTML, source, variables)
+
+    def render_text(self, source: str, variables: Variables) -> str:
+        """Render with marks. `variables` are those that are the same for all recipients."""
+        return self._render(_TEXT, source, variables)
+
+    def render_line(self, source: str, variables: Variables) -> str:
+        """Render with marks. `variables` are those that are the same for all recipients."""
+        return clean_line(self._render(_LINE, source, variables))
+
+    def cut(self, mail: bytes, templates: Templates) -> "Pieces":
+        """Cut the JSON of the mail; `templates` will render the parts."""
+        if b"\\u0000" in mail:
+            raise NoPiecesError
+        found = _MARK.split(mail.decode())
+        return Pieces(templates, found[::2], [*map(int, found[1::2])], [*self._holes])
+
+    def _render(self, kind: _Kind, source: str, variables: Variables) -> str:
+        once = Templates(self._max_bytes)
+        once.check(source)
+        found = _outline(source)
+        names = found.names - variables.keys()
+        marks = {name: self._mark(_Hole(name, kind)) for name in names}
+        if found.end > found.start:
+            part = source[found.start : found.end]
+            marks[_PART] = self._mark(_Hole(part, kind, is_part=True))
+            source = f"{source[: found.start]}{{{{ {_PART} }}}}{source[found.end :]}"
+        return kind.render(once, source, {**variables, **marks})
+
+    def _mark(self, hole: _Hole) -> str:
+        return f"{_NONCE}_{self._holes.setdefault(hole, len(self._holes))}_"
+
+
+class _Outline(NamedTuple):
+    """A template as plain text and `{{ name }}`, around one part with everything else.
+
+    Attributes:
+        names: the names in the plain outputs.
+        start: where that part starts; where it ends if there is none.
+        end: where it ends.
+    """
+
+    names: frozenset[str]
+    start: int
+    end: int
+
+
+def _outline(source: str) -> _Outline:
+    """Take apart a template that the engine accepts.
+
+    The part renders alone as it does in the template: it starts and ends outside of any block, and
+    extends to the end of the template if it binds names.
+
+    Raises:
+        NoPiecesError: that is not possible.
+    """
+    found = list(tags(source))
+    other = [tag for tag in found if tag.is_statement or tag.kinds != ["name"]]
+    start, end = (other[0].start, other[-1].end) if other else (0, 0)
+    if any(tag.keyword in ("set", "do") for tag in other):
+        end = len(source)
+    # Signs there would remove blanks around the part.
+    if other and (source[start + 2] in "-+" or source[end - 3] in "-+"):
+        raise NoPiecesError
+    around = [tag.words[0] for tag in found if not start <= tag.start < end]
+    return _Outline(frozenset(around), start, end)
+
+
+class Pieces:
+    """The pieces of a mail, and what goes between them. Thread-safe.
+
+    Args:
+        order: the holes between the pieces, as indexes.
+        holes: the first is that of the token.
+    """
+
+    def __init__(
+        self, templates: Templates, pieces: list[str], order: list[int], holes: list[_Hole]
+    ) -> None:
+        self._templates = templates
+        self._parts = [""] * (2 * len(order) + 1)
+        self._parts[::2] = pieces
+        self._pick = itemgetter(*order, 0)  # at least two, so that it returns a tuple
+        self._holes = holes[1:]
+
+    def fill(self, variables: Variables, token: str) -> bytes | None:
+        """Return the JSON of a mail, or None if the engine must compose it.
+
+        Args:
+            variables: those that the engine would get.
+            token: that of the recipient's unsubscribe URL.
+        """
+        values = [token]
+        try:
+            for text, kind, is_part in self._holes:
+                if is_part:
+                    value: object = kind.render(self._templates, text, variables)
+                    values.append(_encode(value, kind, is_escaped=True))
+                    continue
+                value = variables.get(text)
+                if type(value) is str and not kind.find_special(value):
+                    values.append(value)
+                else:
+                    values.append(_encode(value, kind, is_escaped=False))
+            parts = self._parts.copy()
+            parts[1::2] = self._pick(values)[:-1]
+            return "".join(parts).encode()
+        except (_UnlikelyError, InvalidDataError, UnicodeEncodeError):
+            return None
+
+
+class _UnlikelyError(Exception):
+    """The value is one that the engine must write."""
+
+
+def _encode(value: object, kind: _Kind, *, is_escaped: bool) -> str:
+    """Return what the engine would write for a value, as in a JSON string."""
+    if type(value) is int:
+        return str(value)
+    if type(value) is not str or "\0" in value:
+        raise _UnlikelyError
+    if kind is _LINE and not value.isprintable():  # what is cleaned must be cleaned as a whole
+        raise _UnlikelyError
+    if kind is _HTML and not is_escaped:
+        value = value.translate(_ENTITIES)
+    return orjson.dumps(value)[1:-1].decode()
