@@ -3,11 +3,12 @@ BIN := .venv/bin
 SEED ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test lint bench chaos faults lock clean
+.PHONY: help demo test unit lint bench chaos faults lock clean
 
 help:
 	@echo "make demo   run three campaigns on an embedded Kafka and Redis, killing one worker halfway"
 	@echo "make test   run linters, type checks, import checks and all tests"
+	@echo "make unit   run all tests that need no server"
 	@echo "make lint   run linters, type checks and import checks only"
 	@echo "make bench  measure speed and memory, as ratios within one run"
 	@echo "make chaos  run campaigns with random kills (SEED, KILLS, STALLS, RESETS, RECIPIENTS, BROKERS=3, GROUP_PROTOCOL=consumer)"
@@ -33,6 +34,10 @@ lint: .venv/ready
 
 test: lint
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# Properties are tried with fewer examples than in `make test`.
+unit: .venv/ready
+	$(BIN)/pytest tests/unit tests/contracts -m "not real" --hypothesis-profile quick -n 2 --dist worksteal
 
 bench: .venv/ready
 	$(BIN)/python -m bench

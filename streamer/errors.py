@@ -23,7 +23,9 @@
         TakenOverError              1
         CampaignExistsError         1
         UnreadableDefinitionError   1
+        NotADraftError              1
         NotNowError                 1, also a ConnectionError of redis-py
+        UnconfirmedError            1, also a ConnectionError of redis-py
         RedisRefusedError           1, also a ResponseError of redis-py
         NoKeyError                  1
         SourceError                 1
@@ -45,6 +47,8 @@ tree; a process that ends with one of them exits with 1.
 from typing import ClassVar
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended: 128 and the number of SIGINT, as shells give it."""
 
 
 class StreamerError(Exception):

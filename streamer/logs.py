@@ -9,11 +9,13 @@ import re
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from textwrap import indent
 from threading import Lock
 from typing import TypeVar
 
 import orjson
 
+from streamer.model.printable import printable, printable_json, printable_lines
 from streamer.settings import LogSettings
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -119,7 +121,7 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return printable_json(orjson.dumps(line, default=str).decode())
 
 
 class _ForPeople(logging.Formatter):
@@ -129,9 +131,11 @@ class _ForPeople(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        line = f"{_time(record)} {record.levelname:<8} {self._worker} {record.getMessage()}{fields}"
+        # What others said is quoted here: a line break in it must not begin a line of its own.
+        text = printable(f"{record.getMessage()}{fields}")
+        line = f"{_time(record)} {record.levelname:<8} {self._worker} {text}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + indent(printable_lines(self.formatException(record.exc_info)), "  ")
         return line
 
 

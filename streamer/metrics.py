@@ -64,6 +64,12 @@ PARKED = Counter(
 RETURNED = Counter(
     "streamer_returned_total", "Records returned from the parked topic by this worker."
 )
+UNCONFIRMED = Counter(
+    "streamer_unconfirmed_writes_total",
+    "Writes to Redis that too few replicas (`redis.replicas`) or not the disk (`redis.fsync`) "
+    "confirmed in time. Each is repeated, and nothing relies on it before.",
+    ["by"],
+)
 COMMIT = Histogram(
     "streamer_commit_seconds",
     "One Kafka transaction: outcomes, dead letters and offsets.",

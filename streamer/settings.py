@@ -1,11 +1,21 @@
 """All settings: environment `STREAMER_SECTION__NAME`, then a TOML file, then the defaults."""
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -89,6 +99,67 @@ class TopicSettings(Section):
 class RedisSettings(Section):
     url: str = Field("redis://localhost:6379/0", description="A `redis://` or `rediss://` URL.")
     cluster: bool = Field(False, description="Whether the URL points to a Redis Cluster.")
+    sentinels: list[str] = Field(
+        default_factory=list,
+        description="Addresses `host:port` of Sentinels, through which the primary is found. The "
+        "URL then gives only the database, the user, the password and TLS.",
+    )
+    service: str | None = Field(
+        None, description="The name under which the Sentinels know the primary."
+    )
+    sentinel_user: str | None = Field(None, description="User at the Sentinels.")
+    sentinel_password: SecretStr | None = Field(None, description="Password at the Sentinels.")
+    replicas: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="How many replicas must have what must not be forgotten, such as a pin, "
+        "before anything relies on it.",
+    )
+    fsync: bool = Field(
+        False,
+        description="Whether the primary must have synced it to its disk. Needs an append-only "
+        "file, and Redis 7.2 or Valkey.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.sentinels) != bool(self.service):
+            raise ValueError("set both or none of sentinels and service")
+        if self.sentinels and self.cluster:
+            raise ValueError("a cluster has no sentinels: set only one of cluster and sentinels")
+        self.sentinel_addresses  # noqa: B018 - raises ValueError
+        return self
+
+    @property
+    def sentinel_addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each Sentinel."""
+        found = []
+        for address in self.sentinels:
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdecimal():
+                raise ValueError(f"{address!r} in sentinels is not host:port")
+            found.append((host.strip("[]"), int(port)))
+        return found
+
+    @field_validator("url")
+    @classmethod
+    def _unambiguous(cls, url: str) -> str:
+        """Refuse a URL of which a part of the password would be taken, and shown, as its host."""
+        try:
+            parts = urlsplit(url)
+            is_clear = parts.scheme == "unix" or (
+                parts.port != 0
+                and not parts.fragment
+                and "@" not in parts.path + parts.query
+                and re.fullmatch(r"(/\d*)?", parts.path) is not None
+            )
+        except ValueError:  # quotes the port, which may be of the password
+            is_clear = False
+        if not is_clear or parts.scheme not in ("redis", "rediss", "unix"):
+            raise ValueError(
+                "expected redis://USER:PASSWORD@HOST:PORT/DATABASE; in user and password write # "
+                "as %23, / as %2F, ? as %3F, % as %25"
+            )
+        return url
 
 
 class BatchSettings(Section):
@@ -334,5 +405,6 @@ def _explain(error: ValidationError, path: Path | None) -> str:
     for problem in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in problem["loc"])
         variable = "STREAMER_" + "__".join(str(part) for part in problem["loc"]).upper()
-        lines.append(f"{name}: {problem['msg']} (set by {variable}, or in {path or 'a file'})")
+        text = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}: {text} (set by {variable}, or in {path or 'a file'})")
     return "; ".join(lines)

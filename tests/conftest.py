@@ -7,11 +7,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from streamer.sandbox import SandboxProcess
+from streamer.settings import RedisSettings as RedisSettings
 from streamer.stack import KafkaServer, RedisServer, Stack
 from tests.kit.harness import Harness
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("streamer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("streamer"), max_examples=20)
 settings.load_profile("streamer")
 
 
@@ -71,10 +73,13 @@ def make_harness(
         redis: RedisServer | None = None,
         stand_in: SandboxProcess | None = None,
         cluster: bool = False,
+        through: RedisSettings | None = None,
     ) -> Harness:
         servers = stack.bootstrap_servers if kafka is None else kafka.bootstrap_servers
         url = stack.redis_url if redis is None else redis.url
-        made.append(Harness(servers, url, stand_in or sandbox, tmp_path, cluster=cluster))
+        made.append(
+            Harness(servers, url, stand_in or sandbox, tmp_path, cluster=cluster, through=through)
+        )
         return made[-1]
 
     yield make

@@ -1,6 +1,7 @@
 """Command line interface: one module per command group."""
 
 import typer
+from typer.core import TyperGroup
 
 from streamer.cli import (
     account,
@@ -9,6 +10,7 @@ from streamer.cli import (
     demo,
     dlq,
     doctor,
+    drafts,
     drop,
     outcomes,
     preview,
@@ -25,15 +27,33 @@ from streamer.cli import (
     trace,
     watch,
 )
+from streamer.cli.output import fail
+from streamer.errors import INTERRUPTED
+
+
+class _Commands(TyperGroup):
+    """The commands; Ctrl-C ends each with the same exit code."""
+
+    def invoke(self, ctx: object) -> object:
+        try:
+            return super().invoke(ctx)  # type: ignore[arg-type]  # its class is typer's own
+        except KeyboardInterrupt:
+            fail("interrupted", INTERRUPTED)
+
 
 app = typer.Typer(
     name="streamer",
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Send email campaigns from Kafka through Resend: no recipient twice, none lost.",
 )
 
+campaign.app.command("edit")(drafts.edit)
+campaign.app.command("copy")(drafts.copy)
+campaign.app.command("delete")(drafts.delete)
 campaign.app.command("close")(close.close)
 campaign.app.command("drop")(drop.drop)
 campaign.app.command("preview")(preview.preview)

@@ -2,33 +2,52 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import JsonValue
 
 from streamer.cli.common import (
-    WRONG_USE,
     ConfigOption,
     JsonOption,
     fail,
     read_settings,
     redis_client,
+    say,
     show_json,
     show_table,
 )
+from streamer.cli.names import find_account, known_organizations
 from streamer.flow.rate import allowed_rate
+from streamer.ledger.connection import Client
 from streamer.ledger.holds import AccountState, By, DrawnBy, Hold, Holds, HoldTests
-from streamer.settings import AccountSettings, Settings
+from streamer.model.address import InvalidAddressError, normalise
+from streamer.provider.accounts import Accounts
+from streamer.settings import AccountSettings, Settings, SettingsError
+from streamer.worker.process import make_accounts
 
 app = typer.Typer(no_args_is_help=True, help="List, hold and release Resend accounts.")
 
 AccountArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="Account name from the settings.")
+    str, typer.Argument(metavar="NAME", help="Account, or an organization that it serves.")
 ]
+
+
+def _domain(text: str) -> str:
+    """Parse a sender's domain. An empty one would stand for the whole account."""
+    domain = text.strip().lower()
+    try:
+        normalise(f"x@{domain}")
+    except InvalidAddressError as error:
+        raise typer.BadParameter(f"invalid domain {text!r}: {error}") from None
+    return domain
+
+
 DomainOption = Annotated[
-    str | None, typer.Option("--domain", help="Only mail sent from this domain.")
+    str | None,
+    typer.Option(
+        "--domain", metavar="DOMAIN", parser=_domain, help="Only mail sent from this domain."
+    ),
 ]
 
 
@@ -38,6 +57,7 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     settings = read_settings(config)
     with redis_client(settings) as client:
         holds = Holds(client)
+        served = _served(client, settings)
         states = holds.read(settings.accounts)
         tests = {
             (name, domain): holds.tests(name, domain)
@@ -46,7 +66,12 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             if hold.by is By.ANSWER
         }
     if as_json:
-        show_json([_as_json(n, settings.accounts[n], states[n], tests) for n in states])
+        show_json(
+            [
+                _as_json(n, settings.accounts[n], states[n], tests) | {"serves": served[n]}
+                for n in states
+            ]
+        )
         return
     rows = []
     for name, state in states.items():
@@ -58,14 +83,19 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             held = ("held", domain or "all", hold.reason, _time(hold.since), until)
             rows.append((name, rate, *held))
     show_table(("ACCOUNT", "RATE", "STATE", "DOMAIN", "REASON", "SINCE", "UNTIL"), rows)
+    for name in states:
+        whom = ", ".join(served[name]) or "no organization so far"
+        if settings.accounts[name].organizations is None:
+            whom += ", and all that no other account names"
+        say(f"{name} serves {whom}")
     for name, state in states.items():
         for domain, hold in state.holds.items():
             if hold.detail:
-                typer.echo(f"{name}, {hold.reason}: {hold.detail}")
+                say(f"{name}, {hold.reason}: {hold.detail}")
             if hold.drawn_by is not None:
-                typer.echo(f"{name}, {hold.reason}: {_drawn(hold.drawn_by)}")
+                say(f"{name}, {hold.reason}: {_drawn(hold.drawn_by)}")
             if (name, domain) in tests:
-                typer.echo(f"{name}, {hold.reason}: {_tested(tests[name, domain])}")
+                say(f"{name}, {hold.reason}: {_tested(tests[name, domain])}")
 
 
 @app.command()
@@ -77,14 +107,15 @@ def hold(
     as_json: JsonOption = False,
 ) -> None:
     """Hold an account: send nothing through it and park its records until it is released."""
-    settings = _settings_with(name, config)
+    settings = read_settings(config)
     placed = Hold(by=By.OPERATOR, reason="operator", detail=why, since=datetime.now(UTC))
     with redis_client(settings) as client:
-        Holds(client).put(name, domain and domain.lower(), placed)
+        account = find_account(client, settings, accounts_of(settings), name)
+        Holds(client).put(account, domain, placed)
     if as_json:
-        show_json({"account": name, "domain": domain, "held": True})
+        show_json({"account": account, "domain": domain, "held": True})
     else:
-        typer.echo(f"{name}: held")
+        say(f"{_what(account, domain)}: held{_serves(settings, account, name)}")
 
 
 @app.command()
@@ -99,22 +130,48 @@ def release(
     If batches get the same answer again, only their sender domains are held, not the whole
     account.
     """
-    settings = _settings_with(name, config)
+    settings = read_settings(config)
     with redis_client(settings) as client:
-        released = Holds(client).release(name, domain and domain.lower(), By.OPERATOR)
+        account = find_account(client, settings, accounts_of(settings), name)
+        released = Holds(client).release(account, domain, By.OPERATOR)
     if as_json:
         word = "released" if released else "none"
-        show_json({"account": name, "domain": domain, "release": word})
+        show_json({"account": account, "domain": domain, "release": word})
     else:
-        typer.echo(f"{name}: {'released' if released else 'was not held'}")
+        word = "released" if released else "was not held"
+        say(f"{_what(account, domain)}: {word}{_serves(settings, account, name)}")
 
 
-def _settings_with(name: str, config: Path | None) -> Settings:
-    settings = read_settings(config)
-    if name not in settings.accounts:
-        names = ", ".join(settings.accounts)
-        fail(f"unknown account {name}; the settings define: {names}", WRONG_USE)
-    return settings
+def accounts_of(settings: Settings) -> Accounts:
+    """Return the accounts; exits with 2 if an organization has two."""
+    try:
+        return make_accounts(settings)
+    except SettingsError as error:
+        fail(f"settings: {error}", error.exit_code)
+
+
+def _what(account: str, domain: str | None) -> str:
+    return f"account {account}" if domain is None else f"account {account}, domain {domain}"
+
+
+def _serves(settings: Settings, account: str, given: str) -> str:
+    """Say whom else this concerns, if the account was given by an organization it serves."""
+    if given == account:
+        return ""
+    named = settings.accounts[account].organizations
+    others = "all that no other account names" if named is None else ", ".join(named)
+    return f" (it serves the organizations: {others})"
+
+
+def _served(client: Client, settings: Settings) -> dict[str, list[str]]:
+    """Return the known organizations that each account serves."""
+    accounts = accounts_of(settings)
+    served: dict[str, list[str]] = {name: [] for name in settings.accounts}
+    for organization in sorted(known_organizations(client, settings)):
+        account = accounts.of(organization)
+        if account is not None:
+            served[account].append(organization)
+    return served
 
 
 def _circuit(state: AccountState) -> str:

@@ -1,12 +1,13 @@
 """Parsing email addresses from arguments or a file, in normalised form."""
 
 import csv
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from streamer.cli.common import warn
-from streamer.cli.rows import InvalidFileError, Lines
+from streamer.cli.rows import InvalidFileError, Lines, csv_error
 from streamer.model.address import InvalidAddressError, normalise
 
 _MAX_KEPT = 1000
@@ -60,17 +61,29 @@ def from_arguments(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield f"argument {number}", text
 
 
+def from_stdin(text: str) -> str:
+    """Return the text, or for `-` the first line of standard input.
+
+    An address given as an argument stays in the shell's history, and others see it among the
+    processes.
+    """
+    return sys.stdin.readline().strip() if text == "-" else text
+
+
 def from_file(stream: BinaryIO) -> Iterator[tuple[str, str]]:
     """Yield the addresses of a file with their places: one per line, or a CSV `email` column.
 
+    Nothing is guessed: an address that is left out here would be mailed.
+
     Raises:
-        InvalidFileError: a line is too long, or the CSV is malformed or has no `email` column.
+        InvalidFileError: a line is too long, or the CSV is malformed, has a cell with a line break
+            or has no `email` column.
     """
     lines = Lines(stream)
     first = next(lines, None)
     if first is None:
         return
-    header = [name.strip() for name in next(csv.reader([first]), [])]
+    header = [name.strip() for name in _cells(csv.reader([first], strict=True), "line 1") or []]
     if _COLUMN in header:
         yield from _from_csv(lines, header.index(_COLUMN))
         return
@@ -91,18 +104,29 @@ def _from_line(lines: Lines, text: str) -> Iterator[tuple[str, str]]:
 
 
 def _from_csv(lines: Lines, column: int) -> Iterator[tuple[str, str]]:
-    reader = csv.reader(lines)
+    reader = csv.reader(lines, strict=True)
     while True:
         lines.begin()
-        place = f"line {lines.number + 1}"
-        try:
-            cells = next(reader)
-        except StopIteration:
+        line = lines.number + 1
+        cells = _cells(reader, f"line {line}")
+        if cells is None:
             return
-        except csv.Error as error:
-            raise InvalidFileError(f"{place}: {error}") from None
+        if lines.number > line:
+            # Usually a stray quote, which made one cell of the lines up to the next quote.
+            raise InvalidFileError(
+                f"lines {line} to {lines.number} are one row, with a line break in a cell: remove "
+                f"the stray quote or the line break"
+            )
         if cells:
-            yield place, cells[column].strip() if column < len(cells) else ""
+            yield f"line {line}", cells[column].strip() if column < len(cells) else ""
+
+
+def _cells(reader: Iterator[list[str]], place: str) -> list[str] | None:
+    """Return the next row; None at the end of the file."""
+    try:
+        return next(reader, None)
+    except csv.Error as error:
+        raise InvalidFileError(f"{place}: {csv_error(error)}") from None
 
 
 def _printable(text: str) -> str:

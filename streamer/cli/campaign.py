@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from textwrap import indent
 from typing import Annotated
 
 import orjson
@@ -13,21 +12,40 @@ from pydantic import JsonValue
 
 from streamer.cli import definitions
 from streamer.cli.common import (
+    FAILED,
     WRONG_USE,
     CampaignArgument,
     ConfigOption,
     JsonOption,
+    YesOption,
     fail,
     parse_campaign,
     parse_id,
     read_settings,
     redis_client,
+    say,
     show_json,
     show_table,
     warn,
 )
+from streamer.cli.content_options import (
+    ExpectedOption,
+    ExpiresOption,
+    Fields,
+    FromOption,
+    HtmlOption,
+    ReplyToOption,
+    StartOption,
+    SubjectOption,
+    TextOption,
+    given_fields,
+)
+from streamer.cli.counted import reports, sent_and_left
 from streamer.cli.definitions import InvalidDefinitionError
-from streamer.ledger import campaigns
+from streamer.cli.names import require_campaign, require_organization
+from streamer.cli.nearest import did_you_mean
+from streamer.cli.output import confirm, say_block
+from streamer.ledger import campaigns, drafts
 from streamer.ledger.campaigns import (
     Campaign,
     CampaignExistsError,
@@ -36,13 +54,13 @@ from streamer.ledger.campaigns import (
 )
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName, CampaignState, Definition
+from streamer.model.reasons import Status
 from streamer.progress.counts import STATUSES
-from streamer.progress.report import Reporter
-from streamer.progress.store import Store
+from streamer.progress.report import Report
+from streamer.progress.standings import Standings
+from streamer.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Define and control campaigns.")
-
-Fields = dict[str, JsonValue]
 
 
 @app.command()
@@ -55,84 +73,92 @@ def create(
             "or ORGANIZATION/CAMPAIGN, with the content given by options.",
         ),
     ],
-    from_: Annotated[
-        str | None, typer.Option("--from", help="Sender, e.g. 'Acme <news@acme.test>'.")
-    ] = None,
-    subject: Annotated[str | None, typer.Option(help="Subject (a template).")] = None,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="HTML body (a template).")
-    ] = None,
-    text: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Text body (a template).")
-    ] = None,
-    reply_to: Annotated[
-        list[str] | None, typer.Option(help="Reply-to address; repeatable.")
-    ] = None,
-    expected_recipients: Annotated[
-        int | None, typer.Option(min=0, help="Expected number of recipients.")
-    ] = None,
-    expires_at: Annotated[
-        str | None, typer.Option(help="Stop sending at this time (RFC 3339 with an offset).")
-    ] = None,
-    start_at: Annotated[
-        str | None,
-        typer.Option(help="Send nothing before this time (RFC 3339 with an offset)."),
-    ] = None,
+    from_: FromOption = None,
+    subject: SubjectOption = None,
+    html: HtmlOption = None,
+    text: TextOption = None,
+    reply_to: ReplyToOption = None,
+    expected_recipients: ExpectedOption = None,
+    expires_at: ExpiresOption = None,
+    start_at: StartOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Define a campaign. Repeating the same definition is a no-op; a different one is refused."""
     settings = read_settings(config)
-    fields: Fields = {
-        "from": from_,
-        "subject": subject,
-        "reply_to": [*reply_to] if reply_to else None,
-        "expected_recipients": expected_recipients,
-        "expires_at": expires_at,
-        "start_at": start_at,
-    }
-    given: Fields = {name: value for name, value in fields.items() if value is not None}
-    if not given and html is None and text is None:
-        definition = _from_file(Path(source))
-    else:
-        definition = _from_options(parse_campaign(source), given, html, text)
+    given = given_fields(
+        from_, subject, html, text, reply_to, expected_recipients, expires_at, start_at
+    )
+    try:
+        if given:
+            named = parse_campaign(source)
+            ids: Fields = {
+                "organization_id": named.organization,
+                "campaign_id": named.campaign_id,
+            }
+            definition = definitions.from_fields(ids | given)
+        else:
+            definition = definitions.from_json(definitions.read_text(Path(source)))
+    except InvalidDefinitionError as error:
+        fail(f"not defined: {error}", WRONG_USE if given else FAILED)
     name = CampaignName(definition.organization_id, definition.campaign_id)
     with redis_client(settings) as client:
         try:
             created = campaigns.create(client, definition)
         except (CampaignExistsError, UnreadableDefinitionError) as error:
             fail(error)
-        if as_json:
-            show_json({"created": created, **_as_json(_load(client, name))})
-        else:
-            typer.echo(f"{name}: {'created' if created else 'already exists, unchanged'}")
+        found = load(client, name)
+        words = _standing(client, settings, name)
+    if as_json:
+        show_json({"created": created, **_as_json(found, words)})
+    elif not created:
+        say(f"{name}: already exists, unchanged")
+    else:
+        say(f"{name}: created" + ("" if words == "draft" else f"; it is {words}"))
 
 
 @app.command()
 def show(
-    campaign: CampaignArgument, config: ConfigOption = None, as_json: JsonOption = False
+    campaign: CampaignArgument,
+    versions: Annotated[
+        bool, typer.Option("--versions", help="Show the definitions that were replaced, too.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show a campaign's definition, state and progress."""
     settings = read_settings(config)
     with redis_client(settings) as client:
-        found = _load(client, campaign)
-        reporter = Reporter(client, Store(client, settings.kafka.group_id))
-        report = reporter.report(campaign)
-    progress = None if report is None else report.as_json(datetime.now(UTC))
+        found = load(client, campaign)
+        report = reports(client, settings, [campaign]).get(campaign)
+        words = _standing(client, settings, campaign)
+        earlier = drafts.earlier_versions(client, *campaign) if versions else []
     if as_json:
-        show_json(_as_json(found) | {"progress": progress})
+        progress = None if report is None else report.as_json(datetime.now(UTC))
+        shown = _as_json(found, words) | {"progress": progress}
+        if versions:
+            shown["earlier_versions"] = [
+                {
+                    "version": each.version,
+                    "replaced_at": each.replaced_at.isoformat(),
+                    "definition": _content(each.definition),
+                }
+                for each in earlier
+            ]
+        show_json(shown)
         return
-    typer.echo(f"campaign: {campaign}")
-    typer.echo(f"state: {found.state}")
-    for why in _reasons(found):
-        typer.echo(f"{found.state}: {why}")
-    typer.echo(f"created_at: {found.created_at.isoformat()}")
+    say(f"campaign: {campaign}")
+    say(f"state: {words}")
+    say(f"created_at: {found.created_at.isoformat()}")
     if report is not None and report.counts.received:
-        words = ("received", *STATUSES, "parked")
-        counts = {word: (progress or {})[word] for word in words}
-        typer.echo(f"progress:{_as_text({word: n for word, n in counts.items() if n})}")
-    for field, value in _content(found.definition).items():
-        typer.echo(f"{field}:{_as_text(value)}")
+        numbers = {"received": report.counts.received, **_ended(report)}
+        numbers["parked"] = report.counts.parked
+        say(f"progress: {', '.join(f'{word} {n:,}' for word, n in numbers.items() if n)}")
+    _say_definition(found.definition)
+    for each in earlier:
+        say()
+        say(f"version {each.version}, replaced at {each.replaced_at.isoformat()}:")
+        _say_definition(each.definition)
 
 
 @app.command("list")
@@ -144,26 +170,25 @@ def list_(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the defined campaigns."""
+    """List the defined campaigns with their states and counts."""
     settings = read_settings(config)
     with redis_client(settings) as client:
-        found = list(_all(client, organization))
+        if organization is not None:
+            require_organization(client, settings, organization)
+        found = {_name(each): each for each in _all(client, organization)}
+        progress = reports(client, settings, [*found])
+        words = Standings(client, settings).of([*found], progress, datetime.now(UTC))
     if as_json:
-        show_json([_as_json(campaign) for campaign in found])
+        show_json([_as_json(campaign, words[name]) for name, campaign in found.items()])
         return
-    rows = [
-        (
-            f"{campaign.definition.organization_id}/{campaign.definition.campaign_id}",
-            str(campaign.state),
-            campaign.created_at.isoformat(timespec="seconds"),
-            campaign.definition.subject or "",
-        )
-        for campaign in found
-    ]
-    show_table(("CAMPAIGN", "STATE", "CREATED", "SUBJECT"), rows)
-    for campaign, row in zip(found, rows, strict=True):
-        for why in _reasons(campaign):
-            typer.echo(f"{row[0]}, {campaign.state}: {why}")
+    rows = []
+    for name, campaign in found.items():
+        report = progress.get(name)
+        sent, left = sent_and_left(report)
+        failed = 0 if report is None else report.counts.ended(Status.FAILED)
+        numbers = (f"{sent:,}", f"{failed:,}", f"{left:,}")
+        rows.append((str(name), words[name], *numbers, campaign.definition.subject or ""))
+    show_table(("CAMPAIGN", "STATE", "SENT", "FAILED", "LEFT", "SUBJECT"), rows)
 
 
 @app.command()
@@ -171,7 +196,8 @@ def pause(
     campaign: CampaignArgument, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
     """Pause a campaign. Mails already handed over are still sent."""
-    _change(campaign, config, CampaignState.PAUSED, campaigns.pause, as_json=as_json)
+    settings = read_settings(config)
+    _change(campaign, settings, CampaignState.PAUSED, campaigns.pause, as_json=as_json)
 
 
 @app.command()
@@ -184,29 +210,44 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Resume a paused campaign. No recipient is mailed twice."""
+    settings = read_settings(config)
     change = partial(campaigns.resume, now=now)
-    _change(campaign, config, CampaignState.ACTIVE, change, as_json=as_json)
+    _change(campaign, settings, CampaignState.ACTIVE, change, as_json=as_json)
 
 
 @app.command()
 def cancel(
-    campaign: CampaignArgument, config: ConfigOption = None, as_json: JsonOption = False
+    campaign: CampaignArgument,
+    yes: YesOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Cancel a campaign: its remaining recipients are skipped with reason cancelled."""
-    _change(campaign, config, CampaignState.CANCELLED, campaigns.cancel, as_json=as_json)
+    """Cancel a campaign for good: its remaining recipients are skipped with reason cancelled."""
+    settings = read_settings(config)
+    with redis_client(settings) as client:
+        require_campaign(client, settings, campaign)
+        sent, left = sent_and_left(reports(client, settings, [campaign]).get(campaign))
+        confirm(
+            f"{campaign}: {sent:,} recipients were sent; cancelling skips the other {left:,} that "
+            f"are known, and all that may follow, for good",
+            "nothing was cancelled",
+            yes=yes,
+        )
+    _change(campaign, settings, CampaignState.CANCELLED, campaigns.cancel, as_json=as_json)
 
 
 def _change(
     campaign: CampaignName,
-    config: Path | None,
+    settings: Settings,
     wanted: CampaignState,
     change: Callable[[Client, str, str], CampaignStatus],
     *,
     as_json: bool,
 ) -> None:
-    settings = read_settings(config)
     with redis_client(settings) as client:
+        require_campaign(client, settings, campaign)
         state, waits_until = change(client, *campaign)
+        words = _standing(client, settings, campaign)
     # A completed campaign keeps sending: late records are still mailed.
     goes_on = wanted is CampaignState.ACTIVE and state is CampaignState.COMPLETED
     if as_json:
@@ -215,42 +256,25 @@ def _change(
                 "organization_id": campaign.organization,
                 "campaign_id": campaign.campaign_id,
                 "state": state.value,
+                "standing": words,
                 "waits_until": _time(waits_until),
             }
         )
     elif waits_until is not None and wanted is CampaignState.ACTIVE:
-        typer.echo(f"{campaign}: starts at {_time(waits_until)}; --now starts it immediately")
+        say(f"{campaign}: {words}; --now starts it immediately")
     elif state is wanted or goes_on:
-        typer.echo(f"{campaign}: {state}")
+        say(f"{campaign}: {words}")
     if state is not wanted and not goes_on and waits_until is None:
-        fail(f"{campaign} is {state}, which cannot be changed")
+        fail(f"{campaign} is {words}, which cannot be changed")
 
 
-def _from_file(path: Path) -> Definition:
-    try:
-        return definitions.from_json(definitions.read_text(path))
-    except InvalidDefinitionError as error:
-        fail(f"not defined: {error}")
+def _standing(client: Client, settings: Settings, name: CampaignName) -> str:
+    progress = reports(client, settings, [name])
+    return Standings(client, settings).of([name], progress, datetime.now(UTC))[name]
 
 
-def _from_options(
-    name: CampaignName, given: Fields, html: Path | None, text: Path | None
-) -> Definition:
-    fields: Fields = {
-        "organization_id": name.organization,
-        "campaign_id": name.campaign_id,
-        **given,
-    }
-    try:
-        for field, path in (("html", html), ("text", text)):
-            if path is not None:
-                fields[field] = definitions.read_text(path)
-        return definitions.from_fields(fields)
-    except InvalidDefinitionError as error:
-        fail(f"not defined: {error}", WRONG_USE)
-
-
-def _load(client: Client, name: CampaignName) -> Campaign:
+def load(client: Client, name: CampaignName) -> Campaign:
+    """Read a defined campaign; exits with 1 if there is none of this name."""
     try:
         found = campaigns.load(client, *name)
     except UnreadableDefinitionError as error:
@@ -259,7 +283,8 @@ def _load(client: Client, name: CampaignName) -> Campaign:
         why = campaigns.paused_for(client, *name)
         if why is not None:  # its events carry their own messages
             fail(f"campaign {name} is not defined and is paused: {why}")
-        fail(f"campaign {name} is not defined; define it with: streamer campaign create")
+        near = did_you_mean(str(name), map(str, campaigns.names(client)))
+        fail(f"campaign {name} is not defined{near or '; see: streamer campaign create'}")
     return found
 
 
@@ -275,19 +300,21 @@ def _all(client: Client, organization: str | None) -> Iterator[Campaign]:
                 yield found
 
 
-def _reasons(campaign: Campaign) -> list[str]:
-    """Why a campaign is paused, unless an operator paused it."""
-    waits_until = _time(campaign.waits_until)
-    found = [] if waits_until is None else [f"starts at {waits_until}"]
-    return found if campaign.paused_for is None else [*found, campaign.paused_for]
+def _name(campaign: Campaign) -> CampaignName:
+    return CampaignName(campaign.definition.organization_id, campaign.definition.campaign_id)
 
 
-def _as_json(campaign: Campaign) -> dict[str, JsonValue]:
+def _ended(report: Report) -> dict[str, int]:
+    return {status: report.counts.ended(status) for status in STATUSES}
+
+
+def _as_json(campaign: Campaign, words: str) -> dict[str, JsonValue]:
     definition = campaign.definition
     return {
         "organization_id": definition.organization_id,
         "campaign_id": definition.campaign_id,
         "state": campaign.state.value,
+        "standing": words,
         "version": campaign.version,
         "waits_until": _time(campaign.waits_until),
         "paused_for": campaign.paused_for,
@@ -310,9 +337,14 @@ def _content(definition: Definition) -> dict[str, JsonValue]:
     return content
 
 
-def _as_text(value: JsonValue) -> str:
-    if not isinstance(value, str):
-        return f" {orjson.dumps(value).decode()}"
-    if "\n" not in value:
-        return f" {value}"
-    return "\n" + indent(value.rstrip("\n"), "    ")
+def _say_definition(definition: Definition) -> None:
+    for field, value in _content(definition).items():
+        _say_field(field, value)
+
+
+def _say_field(name: str, value: JsonValue) -> None:
+    if isinstance(value, str) and "\n" in value:
+        say(f"{name}:")
+        say_block(value)
+    else:
+        say(f"{name}: {value if isinstance(value, str) else orjson.dumps(value).decode()}")

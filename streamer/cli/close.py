@@ -11,9 +11,11 @@ from streamer.cli.common import (
     kafka_admin,
     read_settings,
     redis_client,
+    say,
     show_json,
     warn,
 )
+from streamer.cli.names import require_campaign
 from streamer.cli.progress import find
 from streamer.kafka.offsets import end_offsets
 from streamer.progress.report import Reporter
@@ -37,6 +39,7 @@ def close(
     """
     settings = read_settings(config)
     with redis_client(settings) as client, kafka_admin(settings) as admin:
+        require_campaign(client, settings, campaign)
         store = Store(client, settings.kafka.group_id)
         report = find(Reporter(client, store), campaign)
         if expected is None:
@@ -56,4 +59,4 @@ def close(
         )
     else:
         text = "closed" if expected is None else f"{expected:,} recipients expected"
-        typer.echo(f"{campaign}: {text}")
+        say(f"{campaign}: {text}")

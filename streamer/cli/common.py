@@ -1,19 +1,22 @@
-"""Shared by the commands: options, output, and errors reported as one line and an exit code."""
+"""Shared by the commands: options, clients, and errors reported as one line and an exit code."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
-import orjson
 import typer
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from pydantic import TypeAdapter, ValidationError
 
+from streamer.cli.output import fail as fail
+from streamer.cli.output import say as say
+from streamer.cli.output import show_json as show_json
+from streamer.cli.output import show_table as show_table
+from streamer.cli.output import warn as warn
 from streamer.errors import FAILED as FAILED
 from streamer.errors import WRONG_USE as WRONG_USE
-from streamer.errors import StreamerError
 from streamer.kafka.error_log import KafkaErrorLog as KafkaErrorLog
 from streamer.kafka.properties import COMMAND, client_properties
 from streamer.ledger.connection import REDIS_ERRORS as REDIS_ERRORS
@@ -24,6 +27,7 @@ from streamer.settings import Settings, SettingsError, load
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 
+YesOption = Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")
 ]
@@ -57,38 +61,12 @@ OrganizationArgument = Annotated[
 ]
 
 
-def fail(cause: str | StreamerError, code: int | None = None) -> NoReturn:
-    """Print the cause and exit with `code`, by default the error's own exit code or 1."""
-    warn(str(cause))
-    if code is None:
-        code = FAILED if isinstance(cause, str) else cause.exit_code
-    raise typer.Exit(code)
-
-
-def warn(message: str) -> None:
-    """Print a message to standard error."""
-    typer.echo(message, err=True)
-
-
 def read_settings(config: Path | None) -> Settings:
     """Load the settings; exits with 2 if they are invalid."""
     try:
         return load(config)
     except SettingsError as error:
         fail(f"settings: {error}", error.exit_code)
-
-
-def show_json(value: object) -> None:
-    """Print a value as indented JSON."""
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
-
-
-def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in aligned columns, never truncated, since the output may be piped."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -9,9 +10,9 @@ from pydantic import ConfigDict, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
 from streamer.errors import InvalidDataError
-from streamer.mail.templates import RenderError, Templates
-from streamer.model.address import InvalidAddressError, check_sender
-from streamer.model.campaign import Definition, Message
+from streamer.mail.content import content_faults
+from streamer.mail.templates import Templates
+from streamer.model.campaign import Definition
 from streamer.settings import MailSettings
 
 
@@ -64,29 +65,9 @@ def _checked(validate: Callable[[], _Strict]) -> Definition:
     except ValidationError as error:
         raise _explain(error) from None
     templates = Templates(MailSettings().max_bytes)
-    faults = []
-    try:
-        check_sender(strict.from_)
-    except InvalidAddressError as error:
-        faults.append(f"from: {error}; expected the form Acme <news@example.com>")
-    for field, source in _sources(strict):
-        try:
-            templates.check(source)
-        except RenderError as error:
-            faults.append(f"{field}: {error}")
-    if faults:
+    if faults := content_faults(strict, templates, datetime.now(UTC)):
         raise InvalidDefinitionError("; ".join(faults))
     return Definition.model_validate(strict.model_dump(by_alias=True))
-
-
-def _sources(message: Message) -> list[tuple[str, str]]:
-    """The templates of a message, as pairs of field name and source."""
-    single = {"subject": message.subject, "html": message.html, "text": message.text}
-    found = [(field, source) for field, source in single.items() if source is not None]
-    found.extend((f"headers.{name}", value) for name, value in (message.headers or {}).items())
-    replies = message.reply_to if isinstance(message.reply_to, list) else [message.reply_to]
-    found.extend(("reply_to", address) for address in replies if address is not None)
-    return found
 
 
 def _explain(error: ValidationError) -> InvalidDefinitionError:

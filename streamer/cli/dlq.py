@@ -1,9 +1,9 @@
 """`streamer dlq`: inspect, replay and delete dead letters."""
 
 import base64
-import sys
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 import orjson
@@ -14,20 +14,24 @@ from streamer.cli.common import (
     WRONG_USE,
     ConfigOption,
     JsonOption,
+    YesOption,
     fail,
     kafka_admin,
     parse_campaign,
     read_settings,
+    say,
     show_json,
     warn,
 )
-from streamer.cli.reading import topic_reader
-from streamer.cli.shown import (
+from streamer.cli.interrupts import Interrupts, safe_points
+from streamer.cli.output import (
+    confirm,
     label_if_apart,
-    printable,
-    printable_lines,
+    say_block,
+    show_json_line,
     stream_table,
 )
+from streamer.cli.reading import topic_reader
 from streamer.cli.times import parse_time
 from streamer.kafka.writing import WriteError
 from streamer.model.campaign import CampaignName
@@ -103,7 +107,7 @@ def list_(
         found = dead_letters.among(reader.read(topic, spans, label_if_apart("dead letters")))
         if as_json:
             for dead_letter in found:
-                typer.echo(orjson.dumps(_summary(dead_letter)))
+                show_json_line(_summary(dead_letter))
         else:
             stream_table(_COLUMNS, map(_row, found))
     _warn_of_malformed(dead_letters.malformed)
@@ -158,6 +162,7 @@ def replay(
             help="Include those too old to tell whether they were already replayed.",
         ),
     ] = False,
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -169,20 +174,23 @@ def replay(
     settings = read_settings(config)
     selection = DeadLetterFilter(frozenset(reason or ()), campaign, since, until)
     patch = _read_fix(fix)
-    with topic_reader(settings) as reader:
+    with Interrupts() as interrupts, topic_reader(settings, interrupts) as reader:
         replayer = Replayer(settings, reader, selection, patch, may_mail_twice=may_mail_twice)
         stopped: str | None = None
+        code = FAILED
         try:
             if dry_run:
                 replayer.plan()
             else:
-                replayer.run()
+                replayer.run(safe_points(interrupts), partial(_approve, interrupts, yes=yes))
         except WriteError as error:
             stopped = str(error)
+        except KeyboardInterrupt:
+            stopped, code = "interrupted; the command is safe to repeat", interrupts.exit_code
     result = replayer.result
     _report(result, dry_run=dry_run, as_json=as_json)
     if stopped:
-        fail(stopped)
+        fail(stopped, code)
     if result.unknown or result.unpatchable or result.too_large:
         raise typer.Exit(FAILED)
 
@@ -190,7 +198,7 @@ def replay(
 @app.command()
 def purge(
     until: UntilOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
+    yes: YesOption = False,
     reason: ReasonOption = None,
     campaign: CampaignOption = None,
     since: SinceOption = None,
@@ -212,16 +220,20 @@ def purge(
     with topic_reader(settings) as reader:
         spans = purging.before(reader, topic, until)
     count = sum(span.end - span.start for span in spans)
-    if count and not yes:
-        _confirm(topic, count, until)
     if count:
+        which = "all" if until is None else f"those before {as_text(until)}"
+        confirm(
+            f"{topic}: {count:,} offsets, {which}, are deleted for good",
+            "nothing was deleted",
+            yes=yes,
+        )
         with kafka_admin(settings) as admin:
             purging.delete(admin, topic, spans)
     if as_json:
         ends = {str(span.partition): span.end for span in spans}
         show_json({"topic": topic, "offsets_deleted": count, "deleted_before": ends})
     else:
-        typer.echo(f"{topic}: {count:,} offsets deleted")
+        say(f"{topic}: {count:,} offsets deleted")
 
 
 def _summary(dead_letter: StoredDeadLetter) -> dict[str, object]:
@@ -274,16 +286,16 @@ def _show(dead_letter: StoredDeadLetter) -> None:
         "key": "(none)" if stored.key is None else _text(stored.key),
     }
     for name, text in lines.items():
-        typer.echo(f"{name}: {printable(text)}")
-    typer.echo("headers:")
+        say(f"{name}: {text}")
+    say("headers:")
     for name, value in stored.headers:
-        typer.echo(f"  {printable(name)}: {printable(_plain(value) or '')}")
-    typer.echo("value:" if stored.value is not None else "value: (none)")
+        say(f"  {name}: {_plain(value) or ''}")
+    say("value:" if stored.value is not None else "value: (none)")
     try:
         text = orjson.dumps(orjson.loads(stored.value or b""), option=orjson.OPT_INDENT_2).decode()
     except orjson.JSONDecodeError:
         text = _text(stored.value or b"")
-    typer.echo(printable_lines(text))
+    say_block(text, "  ")
 
 
 def _report(result: ReplayReport, *, dry_run: bool, as_json: bool) -> None:
@@ -295,7 +307,7 @@ def _report(result: ReplayReport, *, dry_run: bool, as_json: bool) -> None:
             rows = ((p.place, str(p.source), p.fault or "") for p in result.planned)
             stream_table(_PLANNED_COLUMNS, rows)
         written = "would be replayed" if dry_run else "replayed"
-        typer.echo(
+        say(
             f"{result.selected:,} selected: {result.replayed:,} {written}, "
             f"{result.already:,} already replayed"
         )
@@ -303,8 +315,9 @@ def _report(result: ReplayReport, *, dry_run: bool, as_json: bool) -> None:
         warn(f"{result.still_dead:,} of these are still invalid and will be dead letters again")
     if result.unknown:
         warn(
-            f"{result.unknown:,} skipped: they are older than what the input topic retains, so "
-            f"whether they were already replayed is unknown; --may-mail-twice includes them"
+            f"{result.unknown:,} skipped: whether they were already replayed is unknown, since "
+            f"they are older than what the input topic retains, or than the topic itself; "
+            f"--may-mail-twice includes them, except those whose coordinates were used again"
         )
     if result.unpatchable:
         warn(f"{result.unpatchable:,} skipped: not JSON, so --fix cannot be applied")
@@ -340,13 +353,11 @@ def _parse_place(text: str) -> tuple[int, int]:
     return int(partition), int(offset)
 
 
-def _confirm(topic: str, count: int, until: datetime | None) -> None:
-    if not sys.stdin.isatty():
-        fail("nothing was deleted: --yes is required without a terminal", WRONG_USE)
-    which = "" if until is None else f" before {as_text(until)}"
-    question = f"Permanently delete {count:,} offsets of {topic}{which}?"
-    if not typer.confirm(question, err=True):
-        fail("nothing was deleted")
+def _approve(interrupts: Interrupts, count: int, *, yes: bool) -> None:
+    plan = f"{count:,} dead letters may have been replayed before, and may be mailed twice"
+    if count:
+        with interrupts.waiting():
+            confirm(plan, "nothing was replayed", yes=yes)
 
 
 def _campaign(dead_letter: StoredDeadLetter) -> str:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import typer
 
-from streamer.cli.common import FAILED, ConfigOption, JsonOption, read_settings, show_json
+from streamer.cli.common import FAILED, ConfigOption, JsonOption, read_settings, say, show_json
 from streamer.doctor import CheckResult, Level, examine
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "red"}
@@ -26,7 +26,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 def _show(result: CheckResult) -> None:
-    word = typer.style(result.level.ljust(_WIDTH), fg=_COLOURS[result.level])
-    typer.echo(f"{word}  {result.subject}: {result.text}")
+    mark = result.level.ljust(_WIDTH)
+    say(f"  {result.subject}: {result.text}", mark=mark, colour=_COLOURS[result.level])
     if result.mend is not None:
-        typer.echo(f"{'':{_WIDTH}}  -> {result.mend}")
+        say(f"{'':{_WIDTH}}  -> {result.mend}")

@@ -1,25 +1,23 @@
 """`streamer campaign drop`: delete a finished campaign."""
 
-import sys
-from typing import Annotated
-
-import typer
-
 from streamer.cli.common import (
-    WRONG_USE,
     CampaignArgument,
     ConfigOption,
     JsonOption,
+    YesOption,
     fail,
     kafka_admin,
     read_settings,
     redis_client,
+    say,
     show_json,
 )
+from streamer.cli.names import require_campaign
+from streamer.cli.output import confirm, require_terminal
 from streamer.cli.progress import NOBODY_COUNTS, find
 from streamer.ledger import campaigns
 from streamer.progress.caught_up import await_counts
-from streamer.progress.report import Report, Reporter
+from streamer.progress.report import Reporter
 from streamer.progress.store import Store
 
 _COUNTED_WITHIN_S = 15.0
@@ -27,7 +25,7 @@ _COUNTED_WITHIN_S = 15.0
 
 def drop(
     campaign: CampaignArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,9 +35,9 @@ def drop(
     are kept. Recipients produced again afterwards are mailed again.
     """
     settings = read_settings(config)
-    if not yes and not sys.stdin.isatty():
-        fail("nothing was dropped: --yes is required without a terminal", WRONG_USE)
+    require_terminal("nothing was dropped", yes=yes)
     with redis_client(settings) as client:
+        require_campaign(client, settings, campaign)
         store = Store(client, settings.kafka.group_id)
         reporter = Reporter(client, store)
         find(reporter, campaign)
@@ -55,8 +53,12 @@ def drop(
                 f"campaign {campaign} is not finished: {report.counts.parked:,} recipients are "
                 f"parked; wait for them, or cancel it first"
             )
-        if not yes:
-            _confirm(report)
+        confirm(
+            f"{campaign}: its definition, counts and claims ({report.counts.received:,} recipients "
+            f"received) are deleted; whoever is produced again is mailed again",
+            "nothing was dropped",
+            yes=yes,
+        )
         campaigns.drop(client, *campaign)
         store.forget(campaign)
     if as_json:
@@ -68,10 +70,4 @@ def drop(
             }
         )
     else:
-        typer.echo(f"{campaign}: dropped")
-
-
-def _confirm(report: Report) -> None:
-    question = f"Permanently delete {report.name} ({report.counts.received:,} records received)?"
-    if not typer.confirm(question, err=True):
-        fail("nothing was dropped")
+        say(f"{campaign}: dropped")

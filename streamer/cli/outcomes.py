@@ -1,22 +1,30 @@
 """`streamer outcomes`: print the outcomes of a campaign's recipients."""
 
-import csv
-import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from streamer.cli.common import CampaignArgument, ConfigOption, read_settings, warn
+from streamer.cli.addresses import from_stdin
+from streamer.cli.common import (
+    CampaignArgument,
+    ConfigOption,
+    fail,
+    read_settings,
+    redis_client,
+    warn,
+)
+from streamer.cli.names import require_campaign
+from streamer.cli.output import label_if_apart, show_csv, show_stored_json, stream_table
 from streamer.cli.reading import topic_reader
-from streamer.cli.shown import label_if_apart, stream_table
-from streamer.kafka.reading import StoredRecord
+from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
 from streamer.model.instants import as_text
 from streamer.model.outcome import same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
-from streamer.recovery.outcomes import OutcomeFilter, OutcomeReader
+from streamer.recovery.outcomes import LastOutcomes, OutcomeFilter, OutcomeReader
 
 _COLUMNS = (
     ("OCCURRED", 24),
@@ -44,6 +52,9 @@ _CSV_HEADER = (
 )
 
 
+_LOOK_EVERY_S = 0.5
+
+
 class OutcomesFormat(StrEnum):
     """Output formats."""
 
@@ -58,44 +69,95 @@ def outcomes(
     reason: Annotated[
         list[Reason] | None, typer.Option(help="Only with this reason; repeatable.")
     ] = None,
-    email: Annotated[str | None, typer.Option(help="Only of this address.")] = None,
+    email: Annotated[
+        str | None, typer.Option(help="Only of this address; -: read it from standard input.")
+    ] = None,
     recipient: Annotated[
         str | None, typer.Option(metavar="ID", help="Only of this recipient.")
     ] = None,
+    last: Annotated[
+        bool,
+        typer.Option("--last/--all", help="The last outcome of each recipient, or every outcome."),
+    ] = True,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="Every outcome, and those to come, until Ctrl-C."),
+    ] = False,
     form: Annotated[
         OutcomesFormat, typer.Option("--format", help="Output format.")
     ] = OutcomesFormat.TABLE,
     config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")] = False,
 ) -> None:
-    """Print the outcomes that a campaign's recipients have so far.
+    """Print the outcomes that a campaign's recipients have so far, one row for each recipient.
 
-    Outcomes are streamed as they are read, in no particular order and in constant memory. JSON
-    lines are the records' values as stored in Kafka.
+    A recipient who was retried has several: --last shows the one that counts, which is `sent` if
+    any is. Outcomes are streamed as they are read, in no particular order. JSON lines are the
+    records' values as stored in Kafka. In CSV a cell that a spreadsheet would evaluate as a formula
+    gets a leading apostrophe.
     """
     settings = read_settings(config)
-    address = None if email is None else same_address(email)
+    address = None if email is None else same_address(from_stdin(email))
     wanted = OutcomeFilter(status, frozenset(reason or ()), recipient, address)
     told = OutcomeReader(campaign)
     form = OutcomesFormat.JSONL if as_json else form
     topic = settings.topics.outcomes
+    is_met = False
+
+    def matching(pairs: Iterable[Pair]) -> Iterator[Pair]:
+        nonlocal is_met
+        for pair in pairs:
+            is_met = is_met or wanted.is_of(pair[1])
+            if wanted.matches(pair[1]):
+                yield pair
+
     with topic_reader(settings) as reader:
-        records = told.among(reader.read(topic, reader.spans(topic), label_if_apart("outcomes")))
-        _print((pair for pair in records if wanted.matches(pair[1])), form)
+        spans = reader.spans(topic)
+
+        def read(label: str) -> Iterator[Pair]:
+            return told.among(reader.read(topic, spans, label_if_apart(label)))
+
+        if follow:
+            _print(matching(told.among(_follow(reader, topic, spans))), form)
+            return
+        if last:
+            known = LastOutcomes()
+            for stored, outcome in read("outcomes"):
+                known.add(stored, outcome)
+            _print(matching(pair for pair in read("outcomes again") if known.is_last(*pair)), form)
+        else:
+            _print(matching(read("outcomes")), form)
     if told.unreadable:
         warn(f"{told.unreadable:,} records of {topic} skipped: not valid outcomes")
+    if not told.found:
+        with redis_client(settings) as client:
+            require_campaign(client, settings, campaign)
+    if not is_met and (recipient is not None or email is not None):
+        who = f"recipient {recipient}" if recipient is not None else f"address {email}"
+        fail(f"campaign {campaign} has no outcome of {who}")
 
 
-def _print(wanted: Iterable[tuple[StoredRecord, PublishedOutcome]], form: OutcomesFormat) -> None:
+Pair = tuple[StoredRecord, PublishedOutcome]
+
+
+def _follow(reader: Reader, topic: str, spans: Sequence[PartitionRange]) -> Iterator[StoredRecord]:
+    """Yield the records of the spans, and then those that are written, without end."""
+    while True:
+        yield from reader.read(topic, spans)
+        ends = {span.partition: span.end for span in spans}
+        time.sleep(_LOOK_EVERY_S)
+        spans = [
+            span._replace(start=ends.get(span.partition, span.start))
+            for span in reader.spans(topic)
+        ]
+
+
+def _print(wanted: Iterable[Pair], form: OutcomesFormat) -> None:
     if form is OutcomesFormat.JSONL:
         for stored, _ in wanted:
-            # Raw line breaks in JSON are only whitespace between tokens, so a space will do.
-            line = (stored.value or b"").replace(b"\r", b" ").replace(b"\n", b" ")
-            typer.echo(line)
+            show_stored_json(stored.value or b"")
     elif form is OutcomesFormat.CSV:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(_CSV_HEADER)
-        writer.writerows(_csv(outcome) for _, outcome in wanted)
+        show_csv(_CSV_HEADER, (_csv(outcome) for _, outcome in wanted))
     else:
         stream_table(_COLUMNS, (_row(outcome) for _, outcome in wanted))
 

@@ -4,13 +4,13 @@ import tempfile
 import webbrowser
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from textwrap import indent
 from typing import Annotated
 
 import msgspec
 import typer
 from pydantic import JsonValue
 
+from streamer import private_files
 from streamer.cli.common import (
     FAILED,
     CampaignArgument,
@@ -19,9 +19,11 @@ from streamer.cli.common import (
     fail,
     read_settings,
     redis_client,
+    say,
     show_json,
     warn,
 )
+from streamer.cli.output import say_block
 from streamer.cli.sample_mail import (
     RecipientOption,
     SampleMail,
@@ -36,6 +38,9 @@ from streamer.model.event import EventSchema
 from streamer.model.reasons import Reason
 
 _MAX_LINES = 60
+_NAMES = ("mail.json", "mail.html", "mail.txt")
+_MARKER = ".streamer-preview"
+"""Lists the files of a folder that previews may overwrite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class _Rendered:
 
     body: bytes | None
     error: str | None
+    faults: list[str]
     warnings: list[MailWarning]
 
     @property
@@ -73,7 +79,7 @@ def preview(
     composer = composer_of(settings)
     with redis_client(settings) as client:
         sample = load_sample_mail(client, campaign, recipient, variables)
-    rendered = _render(sample, composer)
+    rendered = _render(sample, composer, sample.faults(settings))
     mail = rendered.mail
     if as_json:
         show_json(_as_json(sample, rendered))
@@ -86,23 +92,27 @@ def preview(
             _open(output, mail)
     if not as_json:
         _show_remarks(rendered.warnings)
+    for fault in rendered.faults:
+        warn(fault)
+    if rendered.faults:
+        fail("no recipient can get this mail", FAILED)
     if rendered.error is not None:
         fail(f"cannot render the mail for {sample.event.email}: {rendered.error}", FAILED)
 
 
-def _render(sample: SampleMail, composer: Composer) -> _Rendered:
+def _render(sample: SampleMail, composer: Composer, faults: list[str]) -> _Rendered:
     try:
         address = normalise(sample.event.email)
     except InvalidAddressError as error:
-        return _Rendered(None, f"{Reason.INVALID_ADDRESS}: {error}", [])
+        return _Rendered(None, f"{Reason.INVALID_ADDRESS}: {error}", faults, [])
     try:
         body = sample.compose(composer, address)
     except RenderError as error:
         warnings = sample.explain(error, composer, address)
-        return _Rendered(None, f"{Reason.RENDER_ERROR}: {error}", warnings)
+        return _Rendered(None, f"{Reason.RENDER_ERROR}: {error}", faults, warnings)
     except TooLargeError as error:
-        return _Rendered(None, f"{Reason.TOO_LARGE}: {error}", [])
-    return _Rendered(body, None, review(read_mail(body)))
+        return _Rendered(None, f"{Reason.TOO_LARGE}: {error}", faults, [])
+    return _Rendered(body, None, faults, review(read_mail(body)))
 
 
 def _as_json(sample: SampleMail, rendered: _Rendered) -> dict[str, object]:
@@ -115,6 +125,7 @@ def _as_json(sample: SampleMail, rendered: _Rendered) -> dict[str, object]:
         ),
         "rendered": rendered.error is None,
         "error": rendered.error,
+        "faults": rendered.faults,
         "bytes": None if rendered.body is None else len(rendered.body),
         "mail": rendered.mail,
         "warnings": [asdict(warning) for warning in rendered.warnings],
@@ -123,26 +134,27 @@ def _as_json(sample: SampleMail, rendered: _Rendered) -> dict[str, object]:
 
 def _show(sample: SampleMail, mail: Mail) -> None:
     event = sample.event
-    typer.echo(f"campaign: {event.organization_id}/{event.campaign_id}")
-    typer.echo(f"recipient: {event.recipient_id}")
+    say(f"campaign: {event.organization_id}/{event.campaign_id}")
+    say(f"recipient: {event.recipient_id}")
     for field in ("from", "to", "reply_to", "topic_id", "scheduled_at"):
         if field in mail:
-            typer.echo(f"{field}: {_words(mail[field])}")
+            say(f"{field}: {_words(mail[field])}")
     for name, value in headers(mail).items():
-        typer.echo(f"{name}: {value}")
+        say(f"{name}: {value}")
     for field in ("tags", "template"):
         if field in mail:
-            typer.echo(f"{field}: {_words(mail[field])}")
+            say(f"{field}: {_words(mail[field])}")
     if (subject := part(mail, "subject")) is not None:
-        typer.echo(f"subject: {subject}")
+        say(f"subject: {subject}")
     if (text := part(mail, "text")) is not None:
-        typer.echo(f"text:\n{_indented(text)}")
+        say("text:")
+        say_block(text)
     if (html := part(mail, "html")) is not None:
-        typer.echo(f"html: {_summary(html)}")
+        say(f"html: {_summary(html)}")
         if html.count("\n") < _MAX_LINES:
-            typer.echo(_indented(html))
+            say_block(html)
     if "template" in mail:
-        typer.echo("the template is stored at Resend and can only be rendered there")
+        say("the template is stored at Resend and can only be rendered there")
 
 
 def _words(value: JsonValue) -> str:
@@ -153,10 +165,6 @@ def _words(value: JsonValue) -> str:
     return str(value)
 
 
-def _indented(text: str) -> str:
-    return indent(text.rstrip("\n"), "    ")
-
-
 def _summary(html: str) -> str:
     size, lines, links = len(html.encode()), html.count("\n") + 1, len(find_links(html))
     return f"{size:,} bytes, lines: {lines}, links: {links}"
@@ -164,21 +172,33 @@ def _summary(html: str) -> str:
 
 def _show_remarks(warnings: list[MailWarning]) -> None:
     for warning in warnings:
-        word = typer.style("warning", fg="yellow")
-        typer.echo(f"{word}: {warning.text}: {warning.mend}")
+        say(f": {warning.text}: {warning.mend}", mark="warning", colour="yellow")
 
 
 def _write(folder: Path, body: bytes, mail: Mail) -> None:
-    """Write the mail's parts, and delete files of parts that it does not have."""
+    """Write the mail's parts, and delete those of an earlier preview that it does not have.
+
+    Files that no preview wrote are never touched: a folder of templates may have the same names.
+    """
+    parts = {"mail.json": body.decode()}
+    for field, name in (("html", "mail.html"), ("text", "mail.txt")):
+        if (content := part(mail, field)) is not None:
+            parts[name] = content
+    marker = folder / _MARKER
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "mail.json").write_bytes(body)
-        for field, name in (("html", "mail.html"), ("text", "mail.txt")):
-            content = part(mail, field)
-            if content is None:
+        private_files.make_folder(folder)
+        ours = marker.read_text(encoding="utf-8").splitlines() if marker.exists() else []
+        for name in _NAMES:
+            if name not in ours and (folder / name).exists():
+                fail(f"{folder / name} was not written by preview: choose another folder")
+        with private_files.replacing(marker) as stream:
+            stream.writelines(f"{name}\n" for name in _NAMES)
+        for name in _NAMES:
+            if name not in parts:
                 (folder / name).unlink(missing_ok=True)
-            else:
-                (folder / name).write_text(content, encoding="utf-8", newline="")
+                continue
+            with private_files.replacing(folder / name) as stream:
+                stream.write(parts[name])
     except OSError as error:
         fail(f"{folder}: {error.strerror}")
 
@@ -191,7 +211,8 @@ def _open(output: Path | None, mail: Mail) -> None:
     if output is None:
         # Not deleted on exit: the browser reads it later.
         output = Path(tempfile.mkdtemp(prefix="streamer-preview-"))
-        (output / "mail.html").write_text(html, encoding="utf-8", newline="")
+        with private_files.replacing(output / "mail.html") as stream:
+            stream.write(html)
     page = (output / "mail.html").absolute()
     if not webbrowser.open(page.as_uri()):
         warn(f"cannot open a browser; the HTML is in {page}")

@@ -1,14 +1,14 @@
 """`streamer produce`: write a file of recipients to Kafka."""
 
-import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 from confluent_kafka import KafkaException
 
+from streamer import private_files
 from streamer.cli.common import (
     FAILED,
     WRONG_USE,
@@ -19,12 +19,17 @@ from streamer.cli.common import (
     kafka_admin,
     read_settings,
     redis_client,
+    say,
     show_json,
     warn,
 )
+from streamer.cli.first_rows import FirstRows
+from streamer.cli.interrupts import Interrupts
+from streamer.cli.nearest import did_you_mean
 from streamer.cli.producing import DeliveryStoppedError, NoTopicError, RecipientsWriter
 from streamer.cli.progress_bar import progress_bar
 from streamer.cli.recipient_file import (
+    MAX_SHOWN,
     SHOW_EVERY,
     RecipientFile,
     RowCounts,
@@ -32,11 +37,18 @@ from streamer.cli.recipient_file import (
     open_file,
     warn_of_unknown,
 )
-from streamer.cli.rows import FORMATS, Format, InvalidFileError, ParsedRow
+from streamer.cli.rows import (
+    FORMATS,
+    Format,
+    InvalidFileError,
+    InvalidRow,
+    ParsedRow,
+    RowOptions,
+)
 from streamer.kafka.error_log import KafkaErrorLog
 from streamer.kafka.offsets import end_offsets
 from streamer.ledger import campaigns
-from streamer.model.campaign import CampaignName, CampaignState
+from streamer.model.campaign import CampaignName, CampaignState, Definition
 from streamer.progress.store import Store
 from streamer.settings import Settings
 
@@ -69,6 +81,27 @@ def produce(
             "FILE: copy bad rows there unchanged and continue.",
         ),
     ] = _STOP,
+    email_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The CSV column with the addresses. Default: email."),
+    ] = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The one with their ids. Default: recipient_id."),
+    ] = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing",
+            help="Produce even if the first rows lack variables that the templates need.",
+        ),
+    ] = False,
+    allow_multiline: Annotated[
+        bool,
+        typer.Option(
+            "--allow-multiline", help="Accept a CSV cell with a line that looks like another row."
+        ),
+    ] = False,
     done: Annotated[
         bool,
         typer.Option(
@@ -84,89 +117,115 @@ def produce(
 
     CSV needs a header row with column `email`; `recipient_id`, `name` and `expires_at` are
     optional, and every other column is a template variable. JSON lines are events, with or
-    without the ids. A missing `recipient_id` is derived from the address. Safe to repeat: no
-    recipient is mailed twice.
+    without the ids. A missing `recipient_id` is derived from the address. The mails of the first
+    three rows are rendered before anything is written. Safe to repeat: no recipient is mailed
+    twice.
     """
     settings = read_settings(config)
     form = form or FORMATS.get(file.suffix.lower())
     if form is None:
         fail(f"unknown format of {file}: use --format csv or --format jsonl", WRONG_USE)
     aside = None if bad_rows == _STOP else Path(bad_rows)
-    if aside is not None and _is_same(aside, file):
-        fail("--bad-rows must not name the input file", WRONG_USE)
-    is_defined = _check_campaign(settings, campaign, form)
-    with _interruptible(), ExitStack() as stack:
+    if form is not Format.CSV and (email_column or id_column):
+        fail("--email-column and --id-column are for CSV", WRONG_USE)
+    options = RowOptions(email_column or "email", id_column or "recipient_id", allow_multiline)
+    definition = _check_campaign(settings, campaign, form)
+    with Interrupts() as interrupts, ExitStack() as stack:
         stream, size = open_file(file, stack)
-        source = RecipientFile(stream, form, size, campaign, is_defined)
+        source = RecipientFile(stream, form, size, campaign, definition is not None, options)
+        sample = FirstRows(settings, definition, allow_missing=allow_missing)
         try:
             if aside is None and size is not None:
-                check(source)
-            _produce(settings, source, aside, done=done, as_json=as_json)
+                check(source, interrupts)
+            _produce(settings, source, aside, sample, interrupts, done=done, as_json=as_json)
         except InvalidFileError as error:
             fail(f"{'standard input' if size is None else file}: {error}")
 
 
-def _check_campaign(settings: Settings, name: CampaignName, form: Format) -> bool:
+def _check_campaign(settings: Settings, name: CampaignName, form: Format) -> Definition | None:
     with redis_client(settings) as client:
         try:
             found = campaigns.load(client, *name)
         except campaigns.UnreadableDefinitionError as error:
             fail(error)
+        near = did_you_mean(str(name), map(str, campaigns.names(client))) if not found else ""
     if found is not None and found.state in _STATE_WARNINGS:
         warn(f"campaign {name}: {_STATE_WARNINGS[found.state]}")
     if found is None and form is Format.CSV:
         fail(
-            f"campaign {name} is not defined and CSV rows carry no message; "
-            f"define it with: streamer campaign create"
+            f"campaign {name} is not defined and CSV rows carry no message"
+            f"{near or '; define it with: streamer campaign create'}"
         )
-    return found is not None
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
+    return None if found is None else found.definition
 
 
 def _produce(
-    settings: Settings, source: RecipientFile, aside: Path | None, *, done: bool, as_json: bool
+    settings: Settings,
+    source: RecipientFile,
+    aside: Path | None,
+    sample: FirstRows,
+    interrupts: Interrupts,
+    *,
+    done: bool,
+    as_json: bool,
 ) -> None:
     kafka_errors = KafkaErrorLog(settings)
     lines, rows = source.open()
     try:
-        writer = RecipientsWriter(settings, kafka_errors)
+        checked = sample.check(interrupts.reading(rows), rows.variables)
+    except KeyboardInterrupt:
+        fail("interrupted: nothing was produced", interrupts.exit_code)
+    refused: list[InvalidRow] = []
+    keep_refused: Keep = _discard
+
+    def refuse(row: InvalidRow) -> None:
+        if len(refused) < MAX_SHOWN:
+            refused.append(row)
+        keep_refused(row)
+
+    try:
+        writer = RecipientsWriter(settings, kafka_errors, refuse)
     except NoTopicError as error:
         fail(error)
     except KafkaException as error:
         fail(kafka_errors.describe(error.args[0]))
     counts = RowCounts()
     stopped: str | None = None
-    try:
-        with progress_bar("producing", source.size) as show, _aside(aside, rows.head) as keep:
-            for count, row in enumerate(rows):
-                counts.add(row)
-                if isinstance(row, ParsedRow):
-                    writer.write(row)
-                elif keep is None:
-                    raise _BadRowError
-                else:
-                    keep.write(row.raw if row.raw.endswith(b"\n") else row.raw + b"\n")
-                if count % SHOW_EVERY == 0:
-                    show(lines.bytes_read, count)
-    except _BadRowError:
-        stopped = f"stopped at line {counts.shown[-1].line}, a bad row"
-    except (DeliveryStoppedError, InvalidFileError, OSError) as error:
-        stopped = str(error)
-    except KeyboardInterrupt:
-        stopped = "interrupted"
-    writer.finish()
-    _report(source, counts, writer, stopped, rows.unknown, as_json=as_json)
+    code = FAILED
+    with _aside(aside, rows.head) as keep:
+        keep_refused = keep or _discard
+        try:
+            with progress_bar("producing", source.size) as show:
+                for count, row in enumerate(checked):
+                    counts.add(row)
+                    if isinstance(row, ParsedRow):
+                        writer.write(row)
+                    elif keep is None:
+                        raise _BadRowError
+                    else:
+                        keep(row)
+                    if count % SHOW_EVERY == 0:
+                        show(lines.bytes_read, count)
+        except _BadRowError:
+            stopped = f"stopped at line {counts.shown[-1].line}, a bad row"
+        except (DeliveryStoppedError, InvalidFileError, OSError) as error:
+            stopped = str(error)
+        except KeyboardInterrupt:
+            stopped, code = "interrupted", interrupts.exit_code
+        before = interrupts.count
+        unknown = writer.finish(lambda: interrupts.count > before)
+        if unknown:
+            stopped = f"interrupted; of {unknown:,} rows it is unknown whether they were produced"
+            code = interrupts.exit_code
+    _report(source, counts, writer, refused, stopped, rows.unknown, as_json=as_json)
     if stopped or writer.failures:
         if done:
             warn("not all rows were produced, so --done did not close the campaign")
-        raise typer.Exit(FAILED)
+        raise typer.Exit(code)
     if done:
         _close(settings, source.campaign, counts.good)
         if not as_json:
-            typer.echo(f"{source.campaign}: {counts.good:,} recipients expected")
+            say(f"{source.campaign}: {counts.good:,} recipients expected")
 
 
 def _close(settings: Settings, campaign: CampaignName, rows: int) -> None:
@@ -184,6 +243,7 @@ def _report(
     source: RecipientFile,
     counts: RowCounts,
     writer: RecipientsWriter,
+    refused: list[InvalidRow],
     stopped: str | None,
     unknown: set[str],
     *,
@@ -193,6 +253,8 @@ def _report(
     warn_of_unknown(unknown)
     if counts.invalid_addresses:
         warn(f"{counts.invalid_addresses:,} invalid addresses, which will end as invalid_address")
+    for row in refused:
+        warn(f"line {row.line}: {row.reason}")
     for reason, count in writer.failures.items():
         warn(f"{count:,} not delivered: {reason}")
     if stopped:
@@ -207,6 +269,7 @@ def _report(
                 "produced": writer.delivered,
                 "failed": sum(writer.failures.values()),
                 "failures": dict(writer.failures),
+                "first_failed": [{"line": row.line, "reason": row.reason} for row in refused],
                 "invalid_addresses": counts.invalid_addresses,
                 "bad_rows": counts.bad,
                 "first_bad_rows": [
@@ -218,33 +281,39 @@ def _report(
     text = f"{source.campaign}: {writer.delivered:,} recipients produced"
     if counts.bad:
         text += f", {counts.bad:,} bad rows"
-    typer.echo(text)
+    say(text)
+
+
+Keep = Callable[[InvalidRow], None]
+
+
+def _discard(row: InvalidRow) -> None:
+    del row
 
 
 @contextmanager
-def _aside(path: Path | None, head: bytes) -> Iterator[BinaryIO | None]:
-    """Open the file for bad rows, and delete it afterwards if there were none."""
+def _aside(path: Path | None, head: bytes) -> Iterator[Keep | None]:
+    """Create the file for bad rows, and delete it afterwards if there were none."""
     if path is None:
         yield None
         return
     try:
-        stream = path.open("wb")
+        stream = private_files.create(path)
+    except FileExistsError:
+        fail(f"{path} exists already: --bad-rows needs a new file", WRONG_USE)
     except OSError as error:
         fail(f"{path}: {error.strerror}")
+    count = 0
+
+    def keep(row: InvalidRow) -> None:
+        nonlocal count
+        count += 1
+        stream.write(row.raw if row.raw.endswith(b"\n") else row.raw + b"\n")
+
     try:
         with stream:
             stream.write(head)
-            yield stream
+            yield keep
     finally:
-        if path.stat().st_size == len(head):
+        if not count:
             path.unlink()
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Make SIGTERM raise KeyboardInterrupt, like SIGINT."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -1,10 +1,12 @@
 """Producing recipient events in bounded memory, counting deliveries."""
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streamer.cli.rows import ParsedRow
+from streamer.cli.rows import InvalidRow, ParsedRow
 from streamer.errors import StreamerError
 from streamer.kafka.error_log import KafkaErrorLog
 from streamer.kafka.metadata import partitions_of
@@ -32,14 +34,19 @@ class RecipientsWriter:
 
     Args:
         kafka_errors: receives the client's connection errors.
+        refused: called with the line and the original bytes of each row that was not delivered,
+            and the reason.
 
     Raises:
         NoTopicError: the topic does not exist.
         KafkaException: Kafka cannot be reached.
     """
 
-    def __init__(self, settings: Settings, kafka_errors: KafkaErrorLog) -> None:
+    def __init__(
+        self, settings: Settings, kafka_errors: KafkaErrorLog, refused: Callable[[InvalidRow], None]
+    ) -> None:
         self.delivered = 0
+        self._refused = refused
         self.failures: Counter[str] = Counter()
         self._kafka_errors = kafka_errors
         self._stopped: str | None = None
@@ -73,13 +80,14 @@ class RecipientsWriter:
         """
         while True:
             try:
+                counted = partial(self._count, row.line, row.raw)
                 self._producer.produce(
-                    self._topic, row.value, row.key.encode(), on_delivery=self._count
+                    self._topic, row.value, row.key.encode(), on_delivery=counted
                 )
             except BufferError:
                 self._producer.poll(_WAIT_S)
             except KafkaException as error:
-                self._fail(error.args[0])
+                self._fail(row.line, row.raw, error.args[0])
                 break
             else:
                 break
@@ -87,20 +95,29 @@ class RecipientsWriter:
         self._producer.poll(0)
         self._raise_if_stopped()
 
-    def finish(self) -> None:
-        """Block until every event is delivered or has failed."""
-        while self._producer.flush(_WAIT_S):
-            pass  # short timeouts, so that signals are handled
+    def finish(self, gives_up: Callable[[], bool]) -> int:
+        """Block until every event is delivered or has failed.
 
-    def _count(self, error: KafkaError | None, message: object) -> None:
+        Args:
+            gives_up: whether to wait no longer; asked again and again.
+
+        Returns:
+            The number of events of which it is unknown whether they were delivered.
+        """
+        while (left := self._producer.flush(_WAIT_S)) and not gives_up():
+            pass  # short timeouts, so that signals are handled
+        return left
+
+    def _count(self, line: int, raw: bytes, error: KafkaError | None, message: object) -> None:
         del message
         if error is None:
             self.delivered += 1
         else:
-            self._fail(error)
+            self._fail(line, raw, error)
 
-    def _fail(self, error: KafkaError) -> None:
+    def _fail(self, line: int, raw: bytes, error: KafkaError) -> None:
         self.failures[error.str()] += 1
+        self._refused(InvalidRow(line, f"not delivered: {error.str()}", raw))
         if error.fatal() or error.code() in (
             KafkaError._MSG_TIMED_OUT,
             KafkaError.TOPIC_AUTHORIZATION_FAILED,

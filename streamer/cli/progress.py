@@ -15,10 +15,12 @@ from streamer.cli.common import (
     fail,
     read_settings,
     redis_client,
+    say,
     show_json,
     show_table,
     warn,
 )
+from streamer.cli.names import require_campaign
 from streamer.ledger import keys, lease
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName, CampaignState
@@ -54,6 +56,7 @@ def progress(
     settings = read_settings(config)
     with redis_client(settings) as client:
         reporter = Reporter(client, Store(client, settings.kafka.group_id))
+        require_campaign(client, settings, campaign)
         report = find(reporter, campaign)
         _warn(settings, client, report, wait=wait)
         if wait:
@@ -105,10 +108,10 @@ def _wait(reporter: Reporter, campaign: CampaignName, timeout: float | None) -> 
 
 def _show(report: Report) -> None:
     counts, eta = report.counts, report.eta(datetime.now(UTC))
-    typer.echo(f"campaign: {report.name}")
-    typer.echo(f"state: {report.state}")
-    typer.echo(f"closed: {'yes' if report.is_closed else 'no'}")
-    typer.echo(f"expected: {'not set' if report.expected is None else f'{report.expected:,}'}")
+    say(f"campaign: {report.name}")
+    say(f"state: {report.state}")
+    say(f"closed: {'yes' if report.is_closed else 'no'}")
+    say(f"expected: {'not set' if report.expected is None else f'{report.expected:,}'}")
     rows = [("received", f"{counts.received:,}")]
     for status in STATUSES:
         rows.append((status, f"{counts.ended(status):,}"))
@@ -121,10 +124,10 @@ def _show(report: Report) -> None:
     width = max(len(count) for _, count in rows)
     show_table(("STATUS", "RECIPIENTS"), [(status, count.rjust(width)) for status, count in rows])
     if counts.first is not None:
-        typer.echo(f"started: {counts.first}")
+        say(f"started: {counts.first}")
     if report.is_complete and counts.last is not None:
-        typer.echo(f"finished: {counts.last}")
+        say(f"finished: {counts.last}")
     if counts.per_second is not None:
-        typer.echo(f"outcomes per second: {counts.per_second:,.1f}")
+        say(f"outcomes per second: {counts.per_second:,.1f}")
     if eta is not None:
-        typer.echo(f"eta: {eta:%Y-%m-%dT%H:%M:%SZ}")
+        say(f"eta: {eta:%Y-%m-%dT%H:%M:%SZ}")

@@ -8,14 +8,25 @@ from pathlib import Path
 from typing import BinaryIO
 
 from streamer.cli.common import fail, warn
+from streamer.cli.interrupts import Interrupts
 from streamer.cli.progress_bar import progress_bar
-from streamer.cli.rows import Format, InvalidRow, Lines, ParsedRow, Rows, read_rows
+from streamer.cli.rows import (
+    DEFAULT_OPTIONS,
+    Format,
+    InvalidRow,
+    Lines,
+    ParsedRow,
+    RowOptions,
+    Rows,
+    read_rows,
+)
 from streamer.model.campaign import CampaignName
 
 SHOW_EVERY = 1000
 """Rows between two updates of the progress display."""
 
-_MAX_SHOWN = 20
+MAX_SHOWN = 20
+"""Bad rows that are shown."""
 
 
 @dataclass(slots=True)
@@ -34,7 +45,7 @@ class RowCounts:
             self.invalid_addresses += not row.is_valid_address
             return
         self.bad += 1
-        if len(self.shown) < _MAX_SHOWN:
+        if len(self.shown) < MAX_SHOWN:
             self.shown.append(row)
 
     def warn_of_bad(self) -> None:
@@ -55,6 +66,7 @@ class RecipientFile:
     """None if the file can be read only once."""
     campaign: CampaignName
     is_defined: bool
+    options: RowOptions = DEFAULT_OPTIONS
 
     def open(self) -> tuple[Lines, Rows]:
         """Start reading, from the beginning if the file is seekable.
@@ -65,7 +77,10 @@ class RecipientFile:
         if self.size is not None:
             self.stream.seek(0)
         lines = Lines(self.stream)
-        return lines, read_rows(lines, self.form, self.campaign, is_defined=self.is_defined)
+        rows = read_rows(
+            lines, self.form, self.campaign, is_defined=self.is_defined, options=self.options
+        )
+        return lines, rows
 
 
 def open_file(file: Path, stack: ExitStack) -> tuple[BinaryIO, int | None]:
@@ -81,24 +96,24 @@ def open_file(file: Path, stack: ExitStack) -> tuple[BinaryIO, int | None]:
 
 
 def warn_of_unknown(fields: set[str]) -> None:
-    """Name the fields of rows that nobody reads, if there are any."""
+    """Name the unknown fields of rows, if there are any."""
     if fields:
         names = ", ".join(sorted(fields))
         warn(f"unknown fields (variables belong under `variables`): {names}")
 
 
-def check(source: RecipientFile) -> None:
+def check(source: RecipientFile, interrupts: Interrupts) -> None:
     """Read the whole file; exits with 1 if any row is bad."""
     lines, rows = source.open()
     counts = RowCounts()
     try:
         with progress_bar("checking", source.size) as show:
-            for count, row in enumerate(rows):
+            for count, row in enumerate(interrupts.reading(rows)):
                 counts.add(row)
                 if count % SHOW_EVERY == 0:
                     show(lines.bytes_read, count)
     except KeyboardInterrupt:
-        fail("interrupted while checking: nothing was produced")
+        fail("interrupted while checking: nothing was produced", interrupts.exit_code)
     if counts.bad:
         counts.warn_of_bad()
         fail(

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -12,14 +13,20 @@ from streamer.cli.common import (
     CampaignArgument,
     ConfigOption,
     JsonOption,
+    YesOption,
     fail,
     read_settings,
+    redis_client,
+    say,
     show_json,
     warn,
 )
+from streamer.cli.interrupts import Interrupts, safe_points
+from streamer.cli.names import require_campaign
+from streamer.cli.output import confirm, stream_table
 from streamer.cli.reading import topic_reader
-from streamer.cli.shown import stream_table
 from streamer.kafka.writing import WriteError
+from streamer.model.campaign import CampaignName
 from streamer.model.reasons import Reason, Status
 from streamer.recovery.candidates import Candidate, RetrySelector
 from streamer.recovery.retry import Retrier, RetryReport
@@ -47,9 +54,10 @@ def retry(
         bool,
         typer.Option(
             "--may-mail-twice",
-            help="Accept that some indeterminate recipients may already have their mail.",
+            help="Accept that some recipients who were ever indeterminate have their mail.",
         ),
     ] = False,
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,22 +77,44 @@ def retry(
             "them twice. Check Resend's log first; to accept the risk, give --may-mail-twice",
             WRONG_USE,
         )
-    with topic_reader(settings) as reader:
-        selector = RetrySelector(wanted, frozenset(reason or ()))
+    with Interrupts() as interrupts, topic_reader(settings, interrupts) as reader:
+        accepted = may_mail_twice or wanted is Status.INDETERMINATE
+        selector = RetrySelector(wanted, frozenset(reason or ()), may_mail_twice=accepted)
         retrier = Retrier(settings, reader, campaign, selector)
         stopped: str | None = None
+        code = FAILED
         try:
             if dry_run:
                 retrier.plan()
             else:
-                retrier.run()
+                retrier.run(
+                    safe_points(interrupts), partial(_approve, campaign, interrupts, yes=yes)
+                )
         except WriteError as error:
             stopped = str(error)
+        except KeyboardInterrupt:
+            stopped, code = "interrupted; the command is safe to repeat", interrupts.exit_code
     _report(retrier.result, dry_run=dry_run, as_json=as_json)
+    if not retrier.result.selected and not dry_run:
+        with redis_client(settings) as client:
+            require_campaign(client, settings, campaign)
     if stopped:
-        fail(stopped)
-    if retrier.result.gone or retrier.result.too_large:
+        fail(stopped, code)
+    if retrier.result.gone or retrier.result.too_large or retrier.result.unsure:
         raise typer.Exit(FAILED)
+
+
+def _approve(
+    campaign: CampaignName, interrupts: Interrupts, found: RetryReport, *, yes: bool
+) -> None:
+    count = found.selected - found.already - found.unsure
+    plan = (
+        f"{campaign}: {count:,} recipients are tried again, of whom {found.uncertain:,} may have "
+        f"their mail already and get it twice"
+    )
+    if found.uncertain:
+        with interrupts.waiting():
+            confirm(plan, "nothing was retried", yes=yes)
 
 
 def _report(result: RetryReport, *, dry_run: bool, as_json: bool) -> None:
@@ -95,14 +125,19 @@ def _report(result: RetryReport, *, dry_run: bool, as_json: bool) -> None:
         if result.planned:
             stream_table(_COLUMNS, map(_row, result.planned))
         written = "would be retried" if dry_run else "written to be retried"
-        typer.echo(
+        say(
             f"{result.selected:,} selected: {result.retried:,} {written}, "
             f"{result.already:,} already retried"
         )
     if result.gone:
         warn(
-            f"{result.gone:,} cannot be retried: Kafka has deleted their original records; "
+            f"{result.gone:,} cannot be retried: Kafka no longer has their original records; "
             f"produce them again"
+        )
+    if result.unsure:
+        warn(
+            f"{result.unsure:,} skipped: an earlier attempt ended as indeterminate, so they may "
+            f"have their mail; --may-mail-twice includes them"
         )
     if result.too_large:
         warn(f"{result.too_large:,} rejected by Kafka as too large with the added headers")

@@ -1,6 +1,7 @@
 """Parsing a file of recipients: each row becomes an event or a reason why it cannot."""
 
 import csv
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import BinaryIO
 
 import orjson
 
+from streamer.cli.nearest import did_you_mean
 from streamer.errors import InvalidDataError
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.campaign import CampaignName
@@ -19,6 +21,7 @@ _BOM = b"\xef\xbb\xbf"
 _MAX_LINE = 16 * 1024 * 1024
 _MAX_NAMES = 20
 _FIELDS = frozenset(EventSchema.model_fields)
+_EMAIL_ALIKE = re.compile(r"e-?mail|address", re.IGNORECASE)
 
 
 class Format(StrEnum):
@@ -38,12 +41,13 @@ class InvalidFileError(InvalidDataError):
 
 @dataclass(frozen=True, slots=True)
 class ParsedRow:
-    """A recipient event's key and value, and whether its address is valid."""
+    """A recipient event's key and value, whether its address is valid, and its original bytes."""
 
     line: int
     key: str
     value: bytes
     is_valid_address: bool
+    raw: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,32 @@ class InvalidRow:
     line: int
     reason: str
     raw: bytes
+
+
+def csv_error(error: csv.Error) -> str:
+    """Return what is wrong with malformed CSV."""
+    text = str(error)
+    if text.startswith("new-line character"):
+        return "a carriage return without a line feed: convert the file's line ends to LF"
+    return f"{text}; perhaps a stray or missing quote"
+
+
+@dataclass(frozen=True, slots=True)
+class RowOptions:
+    """How to read rows.
+
+    Attributes:
+        email_column: the column of a CSV file with the addresses.
+        id_column: the one with the recipients' ids.
+        allow_multiline: accept a cell with a line that looks like a row of the file.
+    """
+
+    email_column: str = "email"
+    id_column: str = "recipient_id"
+    allow_multiline: bool = False
+
+
+DEFAULT_OPTIONS = RowOptions()
 
 
 class Lines:
@@ -105,11 +135,13 @@ class Rows(ABC):
 
     Attributes:
         head: the header that a file of copied rows must start with.
+        variables: the columns that become variables; None for JSON lines, where rows may differ.
         unknown: names of unknown fields seen so far.
     """
 
     def __init__(self, lines: Lines, campaign: CampaignName) -> None:
         self.head = b""
+        self.variables: list[str] | None = None
         self.unknown: set[str] = set()
         self._lines = lines
         self._campaign = campaign
@@ -131,40 +163,58 @@ class Rows(ABC):
         """Read the next row; None if it is empty. Raises `StopIteration` and `_InvalidRowError`."""
 
 
-def read_rows(lines: Lines, form: Format, campaign: CampaignName, *, is_defined: bool) -> Rows:
+def read_rows(
+    lines: Lines,
+    form: Format,
+    campaign: CampaignName,
+    *,
+    is_defined: bool,
+    options: RowOptions = DEFAULT_OPTIONS,
+) -> Rows:
     """Iterate over the rows of a file.
 
     Args:
         is_defined: whether the campaign is defined; if not, each row must carry its message.
+        options: how to read them.
 
     Raises:
         InvalidFileError: the CSV header is invalid.
     """
     if form is Format.CSV:
-        return _CsvRows(lines, campaign)
+        return _CsvRows(lines, campaign, options)
     return _JsonRows(lines, campaign, is_defined=is_defined)
 
 
 class _CsvRows(Rows):
-    def __init__(self, lines: Lines, campaign: CampaignName) -> None:
+    def __init__(self, lines: Lines, campaign: CampaignName, options: RowOptions) -> None:
         super().__init__(lines, campaign)
+        self._options = options
         self._reader = csv.reader(lines, strict=True)
         try:
             header = next(self._reader, [])
         except csv.Error as error:
-            raise InvalidFileError(f"line 1: {error}") from None
+            raise InvalidFileError(f"line 1: {csv_error(error)}") from None
         self.head = lines.record
-        self._columns = _check_header([name.strip() for name in header])
+        self._columns = _check_header([name.strip() for name in header], options)
+        self.variables = [name for name in self._columns if name not in _FIELDS]
 
     def _read(self, line: int) -> ParsedRow | None:
         try:
             cells = next(self._reader)
         except csv.Error as error:
-            raise _InvalidRowError(f"{error}; perhaps an unterminated quote") from None
+            if self._lines.number > line or "field limit" in str(error):
+                # The next line may be inside a quoted cell: it must not become a recipient.
+                raise InvalidFileError(
+                    f"lines {line} to {self._lines.number}: {csv_error(error)}; where the next "
+                    f"row begins is unknown"
+                ) from None
+            raise _InvalidRowError(csv_error(error)) from None
         if not cells:
             return None
         if len(cells) != len(self._columns):
             raise _InvalidRowError(f"{len(cells)} cells, the header has {len(self._columns)}")
+        if not self._options.allow_multiline:
+            _check_multiline(cells)
         # An empty cell means an absent event field, but an empty string for a variable.
         variables = dict(zip(self._columns, cells, strict=True))
         own = {
@@ -186,7 +236,8 @@ class _CsvRows(Rows):
             value = orjson.dumps(event)
         except orjson.JSONEncodeError:  # only surrogates can fail: everything is text
             raise _InvalidRowError("not UTF-8") from None
-        return ParsedRow(line, _validated(value).recipient_id, value, address is not None)
+        key = _validated(value).recipient_id
+        return ParsedRow(line, key, value, address is not None, self._lines.record)
 
 
 class _JsonRows(Rows):
@@ -221,7 +272,7 @@ class _JsonRows(Rows):
             raise _InvalidRowError("the campaign is not defined and the row carries no message")
         if len(self.unknown) < _MAX_NAMES:
             self.unknown |= event.keys() - _FIELDS
-        return ParsedRow(line, parsed.recipient_id, value, address is not None)
+        return ParsedRow(line, parsed.recipient_id, value, address is not None, self._lines.record)
 
 
 class _InvalidRowError(ValueError):
@@ -234,13 +285,38 @@ def derived_id(email: str, address: str | None) -> str:
     return blake2b(identity, digest_size=16).hexdigest()
 
 
-def _check_header(columns: list[str]) -> list[str]:
+def _check_multiline(cells: list[str]) -> None:
+    """Refuse a cell that contains what looks like other rows: a stray quote would lose them."""
+    for cell in cells:
+        for text in cell.splitlines() if "\n" in cell or "\r" in cell else ():
+            parts = next(csv.reader([text]), [])
+            is_row = len(parts) > 1 or len(cells) == 1
+            if is_row and any(_normalised(part) for part in parts):
+                raise _InvalidRowError(
+                    "a cell contains a line that looks like another row: a stray quote? "
+                    "--allow-multiline accepts it"
+                )
+
+
+def _check_header(given: list[str], options: RowOptions) -> list[str]:
+    """Check a header and return its columns, those of the options under the event's own names."""
+    renamed = {options.email_column: "email", options.id_column: "recipient_id"}
+    for option, name in (("email", options.email_column), ("id", options.id_column)):
+        if name not in given and name not in ("email", "recipient_id"):
+            raise InvalidFileError(
+                f"line 1: header without column {name!r} (--{option}-column)"
+                f"{did_you_mean(name, given)}"
+            )
+    columns = [renamed.get(name, name) for name in given]
     if any("\udc80" <= character <= "\udcff" for name in columns for character in name):
         raise InvalidFileError("line 1 is not UTF-8")
     if "email" not in columns:
         names = ", ".join(map(repr, columns)) or "none"
+        alike = next((name for name in columns if _EMAIL_ALIKE.search(name)), None)
         separator = next((s for s in (";", "\t") if s in "".join(columns)), None)
         hint = f"; cells must be separated by commas, not by {separator!r}" if separator else ""
+        if alike is not None and not separator:
+            hint = f"; if it is {alike!r}, give --email-column {alike!r}"
         raise InvalidFileError(f"line 1: header without column 'email'; its columns: {names}{hint}")
     if "" in columns:
         raise InvalidFileError(f"line 1: header column {columns.index('') + 1} has no name")

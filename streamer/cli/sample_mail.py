@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -13,6 +14,7 @@ import typer
 from pydantic import JsonValue
 
 from streamer.cli.common import WRONG_USE, fail
+from streamer.cli.nearest import did_you_mean
 from streamer.cli.recipient_file import open_file, warn_of_unknown
 from streamer.cli.rows import (
     FORMATS,
@@ -27,8 +29,9 @@ from streamer.ledger import campaigns
 from streamer.ledger.campaigns import UnreadableDefinitionError
 from streamer.ledger.connection import Client
 from streamer.mail.compose import Composer
+from streamer.mail.content import content_faults
 from streamer.mail.review import MailWarning, undefined_variables, warnings_on_undefined
-from streamer.mail.templates import UndefinedError
+from streamer.mail.templates import Templates, UndefinedError
 from streamer.model.campaign import CampaignName, Message
 from streamer.model.event import RecipientEvent, parse
 from streamer.settings import Settings, SettingsError
@@ -63,6 +66,11 @@ class SampleMail:
     def compose(self, composer: Composer, address: str) -> bytes:
         """Compose the mail for an address. Raises what `Composer.compose` raises."""
         return composer.compose(self.event, address, self.message)
+
+    def faults(self, settings: Settings) -> list[str]:
+        """Return why no recipient could get this message."""
+        templates = Templates(settings.mail.max_bytes)
+        return content_faults(self.message, templates, datetime.now(UTC))
 
     def explain(self, error: Exception, composer: Composer, address: str) -> list[MailWarning]:
         """List all undefined variables, if that is why `compose` failed."""
@@ -104,7 +112,8 @@ def load_sample_mail(
         event = _sample(name, given or {})
     message = event.message or (found[1] if found is not None else None)
     if message is None:
-        fail(f"campaign {name} is not defined; define it with: streamer campaign create")
+        near = did_you_mean(str(name), map(str, campaigns.names(client)))
+        fail(f"campaign {name} is not defined{near or '; see: streamer campaign create'}")
     return SampleMail(event, message)
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from streamer.cli.common import warn
+from streamer.cli.common import fail, say, warn
+from streamer.cli.output import show_json_line
 from streamer.sandbox import DEFAULT_KEY, AccountSpec, Config, Faults, serve
 
 _LOOPBACK = "127.0.0.1"
@@ -62,13 +63,16 @@ def sandbox(
         )
 
     def announce(url: str) -> None:
-        typer.echo(_as_json(url, config) if as_json else _as_text(url, config))
+        if as_json:
+            show_json_line(_as_json(url, config))
+        else:
+            for line in _as_text(url, config):
+                say(line)
 
     try:
         serve(config, announce)
     except OSError as error:
-        typer.echo(f"streamer sandbox: cannot listen on {host}:{port}: {error.strerror}", err=True)
-        raise typer.Exit(1) from None
+        fail(f"streamer sandbox: cannot listen on {host}:{port}: {error.strerror}")
 
 
 def _accounts(options: list[str], limit: int | None) -> tuple[AccountSpec, ...]:
@@ -108,19 +112,17 @@ def _bad_parameter(error: ValidationError, option: str) -> typer.BadParameter:
     return typer.BadParameter("; ".join(words), param_hint=option)
 
 
-def _as_json(url: str, config: Config) -> str:
-    return json.dumps(
-        {
-            "url": url,
-            "accounts": {
-                account.name: {"keys": account.keys, "limit": account.limit}
-                for account in config.accounts
-            },
-        }
-    )
+def _as_json(url: str, config: Config) -> dict[str, object]:
+    return {
+        "url": url,
+        "accounts": {
+            account.name: {"keys": account.keys, "limit": account.limit}
+            for account in config.accounts
+        },
+    }
 
 
-def _as_text(url: str, config: Config) -> str:
+def _as_text(url: str, config: Config) -> list[str]:
     lines = [f"Sandbox for Resend listening on {url} (open it in a browser). Use it with", ""]
     for account in config.accounts:
         rate = "unlimited" if account.limit is None else f"{account.limit} requests per second"
@@ -129,4 +131,4 @@ def _as_text(url: str, config: Config) -> str:
             for key in account.keys
         )
     lines.extend(["", "No mail is actually sent. Press Ctrl-C to stop."])
-    return "\n".join(lines)
+    return lines

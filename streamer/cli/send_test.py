@@ -90,6 +90,8 @@ def send_test_command(
         fail(f"no account serves organization {campaign.organization}: see accounts.NAME")
     with redis_client(settings) as client:
         sample = load_sample_mail(client, campaign, recipient, variables)
+        if faults := sample.faults(settings):
+            fail(f"nothing was sent: {'; '.join(faults)}")
         suppressed = suppression.check(client, campaign.organization, addresses)
         refused = {
             address

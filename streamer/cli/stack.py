@@ -1,6 +1,5 @@
 """`streamer stack`: run Kafka and Redis on this machine, for trials."""
 
-import json
 import os
 import signal
 import time
@@ -11,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from streamer.cli.common import JsonOption, fail, show_json, show_table, warn
+from streamer.cli.common import JsonOption, fail, say, show_json, show_table, warn
+from streamer.cli.output import show_json_line
 from streamer.stack import DetachedStack, PortInUse, Service, Stack, StackError
 from streamer.stack.artifacts import KAFKA_VERSION, kafka_is_here
 
@@ -64,7 +64,7 @@ def up(
         fail(f"streamer stack: {error}")
     services = stack.status()
     if not (started or as_json):
-        typer.echo("Already running.")
+        say("Already running.")
     _show(services, stack.folder, as_json)
     _fail_unless_all_serve(services)
 
@@ -77,7 +77,7 @@ def down(folder: FolderOption = None) -> None:
         ended = stack.down()
     except (StackError, OSError) as error:
         fail(f"streamer stack: {error}")
-    typer.echo(f"Stopped: {', '.join(ended)}." if ended else "Not running.")
+    say(f"Stopped: {', '.join(ended)}." if ended else "Not running.")
 
 
 @app.command()
@@ -105,11 +105,11 @@ def _run_ephemeral(as_json: bool) -> None:
                     server.name: {"address": server.address, "pid": server.pid}
                     for server in servers
                 }
-                typer.echo(json.dumps(places))
+                show_json_line(places)
             else:
                 for server in servers:
-                    typer.echo(f"{server.name}  {server.address}")
-                typer.echo("Press Ctrl-C to stop.")
+                    say(f"{server.name}  {server.address}")
+                say("Press Ctrl-C to stop.")
             while all(server.pid is not None for server in servers):
                 time.sleep(_LOOK_S)
             dead = next(server for server in servers if server.pid is None)

@@ -1,48 +1,62 @@
 """`streamer suppress`: an organization's suppressed addresses."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import orjson
 import typer
 
+from streamer import private_files
 from streamer.cli.addresses import AddressParser, from_arguments, from_file
 from streamer.cli.common import (
     FAILED,
+    WRONG_USE,
     ConfigOption,
     JsonOption,
     OrganizationArgument,
+    YesOption,
     fail,
     read_settings,
     redis_client,
+    say,
     show_json,
     show_table,
 )
+from streamer.cli.names import known_organizations, require_organization
+from streamer.cli.output import confirm, show_lines
 from streamer.cli.recipient_file import open_file
 from streamer.cli.rows import InvalidFileError
 from streamer.ledger import suppression
+from streamer.model.printable import printable
 from streamer.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True, help="The suppressed addresses of an organization, which get no mail."
 )
 
-Addresses = Annotated[list[str], typer.Argument(metavar="ADDRESS", show_default=False)]
+Addresses = Annotated[
+    list[str],
+    typer.Argument(metavar="ADDRESS", show_default=False, help="-: read them from standard input."),
+]
+NewOption = Annotated[
+    bool, typer.Option("--new", help="The organization has no campaign and no suppression yet.")
+]
 
 
 @app.command()
 def add(
     organization: OrganizationArgument,
     addresses: Addresses,
+    new: NewOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Suppress addresses: no batch pinned from now on contains them."""
-    _add(read_settings(config), organization, from_arguments(addresses), as_json=as_json)
+    _add(read_settings(config), organization, _given(addresses), is_new=new, as_json=as_json)
 
 
 @app.command("import")
@@ -55,6 +69,7 @@ def import_(
             help="One address per line, or CSV with a column `email`; -: standard input.",
         ),
     ],
+    new: NewOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,7 +78,7 @@ def import_(
     with ExitStack() as stack:
         stream, _ = open_file(file, stack)
         try:
-            _add(settings, organization, from_file(stream), as_json=as_json)
+            _add(settings, organization, from_file(stream), is_new=new, as_json=as_json)
         except InvalidFileError as error:
             fail(f"{file}: {error}; everything before it was imported, and repeating is safe")
 
@@ -71,20 +86,38 @@ def import_(
 @app.command()
 def remove(
     organization: OrganizationArgument,
-    addresses: Addresses,
+    addresses: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ADDRESS]...", help="-: read them from standard input."),
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every suppressed address.")] = False,
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Stop suppressing addresses."""
+    if all_ == bool(addresses):
+        fail("give addresses or --all", WRONG_USE)
     settings = read_settings(config)
     parser = AddressParser()
     with redis_client(settings) as client:
-        normalised = parser.normalised(from_arguments(addresses))
-        removed = suppression.remove(client, organization, normalised)
+        require_organization(client, settings, organization)
+        if all_:
+            count = suppression.count(client, organization)
+            confirm(
+                f"{organization}: {count:,} addresses that must get no mail would get it again",
+                "nothing was removed",
+                yes=yes,
+            )
+            removed, absent = suppression.clear(client, organization), 0
+        else:
+            normalised = parser.normalised(_given(addresses or []))
+            removed = suppression.remove(client, organization, normalised)
+            absent = parser.good - removed
     if as_json:
-        show_json({"removed": removed, "absent": parser.good - removed, **_bad(parser)})
+        show_json({"removed": removed, "absent": absent, **_bad(parser)})
     else:
-        typer.echo(f"{organization}: {removed} removed, {parser.good - removed} not suppressed")
+        say(f"{organization}: {removed:,} removed, {absent:,} not suppressed")
     _end(parser)
 
 
@@ -98,8 +131,9 @@ def check(
     """Show whether each address is suppressed."""
     settings = read_settings(config)
     parser = AddressParser()
-    normalised = list(parser.normalised(from_arguments(addresses)))
+    normalised = list(parser.normalised(_given(addresses)))
     with redis_client(settings) as client:
+        require_organization(client, settings, organization)
         found = suppression.check(client, organization, normalised)
     pairs = list(zip(normalised, found, strict=True))
     if as_json:
@@ -109,6 +143,24 @@ def check(
         rows = [(address, "yes" if is_in else "no") for address, is_in in pairs]
         show_table(("ADDRESS", "SUPPRESSED"), rows)
     _end(parser)
+
+
+@app.command("list")
+def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the organizations that have campaigns, with their numbers of suppressed addresses."""
+    settings = read_settings(config)
+    with redis_client(settings) as client:
+        counts = {
+            organization: suppression.count(client, organization)
+            for organization in sorted(known_organizations(client, settings))
+        }
+    if as_json:
+        show_json(
+            [{"organization_id": each, "suppressed": count} for each, count in counts.items()]
+        )
+    else:
+        rows = [(organization, f"{count:,}") for organization, count in counts.items()]
+        show_table(("ORGANIZATION", "SUPPRESSED"), rows)
 
 
 @app.command()
@@ -123,33 +175,45 @@ def export(
     """Write all suppressed addresses, one per line, in no particular order.
 
     Addresses added or removed during the export may be missing, and any address may appear twice.
+    FILE can only be read by its owner, and is complete or absent.
     """
     settings = read_settings(config)
     with redis_client(settings) as client:
+        require_organization(client, settings, organization)
         addresses = suppression.export(client, organization)
+        lines = _json_lines(addresses) if as_json else map(printable, addresses)
         if file is None:
-            _write(sys.stdout, addresses, as_json=as_json)
+            show_lines(lines)
             return
-        # Renamed at the end, so that FILE is never incomplete.
-        part = file.with_name(f"{file.name}.part")
         try:
-            with part.open("w", encoding="utf-8") as stream:
-                _write(stream, addresses, as_json=as_json)
-            part.replace(file)
+            with private_files.replacing(file) as stream:
+                stream.writelines(f"{line}\n" for line in lines)
         except OSError as error:
             fail(f"{file}: {error.strerror}")
 
 
+def _given(addresses: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the given addresses, or those of standard input, where they are not in the history."""
+    return from_file(sys.stdin.buffer) if addresses == ["-"] else from_arguments(addresses)
+
+
 def _add(
-    settings: Settings, organization: str, texts: Iterable[tuple[str, str]], *, as_json: bool
+    settings: Settings,
+    organization: str,
+    texts: Iterable[tuple[str, str]],
+    *,
+    is_new: bool,
+    as_json: bool,
 ) -> None:
     parser = AddressParser()
     with redis_client(settings) as client:
+        if not is_new:
+            require_organization(client, settings, organization, "; if it is new, give --new")
         added = suppression.add(client, organization, parser.normalised(texts))
     if as_json:
         show_json({"added": added, "present": parser.good - added, **_bad(parser)})
     else:
-        typer.echo(f"{organization}: {added} added, {parser.good - added} already suppressed")
+        say(f"{organization}: {added:,} added, {parser.good - added:,} already suppressed")
     _end(parser)
 
 
@@ -162,13 +226,14 @@ def _end(parser: AddressParser) -> None:
         raise typer.Exit(FAILED)
 
 
-def _write(stream: TextIO, addresses: Iterable[str], *, as_json: bool) -> None:
-    if not as_json:
-        for address in addresses:
-            stream.write(f"{address}\n")
-        return
-    separator = "["
+def _json_lines(addresses: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a JSON array."""
+    begin = "["
     for address in addresses:
-        stream.write(f"{separator}\n  {orjson.dumps(address).decode()}")
-        separator = ","
-    stream.write("[]\n" if separator == "[" else "\n]\n")
+        yield begin
+        begin = f"  {orjson.dumps(address).decode()},"
+    if begin == "[":
+        yield "[]"
+    else:
+        yield begin.removesuffix(",")
+        yield "]"

@@ -13,6 +13,7 @@ from streamer.cli.common import (
     fail,
     kafka_admin,
     read_settings,
+    say,
     show_json,
 )
 from streamer.settings import SettingsError
@@ -60,8 +61,9 @@ def create(
 
 def _show(report: topics.TopicReport) -> None:
     if report.created:
-        typer.echo(f"{report.name}: created")
+        say(f"{report.name}: created")
     elif not report.differences:
-        typer.echo(f"{report.name}: ok")
+        say(f"{report.name}: ok")
     for difference in report.differences:
-        typer.echo(f"{report.name}: {difference}\n  {difference.mend}")
+        say(f"{report.name}: {difference}")
+        say(f"  {difference.mend}")

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
+from streamer.cli.addresses import from_stdin
 from streamer.cli.common import (
-    FAILED,
     WRONG_USE,
     CampaignArgument,
     ConfigOption,
@@ -15,11 +15,13 @@ from streamer.cli.common import (
     fail,
     read_settings,
     redis_client,
+    say,
     show_json,
     warn,
 )
+from streamer.cli.names import all_campaigns, unknown_campaign
+from streamer.cli.output import stream_table
 from streamer.cli.reading import topic_reader
-from streamer.cli.shown import printable, stream_table
 from streamer.ledger.claim_reader import ClaimStatus
 from streamer.model.campaign import CampaignName
 from streamer.model.instants import as_text, from_milliseconds
@@ -32,7 +34,9 @@ _SILENT = ("recipient_id", "email", "occurred_at")
 
 def trace(
     campaign: CampaignArgument,
-    email: Annotated[str | None, typer.Option(help="The recipient's address.")] = None,
+    email: Annotated[
+        str | None, typer.Option(help="The recipient's address; -: read it from standard input.")
+    ] = None,
     recipient: Annotated[str | None, typer.Option(metavar="ID", help="The recipient's id.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -45,6 +49,8 @@ def trace(
     settings = read_settings(config)
     if (email is None) == (recipient is None):
         fail("give either --email or --recipient", WRONG_USE)
+    if email is not None:
+        email = from_stdin(email)
     history = History(
         campaign, RecipientQuery(recipient, None if email is None else same_address(email))
     )
@@ -52,34 +58,36 @@ def trace(
         history.gather(reader, settings)
     with redis_client(settings) as client:
         ledger_statuses = history.ledger_statuses(client)
+        is_traced = history.events or any(each.claim_status for each in ledger_statuses)
+        known = [] if is_traced else all_campaigns(client, settings)
     if as_json:
         show_json(_as_json(campaign, history.events, ledger_statuses))
     else:
         _show(campaign, history.events, ledger_statuses)
     if history.unreadable:
         warn(f"{history.unreadable:,} records of the outcomes topic skipped: not valid outcomes")
-    if not history.events and not any(
-        ledger_status.claim_status for ledger_status in ledger_statuses
-    ):
-        warn(f"no trace of {recipient or email} in campaign {campaign}")
-        raise typer.Exit(FAILED)
+    if not is_traced:
+        who = recipient or email
+        if campaign in known:
+            fail(f"no trace of {who} in campaign {campaign}")
+        fail(f"no trace of {who}: {unknown_campaign(campaign, known)}")
 
 
 def _show(
     campaign: CampaignName, events: list[HistoryEvent], ledger_statuses: list[LedgerStatus]
 ) -> None:
-    typer.echo(f"campaign: {campaign}")
+    say(f"campaign: {campaign}")
     if events:
         stream_table(_COLUMNS, map(_row, events))
     for ledger_status in ledger_statuses:
-        typer.echo()
-        typer.echo(f"Ledger state of {printable(ledger_status.address)}")
-        typer.echo(f"  suppressed: {'yes' if ledger_status.is_suppressed else 'no'}")
+        say()
+        say(f"Ledger state of {ledger_status.address}")
+        say(f"  suppressed: {'yes' if ledger_status.is_suppressed else 'no'}")
         if ledger_status.claim_status is None:
-            typer.echo("  claimed: no")
+            say("  claimed: no")
             continue
         for line in _claim_lines(ledger_status.claim_status):
-            typer.echo(f"  {printable(line)}")
+            say(f"  {line}")
 
 
 def _row(event: HistoryEvent) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """`streamer watch`: show the progress of campaigns live."""
 
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -23,13 +22,17 @@ from streamer.cli.common import (
     parse_campaign,
     read_settings,
     redis_client,
+    say,
 )
-from streamer.cli.progress import NOBODY_COUNTS, find
+from streamer.cli.names import require_campaign
+from streamer.cli.output import on_terminal
+from streamer.cli.progress import NOBODY_COUNTS
 from streamer.kafka.offsets import GroupLag
 from streamer.ledger import campaigns, keys, lease
 from streamer.ledger.connection import Client
 from streamer.ledger.holds import Holds
 from streamer.model.campaign import CampaignName, CampaignState
+from streamer.model.printable import printable
 from streamer.progress.counts import STATUSES
 from streamer.progress.rates import Rates
 from streamer.progress.report import Report, Reporter
@@ -82,7 +85,7 @@ def watch(
         store = Store(client, settings.kafka.group_id)
         reporter = Reporter(client, store)
         if campaign is not None:
-            find(reporter, campaign)
+            require_campaign(client, settings, campaign)
         eyes = _Eyes(settings, client, store, reporter, admin, campaign)
         try:
             _watch(eyes, campaign)
@@ -93,14 +96,14 @@ def watch(
 def held_accounts(client: Client, accounts: Iterable[str]) -> list[str]:
     """Describe each current hold in a few words."""
     return [
-        f"{account}{f' ({domain})' if domain else ''}: {hold.reason}"
+        printable(f"{account}{f' ({domain})' if domain else ''}: {hold.reason}")
         for account, state in Holds(client).read(accounts).items()
         for domain, hold in state.holds.items()
     ]
 
 
 def _watch(eyes: "_Eyes", campaign: CampaignName | None) -> None:
-    with _screen() if sys.stdout.isatty() else nullcontext(_Lines()) as show:
+    with _screen() if on_terminal() else nullcontext(_Lines()) as show:
         while True:
             view = eyes.look()
             show(view)
@@ -140,7 +143,7 @@ class _Eyes:
         found.sort(key=lambda report: report.is_complete)
         most = max(1, (shutil.get_terminal_size().lines - _OTHER_LINES) // _LINES_OF_ONE)
         return View(
-            reports=found[:most] if sys.stdout.isatty() else found,
+            reports=found[:most] if on_terminal() else found,
             rates=rates,
             left_out=max(0, len(found) - most),
             lag=self._lag.measure(),
@@ -177,7 +180,7 @@ class _Lines:
             if report == before or (now - at < _LINES_EVERY_S and not report.is_complete):
                 continue
             self._shown[report.name] = now, report
-            typer.echo(line(report, view.rates[report.name], view.now))
+            say(line(report, view.rates[report.name], view.now))
 
 
 def line(report: Report, rate: float, now: datetime) -> str:

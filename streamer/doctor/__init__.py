@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from streamer.doctor.accounts import check_accounts
+from streamer.doctor.campaigns import check_campaigns
 from streamer.doctor.check_result import CheckResult, Level
 from streamer.doctor.kafka import check_kafka
 from streamer.doctor.redis import check_redis
@@ -20,3 +21,4 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
     yield from check_redis(settings)
     yield from check_resend(settings)
     yield from check_accounts(settings)
+    yield from check_campaigns(settings)

@@ -1,6 +1,5 @@
 """Checks of Kafka: connection, topics and transactions."""
 
-import secrets
 from collections.abc import Iterator
 
 from confluent_kafka import KafkaException
@@ -14,7 +13,7 @@ from streamer.doctor.check_result import CheckResult, failed, ok, warning
 from streamer.kafka.error_log import KafkaErrorLog
 from streamer.kafka.metadata import read_configs
 from streamer.kafka.properties import COMMAND, client_properties
-from streamer.kafka.transactions import TransactionalProducer
+from streamer.kafka.transactions import TransactionalProducer, is_fenced
 from streamer.settings import Settings, SettingsError
 from streamer.topics import Difference, TopicReport
 
@@ -90,15 +89,17 @@ def _difference(subject: str, difference: Difference) -> CheckResult:
 
 
 def _transactions(settings: Settings, kafka_errors: KafkaErrorLog) -> CheckResult:
-    # Same prefix as the workers' transactional ids, so that the same permissions apply.
-    name = f"doctor-{secrets.token_hex(4)}"
     try:
+        # Same prefix as the workers' transactional ids, so that the same permissions apply. Always
+        # the same id: the brokers keep each one for days.
         producer = TransactionalProducer(
-            settings, COMMAND, name, _PATIENCE_S, error_cb=kafka_errors.note
+            settings, COMMAND, "doctor", _PATIENCE_S, error_cb=kafka_errors.note
         )
         producer.begin()
         producer.abort()
     except KafkaException as error:
+        if is_fenced(error.args[0]):  # by another doctor, for which they work, too
+            return ok("transactions", "begin and abort work")
         return failed(
             "transactions",
             kafka_errors.describe(error.args[0]),

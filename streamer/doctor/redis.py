@@ -9,8 +9,14 @@ from redis.exceptions import RedisError
 from streamer.doctor.check_result import CheckResult, clock, failed, ok, warning
 from streamer.ledger import suppression
 from streamer.ledger.connection import REDIS_ERRORS, UNREACHABLE, Client, connect
-from streamer.ledger.failure import redis_address, redis_failure
-from streamer.ledger.persistence import eviction_policy, is_durable
+from streamer.ledger.failure import redis_failure, redis_location
+from streamer.ledger.persistence import (
+    Persistence,
+    UnsafeRedisError,
+    check_confirmations,
+    coverage,
+    read_persistence,
+)
 from streamer.settings import Settings
 
 _KEY = "streamer:doctor"
@@ -29,10 +35,11 @@ def check_redis(settings: Settings) -> Iterator[CheckResult]:
         return
     try:
         client.exists(_KEY)
-        yield ok("redis", redis_address(settings.redis.url))
+        yield ok("redis", redis_location(settings.redis))
         yield from _commands(client)
-        yield _eviction(client)
-        yield _durability(client)
+        persistence = read_persistence(client)
+        yield _eviction(persistence)
+        yield _durability(client, persistence)
     except REDIS_ERRORS as error:
         yield failed("redis", redis_failure(settings, error))
     finally:
@@ -62,8 +69,8 @@ def _commands(client: Client) -> Iterator[CheckResult]:
     yield clock("redis clock", now - (before + after) / 2)
 
 
-def _eviction(client: Client) -> CheckResult:
-    policy = eviction_policy(client)
+def _eviction(persistence: Persistence) -> CheckResult:
+    policy = persistence.eviction
     if policy is None:
         return warning(
             "redis eviction",
@@ -79,11 +86,32 @@ def _eviction(client: Client) -> CheckResult:
     return ok("redis eviction", "noeviction")
 
 
-def _durability(client: Client) -> CheckResult:
-    if is_durable(client):
-        return ok("redis durability", "an append-only file or a replica")
-    return warning(
-        "redis durability",
-        "neither an append-only file nor a replica: if Redis restarts, the workers halt",
-        "CONFIG SET appendonly yes, and set it in redis.conf",
-    )
+def _durability(client: Client, persistence: Persistence) -> CheckResult:
+    subject, durability = "redis durability", client.durability
+    text = coverage(persistence, durability)
+    try:
+        check_confirmations(client, persistence)
+    except UnsafeRedisError as error:
+        return failed(subject, str(error))
+    connected = persistence.replicas
+    if connected is not None and connected < durability.replicas:
+        return failed(
+            subject,
+            f"{connected} replicas are connected, redis.replicas is {durability.replicas}: nothing "
+            f"is sent until they are there",
+            "connect the replicas",
+        )
+    if not persistence.appendonly and not connected:
+        return warning(
+            subject,
+            f"neither an append-only file nor a replica: if Redis restarts, the workers halt: "
+            f"{text}",
+            "CONFIG SET appendonly yes, and set it in redis.conf",
+        )
+    if connected and not durability.replicas:
+        return warning(
+            subject,
+            f"a failover to a replica forgets the last pins, and mail could be sent twice: {text}",
+            f"redis.replicas = {connected}, if you rely on failovers",
+        )
+    return ok(subject, text)

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streamer.errors import StreamerError
 from streamer.kafka.error_log import KafkaErrorLog
-from streamer.kafka.properties import COMMAND
+from streamer.kafka.properties import COMMAND, TRANSACTION_TIMEOUT_MS
 from streamer.kafka.transactions import State, TransactionalProducer, is_fenced
 from streamer.model.record import Headers
 from streamer.settings import Settings
@@ -80,11 +80,11 @@ class TransactionalWriter:
         )
         checkpoint("after_fence")
 
-    def write(self, records: Sequence[Outgoing]) -> list[Outgoing]:
+    def write(self, records: Sequence[Outgoing]) -> Iterator[tuple[Outgoing, bool]]:
         """Write and commit the records, except those that are too large for the broker.
 
-        Returns:
-            The records that were too large.
+        Yields:
+            Each record with whether it was written, as soon as that is certain.
 
         Raises:
             WriteError: another command has fenced this one, or writing keeps failing.
@@ -94,17 +94,21 @@ class TransactionalWriter:
             while (cause := self._write(records)) is not None:
                 if cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:
                     if len(records) == 1:
-                        return list(records)
+                        yield records[0], False
+                        return
                     # The broker rejects the whole batch: find the offending record by bisection.
                     half = len(records) // 2
-                    return self.write(records[:half]) + self.write(records[half:])
+                    yield from self.write(records[:half])
+                    yield from self.write(records[half:])
+                    return
                 # librdkafka may misnumber its messages once after an abort.
                 tries -= 1
                 if not tries:
                     raise self._explain(cause)
         except KafkaException as exception:
             raise self._explain(exception.args[0]) from None
-        return []
+        for record in records:
+            yield record, True
 
     def _write(self, records: Sequence[Outgoing]) -> KafkaError | None:
         """Write the records in one transaction; return the error if it was aborted.
@@ -131,8 +135,10 @@ class TransactionalWriter:
     def _explain(self, error: KafkaError) -> WriteError:
         if is_fenced(error):
             return WriteError(
-                f"another command of this kind ({self._name}) was started and replaced this "
-                f"one; wait until it ends, then repeat this one if necessary"
+                f"another command of this kind ({self._name}) was started and replaced this one, "
+                f"or this one stood still for longer than {TRANSACTION_TIMEOUT_MS // 1000} s, as "
+                f"on a slow link or a suspended machine; repeat it if none is running: it skips "
+                f"what is written already"
             )
         return WriteError(
             f"{self._topic}: {error.str()}; the command is safe to repeat: it skips what it has "
@@ -140,14 +146,16 @@ class TransactionalWriter:
         )
 
 
-def chunked(records: Iterable[Sized], limit: int = CHUNK_RECORDS) -> Iterator[list[Sized]]:
-    """Split the records into lists of at most `limit` records and `CHUNK_BYTES` bytes."""
+def chunked(
+    records: Iterable[Sized], limit: int = CHUNK_RECORDS, max_bytes: int = CHUNK_BYTES
+) -> Iterator[list[Sized]]:
+    """Split the records into lists of at most `limit` records and `max_bytes` bytes."""
     chunk: list[Sized] = []
-    room = CHUNK_BYTES
+    room = max_bytes
     for record in records:
         if chunk and (len(chunk) == limit or record.size > room):
             yield chunk
-            chunk, room = [], CHUNK_BYTES
+            chunk, room = [], max_bytes
         chunk.append(record)
         room -= record.size
     if chunk:

@@ -1,4 +1,4 @@
-"""Campaign definitions and states."""
+"""Campaign definitions and states. What creates or changes one is confirmed when it returns."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -13,9 +13,11 @@ from pydantic import ValidationError
 from streamer.errors import StreamerError
 from streamer.ledger import keys
 from streamer.ledger.claims import claim_keys
+from streamer.ledger.confirming import ConfirmedScript
 from streamer.ledger.connection import Client
 from streamer.ledger.scripts import read
-from streamer.model.campaign import CampaignState, Definition, Message
+from streamer.model.campaign import CampaignName, CampaignState, Definition, Message
+from streamer.model.standing import CampaignCondition
 
 PROBE_FIELDS = ("state", "version", "start_at", "resumed")
 """The fields of the hash `keys.campaign(…)` that `probe.lua` reads and `read_probe` parses, in this
@@ -78,6 +80,7 @@ class Campaign:
         state: `paused` also while the campaign waits for its start.
         waits_until: the start it waits for; None if it does not wait.
         paused_for: why a worker paused it; None if an operator did or it is not paused.
+        is_draft: whether no recipient was read yet, so that it can be edited; see `drafts`.
     """
 
     definition: Definition
@@ -86,12 +89,13 @@ class Campaign:
     created_at: datetime
     waits_until: datetime | None
     paused_for: str | None
+    is_draft: bool
 
 
 def create(client: Client, definition: Definition) -> bool:
     """Define a campaign atomically; return False if the same definition already exists.
 
-    A definition is never replaced: the recipients of a running campaign would get different mails.
+    An existing definition is not replaced; `drafts.edit` does that.
 
     Raises:
         CampaignExistsError: the campaign is defined differently.
@@ -99,17 +103,19 @@ def create(client: Client, definition: Definition) -> bool:
     """
     organization, campaign_id = definition.organization_id, definition.campaign_id
     key = keys.campaign(organization, campaign_id)
-    written = _write(definition)
-    version = blake2b(written, digest_size=8).hexdigest()
-    script = client.register_script(read("create_campaign"))
-    start_at = "" if definition.start_at is None else _timestamp(definition.start_at)
-    existing = script(keys=[key], args=[written, version, datetime.now(UTC).isoformat(), start_at])
+    written, version = encode(definition)
+    script = ConfirmedScript(client, read("create_campaign"))
+    now = datetime.now(UTC).isoformat()
+    existing = cast(
+        bytes | None,
+        script(keys=[key], args=[written, version, now, start_argument(definition)]),
+    )
     if existing is not None:
-        found = _read(key, existing)
+        found = decode(key, existing)
         if differences := _differences(found, definition):
             raise CampaignExistsError(
                 f"campaign {organization}/{campaign_id} already exists with a different "
-                f"{', '.join(differences)}; definitions cannot be changed, use another campaign id"
+                f"{', '.join(differences)}; before it begins, streamer campaign edit changes it"
             )
     # After the hash, and even if the hash existed: its writer may have been interrupted here.
     client.sadd(keys.campaigns(organization), campaign_id)
@@ -124,19 +130,20 @@ def load(client: Client, organization: str, campaign_id: str) -> Campaign | None
         UnreadableDefinitionError: the stored definition cannot be read.
     """
     key = keys.campaign(organization, campaign_id)
-    fields = ("definition", "version", "state", "start_at", "created_at", "paused_for")
+    fields = ("definition", "version", "state", "start_at", "created_at", "paused_for", "begun")
     values = cast(list[bytes | None], client.hmget(key, fields))
-    stored, version, state, start_at, created_at, paused_for = values
+    stored, version, state, start_at, created_at, paused_for, begun = values
     if stored is None or version is None:
         return None
     status = _status(state or b"active", start_at)
     return Campaign(
-        definition=_read(key, stored),
+        definition=decode(key, stored),
         version=version.decode(),
         state=status.state,
         created_at=datetime.fromisoformat((created_at or b"1970-01-01T00:00:00+00:00").decode()),
         waits_until=status.waits_until,
         paused_for=None if paused_for is None else paused_for.decode(),
+        is_draft=begun is None,
     )
 
 
@@ -150,7 +157,7 @@ def load_message(client: Client, organization: str, campaign_id: str) -> tuple[s
     stored, version = cast(list[bytes | None], client.hmget(key, ("definition", "version")))
     if stored is None or version is None:
         return None
-    return version.decode(), _read(key, stored)
+    return version.decode(), decode(key, stored)
 
 
 def state(client: Client, organization: str, campaign_id: str) -> CampaignState | None:
@@ -170,6 +177,28 @@ def states(client: Client, names: Sequence[tuple[str, str]]) -> list[CampaignSta
             None if state is None else _status(state, start_at).state
             for state, start_at in pipeline.execute()
         ]
+    return found
+
+
+def conditions(client: Client, names: Sequence[CampaignName]) -> list[CampaignCondition]:
+    """Return what is known about the states of campaigns, in few round trips."""
+    fields = ("version", "state", "start_at", "paused_for", "begun")
+    found: list[CampaignCondition] = []
+    for start in range(0, len(names), _AT_ONCE):
+        pipeline = client.pipeline(transaction=False)
+        for name in names[start : start + _AT_ONCE]:
+            pipeline.hmget(keys.campaign(*name), fields)
+        for version, state, start_at, why, begun in pipeline.execute():
+            status = _status(state or b"active", start_at)
+            is_known = state is not None or version is not None
+            found.append(
+                CampaignCondition(
+                    state=status.state if is_known else None,
+                    waits_until=status.waits_until,
+                    paused_for=None if why is None else why.decode(),
+                    is_draft=version is not None and begun is None,
+                )
+            )
     return found
 
 
@@ -232,14 +261,18 @@ def drop(client: Client, organization: str, campaign_id: str) -> None:
     all_claims = claim_keys(client, organization, campaign_id)
     for start in range(0, len(all_claims), _AT_ONCE):
         client.unlink(*all_claims[start : start + _AT_ONCE])
+    unlist(client, organization, campaign_id)
+    name = (organization, campaign_id)
+    client.delete(keys.campaign(*name), keys.campaign_versions(*name), keys.last_mails(*name))
+
+
+def unlist(client: Client, organization: str, campaign_id: str) -> None:
+    """Remove a campaign from the lists of campaigns and organizations."""
     client.srem(keys.campaigns(organization), campaign_id)
     if not client.scard(keys.campaigns(organization)):
         client.srem(keys.ORGANIZATIONS, organization)
         if client.scard(keys.campaigns(organization)):  # a campaign was defined concurrently
             client.sadd(keys.ORGANIZATIONS, organization)
-    client.delete(
-        keys.campaign(organization, campaign_id), keys.last_mails(organization, campaign_id)
-    )
 
 
 def _change(
@@ -253,7 +286,7 @@ def _change(
     resumed: str = "",
 ) -> CampaignStatus:
     organization, campaign_id = campaign
-    script = client.register_script(read("change_state"))
+    script = ConfirmedScript(client, read("change_state"))
     reply = script(
         keys=[keys.campaign(*campaign), keys.progress_due(organization)],
         args=[campaign_id, new_state, int(starts_now), why, resumed, *allowed],
@@ -273,6 +306,15 @@ def read_probe(values: Sequence[bytes | None], *, some_failed: bool = False) -> 
     )
 
 
+def names(client: Client) -> list[CampaignName]:
+    """Return all defined campaigns, sorted."""
+    return [
+        CampaignName(organization, campaign_id)
+        for organization in organizations(client)
+        for campaign_id in ids(client, organization)
+    ]
+
+
 def ids(client: Client, organization: str) -> list[str]:
     """Return the ids of the organization's defined campaigns, sorted."""
     return _sorted(cast(set[bytes], client.smembers(keys.campaigns(organization))))
@@ -287,10 +329,6 @@ def _sorted(members: Iterable[bytes]) -> list[str]:
     return sorted(member.decode() for member in members)
 
 
-def _timestamp(moment: datetime) -> str:
-    return str(round(moment.timestamp()))
-
-
 def _status(value: bytes, start_at: bytes | None) -> CampaignStatus:
     try:
         found = CampaignState(value.decode())
@@ -303,13 +341,25 @@ def _status(value: bytes, start_at: bytes | None) -> CampaignStatus:
     return CampaignStatus(_PAUSED, datetime.fromtimestamp(starts, UTC))
 
 
-def _write(definition: Definition) -> bytes:
+def encode(definition: Definition) -> tuple[bytes, str]:
+    """Return a definition as it is stored, and its version."""
     # Sorted keys give equal definitions equal bytes, hence the same version.
     content = definition.model_dump(mode="json", by_alias=True)
-    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    written = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return written, blake2b(written, digest_size=8).hexdigest()
 
 
-def _read(key: str, stored: bytes) -> Definition:
+def start_argument(definition: Definition) -> str:
+    """Return a definition's start as the scripts take it: seconds since 1970, or nothing."""
+    return "" if definition.start_at is None else str(round(definition.start_at.timestamp()))
+
+
+def decode(key: str, stored: bytes) -> Definition:
+    """Read a stored definition.
+
+    Raises:
+        UnreadableDefinitionError: this version cannot read it.
+    """
     try:
         return Definition.model_validate_json(stored)
     except ValidationError as error:

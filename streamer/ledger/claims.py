@@ -9,6 +9,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple, cast
 
@@ -24,9 +25,10 @@ from streamer.ledger.compact import (
     write_record,
     write_result,
 )
+from streamer.ledger.confirming import Argument
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
-from streamer.ledger.scripts import Argument, GuardedScript, Reply
+from streamer.ledger.scripts import GuardedScript, Reply
 from streamer.model.payload import Payload
 from streamer.model.record import Record, RecordId
 from streamer.model.result import BatchResult, ItemResult, SplitProgress
@@ -106,11 +108,11 @@ class Claims:
     def __init__(self, client: Client, epoch: Epoch, ttl_s: int) -> None:
         self._client = client
         self._ttl_s = ttl_s
-        self._pin = GuardedScript(client, epoch, "pin")
+        self._pin = GuardedScript(client, epoch, "pin", is_confirmed=True)
         self._load = GuardedScript(client, epoch, "load")
-        self._adopt = GuardedScript(client, epoch, "adopt")
-        self._defer = GuardedScript(client, epoch, "defer")
-        self._own = GuardedScript(client, epoch, "own")
+        self._adopt = GuardedScript(client, epoch, "adopt", is_confirmed=True)
+        self._defer = GuardedScript(client, epoch, "defer", is_confirmed=True)
+        self._own = GuardedScript(client, epoch, "own", is_confirmed=True)
         self._unpin = GuardedScript(client, epoch, "unpin")
         self._resolve = GuardedScript(client, epoch, "resolve")
 
@@ -126,7 +128,8 @@ class Claims:
     ) -> Pinned | Conflict:
         """Atomically claim the records' addresses, none of them suppressed, and store the payload.
 
-        After a Redis error the batch may or may not be pinned: pin the same payload again under the
+        When it returns, that is confirmed, like what `adopt`, `own` and `defer` do. After a Redis
+        error the batch may or may not be pinned: pin the same payload again under the
         same batch id. A batch id must never be used for another payload.
 
         Args:
@@ -262,6 +265,7 @@ class Claims:
         return script(slot_epoch, key_names, [*args])
 
 
+@lru_cache(maxsize=4096)  # asked when a record is probed, and again when it is pinned
 def claim_field(address: str) -> bytes:
     """Return the hash field under which a normalised address is claimed."""
     return blake2b(address.encode(), digest_size=_ID_BYTES).digest()

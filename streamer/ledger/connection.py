@@ -1,12 +1,15 @@
 """Connecting to Redis, and classifying its errors for the callers."""
 
+import random
 import re
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from redis import (
     Connection,
+    ConnectionPool,
     Redis,
     RedisCluster,
     SSLConnection,
@@ -14,12 +17,50 @@ from redis import (
     exceptions,
 )
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
+from redis.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 
 from streamer.errors import StreamerError
 from streamer.settings import RedisSettings as RedisSettings
 
-Client = Redis | RedisCluster
+
+class Durability(NamedTuple):
+    """What must have a write before anything relies on it, besides the server that executed it.
+
+    Attributes:
+        replicas: how many replicas.
+        fsync: whether the server's disk.
+    """
+
+    replicas: int = 0
+    fsync: bool = False
+
+
+class SingleClient(Redis):
+    """A client of one primary, at an address or found through Sentinel.
+
+    Attributes:
+        durability: what writes that must not be forgotten wait for.
+    """
+
+    durability = Durability()
+
+    def primaries(self) -> list[Redis]:
+        """This client, as `ClusterClient.primaries`."""
+        return [self]
+
+    def find_primary_again(self) -> None:
+        """Drop the idle connections, so that the primary's address is asked for again."""
+        if isinstance(self.connection_pool, SentinelConnectionPool):
+            # A Sentinel that is cut off, as the server may be, would name the same server again.
+            random.shuffle(self.connection_pool.sentinel_manager.sentinels)
+        self.connection_pool.disconnect(inuse_connections=False)
 
 
 class NotNowError(StreamerError, exceptions.ConnectionError):
@@ -49,10 +90,18 @@ UNREACHABLE = (
 """Redis cannot be used right now; the last command may or may not have been executed."""
 
 _TIMEOUT_S = 5.0
+_CONNECT_TIMEOUT_S = 2.0  # shorter: an attempt to reach a dead primary delays finding the next one
+_SENTINEL_TIMEOUT_S = 1.0
 
 _NOT_NOW = (
     "BUSY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|UNBLOCKED|max number of clients"
     "|Script killed by user"  # this ends BUSY
+    # A cluster's slot is moving: the claims that a script looks up are not declared as its keys.
+    "|Script attempted to access a non local key|Unable to execute command .* during rehashing"
+    "|Script attempted to access a slot not served|Script attempted to execute a (?:write )?command"
+    " while the cluster is down"
+    # Checked at the start; here another server, without an append-only file, took over.
+    "|WAITAOF cannot be used when numlocal is set"
 )
 # Before Redis 7, a script error wraps the message of the command that failed in the script.
 _SAYS_NOT_NOW = re.compile(rf"(?:ERR )?(?:Error running script.*[ :-])?({_NOT_NOW})\b", re.DOTALL)
@@ -94,7 +143,12 @@ class _Translating:
             exceptions.AuthenticationError,
             exceptions.AuthorizationError,
         ) as error:
-            raise translate(error) from None
+            translated = translate(error)
+            if isinstance(translated, NotNowError):
+                # A pipeline of the cluster client takes a ConnectionError for a lost connection,
+                # and would leave the replies to its other commands to the next user of this one.
+                self.disconnect()  # type: ignore[attr-defined]  # mixin
+            raise translated from None
 
 
 class _TranslatingConnection(_Translating, Connection):
@@ -109,16 +163,46 @@ class _TranslatingSocketConnection(_Translating, UnixDomainSocketConnection):
     pass
 
 
-class _Cluster(RedisCluster):
+class _SentinelConnection(_Translating, SentinelManagedConnection):
+    pass
+
+
+class _SecureSentinelConnection(_Translating, SentinelManagedSSLConnection):
+    pass
+
+
+class ClusterClient(RedisCluster):
     """A cluster client that also translates errors met while it discovers which node serves which
-    slot."""
+    slot.
+
+    Attributes:
+        durability: what writes that must not be forgotten wait for.
+    """
+
+    durability = Durability()
+
+    # Do not follow redirections, only learn from them: redis-py does so in a loop, and if that
+    # fails after the first node it releases that node's connection a second time. Another thread
+    # may have it by then, and a third one would read its replies.
+    RedisClusterRequestTTL = 1
 
     def execute_command(self, *args: Any, **options: Any) -> Any:  # redis-py's own signature
         execute = super().execute_command
         return _reached(lambda: execute(*args, **options))  # type: ignore[no-untyped-call]  # redis-py
 
+    def primaries(self) -> list[Redis]:
+        """A client of each primary."""
+        nodes = self.get_primaries()  # type: ignore[no-untyped-call]  # redis-py
+        return [self.get_redis_connection(node) for node in nodes]
+
+    def look_up(self, key: str) -> None:
+        """Find out which node has a key, in the client's own way, which follows redirections."""
+        with suppress(*UNREACHABLE):
+            self.exists(key)
+
     def pipeline(self, *args: Any, **options: Any) -> Any:  # redis-py's own signature
         made = super().pipeline(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
+        made.RedisClusterRequestTTL = self.RedisClusterRequestTTL
         execute = made.execute
         made.execute = lambda *args, **options: _reached(lambda: execute(*args, **options))
         return made
@@ -129,6 +213,10 @@ def _reached(call: Callable[[], Any]) -> Any:
         return call()
     except exceptions.RedisClusterException as error:
         raise _of_nodes(error) from error
+    except exceptions.ClusterError as error:
+        if str(error) == "TTL exhausted.":
+            raise NotNowError("a slot of the cluster has moved, or is moving") from error
+        raise
 
 
 def _of_nodes(error: Exception) -> Exception:
@@ -148,38 +236,88 @@ def _of_nodes(error: Exception) -> Exception:
     return NotNowError(str(error)) if passes else error
 
 
+Client = SingleClient | ClusterClient
+
+
 def connect(settings: RedisSettings, max_connections: int = 64) -> Client:
     """Create a client that returns bytes.
 
     It connects on the first command, but to a cluster immediately. A command that fails to reach
-    Redis is not retried here; the caller decides.
+    Redis is not retried here; the caller decides. Each new connection resolves the address anew,
+    or asks a Sentinel, and is refused by a server that is not a primary.
 
     Raises:
         NotNowError: no node of the cluster can be reached.
         RedisRefusedError: the nodes refuse this client, or are not a cluster.
     """
-    retry = Retry(ExponentialWithJitterBackoff(), 0)
+    client = _connect(settings, max_connections)
+    client.durability = Durability(settings.replicas, settings.fsync)
+    return client
+
+
+def _connect(settings: RedisSettings, max_connections: int) -> Client:
+    options: dict[str, Any] = {  # redis-py's own
+        "socket_timeout": _TIMEOUT_S,
+        "socket_connect_timeout": _CONNECT_TIMEOUT_S,
+        "retry": Retry(ExponentialWithJitterBackoff(), 0),
+    }
     scheme = urlsplit(settings.url).scheme
     kinds = {"rediss": _TranslatingSecureConnection, "unix": _TranslatingSocketConnection}
+    kind = kinds.get(scheme, _TranslatingConnection)
     if settings.cluster:
-        cluster: RedisCluster = _reached(
-            lambda: _Cluster.from_url(
-                settings.url,
-                socket_timeout=_TIMEOUT_S,
-                socket_connect_timeout=_TIMEOUT_S,
-                retry=retry,
-                connection_class=kinds.get(scheme, _TranslatingConnection),
-            )
+        cluster: ClusterClient = _reached(
+            lambda: ClusterClient.from_url(settings.url, connection_class=kind, **options)
         )
         return cluster
-    return Redis.from_url(
-        settings.url,
-        max_connections=max_connections,
-        socket_timeout=_TIMEOUT_S,
-        socket_connect_timeout=_TIMEOUT_S,
-        retry=retry,
-        connection_class=kinds.get(scheme, _TranslatingConnection),
+    options |= {"max_connections": max_connections, "redis_connect_func": _reach_primary}
+    if settings.sentinels:
+        pool = _sentinel_pool(settings, options)
+    else:
+        pool = ConnectionPool.from_url(settings.url, connection_class=kind, **options)
+    client = SingleClient(connection_pool=pool)
+    client.auto_close_connection_pool = True
+    return client
+
+
+def _sentinel_pool(settings: RedisSettings, options: dict[str, Any]) -> ConnectionPool:
+    of_url = parse_url(settings.url)  # type: ignore[no-untyped-call]  # redis-py
+    is_secure = of_url.pop("connection_class", None) is SSLConnection
+    for name in ("host", "port"):
+        of_url.pop(name, None)
+    tls = {name: value for name, value in of_url.items() if name.startswith("ssl_")}
+    password = settings.sentinel_password
+    manager = Sentinel(  # type: ignore[no-untyped-call]  # redis-py
+        [(host, port) for host, port in settings.sentinel_addresses],
+        sentinel_kwargs={
+            "username": settings.sentinel_user,
+            "password": None if password is None else password.get_secret_value(),
+            "socket_timeout": _SENTINEL_TIMEOUT_S,
+            "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
+            "retry": options["retry"],
+            **({"ssl": True, **tls} if is_secure else {}),
+        },
     )
+    return SentinelConnectionPool(  # type: ignore[no-untyped-call]  # redis-py
+        settings.service,
+        manager,
+        connection_class=_SecureSentinelConnection if is_secure else _SentinelConnection,
+        **{**of_url, **options},
+    )
+
+
+def _reach_primary(connection: Connection) -> None:
+    """Set up a new connection.
+
+    Raises:
+        NotNowError: the server is a replica. It was the primary, or it will be; meanwhile it would
+            answer reads with old data.
+    """
+    connection.on_connect()  # type: ignore[no-untyped-call]  # redis-py
+    with suppress(exceptions.ResponseError):  # not allowed on some hosted servers
+        connection.send_command("ROLE")  # type: ignore[no-untyped-call]  # redis-py
+        reply = connection.read_response()
+        if isinstance(reply, list) and reply[0] != b"master":
+            raise NotNowError("the server is not a primary")
 
 
 def warm(client: Client, connections: int) -> None:

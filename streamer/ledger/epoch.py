@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from streamer.errors import StreamerError
 from streamer.ledger import keys
+from streamer.ledger.confirming import confirmed
 from streamer.ledger.connection import Client
 
 _LAYOUT = "layout 2"
@@ -44,10 +45,11 @@ class Epoch:
             LedgerLostError: offsets were committed under an epoch other than the one in Redis.
         """
         known = set(committed)
+        if not known:
+            # Confirmed, like the others below: if the epoch was forgotten after offsets were
+            # committed under it, the ledger would count as lost.
+            confirmed(client, keys.EPOCH, "SET", keys.EPOCH, secrets.token_hex(8), "NX")
         found = _read(client)
-        if found is None and not known:
-            client.set(keys.EPOCH, secrets.token_hex(8), nx=True)
-            found = _read(client)
         if found is None or known - {found}:
             raise _lost(keys.EPOCH, found, known)
         return cls(client, found)
@@ -101,9 +103,9 @@ class Epoch:
             self._client.set(keys.older_claims(slot_key), 1)
         # List the slot before scripts can use it, or a lost slot could be mistaken for a new one;
         # but write the key before listing it, or a new slot could be mistaken for a lost one.
-        self._client.set(slot_key, self._unlisted, nx=True)
-        self._client.sadd(keys.EPOCH_SLOTS, slot_key)
-        self._client.set(slot_key, self.in_slots, xx=True)
+        confirmed(self._client, slot_key, "SET", slot_key, self._unlisted, "NX")
+        confirmed(self._client, keys.EPOCH_SLOTS, "SADD", keys.EPOCH_SLOTS, slot_key)
+        confirmed(self._client, slot_key, "SET", slot_key, self.in_slots, "XX")
 
 
 def _read(client: Client, key: str = keys.EPOCH) -> str | None:

@@ -13,8 +13,9 @@ from typing import NamedTuple, cast
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from streamer.ledger import keys
+from streamer.ledger.confirming import Argument, ConfirmedScript
 from streamer.ledger.connection import Client
-from streamer.ledger.scripts import Argument, read
+from streamer.ledger.scripts import read
 
 
 class By(StrEnum):
@@ -111,13 +112,13 @@ class HoldTests(NamedTuple):
 
 
 class Holds:
-    """The holds of all accounts."""
+    """The holds of all accounts. To put and release them is confirmed when it returns."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._put = client.register_script(read("put_hold"))
+        self._put = ConfirmedScript(client, read("put_hold"))
         self._due = client.register_script(read("due_hold"))
-        self._release = client.register_script(read("release_hold"))
+        self._release = ConfirmedScript(client, read("release_hold"))
 
     def put(
         self,

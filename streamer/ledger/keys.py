@@ -11,10 +11,17 @@ def suppressed(organization: str) -> str:
 
 
 def campaign(organization: str, campaign_id: str) -> str:
-    """Hash: `definition` (JSON), `version` (of the definition), `state`, times; `expected` (the
-    number of recipients); `closed` (where the input ended behind the last one, JSON); `published`
-    (a mark of the last published summary)."""
+    """Hash: `definition` (JSON), `version` (of the definition), `state`, times; `begun` once a
+    worker has read a recipient, which fixes the definition; `expected` (the number of recipients);
+    `closed` (where the input ended behind the last one, JSON); `published` (a mark of
+    the last published summary)."""
     return f"{{{organization}}}:campaign:{campaign_id}"
+
+
+def campaign_versions(organization: str, campaign_id: str) -> str:
+    """List: the campaign's earlier definitions (JSON), oldest first, each with its `version` and
+    when it was `replaced_at`."""
+    return f"{{{organization}}}:campaign-versions:{campaign_id}"
 
 
 def last_mails(organization: str, campaign_id: str) -> str:
@@ -104,6 +111,12 @@ def batch(organization: str, batch_id: str) -> str:
 def result(organization: str, batch_id: str) -> str:
     """String: the account, the time of the pin and the result of a resolved batch."""
     return f"{{{organization}}}:result:{batch_id}"
+
+
+def confirmation(key: str) -> str:
+    """String: empty; written after an act on a key of the same slot, to have the act confirmed."""
+    tag = key.partition("{")[2].partition("}")[0] or key
+    return f"{{{tag}}}:confirmation"
 
 
 EPOCH = "streamer:epoch"

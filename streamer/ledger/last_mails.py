@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 from streamer.ledger import keys
+from streamer.ledger.confirming import Argument
 from streamer.ledger.connection import Client
-from streamer.ledger.scripts import Argument, read
+from streamer.ledger.scripts import read
 
 
 class BulkFailure(NamedTuple):

@@ -1,4 +1,5 @@
--- Look up a batch's members before they are rendered; read-only.
+-- Look up a batch's members before they are rendered. The only write fixes the definitions of their
+-- campaigns: from now on they cannot be edited, so the version returned here stays the right one.
 -- KEYS: epoch of the slot, suppression set, mark of older claims, then for each campaign of the
 --       members its hash and its last mails
 -- ARGV: claims prefix, members, claim fields (12 bytes each)
@@ -28,6 +29,9 @@ end
 local answer = {redis.call('GET', KEYS[1]) or '', suppressed, found}
 for i = 4, #KEYS, 2 do
   local campaign = redis.call('HMGET', KEYS[i], 'state', 'version', 'start_at', 'resumed')
+  if campaign[2] then
+    redis.call('HSETNX', KEYS[i], 'begun', 1)
+  end
   campaign[5] = redis.call('EXISTS', KEYS[i + 1])
   answer[#answer + 1] = campaign
 end

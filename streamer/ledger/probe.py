@@ -29,7 +29,7 @@ class Probe:
 
 
 class Probes:
-    """Looks up suppressions, claims and campaign states, without writing."""
+    """Looks up suppressions, claims and campaign states."""
 
     def __init__(self, client: Client, epoch: Epoch) -> None:
         self._epoch = epoch

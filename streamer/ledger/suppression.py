@@ -8,6 +8,7 @@ from itertools import islice
 from typing import cast
 
 from streamer.ledger import keys
+from streamer.ledger.confirming import confirmed
 from streamer.ledger.connection import Client
 
 _CHUNK = 1000
@@ -15,15 +16,29 @@ _CHUNK = 1000
 
 
 def add(client: Client, organization: str, addresses: Iterable[str]) -> int:
-    """Suppress addresses; return how many were not suppressed before."""
+    """Suppress addresses, confirmed; return how many were not suppressed before."""
     key = keys.suppressed(organization)
-    return sum(client.sadd(key, *chunk) for chunk in _chunks(addresses))
+    return sum(
+        cast(int, confirmed(client, key, "SADD", key, *chunk)) for chunk in _chunks(addresses)
+    )
 
 
 def remove(client: Client, organization: str, addresses: Iterable[str]) -> int:
-    """Stop suppressing addresses; return how many were suppressed before."""
+    """Stop suppressing addresses, confirmed; return how many were suppressed before."""
     key = keys.suppressed(organization)
-    return sum(client.srem(key, *chunk) for chunk in _chunks(addresses))
+    return sum(
+        cast(int, confirmed(client, key, "SREM", key, *chunk)) for chunk in _chunks(addresses)
+    )
+
+
+def clear(client: Client, organization: str) -> int:
+    """Stop suppressing all addresses; return how many were suppressed."""
+    key = keys.suppressed(organization)
+    pipeline = client.pipeline(transaction=True)
+    pipeline.scard(key)
+    pipeline.unlink(key)
+    count, _ = cast(tuple[int, int], pipeline.execute())
+    return count
 
 
 def check(client: Client, organization: str, addresses: Sequence[str]) -> list[bool]:

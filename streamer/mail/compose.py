@@ -8,9 +8,9 @@ from threading import Lock
 import orjson
 
 from streamer.errors import InvalidDataError
+from streamer.mail.content import field_faults, reply_addresses
 from streamer.mail.pieces import NoPiecesError, PieceMaker, Pieces
 from streamer.mail.templates import (
-    CONTROLS,
     RenderError,
     Templates,
     TooLargeError,
@@ -19,7 +19,6 @@ from streamer.mail.templates import (
 )
 from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.mail.values import OutOfRangeError, readable
-from streamer.model.address import InvalidAddressError, check_sender
 from streamer.model.campaign import Message
 from streamer.model.encoding import to_json
 from streamer.model.event import RecipientEvent
@@ -30,12 +29,9 @@ _MAX_PREPARED_BYTES = 16_000_000
 _PREPARED_BYTES = 4_000
 """Approximate memory of what is prepared, besides the texts."""
 _USES_BEFORE_PIECES = 10
-_MAX_HEADERS = 100
-"""Each header is a template; compiling thousands for one mail would take a second."""
 _TAG_LENGTH = 256
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # JSON escape, after an even number of backslashes
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # a safe subset of RFC 5322's ftext
 _NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9_-]")
 _OURS = ("list-unsubscribe", "list-unsubscribe-post")
 
@@ -212,10 +208,11 @@ def _prepare(event: RecipientEvent, message: Message, ours: Sequence[str]) -> _P
         message: gives the content.
         ours: lower-case names of headers to leave out, since the composer adds them.
     """
-    fields: dict[str, object] = {"from": _sender(message.from_)}
+    for fault in field_faults(message):
+        raise RenderError(fault)
+    fields: dict[str, object] = {"from": message.from_}
     if message.reply_to is not None:
-        given = [message.reply_to] if isinstance(message.reply_to, str) else message.reply_to
-        fields["reply_to"] = [_no_controls("reply_to", address) for address in given]
+        fields["reply_to"] = reply_addresses(message)
     if message.topic_id is not None:
         fields["topic_id"] = message.topic_id
     if message.scheduled_at is not None:
@@ -226,10 +223,8 @@ def _prepare(event: RecipientEvent, message: Message, ours: Sequence[str]) -> _P
     fields["tags"] = [{"name": name, "value": value} for name, value in tags.items()]
     headers: dict[str, str] = {}
     header_templates = []
-    if message.headers is not None and len(message.headers) > _MAX_HEADERS:
-        raise RenderError(f"more than {_MAX_HEADERS} headers")
     for name, value in (message.headers or {}).items():
-        if _header_name(name).lower() in ours:
+        if name.lower() in ours:
             continue
         if "{" in value:
             header_templates.append((name, value))
@@ -240,24 +235,3 @@ def _prepare(event: RecipientEvent, message: Message, ours: Sequence[str]) -> _P
 
 def _tag(text: str) -> str:
     return _NOT_IN_TAGS.sub("_", text)[:_TAG_LENGTH]
-
-
-def _sender(text: str) -> str:
-    _no_controls("from", text)
-    try:
-        check_sender(text)
-    except InvalidAddressError as error:  # Resend would refuse the whole batch for it
-        raise RenderError(f"from: {error}") from None
-    return text
-
-
-def _no_controls(field: str, value: str) -> str:
-    if CONTROLS.search(value):
-        raise RenderError(f"{field} contains a control character or a line break")
-    return value
-
-
-def _header_name(name: str) -> str:
-    if not _HEADER_NAME.match(name):
-        raise RenderError(f"invalid header name {name!r}")
-    return name

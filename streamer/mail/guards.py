@@ -13,6 +13,7 @@ from streamer.mail.tags import (
     after_bracket,
     attribute_of,
     bracket_role,
+    is_test,
     opening_of,
 )
 
@@ -113,12 +114,7 @@ def _is_lenient(tag: TemplateTag, end: int, in_arguments: bool) -> bool:
 
 def _is_compared(tag: TemplateTag, position: int, end: int) -> bool:
     """Is the variable an argument of a test, without brackets?"""
-    return _is_test(tag, position - 1) and tag.word(end + 1) not in ("(", "[")
-
-
-def _is_test(tag: TemplateTag, position: int) -> bool:
-    before = tag.word(position - 1)
-    return before == "is" or (before == "not" and tag.word(position - 2) == "is")
+    return is_test(tag, position - 1) and tag.word(end + 1) not in ("(", "[")
 
 
 def _starts_variable(tag: TemplateTag, position: int) -> bool:
@@ -126,7 +122,7 @@ def _starts_variable(tag: TemplateTag, position: int) -> bool:
         tag.kinds[position] == "name"
         and tag.word(position - 1) not in (".", "|")
         and tag.words[position] not in WORDS | CONSTANTS
-        and not _is_test(tag, position)
+        and not is_test(tag, position)
     )
 
 
@@ -149,7 +145,7 @@ def _operand_start(tag: TemplateTag, end: int) -> int:
             position = opening - 1
         elif tag.word(position - 1) in (".", "|", "is"):
             position -= 2
-        elif _is_test(tag, position):
+        elif is_test(tag, position):
             position -= 3
         else:
             break

@@ -107,7 +107,8 @@ class PieceMaker:
 
     def _render(self, kind: _Kind, source: str, variables: Variables) -> str:
         once = Templates(self._max_bytes)
-        once.check(source)
+        if once.faults(source):
+            raise NoPiecesError
         found = _outline(source)
         names = found.names - variables.keys()
         marks = {name: self._mark(_Hole(name, kind)) for name in names}

@@ -171,3 +171,9 @@ def attribute_of(tag: TemplateTag, pipe: int) -> int | None:
                     f"the attribute of {tag.words[pipe + 1]} must be one string"
                 )
     return None
+
+
+def is_test(tag: TemplateTag, position: int) -> bool:
+    """Whether the name is that of a test, as in `is NAME` and `is not NAME`."""
+    before = tag.word(position - 1)
+    return before == "is" or (before == "not" and tag.word(position - 2) == "is")

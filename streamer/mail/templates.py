@@ -4,6 +4,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from sys import getsizeof
 from threading import Lock
 from typing import TypeAlias
@@ -15,6 +16,7 @@ from streamer.errors import InvalidDataError
 from streamer.mail.absent import KIND, Absent, AnyAbsent, Glimpse
 from streamer.mail.language import ABSENT, Narrowed, narrow
 from streamer.mail.tags import TemplateRefusedError
+from streamer.mail.uses import UsedName, UseKind, uses
 from streamer.mail.values import MissingKeyError, RenderVariables, Value
 
 Variables: TypeAlias = "Mapping[str, JsonValue | Value]"
@@ -42,6 +44,24 @@ _MIN_FUEL = 100_000
 _LINE_BREAKS = re.compile(r"(?:\r\n|[\n\r\x0b\x0c\x85\u2028\u2029])+")
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """Control characters and line breaks."""
+_FILTERS = (
+    *("abs", "attr", "bool", "capitalize", "default", "dictsort", "escape", "first", "float"),
+    *("format", "indent", "int", "items", "join", "last", "length", "lines", "list", "lower"),
+    *("map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe"),
+    *("select", "selectattr", "sort", "split", "string", "sum", "title", "tojson", "trim"),
+    *("truncate", "unique", "upper", "urlencode"),
+)
+_TESTS = (
+    *("boolean", "defined", "divisibleby", "endingwith", "eq", "even", "false", "float", "ge"),
+    *("gt", "in", "integer", "iterable", "le", "lower", "lt", "mapping", "ne", "none", "number"),
+    *("odd", "sameas", "sequence", "startingwith", "string", "true", "undefined", "upper"),
+)
+_LOOKUPS = {
+    UseKind.FILTER: ("{{{{ 'x'|{} }}}}", "UnknownFilter", _FILTERS),
+    UseKind.TEST: ("{{{{ 'x' is {} }}}}", "UnknownTest", _TESTS),
+    UseKind.FUNCTION: ("{{{{ {}() }}}}", "UnknownFunction", ("namespace", "range")),
+}
+"""How to look up a name in the engine: a template, the error if it is unknown, names to suggest."""
 _MAX_DETAIL = 500
 
 
@@ -106,17 +126,24 @@ class Templates:
         """Render one line without escaping. Raises as `render_html` does."""
         return clean_line(self._render(_TEXT, source, variables))
 
-    def check(self, source: str) -> None:
-        """Compile without rendering.
+    def faults(self, source: str) -> list[str]:
+        """Return why the template cannot be rendered for anyone, each with its line.
 
-        Raises:
-            RenderError: the syntax is invalid or not allowed (with the line), or the template is
-                longer than a mail.
+        The syntax is invalid or not allowed, a filter, test or function does not exist, or the
+        template is longer than a mail.
         """
         try:
             self._compiled(_TEXT, source)
-        except TooLargeError as error:
-            raise RenderError(str(error)) from None
+        except (RenderError, TooLargeError) as error:
+            return [str(error)]
+        return [fault for use in uses(source) if (fault := _unknown(use)) is not None]
+
+    def names(self, source: str) -> frozenset[str]:
+        """Return the names of all variables that the template may use; none if it is invalid."""
+        try:
+            return narrow(source).names
+        except TemplateRefusedError:
+            return frozenset()
 
     def _render(self, kind: str, source: str, variables: Variables) -> str:
         compiled = self._compiled(kind, source)
@@ -131,10 +158,11 @@ class Templates:
 
     def _compiled(self, kind: str, source: str) -> "_Compiled":
         key = (kind, source)
-        with self._lock:
-            known = self._known.get(key)
-            if known is not None:
-                self._known.move_to_end(key)
+        known = self._known.get(key)
+        if known is not None and self._size > self._most_cached // 2:  # else none is evicted soon
+            with self._lock:
+                if key in self._known:
+                    self._known.move_to_end(key)
         if known is None:
             if len(source) > self._max_bytes:
                 raise TooLargeError(f"the template alone has more than {self._max_bytes} bytes")
@@ -179,11 +207,7 @@ class _Compiled:
 
     def __init__(self, kind: str, narrowed: Narrowed, fuel: int) -> None:
         # In debug mode errors name the undefined variable; no cost without an error.
-        self._engine = Environment(undefined_behavior="strict", fuel=fuel, debug=True)
-        for name in _REFUSED_GLOBALS:
-            self._engine.remove_global(name)
-        for name in _REFUSED_FILTERS:
-            self._engine.remove_filter(name)
+        self._engine = _make_engine(fuel)
         self._looks_up = sorted(_METHODS & narrowed.names)
         prelude = "".join(f"{{% set {name} = {_GIVEN}.{name} %}}" for name in self._looks_up)
         self._watched = narrowed.watched
@@ -236,6 +260,30 @@ def clean_line(text: str) -> str:
     if text.isprintable():
         return text
     return CONTROLS.sub("", _LINE_BREAKS.sub(" ", text))
+
+
+def _make_engine(fuel: int) -> Environment:
+    engine = Environment(undefined_behavior="strict", fuel=fuel, debug=True)
+    for name in _REFUSED_GLOBALS:
+        engine.remove_global(name)
+    for name in _REFUSED_FILTERS:
+        engine.remove_filter(name)
+    return engine
+
+
+def _unknown(use: UsedName) -> str | None:
+    """Return the error for a filter, test or function that does not exist, or None."""
+    form, kind, known = _LOOKUPS[use.kind]
+    try:
+        _make_engine(_MIN_FUEL).render_str(form.format(use.name))
+    except TemplateError as error:
+        if error.kind != kind:  # it exists, and is used without its arguments here
+            return None
+    else:
+        return None
+    near = get_close_matches(use.name, known, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown {use.kind}: {use.name} (line {use.line}){hint}"
 
 
 def _compile(kind: str, source: str, fuel: int) -> "_Compiled | _Faulty":

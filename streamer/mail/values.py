@@ -142,7 +142,8 @@ def readable(variables: Mapping[str, JsonValue]) -> dict[str, Value]:
     """
     result: dict[str, Value] = {}
     for name, value in variables.items():
-        if isinstance(value, str):  # the most common type
+        # The most common types.
+        if isinstance(value, str) or (type(value) is int and _LEAST <= value <= _MOST):
             result[name] = value
             continue
         try:

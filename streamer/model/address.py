@@ -48,6 +48,7 @@ def normalise(text: str) -> str:
     return _normalise_fully(given)
 
 
+@lru_cache(maxsize=4096)  # asked for each mail of a campaign
 def sender_domain(sender: str) -> str:
     """Return the domain of a `from` field in lower case, or "" if there is none.
 
@@ -56,26 +57,28 @@ def sender_domain(sender: str) -> str:
     written without the quotes it requires around a comma, an `@` or a bracket, and parsing by
     that grammar would take part of the name for the address.
     """
-    text = sender.strip()
-    if text.endswith(")"):
-        text = text[: text.rfind("(")].rstrip()
-    if text.endswith(">"):
-        text = text[text.rfind("<") + 1 : -1]
+    text = _inner_address(sender)
     return text.rpartition("@")[2].strip().lower() if "@" in text else ""
 
 
-def check_sender(sender: str) -> None:
-    """Check that a `from` field contains an address with a valid domain.
+def check_mailbox(text: str) -> None:
+    """Check that a `from` or `reply_to` contains a deliverable address, with a name or without.
 
     Raises:
-        InvalidAddressError: the address is missing, or its domain is invalid.
+        InvalidAddressError: the address is missing or invalid.
     """
-    domain = sender_domain(sender)
-    if not domain:
+    address = _inner_address(text)
+    if not sender_domain(text):
         raise InvalidAddressError("no address found")
-    if len(domain) > MAX_LENGTH:
-        raise InvalidAddressError(f"more than {MAX_LENGTH} characters")
-    _ascii_domain(domain)
+    normalise(address)
+
+
+def _inner_address(text: str) -> str:
+    """Return the address of a mailbox, see `sender_domain`."""
+    text = text.strip()
+    if text.endswith(")"):
+        text = text[: text.rfind("(")].rstrip()
+    return text[text.rfind("<") + 1 : -1] if text.endswith(">") else text
 
 
 def _normalise_fully(given: str) -> str:

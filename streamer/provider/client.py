@@ -100,11 +100,14 @@ class ResendClient:
         connections: the number of connections to keep open for concurrent calls.
 
     Raises:
-        SettingsError: the environment names an unusable proxy or CA bundle.
+        SettingsError: the URL is not encrypted, or the environment names an unusable proxy or CA
+            bundle.
     """
 
     def __init__(self, api_url: str, timeout_s: float, connections: int) -> None:
-        resend.api_url = api_url or DEFAULT_API_URL
+        url = api_url or DEFAULT_API_URL
+        route.check_url(url)
+        resend.api_url = url
         resend.api_key = "set for each call"
         resend.default_http_client = _PooledClient(resend.api_url, timeout_s, connections)
 

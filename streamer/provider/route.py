@@ -58,6 +58,29 @@ def trust() -> ssl.SSLContext:
     return context
 
 
+def check_url(url: str) -> None:
+    """Check that calls to this URL are encrypted, or do not leave this machine.
+
+    Names below `.test` (RFC 2606) never belong to anybody; trials use them in networks of their
+    own.
+
+    Raises:
+        SettingsError: the URL cannot be used.
+    """
+    try:
+        target = parse_url(url)
+    except LocationParseError:
+        raise SettingsError("RESEND_API_URL: not a URL") from None
+    host = target.host or ""
+    is_local = _is_this_machine(host) or host.lower().endswith(".test")
+    if target.scheme == "https" or (target.scheme == "http" and is_local):
+        return
+    raise SettingsError(
+        "RESEND_API_URL: expected https://…; http would show the API key and the mails to everyone "
+        "on the way, so it is for this machine and for hosts below .test alone"
+    )
+
+
 def proxy_for(url: str) -> ProxyRoute | None:
     """Return the proxy for a URL, or None if none is set or the host bypasses it.
 

@@ -1,13 +1,15 @@
 """Selecting the recipients of a campaign to retry."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from streamer.model.outcome import same_address
+from streamer.model.outcome import Names, same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
 from streamer.model.record import RecordId
+from streamer.recovery.copies import FoundCopy
 
 
 class Candidate(NamedTuple):
@@ -22,14 +24,43 @@ class Candidate(NamedTuple):
     batch_id: str | None
     """The last batch that carried the address; a retry takes over its claim."""
 
+    def is_named_by(self, names: Names) -> bool:
+        """Whether a record with these names is of this recipient.
+
+        Coordinates alone do not say that: in a topic that was created anew they are reused.
+        """
+        return (
+            names.recipient_id == self.recipient_id
+            and names.email is not None
+            and same_address(names.email) == same_address(self.email)
+        )
+
 
 @dataclass(slots=True)
 class _AddressState:
-    """The state of one address."""
+    """The outcomes of one address, without duplicates, and the records that have any outcome."""
 
-    last: Candidate | None = None
-    batches: list[tuple[datetime, RecordId, str]] = field(default_factory=list)
+    outcomes: list[Candidate] = field(default_factory=list)
+    ended: set[RecordId] = field(default_factory=set)
     is_sent: bool = False
+
+
+@dataclass(slots=True)
+class Selection:
+    """What to retry.
+
+    Attributes:
+        due: the outcomes to retry, at most one per address.
+        already: number of addresses whose retry has no outcome yet.
+        unsure: number of addresses that may have their mail, since an earlier outcome is
+            `indeterminate`.
+        uncertain: number of those due of which the same is true.
+    """
+
+    due: list[Candidate] = field(default_factory=list)
+    already: int = 0
+    unsure: int = 0
+    uncertain: int = 0
 
 
 class RetrySelector:
@@ -37,16 +68,21 @@ class RetrySelector:
 
     Only the last outcome of an address counts. `duplicate` outcomes are ignored, because the
     outcome of the record that has the address counts instead. An address that was ever `sent` is
-    never retried.
+    never retried. Which outcome is the last is told by which record retries which, where that is
+    known, since clocks may differ.
 
     Args:
         status: the required status of the last outcome.
         reasons: its allowed reasons; empty allows any.
+        may_mail_twice: include addresses that were ever `indeterminate`.
     """
 
-    def __init__(self, status: Status, reasons: frozenset[Reason]) -> None:
+    def __init__(
+        self, status: Status, reasons: frozenset[Reason], *, may_mail_twice: bool = False
+    ) -> None:
         self._status = status
         self._reasons = reasons
+        self._may_mail_twice = may_mail_twice
         self._states: dict[str, _AddressState] = {}
 
     def add_candidate(self, outcome: PublishedOutcome) -> None:
@@ -62,32 +98,74 @@ class RetrySelector:
     def update(self, outcome: PublishedOutcome) -> None:
         """Second pass: take every outcome of these addresses into account."""
         state = self._states.get(same_address(outcome.email))
-        if state is None or outcome.reason is Reason.DUPLICATE:
+        if state is None:
+            return
+        state.ended.add(outcome.record_id)
+        if outcome.reason is Reason.DUPLICATE:
             return
         state.is_sent = state.is_sent or outcome.status is Status.SENT
-        # Offsets break ties between equal times, so that every run selects the same.
-        if state.last is None or (outcome.occurred_at, outcome.record_id) > state.last[:2]:
-            state.last = Candidate(
+        state.outcomes.append(
+            Candidate(
                 outcome.occurred_at,
                 outcome.record_id,
                 outcome.recipient_id,
                 outcome.email,
                 outcome.status,
                 outcome.reason,
-                None,
+                outcome.batch_id,
             )
-        if outcome.batch_id is not None:
-            state.batches.append((outcome.occurred_at, outcome.record_id, outcome.batch_id))
+        )
 
-    def selected(self) -> list[Candidate]:
-        """Return the outcomes to retry, at most one per address."""
-        return [
-            fate.last._replace(batch_id=max(fate.batches)[2] if fate.batches else None)
-            for fate in self._states.values()
-            if fate.last is not None
-            and not fate.is_sent
-            and self._fits(fate.last.status, fate.last.reason)
-        ]
+    def records(self) -> set[RecordId]:
+        """Return the records that `select` needs the copies of."""
+        return {
+            outcome.record_id
+            for state in self._states.values()
+            if not state.is_sent
+            for outcome in state.outcomes
+        }
+
+    def select(self, made: Mapping[RecordId, list[FoundCopy]]) -> Selection:
+        """Return what to retry.
+
+        Args:
+            made: the records that retry others, by the record they retry.
+        """
+        selection = Selection()
+        for state in self._states.values():
+            if state.outcomes and not state.is_sent:
+                self._add(selection, state, made)
+        return selection
+
+    def _add(
+        self,
+        selection: Selection,
+        state: _AddressState,
+        made: Mapping[RecordId, list[FoundCopy]],
+    ) -> None:
+        retries = {
+            outcome.record_id: [
+                copy.record_id
+                for copy in made.get(outcome.record_id, ())
+                if outcome.is_named_by(copy.names)
+            ]
+            for outcome in state.outcomes
+        }
+        heads = [outcome for outcome in state.outcomes if not retries[outcome.record_id]]
+        # Offsets break ties between equal times, so that every run selects the same.
+        last = max(heads or state.outcomes, key=_order)
+        if not self._fits(last.status, last.reason):
+            return
+        if not heads or any(not state.ended.issuperset(copies) for copies in retries.values()):
+            selection.already += 1
+            return
+        is_uncertain = any(each.status is Status.INDETERMINATE for each in state.outcomes)
+        if is_uncertain and not self._may_mail_twice:
+            selection.unsure += 1
+        else:
+            selection.uncertain += is_uncertain
+            batch = _last_batch(last, state.outcomes, retries)
+            selection.due.append(last._replace(batch_id=batch))
 
     def _fits(self, status: Status, reason: Reason | None) -> bool:
         return (
@@ -95,3 +173,26 @@ class RetrySelector:
             and status is not Status.SENT
             and (not self._reasons or reason in self._reasons)
         )
+
+
+def _order(outcome: Candidate) -> tuple[datetime, RecordId]:
+    return outcome.occurred_at, outcome.record_id
+
+
+def _last_batch(
+    last: Candidate,
+    outcomes: Iterable[Candidate],
+    retries: Mapping[RecordId, Iterable[RecordId]],
+) -> str | None:
+    """Return the batch that claims the address: the record's own, or of a record it retries."""
+    pinned = [outcome for outcome in outcomes if outcome.batch_id is not None]
+    retried = {copy: source for source, copies in retries.items() for copy in copies}
+    at: RecordId | None = last.record_id
+    seen: set[RecordId] = set()
+    while at is not None and at not in seen:
+        seen.add(at)
+        for outcome in pinned:
+            if outcome.record_id == at:
+                return outcome.batch_id
+        at = retried.get(at)
+    return max(pinned, key=_order).batch_id if pinned else None

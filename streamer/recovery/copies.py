@@ -2,15 +2,25 @@
 
 A copy goes to the partition of its source and names the source in a header. So it follows the
 source in the same partition and can be searched for from there, independent of clocks. A copy can
-only be missing if Kafka has deleted the records right after the source.
+only be missing if Kafka has deleted the records right after the source, or the topic was created
+anew.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from streamer.kafka.reading import PartitionRange, Reader
 from streamer.model import record_headers
+from streamer.model.outcome import Names, read_names
 from streamer.model.record import RecordId
+
+
+class FoundCopy(NamedTuple):
+    """A copy in the input topic, and the recipient it names."""
+
+    record_id: RecordId
+    names: Names
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +29,15 @@ class ExistingCopies:
 
     Attributes:
         topic: the input topic.
-        partitions: its number of partitions.
-        done: sources that have a copy.
-        unknown: sources that may have one, as Kafka has deleted records following the source.
+        spans: the offsets that each of its partitions holds.
+        made: the copies found, by source.
+        unknown: sources that may have a copy: Kafka has deleted records following the source, or
+            the partition ends before the source, so it is of a topic that was created anew.
     """
 
     topic: str
-    partitions: int
-    done: frozenset[RecordId]
+    spans: Mapping[int, PartitionRange]
+    made: Mapping[RecordId, list[FoundCopy]]
     unknown: frozenset[RecordId]
 
     @classmethod
@@ -47,33 +58,47 @@ class ExistingCopies:
         starts: dict[int, int] = {}
         unknown = set()
         for source in sources:
-            partition, start = _from(source, topic, len(spans))
+            partition = _partition(source, topic, spans)
+            span = spans[partition]
+            # Copies follow their source. One in another topic, or beyond the end, gives no bound.
+            start = source.offset + 1 if _is_inside(source, topic, spans) else 0
             starts[partition] = min(start, starts.get(partition, start))
-            if start < spans[partition].start:
+            if start < span.start or (source.topic == topic and source.offset >= span.end):
                 unknown.add(source)
         read = [
             PartitionRange(partition, max(start, spans[partition].start), spans[partition].end)
             for partition, start in starts.items()
         ]
-        done = set()
+        made: dict[RecordId, list[FoundCopy]] = {}
         for stored in reader.read(topic, read, "what was done before"):
             named = record_headers.parse_record_id(stored.decoded_headers.get(header, ""))
-            if named in sources:
-                done.add(named)
-        return cls(topic, len(spans), frozenset(done), frozenset(unknown - done))
+            if named is not None and named in sources:
+                copy = FoundCopy(stored.record_id, read_names(stored.value))
+                made.setdefault(named, []).append(copy)
+        return cls(topic, spans, made, frozenset(unknown - made.keys()))
 
     def covers(self, source: RecordId) -> bool:
-        """Whether the source is in this topic."""
-        return source.topic == self.topic and source.partition < self.partitions
+        """Whether the topic holds these coordinates."""
+        span = self.spans.get(source.partition)
+        return (
+            source.topic == self.topic
+            and span is not None
+            and span.start <= source.offset < span.end
+        )
 
     def partition(self, source: RecordId) -> int:
         """Return the partition to which a copy of the source must be written."""
-        return _from(source, self.topic, self.partitions)[0]
+        return _partition(source, self.topic, self.spans)
 
 
-def _from(source: RecordId, topic: str, partitions: int) -> tuple[int, int]:
-    """Return the partition of the source's copies, and the lowest offset they can have."""
-    if source.topic == topic and source.partition < partitions:
-        return source.partition, source.offset + 1
-    # The source is in a formerly used topic, so its copies can be anywhere in the partition.
-    return source.partition % partitions, 0
+def _is_inside(source: RecordId, topic: str, spans: Mapping[int, PartitionRange]) -> bool:
+    """Whether the source is in this topic, or was before Kafka deleted it."""
+    span = spans.get(source.partition)
+    return source.topic == topic and span is not None and source.offset < span.end
+
+
+def _partition(source: RecordId, topic: str, partitions: Collection[int]) -> int:
+    """Return the source's own partition, or one for a source in a formerly used topic."""
+    if source.topic == topic and source.partition in partitions:
+        return source.partition
+    return source.partition % len(partitions)

@@ -1,6 +1,6 @@
 """Replaying dead letters to the input, each once, even if interrupted and repeated."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from streamer.kafka.reading import Reader
@@ -34,8 +34,8 @@ class ReplayReport:
         selected: number of matching dead letters.
         already: replayed before.
         replayed: written now, or in a dry run to be written.
-        unknown: skipped, because they are older than the input topic's retention and may have
-            been replayed before.
+        unknown: skipped, because they may have been replayed before: they are older than the
+            input topic's retention, or than the topic, or a younger one has the same coordinates.
         unpatchable: skipped, because the value is not JSON and cannot be patched.
         too_large: rejected by Kafka because of their size.
         still_dead: those of the replayed ones that are still not valid events.
@@ -82,6 +82,8 @@ class Replayer:
         self._may_mail_twice = may_mail_twice
         self._republisher = Republisher(settings, reader, "dlq", record_headers.REPLAY_OF)
         self._places: dict[RecordId, str] = {}
+        self._shadowed: set[str] = set()
+        self._approve: Callable[[int], None] | None = None
         self.result = ReplayReport()
 
     def plan(self) -> None:
@@ -96,14 +98,24 @@ class Replayer:
             fault = self._count(copy.value)
             self.result.planned.append(PlannedReplay(self._places[copy.source], copy.source, fault))
 
-    def run(self, checkpoint: Checkpoint = no_checkpoint) -> None:
+    def run(
+        self,
+        checkpoint: Checkpoint = no_checkpoint,
+        approve: Callable[[int], None] | None = None,
+    ) -> None:
         """Replay the dead letters; after an error `result` shows what was done.
+
+        Args:
+            checkpoint: called at each step.
+            approve: called before anything is written, with the number of dead letters that may
+                have been replayed before and would be again; raises to refuse.
 
         Raises:
             ReadError: a topic cannot be read.
             WriteError: nothing more can be written.
             KafkaException: Kafka cannot be used.
         """
+        self._approve = approve
         self._select()
         for record, is_written in self._republisher.run(self._places, self._due, checkpoint):
             if is_written:
@@ -114,20 +126,25 @@ class Replayer:
     def _select(self) -> None:
         """Collect the offset of each matching dead letter, by its source."""
         records = self._reader.read(self._topic, self._spans, "dead letters")
-        self._places = {
-            dead_letter.source: dead_letter.place
-            for dead_letter in self._dead_letters.among(records)
-        }
-        self.result.selected = len(self._places)
+        for dead_letter in self._dead_letters.among(records):
+            shadowed = self._places.get(dead_letter.source)
+            if shadowed is not None:  # in a topic created anew, coordinates are used again
+                self._shadowed.add(shadowed)
+            self._places[dead_letter.source] = dead_letter.place
+        self.result.selected = len(self._places) + len(self._shadowed)
         self.result.strangers = self._dead_letters.malformed
 
     def _due(self, copies: ExistingCopies) -> Iterator[RecordCopy]:
         """Yield copies of the dead letters to replay."""
+        if self._approve is not None and self._may_mail_twice:
+            self._approve(len(copies.unknown & self._places.keys()))
         again = self._dead_letters.among(self._reader.read(self._topic, self._spans, "replay"))
         for dead_letter in again:
-            if self._places.get(dead_letter.source) != dead_letter.place:
+            if dead_letter.place in self._shadowed:
+                self.result.unknown += 1
+            elif self._places.get(dead_letter.source) != dead_letter.place:
                 continue  # added after the selection
-            if dead_letter.source in copies.done:
+            elif dead_letter.source in copies.made:
                 self.result.already += 1
             elif dead_letter.source in copies.unknown and not self._may_mail_twice:
                 self.result.unknown += 1

@@ -31,6 +31,10 @@ class RecordCopy(NamedTuple):
     headers: Headers
 
 
+_CHUNK_BYTES = 500_000
+"""Bytes in a transaction: a slow link must carry them before the broker ends it, after
+`TRANSACTION_TIMEOUT_MS`."""
+
 Due = Callable[[ExistingCopies], Iterator[RecordCopy]]
 """Makes the missing copies, given the existing ones."""
 
@@ -80,10 +84,9 @@ class Republisher:
         )
         copies = self._look_back(sources)
         checkpoint("after_look_back")
-        for chunk in chunked(self._outgoing(copy, copies) for copy in due(copies)):
-            refused = writer.write(chunk)
-            for record in chunk:
-                yield record, record not in refused
+        outgoing = (self._outgoing(copy, copies) for copy in due(copies))
+        for chunk in chunked(outgoing, max_bytes=_CHUNK_BYTES):
+            yield from writer.write(chunk)
 
     def _look_back(self, sources: Collection[RecordId]) -> ExistingCopies:
         return ExistingCopies.find(

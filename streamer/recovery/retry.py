@@ -1,12 +1,13 @@
 """Retrying recipients by writing new records for them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
 from streamer.kafka.writing import Checkpoint, no_checkpoint
 from streamer.model import record_headers
 from streamer.model.campaign import CampaignName
+from streamer.model.outcome import read_names
 from streamer.model.record import Headers, RecordId
 from streamer.model.wire import REPLACES
 from streamer.recovery.candidates import Candidate, RetrySelector
@@ -22,9 +23,11 @@ class RetryReport:
 
     Attributes:
         selected: number of selected recipients.
-        already: retried before.
+        already: retried before, without an outcome yet.
         retried: written now, or in a dry run to be written.
-        gone: not retried, because the original record was deleted.
+        unsure: not retried, because they may have their mail from an earlier attempt.
+        uncertain: of the selected, those who may have their mail already.
+        gone: not retried, because Kafka no longer has the original record.
         too_large: rejected by Kafka because of their size.
         unreadable: records of the outcomes topic that are not outcomes.
         planned: in a dry run, the outcomes to be retried.
@@ -33,6 +36,8 @@ class RetryReport:
     selected: int = 0
     already: int = 0
     retried: int = 0
+    unsure: int = 0
+    uncertain: int = 0
     gone: int = 0
     too_large: int = 0
     unreadable: int = 0
@@ -51,6 +56,7 @@ class Retrier:
         self._selector = selector
         self._republisher = Republisher(settings, reader, "retry", record_headers.RETRY_OF)
         self._chosen: dict[RecordId, Candidate] = {}
+        self._approve: Callable[[RetryReport], None] | None = None
         self.result = RetryReport()
 
     def plan(self) -> None:
@@ -61,21 +67,31 @@ class Retrier:
             KafkaException: Kafka cannot be used.
         """
         self._select()
-        for copy in self._republisher.plan(self._chosen, self._due):
+        for copy in self._republisher.plan(self._selector.records(), self._due):
             self.result.planned.append(self._chosen[copy.source])
         self.result.retried = len(self.result.planned)
         self._settle()
 
-    def run(self, checkpoint: Checkpoint = no_checkpoint) -> None:
+    def run(
+        self,
+        checkpoint: Checkpoint = no_checkpoint,
+        approve: Callable[[RetryReport], None] | None = None,
+    ) -> None:
         """Retry the recipients; after an error `result` shows what was done.
+
+        Args:
+            checkpoint: called at each step.
+            approve: called with what is selected before anything is written; raises to refuse.
 
         Raises:
             ReadError: a topic cannot be read.
             WriteError: nothing more can be written.
             KafkaException: Kafka cannot be used.
         """
+        self._approve = approve
         self._select()
-        for _, is_written in self._republisher.run(self._chosen, self._due, checkpoint):
+        records = self._selector.records()
+        for _, is_written in self._republisher.run(records, self._due, checkpoint):
             self.result.retried += is_written
             self.result.too_large += not is_written
         self._settle()
@@ -92,23 +108,33 @@ class Retrier:
             return
         for _, outcome in told.among(self._reader.read(topic, spans, "outcomes again")):
             self._selector.update(outcome)
-        self._chosen = {outcome.record_id: outcome for outcome in self._selector.selected()}
-        self.result.selected = len(self._chosen)
 
     def _due(self, copies: ExistingCopies) -> Iterator[RecordCopy]:
         """Yield copies of the originals that still exist."""
-        self.result.already = len(copies.done)
-        due = self._chosen.keys() - copies.done
-        spans = _around(source for source in due if copies.covers(source))
+        selection = self._selector.select(copies.made)
+        self.result.already, self.result.unsure = selection.already, selection.unsure
+        self.result.selected = len(selection.due) + selection.already + selection.unsure
+        self._chosen = {
+            outcome.record_id: outcome
+            for outcome in selection.due
+            if copies.covers(outcome.record_id)
+        }
+        self.result.uncertain = selection.uncertain
+        if self._approve is not None:
+            self._approve(self.result)
         topic = self._settings.topics.recipients
-        for original in self._reader.read(topic, spans, "original records"):
-            if original.record_id in due:
-                yield _copy(original, self._chosen[original.record_id].batch_id)
+        for original in self._reader.read(topic, _around(self._chosen), "original records"):
+            candidate = self._chosen.get(original.record_id)
+            names = read_names(original.value)
+            # A topic that was created anew holds somebody else's record there.
+            if candidate and names[:2] == self._campaign and candidate.is_named_by(names):
+                yield _copy(original, candidate.batch_id)
 
     def _settle(self) -> None:
         """Count the rest as gone: their original records no longer exist."""
         result = self.result
-        result.gone = result.selected - result.already - result.retried - result.too_large
+        ended = result.already + result.unsure + result.retried + result.too_large
+        result.gone = result.selected - ended
 
 
 def _around(sources: Iterable[RecordId]) -> list[PartitionRange]:

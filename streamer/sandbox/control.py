@@ -1,8 +1,11 @@
 """The sandbox's own endpoints: statistics, commands and web pages."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from ipaddress import ip_address
 from itertools import islice
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import orjson
 from pydantic import Field, TypeAdapter
@@ -12,13 +15,13 @@ from streamer.sandbox.accounts import AccountRegistry, SandboxAccount
 from streamer.sandbox.api import Api
 from streamer.sandbox.clock import Clock
 from streamer.sandbox.config import Config, Limit
-from streamer.sandbox.errors import METHOD_NOT_ALLOWED, NOT_FOUND, Problem
+from streamer.sandbox.errors import FOREIGN_PAGE, METHOD_NOT_ALLOWED, NOT_FOUND, Problem
 from streamer.sandbox.faults import Faults, Play
 from streamer.sandbox.http import HttpResponse, Request
 from streamer.sandbox.recorder import Acceptance, Call, Recorder, Stats
 from streamer.sandbox.suppressions import Origin
 
-JSON_LINES = "application/x-ndjson"
+JSON_TYPE, JSON_LINES = "application/json", "application/x-ndjson"
 _LINES_A_CHUNK = 1000
 
 
@@ -98,6 +101,8 @@ class Control:
 
     async def handle(self, request: Request) -> HttpResponse:
         """Respond to a call."""
+        if not _is_trusted(request):
+            return FOREIGN_PAGE.answer()
         if request.path in _READS or request.path.startswith("/mails/"):
             return self._read(request) if request.method == "GET" else METHOD_NOT_ALLOWED.answer()
         if request.path.startswith("/_sandbox/"):
@@ -124,6 +129,9 @@ class Control:
         order = self._orders.get(request.path.removeprefix("/_sandbox/"))
         if order is None:
             return NOT_FOUND.answer()
+        # A page of another site can send any other type without asking first.
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON_TYPE:
+            return Problem(415, "unsupported_media_type", f"Expected {JSON_TYPE}.").answer()
         try:
             order.validate_json(request.body or b"{}")
         except ValueError as error:  # includes pydantic.ValidationError
@@ -132,6 +140,29 @@ class Control:
 
 
 _READS = frozenset({"/", "/stats", "/_sandbox/acceptances", "/_sandbox/calls"})
+
+
+def _is_trusted(request: Request) -> bool:
+    """Whether a call comes from a program, or from this server's own pages.
+
+    Browsers on this machine reach the sandbox for any page that they show. Such a call names the
+    page's origin, or, where the page's own host name was made to point here, that name.
+    """
+    host = request.headers.get("host", "")
+    return _is_local(host) and request.headers.get("origin") in (None, f"http://{host}")
+
+
+@lru_cache(maxsize=64)
+def _is_local(host: str) -> bool:
+    """Whether nobody else can own the name in a Host header."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if "." not in name or name.endswith((".test", ".localhost")):
+            return True
+        ip_address(name)
+    except ValueError:  # malformed, or not an address
+        return False
+    return True
 
 
 def _lines(rows: Sequence[Acceptance | Call]) -> HttpResponse:

@@ -138,6 +138,7 @@ STILL_RUNNING = Problem(
 APPLICATION_ERROR = Problem(500, "application_error", "An unexpected error occurred.")
 UNAVAILABLE = Problem(503, "service_unavailable", "The service is temporarily unavailable.")
 NOT_FOUND = Problem(404, "not_found", "The requested endpoint does not exist.")
+FOREIGN_PAGE = Problem(403, "foreign_page", "The call comes from a web page of another site.")
 METHOD_NOT_ALLOWED = Problem(
     405, "method_not_allowed", "This endpoint does not support the specified HTTP method."
 )

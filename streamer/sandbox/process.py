@@ -188,7 +188,8 @@ class SandboxProcess:
         self._call("POST", f"/_sandbox/{what}", orjson.dumps(arguments))
 
     def _call(self, method: str, path: str, body: bytes = b"") -> bytes:
-        response = self._http.request(method, self.url + path, body=body)
+        headers = {"content-type": "application/json"}
+        response = self._http.request(method, self.url + path, body=body, headers=headers)
         if response.status != 200:
             raise SandboxError(f"{method} {path}: {response.status} {response.data.decode()}")
         return response.data

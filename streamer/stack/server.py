@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+from streamer import private_files
 from streamer.stack.errors import PortInUse, StackError
 from streamer.stack.ports import free_port, port_answers, port_is_free
 from streamer.stack.reaper import ProcessReaper
@@ -105,8 +106,8 @@ class Server(ABC):
             return
         if not port_is_free(self.port):
             raise PortInUse(self.name, self.port)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        private_files.make_folder(self.folder)
+        private_files.make_folder(self.log.parent)
         command = self.command()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -25,8 +25,9 @@ logger = logging.getLogger(__name__)
 def first_expiry(event: RecipientEvent, message: Message) -> datetime | None:
     """When the mail expires: the earlier of the event's and the campaign's `expires_at`, or
     None."""
-    expiries = [each for each in (event.expires_at, message.expires_at) if each is not None]
-    return min(expiries, default=None)
+    if event.expires_at is None or message.expires_at is None:
+        return event.expires_at or message.expires_at
+    return min(event.expires_at, message.expires_at)
 
 
 class Decisions:

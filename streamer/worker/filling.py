@@ -142,15 +142,14 @@ class Filler:
                 continue
             batch.sender = sender
             try:
-                mail = self._composer.compose(
-                    record.required_event, record.required_address, message
-                )
+                event = record.required_event
+                mail = self._composer.compose(event, record.required_address, message)
             except RenderError as error:
                 assembly.resolve(record, Outcome.of(Reason.RENDER_ERROR, str(error)), now)
             except TooLargeError as error:
                 assembly.resolve(record, Outcome.of(Reason.TOO_LARGE, str(error)), now)
             else:
-                expires_at = first_expiry(record.required_event, message)
+                expires_at = first_expiry(event, message)
                 record.forget_event()
                 if not batch.add(record, mail, expires_at):
                     self._batcher.put_back(batch.organization, records[position:])

@@ -120,6 +120,8 @@ class RecordSource:
     def topic_id(self) -> str:
         """The input topic's id, which changes if the topic is deleted and created again.
 
+        To be called before `start`, which drops the client that asks.
+
         Raises:
             SourceError: Kafka does not answer, or the topic does not exist.
         """

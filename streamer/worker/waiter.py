@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_REDIS_BACKOFF = Backoff(base_s=0.1, cap_s=2.0)
+_REDIS_BACKOFF = Backoff(base_s=0.1, cap_s=1.0)
 _SAY_EVERY_S = 30.0
 
 

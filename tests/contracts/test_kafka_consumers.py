@@ -335,6 +335,23 @@ def test_closing_revokes_everything(groups: Cluster) -> None:
     assert member.generations[0] >= 0
 
 
+def test_unsubscribing_revokes_everything_and_leaves(groups: Cluster) -> None:
+    topic = groups.create(2)
+    member = _joined(groups, topic, 2)
+    member.take(1)
+    assert member.consumer.memberid()
+    member.consumer.unsubscribe()
+
+    def has_left() -> bool:
+        member.consumer.poll(0.05)
+        return not member.consumer.memberid()
+
+    groups.wait_until(has_left, "it left")
+    assert member.revoked == [{0, 1}]
+    member.consumer.close()
+    assert member.revoked == [{0, 1}]
+
+
 # Static members
 
 

@@ -26,7 +26,7 @@ _SAY_EVERY = 50
 _MAX_NUMBERS = {PointKind.REDIS: 3, PointKind.HTTP: 6, PointKind.KAFKA: 2}
 _MAX_IN_A_CROWD = 2
 """Points per call in `crowd`, where more would add little to those of `main`."""
-_OPENING = ("HELLO", "CLIENT", "SELECT")
+_OPENING = ("HELLO", "CLIENT", "SELECT", "ROLE")
 """Commands that open each connection; they are alike, so only the first is a point."""
 
 Say = Callable[[str], None]

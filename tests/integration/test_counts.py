@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from streamer.ledger import campaigns
 from streamer.model.campaign import CampaignName
 from streamer.progress.counts import Counts
 from streamer.progress.report import Reporter
@@ -44,7 +45,7 @@ def test_counts_stay_exact_across_crashes(
         inputs.poll()
         return inputs.count - RECORDS
 
-    operator.run("campaign", "pause", operator.campaign)
+    campaigns.pause(harness.redis, harness.organization, "spring")
     operator.run("account", "hold", "default", "--why", "a test")
     harness.produce(harness.event(number) for number in range(RECORDS))
     first, second = harness.start_worker(0), harness.start_worker(1)
@@ -60,7 +61,7 @@ def test_counts_stay_exact_across_crashes(
         "all wait for their account",
     )
 
-    operator.run("campaign", "cancel", operator.campaign)
+    operator.run("campaign", "cancel", operator.campaign, "--yes")
     operator.run("account", "release", "default")
     wait_until(lambda: counts().outcomes > 0, PATIENCE_S, "they end")
     harness.start_worker(0)

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from streamer.flow.failure_stats import BACKPRESSURE_RECORDS
-from streamer.ledger import keys
+from streamer.ledger import campaigns, keys
 from streamer.ledger.holds import By, Hold, Holds
 from streamer.sandbox import AccountSpec, Faults, SandboxProcess
 from tests.kit.harness import Harness, wait_until
@@ -161,8 +161,10 @@ def test_the_window_continues_if_a_test_call_may_be_accepted(
 def test_a_paused_campaign_does_not_delay_others(harness: Harness) -> None:
     operator = CommandRunner.of_harness(harness)
 
-    def campaign(verb: str) -> None:
-        operator.run("campaign", verb, operator.campaign)
+    def campaign(verb: str, *options: str) -> None:
+        operator.run("campaign", verb, operator.campaign, *options)
+
+    operator.define()
 
     campaign("pause")
     campaign("pause")
@@ -177,7 +179,7 @@ def test_a_paused_campaign_does_not_delay_others(harness: Harness) -> None:
         campaign("pause")
         harness.produce(harness.event(n) for n in range(200, 250))
         wait_until(_parked(harness, 50), 20, "more are parked")
-        campaign("cancel")
+        campaign("cancel", "--yes")
         harness.await_resolutions(250, 30)
         assert "cancelled" in operator.run("campaign", "resume", operator.campaign, code=1).output
     assert harness.status_counts() == {("sent", None): 200, ("skipped", "cancelled"): 50}
@@ -187,14 +189,14 @@ def test_a_paused_campaign_does_not_delay_others(harness: Harness) -> None:
 
 def test_records_return_only_when_due(own_harness: Harness) -> None:
     command = CommandRunner.of_harness(own_harness).run
-    command("campaign", "pause", f"{own_harness.organization}/spring")
-    command("campaign", "pause", f"{own_harness.organization}/autumn")
+    for campaign_id in ("spring", "autumn"):
+        campaigns.pause(own_harness.redis, own_harness.organization, campaign_id)
     command("account", "hold", "default", "--why", "a test")
     names = ("spring", "summer", "autumn")
     own_harness.produce(own_harness.event(n, campaign_id=names[n % 3]) for n in range(150))
     with own_harness.worker():
         wait_until(_parked(own_harness, 150), 30, "all are parked")
-        command("campaign", "resume", f"{own_harness.organization}/spring")
+        campaigns.resume(own_harness.redis, own_harness.organization, "spring")
         wait_until(lambda: own_harness.returned().total() >= 50, 20, "a campaign comes back")
         wait_until(_parked(own_harness, 150), 20, "it waits for the account")
         assert own_harness.returned().total() == 50

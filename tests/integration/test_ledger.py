@@ -1,4 +1,7 @@
-"""What Redis must not forget, and what it is never asked to do twice."""
+"""What Redis must not forget: epochs and times to live, and pins made at once.
+
+What workers rely on otherwise is in tests/contracts.
+"""
 
 import secrets
 import threading
@@ -7,20 +10,22 @@ from collections.abc import Callable, Iterator
 import pytest
 from redis import exceptions
 
+from streamer.ledger import epoch as epoch_module
 from streamer.ledger import keys
 from streamer.ledger.campaigns import CampaignProbe
-from streamer.ledger.claims import Claim, Claims, Conflict, Pinned, TakenOverError
+from streamer.ledger.claims import Claims, Conflict, Pinned
+from streamer.ledger.confirming import Argument, confirmed
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.epoch import Epoch, LedgerLostError
 from streamer.ledger.input_offsets import InputOffsets
-from streamer.ledger.limiter import Held, Limiter, SendPermit, Slot, SlotUnavailable
-from streamer.ledger.persistence import is_durable
+from streamer.ledger.limiter import Limiter, Slot
+from streamer.ledger.persistence import read_persistence
 from streamer.ledger.probe import Probes
 from streamer.model.campaign import CampaignState
 from streamer.model.event import parse
 from streamer.model.payload import Payload
 from streamer.model.record import Record, RecordId
-from streamer.model.result import BatchResult, ItemResult, SplitProgress
+from streamer.model.result import BatchResult, ItemResult
 from streamer.settings import RedisSettings as RedisSettings
 from streamer.stack import RedisServer
 
@@ -56,47 +61,6 @@ def _payload(count: int = 2) -> Payload:
     return Payload([b'{"n":%d}' % number for number in range(count)])
 
 
-def test_the_life_of_a_batch(client: Client, claims: Claims, organization: str) -> None:
-    records = _records(organization, 1, 2)
-    batch = secrets.token_hex(12)
-    probes = Probes(client, Epoch.establish(client, ()))
-    assert probes.of(organization, records).claims == {}
-    assert isinstance(
-        claims.pin(organization, batch, "main", "a.test", records, _payload()), Pinned
-    )
-    found = probes.of(organization, records).claims
-    assert found == {item: Claim(batch, item, records[item].record_id) for item in (0, 1)}
-    assert all(found[item].is_of(record) for item, record in enumerate(records))
-    stored = claims.load(organization, batch)
-    assert stored is not None
-    assert stored.payload is not None
-    assert (stored.payload.body, stored.result) == (_payload().body, None)
-    assert (stored.account, stored.sender) == ("main", "a.test")
-    assert 0 <= stored.age_s < 60
-
-    assert claims.resolve(organization, batch, "", _RESULT) == _RESULT
-    late = BatchResult(1, [ItemResult("window_closed", None)] * 2)
-    assert claims.resolve(organization, batch, "", late) == _RESULT
-    resolved = claims.load(organization, batch)
-    assert resolved is not None
-    assert (resolved.payload, resolved.result) == (None, _RESULT)
-
-
-def test_a_pin_is_all_or_nothing(client: Client, claims: Claims, organization: str) -> None:
-    first, second = secrets.token_hex(12), secrets.token_hex(12)
-    claims.pin(organization, first, "main", "a.test", _records(organization, 5), _payload(1))
-    client.sadd(keys.suppressed(organization), "user6@example.com")
-    again = _records(organization, 4, 105, 6)  # 105 has the address of 5
-    answer = claims.pin(organization, second, "main", "a.test", again, _payload(3))
-    assert isinstance(answer, Conflict)
-    assert answer.suppressed == {2}
-    assert answer.claims.keys() == {1}
-    assert answer.claims[1].batch_id == first
-    assert not answer.claims[1].is_of(again[1])
-    assert Probes(client, Epoch.establish(client, ())).of(organization, again[:1]).claims == {}
-    assert claims.load(organization, second) is None
-
-
 def test_a_probe_returns_suppression_claims_and_campaigns(
     client: Client, claims: Claims, organization: str
 ) -> None:
@@ -122,15 +86,6 @@ def test_a_probe_returns_suppression_claims_and_campaigns(
     }
 
 
-def test_campaigns_do_not_share_claims(claims: Claims, organization: str) -> None:
-    one, other = (_records(organization, 1, campaign=name) for name in ("one", "other"))
-    for records in (one, other):
-        batch = secrets.token_hex(12)
-        assert isinstance(
-            claims.pin(organization, batch, "main", "a.test", records, _payload(1)), Pinned
-        )
-
-
 def test_one_of_two_concurrent_pins_wins(claims: Claims, organization: str) -> None:
     answers: list[Pinned | Conflict] = []
     together = threading.Barrier(8)
@@ -151,157 +106,14 @@ def test_one_of_two_concurrent_pins_wins(claims: Claims, organization: str) -> N
     assert all(len(a.claims) == 50 for a in answers if isinstance(a, Conflict))
 
 
-def test_a_missing_batch_is_reported_as_lost(claims: Claims, organization: str) -> None:
-    assert claims.load(organization, "ab" * 12) is None
-    assert claims.resolve(organization, "ab" * 12, "", _RESULT) is None
-
-
-@pytest.fixture
-def old_batch(client: Client, claims: Claims, organization: str) -> str:
-    """A batch that was pinned an hour ago."""
-    batch = secrets.token_hex(12)
-    claims.pin(organization, batch, "main", "a.test", _records(organization, 1), _payload(1))
-    _make_older(client, organization, batch)
-    return batch
-
-
-def _make_older(client: Client, organization: str, batch: str) -> None:
-    client.hincrby(keys.batch(organization, batch), "pinned_at", -3_600_000)
-
-
-def _adopted_age_s(claims: Claims, organization: str, batch: str, owner: str) -> float:
-    stored = claims.adopt(organization, batch, owner)
-    assert stored is not None
-    return stored.age_s
-
-
-def test_an_adopted_unaccepted_batch_restarts_its_age(
-    client: Client, claims: Claims, organization: str, old_batch: str
-) -> None:
-    assert claims.defer(organization, old_batch, "")
-    assert _adopted_age_s(claims, organization, old_batch, "one") < 60
-    _make_older(client, organization, old_batch)
-    # The one may have sent it, and never lays it down.
-    assert _adopted_age_s(claims, organization, old_batch, "two") >= 3600
-
-
-def test_a_possibly_sent_batch_keeps_its_age(
-    claims: Claims, organization: str, old_batch: str
-) -> None:
-    # Who pinned it died: nobody knows at what.
-    assert _adopted_age_s(claims, organization, old_batch, "one") >= 3600
-    assert not claims.defer(organization, old_batch, "one")
-    assert _adopted_age_s(claims, organization, old_batch, "two") >= 3600
-
-
-def test_only_the_owner_defers_a_batch(
-    client: Client, claims: Claims, organization: str, old_batch: str
-) -> None:
-    assert claims.defer(organization, old_batch, "")
-    assert _adopted_age_s(claims, organization, old_batch, "one") < 60
-    _make_older(client, organization, old_batch)
-    assert not claims.defer(organization, old_batch, "")  # late
-    assert _adopted_age_s(claims, organization, old_batch, "two") >= 3600
-
-
-def test_a_repeated_pin_changes_nothing(claims: Claims, organization: str) -> None:
-    """As after a reply that was lost."""
-    batch = secrets.token_hex(12)
-    for payload, offset in ((_payload(1), 1), (Payload([b'{"other":1}']), 2)):
-        pinned = claims.pin(
-            organization, batch, "main", "a.test", _records(organization, offset), payload
-        )
-        assert isinstance(pinned, Pinned)
-    stored = claims.load(organization, batch)
-    assert stored is not None
-    assert stored.payload is not None
-    assert stored.payload.body == _payload(1).body
-
-
-def test_a_repeated_pin_reports_an_adoption(
-    claims: Claims, organization: str, old_batch: str
-) -> None:
-    claims.adopt(organization, old_batch, "one")
-    with pytest.raises(TakenOverError):
-        claims.pin(
-            organization, old_batch, "main", "a.test", _records(organization, 1), _payload(1)
-        )
-
-
-def test_adopting_twice_changes_nothing(claims: Claims, organization: str, old_batch: str) -> None:
-    assert claims.defer(organization, old_batch, "")
-    for _ in range(2):
-        assert _adopted_age_s(claims, organization, old_batch, "one") < 60
-    assert claims.defer(organization, old_batch, "one")
-
-
-def test_a_former_owner_cannot_write(claims: Claims, organization: str, old_batch: str) -> None:
-    claims.own(organization, old_batch, "")
-    claims.adopt(organization, old_batch, "one")
-    result = BatchResult(1, [ItemResult.sent("id")])
-    for split_progress in (None, SplitProgress({""})):
-        with pytest.raises(TakenOverError):
-            claims.own(organization, old_batch, "", split_progress)
-    with pytest.raises(TakenOverError):
-        claims.resolve(organization, old_batch, "", result)
-    claims.own(organization, old_batch, "one")
-    assert claims.resolve(organization, old_batch, "one", result) == result
-    # The first result counts, for whoever asks.
-    assert claims.resolve(organization, old_batch, "", _RESULT) == result
-    with pytest.raises(TakenOverError):
-        claims.own(organization, old_batch, "one")
-
-
-def test_an_adopter_sees_the_split_progress(
-    claims: Claims, organization: str, old_batch: str
-) -> None:
-    parts = {".0": [ItemResult.sent("x"), ItemResult("rejected", "no")]}
-    split_progress = SplitProgress({"", ".1"}, parts, 3, {".1.0"})
-    claims.own(organization, old_batch, "", split_progress)
-    for found in (
-        claims.load(organization, old_batch),
-        claims.adopt(organization, old_batch, "one"),
-    ):
-        assert found is not None
-        assert found.split_progress == split_progress
-
-
-def test_members_of_a_deferred_batch_can_be_decided_again(
+def test_a_deferred_batch_expires_with_its_claims(
     client: Client, claims: Claims, organization: str
 ) -> None:
-    batch, other = secrets.token_hex(12), secrets.token_hex(12)
-    records = _records(organization, 1) + _records(organization, 2, campaign="d")
-    mails = [b'{"to":["%s"]}' % record.required_address.encode() for record in records]
-    claims.pin(organization, batch, "main", "a.test", records, Payload(mails))
-    stored = claims.load(organization, batch)
-    assert stored is not None
-    assert not claims.unpin(organization, batch, stored)  # it is being sent
+    batch = secrets.token_hex(12)
+    claims.pin(organization, batch, "main", "a.test", _records(organization, 1), _payload(1))
+    client.expire(keys.batch(organization, batch), 100)
     assert claims.defer(organization, batch, "")
-    stored = claims.load(organization, batch)
-    assert stored is not None
-    assert stored.deferred
-    for _ in range(2):  # the first reply may be lost
-        assert claims.unpin(organization, batch, stored)
-    gone = claims.load(organization, batch)
-    assert gone is not None
-    assert (gone.unpinned, gone.payload, gone.result) == (True, None, None)
-    assert claims.adopt(organization, batch, "one") is None
-    again = claims.pin(organization, other, "main", "a.test", records, Payload(mails))
-    assert isinstance(again, Pinned)
-    # What others have claimed since stays theirs.
-    client.hset(keys.batch(organization, batch), "laid_down", 1)
-    client.hdel(keys.batch(organization, batch), "unpinned")
-    assert claims.unpin(organization, batch, stored)
-    found = Probes(client, Epoch.establish(client, ())).of(organization, records).claims
-    assert {claim.batch_id for claim in found.values()} == {other}
-
-
-def test_a_deferred_batch_expires_with_its_claims(
-    client: Client, claims: Claims, organization: str, old_batch: str
-) -> None:
-    client.expire(keys.batch(organization, old_batch), 100)
-    assert claims.defer(organization, old_batch, "")
-    assert 0 < client.ttl(keys.batch(organization, old_batch)) <= 100
+    assert 0 < client.ttl(keys.batch(organization, batch)) <= 100
 
 
 def test_claims_and_batches_expire(client: Client, claims: Claims, organization: str) -> None:
@@ -402,50 +214,7 @@ def make_redis_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clie
 
 
 def test_the_stacks_redis_is_durable(client: Client) -> None:
-    assert is_durable(client)
-
-
-def test_send_slots_are_evenly_spaced(client: Client, organization: str) -> None:
-    limiter = Limiter(client, Epoch.establish(client, ()))
-    waits = [_wait(limiter.take(organization, 10.0)) for _ in range(9)]
-    assert waits[0] == 0
-    # Each wait is shorter by what the takes before it took, and never longer than the spacing.
-    assert all(wait <= 0.1016 * number for number, wait in enumerate(waits))
-    assert waits[-1] > 0.1016 * 8 - 0.8
-    limiter.pause(organization, 30.0)
-    later = limiter.take(organization, 10.0)
-    assert isinstance(later, SlotUnavailable)
-    assert 29 < later.wait_s <= 30
-
-
-def _wait(slot: Slot | SlotUnavailable | Held) -> float:
-    assert isinstance(slot, Slot)
-    return slot.wait_s
-
-
-def test_no_second_exceeds_the_rate_limit(client: Client, organization: str) -> None:
-    limiter = Limiter(client, Epoch.establish(client, ()))
-    waits = [_permit(limiter, organization).wait_s for _ in range(30)]
-    assert waits[:10] == [0] * 10
-    # Ten at once, and the next ten a second later, whatever the takes themselves took.
-    assert all(wait > 0.9 for wait in waits[10:20])
-    assert all(wait > 0.9 for wait in waits[20:])
-    assert all(wait <= 10 / 9.9 for wait in waits)
-
-
-def test_calls_behind_a_late_call_are_delayed(client: Client, organization: str) -> None:
-    limiter = Limiter(client, Epoch.establish(client, ()))
-    late = _permit(limiter, organization, rate=1.0)
-    limiter.adjust_permit(organization, late, 30.0)
-    limiter.adjust_permit(organization, SendPermit("forgotten", 0.0), 60.0)
-    # A whole period from now, which is the most there is: it would be less by a round trip.
-    assert _permit(limiter, organization, rate=1.0).wait_s == round(1e6 / 0.99) / 1e6
-
-
-def _permit(limiter: Limiter, account: str, rate: float = 10.0) -> SendPermit:
-    permit = limiter.acquire_permit(account, rate)
-    assert permit is not None
-    return permit
+    assert read_persistence(client).appendonly
 
 
 def test_a_slot_is_listed_before_use_despite_failures(
@@ -454,11 +223,13 @@ def test_a_slot_is_listed_before_use_despite_failures(
     client = connect(RedisSettings(url=make_redis().url))
     limiter = Limiter(client, Epoch.establish(client, ()))
 
-    def lost(*args: object) -> int:
-        raise exceptions.ConnectionError("the reply was lost")
+    def lost(client: Client, key: str, *command: Argument) -> object:
+        if command[0] == "SADD":
+            raise exceptions.ConnectionError("the reply was lost")
+        return confirmed(client, key, *command)
 
     with monkeypatch.context() as patch:
-        patch.setattr(client, "sadd", lost)
+        patch.setattr(epoch_module, "confirmed", lost)
         with pytest.raises(exceptions.ConnectionError):
             limiter.take("default", 10)
     assert isinstance(limiter.take("default", 10), Slot)

@@ -7,16 +7,27 @@ from pathlib import Path
 import orjson
 import pytest
 from redis import Redis, RedisCluster
+from redis.crc import key_slot
 
-from streamer.ledger import claim_reader, keys
+from streamer.ledger import campaigns, claim_reader, keys
 from streamer.ledger.connection import UNREACHABLE, Client, RedisRefusedError, connect
 from streamer.ledger.holds import Holds
 from streamer.sandbox import Faults, SandboxProcess
 from streamer.settings import RedisSettings as RedisSettings
 from streamer.stack import RedisServer as ServerOfItsOwn
-from tests.kit.harness import Harness, wait_until
+from tests.kit.harness import Harness, WorkerProcess, wait_until
 from tests.kit.operator import Answer, CommandRunner
-from tests.kit.redis_cluster import ClusterNode, start_cluster, stop_cluster
+from tests.kit.redis_cluster import (
+    ClusterNode,
+    meet,
+    move_slot,
+    start_cluster,
+    stop_cluster,
+)
+
+_RECORDS = 3_000
+
+MakeHarness = Callable[..., Harness]
 
 
 @pytest.fixture
@@ -27,7 +38,7 @@ def nodes(tmp_path: Path) -> Iterator[list[ClusterNode]]:
 
 
 def test_campaigns_go_through_a_cluster(
-    nodes: list[ClusterNode], make_harness: Callable[..., Harness], sandbox: SandboxProcess
+    nodes: list[ClusterNode], make_harness: MakeHarness, sandbox: SandboxProcess
 ) -> None:
     harness = make_harness(redis=nodes[0], cluster=True)
     harness.settings |= {
@@ -44,8 +55,8 @@ def test_campaigns_go_through_a_cluster(
         for organization in sorted(harness.organizations)
     ]
     first = min(harness.organizations)
-    operator.run("suppress", "add", first, "user7@example.com")
-    operator.run("campaign", "pause", f"{first}/spring")
+    operator.run("suppress", "add", first, "user7@example.com", "--new")
+    campaigns.pause(harness.redis, first, "spring")
     sandbox.set_faults(Faults(quota="daily"))
     harness.produce(events)
     with harness.worker(0), harness.worker(1):
@@ -77,7 +88,7 @@ def test_campaigns_go_through_a_cluster(
 
 
 def test_data_loss_on_one_node_stops_the_workers(
-    nodes: list[ClusterNode], make_harness: Callable[..., Harness], sandbox: SandboxProcess
+    nodes: list[ClusterNode], make_harness: MakeHarness, sandbox: SandboxProcess
 ) -> None:
     harness = make_harness(redis=nodes[0], cluster=True)
     assert isinstance(harness.redis, RedisCluster)
@@ -110,6 +121,113 @@ def test_data_loss_on_one_node_stops_the_workers(
     with harness.worker():
         harness.await_resolutions(100)
     assert sandbox.stats().accepted == 100
+
+
+def _owner(nodes: list[ClusterNode], key: str) -> ClusterNode:
+    """The primary that has the key's slot, as the cluster sees it."""
+    slots = nodes[0].ask("CLUSTER SLOTS")
+    assert isinstance(slots, list)
+    slot = key_slot(key.encode())
+    port = next(int(primary[1]) for first, last, primary, *_ in slots if first <= slot <= last)
+    return next(node for node in nodes if node.port == port)
+
+
+def _loaded(make_harness: MakeHarness, nodes: list[ClusterNode], replicas: int) -> Harness:
+    harness = make_harness(redis=nodes[0], cluster=True)
+    harness.settings |= {
+        "STREAMER_REDIS__REPLICAS": str(replicas),
+        "STREAMER_BATCH__SIZE": "20",
+        "STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND": "15",
+    }
+    harness.sandbox.set_faults(Faults(latency_ms=300))  # so that some calls are under way
+    harness.produce(harness.event(number) for number in range(_RECORDS))
+    return harness
+
+
+def _check(harness: Harness, workers: list[WorkerProcess]) -> None:
+    harness.await_resolutions(_RECORDS, 120)
+    harness.produce(harness.event(number) for number in range(_RECORDS))
+    harness.await_resolutions(2 * _RECORDS, 60)
+    assert all(worker.alive for worker in workers)
+    assert harness.status_counts() == {
+        ("sent", None): _RECORDS,
+        ("skipped", "duplicate"): _RECORDS,
+    }
+    harness.assert_exactly_once()
+
+
+def test_a_replica_that_was_cut_off_takes_a_shard_over(
+    tmp_path: Path, make_harness: MakeHarness, sandbox: SandboxProcess
+) -> None:
+    nodes = start_cluster(tmp_path, 3, replicas=1)
+    try:
+        harness = _loaded(make_harness, nodes, replicas=1)
+        with harness.worker(0) as one, harness.worker(1) as other:
+            wait_until(lambda: sandbox.stats().accepted > 500, 60, "mails are sent")
+            dead = _owner(nodes, keys.suppressed(harness.organization))
+            replica = nodes[3 + nodes.index(dead)]
+            dead.cut_off_replicas()
+            before = sandbox.stats().accepted
+            # The second is what would happen without the replicas.
+            wait_until(
+                lambda: (
+                    "UnconfirmedError" in one.words() or sandbox.stats().accepted > before + 300
+                ),
+                30,
+                "the workers notice",
+            )
+            dead.kill()
+            replica.ask("CLUSTER FAILOVER", "TAKEOVER")
+            dead.start()  # and is a replica now, without which nothing could be confirmed
+            _check(harness, [one, other])
+            assert replica.is_primary()
+            assert not dead.is_primary()
+    finally:
+        stop_cluster(nodes)
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_slots_move_to_a_node_that_is_added_under_load(
+    replicas: int, tmp_path: Path, make_harness: MakeHarness, sandbox: SandboxProcess
+) -> None:
+    nodes = start_cluster(tmp_path / "cluster", 3, replicas)
+    added = [ClusterNode(tmp_path / f"added-{number}") for number in range(1 + replicas)]
+    try:
+        harness = _loaded(make_harness, nodes, replicas)
+        with harness.worker(0) as one, harness.worker(1) as other:
+            wait_until(lambda: sandbox.stats().accepted > 500, 60, "mails are sent")
+            for node in added:
+                node.start()
+                meet(nodes[0], node)
+            everyone = [*nodes, *added]
+            wait_until(
+                lambda: all(node.knows(len(everyone)) for node in everyone), 30, "all have met"
+            )
+            if replicas:
+                added[1].ask("CLUSTER REPLICATE", added[0].id())
+                wait_until(added[0].has_replica, 30, "it replicates")
+            for key in (
+                keys.suppressed(harness.organization),
+                keys.account_holds("default"),
+                keys.EPOCH,
+            ):
+                source = _owner(nodes[:3], key)
+                # With half of its keys moved, the slot cannot be used.
+                move_slot(
+                    key_slot(key.encode()),
+                    source,
+                    added[0],
+                    nodes[:3],
+                    lambda: wait_until(lambda: _waits(one, other), 30, "the workers wait"),
+                )
+            _check(harness, [one, other])
+            assert added[0].ask("DBSIZE") != 0
+    finally:
+        stop_cluster([*nodes, *added])
+
+
+def _waits(*workers: WorkerProcess) -> bool:
+    return any("waiting for Redis" in worker.words() for worker in workers)
 
 
 def test_transient_and_permanent_cluster_errors_are_told_apart(

@@ -108,6 +108,7 @@ class Harness:
         partitions: int = 4,
         cluster: bool = False,
         replication: int = 1,
+        through: RedisSettings | None = None,
     ) -> None:
         self.name = f"t{secrets.token_hex(4)}"
         self.organization = f"org-{self.name}"
@@ -116,7 +117,7 @@ class Harness:
         self.sandbox = sandbox
         self.bootstrap_servers = bootstrap_servers
         self.redis_url = redis_url
-        self.redis = connect(RedisSettings(url=redis_url, cluster=cluster))
+        self.redis = connect(through or RedisSettings(url=redis_url, cluster=cluster))
         # Clear the state that other tests left for the shared account.
         of_account = (keys.account_health, keys.account_holds, keys.account_responses)
         self.redis.delete(*(key("default") for key in of_account))

@@ -38,7 +38,7 @@ ENDS = ("death", "death_after", "freeze", "freeze_after")
 
 _SCRIPTS = ("EVALSHA", "EVAL")
 _READS = ("GET", "HGET", "HGETALL", "HMGET", "SMEMBERS", "SISMEMBER", "EXISTS", "PING", "INFO")
-_HANDSHAKE = ("HELLO", "CLIENT", "SELECT", "AUTH", "CONFIG", "SCRIPT", "ACL")
+_HANDSHAKE = ("HELLO", "CLIENT", "SELECT", "AUTH", "ROLE", "CONFIG", "SCRIPT", "ACL")
 
 
 def faults_of(name: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from tests.kit.properties import examples
 from tools import schemas
 from tools.compatibility import INPUT, OUTPUT, ROLE, Schema, breaches
 from tools.validation import fits
@@ -274,7 +275,7 @@ def test_a_schema_is_compatible_with_itself(schema: Schema) -> None:
     assert breaches(schema, copy.deepcopy(schema)) == []
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.filter_too_much])
 @given(st.data())
 def test_compatible_inputs_accept_old_values(data: st.DataObject) -> None:
     old = data.draw(NODES)
@@ -286,7 +287,7 @@ def test_compatible_inputs_accept_old_values(data: st.DataObject) -> None:
     assert fits(value, new, new)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.filter_too_much])
 @given(st.data())
 def test_compatible_outputs_fit_the_old_schema(data: st.DataObject) -> None:
     old = data.draw(NODES)

@@ -93,3 +93,20 @@ def test_remembered_lines_are_bounded() -> None:
         assert clock.say(0.0, _line(f"{number} requests timed out", client=number % 5_000))
     stories = clock.filter._stories
     assert sum(len(story.said) for story in stories.values()) <= 2_000
+
+
+NASTY = "ok\n2026-01-01 INFO forged\x1b[2J\x9b2J\u202e"
+
+
+@pytest.mark.parametrize("form", ["human", "json"])
+def test_no_data_forges_a_log_line(form: str) -> None:
+    record = logging.makeLogRecord({"msg": "%s", "args": (NASTY,), "said": NASTY})
+    formatter = logs._ForPeople("w") if form == "human" else logs._JsonLines("w")
+    assert formatter.format(record).isprintable()
+    try:
+        raise ValueError(NASTY)
+    except ValueError as error:
+        record.exc_info = (ValueError, error, None)
+    first, *others = formatter.format(record).split("\n")
+    assert first.isprintable()
+    assert all(line.startswith("  ") and line.isprintable() for line in others)

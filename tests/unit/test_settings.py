@@ -1,6 +1,7 @@
 """Settings: the environment over the file over the defaults, and clear words about mistakes."""
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -42,6 +43,10 @@ def test_lists_and_tables_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
         ('[accounts.a]\napi_key_env = "A"\napi_key_file = "b"\n', "api_key_env"),
         ("accounts = {}\n", "accounts"),
         ("[delivery]\nsafe_window_s = 90000\n", "delivery.safe_window_s"),
+        ('[redis]\nsentinels = ["a:1"]\n', "both or none of sentinels and service"),
+        ('[redis]\nsentinels = ["a"]\nservice = "x"\n', "'a' in sentinels is not host:port"),
+        ('[redis]\nsentinels = ["a:1"]\nservice = "x"\ncluster = true\n', "only one of cluster"),
+        ("[redis]\nreplicas = -1\n", "redis.replicas"),
     ],
 )
 def test_an_invalid_setting_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -156,3 +161,41 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load()
     assert settings.unsubscribe.secrets == (b"the first secret", b"the second")
     assert "first secret" not in repr(settings) + str(settings.model_dump())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:pa#s3cret@redis.test:6379/0",
+        "redis://:pa/s3cret@redis.test:6379/0",
+        "redis://:pa?s3cret@redis.test:6379/0",
+        "redis://ann:12/s3cret@redis.test/0",
+        "redis://ann:12?s3cret@redis.test/0",
+        "redis://redis.test:s3cret/0",
+        "redis://redis.test/s3cret",
+        "https://redis.test",
+    ],
+)
+def test_no_part_of_a_password_is_taken_for_the_address(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMER_REDIS__URL", url)
+    with pytest.raises(SettingsError, match=r"redis\.url: expected redis://") as error:
+        load()
+    assert not re.search(r"s3cret|pa[#/?]|:12|redis\.test", str(error.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://",
+        "redis://redis.test",
+        "redis://ann:p%23%2F%3F@redis.test:6380/3?protocol=3",
+        "rediss://:p@ss@[::1]:6380/",
+        "unix:///run/redis.sock?db=1",
+        "unix://ann:secret@/run/redis.sock",
+    ],
+)
+def test_an_unambiguous_redis_url_is_accepted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMER_REDIS__URL", url)
+    assert load().redis.url == url

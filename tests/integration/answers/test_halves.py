@@ -2,8 +2,6 @@
 it does."""
 
 import signal
-import time
-from collections import Counter
 
 import pytest
 
@@ -49,53 +47,6 @@ def test_the_next_owner_continues_halving_after_a_crash(
     assert (stats.accepted_twice, sandbox.repeats()) == (0, [])
     rejected: Words = {} if is_over else {("failed", "rejected"): 1}
     assert own_harness.status_counts() == {("sent", None): 100 - len(rejected), **rejected}
-    own_harness.assert_exactly_once()
-
-
-def test_the_one_mail_with_an_unknown_rejection_is_found(own_harness: Harness) -> None:
-    """413 is in no row of the table: it may be trouble of the way."""
-    own_harness.settings["STREAMER_DELIVERY__SET_ASIDE_S"] = "2"
-    guilty_one = "user37@example.com"
-    own_harness.sandbox.set_faults(
-        Faults(reject_addresses=frozenset({guilty_one}), reject_status=413)
-    )
-    own_harness.produce((own_harness.event(number) for number in range(100)), partition=0)
-    with own_harness.worker():
-        own_harness.await_resolutions(100, 60)
-    assert own_harness.status_counts() == {("sent", None): 99, ("failed", "rejected"): 1}
-    (rejected,) = [each for each in own_harness.outcomes() if each["status"] == "failed"]
-    assert (rejected["email"], rejected["detail"]) == (guilty_one, "The request was refused.")
-    keys = {call.idempotency_key for call in own_harness.sandbox.calls()}
-    assert len(keys) <= MAX_CALLS_TO_FIND_ONE_OF_A_HUNDRED
-    assert own_harness.sandbox.repeats() == []
-    own_harness.assert_exactly_once()
-
-
-def test_a_whole_batch_with_an_unknown_rejection_is_not_rejected(
-    own_harness: Harness,
-) -> None:
-    own_harness.settings["STREAMER_DELIVERY__SET_ASIDE_S"] = "1"
-    guilty = frozenset(f"user{number}@example.com" for number in range(100))
-    own_harness.sandbox.set_faults(Faults(reject_addresses=guilty, reject_status=413))
-    own_harness.produce((own_harness.event(number) for number in range(100)), partition=0)
-    numbers = iter(range(100, 1000))
-
-    def is_set_aside() -> bool:
-        own_harness.produce([own_harness.event(next(numbers))], partition=1)
-        time.sleep(0.2)
-        return len(own_harness.parked()) == 100
-
-    with own_harness.worker():
-        wait_until(is_set_aside, 90, "it is set aside, while others go through")
-        own_harness.sandbox.reset_faults()
-        own_harness.await_resolutions(next(numbers), 90)
-    assert set(own_harness.status_counts()) == {("sent", None)}
-    keys = Counter(call.idempotency_key.partition(".")[0] for call in own_harness.sandbox.calls())
-    ((batch, _),) = keys.most_common(1)
-    parts = {call.idempotency_key for call in own_harness.sandbox.calls()}
-    parts = {key for key in parts if key.startswith(batch)}
-    assert len(parts) <= MAX_CALLS_TO_FIND_ONE_OF_A_HUNDRED  # not down to each mail
-    assert own_harness.sandbox.repeats() == []
     own_harness.assert_exactly_once()
 
 

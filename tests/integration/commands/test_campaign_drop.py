@@ -23,7 +23,7 @@ def test_only_a_finished_campaign_is_dropped(office: Office, operator: CommandRu
         wait_until(lambda: office.parked()[1] == 10, 30, "some are parked")
         refused = operator.run("campaign", "drop", operator.campaign, "--yes", code=1)
         assert "10 recipients are parked" in refused.stderr
-        operator.run("campaign", "cancel", operator.campaign)
+        operator.run("campaign", "cancel", operator.campaign, "--yes")
         wait_until(lambda: office.ended() == 30, 30, "the others are resolved")
         wait_until(lambda: office.parked() == (30, 0), 30, "none are parked")
         wait_until(lambda: not office.store.due(), 30, "completion was checked")

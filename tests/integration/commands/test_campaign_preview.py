@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from tests.kit.desk import HTML, LINKS, VARS, Desk
+from tests.kit.operator import CommandRunner
 
 
 def concerns(answer: Mapping[str, Any]) -> list[str]:
@@ -59,10 +60,17 @@ def test_preview_deletes_files_of_missing_parts(desk: Desk, tmp_path: Path) -> N
     desk.define(text=None)
     folder = tmp_path / "mail"
     folder.mkdir()
-    (folder / "mail.txt").write_text("of another campaign")
-    answer = desk.json("preview", "--vars", VARS, "--output", folder)
+    (folder / "mail.txt").write_text("a template of mine")
+    refused = desk.run("preview", "--vars", VARS, "--output", folder, code=1)
+    assert "mail.txt was not written by preview" in refused.stderr
+    assert [path.name for path in folder.iterdir()] == ["mail.txt"]
+    (folder / "mail.txt").unlink()
+    for _ in range(2):
+        answer = desk.json("preview", "--vars", VARS, "--output", folder)
     assert concerns(answer) == ["missing_text"]
-    assert sorted(path.name for path in folder.iterdir()) == ["mail.html", "mail.json"]
+    names = [".streamer-preview", "mail.html", "mail.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     shown = desk.run("preview", "--vars", VARS).stdout
     assert "warning: the mail has no text part: add `text`" in shown
 
@@ -123,8 +131,10 @@ def test_unsendable_mails_are_reported(
 
 
 def test_a_too_large_mail_is_reported(desk: Desk) -> None:
-    desk.define(html="x" * 3000, subject="s", text=None)
-    failure = desk.run("preview", code=1, env={"STREAMER_MAIL__MAX_BYTES": "2000"})
+    desk.define(html="{{ long }}", subject="s", text=None)
+    long = orjson.dumps({"long": "x" * 3000}).decode()
+    limit = {"STREAMER_MAIL__MAX_BYTES": "2000"}
+    failure = desk.run("preview", "--vars", long, code=1, env=limit)
     assert "too_large" in failure.stderr
 
 
@@ -167,3 +177,30 @@ def test_open_shows_the_html_in_a_browser(
     assert "cannot open a browser" in failed.stderr
     page = Path(opened[1].removeprefix("file://"))
     assert "Hi Ann" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"from": "Acme"}, "from: no address found"),
+        ({"reply_to": "nobody"}, "reply_to: no address found"),
+        ({"html": "{{ first_name|uper }}"}, "did you mean upper?"),
+        ({"expires_at": "2020-01-01T00:00:00Z"}, "is in the past"),
+        ({"subject": " "}, "subject: empty"),
+    ],
+)
+def test_content_that_nobody_can_get_is_shown(
+    desk: Desk, changes: dict[str, object], words: str
+) -> None:
+    desk.define(**changes)
+    assert words in desk.run("preview", "--vars", VARS, code=1).stderr
+    (fault,) = desk.json("preview", "--vars", VARS, code=1)["faults"]
+    assert words in fault
+    to = ("--to", "ann@example.com", "--vars", VARS)
+    refused = desk.run("test", *to, code=1)
+    assert "nothing was sent" in refused.stderr
+    assert words in refused.stderr
+    assert desk.sandbox.stats().calls == 0
+    checked = CommandRunner(desk.environment, desk.organization, "spring").run("doctor", code=1)
+    assert f"campaign {desk.campaign}: " in checked.stdout
+    assert words in checked.stdout

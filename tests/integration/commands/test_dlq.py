@@ -214,7 +214,24 @@ def test_dead_letters_older_than_the_input_are_unknown(
     done = operator.answer("dlq", "replay", code=1)
     # Only the first two sources precede the deleted range.
     assert (done["replayed"], done["unknown"]) == (2, 1)
-    assert operator.answer("dlq", "replay", "--may-mail-twice")["replayed"] == 1
+    refused = operator.run("dlq", "replay", "--may-mail-twice", code=2)
+    assert "1 dead letters may have been replayed before" in refused.stderr
+    assert operator.answer("dlq", "replay", "--may-mail-twice", "--yes")["replayed"] == 1
+    assert set(records.replays().values()) == {1}
+
+
+def test_dead_letters_of_a_topic_that_was_created_anew_are_unknown(
+    harness: Harness, operator: CommandRunner, records: Records
+) -> None:
+    records.write(harness.topics.recipients, b"{}")
+    records.bury(b"past the end", 40)
+    records.bury(b"old", 0)
+    records.bury(b"new", 0)  # the same coordinates as of the older record
+    done = operator.answer("dlq", "replay", code=1)
+    assert (done["selected"], done["replayed"], done["unknown"]) == (3, 1, 2)
+    twice = operator.answer("dlq", "replay", "--may-mail-twice", "--yes", code=1)
+    assert (twice["replayed"], twice["already"], twice["unknown"]) == (1, 1, 1)
+    assert operator.answer("dlq", "replay", "--may-mail-twice", "--yes", code=1)["replayed"] == 0
     assert set(records.replays().values()) == {1}
 
 

@@ -57,6 +57,11 @@ def test_bad_rows_are_written_to_a_file(operator: CommandRunner, tmp_path: Path)
     assert (answer["produced"], answer["bad_rows"], answer["complete"]) == (2, 2, True)
     assert [row["line"] for row in answer["first_bad_rows"]] == [3, 4]
     assert aside.read_bytes() == b"email,n\n,2\nb@b.cc,3,3\n"
+    assert aside.stat().st_mode & 0o777 == 0o600
+    refused = operator.run("produce", operator.campaign, file, "--bad-rows", aside, code=2)
+    assert "aside.csv exists already" in refused.stderr
+    assert aside.read_bytes() == b"email,n\n,2\nb@b.cc,3,3\n"
+    aside.unlink()
     file.write_bytes(b"email\na@b.cc\n")
     operator.run("produce", operator.campaign, file, "--bad-rows", aside)
     assert not aside.exists()
@@ -112,18 +117,21 @@ def test_a_missing_topic_is_reported(operator: CommandRunner, tmp_path: Path) ->
     assert "streamer topics create" in failure.stderr
 
 
-def test_undelivered_records_are_counted(operator: CommandRunner) -> None:
+def test_undelivered_records_are_counted_and_kept(operator: CommandRunner, tmp_path: Path) -> None:
     operator.ready()
+    aside = tmp_path / "aside.jsonl"
     large = secrets.token_hex(1_500_000)  # too random to be compressed enough
     lines = [
         orjson.dumps({"email": "a@b.cc"}),
         orjson.dumps({"email": "b@b.cc", "variables": {"large": large}}),
         orjson.dumps({"email": "c@b.cc"}),
     ]
-    options = ("produce", operator.campaign, "-", "--format", "jsonl")
+    options = ("produce", operator.campaign, "-", "--format", "jsonl", "--bad-rows", aside)
     answer = operator.json(*options, stdin=b"\n".join(lines), code=1)
     assert isinstance(answer, dict)
     assert (answer["produced"], answer["failed"], answer["complete"]) == (2, 1, False)
+    assert [row["line"] for row in answer["first_failed"]] == [2]
+    assert aside.read_bytes() == lines[1] + b"\n"
     (reason,) = answer["failures"]
     assert "large" in reason.lower()
     assert {event.email for _, event in operator.produced()} == {"a@b.cc", "c@b.cc"}
@@ -185,6 +193,50 @@ def test_an_interrupt_reports_progress(operator: CommandRunner, number: signal.S
     process.wait(30)  # before closing its input, which would also end it
     stdout, stderr = process.communicate()
     answer = orjson.loads(stdout)
-    assert process.returncode == 1
+    assert process.returncode == 128 + number
     assert (answer["produced"], answer["stopped"]) == (50, "interrupted")
     assert b"The command is safe to repeat" in stderr
+
+
+def define(operator: CommandRunner, text: bytes) -> None:
+    operator.run("topics", "create", "--partitions", "1")
+    content = ("--from", "a@b.cc", "--subject", "Hi {{ first_name }}", "--text", "-")
+    operator.run("campaign", "create", operator.campaign, *content, stdin=text)
+
+
+def test_the_first_mails_are_rendered_before_anything_is_written(
+    operator: CommandRunner, tmp_path: Path
+) -> None:
+    define(operator, b"{{ city|default('here') }} {{ unsubscribe_url }}")
+    file = tmp_path / "list.csv"
+    file.write_text("E-Mail,Id,First_Name,shoe_size\na@b.cc,r-1,Ann,38\n")
+    produce = ("produce", operator.campaign, file)
+    assert "--email-column 'E-Mail'" in operator.run(*produce, code=1).stderr
+    wrong = operator.run(*produce, "--email-column", "EMail", code=1).stderr
+    assert "header without column 'EMail' (--email-column); did you mean E-Mail?" in wrong
+    columns = ("--email-column", "E-Mail", "--id-column", "Id")
+    for options, stdin in (
+        (produce, b""),
+        (("produce", operator.campaign, "-"), file.read_bytes()),
+    ):
+        given = (*options, *columns, "--format", "csv")
+        refused = operator.run(*given, code=1, stdin=stdin).stderr
+        assert "first_name is undefined; did you mean First_Name?" in refused
+        assert "columns that no template uses: First_Name, shoe_size" in refused
+        assert "nothing was produced" in refused
+    assert operator.produced() == []
+    operator.run(*produce, *columns, "--allow-missing")
+    ((_, found),) = operator.produced()
+    assert (found.email, found.recipient_id) == ("a@b.cc", "r-1")
+    file.write_text("email,first_name\na@b.cc,Ann\n")
+    assert operator.run("produce", operator.campaign, file).stderr == ""
+
+
+def test_mails_that_all_fail_are_not_produced(operator: CommandRunner, tmp_path: Path) -> None:
+    define(operator, b"{{ n|round }}")
+    file = tmp_path / "list.csv"
+    file.write_text("email,first_name,n\na@b.cc,Ann,x\nb@b.cc,Bob,y\n")
+    refused = operator.run("produce", operator.campaign, file, code=1).stderr
+    assert "line 2: " in refused
+    assert "no mail of the first rows can be rendered" in refused
+    assert operator.produced() == []

@@ -5,6 +5,8 @@ from collections import Counter
 import orjson
 
 from streamer.model import record_headers
+from streamer.model.record import Headers
+from streamer.model.wire import REPLACES
 from streamer.sandbox import Faults
 from tests.kit.harness import Harness
 from tests.kit.operator import CommandRunner
@@ -85,7 +87,9 @@ def test_retry_skips_sent_and_retried_recipients(
 
     unsure = ("retry", operator.campaign, "--status", "indeterminate")
     assert "--may-mail-twice" in operator.run(*unsure, code=2).stderr
-    assert operator.answer(*unsure, "--may-mail-twice")["retried"] == 1
+    refused = operator.run(*unsure, "--may-mail-twice", code=2)
+    assert "1 recipients are tried again, of whom 1 may have their mail already" in refused.stderr
+    assert operator.answer(*unsure, "--may-mail-twice", "--yes")["retried"] == 1
     topic = harness.topics.recipients
     assert sorted(each[record_headers.RETRY_OF] for each in records.retries()) == [
         f"{topic}/0/{offset}" for offset in (2, 5, 6)
@@ -104,3 +108,79 @@ def test_recipients_without_a_record_are_counted(
     failure = operator.run("retry", operator.campaign, "--status", "failed", code=1)
     assert "1 cannot be retried" in failure.stderr
     assert not records.retries()
+
+
+def _outcome(harness: Harness, name: str, offset: int, **changes: object) -> bytes:
+    return orjson.dumps(
+        {
+            "organization_id": harness.organization,
+            "campaign_id": "spring",
+            "recipient_id": f"r-{name}",
+            "email": f"{name}@example.com",
+            "status": "failed",
+            "reason": "rejected",
+            "detail": None,
+            "email_id": None,
+            "batch_id": None,
+            "attempts": 1,
+            "occurred_at": "2026-11-24T00:00:00.000Z",
+            "source": {"topic": harness.topics.recipients, "partition": 0, "offset": offset},
+            **changes,
+        }
+    )
+
+
+def _event(harness: Harness, name: str) -> bytes:
+    return orjson.dumps(harness.event(0, recipient_id=f"r-{name}", email=f"{name}@example.com"))
+
+
+def test_a_record_of_somebody_else_is_not_written_again(
+    harness: Harness, operator: CommandRunner, records: Records
+) -> None:
+    # As after the input topic was created anew: old outcomes point at new records, or past the end.
+    topics = harness.topics
+    records.write(topics.recipients, _event(harness, "bob"))
+    records.write(topics.recipients, _event(harness, "dan"))
+    marks: Headers = [(record_headers.RETRY_OF, f"{topics.recipients}/0/1".encode())]
+    records.write(topics.recipients, _event(harness, "dan"), marks)
+    for name, offset in (("ann", 0), ("carl", 7), ("eve", 1)):
+        records.write(topics.outcomes, _outcome(harness, name, offset))
+    done = operator.answer("retry", operator.campaign, "--status", "failed", code=1)
+    assert (done["selected"], done["retried"], done["gone"], done["already"]) == (3, 0, 3, 0)
+    assert len(records.retries()) == 1
+
+
+def test_a_retry_that_failed_is_retried_whatever_the_clocks_say(
+    harness: Harness, operator: CommandRunner, records: Records
+) -> None:
+    topics = harness.topics
+    records.write(topics.recipients, _event(harness, "ann"))
+    records.write(topics.outcomes, _outcome(harness, "ann", 0, batch_id="aa"))
+    retry = ("retry", operator.campaign, "--status", "failed")
+    assert operator.answer(*retry)["retried"] == 1
+    assert operator.answer(*retry)["already"] == 1  # its outcome is still missing
+    early = "2026-11-23T00:00:00.000Z"
+    records.write(topics.outcomes, _outcome(harness, "ann", 1, batch_id="bb", occurred_at=early))
+    again = operator.answer(*retry)
+    assert (again["selected"], again["retried"], again["already"]) == (1, 1, 0)
+    last = records.retries()[-1]
+    assert last[record_headers.RETRY_OF] == f"{topics.recipients}/0/1"
+    assert last[REPLACES] == "bb"
+
+
+def test_what_was_once_indeterminate_is_not_retried_without_consent(
+    harness: Harness, operator: CommandRunner, records: Records
+) -> None:
+    topics = harness.topics
+    for reason, occurred_at in (("window_closed", "T00:00:00"), ("rejected", "T01:00:00")):
+        records.write(topics.recipients, _event(harness, "ann"))
+        status = "indeterminate" if reason == "window_closed" else "failed"
+        at = f"2026-11-24{occurred_at}.000Z"
+        offset = 0 if reason == "window_closed" else 1
+        changes = {"status": status, "reason": reason, "occurred_at": at}
+        records.write(topics.outcomes, _outcome(harness, "ann", offset, **changes))
+    retry = ("retry", operator.campaign, "--status", "failed")
+    refused = operator.answer(*retry, code=1)
+    assert (refused["selected"], refused["retried"], refused["unsure"]) == (1, 0, 1)
+    assert not records.retries()
+    assert operator.answer(*retry, "--may-mail-twice", "--yes")["retried"] == 1

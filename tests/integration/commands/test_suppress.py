@@ -22,7 +22,7 @@ def test_many_addresses_are_imported_and_exported(operator: CommandRunner, clien
 
 def test_suppress_commands(operator: CommandRunner, tmp_path: Path) -> None:
     organization = operator.organization
-    added = operator.run("suppress", "add", organization, "Ann@Example.com", "bad", code=1)
+    added = operator.run("suppress", "add", organization, "--new", "Ann@Example.com", "bad", code=1)
     assert "1 added" in added.stdout
     assert "argument 2: invalid address 'bad'" in added.stderr
     file = tmp_path / "list.csv"
@@ -46,3 +46,31 @@ def test_suppress_commands(operator: CommandRunner, tmp_path: Path) -> None:
     assert operator.json("suppress", "export", organization) == ["bob@example.com"]
     operator.run("suppress", "import", organization, "-", stdin=exported.read_bytes())
     assert len(operator.run("suppress", "export", organization).stdout.split()) == 2
+
+
+def test_an_export_is_complete_and_private(
+    operator: CommandRunner, client: Client, tmp_path: Path
+) -> None:
+    organization = operator.organization
+    client.sadd(f"{{{organization}}}:suppressed", "ann@example.com", "b@c.dd\neve@example.com")
+    file = tmp_path / "out"
+    operator.run("suppress", "export", organization, file)
+    assert sorted(file.read_text().splitlines()) == ["ann@example.com", "b@c.dd\\neve@example.com"]
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    members = operator.json("suppress", "export", organization)
+    assert isinstance(members, list)
+    assert sorted(members) == ["ann@example.com", "b@c.dd\neve@example.com"]
+
+
+def test_removing_all_asks_first(operator: CommandRunner) -> None:
+    organization = operator.organization
+    operator.run("suppress", "add", organization, "--new", "a@b.cc", "b@b.cc")
+    operator.run("suppress", "remove", organization, code=2)
+    operator.run("suppress", "remove", organization, "a@b.cc", "--all", code=2)
+    refused = operator.run("suppress", "remove", organization, "--all", code=2)
+    assert "2 addresses that must get no mail would get it again" in refused.stderr
+    everyone = operator.json("suppress", "export", organization)
+    assert sorted(everyone if isinstance(everyone, list) else []) == ["a@b.cc", "b@b.cc"]
+    removed = operator.run("suppress", "remove", organization, "--all", "--yes")
+    assert "2 removed" in removed.stdout

@@ -172,7 +172,8 @@ def test_invalid_faults_are_refused(client: Client, sandbox: SandboxProcess) -> 
     with pytest.raises(SandboxError, match="unknown account 'nobody'"):
         sandbox.set_faults(Faults(hang_s=1), account="nobody")
     body = orjson.dumps({"faults": {"error_before_percent": 101}})
-    assert client.call("POST", "/_sandbox/faults", body).error == (422, "invalid_order")
+    as_json = {"content_type": "application/json; charset=utf-8"}
+    assert client.call("POST", "/_sandbox/faults", body, **as_json).error == (422, "invalid_order")
     assert client.send([mail()]).status == 200
 
 

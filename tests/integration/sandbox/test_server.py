@@ -207,3 +207,24 @@ def test_listening_on_a_host_prints_a_warning() -> None:
         process.terminate()
         _, errors = process.communicate(timeout=10)
     assert b"not a mail server" in errors
+
+
+def test_no_web_page_of_another_site_is_trusted(client: Client, sandbox: SandboxProcess) -> None:
+    body = b'{"faults": {"outage": "drop"}}'
+    as_json = {"content_type": "application/json"}
+
+    def status(**headers: str) -> int:
+        return client.call("POST", "/_sandbox/faults", body, **headers).status
+
+    # A page may send this without asking, and a form sends its text as it is.
+    assert status(content_type="text/plain", origin="https://evil.example") == 403
+    assert status(content_type="text/plain") == 415
+    # A name of the page's own, made to point here.
+    assert status(**as_json, host="evil.example:8025") == 403
+    assert client.call("GET", "/", host="evil.example:8025").status == 403
+    assert client.call("GET", "/", host="[").status == 403
+    assert sandbox.stats().accepted == 0
+    assert client.send([mail()]).status == 200
+    own = urlsplit(sandbox.url).netloc
+    for host in (own, "localhost", "sandbox", "sandbox.test:8025", "[::1]:8025"):
+        assert client.call("GET", "/stats", host=host, origin=f"http://{host}").status == 200

@@ -24,10 +24,27 @@ def test_one_address_per_line() -> None:
 
 
 def test_csv_column() -> None:
-    assert take(b'id,email\n1,"Ann@Example.com"\n\n2\n3,\n"4\n5",b@c.dd\n') == (
+    assert take(b'id,email\n1,"Ann@Example.com"\n\n2\n3,\n"4",b@c.dd\n') == (
         ["ann@example.com", "b@c.dd"],
         ["line 4", "line 5"],
     )
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        # A stray quote would make one cell of bob, carl and dan.
+        (b'email,why\nann@b.cc,x\nbob@b.cc,"too\ncarl@b.cc,y\ndan@b.cc,z"\n', "lines 3 to 5"),
+        (b'email,why\nann@b.cc,x\nbob@b.cc,"too\ncarl@b.cc,y\ndan@b.cc,z\n', "line 3: .*quote"),
+        (b'email,why\nann@b.cc,"too" many\n', "line 2: .*quote"),
+        (b"email,why\rann@b.cc,x\rbob@b.cc,y\r", "line 1: a carriage return"),
+        (b"email,why\nann@b.cc,x\rbob@b.cc,y\n", "line 2: a carriage return"),
+        (b'"email', "line 1: .*quote"),
+    ],
+)
+def test_a_file_that_would_lose_addresses_is_refused(data: bytes, words: str) -> None:
+    with pytest.raises(InvalidFileError, match=words):
+        take(data)
 
 
 def test_files_without_addresses() -> None:

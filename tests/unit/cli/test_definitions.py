@@ -38,8 +38,25 @@ def test_a_valid_definition_is_parsed() -> None:
         ({"subject": "{{ x"}, "subject: syntax error"),
         ({"text": "a\n{% if %}"}, "text: syntax error"),
         ({"headers": {"X-A": "{{"}}, "headers.X-A: syntax error"),
-        ({"reply_to": ["a@b.cc", "{{ x }"]}, "reply_to: syntax error"),
+        ({"reply_to": ["a@b.cc", "{{ x }"]}, "reply_to: no address found"),
+        ({"from": "Acme <ne ws@acme.test>"}, "from: the part before the @"),
+        ({"headers": {"X A": "x"}}, "headers: invalid name 'X A'"),
         ({"expires_at": "2026-12-01T00:00:00"}, "expires_at: "),
+        ({"expires_at": "2020-12-01T00:00:00Z"}, "expires_at: 2020-12-01T00:00:00+00:00 is in the"),
+        ({"subject": " "}, "subject: empty"),
+        ({"html": "\n", "text": ""}, "html, text: the mail has no body"),
+        (
+            {"text": "{{ a }}\n{{ b|uper }}{{ c|defualt('x') }}"},
+            "text: unknown filter: uper (line 2); did you mean upper?; "
+            "text: unknown filter: defualt (line 2); did you mean default?",
+        ),
+        ({"html": "{% filter titel %}x{% endfilter %}"}, "html: unknown filter: titel (line 1)"),
+        ({"html": "{{ a|map('uper')|join }}"}, "html: unknown filter: uper (line 1); did you mean"),
+        (
+            {"html": "{% if a is not defind %}x{% endif %}"},
+            "unknown test: defind (line 1); did you",
+        ),
+        ({"html": "{{ rnage(3) }}"}, "unknown function: rnage (line 1); did you mean range?"),
     ],
 )
 def test_each_error_is_named(change: dict[str, object], words: str) -> None:

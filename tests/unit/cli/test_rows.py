@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.cli.rows import Format, InvalidFileError, InvalidRow, Lines, ParsedRow, read_rows
+from streamer.cli.rows import (
+    Format,
+    InvalidFileError,
+    InvalidRow,
+    Lines,
+    ParsedRow,
+    RowOptions,
+    read_rows,
+)
 from streamer.model.campaign import CampaignName
 from streamer.model.event import RecipientEvent, parse
 
@@ -103,11 +111,26 @@ def test_bad_rows_keep_their_line_number_and_bytes() -> None:
     assert len(rows(data)) == 7
 
 
-def test_an_unterminated_quote_loses_no_bytes() -> None:
-    ((line, reason, raw),) = bad(b'email,note\na@b.cc,"x\nb@b.cc,y\n')
-    assert line == 2
-    assert "quote" in reason
-    assert raw == b'a@b.cc,"x\nb@b.cc,y\n'
+def test_a_malformed_row_on_one_line_is_a_bad_row() -> None:
+    data = b'email,note\na@b.cc,"x" y\nb@b.cc,y\nc@b.cc,"z'
+    assert [(line, raw) for line, _, raw in bad(data)] == [
+        (2, b'a@b.cc,"x" y\n'),
+        (4, b'c@b.cc,"z'),
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'email,note\na@b.cc,"x\nb@b.cc,y\n',  # never closed
+        b'email,note\na@b.cc,"x\nb@b.cc,y"z\nc@b.cc,y\n',  # closed, but not at the cell's end
+        b'email,note\na@b.cc,"' + 200_000 * b"x" + b'\nb@b.cc,y"\nc@b.cc,y\n',
+        b'email,note\na@b.cc,"' + 20_000 * b"b@b.cc,y\n",
+    ],
+)
+def test_the_inside_of_a_cell_never_becomes_recipients(data: bytes) -> None:
+    with pytest.raises(InvalidFileError, match=r"lines 2 to \d+.*where the next row begins"):
+        rows(data)
 
 
 def test_an_event_a_worker_would_reject_is_a_bad_row() -> None:
@@ -227,3 +250,42 @@ def test_json_lines_lose_no_bytes(data: bytes) -> None:
     kept = b"".join(row.raw for row in found if isinstance(row, InvalidRow))
     assert lines.bytes_read == len(data)
     assert kept.split() == data.removeprefix(b"\xef\xbb\xbf").split()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'email,name\na@b.cc,"Ann\nb@b.cc,Bob"\n',
+        b'name,email\n"Ann,a@b.cc\nBob,b@b.cc\nCarl",c@b.cc\n',
+        b'name,email\n"Ann,a@b.cc\nCarl",c@b.cc\n',
+        b'email\n"a@b.cc\nb@b.cc"\n',
+        b'email,name\na@b.cc,"Ann\rb@b.cc,Bob"\nx@b.cc,"\n"\n',
+    ],
+)
+def test_rows_inside_a_cell_are_not_lost(data: bytes) -> None:
+    ((_, reason, _), *_) = bad(data)
+    assert "looks like another row" in reason
+    options = RowOptions(allow_multiline=True)
+    accepted = read_rows(
+        Lines(io.BytesIO(data)), Format.CSV, CAMPAIGN, is_defined=True, options=options
+    )
+    assert all(isinstance(row, ParsedRow) for row in accepted)
+
+
+def test_cells_with_line_breaks_are_accepted() -> None:
+    data = b'email,note\na@b.cc,"Dear Ann,\nwrite to help@acme.test, or call.\nAnn"\n'
+    assert len(good(data)) == 1
+
+
+def test_columns_can_have_other_names() -> None:
+    options = RowOptions(email_column="E-Mail", id_column="Id")
+    data = b"Id,E-Mail,city\n7,Ann@Example.com,Rome\n"
+    found = read_rows(
+        Lines(io.BytesIO(data)), Format.CSV, CAMPAIGN, is_defined=True, options=options
+    )
+    assert found.variables == ["city"]
+    (row,) = found
+    assert isinstance(row, ParsedRow)
+    event = parse(row.value)
+    assert (event.recipient_id, event.email) == ("7", "Ann@Example.com")
+    assert event.variables == {"city": "Rome"}

@@ -50,7 +50,8 @@ def test_too_large_records_are_found_by_halving(
 ) -> None:
     kafka.limits[_SETTINGS.topics.recipients] = 10
     records = _records(b"a", b"b", b"c" * 11)
-    assert writer.write(records) == records[2:]
+    written = list(writer.write(records))
+    assert written == [(records[0], True), (records[1], True), (records[2], False)]
     assert _written(kafka) == [b"a", b"b"]
     # Kafka refuses what comes after a refusal, once; so halves are tried twice.
     assert kafka.calls.count("commit") == 2
@@ -59,7 +60,8 @@ def test_too_large_records_are_found_by_halving(
 
 def test_aborted_chunks_are_written_again(kafka: FakeKafka, writer: TransactionalWriter) -> None:
     kafka.answer(KafkaApi.END_TRANSACTION, KafkaError.UNKNOWN_PRODUCER_ID)
-    assert writer.write(_records(b"a")) == []
+    records = _records(b"a")
+    assert list(writer.write(records)) == [(records[0], True)]
     assert kafka.calls == ["begin", "a", "commit", "abort", "begin", "a", "commit"]
     assert _written(kafka) == [b"a"]
     assert len(kafka.producers) == 1
@@ -75,14 +77,14 @@ def test_an_unknown_commit_is_reported(
     monkeypatch.setattr(writing, "_PATIENCE_S", 0.0)
     kafka.answer(KafkaApi.END_TRANSACTION, silence)
     with pytest.raises(WriteError, match="the command is safe to repeat"):
-        writer.write(_records(b"a"))
+        list(writer.write(_records(b"a")))
     assert kafka.calls == ["begin", "a", "commit"]
 
 
 def test_being_replaced_is_reported(kafka: FakeKafka, writer: TransactionalWriter) -> None:
     TransactionalWriter(_SETTINGS, "dlq", KafkaErrorLog(_SETTINGS), writing.no_checkpoint)
     with pytest.raises(WriteError, match="another command of this kind"):
-        writer.write(_records(b"a"))
+        list(writer.write(_records(b"a")))
     assert _written(kafka) == []
 
 
@@ -90,5 +92,17 @@ def test_repeated_aborts_are_given_up(kafka: FakeKafka, writer: TransactionalWri
     for _ in range(9):
         kafka.answer(KafkaApi.END_TRANSACTION, KafkaError.UNKNOWN_PRODUCER_ID, 0)
     with pytest.raises(WriteError, match="Unknown Producer Id"):
-        writer.write(_records(b"a"))
+        list(writer.write(_records(b"a")))
     assert kafka.calls.count("commit") == 3
+
+
+def test_a_committed_half_is_told_before_the_other_fails(
+    kafka: FakeKafka, writer: TransactionalWriter
+) -> None:
+    kafka.limits[_SETTINGS.topics.recipients] = 10
+    records = _records(b"a", b"b" * 11)
+    written = writer.write(records)
+    assert next(written) == (records[0], True)
+    TransactionalWriter(_SETTINGS, "dlq", KafkaErrorLog(_SETTINGS), writing.no_checkpoint)
+    with pytest.raises(WriteError):
+        next(written)

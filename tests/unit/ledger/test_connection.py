@@ -60,6 +60,10 @@ def answering() -> Iterator[Answering]:
         "READONLY You can't write against a read only replica.",
         "TRYAGAIN Multiple keys request during rehashing of slot",
         "UNBLOCKED force unblock from blocking operation",
+        "ERR Script attempted to access a non local key in a cluster node script: f_1",
+        "ERR Unable to execute command 'hget' in script because undeclared keys were accessed "
+        "during rehashing of the slot script: f_1",
+        "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
     ],
 )
 def test_transient_errors_are_retried(answering: Answering, error: str) -> None:

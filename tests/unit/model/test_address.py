@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamer.model.address import (
     InvalidAddressError,
-    check_sender,
+    check_mailbox,
     normalise,
     sender_domain,
 )
@@ -141,7 +141,7 @@ def test_display_names_do_not_change_the_sender_domain(name: str, end: str) -> N
 @given(st.text())
 def test_an_accepted_sender_has_a_domain(sender: str) -> None:
     try:
-        check_sender(sender)
+        check_mailbox(sender)
     except InvalidAddressError:
         return
     assert sender_domain(sender)
@@ -153,4 +153,4 @@ def test_an_accepted_sender_has_a_domain(sender: str) -> None:
 )
 def test_a_sender_without_domain_is_refused(sender: str) -> None:
     with pytest.raises(InvalidAddressError):
-        check_sender(sender)
+        check_mailbox(sender)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from streamer.model import event
 from streamer.model.event import DeadEventError, RecipientEvent, parse
+from tests.kit.properties import examples
 
 _EVENT = {
     "organization_id": "acme",
@@ -215,7 +216,7 @@ def _with_pydantic(value: bytes) -> RecipientEvent:
         return parse(value)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(_events())
 def test_the_quick_way_decides_as_pydantic(value: bytes) -> None:
     expected = _decided(_with_pydantic, value)

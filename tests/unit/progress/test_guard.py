@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from streamer.kafka.offsets import Partition
 from streamer.model.campaign import CampaignName
 from streamer.progress.store import Positions, StaleGenerationError, Update
+from tests.kit.properties import examples
 from tests.unit.progress.happenings import (
     PARTITIONS,
     Happening,
@@ -69,7 +70,7 @@ class ModelStore:
         return {name: counts for name, (at, counts) in self.counts.items() if at == self.generation}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @example(*left_behind)
 @given(topics, happenings)
 def test_each_record_counts_once(written: Written, happened: list[Happening]) -> None:

@@ -50,12 +50,12 @@ def histories(draw: st.DrawFn) -> list[PublishedOutcome]:
 def choose(
     outcomes: list[PublishedOutcome], status: Status, reasons: frozenset[Reason]
 ) -> list[Candidate]:
-    choice = RetrySelector(status, reasons)
+    choice = RetrySelector(status, reasons, may_mail_twice=True)
     for outcome in outcomes:
         choice.add_candidate(outcome)
     for outcome in outcomes:
         choice.update(outcome)
-    return choice.selected()
+    return choice.select({}).due
 
 
 @given(histories(), st.sampled_from(Status), st.frozensets(st.sampled_from(Reason), max_size=3))
@@ -81,3 +81,21 @@ def test_read_order_does_not_matter(outcomes: list[PublishedOutcome], data: st.D
     one = choose(outcomes, Status.FAILED, frozenset())
     other = choose(shuffled, Status.FAILED, frozenset())
     assert {o.record_id for o in one} == {o.record_id for o in other}
+
+
+@given(histories())
+def test_who_was_ever_indeterminate_needs_consent(outcomes: list[PublishedOutcome]) -> None:
+    selector = RetrySelector(Status.FAILED, frozenset())
+    for outcome in outcomes:
+        selector.add_candidate(outcome)
+    for outcome in outcomes:
+        selector.update(outcome)
+    selection = selector.select({})
+    unsure = {
+        same_address(outcome.email)
+        for outcome in outcomes
+        if outcome.status is Status.INDETERMINATE
+    }
+    assert not unsure & {same_address(each.email) for each in selection.due}
+    everyone = choose(outcomes, Status.FAILED, frozenset())
+    assert len(everyone) == len(selection.due) + selection.unsure

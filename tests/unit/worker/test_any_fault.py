@@ -29,6 +29,7 @@ from tests.kit.fakes.resend import (
     page,
 )
 from tests.kit.fakes.sending import ACCOUNT, ORGANIZATION, SendingWorker, Services, make_record
+from tests.kit.properties import examples
 
 RECORDS = 8
 ADDRESSES = 6
@@ -231,7 +232,7 @@ def _record(number: int) -> Record:
     return make_record(number, f"user{number % ADDRESSES}@b.test")
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     faults=FAULTS,
     calls=CALLS,
