@@ -426,7 +426,7 @@ def test_offsets_before_the_base_are_dropped(depot: FakeDepot) -> None:
         depot.park(SPRING, SPRING)
         depot.work(session, 1)
     assert len(depot.returned()) == 100
-    assert len(session._empty[0].spans) <= 1
+    assert len(session._departures.gaps_of(0).spans) <= 1
     # What lies behind it is not: the base goes on where the first of them leaves.
     depot.park(AUTUMN)
     for _ in range(50):
