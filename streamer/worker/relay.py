@@ -27,12 +27,13 @@ from confluent_kafka.admin import AdminClient
 
 from streamer import metrics
 from streamer.errors import StreamerError
+from streamer.flow.departures import Departures, Place
 from streamer.flow.offsets import OffsetSet, OffsetSpan
 from streamer.flow.waitlist import Waitlist
 from streamer.kafka.metadata import partitions_of, topic_id
 from streamer.kafka.offsets import committed
 from streamer.kafka.properties import client_properties, reader_properties
-from streamer.kafka.reading import PartitionRead, PartitionReader
+from streamer.kafka.reading import PartitionReader
 from streamer.kafka.transactions import Delivered, State, TransactionalProducer, is_refused
 from streamer.kafka.writing import chunked
 from streamer.ledger import keys
@@ -157,9 +158,7 @@ class RelaySession:
         self._settings = settings
         self._client = client
         self._inputs = 0
-        self._gone: dict[int, OffsetSet] = {}
-        self._empty: dict[int, OffsetSet] = {}
-        """Gaps between records, where transaction markers are."""
+        self._departures = Departures()
         self._waitlist = Waitlist()
         self._cut: dict[int, int] = {}
         now = time.monotonic()
@@ -190,7 +189,8 @@ class RelaySession:
             if released:
                 yield from self.bring_back(released)
             for _, partition in [*self._ahead.ended]:
-                if self._is_wasteful(partition):
+                end = self._ahead.positions[self._topics.parked, partition]
+                if self._departures.is_wasteful(partition, end, _MAX_WASTE):
                     yield from self._move_all(partition, released)
             # Look again at once while released records may be left to return.
             self._look_at = now if released else now + _LOOK_EVERY_S
@@ -202,8 +202,8 @@ class RelaySession:
             if seen.offset < seen.start:
                 continue
             if seen.start < seen.offset:
-                self._empty[seen.partition].add(seen.start, seen.offset)
-            if seen.message is None or seen.offset in self._gone[seen.partition]:
+                self._departures.note_gap(seen.partition, seen.start, seen.offset)
+            if seen.message is None or (seen.partition, seen.offset) in self._departures:
                 continue
             copy = read_parked_record(seen)
             if copy is None:
@@ -211,7 +211,7 @@ class RelaySession:
                     "skipping a record of the parked topic that streamer did not write",
                     extra={"partition": seen.partition, "offset": seen.offset},
                 )
-                self._leave(self._gone[seen.partition], seen)
+                self._departures.skip((seen.partition, seen.offset))
             else:
                 self._waitlist.note(copy.wait, seen.partition, seen.offset)
 
@@ -220,12 +220,9 @@ class RelaySession:
         started, returned = time.monotonic(), 0
         taken = self._waitlist.take(released, _OFFSETS_A_TURN)
         spans = {
-            partition: [
-                OffsetSpan(max(start, self._gone[partition].base), end)
-                for start, end in spans
-                if end > self._gone[partition].base
-            ]
+            partition: [OffsetSpan(max(start, base), end) for start, end in spans if end > base]
             for partition, spans in taken.spans.items()
+            for base in (self._departures.base_of(partition),)
         }
         with closing(self._reader()) as reader:
             found = (
@@ -234,9 +231,9 @@ class RelaySession:
                 if copy.offset < taken.limits.get((copy.wait, copy.partition), 0)
             )
             for chunk in chunked(found, _CHUNK):
-                for partition in self._crowded(chunk):
+                for partition in self._departures.crowded_after(_places(chunk), _MAX_TEXT):
                     yield from self._move_all(partition, released)
-                left = [copy for copy in chunk if copy.offset not in self._gone[copy.partition]]
+                left = [copy for copy in chunk if _place(copy) not in self._departures]
                 yield from self._move(left, released)
                 returned += len(chunk)
         logger.info(
@@ -268,7 +265,7 @@ class RelaySession:
         """The records in the spans that are still parked."""
         for found in reader.read_spans(self._topics.parked, spans):
             for seen in found:
-                if seen.offset not in self._gone[seen.partition]:
+                if (seen.partition, seen.offset) not in self._departures:
                     copy = read_parked_record(seen)
                     if copy is not None:
                         yield copy
@@ -281,7 +278,7 @@ class RelaySession:
         while place not in self._ahead.ended:  # or later records would overtake these
             self.look_ahead()
             yield
-        span = OffsetSpan(self._gone[partition].base, self._ahead.positions[place])
+        span = OffsetSpan(self._departures.base_of(partition), self._ahead.positions[place])
         with closing(self._reader()) as reader:
             for chunk in chunked(self._copies(reader, {partition: [span]}), _CHUNK):
                 yield from self._move(chunk, released)
@@ -379,7 +376,7 @@ class RelaySession:
         while True:
             refusals: list[KafkaError] = []
             try:
-                with self._noting(self._without(copies)):
+                with self._noting(self._departures.after(_places(copies))):
                     write(partial(_note_refusal, refusals))
             except KafkaException:
                 if self._producer.state is not State.READY:
@@ -406,35 +403,8 @@ class RelaySession:
                 # This consumer is not a member: a relay is fenced by its transactional id alone.
                 self._ahead.consumer.consumer_group_metadata(),
             )
-        self._gone |= gone
-        for partition, each in gone.items():
-            self._empty[partition].drop_before(each.base)
+        self._departures.commit(gone)
         self._relayed.keep(gone)
-
-    def _without(self, copies: Iterable[ParkedRecord]) -> dict[int, OffsetSet]:
-        """What will have left the records' partitions once these records have."""
-        gone: dict[int, OffsetSet] = {}
-        for copy in copies:
-            if copy.partition not in gone:
-                gone[copy.partition] = self._gone[copy.partition].copy()
-            self._leave(gone[copy.partition], copy)
-        return gone
-
-    def _leave(self, gone: OffsetSet, left: ParkedRecord | PartitionRead) -> None:
-        gone.add(left.offset, left.offset + 1)
-        before = self._empty[left.partition].span_of(left.offset - 1)
-        if before is not None:
-            gone.add(*before)
-
-    def _crowded(self, copies: list[ParkedRecord]) -> list[int]:
-        """The partitions whose metadata would become too long once these records have left."""
-        return [p for p, gone in self._without(copies).items() if len(gone.encode()) > _MAX_TEXT]
-
-    def _is_wasteful(self, partition: int) -> bool:
-        """Whether most of what a new relay would read of the partition has left."""
-        gone = self._gone[partition]
-        others = self._ahead.positions[self._topics.parked, partition] - gone.base - gone.scattered
-        return gone.scattered > max(_MAX_WASTE, 2 * others)
 
     # Maintenance
 
@@ -459,12 +429,11 @@ class RelaySession:
             if name not in found:
                 raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, name))
         self._inputs = len(found[self._topics.recipients])
-        new = sorted({*found[self._topics.parked]} - self._gone.keys())
+        new = sorted({*found[self._topics.parked]} - {*self._departures.partitions})
         if not new:
             return
         gone = self._read_gone(new)
-        self._gone |= gone
-        self._empty |= {partition: OffsetSet() for partition in new}
+        self._departures.add_partitions(gone)
         self._ahead.start({(self._topics.parked, p): each.base for p, each in gone.items()})
 
     def _read_gone(self, partitions: list[int]) -> dict[int, OffsetSet]:
@@ -500,7 +469,7 @@ class RelaySession:
 
     def _renew(self) -> None:
         """Commit the offsets again, or the broker drops them."""
-        gone = {p: each for p, each in self._gone.items() if each != OffsetSet()}
+        gone = self._departures.known()
         if gone:
             with self._noting(gone):
                 pass
@@ -508,9 +477,9 @@ class RelaySession:
     def _delete_before(self) -> None:
         """Delete the records before each base."""
         wanted = {
-            partition: gone.base
-            for partition, gone in self._gone.items()
-            if gone.base > self._cut.get(partition, 0)
+            partition: base
+            for partition, base in self._departures.bases().items()
+            if base > self._cut.get(partition, 0)
         }
         if not wanted:
             return
@@ -534,3 +503,11 @@ def _note_refusal(
     del message
     if error is not None and is_refused(error):
         refusals.append(error)
+
+
+def _place(copy: ParkedRecord) -> Place:
+    return copy.partition, copy.offset
+
+
+def _places(copies: Iterable[ParkedRecord]) -> list[Place]:
+    return [_place(copy) for copy in copies]

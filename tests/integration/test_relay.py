@@ -107,7 +107,10 @@ class Depot:
     def read(self, session: RelaySession) -> None:
         """Let it read the parked topic to its end."""
         wait_until(
-            lambda: self.step(session) and len(session._ahead.ended) == len(session._gone),
+            lambda: (
+                self.step(session)
+                and len(session._ahead.ended) == len(session._departures.partitions)
+            ),
             30,
             "it is read to the end",
         )

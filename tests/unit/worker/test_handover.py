@@ -6,6 +6,7 @@ is left that a record is decided some time after it was read.
 
 from collections import Counter
 from concurrent.futures import Future
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import cast
 
@@ -33,7 +34,7 @@ from streamer.worker.measures import Measures
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
-from streamer.worker.source import RecordSource
+from streamer.worker.source import RecordSource, SourceError
 from streamer.worker.verifying import EpochVerifier
 from streamer.worker.waiter import Waiter
 from tests.kit.fakes.kafka import FakeKafka, KafkaApi, Silence
@@ -131,11 +132,15 @@ def _belongs(epochs: set[str]) -> Future[dict[int, int]]:
 
 
 class _Company:
-    """Workers on one Kafka, each of which is started again when it dies."""
+    """Workers on one Kafka, each of which is started again when it dies.
+
+    A worker that is replaced while it is frozen may wake up: it goes on as if nothing had happened.
+    """
 
     def __init__(self, kafka: FakeKafka) -> None:
         self._kafka = kafka
         self._workers: dict[int, _Worker] = {}
+        self._frozen: list[_Worker] = []
         self._written = Counter[int]()
 
     def write(self, partition: int, count: int) -> None:
@@ -159,25 +164,42 @@ class _Company:
                 del self._workers[number]
             else:
                 worker.run_once()
-        except KafkaException:
+        except (KafkaException, SourceError):
             self.kill(number)
 
     def kill(self, number: int) -> None:
-        """A worker dies, and the group finds it out."""
+        """A worker dies, of which the group does not know yet."""
+        self._workers.pop(number, None)
+
+    def replace(self, number: int) -> None:
+        """A worker freezes, and another is started in its place."""
         worker = self._workers.pop(number, None)
         if worker is not None:
-            self.expel(worker)
+            self._frozen.append(worker)
 
-    def freeze(self, number: int) -> None:
-        """The group expels a worker that does not know, and may go on."""
-        worker = self._workers.get(number)
-        if worker is not None:
-            self.expel(worker)
+    def wake(self, call: str) -> None:
+        """Let a frozen worker go on."""
+        if self._frozen:
+            with suppress(KafkaException, SourceError):
+                worker = self._frozen[-1]
+                if call == "commit":
+                    worker.commit()
+                else:
+                    worker.run_once()
 
-    def expel(self, worker: _Worker) -> None:
+    def expel(self) -> None:
+        """The session of a member ends, whether its worker lives or not."""
         group = self._kafka.group(_SETTINGS.kafka.group_id)
-        if worker.consumer.member_id in group.members:
-            group.expel(worker.consumer)
+        for member in [*group.members.values()][:1]:
+            group.expel(member)
+
+    def bury(self) -> None:
+        """End the sessions of all members whose workers are dead."""
+        group = self._kafka.group(_SETTINGS.kafka.group_id)
+        alive = {worker.consumer.member_id for worker in self._workers.values()}
+        for member_id, member in [*group.members.items()]:
+            if member_id not in alive:
+                group.expel(member)
 
     def endings(self) -> Counter[tuple[int, int]]:
         """How often each record ended, by its partition and offset."""
@@ -205,7 +227,8 @@ _STEPS = st.one_of(
         st.integers(0, _WORKERS - 1),
         st.integers(1, 6),
     ),
-    st.tuples(st.sampled_from(["kill", "freeze"]), st.integers(0, _WORKERS - 1), st.just(0)),
+    st.tuples(st.sampled_from(["kill", "replace"]), st.integers(0, _WORKERS - 1), st.just(0)),
+    st.tuples(st.sampled_from(["expel", "wake to run", "wake to commit"]), st.just(0), st.just(0)),
     st.tuples(st.just("wait"), st.integers(1, 12), st.just(0)),
     st.tuples(
         st.sampled_from(
@@ -254,13 +277,20 @@ def test_any_handover_resolves_each_record_once(
                 kafka.clock.sleep(number)
             elif what == "kill":
                 company.kill(number)
-            elif what == "freeze":
-                company.freeze(number)
+            elif what == "replace":
+                company.replace(number)
+            elif what == "expel":
+                company.expel()
+            elif what.startswith("wake"):
+                company.wake(what.removeprefix("wake to "))
             else:
                 company.run(number, what, count)
             assert max(company.endings().values(), default=1) == 1
         for _ in range(100):
+            company.bury()
             for number in range(_WORKERS):
                 company.run(number, "run")
                 company.run(number, "decide", 100)
+            if company.endings().keys() == company.inputs():
+                break
         assert company.endings() == dict.fromkeys(company.inputs(), 1)

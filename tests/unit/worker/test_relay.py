@@ -301,6 +301,24 @@ def test_long_metadata_compacts_the_topic(
     assert depot.returned() == autumn + spring
 
 
+def test_compacting_keeps_the_order_of_records_not_yet_read(
+    depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "_MAX_TEXT", 60)
+    monkeypatch.setattr(relay, "_CHUNK", 20)
+    monkeypatch.setattr(reading, "_PORTIONS", 1)
+    dice = random.Random(0)
+    waits = [dice.choice([AUTUMN, SPRING, SPRING]) for _ in range(700)]
+    depot.park(*waits)
+    depot.gate.open = {AUTUMN}
+    session = depot.relay()
+    depot.work(session, 10)
+    depot.gate.open = {SPRING}
+    depot.work(session, 20)
+    spring = [n for n in depot.returned() if waits[n] == SPRING]
+    assert spring == [n for n, wait in enumerate(waits) if wait == SPRING]
+
+
 def test_many_departures_compact_the_topic(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -408,7 +426,7 @@ def test_offsets_before_the_base_are_dropped(depot: FakeDepot) -> None:
         depot.park(SPRING, SPRING)
         depot.work(session, 1)
     assert len(depot.returned()) == 100
-    assert len(session._empty[0].spans) <= 1
+    assert len(session._departures.gaps_of(0).spans) <= 1
     # What lies behind it is not: the base goes on where the first of them leaves.
     depot.park(AUTUMN)
     for _ in range(50):

@@ -15,6 +15,8 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
     ClusterMetadata,
+    ConfigEntry,
+    ConfigResource,
     DeletedRecords,
     ListOffsetsResultInfo,
     NewPartitions,
@@ -54,6 +56,13 @@ class FakeAdminClient:
             name: self._done(KafkaApi.METADATA, request_timeout, partial(describe, name))
             for name in topics.topic_names
         }
+
+    def describe_configs(
+        self, resources: Iterable[ConfigResource], request_timeout: float = -1
+    ) -> dict[ConfigResource, Future[dict[str, ConfigEntry]]]:
+        """Nothing is configured."""
+        empty = dict[str, ConfigEntry]
+        return {each: self._done(KafkaApi.METADATA, request_timeout, empty) for each in resources}
 
     def create_partitions(self, new: Iterable[NewPartitions]) -> dict[str, Future[None]]:
         return {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import pytest
 from confluent_kafka import KafkaError, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
+    BrokerMetadata,
     ClusterMetadata,
     PartitionMetadata,
     TopicMetadata,
@@ -236,6 +237,7 @@ class FakeKafka:
 
         def answer() -> ClusterMetadata:
             found = ClusterMetadata()
+            found.brokers = {1: BrokerMetadata()}
             found.topics = {name: self._topic(name) for name in self.topic_ids}
             if topic is not None:
                 found.topics = {topic: found.topics.get(topic) or self._topic(topic)}

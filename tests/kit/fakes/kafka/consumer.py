@@ -24,6 +24,7 @@ class FakeConsumer:
 
     Attributes:
         member_id: of its current membership.
+        instance_id: of a static member; else empty.
         largest_read: how many messages it gave at once.
         is_closed: whether it was closed.
     """
@@ -44,13 +45,15 @@ class FakeConsumer:
         self._watermarks: dict[Partition, tuple[int, int]] = {}
         """As of the last fetch."""
         self.member_id = ""
-        self._is_leaving = False
+        self.instance_id = str(config.get("group.instance.id", ""))
         self.topics: list[str] = []
         self.largest_read = 0
         self.is_closed = False
         self._lost: list[Partition] | None = None
         """What it has to be told that it lost."""
         self._stale = b""
+        self._is_replaced = False
+        """Whether another static member has its place."""
         self._generation = 0
         self._on_assign: Rebalance = FakeConsumer.incremental_assign
         self._on_revoke: Rebalance = FakeConsumer.incremental_unassign
@@ -83,8 +86,15 @@ class FakeConsumer:
         self._on_revoke = on_revoke or self._on_revoke
         self._on_lost = on_lost or self._on_revoke
 
+    def unsubscribe(self) -> None:
+        """Leave the group, with the next poll."""
+        self.topics = []
+
+    def memberid(self) -> str | None:
+        return self.member_id or None
+
     def consumer_group_metadata(self) -> bytes:
-        if self._lost is not None:
+        if self._lost is not None or self._is_replaced:
             return self._stale
         return self._group.metadata(self if self._is_member else None)
 
@@ -95,15 +105,21 @@ class FakeConsumer:
     def expelled(self, partitions: list[Partition], metadata: bytes) -> None:
         self._lost, self._stale = partitions, metadata
 
+    def replaced(self, metadata: bytes) -> None:
+        self._is_replaced, self._stale = True, metadata
+        text = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
+        self.give(Message(error=KafkaError(KafkaError._FATAL, f"Fatal error: {text}")))
+
     def _serve_group(self) -> None:
+        if self._is_replaced:
+            return
         if self._lost is not None:
             lost, self._lost = self._lost, None
             self._on_lost(self, _listed(lost))
-        if self._is_leaving:
-            self._is_leaving = False
-            self._leave()
         if self.topics and not self._is_member:
             self._group.join(self)
+        if self._is_member and not self.topics:
+            self._leave()
         if not self._is_member or self._generation == self._group.generation:
             return
         revoked = self._group.revoked(self)
@@ -112,6 +128,13 @@ class FakeConsumer:
             self._group.give_up(revoked)
         self._generation = self._group.generation
         self._on_assign(self, _listed(self._group.take_up(self)))
+
+    def _leave(self) -> None:
+        owned = self._group.owned(self)
+        if owned:
+            self._on_revoke(self, _listed(owned))
+        self._group.leave(self)
+        self.member_id = ""
 
     # The assignment
 
@@ -169,6 +192,10 @@ class FakeConsumer:
 
     # Records
 
+    def poll(self, timeout: float = -1) -> Message | None:
+        found = self.consume(1, timeout)
+        return found[0] if found else None
+
     def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
         self._expect_open()
         self._serve_group()
@@ -182,10 +209,6 @@ class FakeConsumer:
             self._kafka.clock.sleep(max(0.0, timeout))
         self.largest_read = max(self.largest_read, len(found))
         return found
-
-    def poll(self, timeout: float = -1) -> Message | None:
-        found = self.consume(1, timeout)
-        return found[0] if found else None
 
     def _fetch(self, partition: Partition, count: int) -> list[Message]:
         log, at = self._kafka.logs[partition], self._positions[partition]
@@ -285,23 +308,17 @@ class FakeConsumer:
         except BrokerError as error:
             raise _failed(error.code) from None
 
-    def memberid(self) -> str:
-        return self.member_id if self._is_member else ""
-
-    def unsubscribe(self) -> None:
-        self.topics, self._is_leaving = [], True
-
     def close(self) -> None:
         self._expect_open()
-        self._leave()
         self.is_closed = True
-
-    def _leave(self) -> None:
-        if self._is_member:
-            owned = self._group.owned(self)
-            if owned:
-                self._on_revoke(self, _listed(owned))
-            self._group.leave(self)
+        if not self._is_member:
+            return
+        if not self.instance_id:
+            self._leave()
+            return
+        owned = self._group.owned(self)
+        if owned:  # a static member keeps its place, until its session ends
+            self._on_revoke(self, _listed(owned))
 
     def _expect_open(self) -> None:
         if self.is_closed:
