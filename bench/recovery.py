@@ -24,6 +24,9 @@ from bench.site import PARTITIONS, BenchSite, show
 from streamer.sandbox import SandboxProcess
 from streamer.stack import Stack
 
+AGAIN_BAR_S = 3.0
+TAKEOVER_BAR_S = 6.0
+STOP_BAR_S = 2.0
 RATE = 200
 LATENCY_MS = 20
 _ARRIVE_EVERY_S = 0.05
@@ -54,10 +57,10 @@ class Interruption:
 
 
 INTERRUPTIONS = (
-    Interruption("killed, started again at once", 3.0, 0, killed=True, comes_back=True),
-    Interruption("killed, another takes over", 6.0, 1, killed=True, comes_back=False),
-    Interruption("stopped, another takes over", 2.0, 1, killed=False, comes_back=False),
-    Interruption("stopped, started again at once", 2.0, 1, killed=False, comes_back=True),
+    Interruption("killed, started again", AGAIN_BAR_S, 0, killed=True, comes_back=True),
+    Interruption("killed, another takes over", TAKEOVER_BAR_S, 1, killed=True, comes_back=False),
+    Interruption("stopped, another takes over", STOP_BAR_S, 1, killed=False, comes_back=False),
+    Interruption("stopped, started again", STOP_BAR_S, 1, killed=False, comes_back=True),
 )
 
 

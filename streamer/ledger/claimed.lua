@@ -64,9 +64,10 @@ local function said(claims, value)
     .. (#value == length and claims.topic or '')
 end
 
--- What the claim on a field says, or false; of the version before, it has the record as text.
-local function find_claim(claims, field)
-  local value = redis.call('HGET', bucket_of(claims, field), field)
+-- What the claim on a field in its bucket says, or false; of the version before, it has the record
+-- as text.
+local function find_claim(claims, field, bucket)
+  local value = redis.call('HGET', bucket, field)
   if value then
     return said(claims, value)
   end
@@ -75,9 +76,10 @@ end
 
 -- Remove the claim on a field if it is this batch's.
 local function remove_claim(claims, field, batch)
-  local claim = find_claim(claims, field)
+  local bucket = bucket_of(claims, field)
+  local claim = find_claim(claims, field, bucket)
   if claim and string.sub(claim, 1, ID) == batch then
-    if redis.call('HDEL', bucket_of(claims, field), field) == 0 then
+    if redis.call('HDEL', bucket, field) == 0 then
       redis.call('HDEL', older_bucket(claims, field), field)
     end
   end

@@ -2,4 +2,5 @@
 -- KEYS: mark of older claims
 -- ARGV: claims prefix, campaign, claim field
 -- Returns what the claim says, or false.
-return find_claim(open(ARGV[1], ARGV[2], KEYS[1] .. ':'), ARGV[3])
+local claims = open(ARGV[1], ARGV[2], KEYS[1] .. ':')
+return find_claim(claims, ARGV[3], bucket_of(claims, ARGV[3]))

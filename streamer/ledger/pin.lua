@@ -38,9 +38,10 @@ for campaign, address, replaced in string.gmatch(ARGV[4], '([^\t]*)\t([^\t]*)\t(
   opened[campaign] = claims
   local i = #members + 1
   local field = field_at(ARGV[5], i)
-  members[i] = {claims = claims, field = field}
+  local bucket = bucket_of(claims, field)
+  members[i] = {claims = claims, field = field, bucket = bucket}
   addresses[i] = address
-  local claim = find_claim(claims, field)
+  local claim = find_claim(claims, field, bucket)
   if claim and (replaced == '' or string.sub(claim, 1, ID) ~= from_hex(replaced)) then
     conflicts[#conflicts + 1] = i - 1
     conflicts[#conflicts + 1] = claim
@@ -74,11 +75,10 @@ for i, member in ipairs(members) do
   if claims.topic ~= ARGV[6] then
     value = value .. ARGV[6]
   end
-  local bucket = bucket_of(claims, member.field)
-  claims.first = claims.first or bucket
-  claims.last = bucket
-  local written = buckets[bucket] or {}
-  buckets[bucket] = written
+  claims.first = claims.first or member.bucket
+  claims.last = member.bucket
+  local written = buckets[member.bucket] or {}
+  buckets[member.bucket] = written
   written[#written + 1] = member.field
   written[#written + 1] = value
 end

@@ -13,8 +13,10 @@ for campaign, address in string.gmatch(ARGV[2], '([^\t]*)\t([^\n]*)\n') do
   local i = #addresses + 1
   addresses[i] = address
   if address ~= '' then
-    opened[campaign] = opened[campaign] or open(ARGV[1], campaign, older)
-    local claim = find_claim(opened[campaign], field_at(ARGV[3], i))
+    local claims = opened[campaign] or open(ARGV[1], campaign, older)
+    opened[campaign] = claims
+    local field = field_at(ARGV[3], i)
+    local claim = find_claim(claims, field, bucket_of(claims, field))
     if claim then
       found[#found + 1] = i - 1
       found[#found + 1] = claim

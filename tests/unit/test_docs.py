@@ -13,7 +13,17 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from bench import __main__ as bench
-from bench import limiter, mixed, paused, report, stuck
+from bench import (
+    idle,
+    ledger,
+    limiter,
+    mixed,
+    paused,
+    recovery,
+    report,
+    stuck,
+    suppression,
+)
 from streamer import cli
 from streamer.flow import failure_stats
 from streamer.flow.failure_stats import MAX_PAUSE_S
@@ -276,6 +286,12 @@ def test_bars_match_the_measurements() -> None:
         "bench stuck": f"{stuck.SLOWER_BAR * 100:.0f} %",
         "bench mixed": f"{mixed.FILL_BAR * 100:.0f} % of the best fill, "
         f"{mixed.TICK_BAR_S * 1000:.0f} ms",
+        "bench recovery": f"{recovery.AGAIN_BAR_S:.0f} s where it is started again, "
+        f"{recovery.TAKEOVER_BAR_S:.0f} s where another takes over, "
+        f"{recovery.STOP_BAR_S:.0f} s after a stop",
+        "bench ledger": f"{ledger.BYTES_BAR:.0f} bytes, from {ledger.BAR_FROM:,} recipients on",
+        "bench suppression": f"p99 of {suppression.P99_BAR_MS:.0f} ms",
+        "bench idle": f"{idle.CPU_BAR * 100:.0f} % of a core, {idle.THREADS_BAR} threads",
         "bench paused": f"{paused.MEMORY_BAR_MB:.0f} MB",
     }
 
