@@ -7,6 +7,7 @@ from streamer.cli import (
     account,
     campaign,
     close,
+    config,
     demo,
     dlq,
     doctor,
@@ -72,6 +73,7 @@ app.command("trace")(trace.trace)
 app.command("watch")(watch.watch)
 app.add_typer(account.app, name="account")
 app.add_typer(campaign.app, name="campaign")
+app.add_typer(config.app, name="config")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(stack.app, name="stack")
 app.add_typer(suppress.app, name="suppress")
