@@ -21,6 +21,7 @@ from streamer.cli.common import (
 )
 from streamer.doctor.check_result import Level
 from streamer.doctor.settings import check_settings
+from streamer.model.printable import key_hint
 from streamer.settings import (
     DEFAULT_API_URL,
     SettingsError,
@@ -32,8 +33,6 @@ from streamer.settings import (
 app = typer.Typer(no_args_is_help=True, help="The settings in effect, and where they come from.")
 
 _HIDDEN = "(hidden)"
-_TAIL, _LONG = 4, 11
-"""Characters of an API key that are shown, if it is longer than this."""
 _SECRET = re.compile(r"password|secret|token|credential|jaas|\.key\b|key\.pem", re.IGNORECASE)
 
 
@@ -115,13 +114,6 @@ def _shown(names: tuple[str, ...], value: object) -> JsonValue:
     if isinstance(value, list | tuple):
         return [str(each) for each in value]
     return str(value) if not isinstance(value, dict) else {}
-
-
-def key_hint(key: str) -> str:
-    """Return which API key this is, without giving it away."""
-    if not key:
-        return "not set"
-    return f"ends in {key[-_TAIL:]}" if len(key) > _LONG else "set"
 
 
 def _without_password(url: str) -> str:
