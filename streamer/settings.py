@@ -1,8 +1,10 @@
 """All settings: environment `STREAMER_SECTION__NAME`, then a TOML file, then the defaults."""
 
+import json
 import os
 import re
 import socket
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -18,12 +20,14 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
+from streamer import setting_names
 from streamer.errors import WrongUseError
+from streamer.setting_names import Names, TomlFile
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -37,6 +41,8 @@ _OF_MEMBERS = (
     "auto.offset.reset",
     "isolation.level",
 )
+
+_PREFIX, _CONFIG = "STREAMER_", "STREAMER_CONFIG"
 
 DEFAULT_API_URL = "https://api.resend.com"
 
@@ -339,7 +345,7 @@ class Settings(BaseSettings):
     """All settings. `Settings()` reads only the environment; `load` also reads a file."""
 
     model_config = SettingsConfigDict(
-        env_prefix="STREAMER_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
     kafka: KafkaSettings = KafkaSettings()
@@ -369,10 +375,11 @@ def load(config: Path | None = None) -> Settings:
         config: the file; None for the one named by `STREAMER_CONFIG`, if any.
 
     Raises:
-        SettingsError: the file cannot be read, or a setting is unknown or malformed.
+        SettingsError: the file cannot be read, or settings are unknown or malformed. The message
+            names all of them, one a line.
     """
-    named = os.environ.get("STREAMER_CONFIG")
-    path = config or (Path(named) if named else None)
+    file = read_file(config)
+    faults = list(setting_names.faults(Settings, _PREFIX, own_variables()))
 
     class FileSettings(Settings):
         @classmethod
@@ -385,27 +392,83 @@ def load(config: Path | None = None) -> Settings:
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             del dotenv_settings, file_secret_settings  # not used
-            return (
-                init_settings,
-                env_settings,
-                TomlConfigSettingsSource(settings_cls, toml_file=path),
-            )
+            values = {} if file is None else file.values
+            return init_settings, env_settings, InitSettingsSource(settings_cls, values)
 
-    if path is not None and not path.is_file():
-        raise SettingsError(f"settings file not found: {path}")
+    settings: Settings | None = None
     try:
-        return FileSettings()
+        settings = FileSettings()
     except ValidationError as error:
-        raise SettingsError(_explain(error, path)) from None
-    except ValueError as error:  # invalid TOML, or invalid JSON in an environment variable
-        raise SettingsError(f"{path or 'environment'}: {error}") from None
+        faults += _explain(error, file)
+    except ValueError:  # invalid JSON in an environment variable, which `faults` has
+        if not faults:
+            raise
+    if faults or settings is None:
+        raise SettingsError("\n".join(dict.fromkeys(faults)))
+    return settings
 
 
-def _explain(error: ValidationError, path: Path | None) -> str:
-    lines = []
+def read_file(config: Path | None) -> TomlFile | None:
+    """Read the given file, or the one that `STREAMER_CONFIG` names, if any.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    named = os.environ.get(_CONFIG)
+    path = config or (Path(named) if named else None)
+    if path is None:
+        return None
+    try:
+        return TomlFile(path)
+    except OSError as error:
+        raise SettingsError(f"settings file {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def own_variables() -> dict[str, str]:
+    """Return the environment variables that are settings, or mean to be."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(_PREFIX) and name != _CONFIG
+    }
+
+
+def _explain(error: ValidationError, file: TomlFile | None) -> Iterator[str]:
+    variables = own_variables()
     for problem in error.errors(include_url=False, include_input=False):
-        name = ".".join(str(part) for part in problem["loc"])
-        variable = "STREAMER_" + "__".join(str(part) for part in problem["loc"]).upper()
+        names = tuple(str(part) for part in problem["loc"])
         text = problem["msg"].removeprefix("Value error, ")
-        lines.append(f"{name}: {text} (set by {variable}, or in {path or 'a file'})")
-    return "; ".join(lines)
+        given = source(names, file, variables)
+        if problem["type"] == "extra_forbidden":
+            if given is not None and given.startswith(_PREFIX):
+                continue  # named by `setting_names.faults`
+            text = f"unknown setting{setting_names.unknown_hint(Settings, names)}"
+        name = ".".join(names)
+        yield f"{name}: {text} ({given or f'set it by {setting_names.variable(_PREFIX, names)}'})"
+
+
+def source(names: Names, file: TomlFile | None, variables: Mapping[str, str]) -> str | None:
+    """Return where a setting comes from: a variable, or FILE:LINE; None for its default."""
+    for depth in range(len(names), 0, -1):
+        variable = setting_names.variable(_PREFIX, names[:depth])
+        if variable in variables:
+            try:
+                given = json.loads(variables[variable]) if depth < len(names) else None
+            except json.JSONDecodeError:
+                given = None
+            if depth == len(names) or _has(given, names[depth:]):
+                return variable
+    if file is not None and file.has(names):
+        return file.place(names)
+    # A fault of a section as a whole has the place of the section.
+    return file.place(names) if file is not None and file.has(names[:1]) else None
+
+
+def _has(given: object, names: Names) -> bool:
+    for name in names:
+        if not isinstance(given, dict) or name not in given:
+            return False
+        given = given[name]
+    return True

@@ -1,5 +1,7 @@
 """Command line interface: one module per command group."""
 
+from typing import Annotated
+
 import typer
 from typer.core import TyperGroup
 
@@ -7,6 +9,7 @@ from streamer.cli import (
     account,
     campaign,
     close,
+    config,
     demo,
     dlq,
     doctor,
@@ -27,7 +30,8 @@ from streamer.cli import (
     trace,
     watch,
 )
-from streamer.cli.output import fail
+from streamer.cli.output import fail, say
+from streamer.cli.version import version
 from streamer.errors import INTERRUPTED
 
 
@@ -51,6 +55,25 @@ app = typer.Typer(
     help="Send email campaigns from Kafka through Resend: no recipient twice, none lost.",
 )
 
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        say(f"streamer {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    del show_version  # done by its callback
+
+
 campaign.app.command("edit")(drafts.edit)
 campaign.app.command("copy")(drafts.copy)
 campaign.app.command("delete")(drafts.delete)
@@ -72,6 +95,7 @@ app.command("trace")(trace.trace)
 app.command("watch")(watch.watch)
 app.add_typer(account.app, name="account")
 app.add_typer(campaign.app, name="campaign")
+app.add_typer(config.app, name="config")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(stack.app, name="stack")
 app.add_typer(suppress.app, name="suppress")

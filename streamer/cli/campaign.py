@@ -43,7 +43,6 @@ from streamer.cli.content_options import (
 from streamer.cli.counted import reports, sent_and_left
 from streamer.cli.definitions import InvalidDefinitionError
 from streamer.cli.names import require_campaign, require_organization
-from streamer.cli.nearest import did_you_mean
 from streamer.cli.output import confirm, say_block
 from streamer.ledger import campaigns, drafts
 from streamer.ledger.campaigns import (
@@ -54,6 +53,7 @@ from streamer.ledger.campaigns import (
 )
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName, CampaignState, Definition
+from streamer.model.nearest import did_you_mean
 from streamer.model.reasons import Status
 from streamer.progress.counts import STATUSES
 from streamer.progress.report import Report

@@ -7,7 +7,6 @@ from itertools import chain
 import msgspec
 from pydantic import JsonValue
 
-from streamer.cli.nearest import did_you_mean
 from streamer.cli.output import fail, warn
 from streamer.cli.rows import InvalidRow, ParsedRow
 from streamer.mail.compose import Composer, RenderError, TooLargeError
@@ -18,6 +17,7 @@ from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.campaign import Definition, Message
 from streamer.model.event import RecipientEvent, parse
+from streamer.model.nearest import did_you_mean
 from streamer.settings import Settings, SettingsError
 from streamer.worker.process import make_composer
 

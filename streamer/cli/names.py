@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from streamer.cli.nearest import did_you_mean
 from streamer.cli.output import fail
 from streamer.ledger import campaigns, suppression
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName
+from streamer.model.nearest import did_you_mean
 from streamer.progress.store import Store
 from streamer.provider.accounts import Accounts
 from streamer.settings import Settings

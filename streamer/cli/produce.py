@@ -25,7 +25,6 @@ from streamer.cli.common import (
 )
 from streamer.cli.first_rows import FirstRows
 from streamer.cli.interrupts import Interrupts
-from streamer.cli.nearest import did_you_mean
 from streamer.cli.producing import DeliveryStoppedError, NoTopicError, RecipientsWriter
 from streamer.cli.progress_bar import progress_bar
 from streamer.cli.recipient_file import (
@@ -49,6 +48,7 @@ from streamer.kafka.error_log import KafkaErrorLog
 from streamer.kafka.offsets import end_offsets
 from streamer.ledger import campaigns
 from streamer.model.campaign import CampaignName, CampaignState, Definition
+from streamer.model.nearest import did_you_mean
 from streamer.progress.store import Store
 from streamer.settings import Settings
 

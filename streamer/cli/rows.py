@@ -11,11 +11,11 @@ from typing import BinaryIO
 
 import orjson
 
-from streamer.cli.nearest import did_you_mean
 from streamer.errors import InvalidDataError
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.campaign import CampaignName
 from streamer.model.event import DeadEventError, EventSchema, RecipientEvent, parse
+from streamer.model.nearest import did_you_mean
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_LINE = 16 * 1024 * 1024

@@ -14,7 +14,6 @@ import typer
 from pydantic import JsonValue
 
 from streamer.cli.common import WRONG_USE, fail
-from streamer.cli.nearest import did_you_mean
 from streamer.cli.recipient_file import open_file, warn_of_unknown
 from streamer.cli.rows import (
     FORMATS,
@@ -34,6 +33,7 @@ from streamer.mail.review import MailWarning, undefined_variables, warnings_on_u
 from streamer.mail.templates import Templates, UndefinedError
 from streamer.model.campaign import CampaignName, Message
 from streamer.model.event import RecipientEvent, parse
+from streamer.model.nearest import did_you_mean
 from streamer.settings import Settings, SettingsError
 from streamer.worker.process import make_composer
 

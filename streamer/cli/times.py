@@ -23,6 +23,22 @@ def parse_time(text: str) -> datetime:
         ) from None
 
 
+def parse_duration(text: str) -> timedelta:
+    """Parse a duration such as `90s`, `2h` or `3d`."""
+    try:
+        return _duration(text.strip().upper())
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"invalid time {text!r}: expected a number and a unit, such as 90s, 30m, 2h or 3d"
+        ) from None
+
+
+def _duration(upper: str) -> timedelta:
+    """Parse an ISO 8601 duration without its leading P or PT, which pydantic needs."""
+    prefix = "P" if upper.endswith(_DAYS) else "PT"
+    return _DURATION.validate_python(f"{prefix}{upper}")
+
+
 def since(text: str, now: datetime) -> datetime:
     """Parse a time; ages are subtracted from `now`.
 
@@ -32,8 +48,5 @@ def since(text: str, now: datetime) -> datetime:
     """
     upper = text.strip().upper()
     if upper[:1].isdigit() and upper[-1:] in (*_DAYS, "H", "M", "S"):
-        # An ISO 8601 duration without its leading P or PT, which pydantic needs.
-        return now - _DURATION.validate_python(
-            f"P{upper}" if upper.endswith(_DAYS) else f"PT{upper}"
-        )
+        return now - _duration(upper)
     return _INSTANT.validate_python(text.strip())

@@ -8,6 +8,8 @@ import re
 
 # What JSON leaves as it is in strings: DEL, the C1 controls, and everything else unprintable.
 _NOT_ASCII = re.compile(r"[^\x00-\x7e]")
+_TAIL, _LONG = 4, 11
+"""How many characters of an API key are shown, if it has more than the second number."""
 
 
 def printable(text: str) -> str:
@@ -29,6 +31,13 @@ def printable_json(text: str) -> str:
     if text.isascii() and "\x7f" not in text:
         return text
     return _NOT_ASCII.sub(_json_escape, text)
+
+
+def key_hint(key: str) -> str:
+    """Return which API key this is, without giving it away."""
+    if not key:
+        return "not set"
+    return f"ends in {key[-_TAIL:]}" if len(key) > _LONG else "set"
 
 
 def _json_escape(match: re.Match[str]) -> str:

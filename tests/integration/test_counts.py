@@ -1,8 +1,8 @@
 """Counts stay exact while many records are parked, brought back, parked again and cancelled.
 
-STREAMER_TEST_PARKED says how many. Some minutes, and more than a turn of the relay takes:
+TESTS_PARKED says how many. Some minutes, and more than a turn of the relay takes:
 
-    STREAMER_TEST_PARKED=200000 pytest tests/integration/test_counts.py
+    TESTS_PARKED=200000 pytest tests/integration/test_counts.py
 """
 
 import os
@@ -18,7 +18,7 @@ from streamer.progress.store import Store
 from tests.kit.harness import Harness, Tail, wait_until
 from tests.kit.operator import CommandRunner
 
-RECORDS = int(os.environ.get("STREAMER_TEST_PARKED", "4000"))
+RECORDS = int(os.environ.get("TESTS_PARKED", "4000"))
 PATIENCE_S = 60 + RECORDS / 500
 
 

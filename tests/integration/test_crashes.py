@@ -143,7 +143,7 @@ def test_rebalances_succeed_while_redis_hangs(
     redis = make_redis()
     harness = make_harness(redis=redis)
     harness.produce(harness.event(number) for number in range(100))
-    worker = harness.start_worker(0, STREAMER_TEST_STANDSTILL_S="4")
+    worker = harness.start_worker(0, TESTS_STANDSTILL_S="4")
     harness.await_resolutions(100)
     assert redis.pid is not None
     os.kill(redis.pid, signal.SIGSTOP)

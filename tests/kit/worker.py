@@ -1,6 +1,6 @@
 """A worker that can kill itself: `python -m tests.kit.worker NUMBER [CHECKPOINT NTH]`.
 
-STREAMER_TEST_STANDSTILL_S sets the number of seconds after which its watchdog ends it.
+TESTS_STANDSTILL_S sets the number of seconds after which its watchdog ends it.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from streamer.worker.process import run_worker
 def main() -> int:
     """Run the worker; SIGKILL this process at the NTH pass of CHECKPOINT."""
     number = int(sys.argv[1])
-    standstill = os.environ.get("STREAMER_TEST_STANDSTILL_S")
+    standstill = os.environ.get("TESTS_STANDSTILL_S")
     if standstill is not None:
         process._STANDSTILL_CHECKS = int(standstill)
     if len(sys.argv) == 2:

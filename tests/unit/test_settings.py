@@ -36,10 +36,10 @@ def test_lists_and_tables_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[batch]\nsize = 101\n", "batch.size.*STREAMER_BATCH__SIZE"),
-        ("[batch]\nsise = 10\n", "batch.sise"),
-        ("[batsch]\nsize = 10\n", "batsch"),
-        ("[batch\n", "streamer.toml"),
+        ("[batch]\nsize = 101\n", "batch.size: .*streamer.toml:2"),
+        ("[batch]\nsise = 10\n", r"batch.sise: unknown setting; did you mean size\? .*toml:2"),
+        ("[batsch]\nsize = 10\n", r"batsch: unknown setting; did you mean batch\? .*toml:1"),
+        ("[batch\n", "streamer.toml: .*line 1, column 7"),
         ('[accounts.a]\napi_key_env = "A"\napi_key_file = "b"\n', "api_key_env"),
         ("accounts = {}\n", "accounts"),
         ("[delivery]\nsafe_window_s = 90000\n", "delivery.safe_window_s"),
@@ -127,10 +127,14 @@ def test_an_account_without_a_key_setting_takes_the_usual_variable(
     ("variable", "value", "words"),
     [
         ("STREAMER_BATCH__SIZE", "x", "batch.size: .*STREAMER_BATCH__SIZE"),
-        ("STREAMER_BATCH__SISE", "1", "batch.sise"),
+        ("STREAMER_BATCH__SISE", "1", r"unknown variable; did you mean STREAMER_BATCH__SIZE\?"),
         ("STREAMER_METRICS__PORT", "-1", "metrics.port"),
         ("STREAMER_KAFKA__GROUP_PROTOCOL", "new", "kafka.group_protocol: .*'classic'"),
-        ("STREAMER_KAFKA", "{", "environment.*kafka"),
+        ("STREAMER_KAFKA", "{", "STREAMER_KAFKA: invalid JSON: .*line 1 column 2"),
+        ("STREAMER_KAFAK__GROUP_ID", "x", r"did you mean STREAMER_KAFKA__GROUP_ID\?"),
+        ("STREAMER_KAFKA_GROUP_ID", "x", r"did you mean STREAMER_KAFKA__GROUP_ID"),
+        ("STREAMER_ACCOUNTS__A__ORGANIZATIONS", "acme", "ORGANIZATIONS: invalid JSON"),
+        ("STREAMER_ACCOUNTS__A__ORGS", "[]", "STREAMER_ACCOUNTS__A__ORGS: unknown variable"),
         ("STREAMER_ACCOUNTS", '{"a": {"api_key_env": "A", "api_key_file": "b"}}', "one of"),
     ],
 )
@@ -199,3 +203,31 @@ def test_no_part_of_a_password_is_taken_for_the_address(
 def test_an_unambiguous_redis_url_is_accepted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMER_REDIS__URL", url)
     assert load().redis.url == url
+
+
+def test_every_mistake_is_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _clear(monkeypatch)
+    file = tmp_path / "streamer.toml"
+    file.write_text('# mine\n[batch]\nsise = 5\nsize = 500\n\n[kafka]\n"group_idd" = "x"\n')
+    monkeypatch.setenv("STREAMER_REDSI__URL", "x")
+    monkeypatch.setenv("STREAMER_METRICS__PORT", "-1")
+    with pytest.raises(SettingsError) as error:
+        load(file)
+    lines = str(error.value).splitlines()
+    assert [line.partition(":")[0] for line in sorted(lines)] == [
+        "STREAMER_REDSI__URL",
+        "batch.sise",
+        "batch.size",
+        "kafka.group_idd",
+        "metrics.port",
+    ]
+    assert f"({file}:4)" in str(error.value)
+    assert f"({file}:7)" in str(error.value)
+    assert "(STREAMER_METRICS__PORT)" in str(error.value)
+
+
+def test_json_in_a_variable_takes_text_where_text_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    _clear(monkeypatch)
+    monkeypatch.setenv("STREAMER_UNSUBSCRIBE__SECRET", "no json, but 16 bytes and more")
+    monkeypatch.setenv("STREAMER_ACCOUNTS__A__API_KEY_ENV", "A")
+    assert load().unsubscribe.secrets == (b"no json, but 16 bytes and more",)

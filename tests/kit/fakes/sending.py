@@ -34,7 +34,7 @@ from tests.kit.fakes.clock import FakeClock
 from tests.kit.fakes.ledger import FakeLedger
 from tests.kit.fakes.resend import FakeResend
 
-KEY_VARIABLE = "STREAMER_TEST_API_KEY"
+KEY_VARIABLE = "TESTS_API_KEY"
 """The environment variable with the accounts' API key; `tests.unit.worker.conftest` sets it."""
 ACCOUNT = "default"
 ORGANIZATION = "acme"

@@ -261,7 +261,7 @@ def test_a_hold_after_a_failure_knows_whether_it_may_have_been_accepted(
 def test_an_account_without_a_key_is_held(
     services: Services, worker: SendingWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("STREAMER_TEST_API_KEY")
+    monkeypatch.delenv("TESTS_API_KEY")
     assert deferred(worker.sender.send(services.pin())).not_accepted
     assert held(services).reason == "missing_api_key"
     assert services.resend.calls == []

@@ -1,6 +1,6 @@
 """What was probably meant."""
 
-from streamer.cli.nearest import did_you_mean, nearest
+from streamer.model.nearest import did_you_mean, nearest
 
 
 def test_the_nearest_names_come_first() -> None:

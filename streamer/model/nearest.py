@@ -1,9 +1,11 @@
 """Naming what was probably meant by a misspelt name."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 _MAX_NAMED = 3
+_MAX_BEHIND = 0.05
+"""How much less alike than the best one a name may be."""
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
@@ -11,8 +13,11 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     by_fold: dict[str, list[str]] = {}
     for each in known:
         by_fold.setdefault(each.casefold(), []).append(each)
-    alike = get_close_matches(name.casefold(), by_fold, _MAX_NAMED)
-    return [each for fold in alike for each in sorted(by_fold[fold])][:_MAX_NAMED]
+    folded = name.casefold()
+    alike = get_close_matches(folded, by_fold, _MAX_NAMED)
+    ratios = {each: SequenceMatcher(None, each, folded).ratio() for each in alike}
+    close = [each for each in alike if ratios[each] >= max(ratios.values()) - _MAX_BEHIND]
+    return [each for fold in close for each in sorted(by_fold[fold])][:_MAX_NAMED]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
