@@ -105,7 +105,7 @@ def make_delivery(
     settings = Settings()
     epoch, accounts, waiter = Epoch.establish(client, ()), make_accounts(settings), Waiter()
     limiter = Limiter(client, epoch)
-    resend = ResendClient(sandbox.url, 30.0, 1)
+    resend = ResendClient(sandbox.url, 30.0)
 
     def make(
         batcher: Batcher, make_claims: Callable[[Client, Epoch], Claims] = _claims

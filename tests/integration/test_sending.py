@@ -280,7 +280,7 @@ def test_a_hold_is_tested_with_its_own_batch(bench: SendBench, client: Client) -
 def test_a_late_call_does_not_reach_the_provider(
     sandbox: SandboxProcess,
 ) -> None:
-    client = ResendClient(sandbox.url, 10.0, 1)
+    client = ResendClient(sandbox.url, 10.0)
     answer = client.send_batch(DEFAULT_KEY, "k1", Payload(MAILS).body, lambda: False)
     assert answer.withheld
     assert sandbox.stats().calls == 0
