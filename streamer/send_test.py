@@ -92,7 +92,7 @@ def send_test(
         )
     try:
         key = accounts.key(account)
-        resend = ResendClient(settings.api_url, settings.delivery.timeout_s, connections=1)
+        resend = ResendClient(settings.api_url, settings.delivery.timeout_s)
         _await_slot(client, account, accounts.requests_per_second(account), waits)
     except (NoKeyError, SettingsError, LedgerLostError) as error:
         raise NotSentError(str(error)) from None

@@ -28,7 +28,7 @@ def check_resend(settings: Settings) -> Iterator[CheckResult]:
         return  # reported by the settings check
     timeout_s = min(_MAX_WAIT_S, settings.delivery.timeout_s)
     try:
-        client = ResendClient(settings.api_url, timeout_s, connections=1)
+        client = ResendClient(settings.api_url, timeout_s)
     except SettingsError as error:
         yield failed("resend", str(error))
         return

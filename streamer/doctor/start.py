@@ -10,8 +10,8 @@ from streamer.kafka.error_log import KafkaErrorLog
 from streamer.kafka.metadata import partitions_of
 from streamer.kafka.properties import COMMAND, client_properties
 from streamer.ledger.connection import REDIS_ERRORS, UNREACHABLE, connect
-from streamer.ledger.failure import redis_address, redis_failure
-from streamer.ledger.persistence import eviction_policy, is_durable
+from streamer.ledger.failure import redis_failure, redis_location
+from streamer.ledger.persistence import coverage, read_persistence
 from streamer.model.printable import key_hint
 from streamer.provider.accounts import Accounts, NoKeyError
 from streamer.settings import Settings, SettingsError
@@ -113,7 +113,7 @@ def _look_at_kafka(settings: Settings, report: StartReport) -> None:
 
 
 def _look_at_redis(settings: Settings, report: StartReport) -> None:
-    address = redis_address(settings.redis.url)
+    address = redis_location(settings.redis)
     try:
         client = connect(settings.redis, 1)
     except ValueError as error:
@@ -124,14 +124,13 @@ def _look_at_redis(settings: Settings, report: StartReport) -> None:
         return
     try:
         client.exists("streamer:epoch")
-        policy = eviction_policy(client)
-        if policy not in (None, "noeviction"):
+        persistence = read_persistence(client)
+        if persistence.eviction not in (None, "noeviction"):
             report.faults.append(
-                f"Redis at {address} has maxmemory-policy {policy}, and could evict claims: CONFIG "
-                f"SET maxmemory-policy noeviction, and set it in redis.conf"
+                f"Redis at {address} has maxmemory-policy {persistence.eviction}, and could evict "
+                f"claims: CONFIG SET maxmemory-policy noeviction, and set it in redis.conf"
             )
-        durable = "appendonly or a replica" if is_durable(client) else "not durable"
-        report.facts["redis"] = f"{address}, {durable}"
+        report.facts["redis"] = f"{address}; {coverage(persistence, client.durability)}"
     except REDIS_ERRORS as error:
         _note_redis(settings, error, report)
     finally:

@@ -92,7 +92,7 @@ def build_pipeline(
     )
     waiter.retry_redis(account_states.refresh)
     timeout_s = settings.delivery.timeout_s
-    client = ResendClient(settings.api_url, timeout_s, concurrency.total)
+    client = ResendClient(settings.api_url, timeout_s)
     slots, sender, failures = make_sending(
         settings.delivery, accounts, client, claims, limiter, account_states, waiter
     )

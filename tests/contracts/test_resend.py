@@ -90,7 +90,7 @@ class ResendInMemory(ResendUnderTest):
 class ResendInSandbox(ResendUnderTest):
     def __init__(self, sandbox: SandboxProcess) -> None:
         self._sandbox = sandbox
-        super().__init__(ResendClient(sandbox.url, 20.0, 2))
+        super().__init__(ResendClient(sandbox.url, 20.0))
 
     def answer(self, reply: Reply) -> None:
         response = reply.response if isinstance(reply, Accepts) else reply

@@ -1,15 +1,18 @@
 """The network between here and Resend: certificates, and the proxies that the environment names."""
 
 import base64
+import gzip
 import logging
 import os
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Thread
 
 import pytest
 
@@ -35,7 +38,7 @@ from streamer.worker.clock import WorkerClock
 from streamer.worker.pinned import PinnedBatch
 from streamer.worker.sending import Deferred
 from streamer.worker.waiter import Waiter
-from tests.kit.tls import CA, CERTIFICATES, TlsProxy, TlsServer
+from tests.kit.tls import CA, CERTIFICATES, TlsProxy, TlsRequest, TlsServer
 
 MAIL = b'{"from":"a@acme.test","to":["b@b.test"],"subject":"s","text":"t"}'
 TAKEN = Accepted([ItemResult.sent("id-1")])
@@ -61,7 +64,7 @@ def started() -> Iterator[Callable[[TlsServer], TlsServer]]:
 
 
 def call(url: str, may_send: Callable[[], bool] = lambda: True) -> ApiResponse:
-    return ResendClient(url, 5.0, 1).send_batch("re_1", "key-1", b"[" + MAIL + b"]", may_send)
+    return ResendClient(url, 5.0).send_batch("re_1", "key-1", b"[" + MAIL + b"]", may_send)
 
 
 def _record() -> Record:
@@ -127,7 +130,7 @@ class TestCertificates:
         for path in (tmp_path / "not-there.pem", empty):
             monkeypatch.setenv(name, str(path))
             with pytest.raises(SettingsError, match=rf"{name}.*{path.name}"):
-                ResendClient("https://resend.test", 5.0, 1)
+                ResendClient("https://resend.test", 5.0)
 
     def test_other_tls_errors_are_transient(
         self, started: Callable[[TlsServer], TlsServer]
@@ -150,7 +153,7 @@ class TestCertificates:
         accounts = Accounts({"default": AccountSettings(api_key_env="RESEND_API_KEY")})
         limiter, claims = Limiter(redis, epoch), Claims(redis, epoch, 90_000)
         account_states = AccountStateCache(Holds(redis), limiter, accounts, 30.0)
-        resend = ResendClient(server.url, 5.0, 1)
+        resend = ResendClient(server.url, 5.0)
         sending = make_sending(
             DeliverySettings(), accounts, resend, claims, limiter, account_states, Waiter()
         )
@@ -183,12 +186,114 @@ def test_a_slow_upload_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
                     time.sleep(0.1)
 
         Thread(target=read_slowly, daemon=True).start()
-        client = ResendClient(f"https://127.0.0.1:{listener.getsockname()[1]}", 1.0, 1)
+        client = ResendClient(f"https://127.0.0.1:{listener.getsockname()[1]}", 1.0)
         started = time.monotonic()
         answer = client.send_batch("re_1", "k", b"x" * 8_000_000, lambda: True)
         assert time.monotonic() - started < 3
     assert classify_response(answer, 1) == Retry("no_answer", failing=True)
     assert answer.sent_at is None
+
+
+class TestConnections:
+    def test_a_thread_keeps_its_connection_and_shares_none(
+        self, started: Callable[[TlsServer], TlsServer]
+    ) -> None:
+        server = started(TlsServer())
+        client = ResendClient(server.url, 5.0)
+
+        def call_twice(_: int) -> None:
+            for _ in range(2):
+                answer = client.send_batch("re_1", "k", b"[]", lambda: True)
+                assert classify_response(answer, 1) == TAKEN
+
+        barrier = Barrier(3)
+        with ThreadPoolExecutor(3, initializer=barrier.wait) as threads:
+            list(threads.map(call_twice, range(3)))
+        assert len(server.requests) == 6
+        assert 2 <= server.connections <= 3
+
+    @pytest.mark.parametrize("certificate", [None, "trusted"])
+    def test_one_that_the_server_has_closed_is_opened_again(
+        self,
+        certificate: str | None,
+        started: Callable[[TlsServer], TlsServer],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """No call is lost on it, which would count as a failure of the account."""
+        monkeypatch.setenv("SSL_CERT_FILE", str(CA))
+        server = started(TlsServer(certificate))
+        client = ResendClient(server.url, 5.0)
+        for number in range(3):
+            answer = client.send_batch("re_1", "k", b"[]", lambda: True)
+            assert classify_response(answer, 1) == TAKEN
+            assert server.connections == number + 1
+            server.hang_up()
+
+    def test_one_whose_call_failed_is_not_used_again(self) -> None:
+        """Its late response would be taken for that of the next call."""
+        replies = [b"", b'{"data":[{"id":"id-2"}]}']
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def serve() -> None:
+                for body in replies:
+                    connection, _ = listener.accept()
+                    open_connections.append(connection)
+                    connection.recv(65_536)
+                    if body:
+                        head = f"content-type: application/json\r\ncontent-length: {len(body)}"
+                        connection.sendall(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body)
+
+            open_connections: list[socket.socket] = []
+            Thread(target=serve, daemon=True).start()
+            client = ResendClient(f"http://127.0.0.1:{listener.getsockname()[1]}", 0.5)
+            started = time.monotonic()
+            silent = client.send_batch("re_1", "k", b"[]", lambda: True)
+            assert time.monotonic() - started < 3
+            assert classify_response(silent, 1) == Retry("no_answer", failing=True)
+            assert silent.sent_at is not None
+            answer = client.send_batch("re_1", "k", b"[]", lambda: True)
+            assert classify_response(answer, 1) == Accepted([ItemResult.sent("id-2")])
+            for connection in open_connections:
+                connection.close()
+
+    def test_nothing_leaves_after_the_deadline(
+        self, started: Callable[[TlsServer], TlsServer]
+    ) -> None:
+        server = started(TlsServer())
+        client = ResendClient(server.url, 5.0)
+        for number in range(2):  # without a connection, and with one
+            answer = client.send_batch("re_1", "k", b"[]", lambda: False)
+            assert answer.withheld
+            assert answer.sent_at is None
+            assert (len(server.requests), server.connections) == (number, number)
+            answer = client.send_batch("re_1", "k", b"[]", lambda: True)
+            assert classify_response(answer, 1) == TAKEN
+            assert server.connections == 1
+
+    def test_a_deadline_that_passes_while_connecting_withholds_the_call(
+        self, started: Callable[[TlsServer], TlsServer]
+    ) -> None:
+        server = started(TlsServer())
+        answers = iter([True, False])
+        answer = call(server.url, may_send=lambda: next(answers))
+        assert answer.withheld
+        assert answer.sent_at is None
+        assert server.requests == []
+
+    def test_an_encoding_that_was_not_asked_for_is_undone(
+        self, started: Callable[[TlsServer], TlsServer]
+    ) -> None:
+        class Encoding(TlsServer):
+            def answer(self, handler: BaseHTTPRequestHandler, request: TlsRequest) -> None:
+                body = gzip.compress(b'{"data":[{"id":"id-1"}]}')
+                handler.send_response(200)
+                handler.send_header("content-type", "application/json")
+                handler.send_header("content-encoding", "gzip")
+                handler.send_header("content-length", str(len(body)))
+                handler.end_headers()
+                handler.wfile.write(body)
+
+        assert classify_response(call(started(Encoding()).url), 1) == TAKEN
 
 
 class TestProxies:
@@ -321,7 +426,7 @@ class TestProxies:
         self, upstream: TlsServer, proxy: TlsProxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
-        client = ResendClient(f"{upstream.scheme}://resend.test", 5.0, 1)
+        client = ResendClient(f"{upstream.scheme}://resend.test", 5.0)
         for _ in range(3):
             assert (
                 classify_response(client.send_batch("re_1", "k", b"[]", lambda: True), 1) == TAKEN
@@ -367,4 +472,4 @@ class TestProxies:
     ) -> None:
         monkeypatch.setenv("ALL_PROXY", url)
         with pytest.raises(SettingsError, match="ALL_PROXY"):
-            ResendClient("https://resend.test", 5.0, 1)
+            ResendClient("https://resend.test", 5.0)

@@ -65,6 +65,17 @@ class TlsServer:
         """The value of `RESEND_API_URL` without a proxy."""
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
+    @property
+    def connections(self) -> int:
+        """How many connections were accepted so far."""
+        return len(self._server.accepted)
+
+    def hang_up(self) -> None:
+        """Close all connections."""
+        for connection in self._server.accepted:
+            with suppress(OSError):  # closed before
+                connection.shutdown(socket.SHUT_RDWR)
+
     def answer(self, handler: BaseHTTPRequestHandler, request: TlsRequest) -> None:
         """Respond to a request."""
         self.requests.append(request)
@@ -157,11 +168,16 @@ class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     context: ssl.SSLContext | None = None
 
+    def __init__(self, *args: Any) -> None:  # socketserver signature
+        super().__init__(*args)
+        self.accepted: list[socket.socket] = []
+
     def finish_request(self, request: Any, client_address: Any) -> None:  # socketserver signature
         with ExitStack() as stack:
             stack.enter_context(suppress(OSError))  # clients that reject the certificate hang up
             if self.context is not None:
                 request = stack.enter_context(self.context.wrap_socket(request, server_side=True))
+            self.accepted.append(request)
             super().finish_request(request, client_address)
 
 

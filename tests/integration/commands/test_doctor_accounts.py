@@ -212,7 +212,7 @@ def test_failing_to_note_a_response_fails_no_call(
     mute, claims = Mute(own_harness.redis, epoch), Claims(own_harness.redis, epoch, 90_000)
     accounts = Accounts({"default": AccountSettings(api_key_env="RESEND_API_KEY")})
     account_states = AccountStateCache(Holds(own_harness.redis), mute, accounts, 1.0)
-    client = ResendClient(sandbox.url, 10.0, 1)
+    client = ResendClient(sandbox.url, 10.0)
     sender = make_sending(
         DeliverySettings(), accounts, client, claims, mute, account_states, Waiter()
     ).sender
