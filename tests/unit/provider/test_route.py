@@ -18,7 +18,7 @@ from streamer.settings import SettingsError
     ],
 )
 def test_calls_are_encrypted_or_local(url: str) -> None:
-    ResendClient(url, 1.0, 1)
+    ResendClient(url, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -36,5 +36,5 @@ def test_calls_are_encrypted_or_local(url: str) -> None:
 )
 def test_a_key_is_not_sent_in_the_clear(url: str) -> None:
     with pytest.raises(SettingsError, match="RESEND_API_URL") as error:
-        ResendClient(url, 1.0, 1)
+        ResendClient(url, 1.0)
     assert "secret" not in str(error.value)
