@@ -28,7 +28,13 @@ _TURNS = 200
 
 
 class Cluster(Protocol):
-    """A Kafka, and clients with the properties that streamer gives them."""
+    """A Kafka, and clients with the properties that streamer gives them.
+
+    Attributes:
+        protocol: that of its groups.
+    """
+
+    protocol: str
 
     def create(self, partitions: int = 1, limit: int | None = None) -> str:
         """Create a topic; `limit` is the largest batch in bytes that it takes."""
@@ -56,8 +62,8 @@ class FakeCluster:
     """The Kafka in memory."""
 
     def __init__(self) -> None:
-        self.kafka = FakeKafka({})
-        self._settings = _settings("nowhere", "classic")
+        self.kafka, self.protocol = FakeKafka({}), "classic"
+        self._settings = _settings("nowhere", self.protocol)
 
     def create(self, partitions: int = 1, limit: int | None = None) -> str:
         topic = f"t{len(self.kafka.topic_ids)}"
@@ -87,6 +93,7 @@ class RealCluster:
     """A Kafka that the project started."""
 
     def __init__(self, bootstrap_servers: str, protocol: str) -> None:
+        self.protocol = protocol
         self._settings = _settings(bootstrap_servers, protocol)
         self._admin = AdminClient({"bootstrap.servers": bootstrap_servers})
         self._open: list[Consumer] = []

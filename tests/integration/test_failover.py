@@ -126,7 +126,8 @@ def test_what_an_operator_does_is_done_only_when_the_replicas_have_it(
     harness = make_harness(redis=replica_set.servers[0], through=replica_set.redis_settings())
     harness.settings |= replica_set.settings()
     operator = CommandRunner.of_harness(harness)
-    campaign = f"{harness.organization}/spring"
+    operator.define()
+    campaign = operator.campaign
     operator.run("campaign", "pause", campaign)
     replica_set.primary.cut_off_replicas()
     for command in (

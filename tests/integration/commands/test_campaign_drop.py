@@ -30,7 +30,7 @@ def test_only_a_finished_campaign_is_dropped(office: Office, operator: CommandRu
         operator.run("campaign", "drop", operator.campaign, "--yes")
         operator.run("campaign", "drop", operator.campaign, "--yes", code=1)
         found = cast(list[bytes], client.keys(f"{{{harness.organization}}}:*"))
-        left = {key.decode() for key in found if b":batch:" not in key}
+        left = {key.decode() for key in found if b":result:" not in key}
         assert left == {keys.organization_epoch(harness.organization)}
         assert not client.sismember(keys.ORGANIZATIONS, harness.organization)
         assert not client.exists(keys.progress_organizations(harness.name))
