@@ -15,7 +15,7 @@ from streamer.model.result import BatchResult
 from streamer.provider.accounts import Accounts
 from streamer.worker.account_states import AccountStateCache
 from streamer.worker.checkpoint import Checkpoint
-from streamer.worker.pinned import OwnedBatches, PinnedBatch, adopt
+from streamer.worker.pinned import OwnedBatches, PinnedBatch, adopt, settling_s
 from streamer.worker.sending import Deferred, Sender
 from streamer.worker.single_flight import Finished, SingleFlight, Unpinned
 from streamer.worker.waiter import Waiter
@@ -64,6 +64,9 @@ class Finisher:
         self._clock = waiter.clock
         self._checkpoint = checkpoint
         self._timeout_s = timeout_s
+        # Two workers may have members of one batch. Were one less patient, they would take the
+        # batch from each other for ever, as each has to wait before a refusal is final.
+        self._patience_s = settling_s(timeout_s) + _OTHER_OWNER_S
         self._single_flight = SingleFlight()
 
     def oldest(self) -> float | None:
@@ -99,7 +102,7 @@ class Finisher:
             is_others: whether another owner is sending it: then wait for the result first, and
                 take the batch over only if none comes.
         """
-        patience = self._clock.monotonic() + _OTHER_OWNER_S
+        patience = self._clock.monotonic() + self._patience_s
         while True:
             stored = self._waiter.retry_redis(partial(self._claims.load, *ref))
             if stored is None:
@@ -128,7 +131,7 @@ class Finisher:
                 if batch is not None:
                     return self._send_and_resolve(batch, slot=None)
             except TakenOverError:
-                is_others, patience = True, self._clock.monotonic() + _OTHER_OWNER_S
+                is_others, patience = True, self._clock.monotonic() + self._patience_s
 
     def _send_and_resolve(
         self, batch: PinnedBatch, slot: Slot | None

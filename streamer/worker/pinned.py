@@ -54,6 +54,11 @@ class PinnedBatch:
     split_progress: SplitProgress = field(default_factory=SplitProgress)
 
 
+def settling_s(timeout_s: float) -> float:
+    """How long after an adoption a call of an earlier owner may still arrive, in seconds."""
+    return _OWNERSHIP_S + timeout_s + _MARGIN_S
+
+
 def adopt(
     claims: OwnedBatches, ref: BatchRef, owner: str, timeout_s: float, clock: WorkerClock
 ) -> PinnedBatch | None:
@@ -80,7 +85,7 @@ def adopt(
         owner,
         asked_at,
         stored.age_s,
-        clock.boottime() + _OWNERSHIP_S + timeout_s + _MARGIN_S,
+        clock.boottime() + settling_s(timeout_s),
         stored.split_progress,
     )
 
