@@ -154,7 +154,7 @@ def _check_campaign(settings: Settings, name: CampaignName, form: Format) -> Def
     if found is None and form is Format.CSV:
         fail(
             f"campaign {name} is not defined and CSV rows carry no message"
-            f"{near or '; define it with: streamer campaign create'}"
+            f"{near}; define it with: streamer campaign create"
         )
     return None if found is None else found.definition
 

@@ -53,7 +53,7 @@ def run(
     if report is None:
         raise typer.Exit(DONE)
     if report.faults:
-        fail("\n".join(["cannot start:", *report.faults]))
+        fail("\n".join(["cannot start:", *report.faults]), report.exit_code)
     _announce(settings, report)
     if workers == 1:
         code = run_worker(settings)

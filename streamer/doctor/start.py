@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streamer.errors import FAILED, WRONG_USE
 from streamer.kafka.error_log import KafkaErrorLog
 from streamer.kafka.metadata import partitions_of
 from streamer.kafka.properties import COMMAND, client_properties
@@ -28,12 +29,19 @@ class StartReport:
     Attributes:
         facts: what the worker works with, by subject, as far as it is known.
         faults: what has to be mended, each with its remedy.
+        exit_code: with which a process ends that cannot start for these faults.
         absent: what is waited for, since it may come by itself.
     """
 
     facts: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    exit_code: int = FAILED
     absent: list[str] = field(default_factory=list)
+
+    def refuse(self, setting: str) -> None:
+        """Note a fault of the settings, or of a server's, for which no worker may start."""
+        self.faults.append(setting)
+        self.exit_code = WRONG_USE
 
 
 def examine_start(settings: Settings, workers: int) -> StartReport:
@@ -47,7 +55,7 @@ def examine_start(settings: Settings, workers: int) -> StartReport:
     try:
         make_composer(settings)
     except SettingsError as error:
-        report.faults.append(str(error))
+        report.refuse(str(error))
     report.faults += _missing_keys(settings)
     _look_at_kafka(settings, report)
     _look_at_redis(settings, report)
@@ -92,7 +100,7 @@ def _look_at_kafka(settings: Settings, report: StartReport) -> None:
         admin = AdminClient(client_properties(settings, COMMAND), error_cb=kafka_errors.note)
         found = partitions_of(admin, names, _METADATA_S)
     except SettingsError as error:
-        report.faults.append(str(error))
+        report.refuse(str(error))
         return
     except KafkaException as error:
         if admin is not None:
@@ -117,7 +125,7 @@ def _look_at_redis(settings: Settings, report: StartReport) -> None:
     try:
         client = connect(settings.redis, 1)
     except ValueError as error:
-        report.faults.append(f"redis.url: {error}")
+        report.refuse(f"redis.url: {error}")
         return
     except REDIS_ERRORS as error:
         _note_redis(settings, error, report)
@@ -126,7 +134,7 @@ def _look_at_redis(settings: Settings, report: StartReport) -> None:
         client.exists("streamer:epoch")
         persistence = read_persistence(client)
         if persistence.eviction not in (None, "noeviction"):
-            report.faults.append(
+            report.refuse(
                 f"Redis at {address} has maxmemory-policy {persistence.eviction}, and could evict "
                 f"claims: CONFIG SET maxmemory-policy noeviction, and set it in redis.conf"
             )

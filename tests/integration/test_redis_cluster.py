@@ -19,6 +19,7 @@ from tests.kit.harness import Harness, WorkerProcess, wait_until
 from tests.kit.operator import Answer, CommandRunner
 from tests.kit.redis_cluster import (
     ClusterNode,
+    is_joined,
     meet,
     move_slot,
     start_cluster,
@@ -203,6 +204,8 @@ def test_slots_move_to_a_node_that_is_added_under_load(
             wait_until(
                 lambda: all(node.knows(len(everyone)) for node in everyone), 30, "all have met"
             )
+            # A node that has just met the others still takes the cluster for down.
+            wait_until(lambda: all(map(is_joined, everyone)), 30, "all are joined")
             if replicas:
                 added[1].ask("CLUSTER REPLICATE", added[0].id())
                 wait_until(added[0].has_replica, 30, "it replicates")

@@ -89,7 +89,7 @@ def start_cluster(folder: Path, count: int = 3, replicas: int = 0) -> list[Clust
         wait_until(lambda: all(node.knows(len(nodes)) for node in nodes), 30, "all have met")
         for number, node in enumerate(nodes[count:]):
             node.ask("CLUSTER REPLICATE", nodes[number // replicas].id())
-        wait_until(lambda: all(map(_is_joined, nodes)), 30, "the nodes are joined")
+        wait_until(lambda: all(map(is_joined, nodes)), 30, "the nodes are joined")
         if replicas:
             wait_until(
                 lambda: all(node.has_replica() for node in nodes[:count]), 30, "they replicate"
@@ -143,7 +143,8 @@ def stop_cluster(nodes: list[ClusterNode]) -> None:
         node.kill()
 
 
-def _is_joined(node: ClusterNode) -> bool:
+def is_joined(node: ClusterNode) -> bool:
+    """Whether the node serves keys."""
     try:
         return "cluster_state:ok" in str(node.ask("CLUSTER INFO"))
     except RedisError:
