@@ -5,6 +5,7 @@
         WrongUseError               2
             SettingsError
             UnsafeRedisError
+            WorkerIdTakenError
         InvalidDataError            1, also a ValueError
             DeadEventError
             InvalidAddressError

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import FrameType
 
 from confluent_kafka import KafkaException
@@ -31,6 +31,7 @@ from streamer.worker.build import build_pipeline
 from streamer.worker.checkpoint import Checkpoint, no_checkpoint
 from streamer.worker.committer import BreakerError
 from streamer.worker.health import HealthServer
+from streamer.worker.identity import IdLease, WorkerIdTakenError, with_id
 from streamer.worker.life import Life, WorkerState
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.waiter import StoppedError, Waiter
@@ -64,13 +65,14 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     threading.excepthook = _end_with_thread
     waiter = Waiter()
     life = Life(waiter)
-    try:
-        return _run(settings, waiter, life, checkpoint)
-    finally:
-        life.enter(WorkerState.STOPPED)
+    with ExitStack() as at_end:
+        at_end.callback(life.enter, WorkerState.STOPPED)
+        return _run(settings, waiter, life, checkpoint, at_end)
 
 
-def _run(settings: Settings, waiter: Waiter, life: Life, checkpoint: Checkpoint) -> int:
+def _run(
+    settings: Settings, waiter: Waiter, life: Life, checkpoint: Checkpoint, at_end: ExitStack
+) -> int:
     stop = _StopRequest(settings.worker.shutdown_timeout_s, waiter)
     checks = _Checks(waiter)
     health = None
@@ -79,6 +81,8 @@ def _run(settings: Settings, waiter: Waiter, life: Life, checkpoint: Checkpoint)
         # Before Redis and Kafka, so that `/readyz` can show what the worker waits for.
         health = _serve_health(settings, checks, life)
         _check_redis(settings, waiter)
+        # Before this worker fences whoever has its id.
+        at_end.callback(IdLease(settings, waiter).release)
         pipeline = build_pipeline(settings, composer, accounts, waiter, life, checkpoint)
         checks.pipeline = pipeline
     except StoppedError:
@@ -248,7 +252,7 @@ def _watch_ticks(pipeline: Pipeline) -> None:
 def _end_with_thread(args: threading.ExceptHookArgs) -> None:
     """End the process when a thread dies of an unexpected exception: otherwise the worker would
     run on without, for example, seeing holds or returning parked records."""
-    if isinstance(args.exc_value, RedisRefusedError):
+    if isinstance(args.exc_value, RedisRefusedError | WorkerIdTakenError):
         logger.critical("fatal error, exiting", extra={"cause": str(args.exc_value)})
         os._exit(FAILED)
     logger.critical(
@@ -260,10 +264,10 @@ def _end_with_thread(args: threading.ExceptHookArgs) -> None:
 
 
 def _numbered(settings: Settings, number: int) -> Settings:
-    worker = settings.worker.model_copy(update={"id": f"{settings.worker.id}-{number}"})
     port = settings.metrics.port + number if settings.metrics.port else 0
     metrics = settings.metrics.model_copy(update={"port": port})
-    return settings.model_copy(update={"worker": worker, "metrics": metrics})
+    numbered = with_id(settings, f"{settings.worker.id}-{number}")
+    return numbered.model_copy(update={"metrics": metrics})
 
 
 def _serve_health(settings: Settings, checks: _Checks, life: Life) -> HealthServer | None:

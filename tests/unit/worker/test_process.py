@@ -59,6 +59,7 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKafka]:
     made = FakeKafka({Settings().topics.dead_letters: 1})
     made.install(monkeypatch, transactions)
     monkeypatch.setattr(process, "_check_redis", lambda *_: None)
+    monkeypatch.setattr(process, "IdLease", lambda *_: SimpleNamespace(release=lambda: None))
     monkeypatch.setattr(process, "build_pipeline", lambda *_: _Pipeline(made))
     monkeypatch.setattr(process, "_StopRequest", lambda *_: SimpleNamespace(reaches=lambda _: None))
     for name in ("_tune_garbage_collection", "_keep_heaps_small", "_watch_ticks"):
