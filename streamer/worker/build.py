@@ -43,7 +43,7 @@ from streamer.worker.pinned import OwnedBatches, Ownership
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
-from streamer.worker.reporting import Reporter
+from streamer.worker.reporting import WorkerReporter
 from streamer.worker.scopes import ParkScopes
 from streamer.worker.sending import Sender
 from streamer.worker.slots import Slots
@@ -132,7 +132,7 @@ def build_pipeline(
         committer,
         Measures(source, batcher, dispatcher, finisher, control, failures, size),
         EpochVerifier(epoch, offsets, waiter),
-        Reporter(
+        WorkerReporter(
             settings,
             Heartbeats(redis, settings.kafka.group_id),
             source,

@@ -22,7 +22,7 @@ from streamer.worker.life import Life, WorkerState
 from streamer.worker.measures import Measures
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
-from streamer.worker.reporting import Reporter
+from streamer.worker.reporting import WorkerReporter
 from streamer.worker.source import FencedError, RecordSource, Windows
 from streamer.worker.verifying import EpochVerifier
 from streamer.worker.waiter import Waiter
@@ -52,7 +52,7 @@ class Pipeline:
         committer: Committer,
         measures: Measures,
         verifier: EpochVerifier,
-        reporter: Reporter,
+        reporter: WorkerReporter,
         prober: Prober,
         relay: Relay,
         waiter: Waiter,

@@ -34,7 +34,7 @@ class _Totals(NamedTuple):
     calls: Mapping[str, int]
 
 
-class Reporter:
+class WorkerReporter:
     """Makes the worker's heartbeats and its periodic log line. Owned by the consumer's thread."""
 
     def __init__(

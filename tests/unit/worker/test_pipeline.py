@@ -20,7 +20,7 @@ from streamer.worker.measures import Measures
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
-from streamer.worker.reporting import Reporter
+from streamer.worker.reporting import WorkerReporter
 from streamer.worker.source import RecordSource, Windows
 from streamer.worker.verifying import EpochVerifier
 from streamer.worker.waiter import Waiter
@@ -75,7 +75,7 @@ class PipelineBench:
                 EpochVerifier,
                 self._part("verifier", check_arrived=None, say_last=lambda beat: None),
             ),
-            cast(Reporter, self._part("reporter", ended=self._ended)),
+            cast(WorkerReporter, self._part("reporter", ended=self._ended)),
             cast(Prober, self._part("prober")),
             cast(Relay, self._part("relay", join=lambda seconds: self.closed.append("relay"))),
             Waiter(),

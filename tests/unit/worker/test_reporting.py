@@ -10,7 +10,7 @@ from streamer import metrics
 from streamer.ledger.heartbeats import Heartbeat, Heartbeats
 from streamer.settings import AccountSettings, Settings, WorkerSettings
 from streamer.worker.account_states import AccountStateCache
-from streamer.worker.reporting import Reporter
+from streamer.worker.reporting import WorkerReporter
 from streamer.worker.source import RecordSource
 
 
@@ -25,7 +25,7 @@ class _Desk:
         self.source.committed_offsets = lambda: dict(self.source.offsets)
         states = SimpleNamespace(limit=lambda account: 8, held=lambda: self.held)
         store = SimpleNamespace(write=self._write, remove=self.removed.append)
-        self.reporter = Reporter(
+        self.reporter = WorkerReporter(
             Settings(
                 worker=WorkerSettings(id="w-0"),
                 accounts={"a": AccountSettings(), "unused": AccountSettings()},
