@@ -25,6 +25,7 @@ from streamer.worker.health import HealthServer
 from streamer.worker.identity import own_id
 from streamer.worker.process import BROKEN_INPUT, run_worker
 from streamer.worker.supervisor import Supervisor
+from streamer.worker.systemd import notify
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ def _prepared(settings: Settings, workers: int, wait_for: timedelta | None) -> S
             if said_at is None or time.monotonic() - said_at >= _SAY_EVERY_S:
                 said_at = time.monotonic()
                 logger.warning("waiting to start", extra={"cause": "; ".join(report.absent)})
+                notify(f"STATUS=waiting to start: {'; '.join(report.absent)}")
             if deadline is not None and time.monotonic() >= deadline:
                 fail("\n".join(["cannot start:", *report.absent]))
             if stop.wait(_LOOK_EVERY_S):

@@ -34,6 +34,7 @@ from streamer.worker.health import HealthServer
 from streamer.worker.identity import IdLease, WorkerIdTakenError, with_id
 from streamer.worker.life import Life, WorkerState
 from streamer.worker.pipeline import Pipeline
+from streamer.worker.systemd import SystemdNotifier
 from streamer.worker.waiter import StoppedError, Waiter
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,10 @@ def _run(
         composer, accounts = make_composer(settings), make_accounts(settings)
         # Before Redis and Kafka, so that `/readyz` can show what the worker waits for.
         health = _serve_health(settings, checks, life)
+        if multiprocessing.parent_process() is None:  # otherwise the supervisor is the service
+            systemd = SystemdNotifier(checks.alive, checks.ready, lambda: life.state.value)
+            systemd.start()
+            at_end.callback(systemd.stop)
         _check_redis(settings, waiter)
         # Before this worker fences whoever has its id.
         at_end.callback(IdLease(settings, waiter).release)

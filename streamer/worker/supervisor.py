@@ -15,6 +15,7 @@ from streamer.errors import DONE, FAILED, WRONG_USE
 from streamer.settings import load
 from streamer.worker.identity import with_id
 from streamer.worker.process import BROKEN_INPUT, run_worker
+from streamer.worker.systemd import notify
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +51,11 @@ class Supervisor:
         try:
             while not self._stopping and code == DONE:
                 code = self._look_after(time.monotonic())
+                notify("READY=1", "WATCHDOG=1", f"STATUS=supervises {len(self._slots)} workers")
                 alive = [slot.process.sentinel for slot in self._slots if slot.process]
                 wait(alive, timeout=0.2)
         finally:
+            notify("STOPPING=1")
             worst = self._stop_all()
         return code or worst
 
