@@ -14,7 +14,7 @@ import secrets
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -145,6 +145,8 @@ class IdLease:
         self._lock = self._lock_id(group)
         self._client = waiter.retry_redis(lambda: connect(settings.redis, 1))
         self._lease = Lease(self._client, keys.worker_lease(group, self._id), self._name(), LEASE_S)
+        self._on_lost: Callable[[str], None] = lambda _: None
+        self._lost: str | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="worker-id", daemon=True)
         self._await()
@@ -179,14 +181,22 @@ class IdLease:
     def _renew(self) -> None:
         while not self._stop.wait(_ASK_EVERY_S):
             try:
-                if not self._lease.hold():  # it expired while this process was frozen or cut off
-                    # Ends the process: the two would take each other's place in the group in turn.
-                    raise WorkerIdTakenError(
+                if not self._lease.hold():  # it expired
+                    self._lost = (
                         f"two workers use one id, {self._id}: the other was started while this "
                         f"one was frozen or cut off from Redis"
                     )
+                    self._on_lost(self._lost)
+                    return
             except REDIS_ERRORS as error:  # the threads that need Redis say so
                 logger.debug("cannot renew the worker's id", extra={"error": str(error)})
+
+    def reports_to(self, on_lost: Callable[[str], None]) -> None:
+        """Call this with what happened once another worker has the id, from the thread that renews
+        the lease. The worker must then end: the two would take each other's place in turn."""
+        self._on_lost = on_lost
+        if self._lost is not None:
+            on_lost(self._lost)
 
     def release(self) -> None:
         """Let others have the id."""

@@ -31,7 +31,7 @@ from streamer.worker.build import build_pipeline
 from streamer.worker.checkpoint import Checkpoint, no_checkpoint
 from streamer.worker.committer import BreakerError
 from streamer.worker.health import HealthServer
-from streamer.worker.identity import IdLease, WorkerIdTakenError, with_id
+from streamer.worker.identity import IdLease, with_id
 from streamer.worker.life import Life, WorkerState
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.systemd import SystemdNotifier
@@ -87,7 +87,8 @@ def _run(
             at_end.callback(systemd.stop)
         _check_redis(settings, waiter)
         # Before this worker fences whoever has its id.
-        at_end.callback(IdLease(settings, waiter).release)
+        identity = IdLease(settings, waiter)
+        at_end.callback(identity.release)
         pipeline = build_pipeline(settings, composer, accounts, waiter, life, checkpoint)
         checks.pipeline = pipeline
     except StoppedError:
@@ -95,6 +96,7 @@ def _run(
     except (*_FATAL, OSError) as error:
         logger.critical("cannot start", extra={"cause": str(error)})
         return exit_code(error)
+    identity.reports_to(pipeline.fence)
     stop.reaches(pipeline)
     _tune_garbage_collection()
     threading.Thread(target=_watch_ticks, args=(pipeline,), name="watchdog", daemon=True).start()
@@ -257,7 +259,7 @@ def _watch_ticks(pipeline: Pipeline) -> None:
 def _end_with_thread(args: threading.ExceptHookArgs) -> None:
     """End the process when a thread dies of an unexpected exception: otherwise the worker would
     run on without, for example, seeing holds or returning parked records."""
-    if isinstance(args.exc_value, RedisRefusedError | WorkerIdTakenError):
+    if isinstance(args.exc_value, RedisRefusedError):
         logger.critical("fatal error, exiting", extra={"cause": str(args.exc_value)})
         os._exit(FAILED)
     logger.critical(
