@@ -131,7 +131,7 @@ class Container:
     @property
     def worker_id(self) -> str:
         """The id that it announced at its start."""
-        (found,) = re.findall(r"^workers +1, id (\S+)$", self.words(), re.MULTILINE)
+        (found,) = re.findall(r"^ *workers +1, id (\S+)$", self.words(), re.MULTILINE)
         return str(found)
 
     def kill(self) -> None:
