@@ -1,7 +1,7 @@
 """Tells from the bytes of a record, without parsing it, that it is not of a recipient."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from streamer.model.outcome import same_address
 
@@ -34,5 +34,15 @@ def may_have_address(address: str) -> MayConcern:
 
     def test(value: bytes) -> bool:
         return not value.isascii() or b"\\u" in value or needle in value.lower()
+
+    return test
+
+
+def may_have_words(words: Collection[str]) -> MayConcern:
+    """Return a test for any of these statuses or reasons, as values of their own."""
+    needles = [f'"{word}"'.encode() for word in words]
+
+    def test(value: bytes) -> bool:
+        return any(needle in value for needle in needles) or b"\\u" in value
 
     return test
