@@ -52,3 +52,9 @@ def test_records_of_others_are_left_out() -> None:
     assert not may_have_id("r-1")(value)
     assert not may_have_address("ann@b.test")(value)
     assert may_have_address("bob@b.test")(value)
+
+
+def test_what_becomes_ascii_by_normalisation_is_parsed() -> None:
+    kelvin = "\u212a@b.test"
+    assert same_address(kelvin) == "k@b.test"
+    assert may_have_address("k@b.test")(_written("r-1", kelvin, ascii_only=False))
