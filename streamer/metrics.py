@@ -130,6 +130,29 @@ CAMPAIGN_EXPECTED = Gauge(
     ["organization", "campaign"],
 )
 
+GATEWAY_REQUESTS = Counter(
+    "streamer_gateway_requests_total",
+    "Requests to the gateway by route (webhook, page) and result: accepted, shown, unsubscribed, "
+    "resubscribed, unavailable (Kafka), limited, unknown (token), disconnected, or why a webhook "
+    "was refused.",
+    ["route", "result"],
+)
+GATEWAY_EVENTS = Counter(
+    "streamer_gateway_events_total",
+    "Events acknowledged by Kafka, by type; `other` for those that Resend alone knows.",
+    ["type"],
+)
+GATEWAY_ACK = Histogram(
+    "streamer_gateway_ack_seconds",
+    "Time until Kafka acknowledged an event.",
+    buckets=_LATENCIES,
+)
+GATEWAY_CUT = Counter(
+    "streamer_gateway_connections_cut_total",
+    "Connections closed by the gateway: slow, headers_too_large, or crowded_out.",
+    ["why"],
+)
+
 
 def forget_lag(topic: str, partition: int) -> None:
     """Stop exporting the lag of a partition that was revoked."""

@@ -15,6 +15,7 @@ from streamer.cli import (
     doctor,
     drafts,
     drop,
+    gateway,
     outcomes,
     preview,
     produce,
@@ -84,6 +85,7 @@ campaign.app.command("test")(send_test.send_test_command)
 
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+app.command("gateway")(gateway.gateway)
 app.command("outcomes")(outcomes.outcomes)
 app.command("produce")(produce.produce)
 app.command("progress")(progress.progress)

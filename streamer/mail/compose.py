@@ -275,7 +275,9 @@ def _prepare(
             header_templates.append((name, value))
         else:
             headers[name] = clean_line(value)
-    of_campaign = links and links.campaign(event.organization_id, event.campaign_id)
+    of_campaign = None
+    if links is not None:
+        of_campaign = links.campaign(event.organization_id, event.campaign_id)
     return _Prepared(message, fields, headers, header_templates, listed, check, of_campaign)
 
 
