@@ -1,5 +1,6 @@
 """All metrics, with their help texts. Addresses and recipient ids are never labels."""
 
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -152,6 +153,14 @@ GATEWAY_CUT = Counter(
     "Connections closed by the gateway: slow, headers_too_large, or crowded_out.",
     ["why"],
 )
+
+
+def counts(counter: Counter) -> Iterator[tuple[Mapping[str, str], int]]:
+    """Yield the labels and the value of each time series of a counter."""
+    for family in counter.collect():
+        for sample in family.samples:
+            if sample.name.endswith("_total"):
+                yield sample.labels, int(sample.value)
 
 
 def forget_lag(topic: str, partition: int) -> None:

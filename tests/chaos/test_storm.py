@@ -5,7 +5,7 @@ import pytest
 from tests.chaos.storm import Plan, run_storm
 
 
-@pytest.mark.chaos
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_short_storm_breaks_no_promise() -> None:
     report = run_storm(
