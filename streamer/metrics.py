@@ -54,7 +54,8 @@ THROTTLED = Counter(
 )
 CAMPAIGNS_STOPPED = Counter(
     "streamer_campaigns_stopped_total",
-    "Campaigns paused by this worker because most of their recent mails failed for the reason.",
+    "Campaigns paused by this worker because most of their recent mails failed for the reason, or "
+    "because of complaints or bounces.",
     ["reason"],
 )
 PARKED = Counter(
@@ -131,6 +132,19 @@ CAMPAIGN_EXPECTED = Gauge(
     ["organization", "campaign"],
 )
 
+CAMPAIGN_EVENTS = Gauge(
+    "streamer_campaign_events",
+    "Recipients of a campaign by what became of their mail: delivered, delayed, bounced_permanent, "
+    "bounced_transient, complained, opened, clicked, failed_later, suppressed, unsubscribed; for "
+    "the most recently changed campaigns, exported by the process that projects.",
+    ["organization", "campaign", "type"],
+)
+EVENTS_READ = Counter(
+    "streamer_events_read_total",
+    "Mail events read from their topic: applied, unknown (no campaign of ours, or no address), or "
+    "unreadable.",
+    ["result"],
+)
 GATEWAY_REQUESTS = Counter(
     "streamer_gateway_requests_total",
     "Requests to the gateway by route (webhook, page) and result: accepted, shown, unsubscribed, "

@@ -240,6 +240,21 @@ class BreakerSettings(Section):
         description="If more than this share of them `failed` for the same reason, the campaign "
         "is paused. 1: never.",
     )
+    complaint_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.003,
+        description="If more than this share of a campaign's recipients complain, of those whose "
+        "mail was delivered or bounced, it is paused, once. 1: never.",
+    )
+    bounce_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.08,
+        description="If more than this share of them bounce permanently, it is paused, once. "
+        "1: never.",
+    )
+    feedback_minimum: Annotated[int, Field(ge=1_000)] = Field(
+        1_000,
+        description="Number of a campaign's recipients whose mail was delivered or bounced, from "
+        "which on these two shares are checked.",
+    )
 
 
 class WorkerSettings(Section):
@@ -365,8 +380,8 @@ class GatewaySettings(Section):
 class ProgressSettings(Section):
     embedded: bool = Field(
         True,
-        description="Whether one of the workers counts the progress of campaigns; otherwise run "
-        "`streamer project`.",
+        description="Whether one of the workers counts the progress of campaigns and applies mail "
+        "events; otherwise run `streamer project`.",
     )
     keep_days: PositiveFloat = Field(
         90.0,

@@ -16,8 +16,8 @@ from starlette.routing import Route
 from streamer import metrics
 from streamer.gateway.events import NotWrittenError
 from streamer.gateway.limits import RequestLimits
-from streamer.gateway.page import Pages, View
-from streamer.gateway.webhooks import MAX_BODY, Refusal, RefusedWebhookError, verify
+from streamer.gateway.page import Pages, PageView
+from streamer.gateway.webhooks import MAX_BODY, RefusedWebhookError, WebhookRefusal, verify
 from streamer.mail.unsubscribe import InvalidTokenError, UnsubscribeClaim, UnsubscribeLinks
 from streamer.model.campaign import CampaignName
 from streamer.model.mail_event import (
@@ -112,17 +112,17 @@ class Gateway:
         try:
             secrets = self._accounts.webhook_secrets(account)
             if not secrets:
-                raise RefusedWebhookError(Refusal.UNKNOWN_ACCOUNT)
+                raise RefusedWebhookError(WebhookRefusal.UNKNOWN_ACCOUNT)
             body = await _read(request, MAX_BODY)
             if body is None:
-                raise RefusedWebhookError(Refusal.TOO_LARGE)
+                raise RefusedWebhookError(WebhookRefusal.TOO_LARGE)
             event_id, payload = verify(body, request.headers, secrets)
             origin = Origin("webhook", account, event_id, datetime.now(UTC))
             event = event_of_webhook(payload, origin, self._topic)
         except RefusedWebhookError as error:
             return self._refuse(request, error.refusal)
         except UnreadableEventError:
-            return self._refuse(request, Refusal.NOT_JSON)
+            return self._refuse(request, WebhookRefusal.NOT_JSON)
         except ClientDisconnect:
             return _count("webhook", "disconnected", _text(400, "disconnected"))
         try:
@@ -138,7 +138,7 @@ class Gateway:
         claim = self._claim(request)
         if claim is None:
             return self._unknown(request)
-        return _count("page", "shown", self._page(request, 200, View.ASK, claim))
+        return _count("page", "shown", self._page(request, 200, PageView.ASK, claim))
 
     async def unsubscribe(self, request: Request) -> Response:
         """Unsubscribe (RFC 8058, and the page's own form), or undo it."""
@@ -164,10 +164,10 @@ class Gateway:
         try:
             await self._write(event)
         except NotWrittenError:
-            page = self._page(request, 503, View.LATER, claim)
+            page = self._page(request, 503, PageView.LATER, claim)
             page.headers["Retry-After"] = _RETRY_S
             return _count("page", "unavailable", page)
-        view = View.UNDONE if is_undone else View.DONE
+        view = PageView.UNDONE if is_undone else PageView.DONE
         return _count("page", event.type, self._page(request, 200, view, claim))
 
     async def readyz(self, request: Request) -> Response:
@@ -181,7 +181,7 @@ class Gateway:
             raise NotWrittenError("starting")
         await self._writer.write(event)
 
-    def _refuse(self, request: Request, refusal: Refusal) -> Response:
+    def _refuse(self, request: Request, refusal: WebhookRefusal) -> Response:
         if not self._is_within_limits(request):
             return _count("webhook", "limited", _limited())
         return _count("webhook", refusal, _text(refusal.status, refusal.value, _CLOSE))
@@ -195,15 +195,15 @@ class Gateway:
             return None
 
     def _unknown(self, request: Request) -> Response:
-        return _count("page", "unknown", self._page(request, 404, View.UNKNOWN))
+        return _count("page", "unknown", self._page(request, 404, PageView.UNKNOWN))
 
     def _many(self, request: Request) -> Response:
-        page = self._page(request, 429, View.MANY)
+        page = self._page(request, 429, PageView.MANY)
         page.headers["Retry-After"] = _RETRY_S
         return _count("page", "limited", page)
 
     def _page(
-        self, request: Request, status: int, view: View, claim: UnsubscribeClaim | None = None
+        self, request: Request, status: int, view: PageView, claim: UnsubscribeClaim | None = None
     ) -> Response:
         organization = None if claim is None else claim.organization_id
         accepted = request.headers.get("accept-language", "")

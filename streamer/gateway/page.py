@@ -19,7 +19,7 @@ _COLOR = "#1f4fa3"
 _MAX_LANGUAGES_GIVEN = 50
 
 
-class View(StrEnum):
+class PageView(StrEnum):
     """What the page says."""
 
     ASK = "ask"
@@ -31,15 +31,19 @@ class View(StrEnum):
 
 
 _BUTTONS = {
-    View.ASK: ("button", "?", ""),
-    View.DONE: ("undo", "?undo", ' class="again"'),
-    View.UNDONE: ("again", "?", ' class="again"'),
-    View.LATER: ("retry", "", ""),
+    PageView.ASK: ("button", "?", ""),
+    PageView.DONE: ("undo", "?undo", ' class="again"'),
+    PageView.UNDONE: ("again", "?", ' class="again"'),
+    PageView.LATER: ("retry", "", ""),
 }
 """The text of a view's button, the query to which it posts (none: that of the page), and its
 class."""
 _TEXTS = frozenset(
-    [*(f"{view}_title" for view in View), *View, *(text for text, _, _ in _BUTTONS.values())]
+    [
+        *(f"{view}_title" for view in PageView),
+        *PageView,
+        *(text for text, _, _ in _BUTTONS.values()),
+    ]
 )
 
 
@@ -67,7 +71,7 @@ class Pages:
         here = files("streamer.gateway")
         self._page = Template(here.joinpath("page.html").read_text(encoding="utf-8"))
 
-    def render(self, view: View, organization: str | None, accepted: str) -> RenderedPage:
+    def render(self, view: PageView, organization: str | None, accepted: str) -> RenderedPage:
         """Render the page.
 
         Args:
@@ -124,7 +128,7 @@ def contrast(color: str) -> str:
     return "#ffffff" if 1.05 / (luminance + 0.05) >= (luminance + 0.05) / 0.05 else "#000000"
 
 
-def _form(view: View, texts: Mapping[str, str]) -> str:
+def _form(view: PageView, texts: Mapping[str, str]) -> str:
     if view not in _BUTTONS:
         return ""
     text, query, kind = _BUTTONS[view]

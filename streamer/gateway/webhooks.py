@@ -12,7 +12,7 @@ from streamer.errors import InvalidDataError
 MAX_BODY = 256 * 1024
 
 
-class Refusal(StrEnum):
+class WebhookRefusal(StrEnum):
     """Why a webhook is refused."""
 
     UNKNOWN_ACCOUNT = "unknown_account"
@@ -26,16 +26,16 @@ class Refusal(StrEnum):
     def status(self) -> int:
         """The status of the answer."""
         return {
-            Refusal.UNKNOWN_ACCOUNT: 404,
-            Refusal.TOO_LARGE: 413,
-            Refusal.NOT_JSON: 400,
+            WebhookRefusal.UNKNOWN_ACCOUNT: 404,
+            WebhookRefusal.TOO_LARGE: 413,
+            WebhookRefusal.NOT_JSON: 400,
         }.get(self, 401)
 
 
 class RefusedWebhookError(InvalidDataError):
     """The webhook is refused. Nothing of its content is in the message."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: WebhookRefusal) -> None:
         super().__init__(refusal.value)
         self.refusal = refusal
 
@@ -53,13 +53,13 @@ def verify(
         headers.get(f"svix-{name}", "") for name in ("id", "timestamp", "signature")
     )
     if not (event_id and timestamp and signature and body):
-        raise RefusedWebhookError(Refusal.UNSIGNED)
+        raise RefusedWebhookError(WebhookRefusal.UNSIGNED)
     try:
         text = body.decode()
     except UnicodeDecodeError:
-        raise RefusedWebhookError(Refusal.NOT_JSON) from None
+        raise RefusedWebhookError(WebhookRefusal.NOT_JSON) from None
     given = {"id": event_id, "timestamp": timestamp, "signature": signature}
-    refusal = Refusal.WRONG_SIGNATURE
+    refusal = WebhookRefusal.WRONG_SIGNATURE
     for secret in secrets:
         try:
             payload: object = resend.Webhooks.verify(
@@ -67,19 +67,19 @@ def verify(
             )
         except ValueError as error:
             refusal = _refusal(str(error))
-            if refusal is Refusal.WRONG_SIGNATURE:
+            if refusal is WebhookRefusal.WRONG_SIGNATURE:
                 continue
             raise RefusedWebhookError(refusal) from None
         if not isinstance(payload, dict):
-            raise RefusedWebhookError(Refusal.NOT_JSON)
+            raise RefusedWebhookError(WebhookRefusal.NOT_JSON)
         return event_id, cast(dict[str, JsonValue], payload)
     raise RefusedWebhookError(refusal)
 
 
-def _refusal(words: str) -> Refusal:
+def _refusal(words: str) -> WebhookRefusal:
     """Tell the SDK's errors apart, which only its words do."""
     if "tolerance" in words:
-        return Refusal.STALE
+        return WebhookRefusal.STALE
     if "parse" in words:
-        return Refusal.NOT_JSON
-    return Refusal.WRONG_SIGNATURE
+        return WebhookRefusal.NOT_JSON
+    return WebhookRefusal.WRONG_SIGNATURE

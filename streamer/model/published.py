@@ -131,6 +131,10 @@ class PublishedResult(Published):
     """Time of the last outcome; null if there was none."""
     per_second: Annotated[float, Field(ge=0)] | None
     """Average rate from the first to the last outcome; null if they are simultaneous."""
+    events: dict[str, Count] = Field(default_factory=dict)
+    """Number of recipients by what became of their mail since: `delivered`, `delayed`,
+    `bounced_permanent`, `bounced_transient`, `complained`, `opened`, `clicked`, `failed_later`,
+    `suppressed`, `unsubscribed`. The summary is written again as they change."""
 
 
 class PublishedOrigin(Published):

@@ -104,9 +104,7 @@ async def _call(
         assert "failed" not in message["type"], message
         ready.set()
 
-    life = asyncio.ensure_future(
-        app({"type": "lifespan", "state": {}}, lifespan.get, on_lifespan)  # type: ignore[arg-type]  # a coroutine
-    )
+    life = asyncio.ensure_future(app({"type": "lifespan", "state": {}}, lifespan.get, on_lifespan))
     await lifespan.put({"type": "lifespan.startup"})
     await ready.wait()
     sent: list[Message] = []

@@ -23,7 +23,7 @@ class Site:
     """The application with a writer that keeps."""
 
     def __init__(self, **changes: float) -> None:
-        gateway = GatewaySettings(names={"acme": "Acme Ltd."}, **changes)  # type: ignore[arg-type]  # floats
+        gateway = GatewaySettings(names={"acme": "Acme Ltd."}, **changes)
         account = AccountSettings(webhook_secret_env="WEBHOOK_SECRET")
         accounts = {"default": account, "silent": AccountSettings(organizations=["x"])}
         settings = Settings(gateway=gateway, accounts=accounts)
@@ -128,7 +128,7 @@ def test_post_undoes(site: Site) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_token_of_others_has_the_same_page_as_none(site: Site, method: str) -> None:
     foreign = _FOREIGN.sign("acme", "spring-26", "ann@example.com")
-    pages = set()
+    pages: set[bytes] = set()
     for token in (foreign, _TOKEN[:-1], f"{_TOKEN}A", "", "x", "a/b/c", "\udcff", "2..", "2.a.b"):
         path = f"/u/{token}".encode("utf-8", "surrogateescape").decode("latin-1")
         answer = call(site.app, method, path, client=f"192.0.2.{len(pages)}")

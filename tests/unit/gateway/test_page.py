@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.gateway.page import Pages, View, choose_language, contrast
+from streamer.gateway.page import Pages, PageView, choose_language, contrast
 from streamer.settings import GatewaySettings, SettingsError
 
 _LANGUAGES = ["en", "de", "fr", "es", "pt", "nl", "it", "pl"]
@@ -17,13 +17,13 @@ def test_all_languages_have_all_texts() -> None:
     pages = Pages(GatewaySettings(names={"acme": "Acme Ltd."}))
     bodies = set()
     for language in _LANGUAGES:
-        for view in View:
+        for view in PageView:
             page = pages.render(view, "acme", language)
             text = page.body.decode()
             assert (page.language, f'<html lang="{language}">' in text) == (language, True)
             assert not re.search(r"[{$]\w+[}]?(?= |<|\.)", text.partition("</style>")[2])
             bodies.add(page.body)
-    assert len(bodies) == len(_LANGUAGES) * len(View)
+    assert len(bodies) == len(_LANGUAGES) * len(PageView)
 
 
 @pytest.mark.parametrize(
@@ -52,16 +52,18 @@ def test_any_header_gives_a_language(accepted: str) -> None:
 
 def test_the_sender_is_shown_and_escaped() -> None:
     settings = GatewaySettings(names={"acme": "<Acme & Co.>"}, colors={"acme": "#ffee00"})
-    text = Pages(settings).render(View.ASK, "acme", "en").body.decode()
+    text = Pages(settings).render(PageView.ASK, "acme", "en").body.decode()
     assert "&lt;Acme &amp; Co.&gt;" in text
     assert "<Acme" not in text
     assert "#ffee00" in text
-    assert "other" in Pages(settings).render(View.ASK, "other", "en").body.decode()
-    assert 'class="sender"' not in Pages(settings).render(View.UNKNOWN, None, "en").body.decode()
+    assert "other" in Pages(settings).render(PageView.ASK, "other", "en").body.decode()
+    assert (
+        'class="sender"' not in Pages(settings).render(PageView.UNKNOWN, None, "en").body.decode()
+    )
 
 
 def test_the_policy_allows_its_style_and_no_script() -> None:
-    page = Pages(GatewaySettings()).render(View.ASK, "acme", "en")
+    page = Pages(GatewaySettings()).render(PageView.ASK, "acme", "en")
     assert "default-src 'none'" in page.policy
     assert re.search(r"style-src 'sha256-[A-Za-z0-9+/]{43}='", page.policy)
     assert b"<script" not in page.body
@@ -83,8 +85,8 @@ def test_languages_can_be_added_and_changed(tmp_path: Path) -> None:
     built_in = Path(__file__).parents[3] / "streamer/gateway/languages/de.toml"
     (tmp_path / "da.toml").write_text(built_in.read_text(encoding="utf-8"), encoding="utf-8")
     pages = Pages(GatewaySettings(languages=tmp_path))
-    assert b"No more from" in pages.render(View.ASK, "acme", "en").body
-    assert pages.render(View.ASK, "acme", "da").language == "da"
+    assert b"No more from" in pages.render(PageView.ASK, "acme", "en").body
+    assert pages.render(PageView.ASK, "acme", "da").language == "da"
 
 
 @pytest.mark.parametrize("text", ["ask = 1", 'ask = "x"\n', "ask = "])

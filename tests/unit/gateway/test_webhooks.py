@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.gateway.webhooks import Refusal, RefusedWebhookError, verify
+from streamer.gateway.webhooks import RefusedWebhookError, WebhookRefusal, verify
 from tests.kit.gateway import OTHER_SECRET, SECRET, signed, webhook
 
 _BODY = webhook()
 
 
-def _refusal(body: bytes, headers: dict[str, str], *secrets: str) -> Refusal:
+def _refusal(body: bytes, headers: dict[str, str], *secrets: str) -> WebhookRefusal:
     with pytest.raises(RefusedWebhookError) as caught:
         verify(body, headers, secrets or [SECRET])
     return caught.value.refusal
@@ -45,12 +45,12 @@ def test_old_and_future_ones_are_refused(offset: int, is_taken: bool) -> None:
     if is_taken:
         assert verify(_BODY, headers, [SECRET])
     else:
-        assert _refusal(_BODY, headers) is Refusal.STALE
+        assert _refusal(_BODY, headers) is WebhookRefusal.STALE
 
 
 def test_another_secret_is_refused() -> None:
     headers = signed(_BODY, "msg_1", _now(), OTHER_SECRET)
-    assert _refusal(_BODY, headers) is Refusal.WRONG_SIGNATURE
+    assert _refusal(_BODY, headers) is WebhookRefusal.WRONG_SIGNATURE
 
 
 @given(st.data())
@@ -59,16 +59,19 @@ def test_a_flipped_bit_is_refused(data: st.DataObject) -> None:
     body = bytearray(_BODY)
     bit = data.draw(st.integers(0, 8 * len(body) - 1))
     body[bit // 8] ^= 1 << bit % 8
-    assert _refusal(bytes(body), headers) in (Refusal.WRONG_SIGNATURE, Refusal.NOT_JSON)
+    assert _refusal(bytes(body), headers) in (
+        WebhookRefusal.WRONG_SIGNATURE,
+        WebhookRefusal.NOT_JSON,
+    )
 
 
 @pytest.mark.parametrize("name", ["svix-id", "svix-timestamp", "svix-signature"])
 def test_each_header_is_signed_or_needed(name: str) -> None:
     headers = signed(_BODY, "msg_1", _now())
     for value in ("", "x", f"{headers[name]}0", "\u0661"):
-        assert _refusal(_BODY, {**headers, name: value}) is not Refusal.NOT_JSON
+        assert _refusal(_BODY, {**headers, name: value}) is not WebhookRefusal.NOT_JSON
     del headers[name]
-    assert _refusal(_BODY, headers) is Refusal.UNSIGNED
+    assert _refusal(_BODY, headers) is WebhookRefusal.UNSIGNED
 
 
 @given(
@@ -89,4 +92,4 @@ def test_junk_is_refused(body: bytes, headers: dict[str, str], secret: str) -> N
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"1", b'"x"', b"null", b"\xff"])
 def test_what_is_no_json_object_is_refused(body: bytes) -> None:
-    assert _refusal(body, signed(body, "msg_1", _now())) is Refusal.NOT_JSON
+    assert _refusal(body, signed(body, "msg_1", _now())) is WebhookRefusal.NOT_JSON
