@@ -24,6 +24,7 @@ from streamer.cli.names import require_campaign
 from streamer.ledger import keys, lease
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName, CampaignState
+from streamer.model.feedback import EVENT_WORDS
 from streamer.progress.counts import STATUSES
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
@@ -121,6 +122,10 @@ def _show(report: Report) -> None:
             if word == status and reason and count
         ]
     rows.append(("parked", f"{counts.parked:,}"))
+    if report.events:
+        rows += [
+            (word.replace("_", " "), f"{report.events.get(word, 0):,}") for word in EVENT_WORDS
+        ]
     width = max(len(count) for _, count in rows)
     show_table(("STATUS", "RECIPIENTS"), [(status, count.rjust(width)) for status, count in rows])
     if counts.first is not None:

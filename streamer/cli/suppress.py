@@ -11,7 +11,7 @@ import orjson
 import typer
 
 from streamer import private_files
-from streamer.cli.addresses import AddressParser, from_arguments, from_file
+from streamer.cli.addresses import AddressParser, from_arguments, from_file, from_stdin
 from streamer.cli.common import (
     FAILED,
     WRONG_USE,
@@ -31,6 +31,8 @@ from streamer.cli.output import confirm, show_lines
 from streamer.cli.recipient_file import open_file
 from streamer.cli.rows import InvalidFileError
 from streamer.ledger import suppression
+from streamer.ledger.mail_events import MailEvents
+from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.printable import printable
 from streamer.settings import Settings
 
@@ -143,6 +145,55 @@ def check(
         rows = [(address, "yes" if is_in else "no") for address, is_in in pairs]
         show_table(("ADDRESS", "SUPPRESSED"), rows)
     _end(parser)
+
+
+@app.command()
+def show(
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="-: read it from standard input.")
+    ],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which organizations suppress an address, and why, since when and by which campaign.
+
+    Whom an operator or another service has suppressed has no reason here.
+    """
+    settings = read_settings(config)
+    try:
+        normalised = normalise(from_stdin(address))
+    except InvalidAddressError as error:
+        fail(f"invalid address: {error}", WRONG_USE)
+    with redis_client(settings) as client:
+        organizations = sorted(known_organizations(client, settings))
+        reasons = MailEvents(client, 0).reasons(organizations, normalised)
+        found = {each: suppression.check(client, each, [normalised])[0] for each in organizations}
+    shown = [each for each in organizations if found[each] or reasons[each]]
+    if as_json:
+        show_json(
+            {
+                "address": normalised,
+                "organizations": [
+                    {
+                        "organization_id": each,
+                        "suppressed": found[each],
+                        "reasons": [reason._asdict() for reason in reasons[each]],
+                    }
+                    for each in shown
+                ],
+            }
+        )
+        return
+    if not shown:
+        say("no organization suppresses it, or ever did because of an event")
+        return
+    rows: list[tuple[str, ...]] = []
+    for each in shown:
+        is_in = "yes" if found[each] else "no"
+        if not reasons[each]:
+            rows.append((each, is_in, "", "", ""))
+        rows += [(each, is_in, why.value, at, name) for why, at, name in reasons[each]]
+    show_table(("ORGANIZATION", "SUPPRESSED", "WHY", "WHEN", "CAMPAIGN"), rows)
 
 
 @app.command("list")

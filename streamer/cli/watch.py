@@ -32,6 +32,7 @@ from streamer.ledger import campaigns, keys, lease
 from streamer.ledger.connection import Client
 from streamer.ledger.holds import Holds
 from streamer.model.campaign import CampaignName, CampaignState
+from streamer.model.feedback import EVENT_WORDS
 from streamer.model.printable import printable
 from streamer.progress.counts import STATUSES
 from streamer.progress.rates import Rates
@@ -193,6 +194,7 @@ def line(report: Report, rate: float, now: datetime) -> str:
     ]
     if counts.parked:
         parts.insert(-1, f"parked {counts.parked:,}")
+    parts[-1:-1] = _events(report)
     if left := _time_left(report, rate, now):
         parts.append(f"{left} left")
     if mark := _MARKS[report.state]:
@@ -239,7 +241,9 @@ def _campaign(report: Report, rate: float, now: datetime) -> list[RenderableType
         Text("  " + "  ".join(counts), "dim"),
         Text(f"{rate:,.0f}/s  {state}".rstrip(), "dim"),
     )
-    return [head, tail]
+    if not report.events:
+        return [head, tail]
+    return [head, tail, Text("  " + "  ".join(_events(report)), "dim")]
 
 
 def _bar(report: Report) -> RenderableType:
@@ -251,6 +255,14 @@ def _bar(report: Report) -> RenderableType:
 def _share(report: Report) -> str:
     ended = f"{report.ended:,}"
     return ended if report.total is None else f"{ended} of {report.total:,}"
+
+
+def _events(report: Report) -> list[str]:
+    return [
+        f"{word.replace('_', ' ')} {number:,}"
+        for word in EVENT_WORDS
+        if (number := report.events.get(word))
+    ]
 
 
 def _statuses(report: Report) -> list[tuple[str, int]]:

@@ -1,9 +1,12 @@
 """`suppress`: managing suppressed addresses."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from streamer.ledger import suppression
 from streamer.ledger.connection import Client
+from streamer.ledger.mail_events import MailEvents, SuppressingEvent
+from streamer.model.feedback import Why
 from tests.kit.operator import CommandRunner
 
 
@@ -74,3 +77,31 @@ def test_removing_all_asks_first(operator: CommandRunner) -> None:
     assert sorted(everyone if isinstance(everyone, list) else []) == ["a@b.cc", "b@b.cc"]
     removed = operator.run("suppress", "remove", organization, "--all", "--yes")
     assert "2 removed" in removed.stdout
+
+
+def test_suppress_show_says_why(operator: CommandRunner, client: Client) -> None:
+    organization = operator.organization
+    operator.run("suppress", "add", organization, "--new", "bob@example.com")
+    operator.environment["STREAMER_ACCOUNTS__DEFAULT__ORGANIZATIONS"] = f'["{organization}"]'
+    occurred_at = datetime(2026, 11, 24, tzinfo=UTC)
+    for why, address in ((Why.BOUNCED, "ann@example.com"), (Why.COMPLAINED, "ann@example.com")):
+        entry = SuppressingEvent(address, why, occurred_at, "spring-26")
+        assert MailEvents(client, 60).suppress(organization, [entry]) == (why is Why.BOUNCED)
+    shown = operator.json("suppress", "show", "ANN@example.com")
+    reason = {"at": "2026-11-24T00:00:00.000Z", "campaign_id": "spring-26"}
+    assert shown == {
+        "address": "ann@example.com",
+        "organizations": [
+            {
+                "organization_id": organization,
+                "suppressed": True,
+                "reasons": [{"why": "bounced", **reason}, {"why": "complained", **reason}],
+            }
+        ],
+    }
+    assert "complained" in operator.run("suppress", "show", "ann@example.com").stdout
+    by_hand = operator.run("suppress", "show", "bob@example.com").stdout
+    assert "yes" in by_hand
+    assert "bounced" not in by_hand
+    assert "no organization" in operator.run("suppress", "show", "eve@example.com").stdout
+    operator.run("suppress", "show", "eve", code=2)
