@@ -49,6 +49,7 @@ class Heartbeat(BaseModel):
         waiting: the number of their records that are not committed.
         stalled_s: how long it has had records and committed none.
         per_second: mails sent per second.
+        calls_per_second: calls to Resend per second, by account.
         cpu: the share of one core that it uses.
         rss: its memory in bytes.
         fenced: whether it has ended because another process took its id.
@@ -66,6 +67,7 @@ class Heartbeat(BaseModel):
     waiting: int = 0
     stalled_s: float = 0.0
     per_second: float = 0.0
+    calls_per_second: dict[str, float] = {}
     cpu: float = 0.0
     rss: int = 0
     fenced: bool = False

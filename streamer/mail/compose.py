@@ -18,7 +18,7 @@ from streamer.mail.templates import (
 )
 from streamer.mail.unsubscribe import CampaignLinks, UnsubscribeLinks
 from streamer.mail.values import OutOfRangeError, readable
-from streamer.model.campaign import Message
+from streamer.model.campaign import Message, memory_of
 from streamer.model.encoding import to_json
 from streamer.model.event import RecipientEvent
 from streamer.model.record import RecordId
@@ -27,8 +27,8 @@ from streamer.model.reference import TAG, campaign_check, place
 __all__ = ["Composer", "RenderError", "TooLargeError"]
 
 _MAX_PREPARED_BYTES = 16_000_000
-_PREPARED_BYTES = 4_000
-"""Approximate memory of what is prepared, besides the texts."""
+_COPIES = 3
+"""How often a text may be kept: in the message, in the fields and in the pieces."""
 _USES_BEFORE_PIECES = 10
 _TAG_LENGTH = 256
 _MAX_TAGS = 75  # Resend's limit
@@ -232,9 +232,7 @@ class _Prepared:
     @property
     def size(self) -> int:
         """Approximate memory, including that of the pieces."""
-        message = self.message
-        texts = (message.subject, message.html, message.text)
-        return _PREPARED_BYTES + 3 * sum(len(text or "") for text in texts)
+        return _COPIES * memory_of(self.message)
 
 
 def _prepare(

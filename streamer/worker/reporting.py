@@ -99,6 +99,10 @@ class WorkerReporter:
             waiting=self._source.lag,
             stalled_s=round(now - self._committed_at, 1),
             per_second=round((totals.sent - self._beaten.sent) / passed_s, 1),
+            calls_per_second={
+                name: round((count - self._beaten.calls.get(name, 0)) / passed_s, 2)
+                for name, count in totals.calls.items()
+            },
             cpu=round((cpu_s - self._cpu_s) / passed_s, 4),
             rss=_memory(),
             fenced=fenced,
