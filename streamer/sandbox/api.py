@@ -122,6 +122,8 @@ class Api:
         match request.path.split("/")[1:]:
             case ["suppressions", *_]:
                 return suppressions.answer(request, account.suppressions, self._clock.wall())
+            case ["webhooks", *_]:
+                return self.webhooks.answer(request)
             case ["domains" | "api-keys"] if request.method == "GET":
                 return HttpResponse(200, _EMPTY_LIST)
             case ["emails", email_id] if request.method == "GET":

@@ -9,22 +9,28 @@ import asyncio
 import base64
 import heapq
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import dropwhile, islice
+from urllib.parse import parse_qs
 from uuid import UUID
 
 import orjson
 import urllib3
 
+from streamer.sandbox import errors
 from streamer.sandbox.clock import Clock
 from streamer.sandbox.config import Config
-from streamer.sandbox.errors import Problem
+from streamer.sandbox.errors import Problem, RefusalError
 from streamer.sandbox.faults import FaultBook, Faults, Rng
+from streamer.sandbox.http import HttpResponse, Request
 from streamer.sandbox.rules import ParsedEmail
 
 _SENDERS = 8
+_ID = "wh_sandbox"
+_KEPT = 20_000
 _TIMEOUT_S = 15.0
 _STEP = timedelta(milliseconds=10)
 
@@ -45,6 +51,25 @@ class _Due:
     tries: int = field(compare=False, default=0)
 
 
+@dataclass(slots=True)
+class _Record:
+    """An event as Resend shows it."""
+
+    event_id: str
+    kind: str
+    created_at: str
+    body: bytes
+    status: str = "pending"
+
+    def shown(self) -> dict[str, object]:
+        return {
+            "id": self.event_id,
+            "type": self.kind,
+            "created_at": self.created_at,
+            "status": self.status,
+        }
+
+
 class Webhooks:
     """Sends the webhooks of all accounts to one URL.
 
@@ -62,6 +87,7 @@ class Webhooks:
         self._rng = rng
         self._clock = clock
         self._due: list[_Due] = []
+        self._records: dict[str, _Record] = {}
         self._number = 0
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -144,6 +170,11 @@ class Webhooks:
         }
         body = orjson.dumps(payload)
         event_id = f"msg_{UUID(bytes=self._rng.bytes(16)).hex}"
+        self._records[event_id] = _Record(
+            event_id, f"email.{kind}", at.isoformat(timespec="milliseconds"), body
+        )
+        while len(self._records) > _KEPT:
+            del self._records[next(iter(self._records))]
         for _ in range(2 if self._rng.chance(faults.repeated_percent) else 1):
             after_s = (faults.event_ms + self._rng.up_to(faults.disorder_ms)) / 1000
             self._number += 1
@@ -153,6 +184,33 @@ class Webhooks:
         self._changed.set()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._send_all())
+
+    def answer(self, request: Request) -> HttpResponse:
+        """Handle a call below `/webhooks`.
+
+        Raises:
+            RefusalError: there is no such endpoint, webhook or event.
+        """
+        if request.method != "GET":
+            raise RefusalError(errors.METHOD_NOT_ALLOWED)
+        match request.path.split("/")[2:]:
+            case []:
+                own: list[dict[str, object]] = [{"id": _ID, "endpoint": self.url}]
+                return _listed(own if self.url is not None else [], has_more=False)
+            case [found, "events"] if found == _ID:
+                asked = {name: values[-1] for name, values in parse_qs(request.query).items()}
+                rows: Iterator[_Record] = reversed(self._records.values())
+                if (after := asked.get("after")) is not None:
+                    rows = islice(dropwhile(lambda each: each.event_id != after, rows), 1, None)
+                page = [each.shown() for each in islice(rows, int(asked.get("limit", "20")))]
+                return _listed(page, has_more=next(rows, None) is not None)
+            case [found, "events", event_id] if found == _ID and event_id in self._records:
+                record = self._records[event_id]
+                shown = {"object": "webhook_event", **record.shown()}
+                return HttpResponse(
+                    200, orjson.dumps({**shown, "payload": orjson.loads(record.body)})
+                )
+        raise RefusalError(errors.NOT_FOUND)
 
     async def _send_all(self) -> None:
         while self._due or self._sending:
@@ -178,6 +236,9 @@ class Webhooks:
     async def _send(self, due: _Due) -> None:
         loop = asyncio.get_running_loop()
         is_taken = await loop.run_in_executor(self._threads, self._post, due)
+        record = self._records.get(due.event_id)
+        if record is not None and record.status != "success":
+            record.status = "success" if is_taken else "attempting"
         if is_taken or due.tries >= len(self._retries_s):
             self.pending -= 1
             return
@@ -201,6 +262,11 @@ class Webhooks:
         except urllib3.exceptions.HTTPError:
             return False
         return 200 <= answer.status < 300
+
+
+def _listed(rows: Sequence[dict[str, object]], *, has_more: bool) -> HttpResponse:
+    body = {"object": "list", "has_more": has_more, "data": rows}
+    return HttpResponse(200, orjson.dumps(body))
 
 
 def _bounce(kind: str) -> dict[str, object]:

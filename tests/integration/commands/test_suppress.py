@@ -3,10 +3,14 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import orjson
+
 from streamer.ledger import suppression
 from streamer.ledger.connection import Client
 from streamer.ledger.mail_events import MailEvents, SuppressingEvent
 from streamer.model.feedback import Why
+from streamer.sandbox import Faults
+from tests.kit.harness import Harness
 from tests.kit.operator import CommandRunner
 
 
@@ -105,3 +109,32 @@ def test_suppress_show_says_why(operator: CommandRunner, client: Client) -> None
     assert "bounced" not in by_hand
     assert "no organization" in operator.run("suppress", "show", "eve@example.com").stdout
     operator.run("suppress", "show", "eve", code=2)
+
+
+def test_suppress_sync_exchanges_both_ways(harness: Harness, operator: CommandRunner) -> None:
+    organizations = [harness.organization, f"{harness.organization}-b"]
+    named = orjson.dumps(organizations).decode()
+    operator.environment["STREAMER_ACCOUNTS__DEFAULT__ORGANIZATIONS"] = named
+    theirs = [f"theirs{number}@example.com" for number in range(230)]
+    ours = [f"ours{number}@example.com" for number in range(120)]
+    both = ["both@example.com"]
+    harness.sandbox.suppress(*theirs, *both, "not an address")
+    suppression.add(harness.redis, organizations[0], [*ours[:70], *both])
+    suppression.add(harness.redis, organizations[1], ours[50:])
+    expected = {"organizations": organizations, "at_resend": 231, "pushed": 120, "invalid": 1}
+
+    command = ("suppress", "sync", "default")
+    refused = operator.run(*command, code=2).stderr
+    assert all(each in refused for each in organizations)
+    dry = operator.json(*command, "--dry-run")
+    assert dry == {**expected, "dry_run": True, "pulled": 461}
+    assert suppression.count(harness.redis, organizations[0]) == 71
+    assert operator.json(*command, "--yes") == {**expected, "dry_run": False, "pulled": 461}
+    for organization in organizations:
+        assert all(suppression.check(harness.redis, organization, [*theirs, *both]))
+    again = operator.json(*command, "--yes")
+    assert isinstance(again, dict)
+    assert (again["at_resend"], again["pulled"], again["pushed"]) == (351, 240 - 70 - 70, 0)
+    operator.run("suppress", "sync", "nobody", code=1)
+    harness.sandbox.set_faults(Faults(sending_only=frozenset({"*"})))
+    assert "full access" in operator.run(*command, "--yes", code=1).stderr
