@@ -9,14 +9,12 @@ from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from streamer import metrics
 from streamer.errors import StreamerError
 from streamer.feedback.campaigns import CampaignFinder
 from streamer.feedback.guard import excess
-from streamer.kafka.metadata import partitions_of
-from streamer.kafka.properties import client_properties, reader_properties
+from streamer.kafka.properties import reader_properties
 from streamer.kafka.reading import PartitionReader, ReadError, is_permanent
 from streamer.ledger import campaigns, keys
 from streamer.ledger.connection import REDIS_ERRORS, Client, connect
@@ -33,7 +31,7 @@ from streamer.settings import Settings
 logger = logging.getLogger(__name__)
 
 _PORTION = 500
-_WAIT_S = 0.1
+_WAIT_S = 0.25
 _LOOK_FOR_PARTITIONS_EVERY_S = 60.0
 _LEASE_WAIT_S = 2.0
 _RETRY_S = 2.0
@@ -188,9 +186,6 @@ class _EventReader:
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.topics.events
         client_id = f"{settings.worker.id}-events"
-        self._admin = AdminClient(
-            client_properties(settings, client_id), logger=client_logger("events")
-        )
         self._reader = PartitionReader(
             reader_properties(
                 settings,
@@ -223,8 +218,10 @@ class _EventReader:
 
     def _look_for_partitions(self) -> None:
         self._look_at = time.monotonic() + _LOOK_FOR_PARTITIONS_EVERY_S
-        numbers = partitions_of(self._admin, [self._topic]).get(self._topic)
-        if numbers is None:
+        # Not by an admin client, which would have threads of its own.
+        found = self._reader.consumer.list_topics(self._topic, timeout=_TIMEOUT_S)
+        numbers = found.topics[self._topic].partitions
+        if not numbers:
             raise EventsError(
                 f"missing topic: {self._topic}; create it with: streamer topics create"
             )
