@@ -19,7 +19,7 @@ from streamer.model.published import PublishedMailEvent
 from streamer.model.reference import TAG, campaign_check, place
 from streamer.progress.store import Snapshot, Store
 from tests.kit.harness import Harness, WorkerProcess, wait_until
-from tests.kit.mail_events import EVENTS, event, event_value
+from tests.kit.mail_events import EVENTS, SUPPRESSING, event, event_value
 from tests.kit.office import Office
 from tests.kit.settings import settings_of
 
@@ -70,7 +70,7 @@ def test_counts_are_exact(
 @settings(
     max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
-@given(st.lists(EVENTS, max_size=8), st.randoms(use_true_random=False))
+@given(st.lists(SUPPRESSING, max_size=5), st.randoms(use_true_random=False))
 def test_suppression_is_the_same_in_any_order(
     harness: Harness,
     effects: MailEvents,

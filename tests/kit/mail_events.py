@@ -55,6 +55,13 @@ KINDS = [
     *("suppressed", "unsubscribed", "resubscribed", "sent", "scheduled"),
 ]
 
+SUPPRESSING = st.builds(
+    event,
+    st.sampled_from(["unsubscribed", "resubscribed", "unsubscribed", "resubscribed", "bounced"]),
+    at_s=st.integers(0, 5),
+)
+"""Events of one recipient, who cannot decide."""
+
 EVENTS = st.builds(
     event,
     st.sampled_from(KINDS),
