@@ -60,10 +60,10 @@ def trace(
 ) -> None:
     """Show the history of one recipient of a campaign.
 
-    Shows its input records, where they were parked, their outcomes, and the current state of the
-    ledger. If the topics are large, an address is looked up in the ledger, which leads to the
-    record that was mailed, its outcome and the attempts before it; --all, --since and --until read
-    the topics instead, and find every record of the recipient.
+    Shows its input records, where they were parked, their outcomes, what became of the mails, and
+    the current state of the ledger. If the topics are large, an address is looked up in the ledger,
+    which leads to the record that was mailed, its outcome and the attempts before it; --all,
+    --since and --until read the topics instead, and find every record of the recipient.
     """
     settings = read_settings(config)
     if (email is None) == (recipient is None):

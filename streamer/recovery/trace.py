@@ -19,7 +19,8 @@ from streamer.ledger.connection import Client
 from streamer.model import record_headers
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.campaign import CampaignName
-from streamer.model.instants import milliseconds
+from streamer.model.instants import as_text, milliseconds
+from streamer.model.mail_event import UnreadableEventError, event_key, read_event
 from streamer.model.outcome import read_names, same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.record import RecordId
@@ -61,6 +62,7 @@ class EventKind(StrEnum):
     PARKED = "parked"
     DEAD_LETTER = "dead_letter"
     OUTCOME = "outcome"
+    EVENT = "event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ class History:
         """Collect the events to which the ledger leads, reading few records.
 
         The claim on the address names the input record and the time of its batch; the record's key
-        and that time lead to its outcome. Of a retry, the attempts before it are found as well.
+        and that time lead to its outcome. Of a retry, the attempts before it are found as well. Of
+        the mail events only the partition of the address is read, from the first of them on.
         What is not found: records that claimed nothing, such as duplicates.
 
         Returns:
@@ -160,9 +163,23 @@ class History:
                 events += self._parked(reader, settings, mine[0].timestamp_ms - _MARGIN_MS)
             events += [] if outcome is None else [outcome]
             source, since = _earlier(mine[0]), None
-        if events:
-            self._order(events)
-        return bool(events)
+        if not events:
+            return False
+        self.events = events
+        began = min(event.timestamp_ms for event in events)
+        self.events += self._mail_events(self._events_of_address(reader, settings, began))
+        self._order()
+        return True
+
+    def _events_of_address(
+        self, reader: Reader, settings: Settings, since: int
+    ) -> Iterator[StoredRecord]:
+        """Read the partition of the mail events that has those of the address."""
+        topic = settings.topics.events
+        spans = reader.spans(topic)
+        number = partition_of(settings, event_key(self._query.address or ""), len(spans))
+        spans = [span for span in spans if number is None or span.partition == number]
+        return self._concerning(reader.read(topic, reader.since(topic, spans, since), topic))
 
     def _outcome_of(
         self, reader: Reader, settings: Settings, source: RecordId, key: bytes | None, since: int
@@ -189,14 +206,14 @@ class History:
         """
         topics = settings.topics
         self.is_complete = True
-        self._order(
-            [
-                *map(self._input, self._mine(self._all(reader, topics.recipients))),
-                *self._parked(reader, settings, self._since),
-                *self._dead(self._mine(self._all(reader, topics.dead_letters))),
-                *self._outcomes(self._concerning(self._all(reader, topics.outcomes))),
-            ]
-        )
+        self.events = [
+            *map(self._input, self._mine(self._all(reader, topics.recipients))),
+            *self._parked(reader, settings, self._since),
+            *self._dead(self._mine(self._all(reader, topics.dead_letters))),
+            *self._outcomes(self._concerning(self._all(reader, topics.outcomes))),
+        ]
+        self.events += self._mail_events(self._all(reader, topics.events))
+        self._order()
 
     def size(self, reader: Reader, settings: Settings) -> int:
         """The number of offsets that `gather` would read.
@@ -205,15 +222,19 @@ class History:
             ReadError, KafkaException: as `gather`.
         """
         topics = settings.topics
-        names = (topics.recipients, topics.parked, topics.dead_letters, topics.outcomes)
+        names = (
+            topics.recipients,
+            topics.parked,
+            topics.dead_letters,
+            topics.outcomes,
+            topics.events,
+        )
         spans = [span for name in names for span in self._spans(reader, name)]
         return sum(span.end - span.start for span in spans)
 
-    def _order(self, events: list[HistoryEvent]) -> None:
+    def _order(self) -> None:
         order = list(EventKind)
-        self.events = sorted(
-            events, key=lambda e: (e.timestamp_ms, order.index(e.kind), e.stands_at)
-        )
+        self.events.sort(key=lambda e: (e.timestamp_ms, order.index(e.kind), e.stands_at))
 
     def _spans(self, reader: Reader, topic: str) -> list[PartitionRange]:
         spans = reader.spans(topic)
@@ -298,6 +319,31 @@ class History:
                 self._addresses.add(same_address(outcome.email))
                 yield _event(EventKind.OUTCOME, stored, outcome.record_id, _said(outcome))
         self.unreadable = told.unreadable
+
+    def _mail_events(self, records: Iterable[StoredRecord]) -> list[HistoryEvent]:
+        """Return what became of the recipient's mails, each event once."""
+        sources = {event.source for event in self.events}
+        found: dict[str, HistoryEvent] = {}
+        for stored in records:
+            try:
+                event = read_event(stored.value)
+            except UnreadableEventError:
+                continue
+            is_named = (event.organization_id, event.campaign_id) == self._campaign
+            is_mine = is_named and event.address in self._addresses
+            if not is_mine and event.record_id not in sources:
+                continue
+            facts: dict[str, JsonValue] = {
+                "type": event.type,
+                "event_occurred_at": as_text(event.occurred_at),
+                **event.details,
+                "email_id": event.email_id,
+                "came_by": event.origin.kind,
+            }
+            name = event.origin.event_id or str(stored.record_id)
+            source = event.record_id or stored.record_id
+            found.setdefault(name, _event(EventKind.EVENT, stored, source, facts))
+        return list(found.values())
 
 
 def _earlier(stored: StoredRecord) -> RecordId | None:
