@@ -1,8 +1,9 @@
 """`python -m bench`: speed compared with a plain loop, or memory over a long backlog.
 
 `python -m bench limiter`, `stuck` and `mixed` measure shared resources, `paused` the memory of a
-worker blocked by a failing batch, `ledger` that of Redis, `recovery` the pause after a death,
-`suppression` the check of large sets, `idle` a worker without work.
+worker blocked by a failing batch, `due` how late a few mails are beside very many that wait,
+`ledger` the memory of Redis, `recovery` the pause after a death, `suppression` the check of large
+sets, `idle` a worker without work.
 """
 
 import signal
@@ -14,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from bench.due import due
 from bench.idle import idle
 from bench.ledger import ledger
 from bench.limiter import limiter
@@ -46,6 +48,7 @@ app.command()(limiter)
 app.command()(stuck)
 app.command()(mixed)
 app.command()(paused)
+app.command()(due)
 app.command()(ledger)
 app.command()(recovery)
 app.command()(suppression)
