@@ -31,6 +31,7 @@ from streamer.cli.output import confirm, show_lines
 from streamer.cli.recipient_file import open_file
 from streamer.cli.rows import InvalidFileError
 from streamer.ledger import suppression
+from streamer.model.plural import plural
 from streamer.model.printable import printable
 from streamer.settings import Settings
 
@@ -105,7 +106,8 @@ def remove(
         if all_:
             count = suppression.count(client, organization)
             confirm(
-                f"{organization}: {count:,} addresses that must get no mail would get it again",
+                f"{organization}: {plural(count, 'address', 'addresses')} "
+                f"that must get no mail would get it again",
                 "nothing was removed",
                 yes=yes,
             )
