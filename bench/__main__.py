@@ -3,7 +3,7 @@
 `python -m bench limiter`, `stuck` and `mixed` measure shared resources, `paused` the memory of a
 worker blocked by a failing batch, `due` how late a few mails are beside very many that wait,
 `ledger` the memory of Redis, `recovery` the pause after a death, `suppression` the check of large
-sets, `idle` a worker without work.
+sets, `idle` a worker without work, `gateway` webhooks.
 """
 
 import signal
@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from bench.due import due
+from bench.gateway import gateway
 from bench.idle import idle
 from bench.ledger import ledger
 from bench.limiter import limiter
@@ -53,6 +54,7 @@ app.command()(ledger)
 app.command()(recovery)
 app.command()(suppression)
 app.command()(idle)
+app.command()(gateway)
 
 
 @app.callback()

@@ -4,11 +4,12 @@ There is no script: the list is a frame that loads itself again, so that the sea
 keeps what is being typed.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from typing import NamedTuple
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from streamer.sandbox.http import HttpResponse
 from streamer.sandbox.recorder import Kept, Stats, Twice
@@ -57,6 +58,7 @@ td{display:block;border:0;padding:0}
 }
 """
 _SHOWN = 200
+_LINK = re.compile(r"<(https?://[A-Za-z0-9.:\[\]-]+(?:/[!-;=?-~]*)?)>")
 _REFRESH_S = 2
 _APART = frozenset({"html", "text", "headers", "tags", "from", "to", "subject"})
 
@@ -179,7 +181,20 @@ def preview(kept: Kept) -> HttpResponse:
         )
     rows.extend((name, _text(value)) for name, value in mail.items() if name not in _APART)
     table = "".join(f"<tr><th>{escape(name)}<td>{escape(value)}" for name, value in rows)
-    parts = [f'<p><a href="/">All mails</a></p><table class="fields">{table}</table>']
+    parts = ['<p><a href="/">All mails</a></p>']
+    target = _one_click(mail)
+    fences = _FENCES
+    if target is not None:
+        # What an inbox does, RFC 8058.
+        parts.append(
+            f'<form method="post" action="{escape(target)}">'
+            f'<input type="hidden" name="List-Unsubscribe" value="One-Click">'
+            f"<button>Unsubscribe</button></form>"
+        )
+        url = urlsplit(target)
+        own = _POLICY.format(forms=f"{url.scheme}://{url.netloc}", frames="'none'")
+        fences = {**_FENCES, "content-security-policy": own}
+    parts.append(f'<table class="fields">{table}</table>')
     html, text = mail.get("html"), mail.get("text")
     if html is not None:
         frame = f'<iframe sandbox="" title="The mail" srcdoc="{escape(_text(html))}"></iframe>'
@@ -187,13 +202,25 @@ def preview(kept: Kept) -> HttpResponse:
         parts.append(f"<h2>HTML</h2>{frame}{source}")
     if text is not None:
         parts.append(f"<h2>Text</h2><pre>{escape(_text(text))}</pre>")
-    return _page(_text(mail.get("subject")) or "(no subject)", "".join(parts))
+    return _page(_text(mail.get("subject")) or "(no subject)", "".join(parts), fences)
 
 
 def gone() -> HttpResponse:
     """Return a 404 page for a mail that is unknown or no longer kept."""
     response = _page("No such mail", '<p>Only the latest are kept. <a href="/">All mails</a>')
     return HttpResponse(404, response.body, response.content_type, response.headers)
+
+
+def _one_click(mail: Mapping[str, object]) -> str | None:
+    """Return the URL for unsubscribing by one click, if the mail has one."""
+    headers = mail.get("headers")
+    if not isinstance(headers, dict):
+        return None
+    given = {str(name).lower(): _text(value) for name, value in headers.items()}
+    found = _LINK.fullmatch(given.get("list-unsubscribe", ""))
+    if found is None or given.get("list-unsubscribe-post") != "List-Unsubscribe=One-Click":
+        return None
+    return found[1]
 
 
 def _page(title: str, body: str, headers: Mapping[str, str] = _FENCES) -> HttpResponse:
