@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from bench.due import due
+from bench.find import find
 from bench.gateway import gateway
 from bench.idle import idle
 from bench.ledger import ledger
@@ -54,6 +55,7 @@ app.command()(ledger)
 app.command()(recovery)
 app.command()(suppression)
 app.command()(idle)
+app.command()(find)
 app.command()(gateway)
 
 

@@ -23,7 +23,7 @@ from streamer.cli.names import require_campaign
 from streamer.cli.output import label_if_apart, show_csv, show_stored_json, stream_table
 from streamer.cli.reading import topic_reader
 from streamer.cli.times import parse_time
-from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
+from streamer.kafka.reading import MayMatch, PartitionRange, Reader, StoredRecord
 from streamer.ledger import campaigns
 from streamer.ledger.connection import REDIS_ERRORS, connect
 from streamer.model.campaign import CampaignName
@@ -34,7 +34,6 @@ from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
 from streamer.recovery.last_events import LastEvent, LastEvents
 from streamer.recovery.outcomes import LastOutcomes, OutcomeFilter, OutcomeReader
-from streamer.recovery.prefilter import MayConcern
 from streamer.settings import Settings
 
 _COLUMNS = (
@@ -148,8 +147,8 @@ def outcomes(
         if begin is not None:
             spans = reader.since(topic, spans, milliseconds(begin))
 
-        def read(label: str, may_match: MayConcern | None) -> Iterator[Pair]:
-            return told.among(reader.read(topic, spans, label_if_apart(label)), may_match)
+        def read(label: str, may_match: MayMatch | None) -> Iterator[Pair]:
+            return told.read(reader, spans, topic, label_if_apart(label), may_match)
 
         if follow:
             _print(matching(told.among(_follow(reader, topic, spans), of_words)), form)

@@ -32,7 +32,7 @@ from streamer.model.plural import plural
 from streamer.recovery.trace import EventKind, History, HistoryEvent, LedgerStatus, RecipientQuery
 
 _COLUMNS = (("TIME", 24), ("WHAT", 11), ("RECORD", 28), ("", 0))
-_FEW = 200_000
+_FEW = 100_000
 """So many offsets are read in about a second."""
 _SILENT = ("recipient_id", "email", "occurred_at")
 

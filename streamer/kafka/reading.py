@@ -42,6 +42,11 @@ Meter = Callable[[str, int], AbstractContextManager[Callable[[int, int], None]]]
 manager whose value is called with the offsets done and the records read so far."""
 
 
+MayMatch = Callable[[bytes], bool]
+"""Tells from a record's value whether it may be wanted. Called for each record that is read, so it
+decides how fast a topic is read."""
+
+
 class ReadError(StreamerError):
     """A topic cannot be read. The message says why and how to fix it."""
 
@@ -94,6 +99,7 @@ class PartitionReader:
     Attributes:
         positions: the current position in each assigned partition.
         ended: the partitions that have been read to their end.
+        passed_over: the number of records that the last `read` left out.
         consumer: the underlying consumer, for cluster and group queries.
     """
 
@@ -107,6 +113,7 @@ class PartitionReader:
     ) -> None:
         self.positions: dict[Partition, int] = {}
         self.ended: set[Partition] = set()
+        self.passed_over = 0
         self.consumer = Consumer(properties, **client)
         self._portion = portion
         self._wait_s = wait_s
@@ -129,26 +136,38 @@ class PartitionReader:
         if partitions:
             self.consumer.incremental_unassign([TopicPartition(*each) for each in partitions])
 
-    def read(self) -> list[PartitionRead]:
+    def read(self, may_match: MayMatch | None = None) -> list[PartitionRead]:
         """Return the records that have arrived, in order within each partition.
 
         Waits up to `wait_s` for the first of them.
+
+        Args:
+            may_match: leave out records whose value does not match, except null ones.
 
         Raises:
             KafkaException: a topic cannot be read.
         """
         found: list[PartitionRead] = []
-        count = size = 0
+        count = size = self.passed_over = 0
         while count < _PORTIONS * self._portion and size < _MAX_BYTES:
             messages = self.consumer.consume(self._portion, 0.0 if count else self._wait_s)
             if not messages:
                 break
             count += len(messages)
+            last: dict[Partition, int] = {}
+            if may_match is not None:
+                arrived = len(messages)
+                messages, last = _matching(messages, may_match)
+                self.passed_over += arrived - len(messages)
             for message in messages:
                 seen = self._read_message(message)
                 if seen is not None:
                     found.append(seen)
                     size += len(message.value() or b"") if seen.message else 0
+            for partition, offset in last.items():
+                if offset >= self.positions.get(partition, offset + 1):
+                    self.positions[partition] = offset + 1
+                    self.ended.discard(partition)
         return found
 
     def read_spans(
@@ -156,6 +175,7 @@ class PartitionReader:
         topic: str,
         spans: Mapping[int, Sequence[tuple[int, int]]],
         patience_s: float | None = None,
+        may_match: MayMatch | None = None,
     ) -> Iterator[list[PartitionRead]]:
         """Yield the records of these spans as they arrive, in order within each partition.
 
@@ -163,6 +183,7 @@ class PartitionReader:
             spans: half-open offset ranges `(start, end)` by partition.
             patience_s: how long to wait without receiving anything while records of a span are
                 not committed yet; None does not wait for them.
+            may_match: as for `read`.
 
         Raises:
             ReadError: nothing arrived within `patience_s`.
@@ -176,7 +197,7 @@ class PartitionReader:
             heard = time.monotonic()
             while ends:
                 inside, done = [], set()
-                found = self.read()
+                found = self.read(may_match)
                 for seen in found:
                     partition = (topic, seen.partition)
                     end = ends.get(partition)
@@ -187,9 +208,13 @@ class PartitionReader:
                     if seen.end >= end or (seen.message is None and patience_s is None):
                         done.add(partition)
                         del ends[partition]
+                if self.passed_over:
+                    passed = {each for each, end in ends.items() if self.positions[each] >= end}
+                    done |= passed
+                    ends = {each: end for each, end in ends.items() if each not in passed}
                 self.stop(done)
                 yield inside
-                if found:
+                if found or self.passed_over:
                     heard = time.monotonic()
                 elif patience_s is not None and time.monotonic() - heard > patience_s:
                     (_, number), end = next(iter(ends.items()))
@@ -224,6 +249,25 @@ class PartitionReader:
             if error is not None:
                 self.ended.add(partition)
         return seen
+
+
+def _matching(
+    messages: list[Message], may_match: MayMatch
+) -> tuple[list[Message], dict[Partition, int]]:
+    """Return the messages that are errors, null or match, and the last offsets of the others."""
+    matching = []
+    last: dict[int | None, Message] = {}
+    for message in messages:
+        value = message.value()
+        if value is None or message.error() is not None or may_match(value):
+            matching.append(message)
+        else:
+            last[message.partition()] = message  # of one topic: no partition is read of two
+    return matching, {
+        (message.topic() or "", number): message.offset() or 0
+        for number, message in last.items()
+        if number is not None
+    }
 
 
 class PartitionRange(NamedTuple):
@@ -318,12 +362,17 @@ class Reader:
         ]
 
     def read(
-        self, topic: str, spans: Iterable[PartitionRange], label: str | None = None
+        self,
+        topic: str,
+        spans: Iterable[PartitionRange],
+        label: str | None = None,
+        may_match: MayMatch | None = None,
     ) -> Iterator[StoredRecord]:
         """Yield the committed records of the spans, in order within each partition.
 
         Args:
             label: the label of the progress display; None shows no progress.
+            may_match: leave out records whose value does not match, except null ones.
 
         Raises:
             ReadError: an open transaction or an unavailable broker blocks reading.
@@ -336,9 +385,9 @@ class Reader:
         total = sum(end - start for ((start, end),) in wanted.values())
         count = 0
         with nullcontext(_show_nothing) if label is None else self._meter(label, total) as show:
-            for found in self._reader.read_spans(topic, wanted, _PATIENCE_S):
+            for found in self._reader.read_spans(topic, wanted, _PATIENCE_S, may_match):
                 yield from map(_stored, found)
-                count += len(found)
+                count += len(found) + self._reader.passed_over
                 positions = self._reader.positions
                 left = sum(ends[each] - at for each, at in positions.items())
                 show(total - left, count)

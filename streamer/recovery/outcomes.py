@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from streamer.kafka.reading import StoredRecord
+from streamer.kafka.reading import MayMatch, PartitionRange, Reader, StoredRecord
 from streamer.model.campaign import CampaignName
 from streamer.model.instants import milliseconds
 from streamer.model.outcome import UnreadableOutcomeError, read_outcome, same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
-from streamer.recovery.prefilter import MayConcern, may_have_address, may_have_id, may_have_words
+from streamer.recovery.prefilter import may_have_address, may_have_id, may_have_words
 
 _ID = rb'"([A-Za-z0-9._:@-]+)"'
 _BEGIN = re.compile(rb'\{"organization_id":' + _ID + rb',"campaign_id":' + _ID + rb",")
@@ -35,23 +35,59 @@ class OutcomeReader:
         self.unreadable = 0
         self.found = 0
 
+    def read(
+        self,
+        reader: Reader,
+        spans: Iterable[PartitionRange],
+        topic: str,
+        label: str | None = None,
+        may_match: MayMatch | None = None,
+    ) -> Iterator[tuple[StoredRecord, PublishedOutcome]]:
+        """Yield the campaign's outcomes in the spans of the topic, with their records.
+
+        Args:
+            label: of the progress display, as for `Reader.read`.
+            may_match: a test of the value that leaves out some that are not wanted.
+
+        Raises:
+            ReadError, KafkaException: as `Reader.read`.
+        """
+        self.unreadable = self.found = 0
+        yield from self._parsed(reader.read(topic, spans, label, self._test(may_match)))
+
     def among(
-        self, records: Iterable[StoredRecord], may_match: MayConcern | None = None
+        self, records: Iterable[StoredRecord], may_match: MayMatch | None = None
     ) -> Iterator[tuple[StoredRecord, PublishedOutcome]]:
         """Yield the campaign's outcomes with their records.
 
         Args:
-            may_match: a test of the value that leaves out some that are not wanted.
+            may_match: as for `read`.
         """
         self.unreadable = self.found = 0
+        test = self._test(may_match)
+        yield from self._parsed(each for each in records if test(each.value or b""))
+
+    def _test(self, may_match: MayMatch | None) -> MayMatch:
+        """Return a test that leaves out other campaigns too, and counts what is not wanted."""
+        begins, ids = _BEGIN.match, self._ids
+
+        def test(value: bytes) -> bool:
+            begin = begins(value)
+            if begin is None:
+                return True
+            if begin.groups() != ids:
+                return False
+            if may_match is None or may_match(value):
+                return True
+            self.found += 1
+            return False
+
+        return test
+
+    def _parsed(
+        self, records: Iterable[StoredRecord]
+    ) -> Iterator[tuple[StoredRecord, PublishedOutcome]]:
         for stored in records:
-            begin = _BEGIN.match(stored.value or b"")
-            if begin is not None:
-                if begin.groups() != self._ids:
-                    continue
-                if may_match is not None and not may_match(begin.string):
-                    self.found += 1
-                    continue
             try:
                 outcome = read_outcome(stored.value)
             except UnreadableOutcomeError:
@@ -113,13 +149,13 @@ class OutcomeFilter:
     recipient_id: str | None = None
     address: str | None = None
 
-    def of_recipient(self) -> MayConcern | None:
+    def of_recipient(self) -> MayMatch | None:
         """Return a test of a value for `is_of` that parses nothing; None if it is of anyone."""
         if self.recipient_id is not None:
             return may_have_id(self.recipient_id)
         return None if self.address is None else may_have_address(self.address)
 
-    def of_words(self) -> MayConcern | None:
+    def of_words(self) -> MayMatch | None:
         """Return a test of a value for the status and the reasons that parses nothing; None if
         there are none."""
         words = self.reasons or ({self.status} if self.status is not None else None)

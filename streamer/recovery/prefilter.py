@@ -1,16 +1,18 @@
-"""Tells from the bytes of a record, without parsing it, that it is not of a recipient."""
+"""Tells from the bytes of a record, without parsing it, that it is not wanted.
+
+A test is true for some records that are not wanted, and for all that are.
+"""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
+from streamer.kafka.reading import MayMatch
 from streamer.model.outcome import same_address
 
 _PLAIN = re.compile(r"[a-z0-9!#$%&'*+=?^_`{|}~.-]*")
-MayConcern = Callable[[bytes], bool]
-"""Whether a JSON value may contain the text; true for some that do not."""
 
 
-def may_have_id(recipient_id: str) -> MayConcern:
+def may_have_id(recipient_id: str) -> MayMatch:
     """Return a test for the id of a recipient, which is ASCII."""
     needle = recipient_id.encode(errors="surrogatepass")
 
@@ -21,7 +23,7 @@ def may_have_id(recipient_id: str) -> MayConcern:
     return test
 
 
-def may_have_address(address: str) -> MayConcern:
+def may_have_address(address: str) -> MayMatch:
     """Return a test for an address, in whatever spelling.
 
     Its local part is in the value as it is, but for its case: what is compared is otherwise
@@ -38,7 +40,7 @@ def may_have_address(address: str) -> MayConcern:
     return test
 
 
-def may_have_words(words: Collection[str]) -> MayConcern:
+def may_have_words(words: Collection[str]) -> MayMatch:
     """Return a test for any of these statuses or reasons, as values of their own."""
     needles = [f'"{word}"'.encode() for word in words]
 
@@ -46,3 +48,9 @@ def may_have_words(words: Collection[str]) -> MayConcern:
         return any(needle in value for needle in needles) or b"\\u" in value
 
     return test
+
+
+def may_have_offset(offset: int) -> MayMatch:
+    """Return a test for an offset, as this project writes it in its values."""
+    needle = f'"offset":{offset}'.encode()
+    return lambda value: needle in value

@@ -101,12 +101,12 @@ class Retrier:
         # Up to the very end: an outcome in an open transaction may be `sent`.
         spans = self._reader.spans(topic, include_open_transactions=True)
         told = OutcomeReader(self._campaign)
-        for _, outcome in told.among(self._reader.read(topic, spans, "outcomes")):
+        for _, outcome in told.read(self._reader, spans, topic, "outcomes"):
             self._selector.add_candidate(outcome)
         self.result.unreadable = told.unreadable
         if self._selector.is_empty:
             return
-        for _, outcome in told.among(self._reader.read(topic, spans, "outcomes again")):
+        for _, outcome in told.read(self._reader, spans, topic, "outcomes again"):
             self._selector.update(outcome)
 
     def _due(self, copies: ExistingCopies) -> Iterator[RecordCopy]:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from streamer.flow.offsets import OffsetSet
 from streamer.kafka.offsets import GroupOffsets, Partition
 from streamer.kafka.partitions import partition_of
-from streamer.kafka.reading import PartitionRange, Reader, ReadError, StoredRecord
+from streamer.kafka.reading import MayMatch, PartitionRange, Reader, ReadError, StoredRecord
 from streamer.ledger import claim_reader, suppression
 from streamer.ledger.claim_reader import ClaimStatus
 from streamer.ledger.connection import Client
@@ -27,7 +27,7 @@ from streamer.model.record import RecordId
 from streamer.model.wire import PARKED_FOR, PARKED_UNTIL
 from streamer.recovery.dead_letters import read_at, read_dead_letter
 from streamer.recovery.outcomes import OutcomeReader
-from streamer.recovery.prefilter import MayConcern, may_have_address, may_have_id
+from streamer.recovery.prefilter import may_have_address, may_have_id, may_have_offset
 from streamer.settings import Settings
 
 _MARGIN_MS = 300_000
@@ -41,7 +41,7 @@ class RecipientQuery(NamedTuple):
     address: str | None
     """The address, as returned by `same_address`."""
 
-    def prefilter(self) -> MayConcern:
+    def prefilter(self) -> MayMatch:
         """Return a test of a record's value for this recipient that is quicker than parsing it."""
         if self.recipient_id is not None:
             return may_have_id(self.recipient_id)
@@ -179,7 +179,7 @@ class History:
         spans = reader.spans(topic)
         number = partition_of(settings, event_key(self._query.address or ""), len(spans))
         spans = [span for span in spans if number is None or span.partition == number]
-        return self._concerning(reader.read(topic, reader.since(topic, spans, since), topic))
+        return reader.read(topic, reader.since(topic, spans, since), topic, self._of_mails())
 
     def _outcome_of(
         self, reader: Reader, settings: Settings, source: RecordId, key: bytes | None, since: int
@@ -190,12 +190,9 @@ class History:
         number = partition_of(settings, key, len(spans))
         spans = [span for span in spans if number is None or span.partition == number]
         needle = orjson.dumps(source._asdict())
-        for stored in reader.read(topic, reader.since(topic, spans, since)):
-            if needle in (stored.value or b""):
-                for event in self._outcomes([stored]):
-                    if event.source == source:
-                        return event
-        return None
+        spans = reader.since(topic, spans, since)
+        found = self._outcomes(reader.read(topic, spans, None, lambda value: needle in value))
+        return next((event for event in found if event.source == source), None)
 
     def gather(self, reader: Reader, settings: Settings) -> None:
         """Collect the events from all topics.
@@ -210,9 +207,12 @@ class History:
             *map(self._input, self._mine(self._all(reader, topics.recipients))),
             *self._parked(reader, settings, self._since),
             *self._dead(self._mine(self._all(reader, topics.dead_letters))),
-            *self._outcomes(self._concerning(self._all(reader, topics.outcomes))),
+            *self._outcomes(self._all(reader, topics.outcomes)),
         ]
-        self.events += self._mail_events(self._all(reader, topics.events))
+        spans = self._spans(reader, topics.events)
+        self.events += self._mail_events(
+            reader.read(topics.events, spans, topics.events, self._of_mails())
+        )
         self._order()
 
     def size(self, reader: Reader, settings: Settings) -> int:
@@ -244,12 +244,15 @@ class History:
         return spans if self._since is None else reader.since(topic, spans, self._since)
 
     def _all(self, reader: Reader, topic: str) -> Iterator[StoredRecord]:
-        return reader.read(topic, self._spans(reader, topic), topic)
+        return reader.read(topic, self._spans(reader, topic), topic, self._may_concern)
 
-    def _concerning(self, records: Iterable[StoredRecord]) -> Iterator[StoredRecord]:
-        for stored in records:
-            if stored.value is not None and self._may_concern(stored.value):
-                yield stored
+    def _of_mails(self) -> MayMatch:
+        """Return a test for mail events of the addresses and records found so far."""
+        tests = [
+            *map(may_have_address, self._addresses),
+            *(may_have_offset(event.source.offset) for event in self.events),
+        ]
+        return lambda value: any(test(value) for test in tests)
 
     def ledger_statuses(self, client: Client) -> list[LedgerStatus]:
         """Return the current ledger state of the recipient's valid addresses."""
@@ -263,7 +266,7 @@ class History:
         ]
 
     def _mine(self, records: Iterable[StoredRecord]) -> Iterator[StoredRecord]:
-        for stored in self._concerning(records):
+        for stored in records:
             names = read_names(stored.value)
             if names[:2] == self._campaign and self._query.is_of(names.recipient_id, names.email):
                 if names.email is not None:
@@ -290,7 +293,7 @@ class History:
         if since is not None:
             spans = reader.since(topic, spans, since)
         left = _left(settings, [(topic, span.partition) for span in spans])
-        for stored in self._mine(reader.read(topic, spans, topic)):
+        for stored in self._mine(reader.read(topic, spans, topic, self._may_concern)):
             decoded = stored.decoded_headers
             _, partition, offset = stored.record_id
             until = decoded.get(PARKED_UNTIL, "")

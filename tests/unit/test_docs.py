@@ -15,6 +15,7 @@ from typer.main import get_command
 from bench import __main__ as bench
 from bench import (
     due,
+    find,
     gateway,
     idle,
     ledger,
@@ -296,6 +297,7 @@ def test_bars_match_the_measurements() -> None:
         "bench idle": f"{idle.CPU_BAR * 100:.0f} % of a core, {idle.THREADS_BAR} threads",
         "bench due": f"{due.LATE_BAR_S:g} s",
         "bench gateway": f"{gateway.PER_SECOND_BAR:,} webhooks per CPU second",
+        "bench find": f"{find.TRACE_BAR_S:g} s, {find.RATE_BAR:,} outcomes per CPU second",
         "bench paused": f"{paused.MEMORY_BAR_MB:.0f} MB",
     }
 

@@ -5,6 +5,7 @@ import io
 
 import orjson
 
+from streamer.ledger import keys
 from streamer.model.campaign import CampaignName
 from tests.kit.harness import Harness
 from tests.kit.mail_events import event_value
@@ -88,3 +89,22 @@ def test_outcomes_with_their_last_events(
     assert "opened,2026-11-24T00:00:03.000Z" in text
     assert "EVENT AT" in operator.run("outcomes", operator.campaign, "--with-events").stdout
     operator.run("outcomes", operator.campaign, "--with-events", "--all", code=2)
+
+
+def test_outcomes_from_before_a_time_are_left_out(
+    harness: Harness, operator: CommandRunner
+) -> None:
+    harness.produce(harness.event(number) for number in range(3))
+    with harness.worker():
+        harness.await_resolutions(3)
+    assert len(operator.lines("outcomes", operator.campaign)) == 3
+    assert len(operator.lines("outcomes", operator.campaign, "--since", "1h")) == 3
+    later = ("--since", "2100-01-01T00:00:00Z")
+    assert "r-0" not in operator.run("outcomes", operator.campaign, *later, code=1).stdout
+    # A campaign's outcomes from before it was created are of an earlier one.
+    operator.define()
+    key = keys.campaign(harness.organization, "spring")
+    assert len(operator.lines("outcomes", operator.campaign)) == 3
+    harness.redis.hset(key, "created_at", "2100-01-01T00:00:00+00:00")
+    assert operator.lines("outcomes", operator.campaign) == []
+    assert len(operator.lines("outcomes", operator.campaign, "--since", "1h")) == 3

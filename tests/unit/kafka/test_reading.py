@@ -218,7 +218,8 @@ def test_spans_yield_exactly_their_records(data: st.DataObject) -> None:
         for partition, count in data.draw(
             st.lists(st.tuples(st.integers(0, 1), st.integers(1, 4)), max_size=8)
         ):
-            _write(kafka, *[b"v"] * count, partition=("t", partition))
+            values = data.draw(st.lists(st.sampled_from([b"v", b"w"]), min_size=count))
+            _write(kafka, *values, partition=("t", partition))
         spans: dict[int, list[tuple[int, int]]] = {}
         for partition in (0, 1):
             end = kafka.logs["t", partition].end
@@ -227,16 +228,27 @@ def test_spans_yield_exactly_their_records(data: st.DataObject) -> None:
             spans[partition] = [(start, stop) for start, stop in bounds if start < stop]
         reader = PartitionReader(_PROPERTIES, data.draw(st.integers(1, 5)))
         patience_s = data.draw(st.sampled_from([None, 60.0]))
-        found = [*reader.read_spans("t", spans, patience_s)]
+        wanted = data.draw(st.sampled_from([None, b"v", b"neither"]))
+        test = None if wanted is None else wanted.__eq__
+        found = [*reader.read_spans("t", spans, patience_s, test)]
     expected = {
         (partition, offset)
         for partition, of_one in spans.items()
         for start, stop in of_one
         for offset in range(start, stop)
-        if offset in kafka.logs["t", partition].committed()
+        if (stored := kafka.logs["t", partition].committed().get(offset)) is not None
+        and (wanted is None or stored.value == wanted)
     }
     read = [offset for each in found for offset in _offsets(each)]
     assert sorted(read) == sorted(expected)
+
+
+def test_a_span_ends_with_a_record_that_is_passed_over(kafka: FakeKafka) -> None:
+    _write(kafka, *[b"w"] * 100)
+    reader = PartitionReader(_PROPERTIES, 1)
+    assert [*reader.read_spans("t", {0: [(0, 5)]}, 60.0, b"v".__eq__)] == [[]]
+    assert reader.passed_over == 10  # of the first read, not of the whole partition
+    assert reader.positions == {}
 
 
 # What commands read
