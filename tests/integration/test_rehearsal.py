@@ -28,7 +28,7 @@ _SPRING = {
 _FIRST, _SECOND = 3_000, 500
 # What only a container engine can play. Each new entry is to be thought about.
 _UNPLAYED = {
-    "build", "cap_drop", "healthcheck", "image", "networks", "read_only", "restart",
+    "build", "cap_drop", "healthcheck", "image", "networks", "ports", "read_only", "restart",
     "security_opt", "stop_grace_period", "tmpfs", "prometheus", "grafana",
 }  # fmt: skip
 
@@ -50,10 +50,18 @@ def trial(
             "http://sandbox.test:8025": f"http://127.0.0.1:{sandbox_port}",
             "0.0.0.0": "127.0.0.1",
             "8025": sandbox_port,
+            "8080": str(free_port()),
         },
     )
     yield rehearsal
     rehearsal.close()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return urllib3.request("GET", url, retries=False).status == 200
+    except urllib3.exceptions.HTTPError:
+        return False
 
 
 def _csv(numbers: range) -> bytes:
@@ -122,6 +130,11 @@ def test_workers_scale_up_die_and_scale_down_and_all_counts_are_right(trial: Reh
     _cli(trial, *produce, stdin=_csv(range(_SECOND)))
     _cli(trial, "progress", "acme/autumn-26", "--wait", "--timeout", "120")
     assert _outcomes(trial, "acme/autumn-26") == sorted((f"r-{n}", "sent") for n in range(_SECOND))
+
+    gateway = trial.start("gateway")
+    url = f"http://127.0.0.1:{trial.addresses['8080']}/healthz"
+    wait_until(lambda: _answers(url), 60, "the gateway serves")
+    assert gateway.stop(60) == 0
 
     stats = _stats(trial)
     assert (stats["accepted"], stats["accepted_twice"]) == (_FIRST + _SECOND, 0)

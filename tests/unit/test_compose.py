@@ -82,7 +82,14 @@ def test_our_containers_can_do_little(name: str) -> None:
     assert service["read_only"] is True
     assert (service["cap_drop"], service["tmpfs"]) == (["ALL"], ["/tmp"])
     # The image's check is one for workers.
-    assert name == "worker" or service["healthcheck"] == {"disable": True}
+    assert name in ("worker", "gateway") or service["healthcheck"] == {"disable": True}
+
+
+def test_the_gateway_is_reached_by_its_proxy_alone() -> None:
+    gateway = OURS["gateway"]
+    port = compose.command(gateway)[-1]
+    assert gateway["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert f"127.0.0.1:{port}/healthz" in str(gateway["healthcheck"])
 
 
 @pytest.mark.parametrize("variables", [TRIAL, REAL], ids=["trial", "real"])
