@@ -31,6 +31,8 @@ _TARGETS = 200
 _CHUNK = 10_000
 _FLUSH_S = 300.0
 _START_S = 60.0
+_AGE_MS = 1_800_000
+"""Older than clocks may differ by, which `trace` allows for."""
 _LOOK_EVERY_S = 0.1
 _COMMAND_S = 1_800.0
 _AT_END = {
@@ -64,9 +66,9 @@ def find(
         site.make_topics()
         with site.redis() as client:
             campaigns.create(client, content.definition(_CAMPAIGN))
-        _fill(site, range(records // 2))
+        _fill(site, range(records // 2), _AGE_MS)
         _mail(site, records // 2)
-        _fill(site, range(records // 2, records))
+        _fill(site, range(records // 2, records), 0)
         trace = _run(site, "trace", "--email", content.address(_TARGETS - 1), "--json")
         nothing = _run(site, "outcomes", _OTHERS, "--all", "--since", "0s", "--json")
         alien = _run(site, "outcomes", "--all", "--json")
@@ -138,8 +140,9 @@ def _event(number: int) -> tuple[bytes, bytes]:
     return event_key(address), value.encode()
 
 
-def _fill(site: BenchSite, numbers: range) -> None:
-    """Write the records of other recipients to each topic."""
+def _fill(site: BenchSite, numbers: range, age_ms: int) -> None:
+    """Write the records of other recipients to each topic, as if they were of that age."""
+    timestamp = int(time.time() * 1000) - age_ms
     producer = Producer(
         {
             "bootstrap.servers": site.stack.bootstrap_servers,
@@ -159,7 +162,10 @@ def _fill(site: BenchSite, numbers: range) -> None:
             while len(producer) > 10 * _CHUNK:
                 producer.poll(0.01)
             pairs = map(make, chunk)
-            producer.produce_batch(topic, [{"key": key, "value": value} for key, value in pairs])
+            producer.produce_batch(
+                topic,
+                [{"key": key, "value": value, "timestamp": timestamp} for key, value in pairs],
+            )
     if producer.flush(_FLUSH_S):
         raise BenchError("Kafka did not accept the records in time")
 
