@@ -43,8 +43,8 @@ def trace(
 ) -> None:
     """Show the history of one recipient of a campaign.
 
-    Shows its input records, where they were parked, their outcomes, and the current state of the
-    ledger. Reads all topics, which is slow if they are large.
+    Shows its input records, where they were parked, their outcomes, what became of the mails, and
+    the current state of the ledger. Reads all topics, which is slow if they are large.
     """
     settings = read_settings(config)
     if (email is None) == (recipient is None):

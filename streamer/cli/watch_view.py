@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamer.cli.watching import View, WatchedCampaign
+from streamer.model.feedback import EVENT_WORDS
 from streamer.model.printable import printable
 from streamer.progress.counts import STATUSES
 from streamer.progress.report import Report
@@ -147,7 +148,8 @@ def _share(report: Report) -> str:
 def _counts(report: Report) -> list[str]:
     counts = {status: report.counts.ended(status) for status in STATUSES}
     counts["parked"] = report.counts.parked
-    return [f"{status} {count:,}" for status, count in counts.items() if count]
+    counts |= {word.replace("_", " "): report.events.get(word, 0) for word in EVENT_WORDS}
+    return [f"{word} {count:,}" for word, count in counts.items() if count]
 
 
 def _left(campaign: WatchedCampaign, now: datetime) -> list[str]:

@@ -38,7 +38,10 @@ class Control:
         self._api = Api(config, AccountRegistry(config.accounts), self._recorder, self._clock)
         self._orders: dict[str, TypeAdapter[None]] = {
             name: TypeAdapter(getattr(self, name))
-            for name in ("faults", "play", "limit", "suppress", "advance", "reset_faults", "reset")
+            for name in (
+                *("faults", "play", "limit", "suppress", "advance", "webhook"),
+                *("reset_faults", "reset"),
+            )
         }
 
     def faults(self, faults: Faults, account: str | None = None) -> None:
@@ -69,6 +72,10 @@ class Control:
         """Advance the server's wall clock."""
         self._clock.advance(seconds)
 
+    def webhook(self, url: str | None) -> None:
+        """Send webhooks of what is accepted from now on to a URL, or to none."""
+        self._api.webhooks.url = url
+
     def reset_faults(self) -> None:
         """Restore the initial faults and remove scripted responses."""
         self._api.faults.reset()
@@ -97,7 +104,7 @@ class Control:
             accounts[account.name] = self._recorder.account(account.name).model_copy(
                 update={"limit": account.limit, "daily_used": daily, "monthly_used": monthly}
             )
-        return self._recorder.stats(accounts)
+        return self._recorder.stats(accounts, self._api.webhooks.pending)
 
     async def handle(self, request: Request) -> HttpResponse:
         """Respond to a call."""

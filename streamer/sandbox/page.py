@@ -1,8 +1,10 @@
 """Web pages: the list of the latest mails, and a mail's preview in a sandboxed frame."""
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from html import escape
+from urllib.parse import urlsplit
 
 from streamer.sandbox.http import HttpResponse
 from streamer.sandbox.recorder import Kept, Stats
@@ -10,11 +12,12 @@ from streamer.sandbox.recorder import Kept, Stats
 # A mail's content is untrusted. Three protections: everything outside the frame is escaped; the
 # frame is sandboxed, so it has no origin and runs no scripts; and this policy, which a `srcdoc`
 # frame inherits, blocks all remote loads, including tracking pixels.
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _FENCES: Mapping[str, str] = {
-    "content-security-policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
+    "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
@@ -35,6 +38,7 @@ padding:.8rem}
 .quiet{opacity:.65}
 """
 _SHOWN = 200
+_LINK = re.compile(r"<(https?://[A-Za-z0-9.:\[\]-]+(?:/[!-;=?-~]*)?)>")
 _APART = frozenset({"html", "text", "headers", "tags", "from", "to", "subject"})
 
 
@@ -80,14 +84,23 @@ def preview(kept: Kept) -> HttpResponse:
         )
     rows.extend((name, _text(value)) for name, value in mail.items() if name not in _APART)
     table = "".join(f"<tr><th>{escape(name)}<td>{escape(value)}" for name, value in rows)
-    parts = [f'<p><a href="/">All mails</a></p><table>{table}</table>']
+    parts = ['<p><a href="/">All mails</a></p>']
+    target = _one_click(mail)
+    if target is not None:
+        # What an inbox does, RFC 8058.
+        parts.append(
+            f'<form method="post" action="{escape(target)}">'
+            f'<input type="hidden" name="List-Unsubscribe" value="One-Click">'
+            f"<button>Unsubscribe</button></form>"
+        )
+    parts.append(f"<table>{table}</table>")
     html, text = mail.get("html"), mail.get("text")
     if html is not None:
         frame = f'<iframe sandbox="" title="The mail" srcdoc="{escape(_text(html))}"></iframe>'
         parts.append(f"<h2>HTML</h2>{frame}")
     if text is not None:
         parts.append(f"<h2>Text</h2><pre>{escape(_text(text))}</pre>")
-    return _page(_text(mail.get("subject")) or "(no subject)", "".join(parts))
+    return _page(_text(mail.get("subject")) or "(no subject)", "".join(parts), target)
 
 
 def gone() -> HttpResponse:
@@ -96,13 +109,30 @@ def gone() -> HttpResponse:
     return HttpResponse(404, response.body, response.content_type, response.headers)
 
 
-def _page(title: str, body: str) -> HttpResponse:
+def _one_click(mail: Mapping[str, object]) -> str | None:
+    """Return the URL for unsubscribing by one click, if the mail has one."""
+    headers = mail.get("headers")
+    if not isinstance(headers, dict):
+        return None
+    given = {str(name).lower(): _text(value) for name, value in headers.items()}
+    found = _LINK.fullmatch(given.get("list-unsubscribe", ""))
+    if found is None or given.get("list-unsubscribe-post") != "List-Unsubscribe=One-Click":
+        return None
+    return found[1]
+
+
+def _page(title: str, body: str, target: str | None = None) -> HttpResponse:
+    fences = dict(_FENCES)
+    if target is not None:
+        parts = urlsplit(target)
+        own = f"form-action {parts.scheme}://{parts.netloc}"
+        fences["content-security-policy"] = _POLICY.replace("form-action 'none'", own)
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
         f"<h1>{escape(title)}</h1>{body}"
     )
-    return HttpResponse(200, page.encode("utf-8", "replace"), "text/html; charset=utf-8", _FENCES)
+    return HttpResponse(200, page.encode("utf-8", "replace"), "text/html; charset=utf-8", fences)
 
 
 def _campaign(kept: Kept) -> str:

@@ -82,6 +82,8 @@ class Stats(BaseModel):
     per_second: float
     """Accepted mails per second, from the first acceptance to the last."""
     accounts: dict[str, AccountStats]
+    webhooks_pending: int = 0
+    """Webhooks that are not acknowledged yet."""
 
 
 class Recorder:
@@ -172,7 +174,7 @@ class Recorder:
             accepted=self._accepted[name], calls=answers.total(), answers=dict(answers)
         )
 
-    def stats(self, accounts: dict[str, AccountStats]) -> Stats:
+    def stats(self, accounts: dict[str, AccountStats], webhooks_pending: int = 0) -> Stats:
         """Return all statistics, with those of the accounts as given."""
         answers: Counter[str] = Counter()
         for of_account in self._answers.values():
@@ -188,6 +190,7 @@ class Recorder:
             fill=self.accepted / self.accepting_calls if self.accepting_calls else 0.0,
             per_second=self.accepted / took if took > 0 else 0.0,
             accounts=accounts,
+            webhooks_pending=webhooks_pending,
         )
 
 
