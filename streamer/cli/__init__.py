@@ -15,6 +15,7 @@ from streamer.cli import (
     doctor,
     drafts,
     drop,
+    ledger,
     outcomes,
     preview,
     produce,
@@ -97,6 +98,7 @@ app.add_typer(account.app, name="account")
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(config.app, name="config")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(stack.app, name="stack")
 app.add_typer(suppress.app, name="suppress")
 app.add_typer(topics.app, name="topics")

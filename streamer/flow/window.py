@@ -9,6 +9,8 @@ from streamer.model.record import Record
 Partition = tuple[str, int]
 """A topic and a partition number."""
 
+_MIN_AHEAD = 50
+
 
 class PartitionWindow:
     """The records of one partition between the committed offset and the last admitted one.
@@ -81,9 +83,13 @@ class PartitionWindow:
         """Whether a record at this offset is within the committed reach."""
         return self._reach is None or offset < self._reach
 
-    def reach_after(self, ahead: int) -> int:
-        """Return the reach to commit, this far ahead of the admitted records. It never shrinks: an
-        earlier owner may have admitted more."""
+    @property
+    def next_reach(self) -> int:
+        """The reach to commit: ahead of the admitted records by twice as many as were admitted
+        since the last one, so that commits need not be more frequent. Not more, as all records
+        within it count as in flight if the ledger is lost. It never shrinks: an earlier owner may
+        have admitted more."""
+        ahead = max(_MIN_AHEAD, 2 * (self._next - self._next_at_reach))
         return max(self._reach or 0, self._next + ahead)
 
     def admit(self, record: Record) -> bool:
@@ -124,6 +130,7 @@ class PartitionWindow:
 
     def _set_reach(self, reach: int | None) -> None:
         self._reach = reach
+        self._next_at_reach = self._next
         # Early enough that reading does not wait for the commit.
         self._next_reach_from = None if reach is None else (self._next + reach) // 2
 

@@ -135,11 +135,9 @@ def _read(client: Client, key: str = keys.EPOCH) -> str | None:
 
 def _lost(key: str, found: str | None, known: set[str]) -> LedgerLostError:
     names = ", ".join(sorted(known))
-    is_lost_slot = key != keys.EPOCH and found is None
-    fix = f"DEL {keys.EPOCH_SLOTS}" if is_lost_slot else f"SET {key} to the epoch of the offsets"
     return LedgerLostError(
         f"the ledger in Redis was lost or replaced: its epoch {key} is {found or 'missing'}, but "
         f"offsets were committed under {names}. Nothing is sent. Restore Redis from its "
-        f"append-only file or a replica, then start again. Only if you accept that recipients "
-        f"whose mail was sent but not yet committed may get it twice: {fix}."
+        f"append-only file or a replica, then start again. If that is not possible, stop all "
+        f"workers, and run `streamer ledger rebuild`"
     )

@@ -39,10 +39,6 @@ Prefixes = dict[Partition, Prefix]
 
 _MAX_RECORDS = 5_000
 _MAX_BYTES = 8_000_000
-# How far ahead of what is admitted the reaches are, over all partitions. More would count more
-# records as in flight if the ledger is lost; fewer would need more commits.
-_AHEAD = 2_000
-_MIN_AHEAD = 100
 
 
 class BreakerError(StreamerError):
@@ -154,7 +150,7 @@ class Committer:
         """Any marked window, if there is nothing else to commit but a pulse."""
         if self._pulse() > self._committed_pulse:
             for key, window in windows.items():
-                return {key: _prefix(window, [], len(windows))}
+                return {key: _prefix(window, [])}
         return {}
 
     def close(self) -> None:
@@ -288,14 +284,12 @@ def _due(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
             control -= record.size
         concurrency -= len(taken)
         if taken or window.is_behind:
-            prefixes[key] = _prefix(window, taken, len(windows))
+            prefixes[key] = _prefix(window, taken)
     return prefixes
 
 
-def _prefix(window: PartitionWindow, records: list[Record], windows: int) -> Prefix:
-    """The first records of one of this many windows."""
-    reach = window.reach_after(max(_MIN_AHEAD, _AHEAD // windows))
-    return Prefix(window, records, window.position_after(len(records)), reach)
+def _prefix(window: PartitionWindow, records: list[Record]) -> Prefix:
+    return Prefix(window, records, window.position_after(len(records)), window.next_reach)
 
 
 def _refused_before(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
@@ -303,7 +297,7 @@ def _refused_before(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
     for key, window in windows.items():
         first = window.done_prefix(1)
         if first and first[0].refusals:
-            return {key: _prefix(window, first, len(windows))}
+            return {key: _prefix(window, first)}
     return {}
 
 

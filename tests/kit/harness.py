@@ -371,8 +371,12 @@ class Harness:
         """Return a counter of resolutions, which the caller must poll and close."""
         return Tail(self.bootstrap_servers, [self.topics.outcomes, self.topics.dead_letters])
 
-    def assert_exactly_once(self, suppressed_too: bool = True) -> None:
-        """Assert the delivery guarantees over everything so far."""
+    def assert_exactly_once(self, suppressed_too: bool = True, forgotten: bool = False) -> None:
+        """Assert the delivery guarantees over everything so far.
+
+        Args:
+            forgotten: whether the ledger forgot batches, so that no outcome names them.
+        """
         assert_exactly_once(
             Evidence(
                 self.inputs(),
@@ -384,6 +388,7 @@ class Harness:
                 self.parked(),
                 self.returned_from(),
                 self.progress(),
+                forgotten,
             )
         )
 

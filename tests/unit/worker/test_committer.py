@@ -180,11 +180,10 @@ def test_each_offset_says_what_the_ledger_must_have(desk: CommitterBench) -> Non
     desk.admit(_SENT, None, _SENT)
     desk.admit(_SENT, partition=5)
     assert desk.commit()
-    # Half of the reach each, as there are two partitions.
-    assert desk.metadata(0) == OffsetMetadata("e", 41, 3 + 1_000)
-    assert desk.metadata(5) == OffsetMetadata("e", 41, 1 + 1_000)
-    assert desk.windows[_TOPICS.recipients, 0].may_admit(1_002)
-    assert not desk.windows[_TOPICS.recipients, 0].may_admit(1_003)
+    assert desk.metadata(0) == OffsetMetadata("e", 41, 3 + 50)
+    assert desk.metadata(5) == OffsetMetadata("e", 41, 1 + 50)
+    assert desk.windows[_TOPICS.recipients, 0].may_admit(52)
+    assert not desk.windows[_TOPICS.recipients, 0].may_admit(53)
 
 
 def test_a_pulse_is_committed_once_though_nothing_is_resolved(desk: CommitterBench) -> None:
@@ -206,12 +205,13 @@ def test_a_reach_is_committed_before_it_is_reached(desk: CommitterBench) -> None
     window = desk.window()
     desk.pulse = 1
     assert desk.commit()
-    assert desk.metadata().reach == 2_000
-    desk.admit(*[None] * 999)
+    assert desk.metadata().reach == 50
+    desk.admit(*[None] * 24)
     assert not window.is_behind
-    desk.admit(None)
+    desk.admit(*[None] * 76)
     assert desk.commit()
-    assert (desk.offset(), desk.metadata().reach) == ((0, "e"), 3_000)
+    # The more are admitted between commits, the further.
+    assert (desk.offset(), desk.metadata().reach) == ((0, "e"), 300)
 
 
 def test_a_reach_never_shrinks(desk: CommitterBench) -> None:

@@ -90,7 +90,7 @@ class SourceBench:
             self.records += self.source.poll(10, 0.1)
             for window in self.source.windows.values():
                 if marks and (not window.is_marked or window.is_behind):
-                    window.committed(0, window.position, window.reach_after(100))
+                    window.committed(0, window.position, window.next_reach)
         return self.source.windows
 
     @property
@@ -633,7 +633,7 @@ def test_nothing_is_read_beyond_the_committed_reach(desk: SourceBench) -> None:
     assert not _waits(desk)
     desk.poll(marks=False)
     assert desk.values()[0] == [b"0", b"1", b"2", b"3"]
-    window.committed(0, 0, window.reach_after(1))
+    window.committed(0, 0, window.next_reach)
     desk.poll(marks=False)
     assert desk.values()[0] == [b"0", b"1", b"2", b"3", b"4"]
 
