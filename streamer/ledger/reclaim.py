@@ -32,7 +32,7 @@ class Change(StrEnum):
     """Its fate is unknown: it ends as `ledger_lost`."""
 
 
-class Member(NamedTuple):
+class KnownRecord(NamedTuple):
     """A record with a valid address.
 
     Attributes:
@@ -57,7 +57,7 @@ class Reclaimer:
         self._ttl_s = ttl_s
         self._script = GuardedScript(client, epoch, "reclaim", is_confirmed=True)
 
-    def reclaim(self, organization: str, members: Sequence[Member]) -> list[Change]:
+    def reclaim(self, organization: str, members: Sequence[KnownRecord]) -> list[Change]:
         """Claim records of one organization, all of one topic, in this order.
 
         When it returns, that is confirmed.

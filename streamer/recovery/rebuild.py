@@ -33,7 +33,7 @@ from streamer.ledger.epoch import Epoch
 from streamer.ledger.holds import BatchRef, Holds
 from streamer.ledger.lease import Lease
 from streamer.ledger.pulse import accept
-from streamer.ledger.reclaim import Change, Fate, Member, Reclaimer
+from streamer.ledger.reclaim import Change, Fate, KnownRecord, Reclaimer
 from streamer.model import record_headers
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.campaign import CampaignName
@@ -273,7 +273,7 @@ class Rebuilder:
         members = [
             (
                 lost.campaign.organization,
-                Member(
+                KnownRecord(
                     Fate.UNKNOWN,
                     lost.campaign.campaign_id,
                     lost.address,
@@ -294,7 +294,7 @@ class Rebuilder:
 
     # Outcomes
 
-    def _outcomes(self, report: RebuildReport) -> Iterator[list[tuple[str, Member]]]:
+    def _outcomes(self, report: RebuildReport) -> Iterator[list[tuple[str, KnownRecord]]]:
         """Yield the outcomes in chunks, each a record with its organization."""
         topic = self._settings.topics.outcomes
         # Up to the very end: an open transaction may be one that is being committed.
@@ -321,9 +321,9 @@ class Rebuilder:
             yield members
 
     def _reclaim(
-        self, reclaimer: Reclaimer, members: Iterable[tuple[str, Member]]
-    ) -> Iterator[tuple[Member, Change]]:
-        of: defaultdict[tuple[str, str], list[Member]] = defaultdict(list)
+        self, reclaimer: Reclaimer, members: Iterable[tuple[str, KnownRecord]]
+    ) -> Iterator[tuple[KnownRecord, Change]]:
+        of: defaultdict[tuple[str, str], list[KnownRecord]] = defaultdict(list)
         for organization, member in members:
             of[organization, member.record_id.topic].append(member)
         for (organization, _), each in of.items():
@@ -338,7 +338,7 @@ class Rebuilder:
         )
 
 
-def _member(outcome: PublishedOutcome) -> Member | None:
+def _member(outcome: PublishedOutcome) -> KnownRecord | None:
     """What is to be claimed because of an outcome; None for an invalid address."""
     try:
         address = normalise(outcome.email)
@@ -352,7 +352,7 @@ def _member(outcome: PublishedOutcome) -> Member | None:
         fate = Fate.SKIPPED
     known = outcome.batch_id or ""
     batch_id = known if _BATCH_ID.fullmatch(known) else _NEVER
-    return Member(fate, outcome.campaign_id, address, batch_id, outcome.record_id)
+    return KnownRecord(fate, outcome.campaign_id, address, batch_id, outcome.record_id)
 
 
 _T = TypeVar("_T")

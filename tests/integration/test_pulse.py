@@ -20,7 +20,7 @@ from streamer.stack import Stack
 _ACCOUNT = "main"
 
 
-class _Worker:
+class PulseBench:
     """What a worker does with the pulse, by its account's slot."""
 
     def __init__(self, client: Client, group: str, *committed: int) -> None:
@@ -42,11 +42,11 @@ def group() -> str:
 
 
 @pytest.fixture
-def worker(client: Client, group: str) -> _Worker:
-    return _Worker(client, group)
+def worker(client: Client, group: str) -> PulseBench:
+    return PulseBench(client, group)
 
 
-def test_it_grows_with_each_beat_that_follows_work(worker: _Worker) -> None:
+def test_it_grows_with_each_beat_that_follows_work(worker: PulseBench) -> None:
     first = worker.pulse.value
     worker.pulse.beat()
     assert worker.pulse.value == first > 1_700_000_000_000
@@ -58,7 +58,7 @@ def test_it_grows_with_each_beat_that_follows_work(worker: _Worker) -> None:
 
 
 def test_it_grows_though_the_clock_of_redis_is_set_back(
-    worker: _Worker, client: Client, group: str
+    worker: PulseBench, client: Client, group: str
 ) -> None:
     future = worker.pulse.value + 10_000_000
     client.set(keys.pulse(group), future)
@@ -66,8 +66,8 @@ def test_it_grows_though_the_clock_of_redis_is_set_back(
     assert worker.work() == future + 2
 
 
-def test_several_workers_raise_it(worker: _Worker, client: Client, group: str) -> None:
-    other = _Worker(client, group, worker.work())
+def test_several_workers_raise_it(worker: PulseBench, client: Client, group: str) -> None:
+    other = PulseBench(client, group, worker.work())
     values = [each.work() for each in (worker, other, other, worker)]
     assert values == sorted({*values})
     slot = keys.account_epoch(_ACCOUNT)
@@ -77,24 +77,24 @@ def test_several_workers_raise_it(worker: _Worker, client: Client, group: str) -
     assert status.behind(values[-1]) == {}
 
 
-def test_it_is_that_of_one_group(worker: _Worker, client: Client, group: str) -> None:
+def test_it_is_that_of_one_group(worker: PulseBench, client: Client, group: str) -> None:
     value = worker.work()
-    stranger = _Worker(client, f"{group}-other", 0)
+    stranger = PulseBench(client, f"{group}-other", 0)
     client.delete(keys.pulse(group))
     stranger.work()
     with pytest.raises(StaleLedgerError, match="all that was written is missing"):
-        _Worker(client, group, value)
+        PulseBench(client, group, value)
 
 
 @pytest.mark.parametrize("how", ["start", "assigned", "beat", "work"])
 def test_a_pulse_below_the_committed_one_is_noticed(
-    worker: _Worker, client: Client, group: str, how: str
+    worker: PulseBench, client: Client, group: str, how: str
 ) -> None:
     old = worker.work()
     committed = worker.work()
     client.set(keys.pulse(group), old)
     act: dict[str, Callable[[], object]] = {
-        "start": lambda: _Worker(client, group, committed),
+        "start": lambda: PulseBench(client, group, committed),
         "assigned": lambda: worker.pulse.verify([committed]),
         "beat": worker.pulse.beat,
         "work": worker.work,
@@ -108,7 +108,7 @@ def test_a_pulse_below_the_committed_one_is_noticed(
 @pytest.mark.parametrize("how", ["start", "work"])
 @pytest.mark.parametrize("lost", [True, False])
 def test_a_slot_that_lacks_writes_is_noticed(
-    worker: _Worker, client: Client, group: str, how: str, lost: bool
+    worker: PulseBench, client: Client, group: str, how: str, lost: bool
 ) -> None:
     """As where one node of a cluster fails over: the slot of the epoch lacks nothing."""
     account = f"a-{secrets.token_hex(4)}"
@@ -120,22 +120,22 @@ def test_a_slot_that_lacks_writes_is_noticed(
     else:
         client.set(slot, old)
     act: dict[str, Callable[[], object]] = {
-        "start": lambda: _Worker(client, group, committed),
+        "start": lambda: PulseBench(client, group, committed),
         "work": lambda: worker.work(account),
     }
     with pytest.raises(StaleLedgerError, match=keys.account_epoch(account)):
         act[how]()
     # Each time: the slot is raised only when the ledger is rebuilt.
     with pytest.raises(StaleLedgerError):
-        _Worker(client, group, committed)
+        PulseBench(client, group, committed)
 
 
 def test_what_an_earlier_version_committed_says_nothing(client: Client, group: str) -> None:
-    assert _Worker(client, group, 0).pulse.value > 0
+    assert PulseBench(client, group, 0).pulse.value > 0
 
 
 def test_work_that_could_not_be_noted_is_noted_later(
-    worker: _Worker, client: Client, group: str, monkeypatch: pytest.MonkeyPatch
+    worker: PulseBench, client: Client, group: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(**_: object) -> object:
         raise OSError
@@ -152,9 +152,9 @@ def test_work_that_could_not_be_noted_is_noted_later(
     assert read_pulses(client, group).behind(worker.pulse.value) == {}
 
 
-def test_nobody_works_while_it_is_rebuilt(worker: _Worker, client: Client, group: str) -> None:
+def test_nobody_works_while_it_is_rebuilt(worker: PulseBench, client: Client, group: str) -> None:
     client.set(keys.rebuild(group), 1_000)
-    for act in (worker.pulse.beat, lambda: _Worker(client, group)):
+    for act in (worker.pulse.beat, lambda: PulseBench(client, group)):
         with pytest.raises(StaleLedgerError, match="is being rebuilt"):
             act()
     client.delete(keys.rebuild(group))
@@ -162,7 +162,7 @@ def test_nobody_works_while_it_is_rebuilt(worker: _Worker, client: Client, group
 
 
 def test_a_pulse_that_is_not_confirmed_is_not_committed(
-    worker: _Worker, stack: Stack, client: Client, group: str
+    worker: PulseBench, stack: Stack, client: Client, group: str
 ) -> None:
     """There is no replica, so it could be forgotten."""
     strict = connect(RedisSettings(url=stack.redis_url, replicas=1))

@@ -8,7 +8,7 @@ from streamer.ledger import claim_reader, keys
 from streamer.ledger.claims import Claims
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch, LedgerLostError
-from streamer.ledger.reclaim import Change, Fate, Member, Reclaimer
+from streamer.ledger.reclaim import Change, Fate, KnownRecord, Reclaimer
 from streamer.model.payload import Payload
 from streamer.model.record import Record, RecordId
 from streamer.model.result import BatchResult, ItemResult
@@ -41,7 +41,9 @@ class ReclaimBench:
 
     def reclaim(self, fate: Fate, batch: str | None = None, replaces: str = "") -> Change:
         """Claim this record again, twice: the second time must change nothing more."""
-        member = Member(fate, _CAMPAIGN, _ADDRESS, batch or secrets.token_hex(12), _MINE, replaces)
+        member = KnownRecord(
+            fate, _CAMPAIGN, _ADDRESS, batch or secrets.token_hex(12), _MINE, replaces
+        )
         (change,) = self.reclaimer.reclaim(self.organization, [member])
         before = self.holder()
         (again,) = self.reclaimer.reclaim(self.organization, [member])
@@ -142,7 +144,7 @@ def test_a_retry_in_flight_takes_over_the_claim_that_it_may(bench: ReclaimBench)
 def test_many_claims_are_found_by_workers_and_stay_compact(bench: ReclaimBench) -> None:
     count = 3_000
     members = [
-        Member(
+        KnownRecord(
             Fate.SENT,
             _CAMPAIGN,
             f"u{n}@example.com",
