@@ -3,11 +3,12 @@ BIN := .venv/bin
 SEED ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test unit lint bench chaos faults lock clean
+.PHONY: help demo test slow unit lint bench chaos faults lock clean
 
 help:
 	@echo "make demo   run three campaigns on an embedded Kafka and Redis, killing one worker halfway"
-	@echo "make test   run linters, type checks, import checks and all tests"
+	@echo "make test   run linters, type checks, import checks and all tests but the slow ones"
+	@echo "make slow   run the slow tests: a storm, failovers, clusters, servers, demo and bench"
 	@echo "make unit   run all tests that need no server"
 	@echo "make lint   run linters, type checks and import checks only"
 	@echo "make bench  measure speed and memory, as ratios within one run"
@@ -32,8 +33,12 @@ lint: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# More processes than cores: most tests wait for servers most of the time.
 test: lint
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -m "not slow" -n 4 --dist worksteal
+
+slow: .venv/ready
+	$(BIN)/pytest -m slow -n 2 --dist worksteal
 
 # Properties are tried with fewer examples than in `make test`.
 unit: .venv/ready

@@ -1,5 +1,6 @@
 """All metrics, with their help texts. Addresses and recipient ids are never labels."""
 
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -129,6 +130,14 @@ CAMPAIGN_EXPECTED = Gauge(
     "Expected number of recipients of a campaign, if set.",
     ["organization", "campaign"],
 )
+
+
+def counts(counter: Counter) -> Iterator[tuple[Mapping[str, str], int]]:
+    """Yield the labels and the value of each time series of a counter."""
+    for family in counter.collect():
+        for sample in family.samples:
+            if sample.name.endswith("_total"):
+                yield sample.labels, int(sample.value)
 
 
 def forget_lag(topic: str, partition: int) -> None:

@@ -21,11 +21,13 @@ from streamer.cli.common import (
     warn,
 )
 from streamer.cli.names import require_campaign
+from streamer.errors import INTERRUPTED
 from streamer.ledger import keys, lease
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName, CampaignState
 from streamer.progress.counts import STATUSES
 from streamer.progress.report import Report, Reporter
+from streamer.progress.standings import Standings
 from streamer.progress.store import Store
 from streamer.settings import Settings
 
@@ -61,10 +63,12 @@ def progress(
         _warn(settings, client, report, wait=wait)
         if wait:
             report = _wait(reporter, campaign, timeout)
+        now = datetime.now(UTC)
+        words = Standings(client, settings).of([campaign], {campaign: report}, now)[campaign]
     if as_json:
-        show_json(report.as_json(datetime.now(UTC)))
+        show_json(report.as_json(now) | {"standing": words})
     else:
-        _show(report)
+        _show(report, words, now)
     if wait and not report.is_complete:
         raise typer.Exit(FAILED)
 
@@ -103,13 +107,13 @@ def _wait(reporter: Reporter, campaign: CampaignName, timeout: float | None) -> 
                 return report
             time.sleep(_LOOK_EVERY_S)
     except KeyboardInterrupt:
-        fail("interrupted")
+        fail("interrupted", INTERRUPTED)
 
 
-def _show(report: Report) -> None:
-    counts, eta = report.counts, report.eta(datetime.now(UTC))
+def _show(report: Report, words: str, now: datetime) -> None:
+    counts, eta = report.counts, report.eta(now)
     say(f"campaign: {report.name}")
-    say(f"state: {report.state}")
+    say(f"state: {words}")
     say(f"closed: {'yes' if report.is_closed else 'no'}")
     say(f"expected: {'not set' if report.expected is None else f'{report.expected:,}'}")
     rows = [("received", f"{counts.received:,}")]

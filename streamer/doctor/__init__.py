@@ -9,6 +9,7 @@ from streamer.doctor.kafka import check_kafka
 from streamer.doctor.redis import check_redis
 from streamer.doctor.resend import check_resend
 from streamer.doctor.settings import check_settings
+from streamer.doctor.workers import check_workers
 from streamer.settings import Settings
 
 __all__ = ["CheckResult", "Level", "examine"]
@@ -21,4 +22,5 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
     yield from check_redis(settings)
     yield from check_resend(settings)
     yield from check_accounts(settings)
+    yield from check_workers(settings)
     yield from check_campaigns(settings)

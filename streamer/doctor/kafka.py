@@ -55,7 +55,7 @@ def check_retention(minutes: int) -> CheckResult:
         return ok("offsets", text)
     return warning(
         "offsets",
-        f"{text}: after a longer pause the workers reread the input from the beginning",
+        f"{text}: after a longer pause the workers refuse to read the input anew",
         f"set {_RETENTION}={_MIN_MINUTES} or more on the brokers",
     )
 

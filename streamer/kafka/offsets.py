@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 
 from confluent_kafka import (
     Consumer,
@@ -31,6 +32,7 @@ LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 """The high watermark; with READ_COMMITTED, the last stable offset."""
 
 _REQUEST_S = 10.0
+_REFRESH_S = 2.0
 
 _GENERATION = slice(7, 11)
 """Position of the generation in serialized group metadata, after the format name."""
@@ -51,6 +53,7 @@ class OffsetsQuestion:
         spec: OffsetSpec,
         isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
     ) -> None:
+        self._admin = admin
         asked = {TopicPartition(*partition): spec for partition in partitions}
         self._futures: Mapping[TopicPartition, Future[ListOffsetsResultInfo]] = (
             admin.list_offsets(asked, isolation_level=isolation, request_timeout=_REQUEST_S)
@@ -69,10 +72,19 @@ class OffsetsQuestion:
         Raises:
             KafkaException: the request failed.
         """
-        return {
-            (where.topic, where.partition): future.result().offset
-            for where, future in self._futures.items()
-        }
+        try:
+            return {
+                (where.topic, where.partition): future.result().offset
+                for where, future in self._futures.items()
+            }
+        except KafkaException as exception:
+            if exception.args[0].code() == KafkaError.FENCED_LEADER_EPOCH:
+                # Since the brokers died and came back. The client would go on asking with the
+                # epoch that it knows for minutes, until it refreshes its metadata (librdkafka
+                # 2.16).
+                with suppress(KafkaException):
+                    self._admin.list_topics(timeout=_REFRESH_S)
+            raise
 
 
 def end_offsets(admin: AdminClient, topic: str) -> dict[int, int]:

@@ -88,6 +88,12 @@ def progress_lease(group: str) -> str:
     return f"streamer:progress:{group}:lease"
 
 
+def heartbeats(group: str) -> str:
+    """Hash: by process, the last heartbeat of a group's workers, behind its time in ms since 1970;
+    see `heartbeats`."""
+    return f"streamer:workers:{group}"
+
+
 def claims(organization: str, campaign_id: str = "") -> str:
     """String: where the campaign's claims are, in buckets at this key `/N`; see `claimed.lua`.
     Without a campaign: the prefix to which the scripts append one."""

@@ -19,15 +19,15 @@ from streamer.mail.templates import (
 )
 from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.mail.values import OutOfRangeError, readable
-from streamer.model.campaign import Message
+from streamer.model.campaign import Message, memory_of
 from streamer.model.encoding import to_json
 from streamer.model.event import RecipientEvent
 
 __all__ = ["Composer", "RenderError", "TooLargeError"]
 
 _MAX_PREPARED_BYTES = 16_000_000
-_PREPARED_BYTES = 4_000
-"""Approximate memory of what is prepared, besides the texts."""
+_COPIES = 3
+"""How often a text may be kept: in the message, in the fields and in the pieces."""
 _USES_BEFORE_PIECES = 10
 _TAG_LENGTH = 256
 
@@ -195,9 +195,7 @@ class _Prepared:
     @property
     def size(self) -> int:
         """Approximate memory, including that of the pieces."""
-        message = self.message
-        texts = (message.subject, message.html, message.text)
-        return _PREPARED_BYTES + 3 * sum(len(text or "") for text in texts)
+        return _COPIES * memory_of(self.message)
 
 
 def _prepare(event: RecipientEvent, message: Message, ours: Sequence[str]) -> _Prepared:

@@ -13,6 +13,7 @@ MAX_LOCAL_LENGTH = 64
 # NFC composes at most four characters into one, so longer text cannot become a valid address.
 # Composing a long run of combining marks is quadratic in its length and can take minutes.
 _MAX_GIVEN = 4 * MAX_LENGTH
+_MAX_MAILBOX = 998  # the longest line of a mail, RFC 5322, section 2.1.1
 
 # RFC 5322 atext and the dot: no quotes, no comments, no brackets, so no display name either.
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}\Z")
@@ -48,15 +49,21 @@ def normalise(text: str) -> str:
     return _normalise_fully(given)
 
 
-@lru_cache(maxsize=4096)  # asked for each mail of a campaign
 def sender_domain(sender: str) -> str:
     """Return the domain of a `from` field in lower case, or "" if there is none.
+
+    A field that is longer than a line of a mail may be has none.
 
     The address is the text in the last angle brackets or, without brackets, the whole text minus
     a trailing comment. This deliberately ignores the RFC 5322 grammar: display names are often
     written without the quotes it requires around a comma, an `@` or a bracket, and parsing by
     that grammar would take part of the name for the address.
     """
+    return _known_sender_domain(sender) if len(sender) <= _MAX_MAILBOX else ""
+
+
+@lru_cache(maxsize=4096)  # asked for each mail of a campaign
+def _known_sender_domain(sender: str) -> str:
     text = _inner_address(sender)
     return text.rpartition("@")[2].strip().lower() if "@" in text else ""
 
@@ -65,8 +72,10 @@ def check_mailbox(text: str) -> None:
     """Check that a `from` or `reply_to` contains a deliverable address, with a name or without.
 
     Raises:
-        InvalidAddressError: the address is missing or invalid.
+        InvalidAddressError: the address is missing or invalid, or the text is too long.
     """
+    if len(text) > _MAX_MAILBOX:
+        raise InvalidAddressError(f"more than {_MAX_MAILBOX} characters")
     address = _inner_address(text)
     if not sender_domain(text):
         raise InvalidAddressError("no address found")

@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 from enum import StrEnum
+from sys import getsizeof
 from typing import Annotated, NamedTuple, Self
 
 from pydantic import (
@@ -21,6 +22,11 @@ Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@-]{1,128}$")]
 
 
 _MAX_NAMED = 100
+_MESSAGE_BYTES = 1_500
+_LISTED_BYTES = 250
+"""Approximate memory of an address, or a half of a tag or header, besides its text."""
+_NESTED_BYTES = 30
+"""The most memory that a character of JSON takes as an object: a list in a list."""
 
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
@@ -118,6 +124,24 @@ class Message(Model):
         elif self.subject is None:
             raise ValueError("subject is required")
         return self
+
+
+def memory_of(message: Message) -> int:
+    """Return an upper estimate of the memory that a message takes, in bytes.
+
+    For whatever keeps messages up to a number of bytes: any part of one may be large.
+    """
+    headers, tags = message.headers or {}, message.tags or ()
+    reply_to = [message.reply_to] if isinstance(message.reply_to, str) else message.reply_to or ()
+    listed = [*reply_to, *headers, *headers.values()]
+    listed += [text for tag in tags for text in (tag.name, tag.value)]
+    single = (message.from_, message.subject, message.html, message.text)
+    more = (message.topic_id, message.scheduled_at)
+    size = _MESSAGE_BYTES + _LISTED_BYTES * len(listed)
+    size += sum(getsizeof(text) for text in (*single, *more, *listed) if text is not None)
+    if message.template is not None:
+        size += _NESTED_BYTES * len(repr(message.template))
+    return size
 
 
 class Definition(Message):

@@ -14,7 +14,7 @@ import msgspec
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from streamer.errors import InvalidDataError
-from streamer.model.campaign import Id, Message, Model, Timestamp
+from streamer.model.campaign import Id, Message, Model, Timestamp, memory_of
 from streamer.model.reasons import DeadReason
 
 _MAX_PROBLEMS = 5
@@ -23,6 +23,8 @@ _MAX_DEPTH = 200
 """How deeply pydantic lets JSON nest."""
 _MAX_OUTSIDE = 4_000
 """Pydantic refuses integers of more than 4,300 digits, also in fields that are ignored."""
+_MAX_TIMESTAMP = 40
+"""Longer ones are not remembered: a fraction of a second may have any number of digits."""
 _NULL = msgspec.Raw(b"null")
 _TIMESTAMP: TypeAdapter[datetime] = TypeAdapter(Timestamp)
 _are_ids = re.compile(r"(?:[A-Za-z0-9._:@-]{1,128} ){3}").fullmatch
@@ -116,11 +118,16 @@ class _Fields(msgspec.Struct):
 
 
 class _KnownMessage(NamedTuple):
-    """A message that pydantic has accepted, with its JSON and the brackets in it."""
+    """A message that pydantic has accepted, with its JSON and the brackets in it.
+
+    Attributes:
+        size: approximate memory, in bytes.
+    """
 
     raw: msgspec.Raw
     brackets: int
     message: Message | None
+    size: int
 
 
 class _KnownMessages:
@@ -141,18 +148,19 @@ class _KnownMessages:
     def keep(self, fields: _Fields, message: Message | None) -> None:
         """Remember the message of an event that pydantic has accepted."""
         key, raw = (fields.organization_id, fields.campaign_id), fields.message.copy()
-        known = _KnownMessage(raw, _brackets(bytes(raw)), message)
+        size = len(raw) + (0 if message is None else memory_of(message))
+        known = _KnownMessage(raw, _brackets(bytes(raw)), message, size)
         with self._lock:
             before = self._by_campaign.pop(key, None)
             self._by_campaign[key] = known
-            self._bytes += len(raw) - (0 if before is None else len(before.raw))
+            self._bytes += size - (0 if before is None else before.size)
             while self._bytes > _MAX_KNOWN_BYTES:
                 oldest = self._by_campaign.pop(next(iter(self._by_campaign)))
-                self._bytes -= len(oldest.raw)
+                self._bytes -= oldest.size
 
 
 _decode = msgspec.json.Decoder(_Fields).decode
-_NO_MESSAGE = _KnownMessage(_NULL, 0, None)
+_NO_MESSAGE = _KnownMessage(_NULL, 0, None, 0)
 _known_messages = _KnownMessages()
 
 
@@ -193,8 +201,12 @@ def _read(value: bytes) -> RecipientEvent | None:
     )
 
 
-@lru_cache(maxsize=256)
 def _timestamp(text: str) -> datetime:
+    return (_short_timestamp if len(text) <= _MAX_TIMESTAMP else _TIMESTAMP.validate_python)(text)
+
+
+@lru_cache(maxsize=256)
+def _short_timestamp(text: str) -> datetime:
     return _TIMESTAMP.validate_python(text)
 
 

@@ -146,6 +146,14 @@ class AccountStateCache:
             logger.info("hold ended", extra={"account": account, "reason": reason})
         self._shown &= now_held
 
+    def held(self) -> list[str]:
+        """Describe each current hold in a few words."""
+        return [
+            f"{account}{f' ({domain})' if domain else ''}: {hold.reason}"
+            for account, state in self._snapshot().items()
+            for domain, hold in state.holds.items()
+        ]
+
     def holds_sender(self, account: str, sender: str) -> bool:
         """Whether there is a hold on this sender's domain alone."""
         return sender in self._state(account).holds

@@ -1,6 +1,7 @@
 """Composition root: builds a worker's parts and wires them together."""
 
 import logging
+import time
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from streamer.ledger import campaigns
 from streamer.ledger.claims import Claims
 from streamer.ledger.connection import Client, connect, warm
 from streamer.ledger.epoch import Epoch
+from streamer.ledger.heartbeats import Heartbeats
 from streamer.ledger.holds import Holds
 from streamer.ledger.input_offsets import InputOffsets
 from streamer.ledger.limiter import Limiter
@@ -42,6 +44,7 @@ from streamer.worker.pinned import OwnedBatches, Ownership
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
+from streamer.worker.reporting import WorkerReporter
 from streamer.worker.scopes import ParkScopes
 from streamer.worker.sending import Sender
 from streamer.worker.slots import Slots
@@ -134,6 +137,13 @@ def build_pipeline(
         committer,
         Measures(source, batcher, dispatcher, finisher, control, failures, size),
         EpochVerifier(epoch, pulse, offsets, waiter),
+        WorkerReporter(
+            settings,
+            Heartbeats(redis, settings.kafka.group_id),
+            source,
+            account_states,
+            time.monotonic(),
+        ),
         Prober(redis, account_states, slots, sender, claims, waiter, timeout_s),
         Relay(settings, redis, ParkScopes(redis, accounts, account_states), waiter),
         waiter,

@@ -2,15 +2,13 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from sys import getsizeof
 from threading import Lock
 
 from streamer.ledger import campaigns
 from streamer.ledger.connection import Client
-from streamer.model.campaign import Message
+from streamer.model.campaign import Message, memory_of
 
 _MAX_BYTES = 32_000_000
-_OVERHEAD = 4_000  # approximate bytes of a message besides its texts
 
 
 class Definitions:
@@ -49,9 +47,7 @@ class Definitions:
         )
         if loaded is None:
             return None
-        # A str is stored as wide as its widest character, so this is an upper bound on the texts.
-        size = _OVERHEAD + getsizeof(loaded[1].model_dump_json())
-        self._keep(key, _Known(*loaded, size))
+        self._keep(key, _Known(*loaded, memory_of(loaded[1])))
         return loaded[1]
 
     def _keep(self, key: tuple[str, str], known: "_Known") -> None:

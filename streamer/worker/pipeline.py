@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException
 
 from streamer import metrics
 from streamer.flow.batcher import Batcher
+from streamer.kafka import transactions
 from streamer.worker.admission import POLL_RECORDS, POLL_S, Admission
 from streamer.worker.committer import BreakerError, Committer
 from streamer.worker.dispatch import Dispatcher
@@ -21,7 +22,8 @@ from streamer.worker.life import Life, WorkerState
 from streamer.worker.measures import Measures
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
-from streamer.worker.source import RecordSource, Windows
+from streamer.worker.reporting import WorkerReporter
+from streamer.worker.source import FencedError, RecordSource, Windows
 from streamer.worker.verifying import EpochVerifier
 from streamer.worker.waiter import Waiter
 
@@ -50,6 +52,7 @@ class Pipeline:
         committer: Committer,
         measures: Measures,
         verifier: EpochVerifier,
+        reporter: WorkerReporter,
         prober: Prober,
         relay: Relay,
         waiter: Waiter,
@@ -63,6 +66,7 @@ class Pipeline:
         self._committer = committer
         self._measures = measures
         self._verifier = verifier
+        self._reporter = reporter
         self._prober = prober
         self._relay = relay
         self._waiter = waiter
@@ -96,6 +100,7 @@ class Pipeline:
             SourceError: the input cannot be read.
             BreakerError: most records are dead letters.
         """
+        is_fenced = False
         try:
             self._source.start(self._verifier.check_arrived, self._finish_revoked)
             self._prober.start()
@@ -105,9 +110,13 @@ class Pipeline:
             while not self._stopping.is_set():
                 self._tick()
             self._drain()
+        except (KafkaException, FencedError) as error:
+            is_fenced = isinstance(error, FencedError) or transactions.is_fenced(error.args[0])
+            raise
         finally:
             self._waiter.stop()
             self._dispatcher.close()
+            self._verifier.say_last(self._reporter.ended(fenced=is_fenced))
             self._verifier.close()
             self._source.close()
             self._committer.close()
@@ -124,7 +133,7 @@ class Pipeline:
         if now >= self._next_measure:
             self._next_measure = now + _MEASURE_EVERY_S
             self._measures.measure(now)
-            self._verifier.verify(self._source.committed_offsets())
+            self._verifier.verify(self._source.committed_offsets(), self._reporter.report(now))
 
     # Committing
 

@@ -62,6 +62,10 @@ class SourceError(StreamerError):
     """The input cannot be read; the message says why and what to do."""
 
 
+class FencedError(SourceError):
+    """Another process joined the group under this worker's id."""
+
+
 class RecordSource:
     """Reads input records from Kafka. Only the thread that created it may call it.
 
@@ -103,6 +107,8 @@ class RecordSource:
         self._next_try = 0.0
         self._last_problem = ""
         self.windows: Windows = {}
+        self.lag = 0
+        """The number of records in the partitions that are not committed, when last measured."""
         self.joined = False
         """Whether this is a member of the group, with or without partitions. Any thread may read
         this; other threads must not ask the client, whose answer would take seconds."""
@@ -285,9 +291,10 @@ class RecordSource:
                 self.windows[at.topic, at.partition].pass_to(at.offset)
 
     def measure(self) -> None:
-        """Update `joined`, the windows' positions and the lag metrics."""
+        """Update `joined`, the windows' positions, `lag` and the lag metrics."""
         self.joined = self._is_member()
         self.pass_markers()
+        lag = 0
         for key, window in self.windows.items():
             if key in self._unread:
                 continue
@@ -296,7 +303,10 @@ class RecordSource:
             except KafkaException:
                 continue
             if high >= 0:
-                metrics.LAG.labels(*key).set(max(0, high - window.position))
+                behind = max(0, high - window.position)
+                lag += behind
+                metrics.LAG.labels(*key).set(behind)
+        self.lag = lag
 
     def close(self) -> None:
         """Leave the group, so that others are given the partitions at once."""
@@ -496,7 +506,7 @@ class RecordSource:
             return
         self._must_unsubscribe = False  # it could not
         if _FENCED in error.str():
-            raise SourceError(
+            raise FencedError(
                 f"two workers use one id, {self._settings.worker.id}: the other has taken the "
                 f"place of this one in the group. Give each worker a worker.id of its own. A "
                 f"worker that was frozen finds this too if another was started in its place"

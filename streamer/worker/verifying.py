@@ -3,8 +3,9 @@ and copies offsets to it."""
 
 import logging
 import time
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 from streamer.ledger.connection import REDIS_ERRORS
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 # Write unchanged offsets again, as a previous owner may have overwritten one by an older offset.
 _KEEP_AGAIN_S = 60.0
 _KEEP_S = 6.0
+_LAST_S = 1.0
 
 
 class EpochVerifier:
@@ -51,11 +53,12 @@ class EpochVerifier:
 
         return self._thread.submit(self._waiter.retry_redis, check)
 
-    def verify(self, offsets: Mapping[int, int]) -> None:
+    def verify(self, offsets: Mapping[int, int], beat: Callable[[], None] | None = None) -> None:
         """Start checking the ledger and storing committed offsets in it, unless already running.
 
         Args:
             offsets: committed offsets, by partition.
+            beat: writes the worker's heartbeat to Redis; called after the check.
 
         Raises:
             LedgerLostError: the last check found that the ledger is lost.
@@ -63,7 +66,7 @@ class EpochVerifier:
         if self._verified is None or self._verified.done():
             if self._verified is not None:
                 self._verified.result()
-            verify = partial(self._verify, offsets)
+            verify = partial(self._verify, offsets, beat)
             self._verified = self._thread.submit(self._waiter.retry_redis, verify)
 
     def keep(self, offsets: Mapping[int, int]) -> None:
@@ -80,14 +83,21 @@ class EpochVerifier:
                 extra={"error": str(error)},
             )
 
+    def say_last(self, beat: Callable[[], None]) -> None:
+        """Write the worker's last heartbeat, if Redis can be used now."""
+        with suppress(*REDIS_ERRORS, TimeoutError, CancelledError):
+            self._thread.submit(beat).result(_LAST_S)
+
     def close(self) -> None:
         """Start no more checks."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _verify(self, offsets: Mapping[int, int]) -> None:
+    def _verify(self, offsets: Mapping[int, int], beat: Callable[[], None] | None = None) -> None:
         self._epoch.verify()
         self._pulse.beat()
         now = time.monotonic()
         if offsets != self._kept or now >= self._keep_again_at:
             self._offsets.keep(offsets, self._epoch.name)
             self._kept, self._keep_again_at = offsets, now + _KEEP_AGAIN_S
+        if beat is not None:
+            beat()

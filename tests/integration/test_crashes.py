@@ -25,7 +25,7 @@ def _limit(harness: Harness, calls_per_s: int) -> None:
     harness.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = str(calls_per_s)
 
 
-@pytest.mark.parametrize("nth", [1, 3])
+@pytest.mark.parametrize("nth", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "checkpoint",
     ["before_pin", "after_pin", "after_post", "before_transaction", "inside_transaction"],

@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from streamer.cli import app
 from streamer.demo import Act
 
+pytestmark = pytest.mark.slow
+
 _SMALL = (Act("one", 100, 1, False, 5.0), Act("three", 1_500, 2, True, None))
 
 _KEYS = [

@@ -14,6 +14,8 @@ from tests.kit.moving_address import MovingAddress
 from tests.kit.operator import CommandRunner
 from tests.kit.redis_replicas import ReplicaSet
 
+pytestmark = pytest.mark.slow
+
 _SETTINGS = {
     # Slow enough that the load outlasts what is done to it.
     "STREAMER_BATCH__SIZE": "20",

@@ -5,8 +5,6 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 import urllib3
@@ -55,7 +53,8 @@ def _until_over(source: RecordSource) -> None:
 def test_probes_are_answered_while_a_client_hangs(stuck: _Stuck, joined: bool, status: int) -> None:
     source = RecordSource(Settings())
     source.joined = joined
-    pipeline = cast(Pipeline, SimpleNamespace(last_tick=time.monotonic(), joined=source.joined))
+    pipeline = Pipeline.__new__(Pipeline)  # with what its answers rest on, and nothing more
+    pipeline._source, pipeline.last_tick = source, time.monotonic()
     thread = threading.Thread(target=_until_over, args=(source,), daemon=True)
     thread.start()
     assert stuck.called.wait(5)

@@ -28,6 +28,8 @@ from tests.kit.redis_cluster import (
     stop_cluster,
 )
 
+pytestmark = pytest.mark.slow
+
 _RECORDS = 3_000
 
 MakeHarness = Callable[..., Harness]

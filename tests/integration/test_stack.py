@@ -25,6 +25,8 @@ from streamer.stack.ports import free_port
 TOPIC = "kept"
 CLI = (sys.executable, "-m", "streamer", "stack")
 
+pytestmark = pytest.mark.slow
+
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
     deadline = time.monotonic() + seconds

@@ -15,4 +15,4 @@ def test_watch_ends_when_the_campaign_is_complete(office: Office, operator: Comm
         office.progress("--wait", "--timeout", "30")
         (line,) = operator.run("watch", operator.campaign).stdout.splitlines()
         assert line.startswith(f"{operator.campaign}: 50 of 50, sent 50")
-        assert line.endswith("complete")
+        assert line.endswith("completed")

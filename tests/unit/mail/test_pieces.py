@@ -208,16 +208,29 @@ def test_a_message_is_cut_only_if_many_mails_use_it() -> None:
             composer.compose(event, "ann@b.test", Message.model_validate(fields))
 
 
-def test_what_is_prepared_is_limited_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compose, "_MAX_PREPARED_BYTES", 100_000)
+@pytest.mark.parametrize(
+    "large",
+    [
+        {"text": "x" * 2_000},
+        {"text": "t", "reply_to": ["r@b.test"] * 5},
+        {"text": "t", "headers": {"X-A": "x" * 2_000}},
+        {"text": "t", "tags": [{"name": "a", "value": "b"}] * 4},
+        {"template": {"id": "t", "variables": {"a": [[]] * 20}}},
+    ],
+    ids=lambda large: next(reversed(large)),
+)
+def test_what_is_prepared_is_limited_in_bytes(
+    monkeypatch: pytest.MonkeyPatch, large: dict[str, object]
+) -> None:
+    monkeypatch.setattr(compose, "_MAX_PREPARED_BYTES", 120_000)
     composer = Composer(Templates(_MAX), _LINKS, _MAX)
     event = RecipientEvent("acme", "spring-26", "r-1", "x")
     messages = []
     for number in range(100):
-        fields = {"from": "a@b.test", "subject": "s", "text": f"{number} {'x' * 2_000}"}
+        fields = {"from": "a@b.test", "subject": str(number), **large}
         messages.append(Message.model_validate(fields))
         composer.compose(event, "ann@b.test", messages[-1])
     kept = [prepared.message for prepared in composer._prepared.values()]
-    assert 5 < len(kept) <= 10
+    assert 5 < len(kept) <= 15
     assert kept == messages[-len(kept) :]
     assert composer._prepared_bytes == sum(each.size for each in composer._prepared.values())

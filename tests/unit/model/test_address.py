@@ -149,7 +149,15 @@ def test_an_accepted_sender_has_a_domain(sender: str) -> None:
 
 @pytest.mark.parametrize(
     "sender",
-    ["Acme", "Acme <news>", "a@b", "a@", "Acme <a@exam ple.com>", "a@" + "b." * 9999 + "com"],
+    [
+        "Acme",
+        "Acme <news>",
+        "a@b",
+        "a@",
+        "Acme <a@exam ple.com>",
+        "a@" + "b." * 9999 + "com",
+        f"{'A' * 1_000} <a@b.test>",
+    ],
 )
 def test_a_sender_without_domain_is_refused(sender: str) -> None:
     with pytest.raises(InvalidAddressError):

@@ -259,11 +259,18 @@ def test_most_events_take_the_quick_way() -> None:
 
 def test_messages_are_known_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event, "_known_messages", event._KnownMessages())
-    monkeypatch.setattr(event, "_MAX_KNOWN_BYTES", 10_000)
+    monkeypatch.setattr(event, "_MAX_KNOWN_BYTES", 50_000)
     for number in range(100):
         message = _MESSAGE | {"text": "t" * 1_000}
         parse(_changed(campaign_id=f"c-{number}", message=message))
         parse(_changed(campaign_id="same", message=message | {"subject": str(number)}))
     known = event._known_messages
-    assert known._bytes == sum(len(each.raw) for each in known._by_campaign.values())
-    assert 9_000 < known._bytes <= 10_000
+    assert known._bytes == sum(each.size for each in known._by_campaign.values())
+    assert 40_000 < known._bytes <= 50_000
+
+
+def test_a_long_timestamp_is_not_remembered() -> None:
+    event._short_timestamp.cache_clear()
+    text = f"2026-12-01T00:00:00.{'0' * 100_000}Z"
+    assert parse(_changed(expires_at=text)).expires_at is not None
+    assert event._short_timestamp.cache_info().currsize == 0

@@ -35,6 +35,7 @@ from streamer.worker.measures import Measures
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
+from streamer.worker.reporting import WorkerReporter
 from streamer.worker.source import RecordSource, SourceError
 from streamer.worker.verifying import EpochVerifier
 from streamer.worker.waiter import Waiter
@@ -106,7 +107,8 @@ class _Worker:
             cast(Dispatcher, SimpleNamespace(dispatch=lambda now: office.begin())),
             self.committer,
             cast(Measures, SimpleNamespace(is_much_done=lambda: True, measure=lambda now: None)),
-            cast(EpochVerifier, SimpleNamespace(verify=lambda offsets: None)),
+            cast(EpochVerifier, SimpleNamespace(verify=lambda offsets, beat: None)),
+            cast(WorkerReporter, SimpleNamespace(report=lambda now: None)),
             cast(Prober, nothing),
             cast(Relay, nothing),
             Waiter(),

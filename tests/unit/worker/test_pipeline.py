@@ -20,6 +20,7 @@ from streamer.worker.measures import Measures
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
+from streamer.worker.reporting import WorkerReporter
 from streamer.worker.source import RecordSource, Windows
 from streamer.worker.verifying import EpochVerifier
 from streamer.worker.waiter import Waiter
@@ -72,7 +73,11 @@ class PipelineBench:
             cast(Dispatcher, self._part("dispatcher", dispatch=lambda now: None)),
             cast(Committer, self._part("committer", commit=self._commit, in_haste=False)),
             cast(Measures, self._part("measures", is_much_done=lambda: True)),
-            cast(EpochVerifier, self._part("verifier", check_arrived=None)),
+            cast(
+                EpochVerifier,
+                self._part("verifier", check_arrived=None, say_last=lambda beat: None),
+            ),
+            cast(WorkerReporter, self._part("reporter", ended=self._ended)),
             cast(Prober, self._part("prober")),
             cast(Relay, self._part("relay", join=lambda seconds: self.closed.append("relay"))),
             Waiter(),
@@ -87,6 +92,10 @@ class PipelineBench:
 
     def _part(self, name: str, **calls: object) -> SimpleNamespace:
         return SimpleNamespace(close=lambda: self.closed.append(name), start=lambda: None, **calls)
+
+    def _ended(self, *, fenced: bool) -> Callable[[], None]:
+        self.fenced = fenced
+        return lambda: None
 
     def _discard(self, records: list[Record]) -> set[int]:
         return {id(record) for record in self.queued}
@@ -118,6 +127,7 @@ def test_a_failed_last_commit_still_closes_everything() -> None:
     with pytest.raises(KafkaException, match="fenced"):
         desk.pipeline.run()
     assert desk.closed == ["dispatcher", "verifier", "committer", "relay"]
+    assert desk.fenced
 
 
 def test_revoked_records_are_committed_at_once(clock: KafkaClock) -> None:
