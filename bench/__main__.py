@@ -2,7 +2,8 @@
 
 `python -m bench limiter`, `stuck` and `mixed` measure shared resources, `paused` the memory of a
 worker blocked by a failing batch, `ledger` that of Redis, `recovery` the pause after a death,
-`suppression` the check of large sets, `idle` a worker without work.
+`suppression` the check of large sets, `idle` a worker without work, `durability` the cost of
+confirmed writes.
 """
 
 import signal
@@ -14,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from bench.durability import durability
 from bench.idle import idle
 from bench.ledger import ledger
 from bench.limiter import limiter
@@ -50,6 +52,7 @@ app.command()(ledger)
 app.command()(recovery)
 app.command()(suppression)
 app.command()(idle)
+app.command()(durability)
 
 
 @app.callback()

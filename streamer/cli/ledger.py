@@ -125,7 +125,7 @@ def _summary(found: LedgerComparison, active: dict[str, int]) -> dict[str, objec
         "committed_epochs": sorted(found.committed_epochs),
         "pulse": found.pulses.pulse,
         "committed_pulse": found.committed_pulse,
-        "lacks_writes_since": None if found.since_ms is None else _time(found.since_ms),
+        "lacks_writes_since": None if found.since_ms is None else _stamp(found.since_ms),
         "is_another_ledger": found.is_another,
         "rebuild_begun": found.pulses.rebuild_since_ms is not None,
         "slots": [
@@ -181,7 +181,7 @@ def _say_nothing_missing(*, as_json: bool) -> None:
 
 def _report(report: RebuildReport) -> dict[str, object]:
     return {
-        "since": _time(report.since_ms),
+        "since": _stamp(report.since_ms),
         "outcomes": report.outcomes,
         "claimed": report.claimed,
         "unreadable": report.unreadable,
@@ -246,3 +246,7 @@ def _pulse(pulse: int) -> str:
 
 def _time(ms: int) -> str:
     return as_text(from_milliseconds(ms)) if ms else "the beginning"
+
+
+def _stamp(ms: int) -> str:
+    return as_text(from_milliseconds(ms))

@@ -117,7 +117,9 @@ class Harness:
         self.sandbox = sandbox
         self.bootstrap_servers = bootstrap_servers
         self.redis_url = redis_url
-        self.redis = connect(through or RedisSettings(url=redis_url, cluster=cluster))
+        self.redis_settings = through or RedisSettings(url=redis_url, cluster=cluster)
+        """How the test itself connects."""
+        self.redis = connect(self.redis_settings)
         # Clear the state that other tests left for the shared account.
         of_account = (keys.account_health, keys.account_holds, keys.account_responses)
         self.redis.delete(*(key("default") for key in of_account))
