@@ -29,7 +29,7 @@ _FOLLOWS_S = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class DurabilityLevel:
     """What a write waits for.
 
     Attributes:
@@ -43,10 +43,10 @@ class Level:
 
 
 LEVELS = (
-    Level("one Redis", "everysec", {}),
-    Level("replicas = 1", "everysec", {"STREAMER_REDIS__REPLICAS": "1"}),
-    Level("fsync, always", "always", {"STREAMER_REDIS__FSYNC": "true"}),
-    Level("fsync, everysec", "everysec", {"STREAMER_REDIS__FSYNC": "true"}),
+    DurabilityLevel("one Redis", "everysec", {}),
+    DurabilityLevel("replicas = 1", "everysec", {"STREAMER_REDIS__REPLICAS": "1"}),
+    DurabilityLevel("fsync, always", "always", {"STREAMER_REDIS__FSYNC": "true"}),
+    DurabilityLevel("fsync, everysec", "everysec", {"STREAMER_REDIS__FSYNC": "true"}),
 )
 
 

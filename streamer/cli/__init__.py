@@ -1,9 +1,11 @@
 """Command line interface: one module per command group."""
 
+from inspect import getdoc
 from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
+from typer.models import CommandInfo, TyperInfo
 
 from streamer.cli import (
     account,
@@ -31,6 +33,7 @@ from streamer.cli import (
     trace,
     watch,
 )
+from streamer.cli.examples import epilog
 from streamer.cli.output import fail, say
 from streamer.cli.version import version
 from streamer.errors import INTERRUPTED
@@ -51,7 +54,6 @@ app = typer.Typer(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Send email campaigns from Kafka through Resend: no recipient twice, none lost.",
 )
@@ -83,25 +85,49 @@ campaign.app.command("drop")(drop.drop)
 campaign.app.command("preview")(preview.preview)
 campaign.app.command("test")(send_test.send_test_command)
 
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
-app.command("outcomes")(outcomes.outcomes)
-app.command("produce")(produce.produce)
-app.command("progress")(progress.progress)
-app.command("project")(project.project)
-app.command("retry")(retry.retry)
-app.command("run")(run.run)
-app.command("sandbox")(sandbox.sandbox)
-app.command("trace")(trace.trace)
-app.command("watch")(watch.watch)
-app.add_typer(account.app, name="account")
-app.add_typer(campaign.app, name="campaign")
-app.add_typer(config.app, name="config")
-app.add_typer(dlq.app, name="dlq")
-app.add_typer(ledger.app, name="ledger")
-app.add_typer(stack.app, name="stack")
-app.add_typer(suppress.app, name="suppress")
-app.add_typer(topics.app, name="topics")
+_SEND, _WATCH, _MEND, _RUN, _TRY = "Send", "Watch", "Mend", "Run", "Try"
+"""What the commands are for, in the order of the help."""
+
+app.command("produce", rich_help_panel=_SEND)(produce.produce)
+app.command("watch", rich_help_panel=_WATCH)(watch.watch)
+app.command("progress", rich_help_panel=_WATCH)(progress.progress)
+app.command("outcomes", rich_help_panel=_WATCH)(outcomes.outcomes)
+app.command("trace", rich_help_panel=_WATCH)(trace.trace)
+app.command("doctor", rich_help_panel=_WATCH)(doctor.doctor)
+app.command("retry", rich_help_panel=_MEND)(retry.retry)
+app.command("run", rich_help_panel=_RUN)(run.run)
+app.command("project", rich_help_panel=_RUN)(project.project)
+app.command("demo", rich_help_panel=_TRY)(demo.demo)
+app.command("sandbox", rich_help_panel=_TRY)(sandbox.sandbox)
+app.add_typer(campaign.app, name="campaign", rich_help_panel=_SEND)
+app.add_typer(suppress.app, name="suppress", rich_help_panel=_SEND)
+app.add_typer(account.app, name="account", rich_help_panel=_MEND)
+app.add_typer(dlq.app, name="dlq", rich_help_panel=_MEND)
+app.add_typer(ledger.app, name="ledger", rich_help_panel=_MEND)
+app.add_typer(topics.app, name="topics", rich_help_panel=_RUN)
+app.add_typer(config.app, name="config", rich_help_panel=_RUN)
+app.add_typer(stack.app, name="stack", rich_help_panel=_TRY)
+
+
+def _write_help() -> None:
+    """Fold the docstrings to the terminal, and show two examples below the options."""
+    for name, commands in [("", app), *((f"{g.name} ", g.typer_instance) for g in _groups())]:
+        for command in commands.registered_commands if commands else ():
+            paragraphs = (getdoc(command.callback) or "").split("\n\n")
+            command.help = "\n\n".join(" ".join(each.split()) for each in paragraphs)
+            command.epilog = epilog(f"{name}{_name(command)}")
+
+
+def _groups() -> list[TyperInfo]:
+    return app.registered_groups
+
+
+def _name(command: CommandInfo) -> str:
+    call = command.callback
+    return command.name or (call.__name__ if call else "").rstrip("_").replace("_", "-")
+
+
+_write_help()
 
 
 def main() -> None:

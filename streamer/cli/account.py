@@ -17,11 +17,13 @@ from streamer.cli.common import (
     show_json,
     show_table,
 )
+from streamer.cli.completion import complete_account
 from streamer.cli.names import find_account, known_organizations
 from streamer.flow.rate import allowed_rate
 from streamer.ledger.connection import Client
 from streamer.ledger.holds import AccountState, By, DrawnBy, Hold, Holds, HoldTests
 from streamer.model.address import InvalidAddressError, normalise
+from streamer.model.instants import as_local_text
 from streamer.provider.accounts import Accounts
 from streamer.settings import AccountSettings, Settings, SettingsError
 from streamer.worker.process import make_accounts
@@ -29,7 +31,12 @@ from streamer.worker.process import make_accounts
 app = typer.Typer(no_args_is_help=True, help="List, hold and release Resend accounts.")
 
 AccountArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="Account, or an organization that it serves.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        autocompletion=complete_account,
+        help="Account, or an organization that it serves.",
+    ),
 ]
 
 
@@ -183,7 +190,7 @@ def _open_end(hold: Hold) -> str:
 
 
 def _time(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")
+    return as_local_text(moment)
 
 
 def _drawn(by: DrawnBy) -> str:

@@ -28,6 +28,7 @@ from streamer.cli.common import (
     show_table,
     warn,
 )
+from streamer.cli.completion import complete_organization
 from streamer.cli.content_options import (
     ExpectedOption,
     ExpiresOption,
@@ -53,6 +54,7 @@ from streamer.ledger.campaigns import (
 )
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName, CampaignState, Definition
+from streamer.model.instants import as_local_text
 from streamer.model.nearest import did_you_mean
 from streamer.model.reasons import Status
 from streamer.progress.counts import STATUSES
@@ -149,7 +151,7 @@ def show(
         return
     say(f"campaign: {campaign}")
     say(f"state: {words}")
-    say(f"created_at: {found.created_at.isoformat()}")
+    say(f"created: {as_local_text(found.created_at)}")
     if report is not None and report.counts.received:
         numbers = {"received": report.counts.received, **_ended(report)}
         numbers["parked"] = report.counts.parked
@@ -157,7 +159,7 @@ def show(
     _say_definition(found.definition)
     for each in earlier:
         say()
-        say(f"version {each.version}, replaced at {each.replaced_at.isoformat()}:")
+        say(f"version {each.version}, replaced at {as_local_text(each.replaced_at)}:")
         _say_definition(each.definition)
 
 
@@ -165,7 +167,12 @@ def show(
 def list_(
     organization: Annotated[
         str | None,
-        typer.Argument(metavar="[ORGANIZATION]", parser=parse_id, help="Only this organization."),
+        typer.Argument(
+            metavar="[ORGANIZATION]",
+            parser=parse_id,
+            autocompletion=complete_organization,
+            help="Only this organization.",
+        ),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from pydantic import TypeAdapter, ValidationError
 
+from streamer.cli.completion import complete_campaign, complete_organization
 from streamer.cli.output import fail as fail
 from streamer.cli.output import say as say
 from streamer.cli.output import show_json as show_json
@@ -54,10 +55,21 @@ def parse_id(text: str) -> str:
 
 CampaignArgument = Annotated[
     CampaignName,
-    typer.Argument(metavar="CAMPAIGN", parser=parse_campaign, help="ORGANIZATION/CAMPAIGN."),
+    typer.Argument(
+        metavar="CAMPAIGN",
+        parser=parse_campaign,
+        autocompletion=complete_campaign,
+        help="ORGANIZATION/CAMPAIGN.",
+    ),
 ]
 OrganizationArgument = Annotated[
-    str, typer.Argument(metavar="ORGANIZATION", parser=parse_id, help="Organization id.")
+    str,
+    typer.Argument(
+        metavar="ORGANIZATION",
+        parser=parse_id,
+        autocompletion=complete_organization,
+        help="Organization id.",
+    ),
 ]
 
 

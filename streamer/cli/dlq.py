@@ -35,7 +35,7 @@ from streamer.cli.reading import topic_reader
 from streamer.cli.times import parse_time
 from streamer.kafka.writing import WriteError
 from streamer.model.campaign import CampaignName
-from streamer.model.instants import as_text, from_milliseconds
+from streamer.model.instants import as_local_text, as_text, from_milliseconds
 from streamer.model.reasons import DeadReason
 from streamer.recovery import purge as purging
 from streamer.recovery.dead_letters import (
@@ -64,7 +64,7 @@ _PLANNED_COLUMNS = (("OFFSET", 10), ("SOURCE", 24), ("WOULD FAIL WITH", 0))
 
 ReasonOption = Annotated[
     list[DeadReason] | None,
-    typer.Option("--reason", help="Only with this reason; repeatable."),
+    typer.Option("--reason", metavar="REASON", help="Only with this reason; repeatable."),
 ]
 CampaignOption = Annotated[
     CampaignName | None,
@@ -221,7 +221,7 @@ def purge(
         spans = purging.before(reader, topic, until)
     count = sum(span.end - span.start for span in spans)
     if count:
-        which = "all" if until is None else f"those before {as_text(until)}"
+        which = "all" if until is None else f"those before {as_local_text(until)}"
         confirm(
             f"{topic}: {count:,} offsets, {which}, are deleted for good",
             "nothing was deleted",

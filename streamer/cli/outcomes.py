@@ -20,7 +20,7 @@ from streamer.cli.names import require_campaign
 from streamer.cli.output import label_if_apart, show_csv, show_stored_json, stream_table
 from streamer.cli.reading import topic_reader
 from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
-from streamer.model.instants import as_text
+from streamer.model.instants import as_local_text, as_text
 from streamer.model.outcome import same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
@@ -67,7 +67,8 @@ def outcomes(
     campaign: CampaignArgument,
     status: Annotated[Status | None, typer.Option(help="Only with this status.")] = None,
     reason: Annotated[
-        list[Reason] | None, typer.Option(help="Only with this reason; repeatable.")
+        list[Reason] | None,
+        typer.Option(metavar="REASON", help="Only with this reason; repeatable."),
     ] = None,
     email: Annotated[
         str | None, typer.Option(help="Only of this address; -: read it from standard input.")
@@ -164,7 +165,7 @@ def _print(wanted: Iterable[Pair], form: OutcomesFormat) -> None:
 
 def _row(outcome: PublishedOutcome) -> tuple[str, ...]:
     return (
-        as_text(outcome.occurred_at),
+        as_local_text(outcome.occurred_at),
         outcome.recipient_id,
         outcome.email,
         outcome.status,

@@ -4,9 +4,12 @@ Only what is meant for programs is written raw, and only if standard output is n
 """
 
 import csv
+import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from textwrap import indent
+from itertools import chain, zip_longest
+from textwrap import indent, wrap
 from typing import NoReturn, TextIO
 
 import orjson
@@ -17,6 +20,10 @@ from streamer.model.printable import printable, printable_json, printable_lines
 
 Column = tuple[str, int]
 """A heading and the column's minimum width."""
+
+_GAP, _MIN_WIDTH, _LAST_WIDTH = 2, 8, 24
+"""Of a table: the blanks between two columns, how narrow one may become, and what the last one is
+to have where its texts are not known yet."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Spreadsheets evaluate a cell that begins with one of these."""
@@ -32,9 +39,12 @@ def say(text: str = "", *, mark: str = "", colour: str | None = None) -> None:
 
     Args:
         mark: a word to print before the text.
-        colour: the colour of the mark on a terminal.
+        colour: the colour of the mark on a terminal, unless NO_COLOR is set.
     """
-    typer.echo(f"{typer.style(printable(mark), fg=colour)}{printable(text)}")
+    shown = printable(mark)
+    if colour is not None and not os.environ.get("NO_COLOR"):
+        shown = typer.style(shown, fg=colour)
+    typer.echo(f"{shown}{printable(text)}")
 
 
 def say_block(text: str, prefix: str = "    ") -> None:
@@ -121,19 +131,20 @@ def show_lines(lines: Iterable[str]) -> None:
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in aligned columns, never truncated, since the output may be piped."""
+    """Print rows in aligned columns, never truncated. Cells fold where a terminal is too narrow."""
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *shown, strict=True)]
-    columns = list(zip(header, widths, strict=True))
-    for row in (header, *shown):
-        typer.echo(_line(row, columns))
+    _echo_rows((header, *shown), widths)
 
 
 def stream_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows as they arrive; cells wider than their column are not truncated."""
-    typer.echo(_line([name for name, _ in columns], columns))
-    for row in rows:
-        typer.echo(_line([printable(cell) for cell in row], columns))
+    """Print rows as they arrive; cells wider than their column are not truncated, but fold where
+    a terminal is too narrow."""
+    header = [name for name, _ in columns]
+    shown = ([printable(cell) for cell in row] for row in rows)
+    widths = [max(width, len(name)) for name, width in columns]
+    widths[-1] = max(widths[-1], _LAST_WIDTH)
+    _echo_rows(chain([header], shown), widths)
 
 
 def label_if_apart(label: str) -> str | None:
@@ -156,6 +167,34 @@ def _inert(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
-def _line(cells: Sequence[str], columns: Sequence[Column]) -> str:
-    padded = (cell.ljust(width) for cell, (_, width) in zip(cells, columns, strict=True))
-    return "  ".join(padded).rstrip()
+def _echo_rows(rows: Iterable[Sequence[str]], wanted: Sequence[int]) -> None:
+    room = shutil.get_terminal_size().columns if on_terminal() else None
+    widths = fitted(wanted, room)
+    for row in rows:
+        lines = [row] if room is None else folded(row, widths)
+        for line in lines:
+            padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            typer.echo("  ".join(padded).rstrip())
+
+
+def fitted(wanted: Sequence[int], room: int | None) -> list[int]:
+    """Narrow the widest columns until a table fits; its last column takes what is left.
+
+    Args:
+        wanted: the widths that the columns should have.
+        room: the columns of the terminal; None if there is none.
+    """
+    widths = list(wanted)
+    if room is None:
+        return widths
+    spare = room - _GAP * (len(widths) - 1)
+    while sum(widths) > spare and max(widths) > _MIN_WIDTH:
+        widths[widths.index(max(widths))] -= 1
+    widths[-1] += max(0, spare - sum(widths))
+    return widths
+
+
+def folded(row: Sequence[str], widths: Sequence[int]) -> list[tuple[str, ...]]:
+    """Fold the cells of a row to their columns; return the lines."""
+    cells = [wrap(cell, width) for cell, width in zip(row, widths, strict=True)]
+    return list(zip_longest(*cells, fillvalue=""))

@@ -25,6 +25,7 @@ from streamer.errors import INTERRUPTED
 from streamer.ledger import keys, lease
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName, CampaignState
+from streamer.model.instants import as_local_text
 from streamer.progress.counts import STATUSES
 from streamer.progress.report import Report, Reporter
 from streamer.progress.standings import Standings
@@ -128,10 +129,10 @@ def _show(report: Report, words: str, now: datetime) -> None:
     width = max(len(count) for _, count in rows)
     show_table(("STATUS", "RECIPIENTS"), [(status, count.rjust(width)) for status, count in rows])
     if counts.first is not None:
-        say(f"started: {counts.first}")
+        say(f"started: {as_local_text(datetime.fromisoformat(counts.first))}")
     if report.is_complete and counts.last is not None:
-        say(f"finished: {counts.last}")
+        say(f"finished: {as_local_text(datetime.fromisoformat(counts.last))}")
     if counts.per_second is not None:
         say(f"outcomes per second: {counts.per_second:,.1f}")
     if eta is not None:
-        say(f"eta: {eta:%Y-%m-%dT%H:%M:%SZ}")
+        say(f"eta: {as_local_text(eta)}")

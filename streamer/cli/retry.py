@@ -45,7 +45,8 @@ def retry(
     campaign: CampaignArgument,
     status: Annotated[Retriable, typer.Option(help="Status of the last outcome.")],
     reason: Annotated[
-        list[Reason] | None, typer.Option(help="Only with this reason; repeatable.")
+        list[Reason] | None,
+        typer.Option(metavar="REASON", help="Only with this reason; repeatable."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be retried.")

@@ -24,7 +24,7 @@ from streamer.cli.output import stream_table
 from streamer.cli.reading import topic_reader
 from streamer.ledger.claim_reader import ClaimStatus
 from streamer.model.campaign import CampaignName
-from streamer.model.instants import as_text, from_milliseconds
+from streamer.model.instants import as_local_text, as_text, from_milliseconds
 from streamer.model.outcome import same_address
 from streamer.recovery.trace import EventKind, History, HistoryEvent, LedgerStatus, RecipientQuery
 
@@ -92,7 +92,7 @@ def _show(
 
 def _row(event: HistoryEvent) -> tuple[str, ...]:
     return (
-        as_text(from_milliseconds(event.timestamp_ms)),
+        as_local_text(from_milliseconds(event.timestamp_ms), with_milliseconds=True),
         event.kind.replace("_", " "),
         str(event.stands_at),
         "; ".join(_words(event)),
@@ -107,7 +107,7 @@ def _words(event: HistoryEvent) -> Iterator[str]:
         yield f"for {facts['parked_for']}"
         until = facts["parked_until_ms"]
         if isinstance(until, int):
-            yield f"until {as_text(from_milliseconds(until))}"
+            yield f"until {as_local_text(from_milliseconds(until))}"
         yield "still parked" if facts["is_waiting"] else "released"
         return
     for name, value in facts.items():
@@ -121,7 +121,9 @@ def _claim_lines(claim_status: ClaimStatus) -> Iterator[str]:
     if batch is None:
         yield "  the batch no longer exists: it expired, or the ledger has lost it"
         return
-    pinned = "deferred" if batch.pinned_at is None else f"pinned at {as_text(batch.pinned_at)}"
+    pinned = (
+        "deferred" if batch.pinned_at is None else f"pinned at {as_local_text(batch.pinned_at)}"
+    )
     yield f"  {pinned}, account {batch.account}"
     if batch.result is None:
         yield "  unresolved: no result yet"

@@ -16,6 +16,7 @@ from streamer.cli.common import (
     redis_client,
     say,
 )
+from streamer.cli.completion import complete_campaign
 from streamer.cli.counted import sent_and_left
 from streamer.cli.names import require_campaign
 from streamer.cli.output import on_terminal, warn
@@ -25,6 +26,7 @@ from streamer.errors import DONE, INTERRUPTED
 from streamer.ledger import campaigns
 from streamer.ledger.connection import REDIS_ERRORS, Client
 from streamer.model.campaign import CampaignName, CampaignState
+from streamer.model.instants import as_local_text
 from streamer.progress.report import Report
 from streamer.settings import Settings
 
@@ -36,7 +38,12 @@ _SAY_EVERY_S = 30.0
 def watch(
     campaign: Annotated[
         CampaignName | None,
-        typer.Argument(metavar="[CAMPAIGN]", parser=parse_campaign, help="Only this campaign."),
+        typer.Argument(
+            metavar="[CAMPAIGN]",
+            parser=parse_campaign,
+            autocompletion=complete_campaign,
+            help="Only this campaign.",
+        ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -95,7 +102,7 @@ def _on_screen(client: Client, watcher: Watcher, is_done: Callable[[View], bool]
         except REDIS_ERRORS as error:
             return f"{name}: nothing was changed: {error}"
         if waits_until is not None and state is CampaignState.PAUSED:
-            return f"{name}: waits for its start, {waits_until.astimezone():%Y-%m-%d %H:%M %Z}"
+            return f"{name}: waits for its start, {as_local_text(waits_until)}"
         return f"{name}: {state.value}"
 
     app = WatchApp(watcher.look, is_done, question, do)

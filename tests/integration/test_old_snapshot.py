@@ -25,6 +25,8 @@ from tests.kit.harness import Harness, WorkerProcess, wait_until
 from tests.kit.operator import Answer, CommandRunner
 from tests.kit.redis_snapshot import RedisSnapshot
 
+pytestmark = pytest.mark.slow
+
 _SETTINGS = {
     "STREAMER_BATCH__SIZE": "20",
     "STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND": "15",

@@ -19,7 +19,7 @@ def run(*options: str, **variables: str) -> Result:
 
 def test_all_faults_are_named_at_once() -> None:
     result = run(RESEND_API_KEY="", STREAMER_MAIL__MAX_BYTES="7")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "every mail needs one-click unsubscribe headers" in result.stderr
     assert "no API key in $RESEND_API_KEY" in result.stderr
 
