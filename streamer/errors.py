@@ -5,6 +5,7 @@
         WrongUseError               2
             SettingsError
             UnsafeRedisError
+            WorkerIdTakenError
         InvalidDataError            1, also a ValueError
             DeadEventError
             InvalidAddressError
@@ -31,6 +32,7 @@
         RedisRefusedError           1, also a ResponseError of redis-py
         NoKeyError                  1
         SourceError                 1
+            FencedError
         BreakerError                1
         RelayError                  1
         ProjectionError             1

@@ -1,1 +1,1 @@
-"""Generators of the reference tables and the JSON Schemas."""
+"""Generators of the reference tables, the JSON Schemas and the alerts for Kubernetes."""

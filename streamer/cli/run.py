@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -21,8 +22,10 @@ from streamer.doctor.start import StartReport, examine_start
 from streamer.errors import DONE, FAILED
 from streamer.settings import Settings
 from streamer.worker.health import HealthServer
+from streamer.worker.identity import own_id
 from streamer.worker.process import BROKEN_INPUT, run_worker
 from streamer.worker.supervisor import Supervisor
+from streamer.worker.systemd import notify
 
 logger = logging.getLogger(__name__)
 
@@ -47,18 +50,23 @@ def run(
     First everything is looked at that a worker needs, and all faults are named at once. What may
     come by itself, as a server that is starting, is waited for.
     """
-    settings = read_settings(config)
+    with own_id(read_settings(config)) as settings:
+        raise typer.Exit(_run(settings, workers, wait_for, config))
+
+
+def _run(settings: Settings, workers: int, wait_for: timedelta | None, config: Path | None) -> int:
+    """Run the workers, and return the exit code."""
     logs.configure(settings.log, settings.worker.id)
     report = _prepared(settings, workers, wait_for)
     if report is None:
-        raise typer.Exit(DONE)
+        return DONE
     if report.faults:
         fail("\n".join(["cannot start:", *report.faults]), report.exit_code)
     _announce(settings, report)
     if workers == 1:
         code = run_worker(settings)
-        raise typer.Exit(FAILED if code == BROKEN_INPUT else code)
-    raise typer.Exit(Supervisor(config, workers).run())
+        return FAILED if code == BROKEN_INPUT else code
+    return Supervisor(config, settings.worker.id, workers).run()
 
 
 def _prepared(settings: Settings, workers: int, wait_for: timedelta | None) -> StartReport | None:
@@ -74,6 +82,7 @@ def _prepared(settings: Settings, workers: int, wait_for: timedelta | None) -> S
             if said_at is None or time.monotonic() - said_at >= _SAY_EVERY_S:
                 said_at = time.monotonic()
                 logger.warning("waiting to start", extra={"cause": "; ".join(report.absent)})
+                notify(f"STATUS=waiting to start: {'; '.join(report.absent)}")
             if deadline is not None and time.monotonic() >= deadline:
                 fail("\n".join(["cannot start:", *report.absent]))
             if stop.wait(_LOOK_EVERY_S):

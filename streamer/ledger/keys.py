@@ -83,6 +83,11 @@ def input_positions(group: str) -> str:
     return f"streamer:input:{group}:positions"
 
 
+def worker_lease(group: str, worker_id: str) -> str:
+    """String: the lease of the live process that has a worker's id in a group."""
+    return f"streamer:worker:{group}:{worker_id}:lease"
+
+
 def progress_lease(group: str) -> str:
     """String: the lease of the process that currently runs a group's projection."""
     return f"streamer:progress:{group}:lease"

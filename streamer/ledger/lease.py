@@ -10,7 +10,8 @@ import time
 from streamer.ledger.connection import Client
 
 LEASE_S = 10.0
-_RENEW_EVERY_S = 2.0
+_RENEWALS = 5
+"""How often a lease is renewed before it would expire."""
 
 _HOLD = """
 local holder = redis.call('GET', KEYS[1])
@@ -33,12 +34,18 @@ class Lease:
 
     Args:
         key: the lease's key, from `ledger.keys`.
+        name: what tells the holder from others; None for a random one. A process that has the name
+            of a dead one has its lease at once.
+        seconds: when it expires, unless renewed.
     """
 
-    def __init__(self, client: Client, key: str) -> None:
+    def __init__(
+        self, client: Client, key: str, name: str | None = None, seconds: float = LEASE_S
+    ) -> None:
         self._client = client
         self._key = key
-        self._name = secrets.token_hex(8)
+        self._name = secrets.token_hex(8) if name is None else name
+        self._seconds = seconds
         self._hold = client.register_script(_HOLD)
         self._release = client.register_script(_RELEASE)
         self._held = False
@@ -53,9 +60,19 @@ class Lease:
         now = time.monotonic()
         if now >= self._ask_at:
             self._held = False  # also if the call fails
-            self._held = bool(self._hold(keys=[self._key], args=[self._name, int(LEASE_S * 1000)]))
-            self._ask_at = now + _RENEW_EVERY_S
+            expires_ms = int(self._seconds * 1000)
+            self._held = bool(self._hold(keys=[self._key], args=[self._name, expires_ms]))
+            self._ask_at = now + self._seconds / _RENEWALS
         return self._held
+
+    def holder(self) -> str | None:
+        """The name of the process that holds the lease; None if none does.
+
+        Raises:
+            redis.exceptions.RedisError: Redis cannot be used.
+        """
+        name = self._client.get(self._key)
+        return name.decode() if isinstance(name, bytes) else None
 
     def release(self) -> None:
         """Release the lease immediately.

@@ -73,12 +73,17 @@ class Pipeline:
         self._life = life
         self._shutdown_timeout_s = shutdown_timeout_s
         self._stopping = Event()
+        self._fenced: str | None = None
         self._next_commit = self._next_measure = 0.0
         self.last_tick = time.monotonic()
 
     def stop(self) -> None:
         """Request a graceful stop. Callable from any thread and from a signal handler."""
         self._stopping.set()
+
+    def fence(self, why: str) -> None:
+        """End the worker with FencedError: another one has its id. Callable from any thread."""
+        self._fenced = why
 
     @property
     def committing(self) -> bool:
@@ -124,6 +129,8 @@ class Pipeline:
 
     def _tick(self) -> None:
         now = self.last_tick = time.monotonic()
+        if self._fenced is not None:
+            self._source.end_fenced(self._fenced)
         polled = self._admission.poll(now)
         started = time.thread_time()
         self._admission.admit(polled)

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import FrameType
 
 from confluent_kafka import KafkaException
@@ -34,8 +34,10 @@ from streamer.worker.build import build_pipeline
 from streamer.worker.checkpoint import Checkpoint, no_checkpoint
 from streamer.worker.committer import BreakerError
 from streamer.worker.health import HealthServer
+from streamer.worker.identity import IdLease, with_id
 from streamer.worker.life import Life, WorkerState
 from streamer.worker.pipeline import Pipeline
+from streamer.worker.systemd import SystemdNotifier
 from streamer.worker.waiter import StoppedError, Waiter
 
 logger = logging.getLogger(__name__)
@@ -68,13 +70,14 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     threading.excepthook = _end_with_thread
     waiter = Waiter()
     life = Life(waiter)
-    try:
-        return _run(settings, waiter, life, checkpoint)
-    finally:
-        life.enter(WorkerState.STOPPED)
+    with ExitStack() as at_end:
+        at_end.callback(life.enter, WorkerState.STOPPED)
+        return _run(settings, waiter, life, checkpoint, at_end)
 
 
-def _run(settings: Settings, waiter: Waiter, life: Life, checkpoint: Checkpoint) -> int:
+def _run(
+    settings: Settings, waiter: Waiter, life: Life, checkpoint: Checkpoint, at_end: ExitStack
+) -> int:
     stop = _StopRequest(settings.worker.shutdown_timeout_s, waiter)
     checks = _Checks(waiter)
     health = None
@@ -82,7 +85,14 @@ def _run(settings: Settings, waiter: Waiter, life: Life, checkpoint: Checkpoint)
         composer, accounts = make_composer(settings), make_accounts(settings)
         # Before Redis and Kafka, so that `/readyz` can show what the worker waits for.
         health = _serve_health(settings, checks, life)
+        if multiprocessing.parent_process() is None:  # otherwise the supervisor is the service
+            systemd = SystemdNotifier(checks.alive, checks.ready, lambda: life.state.value)
+            systemd.start()
+            at_end.callback(systemd.stop)
         _check_redis(settings, waiter)
+        # Before this worker fences whoever has its id.
+        identity = IdLease(settings, waiter)
+        at_end.callback(identity.release)
         pipeline = build_pipeline(settings, composer, accounts, waiter, life, checkpoint)
         checks.pipeline = pipeline
     except StoppedError:
@@ -91,6 +101,7 @@ def _run(settings: Settings, waiter: Waiter, life: Life, checkpoint: Checkpoint)
         logger.critical("cannot start", extra={"cause": str(error)})
         _say_activity(settings, error)
         return exit_code(error)
+    identity.reports_to(pipeline.fence)
     stop.reaches(pipeline)
     _tune_garbage_collection()
     threading.Thread(target=_watch_ticks, args=(pipeline,), name="watchdog", daemon=True).start()
@@ -277,10 +288,10 @@ def _end_with_thread(args: threading.ExceptHookArgs) -> None:
 
 
 def _numbered(settings: Settings, number: int) -> Settings:
-    worker = settings.worker.model_copy(update={"id": f"{settings.worker.id}-{number}"})
     port = settings.metrics.port + number if settings.metrics.port else 0
     metrics = settings.metrics.model_copy(update={"port": port})
-    return settings.model_copy(update={"worker": worker, "metrics": metrics})
+    numbered = with_id(settings, f"{settings.worker.id}-{number}")
+    return numbered.model_copy(update={"metrics": metrics})
 
 
 def _serve_health(settings: Settings, checks: _Checks, life: Life) -> HealthServer | None:

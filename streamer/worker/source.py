@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import cast
+from typing import NoReturn, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
@@ -504,14 +504,19 @@ class RecordSource:
         if not is_permanent(error):
             logger.warning("Kafka reports an error", extra={"error": error.str()})
             return
-        self._must_unsubscribe = False  # it could not
         if _FENCED in error.str():
-            raise FencedError(
+            self.end_fenced(
                 f"two workers use one id, {self._settings.worker.id}: the other has taken the "
                 f"place of this one in the group. Give each worker a worker.id of its own. A "
                 f"worker that was frozen finds this too if another was started in its place"
             )
+        self._must_unsubscribe = False  # it could not
         raise SourceError(f"cannot read {self._topic}: {error.str()}")
+
+    def end_fenced(self, why: str) -> NoReturn:
+        """Raise FencedError, and leave the place in the group to the other worker of this id."""
+        self._must_unsubscribe = False
+        raise FencedError(why)
 
 
 def _record(message: Message, now: float) -> Record:

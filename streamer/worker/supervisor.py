@@ -13,7 +13,9 @@ from types import FrameType
 from streamer import logs
 from streamer.errors import DONE, FAILED, WRONG_USE
 from streamer.settings import load
+from streamer.worker.identity import with_id
 from streamer.worker.process import BROKEN_INPUT, run_worker
+from streamer.worker.systemd import notify
 
 logger = logging.getLogger(__name__)
 
@@ -29,27 +31,31 @@ class Supervisor:
 
     Args:
         config: the settings file; each worker rereads it when it starts.
+        worker_id: what each worker's id begins with.
         count: number of workers.
     """
 
-    def __init__(self, config: Path | None, count: int) -> None:
+    def __init__(self, config: Path | None, worker_id: str, count: int) -> None:
         self._config = config
+        self._worker_id = worker_id
         self._settings = load(config)
         self._slots = [_WorkerSlot(number) for number in range(count)]
         self._stopping = False
 
     def run(self) -> int:
         """Supervise until SIGTERM or SIGINT; return the exit code."""
-        logs.configure(self._settings.log, f"{self._settings.worker.id}-supervisor")
+        logs.configure(self._settings.log, f"{self._worker_id}-supervisor")
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         code = DONE
         try:
             while not self._stopping and code == DONE:
                 code = self._look_after(time.monotonic())
+                notify("READY=1", "WATCHDOG=1", f"STATUS=supervises {len(self._slots)} workers")
                 alive = [slot.process.sentinel for slot in self._slots if slot.process]
                 wait(alive, timeout=0.2)
         finally:
+            notify("STOPPING=1")
             worst = self._stop_all()
         return code or worst
 
@@ -76,7 +82,7 @@ class Supervisor:
                 )
                 return FAILED
             if slot.process is None and now >= slot.start_at:
-                slot.start(self._config)
+                slot.start(self._config, self._worker_id)
         return DONE
 
     def _stop_all(self) -> int:
@@ -107,10 +113,12 @@ class _WorkerSlot:
         self.start_at = 0.0
         self._deaths: deque[float] = deque(maxlen=_GIVE_UP_DEATHS)
 
-    def start(self, config: Path | None) -> None:
+    def start(self, config: Path | None, worker_id: str) -> None:
         # Spawned, not forked: librdkafka's threads do not survive a fork.
         self.process = multiprocessing.get_context("spawn").Process(
-            target=_worker_main, args=(config, self.number), name=f"worker-{self.number}"
+            target=_worker_main,
+            args=(config, worker_id, self.number),
+            name=f"worker-{self.number}",
         )
         self.process.start()
         logger.info("worker started", extra={"worker": self.number, "pid": self.process.pid})
@@ -136,5 +144,5 @@ class _WorkerSlot:
         return len(self._deaths) == _GIVE_UP_DEATHS and now - self._deaths[0] < _GIVE_UP_WITHIN_S
 
 
-def _worker_main(config: Path | None, number: int) -> None:
-    raise SystemExit(run_worker(load(config), number))
+def _worker_main(config: Path | None, worker_id: str, number: int) -> None:
+    raise SystemExit(run_worker(with_id(load(config), worker_id), number))

@@ -1,6 +1,7 @@
 """What workers say of themselves, and what `doctor` makes of it."""
 
 import secrets
+import signal
 import time
 from typing import cast
 
@@ -65,8 +66,12 @@ def test_a_fenced_worker_is_told_of(harness: Harness, operator: CommandRunner) -
     first = harness.start_worker()
     of_group = Heartbeats(harness.redis, harness.name)
     wait_until(lambda: any(each.heartbeat.partitions for each in of_group.read()), 60, "it works")
+    first.signal(signal.SIGSTOP)
     second = harness.start_worker()
+    wait_until(lambda: len(of_group.read()) > 1, 60, "the second has taken its id")
+    first.signal(signal.SIGCONT)
     assert first.wait() == 1
     text = operator.run("doctor", code=1).stdout
     assert f"worker {harness.name}-w-0: two workers use this id, and end each other" in text
-    assert second.stop() == 0
+    # Unless the first could rejoin before it ended.
+    assert second.stop() in (0, 1)

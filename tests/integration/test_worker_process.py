@@ -1,7 +1,9 @@
 """A worker as a process: how it starts, shows itself, is supervised and stops."""
 
 import signal
+import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import orjson
 import psutil
@@ -72,6 +74,25 @@ def test_health_readiness_and_metrics(harness: Harness) -> None:
     assert "example.com" not in text
     assert "r-1" not in text
     assert worker.stop() == 0, worker.words()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_systemd_is_told_when_a_service_is_ready_and_stops(
+    harness: Harness, tmp_path: Path, workers: str
+) -> None:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(60)
+        worker = _run(harness, "--workers", workers, NOTIFY_SOCKET=path)
+        said = ""
+        while "READY=1" not in said:
+            said = manager.recv(4096).decode()
+        assert "WATCHDOG=1" in said
+        worker.signal(signal.SIGTERM)
+        while "STOPPING=1" not in said:
+            said = manager.recv(4096).decode()
+    assert worker.wait() == 0, worker.words()
 
 
 def test_a_starting_worker_reports_waiting_for_redis(

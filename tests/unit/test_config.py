@@ -100,9 +100,3 @@ def test_every_reason_of_a_hold_has_its_remedy() -> None:
     reasons -= {"invalid_access", "invalid_region"}  # of endpoints that are not called
     told = set(_CODE.findall(chapters()["StreamerAccountHeld"]))
     assert reasons - told == set()
-
-
-def test_pods_have_time_to_drain() -> None:
-    text = (CONFIG / "kubernetes.yaml").read_text(encoding="utf-8")
-    (grace,) = re.findall(r"terminationGracePeriodSeconds: (\d+)", text)
-    assert float(grace) > Settings().worker.shutdown_timeout_s + 20

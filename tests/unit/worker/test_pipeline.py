@@ -21,7 +21,7 @@ from streamer.worker.pipeline import Pipeline
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
 from streamer.worker.reporting import WorkerReporter
-from streamer.worker.source import RecordSource, Windows
+from streamer.worker.source import FencedError, RecordSource, Windows
 from streamer.worker.verifying import EpochVerifier
 from streamer.worker.waiter import Waiter
 from tests.kit.fakes.kafka import KafkaClock, errors
@@ -42,6 +42,10 @@ class _Source:
 
     def close(self) -> None:
         self._on_revoke(self.windows)
+
+    def end_fenced(self, why: str) -> None:
+        self.windows.clear()
+        raise FencedError(why)
 
 
 class PipelineBench:
@@ -128,6 +132,16 @@ def test_a_failed_last_commit_still_closes_everything() -> None:
         desk.pipeline.run()
     assert desk.closed == ["dispatcher", "verifier", "committer", "relay"]
     assert desk.fenced
+
+
+def test_a_worker_whose_id_another_has_ends_without_a_commit() -> None:
+    desk = PipelineBench(_DECIDED)
+    desk.pipeline.fence("two workers use one id")
+    with pytest.raises(FencedError, match="two workers use one id"):
+        desk.pipeline.run()
+    assert desk.fenced
+    assert desk.committed == []
+    assert desk.closed == ["dispatcher", "verifier", "committer", "relay"]
 
 
 def test_revoked_records_are_committed_at_once(clock: KafkaClock) -> None:

@@ -26,8 +26,19 @@ from tests.kit.fakes.kafka import FakeKafka, KafkaApi
 from tests.kit.fakes.kafka.consumer import FakeConsumer
 
 
+class _NoLease:
+    def release(self) -> None:
+        pass
+
+    def reports_to(self, on_lost: object) -> None:
+        pass
+
+
 class _Pipeline:
     """Commits one record, and meets what the test has Kafka answer."""
+
+    def fence(self, why: str) -> None:
+        raise AssertionError(why)
 
     def __init__(self, kafka: FakeKafka) -> None:
         self._kafka = kafka
@@ -60,6 +71,7 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKafka]:
     made = FakeKafka({Settings().topics.dead_letters: 1})
     made.install(monkeypatch, transactions)
     monkeypatch.setattr(process, "_check_redis", lambda *_: None)
+    monkeypatch.setattr(process, "IdLease", lambda *_: _NoLease())
     monkeypatch.setattr(process, "build_pipeline", lambda *_: _Pipeline(made))
     monkeypatch.setattr(process, "_StopRequest", lambda *_: SimpleNamespace(reaches=lambda _: None))
     for name in ("_tune_garbage_collection", "_keep_heaps_small", "_watch_ticks"):
