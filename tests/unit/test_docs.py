@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from bench import __main__ as bench
 from bench import (
+    durability,
     idle,
     ledger,
     limiter,
