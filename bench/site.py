@@ -90,6 +90,7 @@ class BenchSite:
             parked=f"{name}.parked",
             results=f"{name}.results",
             progress=f"{name}.progress",
+            events=f"{name}.events",
         )
         self._admin = AdminClient({"bootstrap.servers": stack.bootstrap_servers})
         # Has the measured group's id but never joins it: it only reads the group's offsets.

@@ -54,7 +54,8 @@ THROTTLED = Counter(
 )
 CAMPAIGNS_STOPPED = Counter(
     "streamer_campaigns_stopped_total",
-    "Campaigns paused by this worker because most of their recent mails failed for the reason.",
+    "Campaigns paused by this worker because most of their recent mails failed for the reason, or "
+    "because of complaints or bounces.",
     ["reason"],
 )
 PARKED = Counter(
@@ -129,6 +130,42 @@ CAMPAIGN_EXPECTED = Gauge(
     "streamer_campaign_expected",
     "Expected number of recipients of a campaign, if set.",
     ["organization", "campaign"],
+)
+
+CAMPAIGN_EVENTS = Gauge(
+    "streamer_campaign_events",
+    "Recipients of a campaign by what became of their mail: delivered, delayed, bounced_permanent, "
+    "bounced_transient, complained, opened, clicked, failed_later, suppressed, unsubscribed; for "
+    "the most recently changed campaigns, exported by the process that projects.",
+    ["organization", "campaign", "type"],
+)
+EVENTS_READ = Counter(
+    "streamer_events_read_total",
+    "Mail events read from their topic: applied, unknown (no campaign of ours, or no address), or "
+    "unreadable.",
+    ["result"],
+)
+GATEWAY_REQUESTS = Counter(
+    "streamer_gateway_requests_total",
+    "Requests to the gateway by route (webhook, page) and result: accepted, shown, unsubscribed, "
+    "resubscribed, unavailable (Kafka), limited, unknown (token), disconnected, or why a webhook "
+    "was refused.",
+    ["route", "result"],
+)
+GATEWAY_EVENTS = Counter(
+    "streamer_gateway_events_total",
+    "Events acknowledged by Kafka, by type; `other` for those that Resend alone knows.",
+    ["type"],
+)
+GATEWAY_ACK = Histogram(
+    "streamer_gateway_ack_seconds",
+    "Time until Kafka acknowledged an event.",
+    buckets=_LATENCIES,
+)
+GATEWAY_CUT = Counter(
+    "streamer_gateway_connections_cut_total",
+    "Connections closed by the gateway: slow, headers_too_large, or crowded_out.",
+    ["why"],
 )
 
 

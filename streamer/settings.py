@@ -100,6 +100,11 @@ class TopicSettings(Section):
         "campaign.progress",
         description="What each transaction of a worker ended, as counts by campaign.",
     )
+    events: str = Field(
+        "campaign.events",
+        description="What became of mails after they were sent, and who unsubscribed. The same "
+        "event may come several times.",
+    )
 
 
 class RedisSettings(Section):
@@ -235,6 +240,21 @@ class BreakerSettings(Section):
         description="If more than this share of them `failed` for the same reason, the campaign "
         "is paused. 1: never.",
     )
+    complaint_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.003,
+        description="If more than this share of a campaign's recipients complain, of those whose "
+        "mail was delivered or bounced, it is paused, once. 1: never.",
+    )
+    bounce_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.08,
+        description="If more than this share of them bounce permanently, it is paused, once. "
+        "1: never.",
+    )
+    feedback_minimum: Annotated[int, Field(ge=1_000)] = Field(
+        1_000,
+        description="Number of a campaign's recipients whose mail was delivered or bounced, from "
+        "which on these two shares are checked.",
+    )
 
 
 class WorkerSettings(Section):
@@ -253,6 +273,7 @@ class WorkerSettings(Section):
 
 
 class MetricsSettings(Section):
+    host: str = Field("", description="Address to listen on. Empty: every address of the machine.")
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         9464,
         description="Port for `/metrics`, `/healthz` and `/readyz`; 0: none. Worker i of "
@@ -301,6 +322,15 @@ class AccountSettings(Section):
         "takes precedence; 0 uses only Resend's.",
     )
 
+    webhook_secret_env: str | None = Field(
+        None,
+        description="Environment variable with the signing secret of the account's webhooks, "
+        "`whsec_...`; with several, separated by blanks, while they are rotated.",
+    )
+    webhook_secret_file: Path | None = Field(
+        None, description="File with the signing secrets; read again when it changes."
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _usual_key(cls, given: object) -> object:
@@ -315,14 +345,45 @@ class AccountSettings(Section):
     def _one_key(self) -> Self:
         if (self.api_key_env is None) == (self.api_key_file is None):
             raise ValueError("set only one of api_key_env and api_key_file")
+        if self.webhook_secret_env is not None and self.webhook_secret_file is not None:
+            raise ValueError("set only one of webhook_secret_env and webhook_secret_file")
         return self
+
+
+class GatewaySettings(Section):
+    names: dict[str, str] = Field(
+        default_factory=dict,
+        description="The name of each organization on the unsubscribe page; without one, its id.",
+    )
+    colors: dict[str, Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] = Field(
+        default_factory=dict,
+        description="The color of each organization on the unsubscribe page, as `#0055aa`.",
+    )
+    languages: Path | None = Field(
+        None,
+        description="Folder with language files for the unsubscribe page, which add to the "
+        "built-in ones or replace them.",
+    )
+    requests_per_second: PositiveFloat = Field(
+        500.0,
+        description="Maximum rate of page views and refused requests in all. What Resend has "
+        "signed, and unsubscribing, are not limited.",
+    )
+    requests_per_second_by_address: PositiveFloat = Field(
+        10.0, description="Maximum rate of page views and refused requests from one address."
+    )
+    max_connections: Positive = Field(
+        2_000,
+        description="Maximum number of open connections. Beyond it, those are closed that have "
+        "waited longest without sending a whole request.",
+    )
 
 
 class ProgressSettings(Section):
     embedded: bool = Field(
         True,
-        description="Whether one of the workers counts the progress of campaigns; otherwise run "
-        "`streamer project`.",
+        description="Whether one of the workers counts the progress of campaigns and applies mail "
+        "events; otherwise run `streamer project`.",
     )
     keep_days: PositiveFloat = Field(
         90.0,
@@ -360,6 +421,7 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     unsubscribe: UnsubscribeSettings = UnsubscribeSettings()
     accounts: dict[str, AccountSettings] = Field(default_factory=_default_accounts, min_length=1)
+    gateway: GatewaySettings = GatewaySettings()
     progress: ProgressSettings = ProgressSettings()
     log: LogSettings = LogSettings()
 

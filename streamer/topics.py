@@ -54,6 +54,12 @@ _CONFIGS: dict[str, dict[str, str]] = {
         "retention.ms": str(365 * _DAY_MS),
         "max.message.bytes": str(_MAX_RECORD_BYTES),
     },
+    # As long as the outcomes that it continues.
+    "events": {
+        **_DELETE,
+        "retention.ms": str(365 * _DAY_MS),
+        "max.message.bytes": str(_MAX_RECORD_BYTES),
+    },
 }
 """The configuration of each topic, by its setting's name."""
 

@@ -20,6 +20,7 @@ from streamer.model.campaign import Definition
 from streamer.model.event import EventSchema
 from streamer.model.published import (
     DeadLetterHeaders,
+    PublishedMailEvent,
     PublishedOutcome,
     PublishedProgress,
     PublishedResult,
@@ -66,6 +67,7 @@ CONTRACTS = (
     Contract("Dead letter headers", 1, OUTPUT, DeadLetterHeaders),
     Contract("Progress", 1, OUTPUT, PublishedProgress),
     Contract("Result", 1, OUTPUT, PublishedResult),
+    Contract("Mail event", 1, OUTPUT, PublishedMailEvent),
 )
 
 

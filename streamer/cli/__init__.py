@@ -17,6 +17,8 @@ from streamer.cli import (
     doctor,
     drafts,
     drop,
+    events,
+    gateway,
     ledger,
     outcomes,
     preview,
@@ -97,6 +99,7 @@ app.command("doctor", rich_help_panel=_WATCH)(doctor.doctor)
 app.command("retry", rich_help_panel=_MEND)(retry.retry)
 app.command("run", rich_help_panel=_RUN)(run.run)
 app.command("project", rich_help_panel=_RUN)(project.project)
+app.command("gateway", rich_help_panel=_RUN)(gateway.gateway)
 app.command("demo", rich_help_panel=_TRY)(demo.demo)
 app.command("sandbox", rich_help_panel=_TRY)(sandbox.sandbox)
 app.add_typer(campaign.app, name="campaign", rich_help_panel=_SEND)
@@ -104,6 +107,7 @@ app.add_typer(suppress.app, name="suppress", rich_help_panel=_SEND)
 app.add_typer(account.app, name="account", rich_help_panel=_MEND)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=_MEND)
 app.add_typer(ledger.app, name="ledger", rich_help_panel=_MEND)
+app.add_typer(events.app, name="events", rich_help_panel=_MEND)
 app.add_typer(topics.app, name="topics", rich_help_panel=_RUN)
 app.add_typer(config.app, name="config", rich_help_panel=_RUN)
 app.add_typer(stack.app, name="stack", rich_help_panel=_TRY)

@@ -85,6 +85,14 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "ledger rebuild": ("streamer ledger rebuild", "streamer ledger rebuild --yes --json"),
     "ledger status": ("streamer ledger status", "streamer ledger status --json"),
+    "events backfill": (
+        "streamer events backfill default --since 1d --dry-run",
+        "streamer events backfill default --since 2026-11-24T03:40:00Z --yes",
+    ),
+    "gateway": (
+        "streamer gateway --config streamer.toml",
+        "streamer gateway --host 0.0.0.0 --port 8080 --forwarded-allow-ips 10.0.0.0/8",
+    ),
     "outcomes": (
         "streamer outcomes acme/spring-26 --status failed --format csv",
         "streamer outcomes acme/spring-26 --follow --json",
@@ -136,6 +144,14 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "suppress remove": (
         "streamer suppress remove acme ann@example.com",
         "streamer suppress remove acme --all",
+    ),
+    "suppress show": (
+        "streamer suppress show ann@example.com",
+        "streamer suppress show - --json < address.txt",
+    ),
+    "suppress sync": (
+        "streamer suppress sync default --dry-run",
+        "streamer suppress sync default --yes --json",
     ),
     "topics create": (
         "streamer topics create",

@@ -5,10 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Annotated
 
+import orjson
 import typer
 
 from streamer.cli.addresses import from_stdin
 from streamer.cli.common import (
+    WRONG_USE,
     CampaignArgument,
     ConfigOption,
     fail,
@@ -22,8 +24,10 @@ from streamer.cli.reading import topic_reader
 from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
 from streamer.model.instants import as_local_text, as_text
 from streamer.model.outcome import same_address
+from streamer.model.plural import plural
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
+from streamer.recovery.last_events import LastEvent, LastEvents
 from streamer.recovery.outcomes import LastOutcomes, OutcomeFilter, OutcomeReader
 
 _COLUMNS = (
@@ -84,6 +88,10 @@ def outcomes(
         bool,
         typer.Option("--follow", "-f", help="Every outcome, and those to come, until Ctrl-C."),
     ] = False,
+    with_events: Annotated[
+        bool,
+        typer.Option("--with-events", help="Also show what became of each mail last."),
+    ] = False,
     form: Annotated[
         OutcomesFormat, typer.Option("--format", help="Output format.")
     ] = OutcomesFormat.TABLE,
@@ -97,6 +105,8 @@ def outcomes(
     records' values as stored in Kafka. In CSV a cell that a spreadsheet would evaluate as a formula
     gets a leading apostrophe.
     """
+    if with_events and (follow or not last):
+        fail("--with-events shows last outcomes: not with --all or --follow", WRONG_USE)
     settings = read_settings(config)
     address = None if email is None else same_address(from_stdin(email))
     wanted = OutcomeFilter(status, frozenset(reason or ()), recipient, address)
@@ -122,14 +132,20 @@ def outcomes(
             _print(matching(told.among(_follow(reader, topic, spans))), form)
             return
         if last:
+            events = None
+            if with_events:
+                events = LastEvents(campaign)
+                of_events = settings.topics.events
+                events.read(reader.read(of_events, reader.spans(of_events), "events"))
             known = LastOutcomes()
             for stored, outcome in read("outcomes"):
                 known.add(stored, outcome)
-            _print(matching(pair for pair in read("outcomes again") if known.is_last(*pair)), form)
+            pairs = matching(pair for pair in read("outcomes again") if known.is_last(*pair))
+            _print(pairs, form, events)
         else:
             _print(matching(read("outcomes")), form)
     if told.unreadable:
-        warn(f"{told.unreadable:,} records of {topic} skipped: not valid outcomes")
+        warn(f"{plural(told.unreadable, 'record')} of {topic} skipped: not valid outcomes")
     if not told.found:
         with redis_client(settings) as client:
             require_campaign(client, settings, campaign)
@@ -153,14 +169,43 @@ def _follow(reader: Reader, topic: str, spans: Sequence[PartitionRange]) -> Iter
         ]
 
 
-def _print(wanted: Iterable[Pair], form: OutcomesFormat) -> None:
-    if form is OutcomesFormat.JSONL:
+def _print(wanted: Iterable[Pair], form: OutcomesFormat, events: LastEvents | None = None) -> None:
+    if events is not None:
+        _print_with_events(wanted, form, events)
+    elif form is OutcomesFormat.JSONL:
         for stored, _ in wanted:
             show_stored_json(stored.value or b"")
     elif form is OutcomesFormat.CSV:
         show_csv(_CSV_HEADER, (_csv(outcome) for _, outcome in wanted))
     else:
         stream_table(_COLUMNS, (_row(outcome) for _, outcome in wanted))
+
+
+def _print_with_events(wanted: Iterable[Pair], form: OutcomesFormat, events: LastEvents) -> None:
+    if form is OutcomesFormat.JSONL:
+        for stored, outcome in wanted:
+            event = events.of(outcome)
+            shown = None
+            if event is not None:
+                shown = {"type": event.type, "occurred_at": as_text(event.occurred_at)}
+            value = {**orjson.loads(stored.value or b""), "event": shown}
+            show_stored_json(orjson.dumps(value))
+    elif form is OutcomesFormat.CSV:
+        rows = ((*_csv(outcome), *_event(events.of(outcome))) for _, outcome in wanted)
+        show_csv((*_CSV_HEADER, "event", "event_occurred_at"), rows)
+    else:
+        columns = (*_COLUMNS[:-1], ("EVENT", 13), ("EVENT AT", 24), _COLUMNS[-1])
+        stream_table(
+            columns,
+            (
+                (*_row(outcome)[:-1], *_event(events.of(outcome)), _row(outcome)[-1])
+                for _, outcome in wanted
+            ),
+        )
+
+
+def _event(event: LastEvent | None) -> tuple[str, str]:
+    return ("", "") if event is None else (event.type, as_text(event.occurred_at))
 
 
 def _row(outcome: PublishedOutcome) -> tuple[str, ...]:

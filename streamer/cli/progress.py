@@ -25,6 +25,7 @@ from streamer.errors import INTERRUPTED
 from streamer.ledger import keys, lease
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName, CampaignState
+from streamer.model.feedback import EVENT_WORDS
 from streamer.model.instants import as_local_text
 from streamer.progress.counts import STATUSES
 from streamer.progress.report import Report, Reporter
@@ -126,6 +127,10 @@ def _show(report: Report, words: str, now: datetime) -> None:
             if word == status and reason and count
         ]
     rows.append(("parked", f"{counts.parked:,}"))
+    if report.events:
+        rows += [
+            (word.replace("_", " "), f"{report.events.get(word, 0):,}") for word in EVENT_WORDS
+        ]
     width = max(len(count) for _, count in rows)
     show_table(("STATUS", "RECIPIENTS"), [(status, count.rjust(width)) for status, count in rows])
     if counts.first is not None:

@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from streamer import logs
 from streamer.cli.common import ConfigOption, fail, kafka_admin, read_settings, redis_client, warn
+from streamer.feedback.applier import Applier
 from streamer.kafka.offsets import EARLIEST, OffsetsQuestion
 from streamer.progress.projector import Projector
 from streamer.progress.store import Store
@@ -33,7 +34,7 @@ def project(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Count the progress of campaigns until SIGTERM or SIGINT.
+    """Count the progress of campaigns, and apply mail events, until SIGTERM or SIGINT.
 
     Workers do this too, unless `progress.embedded` is false. Several can run at once without
     counting anything twice.
@@ -54,11 +55,15 @@ def project(
     logs.configure(settings.log, f"{settings.worker.id}-project")
     server = _serve_metrics(settings, projector)
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    applier = threading.Thread(target=Applier(settings).run, args=(stop,), name="events")
+    applier.start()
     try:
         projector.work(stop)
     except ProjectionError as error:
         fail(error)
     finally:
+        stop.set()
+        applier.join()
         if server is not None:
             server.close()
         for number, handler in previous.items():

@@ -38,6 +38,14 @@ def sandbox(
             "refuse_example_domain=true; VALUE is JSON, or plain text. docs/reference.md has all.",
         ),
     ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Send signed webhooks of what becomes of the mails there, as "
+            "http://127.0.0.1:8080/webhooks/default.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the address and keys as one line of JSON.")
     ] = False,
@@ -52,6 +60,7 @@ def sandbox(
             faults=faults,
             # Only tests check acceptances, and a trial may run for days.
             keep_acceptances=False,
+            webhook_url=webhook,
         )
     except ValidationError as error:
         raise _bad_parameter(error, "--key") from None
@@ -119,6 +128,7 @@ def _as_json(url: str, config: Config) -> dict[str, object]:
             account.name: {"keys": account.keys, "limit": account.limit}
             for account in config.accounts
         },
+        "webhook_secret": config.webhook_secret,
     }
 
 
@@ -130,5 +140,7 @@ def _as_text(url: str, config: Config) -> list[str]:
             f"  RESEND_API_URL={url} RESEND_API_KEY={key}  # {account.name}, {rate}"
             for key in account.keys
         )
+    if config.webhook_url is not None:
+        lines.append(f"  webhooks to {config.webhook_url}, signed with {config.webhook_secret}")
     lines.extend(["", "No mail is actually sent. Press Ctrl-C to stop."])
     return lines

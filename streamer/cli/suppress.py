@@ -1,6 +1,7 @@
 """`streamer suppress`: an organization's suppressed addresses."""
 
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -11,7 +12,7 @@ import orjson
 import typer
 
 from streamer import private_files
-from streamer.cli.addresses import AddressParser, from_arguments, from_file
+from streamer.cli.addresses import AddressParser, from_arguments, from_file, from_stdin
 from streamer.cli.common import (
     FAILED,
     WRONG_USE,
@@ -25,18 +26,29 @@ from streamer.cli.common import (
     say,
     show_json,
     show_table,
+    warn,
 )
 from streamer.cli.names import known_organizations, require_organization
 from streamer.cli.output import confirm, show_lines
 from streamer.cli.recipient_file import open_file
 from streamer.cli.rows import InvalidFileError
 from streamer.ledger import suppression
+from streamer.ledger.mail_events import MailEvents
+from streamer.model.address import InvalidAddressError, normalise
+from streamer.model.plural import plural
 from streamer.model.printable import printable
-from streamer.settings import Settings
+from streamer.provider.accounts import NoKeyError
+from streamer.provider.calls import CallError
+from streamer.provider.client import ResendClient
+from streamer.recovery.suppression_sync import Progress, SuppressionSync
+from streamer.settings import Settings, SettingsError
+from streamer.worker.process import make_accounts
 
 app = typer.Typer(
     no_args_is_help=True, help="The suppressed addresses of an organization, which get no mail."
 )
+
+_SAY_EVERY_S = 5.0
 
 Addresses = Annotated[
     list[str],
@@ -105,7 +117,8 @@ def remove(
         if all_:
             count = suppression.count(client, organization)
             confirm(
-                f"{organization}: {count:,} addresses that must get no mail would get it again",
+                f"{organization}: {plural(count, 'address', 'addresses')} "
+                f"that must get no mail would get it again",
                 "nothing was removed",
                 yes=yes,
             )
@@ -143,6 +156,127 @@ def check(
         rows = [(address, "yes" if is_in else "no") for address, is_in in pairs]
         show_table(("ADDRESS", "SUPPRESSED"), rows)
     _end(parser)
+
+
+@app.command()
+def show(
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="-: read it from standard input.")
+    ],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which organizations suppress an address, and why, since when and by which campaign.
+
+    Whom an operator or another service has suppressed has no reason here.
+    """
+    settings = read_settings(config)
+    try:
+        normalised = normalise(from_stdin(address))
+    except InvalidAddressError as error:
+        fail(f"invalid address: {error}", WRONG_USE)
+    with redis_client(settings) as client:
+        organizations = sorted(known_organizations(client, settings))
+        reasons = MailEvents(client, 0).reasons(organizations, normalised)
+        found = {each: suppression.check(client, each, [normalised])[0] for each in organizations}
+    shown = [each for each in organizations if found[each] or reasons[each]]
+    if as_json:
+        show_json(
+            {
+                "address": normalised,
+                "organizations": [
+                    {
+                        "organization_id": each,
+                        "suppressed": found[each],
+                        "reasons": [reason._asdict() for reason in reasons[each]],
+                    }
+                    for each in shown
+                ],
+            }
+        )
+        return
+    if not shown:
+        say("no organization suppresses it, or ever did because of an event")
+        return
+    rows: list[tuple[str, ...]] = []
+    for each in shown:
+        is_in = "yes" if found[each] else "no"
+        if not reasons[each]:
+            rows.append((each, is_in, "", "", ""))
+        rows += [(each, is_in, why.value, at, name) for why, at, name in reasons[each]]
+    show_table(("ORGANIZATION", "SUPPRESSED", "WHY", "WHEN", "CAMPAIGN"), rows)
+
+
+@app.command()
+def sync(
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="An account at Resend.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be exchanged.")
+    ] = False,
+    yes: YesOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Exchange suppressed addresses with Resend's own list, both ways.
+
+    Resend's list belongs to the account as a whole: what is on it is suppressed for each
+    organization that the account serves, and what one of them suppresses gets no mail of the
+    others either. Takes nothing away; safe to repeat. Needs a key with full access.
+    """
+    settings = read_settings(config)
+    accounts = make_accounts(settings)
+    if account not in settings.accounts:
+        fail(f"there is no account {account}; the accounts are: {', '.join(settings.accounts)}")
+    with redis_client(settings) as client:
+        known = known_organizations(client, settings)
+        served = sorted(each for each in known if accounts.of(each) == account)
+        if not served:
+            fail(f"account {account} serves no organization that is known")
+        if not dry_run:
+            confirm(
+                f"{', '.join(served)}: what one of them, or Resend, suppresses is suppressed for "
+                f"all of them, as they share account {account}",
+                "nothing was exchanged",
+                yes=yes,
+            )
+        try:
+            resend = ResendClient(settings.api_url, settings.delivery.timeout_s)
+            exchange = SuppressionSync(
+                client, resend, accounts.key(account), served, _say_progress()
+            )
+        except (SettingsError, NoKeyError) as error:
+            fail(error)
+        stopped = None
+        try:
+            exchange.run(dry_run=dry_run)
+        except CallError as error:
+            stopped = error
+    report = exchange.report
+    if as_json:
+        show_json({"organizations": served, "dry_run": dry_run, **asdict(report)})
+    else:
+        would = "would be " if dry_run else ""
+        say(
+            f"{report.at_resend:,} at Resend; {report.pulled:,} {would}added to "
+            f"{', '.join(served)}, {report.pushed:,} {would}added at Resend"
+        )
+        if report.invalid:
+            say(f"{report.invalid:,} left out: not valid addresses")
+    if stopped is not None:
+        fail(f"{stopped}; the command is safe to repeat")
+
+
+def _say_progress() -> Progress:
+    """Return what shows the progress, every few seconds, on standard error."""
+    shown = time.monotonic()
+
+    def show(what: str, number: int) -> None:
+        nonlocal shown
+        if time.monotonic() - shown >= _SAY_EVERY_S:
+            shown = time.monotonic()
+            warn(f"{what}: {number:,} addresses")
+
+    return show
 
 
 @app.command("list")

@@ -26,6 +26,7 @@ from streamer.ledger.claim_reader import ClaimStatus
 from streamer.model.campaign import CampaignName
 from streamer.model.instants import as_local_text, as_text, from_milliseconds
 from streamer.model.outcome import same_address
+from streamer.model.plural import plural
 from streamer.recovery.trace import EventKind, History, HistoryEvent, LedgerStatus, RecipientQuery
 
 _COLUMNS = (("TIME", 24), ("WHAT", 11), ("RECORD", 28), ("", 0))
@@ -43,8 +44,8 @@ def trace(
 ) -> None:
     """Show the history of one recipient of a campaign.
 
-    Shows its input records, where they were parked, their outcomes, and the current state of the
-    ledger. Reads all topics, which is slow if they are large.
+    Shows its input records, where they were parked, their outcomes, what became of the mails, and
+    the current state of the ledger. Reads all topics, which is slow if they are large.
     """
     settings = read_settings(config)
     if (email is None) == (recipient is None):
@@ -65,7 +66,10 @@ def trace(
     else:
         _show(campaign, history.events, ledger_statuses)
     if history.unreadable:
-        warn(f"{history.unreadable:,} records of the outcomes topic skipped: not valid outcomes")
+        warn(
+            f"{plural(history.unreadable, 'record')} of the outcomes topic skipped: "
+            f"not valid outcomes"
+        )
     if not is_traced:
         who = recipient or email
         if campaign in known:

@@ -9,6 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from streamer.cli.watching import View, WatchedCampaign
+from streamer.model.feedback import EVENT_WORDS
+from streamer.model.plural import plural
 from streamer.model.printable import printable
 from streamer.progress.counts import STATUSES
 from streamer.progress.report import Report
@@ -67,19 +69,18 @@ def campaigns(view: View, selected: int | None = None) -> RenderableType:
 
 def foot(view: View) -> RenderableType:
     """Render what concerns all campaigns: backlog, rates, workers, holds and troubles."""
-    lag = "unknown, Kafka does not answer" if view.lag is None else f"{view.lag:,} records"
+    lag = "unknown, Kafka does not answer" if view.lag is None else plural(view.lag, "record")
     rows: list[RenderableType] = [_fact("waiting", lag)]
     for each in view.allowances:
         rows.append(
             _fact(f"account {each.account}", f"{each.calls:.1f} of {each.allowed:g} calls/s")
         )
     for worker in view.workers:
-        partitions = "1 partition" if worker.partitions == 1 else f"{worker.partitions} partitions"
         rows.append(
             _fact(
                 f"worker {worker.worker}",
-                f"{partitions}, {worker.per_second:,.0f}/s, {worker.cpu:.0%} CPU, "
-                f"{worker.rss / _MB:.0f} MB",
+                f"{plural(worker.partitions, 'partition')}, {worker.per_second:,.0f}/s, "
+                f"{worker.cpu:.0%} CPU, {worker.rss / _MB:.0f} MB",
             )
         )
     rows += [_warning(f"held: {words}") for words in view.held]
@@ -147,7 +148,8 @@ def _share(report: Report) -> str:
 def _counts(report: Report) -> list[str]:
     counts = {status: report.counts.ended(status) for status in STATUSES}
     counts["parked"] = report.counts.parked
-    return [f"{status} {count:,}" for status, count in counts.items() if count]
+    counts |= {word.replace("_", " "): report.events.get(word, 0) for word in EVENT_WORDS}
+    return [f"{word} {count:,}" for word, count in counts.items() if count]
 
 
 def _left(campaign: WatchedCampaign, now: datetime) -> list[str]:

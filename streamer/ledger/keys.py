@@ -10,6 +10,33 @@ def suppressed(organization: str) -> str:
     return f"{{{organization}}}:suppressed"
 
 
+def suppression_reasons(organization: str) -> str:
+    """Hash: by address (JSON) why, when and by which campaign's mail it was suppressed, and when
+    that was undone; see `suppress_events.lua`. What other services suppress is not in it."""
+    return f"{{{organization}}}:suppression-reasons"
+
+
+def event_counts(organization: str, campaign_id: str) -> str:
+    """Hash: how many of the campaign's recipients had each kind of event; `guarded` once it was
+    paused for that."""
+    return f"{{{organization}}}:events:{campaign_id}"
+
+
+def event_bucket(organization: str, campaign_id: str, number: int) -> str:
+    """Hash: by a hash of the address which events a recipient had; see `count_events.lua`."""
+    return f"{{{organization}}}:events:{campaign_id}/{number}"
+
+
+CAMPAIGN_TAGS = "streamer:campaign-tags"
+"""Hash: by the tags and the reference's check the campaigns whose tags do not tell them from
+others."""
+
+
+def events_lease(group: str) -> str:
+    """String: the lease of the process that currently applies a group's events."""
+    return f"streamer:events:{group}:lease"
+
+
 def campaign(organization: str, campaign_id: str) -> str:
     """Hash: `definition` (JSON), `version` (of the definition), `state`, times; `begun` once a
     worker has read a recipient, which fixes the definition; `expected` (the number of recipients);

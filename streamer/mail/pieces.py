@@ -80,7 +80,9 @@ class PieceMaker:
         self._max_bytes = max_bytes
         self._holes: dict[_Hole, int] = {}
         self.token = self.mark("")
-        """The mark of the token in the unsubscribe URL."""
+        """The mark of the recipient's part of the token in the unsubscribe URL."""
+        self.where = self.mark(" ")
+        """The mark of the recipient's part of the reference."""
 
     def mark(self, name: str) -> str:
         """Return the mark of a variable outside of templates."""
@@ -162,7 +164,7 @@ class Pieces:
 
     Args:
         order: the holes between the pieces, as indexes.
-        holes: the first is that of the token.
+        holes: the first is that of the token, the second that of the reference.
     """
 
     def __init__(
@@ -172,16 +174,17 @@ class Pieces:
         self._parts = [""] * (2 * len(order) + 1)
         self._parts[::2] = pieces
         self._pick = itemgetter(*order, 0)  # at least two, so that it returns a tuple
-        self._holes = holes[1:]
+        self._holes = holes[2:]
 
-    def fill(self, variables: Variables, token: str) -> bytes | None:
+    def fill(self, variables: Variables, token: str, where: str) -> bytes | None:
         """Return the JSON of a mail, or None if the engine must compose it.
 
         Args:
             variables: those that the engine would get.
-            token: that of the recipient's unsubscribe URL.
+            token: the recipient's part of the token in the unsubscribe URL.
+            where: the recipient's part of the reference.
         """
-        values = [token]
+        values = [token, where]
         try:
             for text, kind, is_part in self._holes:
                 if is_part:

@@ -1,13 +1,21 @@
-"""Models of published data: outcomes, dead letter headers, progress and campaign results.
+"""Models of published data: outcomes, dead letter headers, progress, campaign results, mail events.
 
-`streamer.model.wire` writes the first two, `streamer.model.progress` the third. The JSON Schemas in
+`streamer.model.wire` writes the first two, `streamer.model.progress` the third,
+`streamer.model.mail_event` the last. The JSON Schemas in
 `schemas/` are generated from these models and the input models, so a change here changes the
 contract: within a version, only add optional fields.
 """
 
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, StrictInt, StringConstraints, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictInt,
+    StringConstraints,
+    model_validator,
+)
 
 from streamer.model import wire
 from streamer.model.campaign import Id, Model, Timestamp
@@ -123,3 +131,55 @@ class PublishedResult(Published):
     """Time of the last outcome; null if there was none."""
     per_second: Annotated[float, Field(ge=0)] | None
     """Average rate from the first to the last outcome; null if they are simultaneous."""
+    events: dict[str, Count] = Field(default_factory=dict)
+    """Number of recipients by what became of their mail since: `delivered`, `delayed`,
+    `bounced_permanent`, `bounced_transient`, `complained`, `opened`, `clicked`, `failed_later`,
+    `suppressed`, `unsubscribed`. The summary is written again as they change."""
+
+
+class PublishedOrigin(Published):
+    """Where a mail event came from."""
+
+    kind: str
+    """`webhook`, `page` or `one_click` (an unsubscribe link), or `backfill`."""
+    account: str | None
+    """The account at Resend; null for an unsubscribe link."""
+    event_id: str | None
+    """Names the event, also when it is repeated: Resend's `svix-id`."""
+    received_at: Timestamp
+
+
+class PublishedMailEvent(Published):
+    """What became of a mail after it was sent, or that its recipient unsubscribed.
+
+    The same event may come several times; `origin.event_id` tells.
+    """
+
+    type: str
+    """`sent`, `scheduled`, `delivered`, `delayed`, `bounced`, `complained`, `suppressed`, `failed`,
+    `opened`, `clicked`, `unsubscribed`, `resubscribed`; any other is Resend's own name."""
+    occurred_at: Timestamp
+    organization_id: Id | None
+    """Null if the tags do not tell, see `source`."""
+    campaign_id: Id | None
+    source: PublishedSource | None
+    """The input record of the recipient, as in the outcome; null for an unsubscribe link, and for
+    mails of earlier versions."""
+    address: str | None
+    """The normalised address, or the address as given if it is invalid."""
+    email_id: str | None
+    """Resend's id for the mail; null for an unsubscribe link."""
+    details: dict[str, str]
+    """`bounce_type` (`Permanent`, `Transient`, `Undetermined`), `bounce_subtype`, `message`,
+    `diagnostic`, `link`, `reason`, `suppression_type`: those that there are."""
+    tags: dict[str, str]
+    """The mail's tags."""
+    origin: PublishedOrigin
+    data: dict[str, JsonValue] | None = None
+    """What Resend sent, for types of its own; null for the others."""
+
+    @property
+    def record_id(self) -> RecordId | None:
+        """The original topic, partition and offset of the input record, if known."""
+        source = self.source
+        return None if source is None else RecordId(source.topic, source.partition, source.offset)

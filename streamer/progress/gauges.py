@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from streamer import metrics
 from streamer.model.campaign import CampaignName
+from streamer.model.feedback import EVENT_WORDS
 from streamer.progress.counts import STATUSES
 from streamer.progress.report import Report
 
@@ -13,7 +14,7 @@ _MAX_CAMPAIGNS = 500
 
 
 class Gauges:
-    """Exports campaign counts, limited in number since each campaign has eight series."""
+    """Exports campaign counts, limited in number since each campaign has up to 18 series."""
 
     def __init__(self) -> None:
         self._shown: OrderedDict[CampaignName, None] = OrderedDict()
@@ -27,6 +28,9 @@ class Gauges:
             self._shown.move_to_end(report.name)
             for status, value in _values(report).items():
                 metrics.CAMPAIGN_RECIPIENTS.labels(*report.name, status).set(value)
+            for word in EVENT_WORDS:
+                if number := report.events.get(word):
+                    metrics.CAMPAIGN_EVENTS.labels(*report.name, word).set(number)
             if report.expected is not None:
                 metrics.CAMPAIGN_EXPECTED.labels(*report.name).set(report.expected)
         while len(self._shown) > _MAX_CAMPAIGNS:
@@ -52,5 +56,8 @@ def _remove(name: CampaignName) -> None:
     for status in ("received", *STATUSES, "parked"):
         with suppress(KeyError):
             metrics.CAMPAIGN_RECIPIENTS.remove(*name, status)
+    for word in EVENT_WORDS:
+        with suppress(KeyError):
+            metrics.CAMPAIGN_EVENTS.remove(*name, word)
     with suppress(KeyError):
         metrics.CAMPAIGN_EXPECTED.remove(*name)

@@ -1,7 +1,7 @@
 """A campaign's progress, for commands, metrics and the results topic."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName, CampaignState
+from streamer.model.feedback import EVENT_WORDS
 from streamer.progress.counts import STATUSES, Counts
 from streamer.progress.store import Snapshot, Store
 
@@ -28,6 +29,7 @@ class Report:
             or `produce --done` overrides the definition's.
         is_closed: whether all its recipients have been produced.
         counts: its counts.
+        events: recipients by what became of their mail, in `EVENT_WORDS`, without those that are 0.
     """
 
     name: CampaignName
@@ -35,6 +37,7 @@ class Report:
     expected: int | None
     is_closed: bool
     counts: Counts
+    events: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
@@ -87,6 +90,7 @@ class Report:
             **{status: counts.ended(status) for status in STATUSES},
             "parked": counts.parked,
             "reasons": {**counts.reasons},
+            "events": {word: self.events.get(word, 0) for word in EVENT_WORDS},
             "started_at": counts.first,
             "finished_at": counts.last if self.is_complete else None,
             "per_second": counts.per_second,
@@ -107,6 +111,7 @@ class Report:
                 "started_at": counts.first,
                 "finished_at": counts.last,
                 "per_second": counts.per_second,
+                "events": {word: self.events.get(word, 0) for word in EVENT_WORDS},
             }
         )
 
@@ -158,6 +163,7 @@ class Reporter:
             expected,
             snapshot.closed is not None,
             snapshot.counts if is_counted else Counts(),
+            snapshot.events,
         )
 
     def _defined(self, name: CampaignName, version: str) -> int | None:

@@ -18,6 +18,7 @@ Starting over raises the generation. Counts and positions of older generations a
 adding to them raises `StaleGenerationError`.
 """
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -29,6 +30,7 @@ from streamer.errors import StreamerError
 from streamer.kafka.offsets import Offsets, Partition
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
+from streamer.ledger.mail_events import forget_events, read_event_counts
 from streamer.model.campaign import CampaignName
 from streamer.progress.counts import Counts, read_counts
 from streamer.progress.fold import Share
@@ -75,6 +77,7 @@ class Snapshot:
         closed: where each partition of the input ended when the last record of the campaign had
             been produced; None if there may be more.
         published: mark of the last published summary.
+        events: recipients by what became of their mail.
     """
 
     generation: str | None
@@ -84,6 +87,7 @@ class Snapshot:
     expected: int | None
     closed: dict[int, int] | None
     published: str | None
+    events: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Store:
@@ -170,7 +174,8 @@ class Store:
         """Return snapshots of campaigns in one round trip."""
         pipeline = self._pipeline()
         for name in wanted:
-            pipeline.execute_command("EVAL", _LOOK, 2, keys.progress(*name), keys.campaign(*name))
+            names = (keys.progress(*name), keys.campaign(*name), keys.event_counts(*name))
+            pipeline.execute_command("EVAL", _LOOK, 3, *names)
         return [_look(answer) for answer in pipeline.execute()]
 
     def campaigns(self) -> Iterator[CampaignName]:
@@ -259,6 +264,7 @@ class Store:
         counted = keys.progress_campaigns(organization)
         due = keys.progress_due(organization)
         self._run("forget", [keys.progress(*name), due, counted], [name.campaign_id])
+        forget_events(self._client, name)
         self._leave(organization)
 
     def sweep(self, keep_s: int) -> None:
@@ -354,7 +360,7 @@ def _offsets(fields: Mapping[str, str]) -> Offsets:
 
 
 def _look(answer: object) -> Snapshot:
-    flat, values = cast(tuple[list[bytes], list[bytes | None]], answer)
+    flat, values, events = cast(tuple[list[bytes], list[bytes | None], list[bytes]], answer)
     fields = _pairs(flat)
     state, version, expected, closed, published = (
         None if v is None else v.decode() for v in values
@@ -367,6 +373,7 @@ def _look(answer: object) -> Snapshot:
         expected=int(expected) if expected is not None else None,
         closed=None if closed is None else _read_ends(closed),
         published=published,
+        events=read_event_counts(events),
     )
 
 

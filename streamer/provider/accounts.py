@@ -78,6 +78,15 @@ class Accounts:
             raise NoKeyError(f"account {account}: no API key in {place}")
         return key.strip()
 
+    def webhook_secrets(self, account: str) -> list[str]:
+        """Return what may sign the account's webhooks; empty if it takes none."""
+        settings = self._accounts.get(account)
+        if settings is None:
+            return []
+        if settings.webhook_secret_file is not None:
+            return self._files.read(settings.webhook_secret_file).split()
+        return os.environ.get(settings.webhook_secret_env or "", "").split()
+
     def _say_once(self, gone: str) -> None:
         """Log a removed account once. Batches pinned for it wait until it is configured again."""
         if gone not in self._gone:

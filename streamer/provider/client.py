@@ -5,7 +5,7 @@ would use each other's keys. Instead, a single HTTP client, set once, takes the 
 from a context variable, which is separate for each thread.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -17,6 +17,7 @@ from streamer.provider.transport import SdkCall, Transport, current_call
 from streamer.settings import DEFAULT_API_URL
 
 UNTRUSTED = "untrusted_certificate"
+_PAGE = 100
 
 _SHOWN = 200
 """How many bytes to show of a body that is not from Resend."""
@@ -90,6 +91,36 @@ class ResendClient:
     def check_key(self, key: str) -> ApiResponse:
         """Check a key by listing the account's domains, a call without side effects."""
         return _perform(SdkCall(key, None), resend.Domains.list)
+
+    def suppressions(self, key: str, after: str | None) -> ApiResponse:
+        """List a page of the account's suppressions, after the one with this id."""
+        params: resend.Suppressions.ListParams = {"limit": _PAGE}
+        if after is not None:
+            params["after"] = after
+        return _perform(SdkCall(key, None), lambda: resend.Suppressions.list(params))
+
+    def suppress(self, key: str, addresses: Sequence[str]) -> ApiResponse:
+        """Add up to 100 addresses to the account's suppressions."""
+        body = orjson.dumps({"emails": [*addresses]})
+        call = SdkCall(key, body)
+        return _perform(call, lambda: resend.Suppressions.Batch.add({"emails": [*addresses]}))
+
+    def webhooks(self, key: str) -> ApiResponse:
+        """List the account's webhooks."""
+        return _perform(SdkCall(key, None), lambda: resend.Webhooks.list({"limit": _PAGE}))
+
+    def webhook_events(self, key: str, webhook_id: str, after: str | None) -> ApiResponse:
+        """List a page of a webhook's events, latest first, after the one with this id."""
+        params: resend.Webhooks.ListEventsParams = {"limit": _PAGE}
+        if after is not None:
+            params["after"] = after
+        call = SdkCall(key, None)
+        return _perform(call, lambda: resend.Webhooks.list_events(webhook_id, params))
+
+    def webhook_event(self, key: str, webhook_id: str, event_id: str) -> ApiResponse:
+        """Return an event of a webhook, with its payload."""
+        call = SdkCall(key, None)
+        return _perform(call, lambda: resend.Webhooks.get_event(webhook_id, event_id))
 
 
 def _perform(call: SdkCall, method: Callable[[], object]) -> ApiResponse:

@@ -17,6 +17,8 @@ from streamer.ledger.connection import Client
 from streamer.model import record_headers
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.campaign import CampaignName
+from streamer.model.instants import as_text
+from streamer.model.mail_event import UnreadableEventError, read_event
 from streamer.model.outcome import read_names, same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.record import RecordId
@@ -48,6 +50,7 @@ class EventKind(StrEnum):
     PARKED = "parked"
     DEAD_LETTER = "dead_letter"
     OUTCOME = "outcome"
+    EVENT = "event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ class History:
             *self._dead(self._mine(_all(reader, topics.dead_letters))),
             *self._outcomes(_all(reader, topics.outcomes)),
         ]
+        self.events += self._mail_events(_all(reader, topics.events))
         order = list(EventKind)
         self.events.sort(key=lambda e: (e.timestamp_ms, order.index(e.kind), e.stands_at))
 
@@ -174,6 +178,31 @@ class History:
                 self._addresses.add(same_address(outcome.email))
                 yield _event(EventKind.OUTCOME, stored, outcome.record_id, _said(outcome))
         self.unreadable = told.unreadable
+
+    def _mail_events(self, records: Iterable[StoredRecord]) -> list[HistoryEvent]:
+        """Return what became of the recipient's mails, each event once."""
+        sources = {event.source for event in self.events}
+        found: dict[str, HistoryEvent] = {}
+        for stored in records:
+            try:
+                event = read_event(stored.value)
+            except UnreadableEventError:
+                continue
+            is_named = (event.organization_id, event.campaign_id) == self._campaign
+            is_mine = is_named and event.address in self._addresses
+            if not is_mine and event.record_id not in sources:
+                continue
+            facts: dict[str, JsonValue] = {
+                "type": event.type,
+                "event_occurred_at": as_text(event.occurred_at),
+                **event.details,
+                "email_id": event.email_id,
+                "came_by": event.origin.kind,
+            }
+            name = event.origin.event_id or str(stored.record_id)
+            source = event.record_id or stored.record_id
+            found.setdefault(name, _event(EventKind.EVENT, stored, source, facts))
+        return list(found.values())
 
 
 def _all(reader: Reader, topic: str) -> Iterator[StoredRecord]:

@@ -24,7 +24,13 @@ In addition, without an API key: `GET /` and `GET /mails/ID` (web pages), `GET /
 response arrives).
 """
 
-from streamer.sandbox.config import DEFAULT_KEY, DEFAULT_LIMIT, AccountSpec, Config
+from streamer.sandbox.config import (
+    DEFAULT_KEY,
+    DEFAULT_LIMIT,
+    DEFAULT_WEBHOOK_SECRET,
+    AccountSpec,
+    Config,
+)
 from streamer.sandbox.faults import Faults, Play
 from streamer.sandbox.process import SandboxError, SandboxProcess
 from streamer.sandbox.recorder import Acceptance, AccountStats, Call, Stats
@@ -33,6 +39,7 @@ from streamer.sandbox.server import serve
 __all__ = [
     "DEFAULT_KEY",
     "DEFAULT_LIMIT",
+    "DEFAULT_WEBHOOK_SECRET",
     "Acceptance",
     "AccountSpec",
     "AccountStats",

@@ -23,6 +23,7 @@ from streamer.sandbox.errors import RefusalError
 from streamer.sandbox.faults import FaultBook, Faults, Play, ResponseScript, Rng
 from streamer.sandbox.http import JSON, HttpResponse, Request
 from streamer.sandbox.recorder import Call, Recorder
+from streamer.sandbox.webhooks import Webhooks
 
 _EMPTY_LIST = b'{"object":"list","has_more":false,"data":[]}'
 _CLOUDFLARE = HttpResponse(403, b"error code: 1010", "text/plain; charset=UTF-8")
@@ -40,7 +41,8 @@ class Api:
         self._clock = clock
         self._rng = Rng(config.seed)
         self.script = ResponseScript(self._rng)
-        self.emails = Emails(recorder, self.faults, self._rng, clock)
+        self.webhooks = Webhooks(config, self.faults, self._rng, clock)
+        self.emails = Emails(recorder, self.faults, self._rng, clock, self.webhooks)
 
     async def handle(self, request: Request) -> HttpResponse:
         """Respond to a call and record it."""
@@ -120,6 +122,8 @@ class Api:
         match request.path.split("/")[1:]:
             case ["suppressions", *_]:
                 return suppressions.answer(request, account.suppressions, self._clock.wall())
+            case ["webhooks", *_]:
+                return self.webhooks.answer(request)
             case ["domains" | "api-keys"] if request.method == "GET":
                 return HttpResponse(200, _EMPTY_LIST)
             case ["emails", email_id] if request.method == "GET":

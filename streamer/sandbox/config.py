@@ -8,6 +8,7 @@ from streamer.sandbox.faults import Faults
 
 DEFAULT_KEY = "re_sandbox"
 DEFAULT_LIMIT = 10
+DEFAULT_WEBHOOK_SECRET = "whsec_c2FuZGJveC1zZWNyZXQtZm9yLXdlYmhvb2tz"  # noqa: S105 - not a secret
 Limit = Annotated[int, Field(ge=1)] | None
 """Requests per second. None: unlimited, and no `ratelimit-*` headers are sent."""
 
@@ -45,6 +46,13 @@ class Config(BaseModel):
     """Whether to keep every acceptance for later checks. Disable it for long benchmarks."""
     keep_mails: int = Field(default=1000, ge=0)
     """How many of the latest mails to keep in full, for the preview."""
+
+    webhook_url: str | None = None
+    """Where to send webhooks; None for nowhere."""
+    webhook_secret: str = DEFAULT_WEBHOOK_SECRET
+    """What signs them."""
+    webhook_retries_s: tuple[float, ...] = (5, 300, 1_800, 7_200, 18_000, 36_000, 36_000)
+    """After how many seconds one that is not acknowledged is sent again; as Resend does."""
 
     @model_validator(mode="after")
     def _no_two_alike(self) -> Self:

@@ -38,7 +38,10 @@ class Control:
         self._api = Api(config, AccountRegistry(config.accounts), self._recorder, self._clock)
         self._orders: dict[str, TypeAdapter[None]] = {
             name: TypeAdapter(getattr(self, name))
-            for name in ("faults", "play", "limit", "suppress", "advance", "reset_faults", "reset")
+            for name in (
+                *("faults", "play", "limit", "suppress", "advance", "webhook"),
+                *("reset_faults", "reset"),
+            )
         }
 
     def faults(self, faults: Faults, account: str | None = None) -> None:
@@ -69,6 +72,10 @@ class Control:
         """Advance the server's wall clock."""
         self._clock.advance(seconds)
 
+    def webhook(self, url: str | None) -> None:
+        """Send webhooks of what is accepted from now on to a URL, or to none."""
+        self._api.webhooks.url = url
+
     def reset_faults(self) -> None:
         """Restore the initial faults and remove scripted responses."""
         self._api.faults.reset()
@@ -97,7 +104,7 @@ class Control:
             accounts[account.name] = self._recorder.account(account.name).model_copy(
                 update={"limit": account.limit, "daily_used": daily, "monthly_used": monthly}
             )
-        return self._recorder.stats(accounts)
+        return self._recorder.stats(accounts, self._api.webhooks.pending)
 
     async def handle(self, request: Request) -> HttpResponse:
         """Respond to a call."""
@@ -120,7 +127,11 @@ class Control:
             case "/_sandbox/calls":
                 return _lines(self._recorder.calls)
             case "/":
-                return page.listing(self._recorder.latest, self.stats())
+                return page.search(self._recorder.latest, page.Search.parse(request.query))
+            case "/list":
+                wanted = page.Search.parse(request.query)
+                twice = self._recorder.twice()
+                return page.listing(self._recorder.latest, twice, self.stats(), wanted)
             case path:
                 kept = self._recorder.kept(path.removeprefix("/mails/"))
                 return page.gone() if kept is None else page.preview(kept)
@@ -139,7 +150,7 @@ class Control:
         return HttpResponse(200, b"{}")
 
 
-_READS = frozenset({"/", "/stats", "/_sandbox/acceptances", "/_sandbox/calls"})
+_READS = frozenset({"/", "/list", "/stats", "/_sandbox/acceptances", "/_sandbox/calls"})
 
 
 def _is_trusted(request: Request) -> bool:

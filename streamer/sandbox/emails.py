@@ -17,6 +17,7 @@ from streamer.sandbox.idempotency import IdempotencyStore, KeyState
 from streamer.sandbox.recorder import Kept, Recorder
 from streamer.sandbox.rules import ParsedEmail, Rules, addresses_of, scheduled_time, sender_of
 from streamer.sandbox.suppressions import SuppressionList, timestamp
+from streamer.sandbox.webhooks import Webhooks
 
 SINGLE = "/emails"
 BATCH = "/emails/batch"
@@ -70,8 +71,11 @@ def is_permissive(request: Request) -> bool:
 class Emails:
     """Accepts mails and reports their last event."""
 
-    def __init__(self, recorder: Recorder, faults: FaultBook, rng: Rng, clock: Clock) -> None:
+    def __init__(
+        self, recorder: Recorder, faults: FaultBook, rng: Rng, clock: Clock, webhooks: Webhooks
+    ) -> None:
         self.memory = IdempotencyStore()
+        self._webhooks = webhooks
         self._recorder = recorder
         self._faults = faults
         self._rng = rng
@@ -159,6 +163,9 @@ class Emails:
             account.use(_recipients(sent), self._clock.wall())
             ids = self._recorder.accept(account.name, key, read.emails)
             self._recorder.failed.update(ids[index] for index in problems)
+            if self._webhooks.url is not None:
+                lasts = [_last_event(p.addresses, account.suppressions) for p in read.emails]
+                self._webhooks.accepted(account.name, ids, read.emails, problems, lasts)
         # From here on the mails count as sent, whatever the caller sees.
         body = {"id": ids[0]} if request.path == SINGLE else _told(ids, read, permissive, faults)
         # Copy, since this is kept: orjson's bytes can occupy up to twice their size.
@@ -218,14 +225,25 @@ class Emails:
         due = scheduled_time(at, kept.wall) if isinstance(at, str) else None
         if due is not None and due > self._clock.wall():
             return "scheduled"
-        for address in addresses_of("to", kept.mail["to"]):
-            suppression = suppressions.find(address)
-            if suppression is not None and suppression.wall <= kept.wall:
-                return "suppressed"
-            if address.endswith(_TEST_DOMAIN):
-                name = address.removesuffix(_TEST_DOMAIN).partition("+")[0]
-                return name if name in _TEST_EVENTS else "delivered"
-        return "delivered"
+        return _last_event(addresses_of("to", kept.mail["to"]), suppressions, kept.wall)
+
+
+def _last_event(
+    addresses: Sequence[str], suppressions: SuppressionList, wall: float | None = None
+) -> str:
+    """Return what becomes of a mail for its addresses.
+
+    Args:
+        wall: when it was accepted; None for now.
+    """
+    for address in addresses:
+        suppression = suppressions.find(address)
+        if suppression is not None and (wall is None or suppression.wall <= wall):
+            return "suppressed"
+        if address.endswith(_TEST_DOMAIN):
+            name = address.removesuffix(_TEST_DOMAIN).partition("+")[0]
+            return name if name in _TEST_EVENTS else "delivered"
+    return "delivered"
 
 
 def _recipients(parcels: Sequence[ParsedEmail]) -> int:

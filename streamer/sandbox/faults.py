@@ -84,6 +84,22 @@ class Faults(BaseModel):
     """200 and accepted, but one id is missing."""
     null_for_refused: bool = False
     """A permissive answer has null in `data` for a refused item, instead of leaving it out."""
+    bounced_percent: Percent = 0
+    """Accepted mails that bounce for good, as their webhooks say."""
+    bounced_transient_percent: Percent = 0
+    """Accepted mails that bounce for the time being."""
+    complained_percent: Percent = 0
+    """Delivered mails that are marked as spam."""
+    opened_percent: Percent = 0
+    """Delivered mails that are opened."""
+    delayed_percent: Percent = 0
+    """Mails whose delivery is delayed before it succeeds or fails."""
+    repeated_percent: Percent = 0
+    """Webhooks that come twice."""
+    event_ms: float = Field(default=0, ge=0)
+    """How long after acceptance the webhooks come."""
+    disorder_ms: float = Field(default=0, ge=0)
+    """Each webhook comes up to so much later, at random, so that they come in any order."""
     ratelimit_headers: Literal["right", "missing", "wrong", "garbled"] = "right"
     """`missing` leaves out `retry-after` too; `wrong` promises a thousandfold limit."""
 
@@ -211,6 +227,14 @@ class Rng:
     def chance(self, percent: float) -> bool:
         """Return True with the given probability."""
         return percent > 0 and self._random.random() * 100 < percent
+
+    def up_to(self, most: float) -> float:
+        """Return a number from 0 to `most`."""
+        return self._random.random() * most
+
+    def bytes(self, count: int) -> bytes:
+        """Return random bytes."""
+        return self._random.randbytes(count)
 
     async def spend_latency(self, faults: Faults, share: float) -> None:
         """Sleep for this share of a call's latency."""

@@ -45,6 +45,8 @@ class SandboxProcess:
         count_addresses: bool = True,
         keep_acceptances: bool = True,
         keep_mails: int = 1000,
+        webhook_url: str | None = None,
+        webhook_retries_s: Sequence[float] | None = None,
     ) -> None:
         given = faults if faults is not None else Faults()
         if latency_ms:
@@ -58,6 +60,8 @@ class SandboxProcess:
             count_addresses=count_addresses,
             keep_acceptances=keep_acceptances,
             keep_mails=keep_mails,
+            webhook_url=webhook_url,
+            **({} if webhook_retries_s is None else {"webhook_retries_s": webhook_retries_s}),
         )
         self._child: subprocess.Popen[bytes] | None = None
         self._url = ""
@@ -151,6 +155,10 @@ class SandboxProcess:
     def advance(self, seconds: float) -> None:
         """Advance the server's wall clock, to expire idempotency keys and renew quotas."""
         self._post("advance", seconds=seconds)
+
+    def send_webhooks(self, url: str | None) -> None:
+        """Send webhooks of what is accepted from now on to a URL, or to none."""
+        self._post("webhook", url=url)
 
     def reset(self) -> None:
         """Clear mails, counts, idempotency keys, quotas and suppressions; keep faults and limits.

@@ -143,7 +143,8 @@ class Filler:
             batch.sender = sender
             try:
                 event = record.required_event
-                mail = self._composer.compose(event, record.required_address, message)
+                address, record_id = record.required_address, record.record_id
+                mail = self._composer.compose(event, address, message, record_id)
             except RenderError as error:
                 assembly.resolve(record, Outcome.of(Reason.RENDER_ERROR, str(error)), now)
             except TooLargeError as error:

@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from types import FrameType
 
 from confluent_kafka import KafkaException
 
 from streamer import logs
 from streamer.errors import DONE, FAILED, StreamerError, exit_code
+from streamer.feedback.applier import Applier
 from streamer.kafka.reading import ReadError
 from streamer.kafka.transactions import describe_loss
 from streamer.ledger.connection import REDIS_ERRORS, RedisRefusedError, connect
@@ -186,21 +188,27 @@ class _Checks:
 
 
 def _project(settings: Settings, waiter: Waiter) -> Callable[[], None]:
-    """Start the embedded progress projector if enabled; return a function that stops it."""
+    """Start what serves the group once, wherever, if enabled: counting progress and applying
+    events. Return a function that stops it."""
     if not settings.progress.embedded:
         return lambda: None
     stop = threading.Event()
 
-    def project() -> None:
+    def serve(make: Callable[[], Projector | Applier]) -> None:
         with suppress(StoppedError):  # retried, as a cluster client connects when it is created
-            waiter.retry_redis(lambda: Projector(settings)).run(stop)
+            waiter.retry_redis(make).run(stop)
 
-    thread = threading.Thread(target=project, name="progress", daemon=True)
-    thread.start()
+    threads = [
+        threading.Thread(target=serve, args=(partial(make, settings),), name=name, daemon=True)
+        for name, make in (("progress", Projector), ("events", Applier))
+    ]
+    for thread in threads:
+        thread.start()
 
     def end() -> None:
         stop.set()
-        thread.join(_PROJECTOR_END_S)
+        for thread in threads:
+            thread.join(_PROJECTOR_END_S)
 
     return end
 
@@ -299,7 +307,11 @@ def _serve_health(settings: Settings, checks: _Checks, life: Life) -> HealthServ
         return None
     try:
         return HealthServer(
-            settings.metrics.port, checks.alive, checks.ready, lambda: life.state.value
+            settings.metrics.port,
+            checks.alive,
+            checks.ready,
+            lambda: life.state.value,
+            settings.metrics.host,
         )
     except OSError as error:
         raise SettingsError(

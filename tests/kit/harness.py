@@ -130,6 +130,7 @@ class Harness:
             parked=f"{self.name}.parked",
             results=f"{self.name}.results",
             progress=f"{self.name}.progress",
+            events=f"{self.name}.events",
         )
         self.group_protocol = "classic"
         self.settings = {"STREAMER_REDIS__CLUSTER": str(cluster).lower()}

@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 from confluent_kafka import Producer
 
+from streamer.feedback.applier import Applier
 from streamer.ledger.connection import Client, connect
 from streamer.model.campaign import CampaignName
 from streamer.progress.projector import Projector
@@ -59,6 +60,19 @@ class Office:
         """Run a projector in a thread during the block, as a worker does."""
         stop = threading.Event()
         thread = threading.Thread(target=Projector(self.settings).run, args=(stop,))
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(30)
+            assert not thread.is_alive()
+
+    @contextmanager
+    def applying(self) -> Iterator[None]:
+        """Apply events in a thread during the block, as a worker does."""
+        stop = threading.Event()
+        thread = threading.Thread(target=Applier(self.settings).run, args=(stop,))
         thread.start()
         try:
             yield

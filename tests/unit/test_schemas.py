@@ -158,6 +158,7 @@ def test_each_schema_has_a_title_and_a_version() -> None:
         ("Dead letter headers", "urn:streamer:schema:dead-letter-headers:1"),
         ("Progress", "urn:streamer:schema:progress:1"),
         ("Result", "urn:streamer:schema:result:1"),
+        ("Mail event", "urn:streamer:schema:mail-event:1"),
     }
 
 

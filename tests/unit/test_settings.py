@@ -72,6 +72,7 @@ _DEFAULTS = {
     "topics.parked": "campaign.parked",
     "topics.results": "campaign.results",
     "topics.progress": "campaign.progress",
+    "topics.events": "campaign.events",
     "redis.url": "redis://localhost:6379/0",
     "redis.cluster": False,
     "batch.size": 100,

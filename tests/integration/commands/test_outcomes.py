@@ -5,7 +5,9 @@ import io
 
 import orjson
 
+from streamer.model.campaign import CampaignName
 from tests.kit.harness import Harness
+from tests.kit.mail_events import event_value
 from tests.kit.operator import Answer, CommandRunner
 from tests.kit.records import Records
 
@@ -54,3 +56,35 @@ def test_outcomes_are_filtered_and_printed_in_each_format(
     assert rows["r-0"]["source_topic"] == harness.topics.recipients
     assert rows["r-0"]["email_id"]
     assert "user2@example.com" in operator.run("outcomes", operator.campaign).stdout
+
+
+def test_outcomes_with_their_last_events(
+    harness: Harness, operator: CommandRunner, records: Records
+) -> None:
+    harness.produce([harness.event(number) for number in range(3)])
+    with harness.worker():
+        harness.await_resolutions(3)
+    ids = {str(each["email"]): str(each["email_id"]) for each in harness.outcomes()}
+    name = CampaignName(harness.organization, "spring")
+    first, second, _ = sorted(ids)
+    for kind, address, at_s in (
+        ("opened", first, 3),
+        ("delivered", first, 2),
+        ("delivered", second, 2),
+        ("delivered", second, 2),
+    ):
+        value = orjson.loads(event_value(kind, address, at_s=at_s, name=name))
+        records.write(harness.topics.events, orjson.dumps({**value, "email_id": ids[address]}))
+    value = orjson.loads(event_value("unsubscribed", second, at_s=9, name=name))
+    records.write(harness.topics.events, orjson.dumps({**value, "email_id": None}))
+    records.write(harness.topics.events, b"junk")
+
+    lines = operator.run("outcomes", operator.campaign, "--with-events", "--json").stdout
+    shown = [orjson.loads(line) for line in lines.splitlines()]
+    found = {each["email"]: each["event"] and each["event"]["type"] for each in shown}
+    assert found == {first: "opened", second: "unsubscribed", sorted(ids)[2]: None}
+    text = operator.run("outcomes", operator.campaign, "--with-events", "--format", "csv").stdout
+    assert text.splitlines()[0].endswith(",event,event_occurred_at")
+    assert "opened,2026-11-24T00:00:03.000Z" in text
+    assert "EVENT AT" in operator.run("outcomes", operator.campaign, "--with-events").stdout
+    operator.run("outcomes", operator.campaign, "--with-events", "--all", code=2)

@@ -1,9 +1,16 @@
 """`suppress`: managing suppressed addresses."""
 
+from datetime import UTC, datetime
 from pathlib import Path
+
+import orjson
 
 from streamer.ledger import suppression
 from streamer.ledger.connection import Client
+from streamer.ledger.mail_events import MailEvents, SuppressingEvent
+from streamer.model.feedback import Why
+from streamer.sandbox import Faults
+from tests.kit.harness import Harness
 from tests.kit.operator import CommandRunner
 
 
@@ -74,3 +81,60 @@ def test_removing_all_asks_first(operator: CommandRunner) -> None:
     assert sorted(everyone if isinstance(everyone, list) else []) == ["a@b.cc", "b@b.cc"]
     removed = operator.run("suppress", "remove", organization, "--all", "--yes")
     assert "2 removed" in removed.stdout
+
+
+def test_suppress_show_says_why(operator: CommandRunner, client: Client) -> None:
+    organization = operator.organization
+    operator.run("suppress", "add", organization, "--new", "bob@example.com")
+    operator.environment["STREAMER_ACCOUNTS__DEFAULT__ORGANIZATIONS"] = f'["{organization}"]'
+    occurred_at = datetime(2026, 11, 24, tzinfo=UTC)
+    for why, address in ((Why.BOUNCED, "ann@example.com"), (Why.COMPLAINED, "ann@example.com")):
+        entry = SuppressingEvent(address, why, occurred_at, "spring-26")
+        assert MailEvents(client, 60).suppress(organization, [entry]) == (why is Why.BOUNCED)
+    shown = operator.json("suppress", "show", "ANN@example.com")
+    reason = {"at": "2026-11-24T00:00:00.000Z", "campaign_id": "spring-26"}
+    assert shown == {
+        "address": "ann@example.com",
+        "organizations": [
+            {
+                "organization_id": organization,
+                "suppressed": True,
+                "reasons": [{"why": "bounced", **reason}, {"why": "complained", **reason}],
+            }
+        ],
+    }
+    assert "complained" in operator.run("suppress", "show", "ann@example.com").stdout
+    by_hand = operator.run("suppress", "show", "bob@example.com").stdout
+    assert "yes" in by_hand
+    assert "bounced" not in by_hand
+    assert "no organization" in operator.run("suppress", "show", "eve@example.com").stdout
+    operator.run("suppress", "show", "eve", code=2)
+
+
+def test_suppress_sync_exchanges_both_ways(harness: Harness, operator: CommandRunner) -> None:
+    organizations = [harness.organization, f"{harness.organization}-b"]
+    named = orjson.dumps(organizations).decode()
+    operator.environment["STREAMER_ACCOUNTS__DEFAULT__ORGANIZATIONS"] = named
+    theirs = [f"theirs{number}@example.com" for number in range(230)]
+    ours = [f"ours{number}@example.com" for number in range(120)]
+    both = ["both@example.com"]
+    harness.sandbox.suppress(*theirs, *both, "not an address")
+    suppression.add(harness.redis, organizations[0], [*ours[:70], *both])
+    suppression.add(harness.redis, organizations[1], ours[50:])
+    expected = {"organizations": organizations, "at_resend": 231, "pushed": 120, "invalid": 1}
+
+    command = ("suppress", "sync", "default")
+    refused = operator.run(*command, code=2).stderr
+    assert all(each in refused for each in organizations)
+    dry = operator.json(*command, "--dry-run")
+    assert dry == {**expected, "dry_run": True, "pulled": 461}
+    assert suppression.count(harness.redis, organizations[0]) == 71
+    assert operator.json(*command, "--yes") == {**expected, "dry_run": False, "pulled": 461}
+    for organization in organizations:
+        assert all(suppression.check(harness.redis, organization, [*theirs, *both]))
+    again = operator.json(*command, "--yes")
+    assert isinstance(again, dict)
+    assert (again["at_resend"], again["pulled"], again["pushed"]) == (351, 240 - 70 - 70, 0)
+    operator.run("suppress", "sync", "nobody", code=1)
+    harness.sandbox.set_faults(Faults(sending_only=frozenset({"*"})))
+    assert "full access" in operator.run(*command, "--yes", code=1).stderr

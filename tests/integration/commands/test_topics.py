@@ -12,9 +12,9 @@ def test_existing_topics_are_checked(operator: CommandRunner) -> None:
     again = operator.json("topics", "create", "--partitions", "2")
     assert isinstance(first, list)
     assert isinstance(again, list)
-    assert [report["created"] for report in first] == [True] * 6
-    assert [report["created"] for report in again] == [False] * 6
-    assert [report["differences"] for report in again] == [[]] * 6
+    assert [report["created"] for report in first] == [True] * 7
+    assert [report["created"] for report in again] == [False] * 7
+    assert [report["differences"] for report in again] == [[]] * 7
     assert ": ok" in operator.run("topics", "create", "--partitions", "1").stdout
     more = operator.run("topics", "create", "--partitions", "3", code=1).stdout
     assert "partitions is 2, should be 3 or more" in more

@@ -7,14 +7,25 @@ import orjson
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streamer.model.campaign import CampaignName
 from streamer.model.record import RecordId
+from streamer.model.reference import TAG, campaign_check, place
 from streamer.model.wire import PARKED_FOR, source_headers
 from tests.kit.harness import Harness
+from tests.kit.mail_events import event_value
 from tests.kit.operator import Answer, CommandRunner
 from tests.kit.records import Records
 
 
-def test_trace_shows_a_recipients_history(harness: Harness, operator: CommandRunner) -> None:
+def _tags(outcome: dict[str, object]) -> dict[str, str]:
+    """Return the tags of the mail, of which only the reference tells."""
+    source = RecordId(**cast(dict[str, int], outcome["source"]))  # type: ignore[arg-type]  # a text too
+    return {TAG: campaign_check("x", "y") + place(source)}
+
+
+def test_trace_shows_a_recipients_history(
+    harness: Harness, operator: CommandRunner, records: Records
+) -> None:
     harness.produce([harness.event(1), harness.event(2)], partition=1)
     with harness.worker():
         harness.await_resolutions(2)
@@ -33,6 +44,19 @@ def test_trace_shows_a_recipients_history(harness: Harness, operator: CommandRun
     batch = cast(Answer, claim["batch"])
     assert batch["account"] == "default"
     assert cast(Answer, batch["result"])["email_id"] == sent["email_id"]
+
+    name = CampaignName(harness.organization, "spring")
+    topic = harness.topics.recipients
+    values = [event_value("opened", f"user{n}@example.com", name=name) for n in (1, 1, 2)]
+    values.append(
+        event_value("clicked", "x@example.com", tags=_tags(sent), topic=topic, event_id="msg_2")
+    )
+    for value in (*values, b"junk"):
+        records.write(harness.topics.events, value)
+    traced = operator.answer("trace", operator.campaign, "--recipient", "r-1")
+    events = cast(list[Answer], traced["events"])
+    assert [event["kind"] for event in events] == ["input", "outcome", "event", "event"]
+    assert {event["type"] for event in events[2:]} == {"opened", "clicked"}
 
     text = operator.run("trace", operator.campaign, "--recipient", "r-1").stdout
     assert f"email id: {sent['email_id']}" in text

@@ -13,12 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from minijinja import Environment
+from pydantic import JsonValue
 
 from streamer.mail.compose import Composer, RenderError, TooLargeError
 from streamer.mail.templates import Templates
 from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.model.campaign import Message
-from streamer.model.event import EventSchema, RecipientEvent
+from streamer.model.event import EventSchema, RecipientEvent, parse
+from streamer.model.record import RecordId
+from streamer.model.reference import campaign_check, read_reference
 
 _MAX = 1_000_000
 _ADDRESS = "<news@acme.test>"
@@ -82,6 +85,34 @@ def test_a_complete_mail() -> None:
             {"name": "organization", "value": "acme"},
         ],
     }
+
+
+def _compose_plainly(tags: list[JsonValue], record_id: RecordId | None) -> dict[str, str]:
+    """Return the tags of a mail for the campaign `a.b`."""
+    ids: dict[str, JsonValue] = {"organization_id": "acme", "campaign_id": "a.b"}
+    event = parse(orjson.dumps({**ids, "recipient_id": "r-1", "email": "ann@example.com"}))
+    fields = {"from": "Acme <news@acme.test>", "subject": "Hi", "text": "x", "tags": tags}
+    composer = Composer(Templates(_MAX), _LINKS, _MAX)
+    body = composer.compose(event, event.email, Message.model_validate(fields), record_id)
+    return {tag["name"]: tag["value"] for tag in orjson.loads(body)["tags"]}
+
+
+def test_the_tags_refer_to_the_record() -> None:
+    tags: list[JsonValue] = [{"name": "_r", "value": "x"}, {"name": "season", "value": "spring"}]
+    plain = _compose_plainly(tags, None)
+    assert plain["_r"] == "x"  # a mail for a test refers to no record
+    for offset in (1042, 1043):
+        found = _compose_plainly(tags, RecordId("t", 3, offset))
+        assert read_reference(found["_r"]) == (campaign_check("acme", "a.b"), 3, offset)
+        assert found | {"_r": "x"} == plain
+
+
+def test_a_mail_with_as_many_tags_as_resend_takes_refers_to_none() -> None:
+    for number in (72, 73):
+        tags: list[JsonValue] = [{"name": f"t{each}", "value": "x"} for each in range(number)]
+        found = _compose_plainly(tags, RecordId("t", 0, 0))
+        assert len(found) == 75
+        assert ("_r" in found) == (number == 72)
 
 
 @pytest.mark.parametrize(

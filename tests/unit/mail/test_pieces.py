@@ -16,6 +16,7 @@ from streamer.mail.templates import Templates
 from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.model.campaign import Message
 from streamer.model.event import RecipientEvent
+from streamer.model.record import RecordId
 
 _MAX = 3_000  # bytes
 _LINKS = UnsubscribeLinks("https://example.com/u?a=1&t=", [b"a secret for tests alone"])
@@ -103,9 +104,11 @@ def _recipients(draw: st.DrawFn) -> RecipientEvent:
     return RecipientEvent("acme", "spring:26", "r-1", "x", name, variables)
 
 
-def _composed(composer: Composer, event: RecipientEvent, message: Message) -> bytes | str:
+def _composed(
+    composer: Composer, event: RecipientEvent, message: Message, offset: int = 0
+) -> bytes | str:
     try:
-        return composer.compose(event, "o'hara/x@b.test", message)
+        return composer.compose(event, "o'hara/x@b.test", message, RecordId("t", 3, offset))
     except (RenderError, TooLargeError) as error:
         return f"{type(error)} {error}"
 
@@ -119,10 +122,13 @@ def test_pieces_are_what_the_engine_composes(
     composer = Composer(Templates(_MAX), links, _MAX)
     for _ in range(_USES):
         _composed(composer, recipients[0], message)
-    for recipient in recipients:
-        found = _composed(composer, recipient, message)
+    for offset, recipient in enumerate(recipients, start=1):
+        found = _composed(composer, recipient, message, offset)
         with mock.patch.object(Pieces, "fill", return_value=None) as fill:
-            assert found == _composed(composer, recipient, message)
+            assert found == _composed(composer, recipient, message, offset)
+        assert isinstance(found, str) or found != _composed(
+            composer, recipient, message, offset + 1
+        )
         took = fill.called and _takes_pieces(composer, recipient, message)
         note("in pieces" if took else "by the engine" if isinstance(found, bytes) else "no mail")
 
@@ -130,7 +136,7 @@ def test_pieces_are_what_the_engine_composes(
 def _takes_pieces(composer: Composer, event: RecipientEvent, message: Message) -> bool:
     with mock.patch.object(Composer, "_fields", side_effect=AssertionError):
         try:
-            composer.compose(event, "o'hara/x@b.test", message)
+            composer.compose(event, "o'hara/x@b.test", message, RecordId("t", 3, 1))
         except AssertionError:
             return False
     return True
@@ -157,7 +163,7 @@ def test_usual_mails_are_made_in_pieces(subject: str, html: str) -> None:
     }
     recipient = RecipientEvent("acme", "spring-26", "r-1", "x", "Ann Lee", variables)
     for _ in range(_USES):
-        composer.compose(recipient, "ann@b.test", message)
+        _composed(composer, recipient, message)
     assert _takes_pieces(composer, recipient, message)
 
 
@@ -169,7 +175,7 @@ def test_what_pieces_cannot_write_is_left_to_the_engine(variables: dict[str, Jso
     composer = Composer(Templates(_MAX), _LINKS, _MAX)
     usual = RecipientEvent("acme", "spring-26", "r-1", "x", None, {"a": "b"})
     for _ in range(_USES):
-        composer.compose(usual, "ann@b.test", message)
+        _composed(composer, usual, message)
     assert _takes_pieces(composer, usual, message)
     other = msgspec.structs.replace(usual, variables=variables)
     assert not _takes_pieces(composer, other, message)
@@ -181,9 +187,9 @@ def test_each_character_is_written_as_the_engine_does() -> None:
     composer = Composer(Templates(_MAX), _LINKS, _MAX)
     for character in map(chr, [*range(1, 0x300), 0x2028, 0xFEFF, 0x1F388]):
         recipient = RecipientEvent("acme", "spring-26", "r-1", "x", None, {"a": f"b{character}c"})
-        found = [composer.compose(recipient, "ann@b.test", message) for _ in range(_USES)]
+        found = [_composed(composer, recipient, message) for _ in range(_USES)]
         with mock.patch.object(Pieces, "fill", return_value=None):
-            assert composer.compose(recipient, "ann@b.test", message) == found[-1]
+            assert _composed(composer, recipient, message) == found[-1]
         assert not character.isprintable() or _takes_pieces(composer, recipient, message)
 
 
@@ -195,7 +201,7 @@ def test_lines_are_cleaned_as_a_whole(subject: str, value: str) -> None:
     message = Message.model_validate({"from": "a@b.test", "subject": subject, "text": "t"})
     composer = Composer(Templates(_MAX), _LINKS, _MAX)
     recipient = RecipientEvent("acme", "spring-26", "r-1", "x", None, {"a": value})
-    found = {composer.compose(recipient, "ann@b.test", message) for _ in range(_USES)}
+    found = {_composed(composer, recipient, message) for _ in range(_USES)}
     assert len(found) == 1
 
 

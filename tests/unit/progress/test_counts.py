@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from streamer.model.campaign import CampaignName, CampaignState
+from streamer.model.feedback import EVENT_WORDS
 from streamer.progress.counts import Counts, read_counts
 from streamer.progress.report import Report
 
@@ -53,6 +54,7 @@ def test_the_report_has_exactly_these_fields() -> None:
         "dead": 1,
         "parked": 2,
         "reasons": {"duplicate": 1, "suppressed": 3, "rejected": 1, "invalid_event": 1},
+        "events": dict.fromkeys(EVENT_WORDS, 0),
         "started_at": "2026-11-24T03:40:00.000Z",
         "finished_at": None,
         "per_second": 3.0,

@@ -341,9 +341,9 @@ def test_each_mail_is_composed_once_though_there_are_two_senders(
     composed: list[str] = []
     compose = composer.compose
 
-    def counted(event: object, address: str, message: object) -> bytes:
+    def counted(event: object, address: str, *others: object) -> bytes:
         composed.append(address)
-        return compose(event, address, message)  # type: ignore[arg-type]  # passed on as they are
+        return compose(event, address, *others)  # type: ignore[arg-type]  # passed on as they are
 
     monkeypatch.setattr(composer, "compose", counted)
     given = [

@@ -1,0 +1,1 @@
+"""From the topic of events to suppression, counts and pauses."""

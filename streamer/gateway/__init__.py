@@ -1,0 +1,1 @@
+"""What faces the internet: Resend's webhooks and unsubscribing, written to the topic of events."""
