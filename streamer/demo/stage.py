@@ -184,6 +184,7 @@ class Stage:
             f"act {act.name}: {bounced} mails bounced, {len(leaving)} readers unsubscribe; the "
             f"next campaign leaves them out"
         )
+        self._sandbox.send_webhooks(None)  # nothing follows from those of the last act
         readers = [address(act, number) for number in range(act.recipients)]
         is_in = suppression.check(self._redis, ORGANIZATION, readers)
         return {each for each, found in zip(readers, is_in, strict=True) if found} - before
