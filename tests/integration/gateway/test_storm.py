@@ -21,7 +21,7 @@ from tests.kit.harness import Harness, wait_until
 
 pytestmark = pytest.mark.slow
 
-_READERS = 4_000
+_READERS = 5_000
 _LANES = 4
 _LINKS = UnsubscribeLinks("https://example.com/u", [b"a secret for tests alone"])
 
