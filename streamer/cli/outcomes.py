@@ -24,6 +24,7 @@ from streamer.cli.reading import topic_reader
 from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
 from streamer.model.instants import as_local_text, as_text
 from streamer.model.outcome import same_address
+from streamer.model.plural import plural
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
 from streamer.recovery.last_events import LastEvent, LastEvents
@@ -144,7 +145,7 @@ def outcomes(
         else:
             _print(matching(read("outcomes")), form)
     if told.unreadable:
-        warn(f"{told.unreadable:,} records of {topic} skipped: not valid outcomes")
+        warn(f"{plural(told.unreadable, 'record')} of {topic} skipped: not valid outcomes")
     if not told.found:
         with redis_client(settings) as client:
             require_campaign(client, settings, campaign)

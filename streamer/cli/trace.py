@@ -26,6 +26,7 @@ from streamer.ledger.claim_reader import ClaimStatus
 from streamer.model.campaign import CampaignName
 from streamer.model.instants import as_local_text, as_text, from_milliseconds
 from streamer.model.outcome import same_address
+from streamer.model.plural import plural
 from streamer.recovery.trace import EventKind, History, HistoryEvent, LedgerStatus, RecipientQuery
 
 _COLUMNS = (("TIME", 24), ("WHAT", 11), ("RECORD", 28), ("", 0))
@@ -65,7 +66,10 @@ def trace(
     else:
         _show(campaign, history.events, ledger_statuses)
     if history.unreadable:
-        warn(f"{history.unreadable:,} records of the outcomes topic skipped: not valid outcomes")
+        warn(
+            f"{plural(history.unreadable, 'record')} of the outcomes topic skipped: "
+            f"not valid outcomes"
+        )
     if not is_traced:
         who = recipient or email
         if campaign in known:

@@ -127,7 +127,11 @@ class Control:
             case "/_sandbox/calls":
                 return _lines(self._recorder.calls)
             case "/":
-                return page.listing(self._recorder.latest, self.stats())
+                return page.search(self._recorder.latest, page.Search.parse(request.query))
+            case "/list":
+                wanted = page.Search.parse(request.query)
+                twice = self._recorder.twice()
+                return page.listing(self._recorder.latest, twice, self.stats(), wanted)
             case path:
                 kept = self._recorder.kept(path.removeprefix("/mails/"))
                 return page.gone() if kept is None else page.preview(kept)
@@ -146,7 +150,7 @@ class Control:
         return HttpResponse(200, b"{}")
 
 
-_READS = frozenset({"/", "/stats", "/_sandbox/acceptances", "/_sandbox/calls"})
+_READS = frozenset({"/", "/list", "/stats", "/_sandbox/acceptances", "/_sandbox/calls"})
 
 
 def _is_trusted(request: Request) -> bool:

@@ -290,7 +290,11 @@ def _serve_health(settings: Settings, checks: _Checks, life: Life) -> HealthServ
         return None
     try:
         return HealthServer(
-            settings.metrics.port, checks.alive, checks.ready, lambda: life.state.value
+            settings.metrics.port,
+            checks.alive,
+            checks.ready,
+            lambda: life.state.value,
+            settings.metrics.host,
         )
     except OSError as error:
         raise SettingsError(

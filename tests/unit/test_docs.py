@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from bench import __main__ as bench
 from bench import (
+    due,
     gateway,
     idle,
     ledger,
@@ -293,6 +294,7 @@ def test_bars_match_the_measurements() -> None:
         "bench ledger": f"{ledger.BYTES_BAR:.0f} bytes, from {ledger.BAR_FROM:,} recipients on",
         "bench suppression": f"p99 of {suppression.P99_BAR_MS:.0f} ms",
         "bench idle": f"{idle.CPU_BAR * 100:.0f} % of a core, {idle.THREADS_BAR} threads",
+        "bench due": f"{due.LATE_BAR_S:g} s",
         "bench gateway": f"{gateway.PER_SECOND_BAR:,} webhooks per CPU second",
         "bench paused": f"{paused.MEMORY_BAR_MB:.0f} MB",
     }
