@@ -17,7 +17,7 @@ from streamer.demo.acts import Act
 from streamer.demo.reports import ActReport
 from streamer.demo.screen import Screen
 from streamer.demo.stage import PARTITIONS, DemoError, DemoInterruptedError, Stage
-from streamer.demo.workers import GatewayProcess, Workers
+from streamer.demo.workers import DemoGateway, Workers
 from streamer.sandbox import Faults, SandboxProcess
 from streamer.settings import TopicSettings
 from streamer.stack import Stack
@@ -57,7 +57,7 @@ def run_demo(acts: Sequence[Act], screen: Screen) -> list[ActReport]:
         _create_topics(stack, names)
         log = Path(folder) / "workers.log"
         with ExitStack() as ends:
-            gateway = GatewayProcess(stack, log, reaper)
+            gateway = DemoGateway(stack, log, reaper)
             ends.callback(gateway.stop)
             if not gateway.is_up:
                 raise DemoError("the gateway did not start")

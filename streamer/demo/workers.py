@@ -140,7 +140,7 @@ class Workers:
         return answer.data.decode() if answer.status == 200 else None
 
 
-class GatewayProcess:
+class DemoGateway:
     """`streamer gateway`, to which the sandbox sends webhooks.
 
     Args:

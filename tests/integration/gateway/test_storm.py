@@ -26,7 +26,7 @@ _LANES = 4
 _LINKS = UnsubscribeLinks("https://example.com/u", [b"a secret for tests alone"])
 
 
-class Site:
+class MortalGateway:
     """A gateway that is killed and started again."""
 
     def __init__(self, harness: Harness) -> None:
@@ -67,7 +67,7 @@ def _webhooks(harness: Harness) -> tuple[list[Webhook], Counter[str], set[str]]:
     return found, +counts, gone
 
 
-def _deliver(site: Site, own: Iterable[Webhook], stop: threading.Event) -> None:
+def _deliver(site: MortalGateway, own: Iterable[Webhook], stop: threading.Event) -> None:
     """Send webhooks as Resend does: again until each is acknowledged."""
     http = urllib3.PoolManager(retries=False, timeout=20.0)
     for event_id, body in own:
@@ -90,7 +90,7 @@ def test_each_event_is_acted_on_and_counted_once(
     harness = make_harness(kafka=kafka)
     harness.settings["STREAMER_PROGRESS__EMBEDDED"] = "true"
     worker = harness.start_worker()
-    site = Site(harness)
+    site = MortalGateway(harness)
     events, expected, gone = _webhooks(harness)
     rng = random.Random(7)
     sent = events + rng.sample(events, len(events) // 3)
