@@ -2,7 +2,11 @@
 
 `python -m bench limiter`, `stuck` and `mixed` measure shared resources, `paused` the memory of a
 worker blocked by a failing batch, `ledger` that of Redis, `recovery` the pause after a death,
-`suppression` the check of large sets, `idle` a worker without work, `gateway` webhooks.
+`suppression` the check of large sets, `idle` a worker without work, `durability` the cost of
+confirmed writes.
+worker blocked by a failing batch, `due` how late a few mails are beside very many that wait,
+`ledger` the memory of Redis, `recovery` the pause after a death, `suppression` the check of large
+sets, `idle` a worker without work, `gateway` webhooks.
 """
 
 import signal
@@ -14,6 +18,8 @@ from typing import Annotated
 
 import typer
 
+from bench.due import due
+from bench.durability import durability
 from bench.gateway import gateway
 from bench.idle import idle
 from bench.ledger import ledger
@@ -47,10 +53,12 @@ app.command()(limiter)
 app.command()(stuck)
 app.command()(mixed)
 app.command()(paused)
+app.command()(due)
 app.command()(ledger)
 app.command()(recovery)
 app.command()(suppression)
 app.command()(idle)
+app.command()(durability)
 app.command()(gateway)
 
 

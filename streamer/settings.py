@@ -273,6 +273,7 @@ class WorkerSettings(Section):
 
 
 class MetricsSettings(Section):
+    host: str = Field("", description="Address to listen on. Empty: every address of the machine.")
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         9464,
         description="Port for `/metrics`, `/healthz` and `/readyz`; 0: none. Worker i of "

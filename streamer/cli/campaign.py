@@ -56,6 +56,7 @@ from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName, CampaignState, Definition
 from streamer.model.instants import as_local_text
 from streamer.model.nearest import did_you_mean
+from streamer.model.plural import plural
 from streamer.model.reasons import Status
 from streamer.progress.counts import STATUSES
 from streamer.progress.report import Report
@@ -235,8 +236,8 @@ def cancel(
         require_campaign(client, settings, campaign)
         sent, left = sent_and_left(reports(client, settings, [campaign]).get(campaign))
         confirm(
-            f"{campaign}: {sent:,} recipients were sent; cancelling skips the other {left:,} that "
-            f"are known, and all that may follow, for good",
+            f"{campaign}: {plural(sent, 'recipient')} sent; cancelling skips the other {left:,} "
+            f"that are known, and all that may follow, for good",
             "nothing was cancelled",
             yes=yes,
         )

@@ -18,6 +18,7 @@ from streamer.cli.common import (
 from streamer.cli.names import require_campaign
 from streamer.cli.progress import find
 from streamer.kafka.offsets import end_offsets
+from streamer.model.plural import plural
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store
 
@@ -47,7 +48,7 @@ def close(
         else:
             store.expect(campaign, expected)
             if expected < report.counts.received:
-                warn(f"{report.counts.received:,} recipients were already received")
+                warn(f"already received: {plural(report.counts.received, 'recipient')}")
     if as_json:
         show_json(
             {
@@ -58,5 +59,5 @@ def close(
             }
         )
     else:
-        text = "closed" if expected is None else f"{expected:,} recipients expected"
+        text = "closed" if expected is None else f"{plural(expected, 'recipient')} expected"
         say(f"{campaign}: {text}")

@@ -36,6 +36,7 @@ from streamer.cli.times import parse_time
 from streamer.kafka.writing import WriteError
 from streamer.model.campaign import CampaignName
 from streamer.model.instants import as_local_text, as_text, from_milliseconds
+from streamer.model.plural import plural
 from streamer.model.reasons import DeadReason
 from streamer.recovery import purge as purging
 from streamer.recovery.dead_letters import (
@@ -328,7 +329,9 @@ def _report(result: ReplayReport, *, dry_run: bool, as_json: bool) -> None:
 
 def _warn_of_malformed(count: int) -> None:
     if count:
-        warn(f"{count:,} records of the topic skipped: they lack the headers of a dead letter")
+        warn(
+            f"{plural(count, 'record')} of the topic skipped: without the headers of a dead letter"
+        )
 
 
 def _read_fix(fix: str | None) -> Patch | None:
@@ -354,7 +357,7 @@ def _parse_place(text: str) -> tuple[int, int]:
 
 
 def _approve(interrupts: Interrupts, count: int, *, yes: bool) -> None:
-    plan = f"{count:,} dead letters may have been replayed before, and may be mailed twice"
+    plan = f"{plural(count, 'dead letter')} may have been replayed before, and may be mailed twice"
     if count:
         with interrupts.waiting():
             confirm(plan, "nothing was replayed", yes=yes)

@@ -16,6 +16,7 @@ from streamer.cli.names import require_campaign
 from streamer.cli.output import confirm, require_terminal
 from streamer.cli.progress import NOBODY_COUNTS, find
 from streamer.ledger import campaigns
+from streamer.model.plural import plural
 from streamer.progress.caught_up import await_counts
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store
@@ -50,12 +51,13 @@ def drop(
         report = find(reporter, campaign)
         if report.counts.parked:
             fail(
-                f"campaign {campaign} is not finished: {report.counts.parked:,} recipients are "
+                f"campaign {campaign} is not finished: {plural(report.counts.parked, 'recipient')} "
                 f"parked; wait for them, or cancel it first"
             )
         confirm(
-            f"{campaign}: its definition, counts and claims ({report.counts.received:,} recipients "
-            f"received) are deleted; whoever is produced again is mailed again",
+            f"{campaign}: its definition, counts and claims "
+            f"({plural(report.counts.received, 'recipient')} received) are deleted; "
+            f"whoever is produced again is mailed again",
             "nothing was dropped",
             yes=yes,
         )

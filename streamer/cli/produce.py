@@ -49,6 +49,7 @@ from streamer.kafka.offsets import end_offsets
 from streamer.ledger import campaigns
 from streamer.model.campaign import CampaignName, CampaignState, Definition
 from streamer.model.nearest import did_you_mean
+from streamer.model.plural import plural
 from streamer.progress.store import Store
 from streamer.settings import Settings
 
@@ -225,7 +226,7 @@ def _produce(
     if done:
         _close(settings, source.campaign, counts.good)
         if not as_json:
-            say(f"{source.campaign}: {counts.good:,} recipients expected")
+            say(f"{source.campaign}: {plural(counts.good, 'recipient')} expected")
 
 
 def _close(settings: Settings, campaign: CampaignName, rows: int) -> None:
@@ -278,7 +279,7 @@ def _report(
             }
         )
         return
-    text = f"{source.campaign}: {writer.delivered:,} recipients produced"
+    text = f"{source.campaign}: {plural(writer.delivered, 'recipient')} produced"
     if counts.bad:
         text += f", {counts.bad:,} bad rows"
     say(text)

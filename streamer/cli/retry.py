@@ -27,6 +27,7 @@ from streamer.cli.output import confirm, stream_table
 from streamer.cli.reading import topic_reader
 from streamer.kafka.writing import WriteError
 from streamer.model.campaign import CampaignName
+from streamer.model.plural import plural
 from streamer.model.reasons import Reason, Status
 from streamer.recovery.candidates import Candidate, RetrySelector
 from streamer.recovery.retry import Retrier, RetryReport
@@ -110,8 +111,8 @@ def _approve(
 ) -> None:
     count = found.selected - found.already - found.unsure
     plan = (
-        f"{campaign}: {count:,} recipients are tried again, of whom {found.uncertain:,} may have "
-        f"their mail already and get it twice"
+        f"{campaign}: {plural(count, 'recipient')} to be tried again, of whom {found.uncertain:,} "
+        f"may have their mail already and get it twice"
     )
     if found.uncertain:
         with interrupts.waiting():
@@ -143,7 +144,10 @@ def _report(result: RetryReport, *, dry_run: bool, as_json: bool) -> None:
     if result.too_large:
         warn(f"{result.too_large:,} rejected by Kafka as too large with the added headers")
     if result.unreadable:
-        warn(f"{result.unreadable:,} records of the outcomes topic skipped: not valid outcomes")
+        warn(
+            f"{plural(result.unreadable, 'record')} of the outcomes topic skipped: "
+            f"not valid outcomes"
+        )
 
 
 def _planned(candidate: Candidate) -> dict[str, object]:

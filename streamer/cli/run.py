@@ -115,7 +115,12 @@ def _readiness(settings: Settings) -> Iterator[list[str]]:
     server: HealthServer | None = None
     if settings.metrics.port:
         try:
-            server = HealthServer(settings.metrics.port, lambda: None, lambda: "; ".join(why))
+            server = HealthServer(
+                settings.metrics.port,
+                lambda: None,
+                lambda: "; ".join(why),
+                host=settings.metrics.host,
+            )
         except OSError as error:
             fail(f"metrics.port: cannot listen on port {settings.metrics.port}: {error.strerror}")
     try:

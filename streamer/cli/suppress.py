@@ -35,6 +35,7 @@ from streamer.cli.rows import InvalidFileError
 from streamer.ledger import suppression
 from streamer.ledger.mail_events import MailEvents
 from streamer.model.address import InvalidAddressError, normalise
+from streamer.model.plural import plural
 from streamer.model.printable import printable
 from streamer.provider.accounts import NoKeyError
 from streamer.provider.calls import CallError
@@ -116,7 +117,8 @@ def remove(
         if all_:
             count = suppression.count(client, organization)
             confirm(
-                f"{organization}: {count:,} addresses that must get no mail would get it again",
+                f"{organization}: {plural(count, 'address', 'addresses')} "
+                f"that must get no mail would get it again",
                 "nothing was removed",
                 yes=yes,
             )

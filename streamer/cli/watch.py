@@ -27,6 +27,7 @@ from streamer.ledger import campaigns
 from streamer.ledger.connection import REDIS_ERRORS, Client
 from streamer.model.campaign import CampaignName, CampaignState
 from streamer.model.instants import as_local_text
+from streamer.model.plural import plural
 from streamer.progress.report import Report
 from streamer.settings import Settings
 
@@ -117,8 +118,9 @@ def question(act: str, campaign: WatchedCampaign) -> str:
     sent, left = sent_and_left(campaign.report)
     then = "are parked until it is resumed" if act == "pause" else "are sent"
     return (
-        f"{act.capitalize()} {campaign.report.name}? It is {campaign.words}: {sent:,} recipients "
-        f"were sent; the other {left:,} that are known, and all that may follow, {then}."
+        f"{act.capitalize()} {campaign.report.name}? It is {campaign.words}: "
+        f"{plural(sent, 'recipient')} sent; the other {left:,} that are known, "
+        f"and all that may follow, {then}."
     )
 
 

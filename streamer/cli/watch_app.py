@@ -88,13 +88,16 @@ class WatchApp(App[int]):
         self._question = question
         self._do = do
         self._selected: CampaignName | None = None
+        # Kept, not queried: the last view may come while the screen is being taken down.
+        self._head, self._foot = Static(id="head"), Static(id="foot")
+        self._list = Static("looking …")
+        self._room = VerticalScroll(self._list, can_focus=False)
         self.view: View | None = None
 
     def compose(self) -> ComposeResult:
-        yield Static(id="head")
-        with VerticalScroll(can_focus=False):
-            yield Static("looking …", id="campaigns")
-        yield Static(id="foot")
+        yield self._head
+        yield self._room
+        yield self._foot
         yield Footer()
 
     def on_mount(self) -> None:
@@ -118,12 +121,12 @@ class WatchApp(App[int]):
     def _show(self) -> None:
         if self.view is None:
             return
-        self.query_one("#head", Static).update(watch_view.head(self.view))
+        self._head.update(watch_view.head(self.view))
         number = self._number()
-        self.query_one("#campaigns", Static).update(watch_view.campaigns(self.view, number))
-        self.query_one("#foot", Static).update(watch_view.foot(self.view))
+        self._list.update(watch_view.campaigns(self.view, number))
+        self._foot.update(watch_view.foot(self.view))
         if number is not None:
-            room = self.query_one(VerticalScroll)
+            room = self._room
             top = number * watch_view.LINES_OF_ONE
             if top < room.scroll_y:
                 room.scroll_to(y=top, animate=False)

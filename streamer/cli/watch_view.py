@@ -10,6 +10,7 @@ from rich.text import Text
 
 from streamer.cli.watching import View, WatchedCampaign
 from streamer.model.feedback import EVENT_WORDS
+from streamer.model.plural import plural
 from streamer.model.printable import printable
 from streamer.progress.counts import STATUSES
 from streamer.progress.report import Report
@@ -68,19 +69,18 @@ def campaigns(view: View, selected: int | None = None) -> RenderableType:
 
 def foot(view: View) -> RenderableType:
     """Render what concerns all campaigns: backlog, rates, workers, holds and troubles."""
-    lag = "unknown, Kafka does not answer" if view.lag is None else f"{view.lag:,} records"
+    lag = "unknown, Kafka does not answer" if view.lag is None else plural(view.lag, "record")
     rows: list[RenderableType] = [_fact("waiting", lag)]
     for each in view.allowances:
         rows.append(
             _fact(f"account {each.account}", f"{each.calls:.1f} of {each.allowed:g} calls/s")
         )
     for worker in view.workers:
-        partitions = "1 partition" if worker.partitions == 1 else f"{worker.partitions} partitions"
         rows.append(
             _fact(
                 f"worker {worker.worker}",
-                f"{partitions}, {worker.per_second:,.0f}/s, {worker.cpu:.0%} CPU, "
-                f"{worker.rss / _MB:.0f} MB",
+                f"{plural(worker.partitions, 'partition')}, {worker.per_second:,.0f}/s, "
+                f"{worker.cpu:.0%} CPU, {worker.rss / _MB:.0f} MB",
             )
         )
     rows += [_warning(f"held: {words}") for words in view.held]

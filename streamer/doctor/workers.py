@@ -11,6 +11,7 @@ from streamer.kafka.offsets import GroupLag
 from streamer.kafka.properties import COMMAND, client_properties
 from streamer.ledger.connection import REDIS_ERRORS, connect
 from streamer.ledger.heartbeats import Heartbeats, Sighting
+from streamer.model.plural import plural
 from streamer.settings import Settings
 
 ALIVE_S = 10.0
@@ -48,15 +49,13 @@ def judge_workers(seen: Sequence[Sighting], waiting: int | None) -> Iterator[Che
     running = alive(seen)
     if running:
         named = ", ".join(
-            f"{each.heartbeat.worker} ({each.heartbeat.partitions} partitions, "
+            f"{each.heartbeat.worker} ({plural(each.heartbeat.partitions, 'partition')}, "
             f"{each.heartbeat.cpu:.0%} of a core, {each.heartbeat.rss / _MB:.0f} MB)"
             for each in running
         )
         yield ok("workers", f"{len(running)} running: {named}")
     elif waiting:
-        yield failed(
-            "workers", f"no worker is running, and {waiting:,} records wait", "streamer run"
-        )
+        yield failed("workers", f"no worker is running, and {_wait(waiting)}", "streamer run")
     else:
         rest = "whether records wait is unknown" if waiting is None else "no record waits"
         yield ok("workers", f"no worker is running; {rest}")
@@ -64,6 +63,10 @@ def judge_workers(seen: Sequence[Sighting], waiting: int | None) -> Iterator[Che
         yield from _of_one(each)
     yield from _silent(seen)
     yield from _sharing(seen)
+
+
+def _wait(count: int) -> str:
+    return f"{plural(count, 'record')} {'waits' if count == 1 else 'wait'}"
 
 
 def alive(seen: Sequence[Sighting]) -> list[Sighting]:
@@ -78,7 +81,7 @@ def _of_one(each: Sighting) -> Iterator[CheckResult]:
         yield failed(
             subject,
             f"has committed nothing for {heartbeat.stalled_s:.0f} s, and "
-            f"{heartbeat.waiting:,} records wait",
+            f"{_wait(heartbeat.waiting)}",
             "see the accounts below for an outage, and its log for the batch that does not end",
         )
     if abs(each.ahead_s) > MAX_SKEW_S:

@@ -114,6 +114,8 @@ class Control:
             return self._read(request) if request.method == "GET" else METHOD_NOT_ALLOWED.answer()
         if request.path.startswith("/_sandbox/"):
             return self._write(request) if request.method == "POST" else METHOD_NOT_ALLOWED.answer()
+        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            return page.nowhere()  # a person with a wrong URL, who is told nothing by JSON
         return await self._api.handle(request)
 
     def _read(self, request: Request) -> HttpResponse:
@@ -127,7 +129,11 @@ class Control:
             case "/_sandbox/calls":
                 return _lines(self._recorder.calls)
             case "/":
-                return page.listing(self._recorder.latest, self.stats())
+                return page.search(self._recorder.latest, page.Search.parse(request.query))
+            case "/list":
+                wanted = page.Search.parse(request.query)
+                twice = self._recorder.twice()
+                return page.listing(self._recorder.latest, twice, self.stats(), wanted)
             case path:
                 kept = self._recorder.kept(path.removeprefix("/mails/"))
                 return page.gone() if kept is None else page.preview(kept)
@@ -146,7 +152,7 @@ class Control:
         return HttpResponse(200, b"{}")
 
 
-_READS = frozenset({"/", "/stats", "/_sandbox/acceptances", "/_sandbox/calls"})
+_READS = frozenset({"/", "/list", "/stats", "/_sandbox/acceptances", "/_sandbox/calls"})
 
 
 def _is_trusted(request: Request) -> bool:

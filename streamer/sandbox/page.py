@@ -1,27 +1,34 @@
-"""Web pages: the list of the latest mails, and a mail's preview in a sandboxed frame."""
+"""Web pages: the latest mails, searchable and refreshed, and a mail in a sandboxed frame.
+
+There is no script: the list is a frame that loads itself again, so that the search field beside it
+keeps what is being typed.
+"""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
-from urllib.parse import urlsplit
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from streamer.sandbox.http import HttpResponse
-from streamer.sandbox.recorder import Kept, Stats
+from streamer.sandbox.recorder import Kept, Stats, Twice
 
 # A mail's content is untrusted. Three protections: everything outside the frame is escaped; the
 # frame is sandboxed, so it has no origin and runs no scripts; and this policy, which a `srcdoc`
 # frame inherits, blocks all remote loads, including tracking pixels.
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "base-uri 'none'; form-action {forms}; frame-ancestors {frames}"
 )
 _FENCES: Mapping[str, str] = {
-    "content-security-policy": _POLICY,
+    "content-security-policy": _POLICY.format(forms="'none'", frames="'none'"),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
+_SEARCH = {**_FENCES, "content-security-policy": _POLICY.format(forms="'self'", frames="'none'")}
+_FRAMED = {**_FENCES, "content-security-policy": _POLICY.format(forms="'none'", frames="'self'")}
 _STYLE = """
 :root{color-scheme:light dark}
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -36,30 +43,120 @@ iframe{width:100%;height:32rem;border:1px solid #8886;border-radius:6px;backgrou
 pre{white-space:pre-wrap;overflow-wrap:anywhere;border:1px solid #8886;border-radius:6px;
 padding:.8rem}
 .quiet{opacity:.65}
+form{display:flex;flex-wrap:wrap;gap:.5rem;align-items:center}
+input,select,button{font:inherit;padding:.3rem .5rem}
+input[type=search]{flex:1 1 12rem}
+.list{border:0;background:none;border-radius:0;height:calc(100vh - 12rem);min-height:20rem}
+.framed{margin:0;padding:0;max-width:none}
+@media (max-width:40rem){
+body{margin:1rem auto}
+.framed{margin:0}
+tr{display:block;padding:.4rem 0;border-bottom:1px solid #8884}
+th{display:none}
+td{display:block;border:0;padding:0}
+.fields th{display:block;padding:0}
+}
 """
 _SHOWN = 200
 _LINK = re.compile(r"<(https?://[A-Za-z0-9.:\[\]-]+(?:/[!-;=?-~]*)?)>")
+_REFRESH_S = 2
 _APART = frozenset({"html", "text", "headers", "tags", "from", "to", "subject"})
 
 
-def listing(latest: Iterable[Kept], stats: Stats) -> HttpResponse:
-    """Return the list of the latest mails, newest first."""
-    rows = "".join(
-        f"<tr><td>{_time(kept.wall)}<td>{_campaign(kept)}<td>{escape(_text(kept.mail.get('to')))}"
-        f'<td><a href="/mails/{escape(kept.email_id)}">'
-        f"{escape(_text(kept.mail.get('subject'))) or '(no subject)'}</a>"
-        for kept in list(latest)[-_SHOWN:][::-1]
+class Search(NamedTuple):
+    """What of the list is to be shown.
+
+    Attributes:
+        text: only mails that have this in an address, the subject or the id.
+        campaign: only mails of this ORGANIZATION/CAMPAIGN.
+        twice: instead of mails, the addresses to which a campaign was accepted more than once.
+    """
+
+    text: str = ""
+    campaign: str = ""
+    twice: bool = False
+
+    @classmethod
+    def parse(cls, query: str) -> "Search":
+        """Read the query of a URL."""
+        given = parse_qs(query)
+        first = {name: values[0] for name, values in given.items()}
+        return cls(first.get("q", "").strip(), first.get("campaign", ""), "twice" in first)
+
+    def query(self) -> str:
+        """Return it as the query of a URL."""
+        given = {"q": self.text, "campaign": self.campaign, "twice": "1" if self.twice else ""}
+        return urlencode({name: value for name, value in given.items() if value})
+
+    def finds(self, kept: Kept) -> bool:
+        """Whether a mail is to be shown."""
+        if self.campaign and _name(kept) != self.campaign:
+            return False
+        wanted = self.text.casefold()
+        fields = (kept.email_id, *(_text(kept.mail.get(f)) for f in ("from", "to", "subject")))
+        return any(wanted in field.casefold() for field in fields)
+
+
+def search(latest: Iterable[Kept], wanted: Search) -> HttpResponse:
+    """Return the page with the search field, and a frame with what it finds."""
+    names = sorted({_name(kept) for kept in latest} | ({wanted.campaign} - {""}))
+    options = "".join(
+        f"<option{' selected' if name == wanted.campaign else ''}>{escape(name)}" for name in names
     )
-    table = (
-        f"<table><tr><th>Accepted<th>Campaign<th>To<th>Subject{rows}</table>"
-        if rows
-        else "<p>No mail yet."
+    form = (
+        f'<form><input type="search" name="q" value="{escape(wanted.text)}" '
+        f'placeholder="Address, subject or id" aria-label="Search">'
+        f'<select name="campaign" aria-label="Campaign"><option value="">All campaigns</option>'
+        f"{options}</select>"
+        f'<label><input type="checkbox" name="twice" value="1"{" checked" * wanted.twice}> '
+        f"accepted twice</label><button>Show</button></form>"
     )
+    frame = f'<iframe class="list" title="Mails" src="/list?{escape(wanted.query())}"></iframe>'
+    return _page("Mails accepted by the sandbox", f"{form}{frame}", _SEARCH)
+
+
+def listing(
+    latest: Iterable[Kept], twice: Sequence[Twice], stats: Stats, wanted: Search
+) -> HttpResponse:
+    """Return the list of the latest mails, newest first; it loads itself again."""
     numbers = (
         f'<p class="quiet">{stats.accepted:,} mails in {stats.calls:,} calls, '
         f"{stats.accepted_twice:,} accepted twice"
     )
-    return _page("Mails accepted by the sandbox", f"{numbers}{table}")
+    if wanted.twice:
+        table = _table("Times Campaign To", _twice_rows(twice, wanted), "Nothing, as it should be.")
+    else:
+        table = _table("Accepted Campaign To Subject", _mail_rows(latest, wanted), "No mail.")
+    return _page("", f"{numbers}{table}", _FRAMED)
+
+
+def _mail_rows(latest: Iterable[Kept], wanted: Search) -> Iterator[str]:
+    found = [kept for kept in latest if wanted.finds(kept)]
+    for kept in found[-_SHOWN:][::-1]:
+        yield (
+            f"<tr><td>{_time(kept.wall)}<td>{escape(_name(kept))}"
+            f"<td>{escape(_text(kept.mail.get('to')))}"
+            f'<td><a target="_top" href="/mails/{escape(kept.email_id)}">'
+            f"{escape(_text(kept.mail.get('subject'))) or '(no subject)'}</a>"
+        )
+
+
+def _twice_rows(twice: Sequence[Twice], wanted: Search) -> Iterator[str]:
+    for each in twice:
+        name = "/".join(part for part in (each.organization, each.campaign) if part)
+        if wanted.campaign not in ("", name) or wanted.text.casefold() not in each.address:
+            continue
+        link = Search(each.address, name).query()
+        yield (
+            f"<tr><td>{each.times}<td>{escape(name)}"
+            f'<td><a target="_top" href="/?{escape(link)}">{escape(each.address)}</a>'
+        )
+
+
+def _table(heads: str, rows: Iterable[str], empty: str) -> str:
+    body = "".join(rows)
+    head = "".join(f"<th>{word}" for word in heads.split())
+    return f"<table><tr>{head}{body}</table>" if body else f"<p>{empty}"
 
 
 def preview(kept: Kept) -> HttpResponse:
@@ -86,6 +183,7 @@ def preview(kept: Kept) -> HttpResponse:
     table = "".join(f"<tr><th>{escape(name)}<td>{escape(value)}" for name, value in rows)
     parts = ['<p><a href="/">All mails</a></p>']
     target = _one_click(mail)
+    fences = _FENCES
     if target is not None:
         # What an inbox does, RFC 8058.
         parts.append(
@@ -93,19 +191,29 @@ def preview(kept: Kept) -> HttpResponse:
             f'<input type="hidden" name="List-Unsubscribe" value="One-Click">'
             f"<button>Unsubscribe</button></form>"
         )
-    parts.append(f"<table>{table}</table>")
+        url = urlsplit(target)
+        own = _POLICY.format(forms=f"{url.scheme}://{url.netloc}", frames="'none'")
+        fences = {**_FENCES, "content-security-policy": own}
+    parts.append(f'<table class="fields">{table}</table>')
     html, text = mail.get("html"), mail.get("text")
     if html is not None:
         frame = f'<iframe sandbox="" title="The mail" srcdoc="{escape(_text(html))}"></iframe>'
-        parts.append(f"<h2>HTML</h2>{frame}")
+        source = f"<details><summary>Source</summary><pre>{escape(_text(html))}</pre></details>"
+        parts.append(f"<h2>HTML</h2>{frame}{source}")
     if text is not None:
         parts.append(f"<h2>Text</h2><pre>{escape(_text(text))}</pre>")
-    return _page(_text(mail.get("subject")) or "(no subject)", "".join(parts), target)
+    return _page(_text(mail.get("subject")) or "(no subject)", "".join(parts), fences)
 
 
 def gone() -> HttpResponse:
     """Return a 404 page for a mail that is unknown or no longer kept."""
     response = _page("No such mail", '<p>Only the latest are kept. <a href="/">All mails</a>')
+    return HttpResponse(404, response.body, response.content_type, response.headers)
+
+
+def nowhere() -> HttpResponse:
+    """Return a 404 page for a URL that is neither a page nor meant for a browser."""
+    response = _page("No such page", '<p>The mails are here: <a href="/">all mails</a>')
     return HttpResponse(404, response.body, response.content_type, response.headers)
 
 
@@ -121,22 +229,22 @@ def _one_click(mail: Mapping[str, object]) -> str | None:
     return found[1]
 
 
-def _page(title: str, body: str, target: str | None = None) -> HttpResponse:
-    fences = dict(_FENCES)
-    if target is not None:
-        parts = urlsplit(target)
-        own = f"form-action {parts.scheme}://{parts.netloc}"
-        fences["content-security-policy"] = _POLICY.replace("form-action 'none'", own)
+def _page(title: str, body: str, headers: Mapping[str, str] = _FENCES) -> HttpResponse:
+    """Return a page; without a title it is the framed list."""
+    framed = "" if title else ' class="framed"'
+    again = "" if title else f'<meta http-equiv="refresh" content="{_REFRESH_S}">'
+    heading = f"<h1>{escape(title)}</h1>" if title else ""
     page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8">{again}'
+        f"<title>{escape(title or 'Mails')}</title>"
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
-        f"<h1>{escape(title)}</h1>{body}"
+        f"<body{framed}>{heading}{body}"
     )
-    return HttpResponse(200, page.encode("utf-8", "replace"), "text/html; charset=utf-8", fences)
+    return HttpResponse(200, page.encode("utf-8", "replace"), "text/html; charset=utf-8", headers)
 
 
-def _campaign(kept: Kept) -> str:
-    return escape("/".join(part for part in (kept.organization, kept.campaign) if part))
+def _name(kept: Kept) -> str:
+    return "/".join(part for part in (kept.organization, kept.campaign) if part)
 
 
 def _time(wall: float) -> str:

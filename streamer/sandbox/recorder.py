@@ -10,6 +10,8 @@ from streamer.sandbox.clock import Clock
 from streamer.sandbox.config import Config
 from streamer.sandbox.rules import Mail, ParsedEmail
 
+_MAX_REPEATED = 1_000
+
 
 class Acceptance(NamedTuple):
     """One address of one accepted mail."""
@@ -22,6 +24,15 @@ class Acceptance(NamedTuple):
     account: str
     monotonic: float
     wall: float
+
+
+class Twice(NamedTuple):
+    """An address to which a campaign was accepted more than once."""
+
+    organization: str
+    campaign: str
+    address: str
+    times: int
 
 
 class Call(NamedTuple):
@@ -109,6 +120,7 @@ class Recorder:
         self._accepted: Counter[str] = Counter()
         self._times: dict[tuple[str, str], dict[str, int]] = {}
         self._twice = 0
+        self._repeated: deque[tuple[str, str, str]] = deque(maxlen=_MAX_REPEATED)
         self._first = self._last = 0.0
 
     def accept(self, account: str, key: str, emails: list[ParsedEmail]) -> list[str]:
@@ -149,6 +161,14 @@ class Recorder:
                 times[address] = before + 1
                 if before == 1:
                     self._twice += 1
+                    self._repeated.append((*identity, address))
+
+    def twice(self) -> list[Twice]:
+        """Return the latest addresses to which a campaign was accepted more than once."""
+        return [
+            Twice(organization, campaign, address, self._times[organization, campaign][address])
+            for organization, campaign, address in reversed(self._repeated)
+        ]
 
     def answered(self, call: Call) -> None:
         """Record a completed call."""

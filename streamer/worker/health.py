@@ -20,13 +20,19 @@ class HealthServer:
         alive: liveness check of the worker's loop.
         ready: readiness check; says why the worker is not working.
         state: returns the worker's state, shown on a separate line of `/readyz`.
+        host: the address to listen on; empty for every address of the machine.
 
     Raises:
         OSError: the port is taken.
     """
 
     def __init__(
-        self, port: int, alive: Check, ready: Check, state: Callable[[], str] | None = None
+        self,
+        port: int,
+        alive: Check,
+        ready: Check,
+        state: Callable[[], str] | None = None,
+        host: str = "",
     ) -> None:
         checks = {"/healthz": alive, "/readyz": ready}
 
@@ -60,7 +66,7 @@ class HealthServer:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 logger.debug(format, *args)
 
-        self._server = ThreadingHTTPServer(("", port), HealthHandler)
+        self._server = ThreadingHTTPServer((host, port), HealthHandler)
         self._server.daemon_threads = True
         Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 

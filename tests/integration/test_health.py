@@ -80,7 +80,8 @@ def test_probes_are_answered_while_a_client_hangs(stuck: _Stuck, joined: bool, s
 
 @pytest.mark.parametrize("said", [b"", b"GET /metr", b"GET /metrics HTTP/1.1\r\n\r\n"])
 def test_a_disconnect_leaves_no_traceback(said: bytes, capfd: pytest.CaptureFixture[str]) -> None:
-    server = HealthServer(0, lambda: None, lambda: None)
+    server = HealthServer(0, lambda: None, lambda: None, host="127.0.0.1")
+    assert server._server.server_address[0] == "127.0.0.1"
     try:
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", server.port)) as client:

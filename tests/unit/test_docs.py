@@ -14,6 +14,8 @@ from typer.main import get_command
 
 from bench import __main__ as bench
 from bench import (
+    due,
+    durability,
     gateway,
     idle,
     ledger,
@@ -280,6 +282,7 @@ def test_bars_match_the_measurements() -> None:
     )
     assert bars == {
         "bench": f"{report.RATIO_BAR} times the loop",
+        "bench durability": f"{durability.CPU_BAR} times the CPU time",
         "bench --memory": f"{report.MEMORY_BAR_MB:.0f} MB",
         "bench limiter": f"{limiter.SHARE_BAR * 100:.0f} % of the allowed calls are used, fewer "
         f"than {limiter.THROTTLED_BAR * 100:.1f} % are answered 429, calls are "
@@ -293,6 +296,7 @@ def test_bars_match_the_measurements() -> None:
         "bench ledger": f"{ledger.BYTES_BAR:.0f} bytes, from {ledger.BAR_FROM:,} recipients on",
         "bench suppression": f"p99 of {suppression.P99_BAR_MS:.0f} ms",
         "bench idle": f"{idle.CPU_BAR * 100:.0f} % of a core, {idle.THREADS_BAR} threads",
+        "bench due": f"{due.LATE_BAR_S:g} s",
         "bench gateway": f"{gateway.PER_SECOND_BAR:,} webhooks per CPU second",
         "bench paused": f"{paused.MEMORY_BAR_MB:.0f} MB",
     }

@@ -136,7 +136,7 @@ def test_nobody_gets_the_old_version_after_an_edit(
         assert "has begun" in operator.run(*edit, "fourth", code=1).stderr
         harness.produce(events[10:])
         harness.await_resolutions(21)
-    page = urllib3.request("GET", harness.sandbox.url).data.decode()
+    page = urllib3.request("GET", f"{harness.sandbox.url}/list").data.decode()
     assert page.count(">third</a>") == 20
     assert ">second</a>" not in page
     key = keys.campaign(harness.organization, "spring")

@@ -22,7 +22,7 @@ def test_only_a_finished_campaign_is_dropped(office: Office, operator: CommandRu
         harness.produce([harness.event(n) for n in range(20, 30)])
         wait_until(lambda: office.parked()[1] == 10, 30, "some are parked")
         refused = operator.run("campaign", "drop", operator.campaign, "--yes", code=1)
-        assert "10 recipients are parked" in refused.stderr
+        assert "10 recipients parked" in refused.stderr
         operator.run("campaign", "cancel", operator.campaign, "--yes")
         wait_until(lambda: office.ended() == 30, 30, "the others are resolved")
         wait_until(lambda: office.parked() == (30, 0), 30, "none are parked")

@@ -88,7 +88,7 @@ def test_retry_skips_sent_and_retried_recipients(
     unsure = ("retry", operator.campaign, "--status", "indeterminate")
     assert "--may-mail-twice" in operator.run(*unsure, code=2).stderr
     refused = operator.run(*unsure, "--may-mail-twice", code=2)
-    assert "1 recipients are tried again, of whom 1 may have their mail already" in refused.stderr
+    assert "1 recipient to be tried again, of whom 1 may have their mail already" in refused.stderr
     assert operator.answer(*unsure, "--may-mail-twice", "--yes")["retried"] == 1
     topic = harness.topics.recipients
     assert sorted(each[record_headers.RETRY_OF] for each in records.retries()) == [

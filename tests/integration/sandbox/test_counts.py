@@ -3,6 +3,7 @@
 import time
 
 import orjson
+import urllib3
 
 from streamer.sandbox import Faults, SandboxProcess
 from tests.integration.sandbox.client import Client, mail
@@ -83,7 +84,7 @@ def test_counts_work_without_keeping_acceptances() -> None:
 def test_the_list_is_escaped(client: Client, sandbox: SandboxProcess) -> None:
     (email_id,) = client.send([mail("a@x.test")]).ids
     (evil_id,) = client.send([mail(subject=EVIL)]).ids
-    reply = client.call("GET", "/")
+    reply = client.call("GET", "/list")
     page = reply.raw.decode()
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
     assert "<script" not in page
@@ -103,7 +104,8 @@ def test_a_mail_is_shown_in_a_sandboxed_frame(client: Client, sandbox: SandboxPr
     page = reply.raw.decode()
     assert "<script" not in page
     assert "<img" not in page
-    assert page.count("</iframe>") == page.count("</pre>") == 1
+    assert page.count("</iframe>") == 1
+    assert page.count("</pre>") == 2  # of the source, and of the text
     assert '<iframe sandbox="" title="The mail" srcdoc="&quot;&gt;&lt;/iframe&gt;' in page
     assert "List-Unsubscribe" in page
     assert "&lt;https://u.test/1&gt;" in page
@@ -112,6 +114,65 @@ def test_a_mail_is_shown_in_a_sandboxed_frame(client: Client, sandbox: SandboxPr
     assert "script" not in policy
     assert "http" not in policy
     assert reply.headers["x-content-type-options"] == "nosniff"
+
+
+def _listed(client: Client, query: str = "") -> str:
+    return client.call("GET", f"/list?{query}").raw.decode()
+
+
+def test_mails_are_searched_and_filtered(client: Client) -> None:
+    tags = [
+        [{"name": "organization", "value": "acme"}, {"name": "campaign", "value": campaign}]
+        for campaign in ("spring", "summer")
+    ]
+    spring = client.send([mail("ann@x.test", subject="Hello & more", tags=tags[0])]).ids[0]
+    summer = client.send([mail("bob@x.test", subject="Goodbye", tags=tags[1])]).ids[0]
+    assert all(each in _listed(client) for each in (spring, summer))
+    for query, found, other in (
+        ("q=ANN%40x", spring, summer),
+        ("q=goodbye", summer, spring),
+        ("campaign=acme%2Fspring", spring, summer),
+        (f"q={summer}", summer, spring),
+        ("campaign=acme%2Fsummer&q=bob", summer, spring),
+    ):
+        page = _listed(client, query)
+        assert found in page, query
+        assert other not in page, query
+    assert "No mail." in _listed(client, "q=nobody")
+    assert 'http-equiv="refresh"' in _listed(client)
+    page = client.call("GET", f"/?q=%22{EVIL}&campaign=acme%2Fspring").raw.decode()
+    assert "<script" not in page
+    assert "<option selected>acme/spring" in page
+    assert "<option>acme/summer" in page
+    assert "campaign=acme%2Fspring" in page.partition("<iframe")[2]
+    assert 'http-equiv="refresh"' not in page  # what is typed stays
+
+
+def test_what_was_accepted_twice_is_listed(client: Client) -> None:
+    client.send([mail("ann@x.test"), mail("bob@x.test")])
+    assert "Nothing, as it should be." in _listed(client, "twice=1")
+    for _ in range(2):
+        client.send([mail("ann@x.test")])
+    page = _listed(client, "twice=1")
+    assert "<tr><td>3<td>" in page
+    assert "ann@x.test" in page
+    assert "bob@x.test" not in page
+    assert "Nothing" in _listed(client, "twice=1&q=bob")
+
+
+def test_the_source_of_a_mail_is_shown(client: Client) -> None:
+    (email_id,) = client.send([mail(html="<p>Hi & bye</p>")]).ids
+    page = client.call("GET", f"/mails/{email_id}").raw.decode()
+    assert "<summary>Source</summary><pre>&lt;p&gt;Hi &amp; bye&lt;/p&gt;</pre>" in page
+
+
+def test_a_wrong_url_is_answered_as_it_is_asked(sandbox: SandboxProcess) -> None:
+    url = f"{sandbox.url}/mail"
+    browser = urllib3.request("GET", url, headers={"Accept": "text/html,*/*"}, retries=False)
+    assert (browser.status, browser.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert b'href="/"' in browser.data
+    program = urllib3.request("GET", url, retries=False)
+    assert program.headers["content-type"].startswith("application/json")
 
 
 def test_an_unknown_mail_is_a_404(client: Client) -> None:

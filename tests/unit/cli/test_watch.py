@@ -166,6 +166,6 @@ def test_the_view_ends_with_its_campaign(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_question_has_the_numbers() -> None:
     assert question("pause", watched("spring", 1_000, 60_000)) == (
-        "Pause acme/spring? It is sending: 1,000 recipients were sent; the other 8,998 that are "
+        "Pause acme/spring? It is sending: 1,000 recipients sent; the other 8,998 that are "
         "known, and all that may follow, are parked until it is resumed."
     )
