@@ -32,8 +32,8 @@ REST, LIBRDKAFKA = "rest", "librdkafka"
 
 _EVERY_S = 0.003
 _SWITCH_S = 0.0001
-"""A thread that is asked for the interpreter gives it up after this time. With the default, 5 ms, it
-would nearly always be seen in its next call to a server instead of where it was."""
+"""How long a thread may keep the interpreter when another asks for it. With the default of 5 ms it
+would be seen in its next call to a server instead of where it was."""
 _BEGINS_WITH = "sender"
 """The name of the threads with which the work begins; what was before is not counted."""
 
