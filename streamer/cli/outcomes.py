@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -21,14 +22,20 @@ from streamer.cli.common import (
 from streamer.cli.names import require_campaign
 from streamer.cli.output import label_if_apart, show_csv, show_stored_json, stream_table
 from streamer.cli.reading import topic_reader
+from streamer.cli.times import parse_time
 from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
-from streamer.model.instants import as_local_text, as_text
+from streamer.ledger import campaigns
+from streamer.ledger.connection import REDIS_ERRORS, connect
+from streamer.model.campaign import CampaignName
+from streamer.model.instants import as_local_text, as_text, milliseconds
 from streamer.model.outcome import same_address
 from streamer.model.plural import plural
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
 from streamer.recovery.last_events import LastEvent, LastEvents
 from streamer.recovery.outcomes import LastOutcomes, OutcomeFilter, OutcomeReader
+from streamer.recovery.prefilter import MayConcern
+from streamer.settings import Settings
 
 _COLUMNS = (
     ("OCCURRED", 24),
@@ -57,6 +64,7 @@ _CSV_HEADER = (
 
 
 _LOOK_EVERY_S = 0.5
+_CLOCKS_DIFFER = timedelta(hours=1)
 
 
 class OutcomesFormat(StrEnum):
@@ -84,6 +92,14 @@ def outcomes(
         bool,
         typer.Option("--last/--all", help="The last outcome of each recipient, or every outcome."),
     ] = True,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="TIME",
+            parser=parse_time,
+            help="From this time on, e.g. 2h. Default: since the campaign was created.",
+        ),
+    ] = None,
     follow: Annotated[
         bool,
         typer.Option("--follow", "-f", help="Every outcome, and those to come, until Ctrl-C."),
@@ -101,9 +117,10 @@ def outcomes(
     """Print the outcomes that a campaign's recipients have so far, one row for each recipient.
 
     A recipient who was retried has several: --last shows the one that counts, which is `sent` if
-    any is. Outcomes are streamed as they are read, in no particular order. JSON lines are the
-    records' values as stored in Kafka. In CSV a cell that a spreadsheet would evaluate as a formula
-    gets a leading apostrophe.
+    any is. Outcomes are streamed as they are read, in no particular order. Those from before the
+    campaign was created, as of one that was dropped, are left out unless --since is given. JSON
+    lines are the records' values as stored in Kafka. In CSV a cell that a spreadsheet would
+    evaluate as a formula gets a leading apostrophe.
     """
     if with_events and (follow or not last):
         fail("--with-events shows last outcomes: not with --all or --follow", WRONG_USE)
@@ -122,14 +139,20 @@ def outcomes(
             if wanted.matches(pair[1]):
                 yield pair
 
+    of_recipient = wanted.of_recipient()
+    # Of one recipient there are few, which also tell whether there are any.
+    of_words = of_recipient or wanted.of_words()
+    begin = since or _began(settings, campaign)
     with topic_reader(settings) as reader:
         spans = reader.spans(topic)
+        if begin is not None:
+            spans = reader.since(topic, spans, milliseconds(begin))
 
-        def read(label: str) -> Iterator[Pair]:
-            return told.among(reader.read(topic, spans, label_if_apart(label)))
+        def read(label: str, may_match: MayConcern | None) -> Iterator[Pair]:
+            return told.among(reader.read(topic, spans, label_if_apart(label)), may_match)
 
         if follow:
-            _print(matching(told.among(_follow(reader, topic, spans))), form)
+            _print(matching(told.among(_follow(reader, topic, spans), of_words)), form)
             return
         if last:
             events = None
@@ -138,12 +161,12 @@ def outcomes(
                 of_events = settings.topics.events
                 events.read(reader.read(of_events, reader.spans(of_events), "events"))
             known = LastOutcomes()
-            for stored, outcome in read("outcomes"):
+            for stored, outcome in read("outcomes", of_recipient):
                 known.add(stored, outcome)
-            pairs = matching(pair for pair in read("outcomes again") if known.is_last(*pair))
-            _print(pairs, form, events)
+            again = (pair for pair in read("outcomes again", of_words) if known.is_last(*pair))
+            _print(matching(again), form, events)
         else:
-            _print(matching(read("outcomes")), form)
+            _print(matching(read("outcomes", of_words)), form)
     if told.unreadable:
         warn(f"{plural(told.unreadable, 'record')} of {topic} skipped: not valid outcomes")
     if not told.found:
@@ -155,6 +178,19 @@ def outcomes(
 
 
 Pair = tuple[StoredRecord, PublishedOutcome]
+
+
+def _began(settings: Settings, campaign: CampaignName) -> datetime | None:
+    """When the campaign was created, less what clocks may differ by; None if that is unknown."""
+    try:
+        client = connect(settings.redis, 1)
+        try:
+            created_at = campaigns.created_at(client, *campaign)
+        finally:
+            client.close()
+    except REDIS_ERRORS:  # outcomes can be read without the ledger
+        return None
+    return None if created_at is None else created_at - _CLOCKS_DIFFER
 
 
 def _follow(reader: Reader, topic: str, spans: Sequence[PartitionRange]) -> Iterator[StoredRecord]:

@@ -1,6 +1,7 @@
 """`streamer trace`: show the history of one recipient."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -22,14 +23,17 @@ from streamer.cli.common import (
 from streamer.cli.names import all_campaigns, unknown_campaign
 from streamer.cli.output import stream_table
 from streamer.cli.reading import topic_reader
+from streamer.cli.times import parse_time
 from streamer.ledger.claim_reader import ClaimStatus
 from streamer.model.campaign import CampaignName
-from streamer.model.instants import as_local_text, as_text, from_milliseconds
+from streamer.model.instants import as_local_text, as_text, from_milliseconds, milliseconds
 from streamer.model.outcome import same_address
 from streamer.model.plural import plural
 from streamer.recovery.trace import EventKind, History, HistoryEvent, LedgerStatus, RecipientQuery
 
 _COLUMNS = (("TIME", 24), ("WHAT", 11), ("RECORD", 28), ("", 0))
+_FEW = 200_000
+"""So many offsets are read in about a second."""
 _SILENT = ("recipient_id", "email", "occurred_at")
 
 
@@ -39,13 +43,28 @@ def trace(
         str | None, typer.Option(help="The recipient's address; -: read it from standard input.")
     ] = None,
     recipient: Annotated[str | None, typer.Option(metavar="ID", help="The recipient's id.")] = None,
+    complete: Annotated[
+        bool, typer.Option("--all", help="Read the topics, however large they are.")
+    ] = False,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="TIME", parser=parse_time, help="Read records from this time on, e.g. 2h."
+        ),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(metavar="TIME", parser=parse_time, help="Read records before this time."),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the history of one recipient of a campaign.
 
     Shows its input records, where they were parked, their outcomes, what became of the mails, and
-    the current state of the ledger. Reads all topics, which is slow if they are large.
+    the current state of the ledger. If the topics are large, an address is looked up in the ledger,
+    which leads to the record that was mailed, its outcome and the attempts before it; --all,
+    --since and --until read the topics instead, and find every record of the recipient.
     """
     settings = read_settings(config)
     if (email is None) == (recipient is None):
@@ -53,11 +72,19 @@ def trace(
     if email is not None:
         email = from_stdin(email)
     history = History(
-        campaign, RecipientQuery(recipient, None if email is None else same_address(email))
+        campaign,
+        RecipientQuery(recipient, None if email is None else same_address(email)),
+        None if since is None else milliseconds(since),
+        None if until is None else milliseconds(until),
     )
-    with topic_reader(settings) as reader:
-        history.gather(reader, settings)
+    must_read = complete or since is not None or until is not None
     with redis_client(settings) as client:
+        with topic_reader(settings) as reader:
+            if must_read or history.size(reader, settings) <= _FEW:
+                history.gather(reader, settings)
+            elif not history.follow(reader, settings, client):
+                warn("the ledger does not lead to it: reading the topics")
+                history.gather(reader, settings)
         ledger_statuses = history.ledger_statuses(client)
         is_traced = history.events or any(each.claim_status for each in ledger_statuses)
         known = [] if is_traced else all_campaigns(client, settings)
@@ -65,6 +92,8 @@ def trace(
         show_json(_as_json(campaign, history.events, ledger_statuses))
     else:
         _show(campaign, history.events, ledger_statuses)
+    if not history.is_complete:
+        warn("found by the ledger alone; --all also finds duplicates, and what was returned")
     if history.unreadable:
         warn(
             f"{plural(history.unreadable, 'record')} of the outcomes topic skipped: "

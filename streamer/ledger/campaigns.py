@@ -147,6 +147,12 @@ def load(client: Client, organization: str, campaign_id: str) -> Campaign | None
     )
 
 
+def created_at(client: Client, organization: str, campaign_id: str) -> datetime | None:
+    """Read when a campaign was created; None if it is not defined."""
+    value = client.hget(keys.campaign(organization, campaign_id), "created_at")
+    return datetime.fromisoformat(value.decode()) if isinstance(value, bytes) else None
+
+
 def load_message(client: Client, organization: str, campaign_id: str) -> tuple[str, Message] | None:
     """Return the version of a campaign's definition and its message; None if it is not defined.
 

@@ -179,11 +179,15 @@ def read_event(value: bytes | None) -> PublishedMailEvent:
         raise UnreadableEventError(str(error)) from None
 
 
+def event_key(subject: str) -> bytes:
+    """Return the key of the events of an address, or of what they have instead of one: a hash, as
+    keys are shown where values are not."""
+    return blake2b(subject.encode(errors="replace"), digest_size=8).hexdigest().encode()
+
+
 def _keyed(kind: str, subject: str, value: Mapping[str, object]) -> KeyedEvent:
-    """Return the event with its key: a hash, as keys are shown where values are not."""
-    key = blake2b(subject.encode(errors="replace"), digest_size=8).hexdigest().encode()
     try:
-        return KeyedEvent(kind, key, to_json(value))
+        return KeyedEvent(kind, event_key(subject), to_json(value))
     except orjson.JSONEncodeError as error:  # a lone surrogate, a number beyond 64 bits
         raise UnreadableEventError(f"the webhook cannot be written: {error}") from None
 

@@ -1,5 +1,6 @@
 """Reading and filtering a campaign's outcomes."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -10,27 +11,47 @@ from streamer.model.instants import milliseconds
 from streamer.model.outcome import UnreadableOutcomeError, read_outcome, same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
+from streamer.recovery.prefilter import MayConcern, may_have_address, may_have_id, may_have_words
+
+_ID = rb'"([A-Za-z0-9._:@-]+)"'
+_BEGIN = re.compile(rb'\{"organization_id":' + _ID + rb',"campaign_id":' + _ID + rb",")
+"""How workers write an outcome; those of other writers are parsed."""
 
 
 class OutcomeReader:
     """Reads the outcomes of one campaign.
 
+    Most records are told apart by how they begin, and only those that may be wanted are parsed.
+
     Attributes:
-        unreadable: number of records, of any campaign, that are not outcomes.
-        found: number of outcomes of the campaign.
+        unreadable: number of records that are not outcomes, and do not begin as one of another
+            campaign.
+        found: number of outcomes of the campaign, also of those that were not wanted.
     """
 
     def __init__(self, campaign: CampaignName) -> None:
         self._campaign = campaign
+        self._ids = (campaign.organization.encode(), campaign.campaign_id.encode())
         self.unreadable = 0
         self.found = 0
 
     def among(
-        self, records: Iterable[StoredRecord]
+        self, records: Iterable[StoredRecord], may_match: MayConcern | None = None
     ) -> Iterator[tuple[StoredRecord, PublishedOutcome]]:
-        """Yield the campaign's outcomes with their records."""
+        """Yield the campaign's outcomes with their records.
+
+        Args:
+            may_match: a test of the value that leaves out some that are not wanted.
+        """
         self.unreadable = self.found = 0
         for stored in records:
+            begin = _BEGIN.match(stored.value or b"")
+            if begin is not None:
+                if begin.groups() != self._ids:
+                    continue
+                if may_match is not None and not may_match(begin.string):
+                    self.found += 1
+                    continue
             try:
                 outcome = read_outcome(stored.value)
             except UnreadableOutcomeError:
@@ -91,6 +112,18 @@ class OutcomeFilter:
     reasons: frozenset[Reason] = frozenset()
     recipient_id: str | None = None
     address: str | None = None
+
+    def of_recipient(self) -> MayConcern | None:
+        """Return a test of a value for `is_of` that parses nothing; None if it is of anyone."""
+        if self.recipient_id is not None:
+            return may_have_id(self.recipient_id)
+        return None if self.address is None else may_have_address(self.address)
+
+    def of_words(self) -> MayConcern | None:
+        """Return a test of a value for the status and the reasons that parses nothing; None if
+        there are none."""
+        words = self.reasons or ({self.status} if self.status is not None else None)
+        return None if words is None else may_have_words(words)
 
     def matches(self, outcome: PublishedOutcome) -> bool:
         """Whether the outcome matches."""

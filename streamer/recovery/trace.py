@@ -6,26 +6,32 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+import orjson
 from pydantic import JsonValue
 
 from streamer.flow.offsets import OffsetSet
 from streamer.kafka.offsets import GroupOffsets, Partition
-from streamer.kafka.reading import Reader, ReadError, StoredRecord
+from streamer.kafka.partitions import partition_of
+from streamer.kafka.reading import PartitionRange, Reader, ReadError, StoredRecord
 from streamer.ledger import claim_reader, suppression
 from streamer.ledger.claim_reader import ClaimStatus
 from streamer.ledger.connection import Client
 from streamer.model import record_headers
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.campaign import CampaignName
-from streamer.model.instants import as_text
-from streamer.model.mail_event import UnreadableEventError, read_event
+from streamer.model.instants import as_text, milliseconds
+from streamer.model.mail_event import UnreadableEventError, event_key, read_event
 from streamer.model.outcome import read_names, same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.record import RecordId
 from streamer.model.wire import PARKED_FOR, PARKED_UNTIL
-from streamer.recovery.dead_letters import read_dead_letter
+from streamer.recovery.dead_letters import read_at, read_dead_letter
 from streamer.recovery.outcomes import OutcomeReader
+from streamer.recovery.prefilter import MayConcern, may_have_address, may_have_id
 from streamer.settings import Settings
+
+_MARGIN_MS = 300_000
+"""By how much the clocks of producers, workers and Redis may differ."""
 
 
 class RecipientQuery(NamedTuple):
@@ -34,6 +40,12 @@ class RecipientQuery(NamedTuple):
     recipient_id: str | None
     address: str | None
     """The address, as returned by `same_address`."""
+
+    def prefilter(self) -> MayConcern:
+        """Return a test of a record's value for this recipient that is quicker than parsing it."""
+        if self.recipient_id is not None:
+            return may_have_id(self.recipient_id)
+        return may_have_address(self.address or "")
 
     def is_of(self, recipient_id: str | None, email: str | None) -> bool:
         """Whether this id and address belong to the recipient."""
@@ -86,15 +98,104 @@ class History:
 
     Attributes:
         events: the events in chronological order.
-        unreadable: number of unreadable outcomes, of any recipient.
+        unreadable: number of unreadable outcomes that may be the recipient's.
+        is_complete: whether the topics were read for records of the recipient; otherwise only what
+            the ledger leads to was.
+
+    Args:
+        since: earliest time of a record, in ms since 1970; None for any.
+        until: records of this time and later are left out; None for none.
     """
 
-    def __init__(self, campaign: CampaignName, query: RecipientQuery) -> None:
+    def __init__(
+        self,
+        campaign: CampaignName,
+        query: RecipientQuery,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> None:
         self.events: list[HistoryEvent] = []
         self.unreadable = 0
+        self.is_complete = False
         self._campaign = campaign
         self._query = query
+        self._may_concern = query.prefilter()
+        self._since = since
+        self._until = until
         self._addresses: set[str] = set() if query.address is None else {query.address}
+
+    def follow(self, reader: Reader, settings: Settings, client: Client) -> bool:
+        """Collect the events to which the ledger leads, reading few records.
+
+        The claim on the address names the input record and the time of its batch; the record's key
+        and that time lead to its outcome. Of a retry, the attempts before it are found as well. Of
+        the mail events only the partition of the address is read, from the first of them on.
+        What is not found: records that claimed nothing, such as duplicates.
+
+        Returns:
+            Whether the ledger led to the record and, if it has one, to its outcome.
+
+        Raises:
+            ReadError: a topic cannot be read.
+            KafkaException: Kafka cannot be used.
+        """
+        if self._query.address is None or not _is_valid(self._query.address):
+            return False
+        claim_status = claim_reader.find(client, *self._campaign, self._query.address)
+        if claim_status is None:
+            return False
+        claim, batch = claim_status
+        pinned_at = None if batch is None else batch.pinned_at
+        source: RecordId | None = claim.record_id
+        since = None if pinned_at is None else milliseconds(pinned_at)
+        events: list[HistoryEvent] = []
+        while source is not None and source.topic == settings.topics.recipients:
+            stored = read_at(reader, source.topic, source.partition, source.offset)
+            mine = [] if stored is None else list(self._mine([stored]))
+            if not mine:
+                break  # Kafka has deleted it, or the topic was created anew
+            events += map(self._input, mine)
+            begin = mine[0].timestamp_ms if since is None else max(since, mine[0].timestamp_ms)
+            outcome = self._outcome_of(reader, settings, source, mine[0].key, begin - _MARGIN_MS)
+            if outcome is None and len(events) == 1:
+                if batch is None or batch.result is not None:
+                    return False
+                events += self._parked(reader, settings, mine[0].timestamp_ms - _MARGIN_MS)
+            events += [] if outcome is None else [outcome]
+            source, since = _earlier(mine[0]), None
+        if not events:
+            return False
+        self.events = events
+        began = min(event.timestamp_ms for event in events)
+        self.events += self._mail_events(self._events_of_address(reader, settings, began))
+        self._order()
+        return True
+
+    def _events_of_address(
+        self, reader: Reader, settings: Settings, since: int
+    ) -> Iterator[StoredRecord]:
+        """Read the partition of the mail events that has those of the address."""
+        topic = settings.topics.events
+        spans = reader.spans(topic)
+        number = partition_of(settings, event_key(self._query.address or ""), len(spans))
+        spans = [span for span in spans if number is None or span.partition == number]
+        return self._concerning(reader.read(topic, reader.since(topic, spans, since), topic))
+
+    def _outcome_of(
+        self, reader: Reader, settings: Settings, source: RecordId, key: bytes | None, since: int
+    ) -> HistoryEvent | None:
+        """Read the outcomes' partition of this key until the outcome of an input record."""
+        topic = settings.topics.outcomes
+        spans = reader.spans(topic)
+        number = partition_of(settings, key, len(spans))
+        spans = [span for span in spans if number is None or span.partition == number]
+        needle = orjson.dumps(source._asdict())
+        for stored in reader.read(topic, reader.since(topic, spans, since)):
+            if needle in (stored.value or b""):
+                for event in self._outcomes([stored]):
+                    if event.source == source:
+                        return event
+        return None
 
     def gather(self, reader: Reader, settings: Settings) -> None:
         """Collect the events from all topics.
@@ -104,15 +205,51 @@ class History:
             KafkaException: Kafka cannot be used.
         """
         topics = settings.topics
+        self.is_complete = True
         self.events = [
-            *map(self._input, self._mine(_all(reader, topics.recipients))),
-            *self._parked(reader, settings),
-            *self._dead(self._mine(_all(reader, topics.dead_letters))),
-            *self._outcomes(_all(reader, topics.outcomes)),
+            *map(self._input, self._mine(self._all(reader, topics.recipients))),
+            *self._parked(reader, settings, self._since),
+            *self._dead(self._mine(self._all(reader, topics.dead_letters))),
+            *self._outcomes(self._concerning(self._all(reader, topics.outcomes))),
         ]
-        self.events += self._mail_events(_all(reader, topics.events))
+        self.events += self._mail_events(self._all(reader, topics.events))
+        self._order()
+
+    def size(self, reader: Reader, settings: Settings) -> int:
+        """The number of offsets that `gather` would read.
+
+        Raises:
+            ReadError, KafkaException: as `gather`.
+        """
+        topics = settings.topics
+        names = (
+            topics.recipients,
+            topics.parked,
+            topics.dead_letters,
+            topics.outcomes,
+            topics.events,
+        )
+        spans = [span for name in names for span in self._spans(reader, name)]
+        return sum(span.end - span.start for span in spans)
+
+    def _order(self) -> None:
         order = list(EventKind)
         self.events.sort(key=lambda e: (e.timestamp_ms, order.index(e.kind), e.stands_at))
+
+    def _spans(self, reader: Reader, topic: str) -> list[PartitionRange]:
+        spans = reader.spans(topic)
+        if self._until is not None:
+            ends = reader.since(topic, spans, self._until)
+            spans = [span._replace(end=end.start) for span, end in zip(spans, ends, strict=True)]
+        return spans if self._since is None else reader.since(topic, spans, self._since)
+
+    def _all(self, reader: Reader, topic: str) -> Iterator[StoredRecord]:
+        return reader.read(topic, self._spans(reader, topic), topic)
+
+    def _concerning(self, records: Iterable[StoredRecord]) -> Iterator[StoredRecord]:
+        for stored in records:
+            if stored.value is not None and self._may_concern(stored.value):
+                yield stored
 
     def ledger_statuses(self, client: Client) -> list[LedgerStatus]:
         """Return the current ledger state of the recipient's valid addresses."""
@@ -126,7 +263,7 @@ class History:
         ]
 
     def _mine(self, records: Iterable[StoredRecord]) -> Iterator[StoredRecord]:
-        for stored in records:
+        for stored in self._concerning(records):
             names = read_names(stored.value)
             if names[:2] == self._campaign and self._query.is_of(names.recipient_id, names.email):
                 if names.email is not None:
@@ -145,9 +282,13 @@ class History:
         kind = EventKind.INPUT if source is None else EventKind.RETURNED
         return _event(kind, stored, source or stored.record_id, facts)
 
-    def _parked(self, reader: Reader, settings: Settings) -> Iterator[HistoryEvent]:
+    def _parked(
+        self, reader: Reader, settings: Settings, since: int | None
+    ) -> Iterator[HistoryEvent]:
         topic = settings.topics.parked
-        spans = reader.spans(topic)
+        spans = self._spans(reader, topic)
+        if since is not None:
+            spans = reader.since(topic, spans, since)
         left = _left(settings, [(topic, span.partition) for span in spans])
         for stored in self._mine(reader.read(topic, spans, topic)):
             decoded = stored.decoded_headers
@@ -205,8 +346,11 @@ class History:
         return list(found.values())
 
 
-def _all(reader: Reader, topic: str) -> Iterator[StoredRecord]:
-    return reader.read(topic, reader.spans(topic), topic)
+def _earlier(stored: StoredRecord) -> RecordId | None:
+    """The record of which this one is a retry or a replay."""
+    decoded = stored.decoded_headers
+    text = decoded.get(record_headers.RETRY_OF) or decoded.get(record_headers.REPLAY_OF)
+    return None if text is None else record_headers.parse_record_id(text)
 
 
 def _left(settings: Settings, partitions: list[Partition]) -> dict[int, OffsetSet]:

@@ -4,6 +4,7 @@ import signal
 from typing import cast
 
 import orjson
+import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -11,6 +12,7 @@ from streamer.model.campaign import CampaignName
 from streamer.model.record import RecordId
 from streamer.model.reference import TAG, campaign_check, place
 from streamer.model.wire import PARKED_FOR, source_headers
+from streamer.sandbox import Faults
 from tests.kit.harness import Harness
 from tests.kit.mail_events import event_value
 from tests.kit.operator import Answer, CommandRunner
@@ -97,3 +99,83 @@ def test_trace_distinguishes_parked_and_released_copies(
     assert [e["kind"] for e in events] == ["input", "parked", "parked", "returned"]
     assert [e["is_waiting"] for e in events if e["kind"] == "parked"] == [False, True]
     assert {orjson.dumps(e["source"]) for e in events} == {orjson.dumps(events[0]["stands_at"])}
+
+
+@pytest.fixture
+def of_large_topics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the topics count as too large to be read."""
+    monkeypatch.setattr("streamer.cli.trace._FEW", -1)
+
+
+@pytest.mark.usefixtures("of_large_topics")
+def test_the_ledger_leads_to_a_record_and_its_outcome(
+    harness: Harness, operator: CommandRunner
+) -> None:
+    harness.produce(harness.event(number) for number in range(50))
+    harness.produce([orjson.dumps(harness.event(50))], partition=3)  # without a key
+    with harness.worker():
+        harness.await_resolutions(51)
+    for number in (7, 50):
+        trace = ("trace", operator.campaign, "--email", f"User{number}@example.com")
+        followed = operator.run(*trace, "--json")
+        assert "found by the ledger alone" in followed.stderr
+        read = operator.run(*trace, "--all", "--json")
+        assert "found by" not in read.stderr
+        assert orjson.loads(followed.stdout) == orjson.loads(read.stdout)
+        kinds = [event["kind"] for event in orjson.loads(read.stdout)["events"]]
+        assert kinds == ["input", "outcome"]
+
+
+@pytest.mark.usefixtures("of_large_topics")
+def test_the_ledger_leads_to_the_attempts_before_a_retry(
+    harness: Harness, operator: CommandRunner
+) -> None:
+    harness.sandbox.set_faults(Faults(reject_addresses=frozenset({"user1@example.com"})))
+    harness.produce(harness.event(number) for number in range(3))
+    with harness.worker():
+        harness.await_resolutions(3)
+        harness.sandbox.reset_faults()
+        operator.run("retry", operator.campaign, "--status", "failed", "--yes")
+        harness.await_resolutions(4)
+    trace = ("trace", operator.campaign, "--email", "user1@example.com")
+    followed = operator.answer(*trace)
+    assert followed == operator.answer(*trace, "--all")
+    events = cast(list[Answer], followed["events"])
+    assert [(e["kind"], e.get("status")) for e in events] == [
+        ("input", None), ("outcome", "failed"), ("input", None), ("outcome", "sent"),
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("of_large_topics")
+def test_the_topics_are_read_where_the_ledger_leads_nowhere(
+    harness: Harness, operator: CommandRunner
+) -> None:
+    harness.suppress("user1@example.com")
+    harness.produce([harness.event(1), harness.event(2)])
+    with harness.worker():
+        harness.await_resolutions(2)
+    result = operator.run("trace", operator.campaign, "--email", "user1@example.com")
+    assert "the ledger does not lead to it: reading the topics" in result.stderr
+    assert "suppressed" in result.stdout
+    by_id = operator.run("trace", operator.campaign, "--recipient", "r-2")
+    assert "reading the topics" in by_id.stderr
+
+
+@pytest.mark.usefixtures("of_large_topics")
+def test_a_claim_without_an_outcome_is_found(harness: Harness, operator: CommandRunner) -> None:
+    harness.produce([harness.event(1)])
+    assert harness.start_worker(crash_at="after_pin").wait() == -signal.SIGKILL
+    result = operator.run("trace", operator.campaign, "--email", "user1@example.com")
+    assert "found by the ledger alone" in result.stderr
+    assert "unresolved: no result yet" in result.stdout
+
+
+def test_records_outside_of_the_times_are_left_out(
+    harness: Harness, operator: CommandRunner
+) -> None:
+    harness.produce([harness.event(1)])
+    trace = ("trace", operator.campaign, "--recipient", "r-1")
+    assert operator.answer(*trace, "--since", "1h")["events"]
+    assert operator.answer(*trace, "--until", "0s")["events"]
+    operator.run(*trace, "--until", "1h", code=1)
+    operator.run(*trace, "--since", "2100-01-01T00:00:00Z", code=1)
