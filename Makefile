@@ -12,7 +12,7 @@ help:
 	@echo "make unit   run all tests that need no server"
 	@echo "make lint   run linters, type checks and import checks only"
 	@echo "make bench  measure speed and memory, as ratios within one run"
-	@echo "make chaos  run campaigns with random kills (SEED, KILLS, STALLS, RESETS, RECIPIENTS, BROKERS=3, GROUP_PROTOCOL=consumer)"
+	@echo "make chaos  run campaigns with random kills (SEED, KILLS, STALLS, RESETS, RECIPIENTS, FAILOVER=20, BROKERS=3, GROUP_PROTOCOL=consumer)"
 	@echo "make faults inject every fault at every call of the main job (POINTS=pin,hold:* FAULT=reply_lost,4*)"
 	@echo "make lock   update the pinned versions in requirements*.txt"
 
@@ -48,7 +48,7 @@ bench: .venv/ready
 	$(BIN)/python -m bench
 
 chaos: .venv/ready
-	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(RECIPIENTS),--recipients $(RECIPIENTS)) $(if $(STALLS),--stalls $(STALLS)) $(if $(RESETS),--resets $(RESETS)) $(if $(BROKERS),--brokers $(BROKERS)) $(if $(GROUP_PROTOCOL),--group-protocol $(GROUP_PROTOCOL))
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(RECIPIENTS),--recipients $(RECIPIENTS)) $(if $(STALLS),--stalls $(STALLS)) $(if $(RESETS),--resets $(RESETS)) $(if $(FAILOVER),--failovers $(FAILOVER)) $(if $(BROKERS),--brokers $(BROKERS)) $(if $(GROUP_PROTOCOL),--group-protocol $(GROUP_PROTOCOL))
 
 faults: .venv/ready
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(POINTS),--points '$(POINTS)') $(if $(FAULT),--fault '$(FAULT)') $(if $(LANES),--lanes $(LANES))

@@ -1,6 +1,9 @@
 """`python -m bench`: speed compared with a plain loop, or memory over a long backlog.
 
 `python -m bench limiter`, `stuck` and `mixed` measure shared resources, `paused` the memory of a
+worker blocked by a failing batch, `ledger` that of Redis, `recovery` the pause after a death,
+`suppression` the check of large sets, `idle` a worker without work, `durability` the cost of
+confirmed writes.
 worker blocked by a failing batch, `due` how late a few mails are beside very many that wait,
 `ledger` the memory of Redis, `recovery` the pause after a death, `suppression` the check of large
 sets, `idle` a worker without work, `gateway` webhooks.
@@ -16,6 +19,7 @@ from typing import Annotated
 import typer
 
 from bench.due import due
+from bench.durability import durability
 from bench.find import find
 from bench.gateway import gateway
 from bench.idle import idle
@@ -56,6 +60,7 @@ app.command()(recovery)
 app.command()(suppression)
 app.command()(idle)
 app.command()(find)
+app.command()(durability)
 app.command()(gateway)
 
 

@@ -161,11 +161,8 @@ def _fill(site: BenchSite, numbers: range, age_ms: int) -> None:
         for chunk in _chunks(numbers):
             while len(producer) > 10 * _CHUNK:
                 producer.poll(0.01)
-            pairs = map(make, chunk)
-            producer.produce_batch(
-                topic,
-                [{"key": key, "value": value, "timestamp": timestamp} for key, value in pairs],
-            )
+            for key, value in map(make, chunk):
+                producer.produce(topic, value, key, timestamp=timestamp)
     if producer.flush(_FLUSH_S):
         raise BenchError("Kafka did not accept the records in time")
 

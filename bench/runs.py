@@ -134,10 +134,12 @@ def run_worker(
     inline: bool,
     requests_per_second: float = UNTHROTTLED,
     sample: bool = False,
+    settings: dict[str, str] | None = None,
 ) -> Result:
     """Let one worker, started with `streamer run`, process a backlog.
 
     Args:
+        settings: further settings, by environment variable.
         sample: whether to sample where its CPU time goes, which costs some itself.
     """
     port = free_port()
@@ -155,7 +157,7 @@ def run_worker(
     ):
         samples = Path(folder, "samples.json") if sample else None
         redis_before = site.redis_bytes()
-        with site.worker(requests_per_second, port, samples=samples) as process:
+        with site.worker(requests_per_second, port, settings=settings, samples=samples) as process:
             process.wait_until(is_ready, _READY_EVERY_S, _START_S)
             cost = _measure(site, recipients, process)
             steps = _read_steps(read_metrics(port))

@@ -21,6 +21,8 @@
             InvalidPatchError
             UnpatchableError
         LedgerLostError             1
+            StaleLedgerError
+        RebuildError                1
         TakenOverError              1
         CampaignExistsError         1
         UnreadableDefinitionError   1

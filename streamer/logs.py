@@ -33,14 +33,17 @@ def configure(settings: LogSettings, worker: str) -> None:
 def client_logger(name: str) -> logging.Logger:
     """Return a logger for a Kafka client that suppresses repeated lines.
 
-    While a broker is unavailable, a client logs every connection attempt.
+    While a broker is unavailable, a client logs every connection attempt, and every client of the
+    process does.
     """
     logger = logging.getLogger(f"streamer.client.{name}")
     if not logger.filters:
+        logger.addFilter(_BROKERS)
         logger.addFilter(_Changes())
     return logger
 
 
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 
 
@@ -59,7 +62,7 @@ class _Changes(logging.Filter):
     logged again after the connection was up, and periodically while the problem persists.
     """
 
-    _CONNECTION = re.compile(r"\[rdkafka#[^\]]*\] \[thrd:[^\]]*\]")
+    _CONNECTION = re.compile(r"\[[^\]#]*#[^\]]*\] \[thrd:[^\]]*\]")
     _VARIES = re.compile(r"\(after .*\)")
     _WAS_UP = re.compile(r"\(after \d+ms in state UP\b")
     _AGAIN_S = 600.0
@@ -95,7 +98,50 @@ class _Changes(logging.Filter):
         return True
 
 
-def _drop_oldest(entries: dict[str, _T], most: int) -> None:
+class _BrokerFailures(logging.Filter):
+    """Drops what another client of this process, or another connection of the client, has already
+    logged of a broker that cannot be reached."""
+
+    _FAILURE = re.compile(r"FAIL \[[^\]]*\] \[thrd:[^\]]*\]: (?P<names>(?:\S+: )+)(?P<reason>.*)")
+    _ADDRESS = re.compile(r"[^\s/]+:\d+")
+    _AFTER = re.compile(r" \(after .*")
+    _WAS_UP = re.compile(r"\(after \d+ms in state UP\b")
+    _QUIET_S = 5.0
+    """Without failures for so long, a broker was back."""
+    _AGAIN_S = 600.0
+    _MOST = 200
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+        self._last = float("-inf")
+        self._lock = Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        failure = self._FAILURE.match(message)
+        if failure is None:
+            return True
+        address = self._ADDRESS.search(failure["names"])
+        key = address.group() if address else "", self._AFTER.sub("", failure["reason"])
+        with self._lock:
+            if self._WAS_UP.search(message) and record.created - self._last > self._QUIET_S:
+                self._said.clear()
+            self._last = record.created
+            at = self._said.get(key)
+            if at is not None and 0 <= record.created - at < self._AGAIN_S:
+                return False
+            self._said.pop(key, None)
+            self._said[key] = record.created
+            _drop_oldest(self._said, self._MOST)
+        return True
+
+
+_BROKERS = _BrokerFailures()
+"""Shared by all clients of the process."""
+
+
+def _drop_oldest(entries: dict[_K, _T], most: int) -> None:
     if len(entries) > most:
         del entries[next(iter(entries))]
 

@@ -19,6 +19,7 @@ from streamer.cli import (
     drop,
     events,
     gateway,
+    ledger,
     outcomes,
     preview,
     produce,
@@ -105,6 +106,7 @@ app.add_typer(campaign.app, name="campaign", rich_help_panel=_SEND)
 app.add_typer(suppress.app, name="suppress", rich_help_panel=_SEND)
 app.add_typer(account.app, name="account", rich_help_panel=_MEND)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=_MEND)
+app.add_typer(ledger.app, name="ledger", rich_help_panel=_MEND)
 app.add_typer(events.app, name="events", rich_help_panel=_MEND)
 app.add_typer(topics.app, name="topics", rich_help_panel=_RUN)
 app.add_typer(config.app, name="config", rich_help_panel=_RUN)

@@ -18,8 +18,10 @@ def demo(as_json: JsonOption = False) -> None:
     """Send three campaigns through a fresh Kafka and Redis to a stand-in for Resend.
 
     Campaigns of 100 and 1,000 recipients with one worker, then one of 5,000 with two workers, one
-    of which is killed halfway. Each act is timed from just before its first event is produced
-    until its last committed outcome is read back; the workers are already running.
+    of which is killed halfway. The last one also writes to the readers of the second, except those
+    who unsubscribed meanwhile or whose mail bounced. Each act is timed from just before its first
+    event is produced until its last committed outcome is read back; the workers are already
+    running.
 
     Exits with 1 if a count does not add up or a recipient was mailed twice. An act that takes too
     long is marked but does not fail the demo.

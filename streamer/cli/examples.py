@@ -83,6 +83,8 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "streamer doctor --config streamer.toml",
         "streamer doctor --json > doctor.json || echo 'something failed'",
     ),
+    "ledger rebuild": ("streamer ledger rebuild", "streamer ledger rebuild --yes --json"),
+    "ledger status": ("streamer ledger status", "streamer ledger status --json"),
     "events backfill": (
         "streamer events backfill default --since 1d --dry-run",
         "streamer events backfill default --since 2026-11-24T03:40:00Z --yes",

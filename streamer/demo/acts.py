@@ -19,6 +19,8 @@ class Act:
         workers: number of worker processes.
         kill: whether to `kill -9` one of them during the campaign.
         limit_s: target for the duration; None for no target.
+        again: an earlier act, to whose readers this one writes first. In between some of them
+            unsubscribe, and some mails bounce: they are not mailed again.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Act:
     workers: int
     kill: bool
     limit_s: float | None
+    again: "Act | None" = None
 
     @property
     def campaign_id(self) -> str:
@@ -33,11 +36,8 @@ class Act:
         return f"act-{self.name}"
 
 
-ACTS = (
-    Act("one", 100, 1, False, 5.0),
-    Act("two", 1_000, 1, False, 30.0),
-    Act("three", 5_000, 2, True, None),
-)
+_TWO = Act("two", 1_000, 1, False, 30.0)
+ACTS = (Act("one", 100, 1, False, 5.0), _TWO, Act("three", 5_000, 2, True, None, again=_TWO))
 
 
 def definition(act: Act) -> Definition:
@@ -70,9 +70,16 @@ def event(act: Act, number: int) -> bytes:
 
 def address(act: Act, number: int) -> str:
     """Return the address of a recipient."""
+    if act.again is not None and number < act.again.recipients:
+        return address(act.again, number)
     return f"reader{number}.{act.name}@example.com"
 
 
 def suppressed(act: Act) -> list[str]:
     """Return the suppressed addresses: 2 %."""
     return [address(act, number) for number in range(7, act.recipients, 50)]
+
+
+def unsubscribing(act: Act) -> list[str]:
+    """Return the addresses that unsubscribe after the act: 4 %."""
+    return [address(act, number) for number in range(3, act.recipients, 25)]

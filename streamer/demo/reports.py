@@ -1,7 +1,7 @@
 """The result of an act, and whether its counts add up."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, fields
 from itertools import islice
 
@@ -65,6 +65,7 @@ class ActReport:
         suppression_p99_ms: 99th percentile of the suppression check.
         killed: number of workers killed.
         problems: what does not add up; empty if everything does.
+        gone: number of recipients who bounced or unsubscribed after an earlier act.
     """
 
     act: Act
@@ -81,6 +82,7 @@ class ActReport:
     suppression_p99_ms: float
     killed: int
     problems: list[str]
+    gone: int = 0
 
     def as_json(self) -> dict[str, object]:
         """Return the report as shown by `--json`."""
@@ -101,6 +103,7 @@ def report(
     suppression_p99_ms: float,
     killed: int,
     problems: Iterable[str] = (),
+    gone: Set[str] = frozenset(),
 ) -> ActReport:
     """Count the results of an act, and compare them with what the sandbox accepted.
 
@@ -114,6 +117,7 @@ def report(
         suppression_p99_ms: 99th percentile of the suppression check.
         killed: number of workers killed.
         problems: other problems that are already known.
+        gone: addresses that bounced or unsubscribed after an earlier act.
     """
     times = Counter(acceptance.address for acceptance in acceptances)
     taking = sum(call.mails > 0 for call in calls)
@@ -132,7 +136,8 @@ def report(
         fill=len(acceptances) / taking if taking else 0.0,
         suppression_p99_ms=suppression_p99_ms,
         killed=killed,
-        problems=[*problems, *_problems(act, resolutions, inputs, acceptances, times)],
+        problems=[*problems, *_problems(act, resolutions, inputs, acceptances, times, gone)],
+        gone=len(gone),
     )
 
 
@@ -142,6 +147,7 @@ def _problems(
     inputs: set[Source],
     acceptances: Sequence[Acceptance],
     times: Counter[str],
+    gone: Set[str],
 ) -> Iterable[str]:
     # Each input record must have exactly one result.
     missing = inputs - resolutions.sources.keys()
@@ -171,6 +177,9 @@ def _problems(
     wrongly = times.keys() & suppressed(act)
     if wrongly:
         yield f"{len(wrongly)} suppressed addresses were mailed: {sorted(wrongly)[0]}"
+    again = times.keys() & gone
+    if again:
+        yield f"{len(again)} who bounced or unsubscribed were mailed again: {sorted(again)[0]}"
 
 
 def _named(sources: Iterable[Source]) -> str:

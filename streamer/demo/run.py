@@ -4,7 +4,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -17,8 +17,8 @@ from streamer.demo.acts import Act
 from streamer.demo.reports import ActReport
 from streamer.demo.screen import Screen
 from streamer.demo.stage import PARTITIONS, DemoError, DemoInterruptedError, Stage
-from streamer.demo.workers import Workers
-from streamer.sandbox import SandboxProcess
+from streamer.demo.workers import DemoGateway, Workers
+from streamer.sandbox import Faults, SandboxProcess
 from streamer.settings import TopicSettings
 from streamer.stack import Stack
 from streamer.stack.artifacts import KAFKA_VERSION, kafka_is_here
@@ -26,6 +26,7 @@ from streamer.stack.reaper import ProcessReaper
 
 CALLS_PER_SECOND = 10
 LATENCY_MS = 60
+BOUNCED_PERCENT = 2
 
 _READY_S = 60.0
 
@@ -54,8 +55,16 @@ def run_demo(acts: Sequence[Act], screen: Screen) -> list[ActReport]:
     ):
         names = TopicSettings()
         _create_topics(stack, names)
-        start = partial(Workers, stack, sandbox.url, Path(folder) / "workers.log", reaper)
-        with Stage(stack, sandbox, names, screen) as stage:
+        log = Path(folder) / "workers.log"
+        with ExitStack() as ends:
+            gateway = DemoGateway(stack, log, reaper)
+            ends.callback(gateway.stop)
+            if not gateway.is_up:
+                raise DemoError("the gateway did not start")
+            sandbox.set_faults(Faults(bounced_percent=BOUNCED_PERCENT))
+            sandbox.send_webhooks(f"{gateway.url}/webhooks/default")
+            start = partial(Workers, stack, sandbox.url, gateway.url, log, reaper)
+            stage = ends.enter_context(Stage(stack, sandbox, names, screen, gateway.url))
             # Consecutive acts with the same number of workers share them.
             for count, alike in groupby(acts, attrgetter("workers")):
                 with _crew(count, start, screen) as workers:

@@ -2,20 +2,31 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Self, cast
 
 import orjson
+import urllib3
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from streamer.demo.acts import ORGANIZATION, Act, definition, event, suppressed
+from streamer.demo.acts import (
+    ORGANIZATION,
+    Act,
+    address,
+    definition,
+    event,
+    suppressed,
+    unsubscribing,
+)
 from streamer.demo.histogram import Buckets, quantile
 from streamer.demo.reports import ActReport, Resolutions, Source, report
 from streamer.demo.screen import Screen
-from streamer.demo.workers import Workers
+from streamer.demo.workers import UNSUBSCRIBE_SECRET, Workers
 from streamer.errors import StreamerError
 from streamer.kafka.properties import Properties
-from streamer.ledger import campaigns, suppression
+from streamer.ledger import campaigns, keys, suppression
 from streamer.ledger.connection import connect
+from streamer.ledger.mail_events import read_event_counts
+from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.model.wire import SOURCE_OFFSET, SOURCE_PARTITION
 from streamer.sandbox import SandboxProcess
 from streamer.settings import RedisSettings, TopicSettings
@@ -29,6 +40,7 @@ _FLUSH_S = 30.0
 _KILL_AT = 0.4
 _LOOK_S = 0.05
 _LOOK_AT_SANDBOX_S = 0.25
+_APPLIED_S = 60.0
 _SILENCE_S = 1.0
 """Without running workers, no more results are expected after this long without one."""
 
@@ -47,6 +59,7 @@ class _Played:
 
     act: Act
     calls_before: int
+    gone: set[str]
     checks: Buckets = field(default_factory=Buckets)
     inputs: set[Source] = field(default_factory=set)
     resolutions: Resolutions = field(default_factory=Resolutions)
@@ -60,8 +73,14 @@ class Stage:
     """Runs acts, with clients of the stack and the sandbox."""
 
     def __init__(
-        self, stack: Stack, sandbox: SandboxProcess, names: TopicSettings, screen: Screen
+        self,
+        stack: Stack,
+        sandbox: SandboxProcess,
+        names: TopicSettings,
+        screen: Screen,
+        gateway_url: str,
     ) -> None:
+        self._gateway_url = gateway_url
         self._sandbox = sandbox
         self._topics = names
         self._screen = screen
@@ -104,8 +123,9 @@ class Stage:
         """
         campaigns.create(self._redis, definition(act))
         suppression.add(self._redis, ORGANIZATION, suppressed(act))
+        gone = self._let_go(act.again) if act.again is not None else set()
         checks_before = workers.suppression_checks()
-        played = _Played(act, calls_before=self._sandbox.stats().calls)
+        played = _Played(act, self._sandbox.stats().calls, gone)
         self._played.append(played)
         self._screen.begin(act)
         started = time.monotonic()
@@ -127,6 +147,48 @@ class Stage:
             )
         return all_ended
 
+    def _let_go(self, act: Act) -> set[str]:
+        """Let readers of an earlier act unsubscribe by one click, and wait for what bounced.
+
+        Returns:
+            The addresses that must not be mailed again.
+
+        Raises:
+            DemoError: not all of that was applied in time.
+        """
+        links = UnsubscribeLinks(f"{self._gateway_url}/u", [UNSUBSCRIBE_SECRET.encode()])
+        before = {*suppressed(act)}
+        leaving = [each for each in unsubscribing(act) if each not in before]
+        for each in leaving:
+            url = links.url(ORGANIZATION, act.campaign_id, each)
+            answer = urllib3.request("POST", url, body=b"List-Unsubscribe=One-Click", timeout=10.0)
+            if answer.status != 200:
+                raise DemoError(f"the gateway answers {answer.status}")
+        mailed = act.recipients - len(before)
+        deadline = time.monotonic() + _APPLIED_S
+        while True:
+            key = keys.event_counts(ORGANIZATION, act.campaign_id)
+            fields = cast(dict[bytes, bytes], self._redis.hgetall(key))
+            counts = read_event_counts([word for pair in fields.items() for word in pair])
+            bounced = counts.get("bounced_permanent", 0)
+            if counts.get("delivered", 0) + bounced >= mailed and counts.get(
+                "unsubscribed", 0
+            ) >= len(leaving):
+                break
+            if self._screen.leaves:
+                raise DemoInterruptedError
+            if time.monotonic() > deadline:
+                raise DemoError(f"after {_APPLIED_S:.0f} s only {counts} are applied")
+            time.sleep(_LOOK_S)
+        self._screen.say(
+            f"act {act.name}: {bounced} mails bounced, {len(leaving)} readers unsubscribe; the "
+            f"next campaign leaves them out"
+        )
+        self._sandbox.send_webhooks(None)  # nothing follows from those of the last act
+        readers = [address(act, number) for number in range(act.recipients)]
+        is_in = suppression.check(self._redis, ORGANIZATION, readers)
+        return {each for each, found in zip(readers, is_in, strict=True) if found} - before
+
     def reports(self) -> list[ActReport]:
         """Return a report for each act; call it after the workers have stopped."""
         silent_since = time.monotonic()
@@ -146,6 +208,7 @@ class Stage:
                 quantile(each.checks, 0.99) * 1000,
                 each.killed,
                 each.problems,
+                each.gone,
             )
             for each in self._played
         ]

@@ -39,6 +39,7 @@ def _rows(reports: Sequence[ActReport]) -> list[tuple[str, list[Text]]]:
         ("recipients", [_count(r.act.recipients) for r in reports]),
         ("sent", [_count(r.sent) for r in reports]),
         ("skipped (suppressed)", [_count(r.skipped) for r in reports]),
+        ("  of whom left since", [_count(r.gone) for r in reports]),
         ("failed", [_count(r.failed) for r in reports]),
         ("indeterminate", [_count(r.indeterminate) for r in reports]),
         ("dead letters", [_count(r.dead) for r in reports]),

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 import urllib3
 
 from streamer.demo.histogram import Buckets, parse
+from streamer.sandbox import DEFAULT_WEBHOOK_SECRET
 from streamer.stack import Stack
 from streamer.stack.ports import free_port, port_is_free
 from streamer.stack.reaper import ProcessReaper
 
 if TYPE_CHECKING:
     import psutil  # in the extra `stack`; not in production, where all commands import this file
+
+UNSUBSCRIBE_SECRET = "known to every reader of this demo"  # noqa: S105 - as it says
 
 _STOP_S = 40.0
 _LAST_LINES = 15
@@ -34,13 +37,20 @@ class Workers:
     Args:
         stack: Kafka and Redis.
         api_url: the URL of the sandbox.
+        gateway_url: the URL of the gateway.
         log: the log file.
         reaper: kills the workers when this process is killed.
         count: number of workers.
     """
 
     def __init__(
-        self, stack: Stack, api_url: str, log: Path, reaper: ProcessReaper, count: int
+        self,
+        stack: Stack,
+        api_url: str,
+        gateway_url: str,
+        log: Path,
+        reaper: ProcessReaper,
+        count: int,
     ) -> None:
         self._log = log
         self._ports = _free_ports(count)
@@ -48,7 +58,7 @@ class Workers:
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "streamer", "run", "--workers", str(count)],
-                env=_environment(stack, api_url, count, self._ports[0]),
+                env=_environment(stack, api_url, count, self._ports[0], gateway_url),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -130,8 +140,57 @@ class Workers:
         return answer.data.decode() if answer.status == 200 else None
 
 
-def _environment(stack: Stack, api_url: str, count: int, port: int) -> dict[str, str]:
-    """Return the workers' settings, ignoring those in the user's environment."""
+class DemoGateway:
+    """`streamer gateway`, to which the sandbox sends webhooks.
+
+    Args:
+        stack: gives Kafka.
+        log: the log file.
+        reaper: kills the gateway when this process is killed.
+
+    Attributes:
+        url: where it listens.
+    """
+
+    def __init__(self, stack: Stack, log: Path, reaper: ProcessReaper) -> None:
+        with log.open("ab") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "streamer", "gateway", "--port", "0"],
+                env=_environment(stack, "", 0, 0, "")
+                | {
+                    "STREAMER_ACCOUNTS__DEFAULT__WEBHOOK_SECRET_ENV": "DEMO_WEBHOOK_SECRET",
+                    "DEMO_WEBHOOK_SECRET": DEFAULT_WEBHOOK_SECRET,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                process_group=reaper.group,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().decode()
+        self.url = line.rpartition(" ")[2].strip()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has started."""
+        return self.url.startswith("http")
+
+    def stop(self) -> None:
+        """Stop the gateway; kill it if that takes too long."""
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def _environment(
+    stack: Stack, api_url: str, count: int, port: int, gateway_url: str
+) -> dict[str, str]:
+    """Return the settings, ignoring those in the user's environment."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -146,9 +205,8 @@ def _environment(stack: Stack, api_url: str, count: int, port: int) -> dict[str,
         "STREAMER_REDIS__URL": stack.redis_url,
         "STREAMER_WORKER__ID": f"demo-{count}",
         "STREAMER_METRICS__PORT": str(port),
-        "STREAMER_PROGRESS__EMBEDDED": "false",
-        "STREAMER_UNSUBSCRIBE__BASE_URL": "https://example.com/u",
-        "STREAMER_UNSUBSCRIBE__SECRET": "known to every reader of this demo",
+        "STREAMER_UNSUBSCRIBE__BASE_URL": f"{gateway_url or 'https://example.com'}/u",
+        "STREAMER_UNSUBSCRIBE__SECRET": UNSUBSCRIBE_SECRET,
         "RESEND_API_URL": api_url,
         "RESEND_API_KEY": "re_sandbox",
     }

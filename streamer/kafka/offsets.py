@@ -33,6 +33,7 @@ LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 _REQUEST_S = 10.0
 _REFRESH_S = 2.0
+_OTHER_EPOCH = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
 
 _GENERATION = slice(7, 11)
 """Position of the generation in serialized group metadata, after the format name."""
@@ -78,7 +79,7 @@ class OffsetsQuestion:
                 for where, future in self._futures.items()
             }
         except KafkaException as exception:
-            if exception.args[0].code() == KafkaError.FENCED_LEADER_EPOCH:
+            if exception.args[0].code() in _OTHER_EPOCH:
                 # Since the brokers died and came back. The client would go on asking with the
                 # epoch that it knows for minutes, until it refreshes its metadata (librdkafka
                 # 2.16).

@@ -6,7 +6,7 @@ with WAIT or WAITAOF. If too few confirm it in time, it has happened nevertheles
 forgotten: the caller must not rely on it, and may repeat it, since each such act is idempotent.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 from redis import Redis, exceptions
@@ -14,7 +14,7 @@ from redis import Redis, exceptions
 from streamer import metrics
 from streamer.errors import StreamerError
 from streamer.ledger import keys
-from streamer.ledger.connection import UNREACHABLE, Client, ClusterClient
+from streamer.ledger.connection import UNREACHABLE, Client, ClusterClient, Durability
 
 Argument = str | bytes | int
 
@@ -84,6 +84,25 @@ def confirmed(client: Client, key: str, *command: Argument) -> object:
             raise reply
     _check(client, replicas, fsync, replies[2:])
     return replies[0]
+
+
+def confirm_all(client: Client, slot_keys: Iterable[str]) -> None:
+    """Wait until all earlier writes of the servers of these keys are confirmed.
+
+    Raises:
+        UnconfirmedError: they are not confirmed.
+        redis.exceptions.RedisError: Redis cannot be used.
+    """
+    if client.durability == Durability():
+        return
+    if not isinstance(client, ClusterClient):
+        one_of_each = [*slot_keys][:1]
+    else:
+        node_of = client.get_node_from_key
+        nodes = {str(node_of(key)): key for key in slot_keys}  # type: ignore[no-untyped-call]  # redis-py
+        one_of_each = [*nodes.values()]
+    for key in one_of_each:
+        confirmed(client, key, "EXISTS", key)
 
 
 def _confirmation(key: str, replicas: int, fsync: bool) -> Iterator[tuple[Argument, ...]]:

@@ -26,6 +26,8 @@ class Epoch:
 
     Attributes:
         in_slots: its form in the slots that this version uses.
+        used: the epoch keys of the slots that scripts have used since the pulse was last raised;
+            any thread may add to it.
     """
 
     def __init__(self, client: Client, name: str) -> None:
@@ -33,6 +35,7 @@ class Epoch:
         self.in_slots = f"{name}, {_LAYOUT}"
         self._unlisted = f"{name}, not listed yet"
         self._client = client
+        self.used: set[str] = set()
 
     @classmethod
     def establish(cls, client: Client, committed: Iterable[str]) -> "Epoch":
@@ -60,9 +63,10 @@ class Epoch:
         Raises:
             LedgerLostError: one of them differs, or Redis has none.
         """
+        known = {self.name, *committed}
         found = _read(self._client)
-        if found != self.name or set(committed) - {self.name}:
-            raise _lost(keys.EPOCH, found, {self.name, *committed})
+        if found != self.name or known - {self.name}:
+            raise _lost(keys.EPOCH, found, known)
 
     def verify_new(self, slot_key: str) -> bool:
         """Check that a slot in which a script did not find the epoch never had it.
@@ -101,6 +105,22 @@ class Epoch:
         if self.verify_new(slot_key):
             # Before scripts can use the slot, which would not look for older claims without it.
             self._client.set(keys.older_claims(slot_key), 1)
+        self._write(slot_key)
+
+    def restore(self, slot_key: str) -> None:
+        """Write the epoch to a slot also if it had it, and lost it: only when the ledger is
+        rebuilt.
+
+        Raises:
+            LedgerLostError: the slot has another epoch.
+        """
+        found = _read(self._client, slot_key)
+        if found is None:
+            self._write(slot_key)
+        elif found != self.in_slots:
+            self.spread(slot_key)
+
+    def _write(self, slot_key: str) -> None:
         # List the slot before scripts can use it, or a lost slot could be mistaken for a new one;
         # but write the key before listing it, or a new slot could be mistaken for a lost one.
         confirmed(self._client, slot_key, "SET", slot_key, self._unlisted, "NX")
@@ -115,11 +135,9 @@ def _read(client: Client, key: str = keys.EPOCH) -> str | None:
 
 def _lost(key: str, found: str | None, known: set[str]) -> LedgerLostError:
     names = ", ".join(sorted(known))
-    is_lost_slot = key != keys.EPOCH and found is None
-    fix = f"DEL {keys.EPOCH_SLOTS}" if is_lost_slot else f"SET {key} to the epoch of the offsets"
     return LedgerLostError(
         f"the ledger in Redis was lost or replaced: its epoch {key} is {found or 'missing'}, but "
         f"offsets were committed under {names}. Nothing is sent. Restore Redis from its "
-        f"append-only file or a replica, then start again. Only if you accept that recipients "
-        f"whose mail was sent but not yet committed may get it twice: {fix}."
+        f"append-only file or a replica, then start again. If that is not possible, stop all "
+        f"workers, and run `streamer ledger rebuild`"
     )

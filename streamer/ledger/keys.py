@@ -164,6 +164,33 @@ EPOCH_SLOTS = f"{{{EPOCH}}}:slots"
 """Set: the epoch keys of the other slots that have it. It is in the slot of `EPOCH`."""
 
 
+def pulse(group: str) -> str:
+    """String: the pulse of the ledger, as the workers of a group raise it; see `pulse`. It is in
+    the slot of `EPOCH`, as the next two."""
+    return f"{{{EPOCH}}}:pulse:{group}"
+
+
+def slot_pulses(group: str) -> str:
+    """Hash: the pulse that each slot has at least, by its epoch's key."""
+    return f"{{{EPOCH}}}:pulses:{group}"
+
+
+def rebuild(group: str) -> str:
+    """String: exists while the ledger is being rebuilt from a group's topics: since when outcomes
+    are read, in ms since 1970."""
+    return f"{{{EPOCH}}}:rebuild:{group}"
+
+
+def rebuild_lease(group: str) -> str:
+    """String: the lease of the process that currently rebuilds a group's ledger."""
+    return f"streamer:rebuild:{group}:lease"
+
+
+def slot_pulse(slot_epoch: str, group: str) -> str:
+    """String: the pulse at which a slot was last used, in the slot of this epoch's key."""
+    return f"{slot_epoch.removesuffix('epoch')}pulse:{group}"
+
+
 def organization_epoch(organization: str) -> str:
     """String: the copy of the epoch in the organization's slot."""
     return f"{{{organization}}}:epoch"

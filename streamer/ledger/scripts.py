@@ -9,7 +9,7 @@ from streamer.ledger.epoch import Epoch, LedgerLostError
 
 Reply = list[object]
 
-_OF_CLAIMS = ("find_claim", "pin", "probe", "unpin")
+_OF_CLAIMS = ("find_claim", "pin", "probe", "reclaim", "unpin")
 """The scripts that use `claimed.lua`."""
 
 
@@ -44,6 +44,7 @@ class GuardedScript:
                 Reply, self._script(keys=[slot_epoch, *keys], args=[self._epoch.in_slots, *args])
             )
             if reply[0] != b"epoch":
+                self._epoch.used.add(slot_epoch)
                 return reply
             self._epoch.spread(slot_epoch)
         raise LedgerLostError(f"the ledger keeps losing {slot_epoch}; nothing is sent")

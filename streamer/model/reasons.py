@@ -48,7 +48,8 @@ class Reason(StrEnum):
     """Only this batch kept failing while others of its account succeeded, or Resend's responses
     to it could not be parsed."""
     LEDGER_LOST = "ledger_lost"
-    """The address is claimed, but its batch is missing from Redis."""
+    """The address is claimed, but its batch is missing from Redis; or the record was in flight when
+    the ledger lost writes, and was rebuilt."""
 
     @property
     def status(self) -> Status:

@@ -17,12 +17,22 @@ PARKED_FOR = "streamer-parked-for"
 """On a parked record: what it waits for, as `account default` or `campaign acme/spring-26`."""
 PARKED_UNTIL = "streamer-parked-until"
 """On a parked record: the latest time of its return, in ms since 1970, as decimal text."""
+PARKED_PINNED = "streamer-parked-pinned"
+"""On a parked record: it may have been pinned, so that it may have been sent already."""
 PARKED_AT = "streamer-parked-at"
 """On a record moved out of the parked topic: its offset there, as `PARTITION/OFFSET`."""
 REASON = "streamer-reason"
 DETAIL = "streamer-detail"
 _BATCH_ID = re.compile(rb"[0-9a-f]{24}")
-_OURS = {SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, PARKED_FOR, PARKED_UNTIL, PARKED_AT}
+_OURS = {
+    SOURCE_TOPIC,
+    SOURCE_PARTITION,
+    SOURCE_OFFSET,
+    PARKED_FOR,
+    PARKED_UNTIL,
+    PARKED_PINNED,
+    PARKED_AT,
+}
 
 
 def outcome_value(record: Record, outcome: Outcome) -> bytes:
@@ -65,6 +75,8 @@ def parked_headers(record: Record, parked: Parked) -> Headers:
     ]
     if parked.until_ms is not None:
         headers.append((PARKED_UNTIL, str(parked.until_ms).encode()))
+    if parked.maybe_pinned:
+        headers.append((PARKED_PINNED, b"1"))
     return headers
 
 
@@ -84,7 +96,8 @@ def moved_headers(headers: Headers, partition: int, offset: int, *, back: bool) 
         offset: its offset there.
         back: whether it returns to the input topic; else it moves within the parked topic.
     """
-    dropped = (PARKED_FOR, PARKED_UNTIL, PARKED_AT) if back else (PARKED_AT,)
+    of_parking = (PARKED_FOR, PARKED_UNTIL, PARKED_PINNED, PARKED_AT)
+    dropped = of_parking if back else (PARKED_AT,)
     kept = [header for header in headers if header[0] not in dropped]
     return [*kept, left_header(partition, offset)]
 

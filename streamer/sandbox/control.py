@@ -114,6 +114,8 @@ class Control:
             return self._read(request) if request.method == "GET" else METHOD_NOT_ALLOWED.answer()
         if request.path.startswith("/_sandbox/"):
             return self._write(request) if request.method == "POST" else METHOD_NOT_ALLOWED.answer()
+        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            return page.nowhere()  # a person with a wrong URL, who is told nothing by JSON
         return await self._api.handle(request)
 
     def _read(self, request: Request) -> HttpResponse:

@@ -211,6 +211,12 @@ def gone() -> HttpResponse:
     return HttpResponse(404, response.body, response.content_type, response.headers)
 
 
+def nowhere() -> HttpResponse:
+    """Return a 404 page for a URL that is neither a page nor meant for a browser."""
+    response = _page("No such page", '<p>The mails are here: <a href="/">all mails</a>')
+    return HttpResponse(404, response.body, response.content_type, response.headers)
+
+
 def _one_click(mail: Mapping[str, object]) -> str | None:
     """Return the URL for unsubscribing by one click, if the mail has one."""
     headers = mail.get("headers")

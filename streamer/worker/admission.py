@@ -33,10 +33,10 @@ class Admission:
     def poll(self, now: float) -> list[Record]:
         """Poll for new records; empty while at capacity. Raises what `RecordSource.poll` does."""
         intake = self._control.mode(self._batcher.full_batches, self._source.held_bytes, now)
-        if intake is IntakeMode.OPEN:
-            self._source.resume()
-        elif intake is IntakeMode.PAUSE:
+        if intake is IntakeMode.PAUSE or self._source.is_ahead:
             self._source.pause()
+        elif intake is IntakeMode.OPEN:
+            self._source.resume()
         elif intake is IntakeMode.WAIT:
             time.sleep(POLL_S / 4)
             return []

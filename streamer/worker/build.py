@@ -20,6 +20,7 @@ from streamer.ledger.holds import Holds
 from streamer.ledger.input_offsets import InputOffsets
 from streamer.ledger.limiter import Limiter
 from streamer.ledger.probe import Probes
+from streamer.ledger.pulse import Pulse
 from streamer.mail.compose import Composer
 from streamer.provider.accounts import Accounts
 from streamer.provider.client import ResendClient
@@ -68,8 +69,8 @@ def build_pipeline(
     """Build a worker, ready to run. Call it on the thread that will run the worker.
 
     The order matters: the producer first fences any earlier process with this worker's id; only
-    then are the group's offsets read, and their ledger epochs checked against Redis before
-    anything is trusted or sent.
+    then are the group's offsets read, and their ledger epochs and pulses checked against Redis
+    before anything is trusted or sent.
 
     Raises:
         StoppedError: the worker stops.
@@ -82,10 +83,13 @@ def build_pipeline(
     redis = connect(settings.redis, concurrency.total + 8)
     producer = fencing_producer(settings)
     source = RecordSource(settings)
-    committed = source.committed_epochs()
+    committed = source.committed_metadata()
+    epochs = {each.epoch for each in committed}
     offsets = InputOffsets(redis, settings.kafka.group_id, source.topic_id())
     # The ledger's epochs are included, as Kafka may have forgotten the committed offsets.
-    epoch = waiter.retry_redis(lambda: Epoch.establish(redis, committed | offsets.epochs()))
+    epoch = waiter.retry_redis(lambda: Epoch.establish(redis, epochs | offsets.epochs()))
+    pulse = Pulse(redis, epoch, settings.kafka.group_id)
+    waiter.retry_redis(lambda: pulse.begin([each.pulse for each in committed]))
     waiter.retry_redis(lambda: warm(redis, concurrency.total))
 
     claims = Claims(redis, epoch, settings.delivery.claims_ttl_s)
@@ -113,6 +117,7 @@ def build_pipeline(
         settings.topics,
         source.group_metadata,
         epoch.name,
+        lambda: pulse.value,
         source.partitions_of(settings.topics.parked),
         DeadLetterBreaker(settings.breaker.records, settings.breaker.dead_share),
         checkpoint,
@@ -131,7 +136,7 @@ def build_pipeline(
         dispatcher,
         committer,
         Measures(source, batcher, dispatcher, finisher, control, failures, size),
-        EpochVerifier(epoch, offsets, waiter),
+        EpochVerifier(epoch, pulse, offsets, waiter),
         WorkerReporter(
             settings,
             Heartbeats(redis, settings.kafka.group_id),

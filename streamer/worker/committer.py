@@ -16,6 +16,7 @@ from streamer.kafka.offsets import generation
 from streamer.kafka.transactions import Delivered, State, TransactionalProducer, is_refused
 from streamer.logs import client_logger
 from streamer.model.progress import progress_records
+from streamer.model.pulse import OffsetMetadata
 from streamer.model.record import DeadLetter, Parked, Record
 from streamer.model.shrink import shrink
 from streamer.model.wire import dead_letter_headers, outcome_value, parked_headers
@@ -31,6 +32,7 @@ class Prefix(NamedTuple):
     window: PartitionWindow
     records: list[Record]
     offset: int
+    reach: int
 
 
 Prefixes = dict[Partition, Prefix]
@@ -64,6 +66,7 @@ class Committer:
         producer: from `fencing_producer`.
         group_metadata: returns the consumer's current group metadata.
         epoch: the ledger's epoch, written to the metadata of the offsets.
+        pulse: returns the ledger's pulse, which is written there too.
         parked_partitions: number of partitions of the parked topic.
         breaker: asked before each transaction.
         checkpoint: called at named points, where crash tests kill the process.
@@ -75,6 +78,7 @@ class Committer:
         topics: TopicSettings,
         group_metadata: Callable[[], object],
         epoch: str,
+        pulse: Callable[[], int],
         parked_partitions: int,
         breaker: DeadLetterBreaker,
         checkpoint: Callable[[str], None],
@@ -85,6 +89,9 @@ class Committer:
         self._topics = topics
         self._group_metadata = group_metadata
         self._epoch = epoch
+        self._pulse = pulse
+        self._committed_pulse = 0
+        self._written_pulse = 0
         self._checkpoint = checkpoint
         self._written: Prefixes = {}
         """Prefixes in the current transaction."""
@@ -135,7 +142,16 @@ class Committer:
         refused = _refused_before(windows)
         self.in_haste = bool(refused)
         self._alone_next = not self._alone_next
-        return refused if refused and self._alone_next else _due(windows) or refused
+        if refused and self._alone_next:
+            return refused
+        return _due(windows) or refused or self._pulse_due(windows)
+
+    def _pulse_due(self, windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
+        """Any marked window, if there is nothing else to commit but a pulse."""
+        if self._pulse() > self._committed_pulse:
+            for key, window in windows.items():
+                return {key: _prefix(window, [])}
+        return {}
 
     def close(self) -> None:
         """Abort an open transaction."""
@@ -155,8 +171,14 @@ class Committer:
         self._refused.clear()
         self._is_alone = len(records) == 1
         self._produce(records)
+        pulse = self._written_pulse = self._pulse()
         offsets = [
-            TopicPartition(topic, partition, prefix.offset, self._epoch)
+            TopicPartition(
+                topic,
+                partition,
+                prefix.offset,
+                str(OffsetMetadata(self._epoch, pulse, prefix.reach)),
+            )
             for (topic, partition), prefix in prefixes.items()
         ]
         self._producer.send_offsets(offsets, metadata)
@@ -165,8 +187,9 @@ class Committer:
 
     def _settle(self) -> None:
         """Release what was committed from the windows, and count it."""
-        for window, records, offset in self._written.values():
-            window.committed(len(records), offset)
+        self._committed_pulse = self._written_pulse
+        for window, records, offset, reach in self._written.values():
+            window.committed(len(records), offset, reach)
             self._breaker.remember(_are_dead(records))
             count_endings(records)
 
@@ -261,8 +284,12 @@ def _due(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
             control -= record.size
         concurrency -= len(taken)
         if taken or window.is_behind:
-            prefixes[key] = Prefix(window, taken, window.position_after(len(taken)))
+            prefixes[key] = _prefix(window, taken)
     return prefixes
+
+
+def _prefix(window: PartitionWindow, records: list[Record]) -> Prefix:
+    return Prefix(window, records, window.position_after(len(records)), window.next_reach)
 
 
 def _refused_before(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
@@ -270,7 +297,7 @@ def _refused_before(windows: Mapping[Partition, PartitionWindow]) -> Prefixes:
     for key, window in windows.items():
         first = window.done_prefix(1)
         if first and first[0].refusals:
-            return {key: Prefix(window, first, window.position_after(1))}
+            return {key: _prefix(window, first)}
     return {}
 
 

@@ -145,7 +145,12 @@ class Pipeline:
     # Committing
 
     def _commit_if_due(self, now: float) -> None:
-        if now >= self._next_commit or self._measures.is_much_done() or self._committer.in_haste:
+        if (
+            now >= self._next_commit
+            or self._measures.is_much_done()
+            or self._committer.in_haste
+            or self._source.is_ahead
+        ):
             self._committer.commit(self._source.windows)
             self._next_commit = time.monotonic() + _COMMIT_EVERY_S
 

@@ -20,14 +20,17 @@ from confluent_kafka import KafkaException
 from streamer import logs
 from streamer.errors import DONE, FAILED, StreamerError, exit_code
 from streamer.feedback.applier import Applier
+from streamer.kafka.reading import ReadError
 from streamer.kafka.transactions import describe_loss
 from streamer.ledger.connection import REDIS_ERRORS, RedisRefusedError, connect
 from streamer.ledger.persistence import check_persistence
+from streamer.ledger.pulse import StaleLedgerError
 from streamer.mail.compose import Composer
 from streamer.mail.templates import Templates
 from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.progress.projector import Projector
 from streamer.provider.accounts import Accounts
+from streamer.recovery.active import describe_activity
 from streamer.settings import Settings, SettingsError
 from streamer.worker.build import build_pipeline
 from streamer.worker.checkpoint import Checkpoint, no_checkpoint
@@ -52,6 +55,7 @@ _PROJECTOR_END_S = 5.0
 _CHECK_EVERY_S = 1.0
 _STANDSTILL_CHECKS = 40
 _COMMIT_CHECKS = 15
+_ACTIVITY_S = 10.0
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # from glibc's malloc.h
 
 
@@ -97,6 +101,7 @@ def _run(
         return DONE
     except (*_FATAL, OSError) as error:
         logger.critical("cannot start", extra={"cause": str(error)})
+        _say_activity(settings, error)
         return exit_code(error)
     identity.reports_to(pipeline.fence)
     stop.reaches(pipeline)
@@ -117,12 +122,24 @@ def _run(
         return exit_code(exception)
     except _FATAL as error:
         logger.critical("fatal error, exiting", extra={"cause": str(error)})
+        _say_activity(settings, error)
         return exit_code(error)
     finally:
         stop_projecting()
         if health is not None:
             health.close()
     return DONE
+
+
+def _say_activity(settings: Settings, error: BaseException) -> None:
+    """If the ledger lacks writes, say of which campaigns."""
+    if not isinstance(error, StaleLedgerError):
+        return
+    try:
+        active = describe_activity(settings, error.since_ms, _ACTIVITY_S)
+    except (ReadError, KafkaException) as failure:
+        active = f"unknown: {failure}"
+    logger.critical("campaigns that were active since then", extra={"campaigns": active})
 
 
 def _check_redis(settings: Settings, waiter: Waiter) -> None:

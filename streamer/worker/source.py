@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -27,6 +28,7 @@ from streamer.kafka.sessions import member_session
 from streamer.ledger import keys
 from streamer.logs import client_logger
 from streamer.model import record_headers
+from streamer.model.pulse import OffsetMetadata
 from streamer.model.reasons import DeadReason
 from streamer.model.record import DeadLetter, Record, RecordId
 from streamer.model.wire import PARKED_AT, replaced_batch, split_headers
@@ -35,9 +37,9 @@ from streamer.settings import Settings
 logger = logging.getLogger(__name__)
 
 Windows = dict[Partition, PartitionWindow]
-CheckArrived = Callable[[set[str]], Future[dict[int, int]]]
-"""Starts checking that the epochs in the metadata of offsets are the ledger's; the result is the
-committed offset of each partition as known to the ledger."""
+CheckArrived = Callable[[set[OffsetMetadata]], Future[dict[int, int]]]
+"""Starts checking the ledger against the metadata of offsets; the result is the committed offset of
+each partition as known to the ledger."""
 
 _OFFSETS_TIMEOUT_S = 2.0
 _OFFSETS_RETRY_S = 0.5
@@ -76,7 +78,8 @@ class RecordSource:
       committed, or by another tool, their metadata lacks the ledger's epoch: then the epoch is
       committed first, with the offsets of the other windows. Otherwise a ledger lost during a
       first batch would be taken for a new one, and the whole batch be mailed again;
-    - read.
+    - read, up to the reach in the metadata of its offset: records beyond wait until a further one
+      is committed. If the ledger is lost, only records within it can have been pinned.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -99,6 +102,8 @@ class RecordSource:
         self._check: Future[dict[int, int]] | None = None
         self._unread: set[Partition] = set()
         """Partitions with a window that are not read yet."""
+        self._ahead: dict[Partition, deque[Record]] = {}
+        """Records beyond the committed reach of their windows."""
         self._next_try = 0.0
         self._last_problem = ""
         self.windows: Windows = {}
@@ -108,8 +113,8 @@ class RecordSource:
         """Whether this is a member of the group, with or without partitions. Any thread may read
         this; other threads must not ask the client, whose answer would take seconds."""
 
-    def committed_epochs(self) -> set[str]:
-        """The ledger epochs in the metadata of all the group's offsets of the topic.
+    def committed_metadata(self) -> set[OffsetMetadata]:
+        """What the metadata of all the group's offsets of the topic says about the ledger.
 
         Raises:
             SourceError: Kafka does not answer, or the topic does not exist.
@@ -117,7 +122,7 @@ class RecordSource:
         partitions = [(self._topic, p) for p in self._metadata(self._topic).partitions]
         ask = partial(committed, self._consumer, partitions, _OFFSETS_TIMEOUT_S)
         try:
-            return _epochs(repeat(ask, _START_PATIENCE_S))
+            return _known(repeat(ask, _START_PATIENCE_S))
         except KafkaException as exception:
             raise SourceError(
                 f"cannot read the committed offsets: {exception.args[0].str()}"
@@ -175,8 +180,8 @@ class RecordSource:
         """Join the group.
 
         Args:
-            check_arrived: called with the ledger epochs in the offsets of newly assigned
-                partitions; its future may raise LedgerLostError.
+            check_arrived: called with what the metadata of the offsets of newly assigned
+                partitions says; its future may raise LedgerLostError.
             on_revoke: called with the windows of partitions that are being revoked, to finish
                 and commit what is possible. Afterwards the windows are dropped. Not called for
                 lost partitions.
@@ -208,23 +213,48 @@ class RecordSource:
         now = time.monotonic()
         self._take_up(now)
         self.joined = self.joined or self._is_member()
-        records = []
+        records = self._within_reach()
         for message in messages:
             if message.error() is not None:
                 self._report(message)
                 continue
             record = _record(message, now)
-            window = self.windows.get((self._topic, record.partition))
-            # A record without a window arrived late, from a partition that was given up.
-            if window is not None and window.admit(record):
-                metrics.RECORDS_CONSUMED.inc()
-                if record.resolution is None:
-                    records.append(record)
+            key = (self._topic, record.partition)
+            window = self.windows.get(key)
+            if window is None:
+                continue  # it arrived late, from a partition that was given up
+            if key in self._ahead or not window.may_admit(record.offset):
+                self._ahead.setdefault(key, deque()).append(record)
+            else:
+                records += _admitted(window, record)
+        for key, ahead in self._ahead.items():
+            # However many offsets are missing before it, the next reach is beyond it.
+            self.windows[key].pass_to(ahead[0].offset)
+        return records
+
+    def _within_reach(self) -> list[Record]:
+        """Admit the records that are within a reach that was committed since."""
+        records: list[Record] = []
+        for key, ahead in [*self._ahead.items()]:
+            window = self.windows[key]
+            while ahead and window.may_admit(ahead[0].offset):
+                records += _admitted(window, ahead.popleft())
+            if not ahead:
+                del self._ahead[key]
         return records
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether records wait for a commit of a further reach."""
+        return any(
+            not self.windows[key].may_admit(ahead[0].offset) for key, ahead in self._ahead.items()
+        )
+
+    @property
     def _is_idle(self) -> bool:
-        return not (self.held or self._arrived or self._asked or self._unread or self._paused)
+        return not (
+            self.held or self._arrived or self._asked or self._unread or self._ahead or self._paused
+        )
 
     def _idle(self) -> list[Message]:
         """Wait for a record. Unlike `consume`, this returns as soon as there is one."""
@@ -254,7 +284,8 @@ class RecordSource:
     def pass_markers(self) -> None:
         """Advance the windows to the consumer's positions: transaction markers behind the last
         record are skipped without being delivered."""
-        read = [TopicPartition(*key) for key in self.windows if key not in self._unread]
+        unread = self._unread | self._ahead.keys()
+        read = [TopicPartition(*key) for key in self.windows if key not in unread]
         for at in self._consumer.position(read) if read else ():
             if at.offset >= 0:
                 self.windows[at.topic, at.partition].pass_to(at.offset)
@@ -329,7 +360,7 @@ class RecordSource:
         if known:
             self._asked = {(p.topic, p.partition): p for p in known}
             self._arrived -= self._asked.keys()
-            self._check = self._check_arrived(_epochs(known))
+            self._check = self._check_arrived(_known(known))
 
     def _make_windows(self) -> None:
         """Create windows for the partitions whose ledger check is done.
@@ -359,7 +390,11 @@ class RecordSource:
     def _begin(self, starts: list[TopicPartition], marked: set[Partition]) -> None:
         for start in starts:
             key = (start.topic, start.partition)
-            self.windows[key] = PartitionWindow(start.offset, is_marked=key in marked)
+            is_marked = key in marked
+            reach = OffsetMetadata.parse(start.metadata).reach if is_marked else None
+            self.windows[key] = PartitionWindow(
+                start.offset, is_marked=is_marked, reach=start.offset if reach is None else reach
+            )
             self._unread.add(key)
             self._arrived.remove(key)
 
@@ -454,6 +489,7 @@ class RecordSource:
         read = (gone & self.windows.keys()) - self._unread
         for key in gone:
             self.windows.pop(key, None)
+            self._ahead.pop(key, None)
             metrics.forget_lag(*key)
         self._arrived -= gone
         for key in gone & self._asked.keys():
@@ -510,15 +546,23 @@ def _record(message: Message, now: float) -> Record:
     )
 
 
-def _nothing_is_known(committed: set[str]) -> Future[dict[int, int]]:
+def _admitted(window: PartitionWindow, record: Record) -> list[Record]:
+    """Admit a record; return it unless it was admitted before, or is resolved."""
+    if not window.admit(record):
+        return []
+    metrics.RECORDS_CONSUMED.inc()
+    return [] if record.resolution is not None else [record]
+
+
+def _nothing_is_known(committed: set[OffsetMetadata]) -> Future[dict[int, int]]:
     del committed
     answer: Future[dict[int, int]] = Future()
     answer.set_result({})
     return answer
 
 
-def _epochs(committed: list[TopicPartition]) -> set[str]:
-    return {p.metadata for p in committed if p.offset >= 0 and p.metadata}
+def _known(committed: list[TopicPartition]) -> set[OffsetMetadata]:
+    return {OffsetMetadata.parse(p.metadata) for p in committed if p.offset >= 0 and p.metadata}
 
 
 def _numbers(partitions: list[TopicPartition]) -> list[int]:

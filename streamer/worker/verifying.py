@@ -1,4 +1,5 @@
-"""Verifies that the ledger is still the one the worker relies on, and copies offsets to it."""
+"""Verifies that the ledger is the one the worker relies on, and lacks nothing; raises its pulse,
+and copies offsets to it."""
 
 import logging
 import time
@@ -10,6 +11,8 @@ from functools import partial
 from streamer.ledger.connection import REDIS_ERRORS
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.input_offsets import InputOffsets
+from streamer.ledger.pulse import Pulse
+from streamer.model.pulse import OffsetMetadata
 from streamer.worker.waiter import Waiter
 
 logger = logging.getLogger(__name__)
@@ -24,8 +27,9 @@ class EpochVerifier:
     """Runs the checks on the thread `epoch`, as an unresponsive Redis must not block polls and
     commits."""
 
-    def __init__(self, epoch: Epoch, offsets: InputOffsets, waiter: Waiter) -> None:
+    def __init__(self, epoch: Epoch, pulse: Pulse, offsets: InputOffsets, waiter: Waiter) -> None:
         self._epoch = epoch
+        self._pulse = pulse
         self._offsets = offsets
         self._waiter = waiter
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="epoch")
@@ -33,17 +37,18 @@ class EpochVerifier:
         self._kept: Mapping[int, int] = {}
         self._keep_again_at = 0.0
 
-    def check_arrived(self, committed: set[str]) -> Future[dict[int, int]]:
-        """Check the epochs in the metadata of offsets, waiting for Redis; the future's result is
-        the offsets that the ledger knows, by partition.
+    def check_arrived(self, committed: set[OffsetMetadata]) -> Future[dict[int, int]]:
+        """Check the metadata of offsets, waiting for Redis; the future's result is the offsets that
+        the ledger knows, by partition.
 
         The future raises:
-            LedgerLostError: the epochs are of another ledger.
+            LedgerLostError: the epochs are of another ledger, or it lacks writes.
             StoppedError: the worker stops.
         """
 
         def check() -> dict[int, int]:
-            self._epoch.verify(committed)
+            self._epoch.verify(each.epoch for each in committed)
+            self._pulse.verify([each.pulse for each in committed])
             return self._offsets.read()
 
         return self._thread.submit(self._waiter.retry_redis, check)
@@ -89,6 +94,7 @@ class EpochVerifier:
 
     def _verify(self, offsets: Mapping[int, int], beat: Callable[[], None] | None = None) -> None:
         self._epoch.verify()
+        self._pulse.beat()
         now = time.monotonic()
         if offsets != self._kept or now >= self._keep_again_at:
             self._offsets.keep(offsets, self._epoch.name)

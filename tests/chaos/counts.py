@@ -11,7 +11,7 @@ from streamer.model.reasons import Status
 from streamer.progress.projector import Projector
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Store
-from streamer.settings import KafkaSettings, RedisSettings, Settings
+from streamer.settings import KafkaSettings, Settings
 from tests.chaos.disruptions import CAMPAIGNS
 from tests.kit.harness import Harness, wait_until
 
@@ -26,7 +26,7 @@ def check_counts(harness: Harness) -> None:
     settings = Settings(
         kafka=KafkaSettings(bootstrap_servers=harness.bootstrap_servers, group_id=harness.name),
         topics=harness.topics,
-        redis=RedisSettings(url=harness.redis_url),
+        redis=harness.redis_settings,
     )
     received = Counter(
         event["campaign_id"]

@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-
 from streamer.ledger import campaigns
+from streamer.ledger.connection import UNREACHABLE
 from streamer.ledger.holds import By, Hold, Holds
 from streamer.sandbox import Faults
 from tests.kit.harness import Harness
@@ -20,6 +19,7 @@ _ACCOUNT = "default"
 _SHORTEST_S, _MAX_S = 1.0, 6.0
 _KILLED = 0.5
 _REPAIR_S = 2.0
+_INSIST_S = 30.0
 _REFUSALS = (
     Faults(quota="daily"),
     Faults(quota="monthly"),
@@ -110,8 +110,14 @@ class Disruptions:
 
 
 def _insist(call: Callable[[], object]) -> None:
-    """Retry once, since the connection may be one to a killed Redis."""
-    try:
-        call()
-    except RedisConnectionError:
-        call()
+    """Retry, since the connection may be one to a killed Redis, or none is the primary."""
+    until = time.monotonic() + _INSIST_S
+    while True:
+        try:
+            call()
+        except UNREACHABLE:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+        else:
+            return

@@ -6,7 +6,6 @@ time accounts are held and released, campaigns paused and resumed, and batches r
 their mails, or deferred. A seed determines the order of events, but not their exact timing.
 """
 
-import os
 import random
 import signal
 import tempfile
@@ -19,12 +18,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from streamer.sandbox import Faults, SandboxProcess
-from streamer.stack import KafkaServer, RedisServer
+from streamer.stack import RedisServer
 from tests.chaos.counts import check_counts
 from tests.chaos.disruptions import CAMPAIGNS, Disruptions
+from tests.chaos.redis_servers import OneRedis, ReplicatedRedis, StormRedis
 from tests.chaos.rough import RoughRedis, rough_redis
 from tests.kit.harness import SESSION_TIMEOUT_MS, Harness, WorkerProcess
 from tests.kit.kafka_cluster import Brokers
+from tests.kit.redis_replicas import ReplicaSet
 
 _REJECTED = "guilty.test"
 _FAILING = "poison.test"
@@ -52,6 +53,8 @@ _CALLS_TO_FIND_REJECTED = 14
 """The number of calls to find one rejected mail in a batch of a hundred."""
 _SHORTEST_STALL_S, _MORE_STALL_S = 4.5, 3.5
 """Clients time out after 5 s."""
+_FAILOVER_S = 10.0
+"""About as long as one takes, with the return of the old primary."""
 _FROZEN_S = SESSION_TIMEOUT_MS / 1000 * 1.5
 
 
@@ -71,6 +74,8 @@ class Plan:
         rejected: recipients whose batch is rejected.
         failing: recipients whose batch fails on every attempt.
         pause_s: the average time between two events.
+        failovers: failovers of Redis, which then has replicas and Sentinels. Without the proxy that
+            stands before a single Redis, there are no resets.
         brokers: the number of brokers: 1, or at least 3, with a replication factor of 3.
         group_protocol: the protocol of the workers' group: `classic` or `consumer`.
     """
@@ -92,6 +97,7 @@ class Plan:
     failing: int = 1
     seed: int = 0
     pause_s: float = 3.0
+    failovers: int = 0
     brokers: int = 1
     group_protocol: str = "classic"
 
@@ -103,7 +109,8 @@ class Plan:
             + ["redis"] * self.redis_kills
             + ["kafka"] * self.kafka_kills
             + ["stall"] * self.stalls
-            + ["resets"] * self.resets
+            + ["resets"] * (0 if self.failovers else self.resets)
+            + ["failover"] * self.failovers
             + ["refusal"] * self.refusals
             + ["hold"] * self.holds
             + ["pause"] * self.pauses
@@ -165,18 +172,23 @@ def run_storm(plan: Plan, say: Callable[[str], None]) -> StormReport:
     dice = random.Random(plan.seed)
     with (
         tempfile.TemporaryDirectory(prefix="streamer-chaos-") as folder,
-        _servers(Path(folder), plan.brokers) as servers,
-        rough_redis(servers.redis.port, plan.seed) as rough,
+        _servers(Path(folder), plan, dice) as servers,
+        _rough(servers.redis, plan.seed) as rough,
         SandboxProcess(limit=None, faults=_FAULTS, seed=plan.seed) as sandbox,
     ):
         harness = Harness(
             servers.kafka.bootstrap_servers,
-            servers.redis.url,
+            _first(servers.redis).url,
             sandbox,
             Path(folder),
             8,
             replication=servers.kafka.replication,
+            through=(
+                servers.redis.redis_settings() if isinstance(servers.redis, ReplicaSet) else None
+            ),
         )
+        if isinstance(servers.redis, ReplicaSet):
+            harness.settings |= servers.redis.settings()
         try:
             _prepare(harness, plan, dice)
             happened = _rage(harness, servers, rough, plan, dice, say)
@@ -197,12 +209,16 @@ def run_storm(plan: Plan, say: Callable[[str], None]) -> StormReport:
 
 class _Servers(NamedTuple):
     kafka: Brokers
-    redis: RedisServer
+    redis: StormRedis
 
 
 @contextmanager
-def _servers(folder: Path, brokers: int) -> Iterator[_Servers]:
-    servers = _Servers(Brokers(folder, brokers), RedisServer(folder / "redis"))
+def _servers(folder: Path, plan: Plan, dice: random.Random) -> Iterator[_Servers]:
+    redis = folder / "redis"
+    servers = _Servers(
+        Brokers(folder, plan.brokers),
+        ReplicatedRedis(redis, dice) if plan.failovers else OneRedis(redis),
+    )
     try:
         servers.redis.start()
         servers.kafka.start()
@@ -210,6 +226,23 @@ def _servers(folder: Path, brokers: int) -> Iterator[_Servers]:
     finally:
         servers.kafka.stop()
         servers.redis.stop()
+
+
+@contextmanager
+def _rough(redis: StormRedis, seed: int) -> Iterator[RoughRedis | None]:
+    """The proxy in front of a single Redis."""
+    if not isinstance(redis, OneRedis):
+        yield None
+        return
+    with rough_redis(redis.port, seed) as rough:
+        yield rough
+
+
+def _first(redis: StormRedis) -> RedisServer:
+    if isinstance(redis, ReplicaSet):
+        return redis.servers[0]
+    assert isinstance(redis, OneRedis)
+    return redis
 
 
 def _prepare(harness: Harness, plan: Plan, dice: random.Random) -> None:
@@ -233,7 +266,8 @@ def _prepare(harness: Harness, plan: Plan, dice: random.Random) -> None:
     harness.produce([*events, *again, b"not json"])
     # Throttle sending, so that all events have something to disrupt.
     calls = plan.recipients / 100 + plan.rejected * _CALLS_TO_FIND_REJECTED
-    rate = max(2.0, 2 * calls / max(len(plan.deck()) * plan.pause_s, 1.0))
+    takes_s = len(plan.deck()) * plan.pause_s + plan.failovers * _FAILOVER_S
+    rate = max(2.0 if plan.failovers == 0 else 0.5, 2 * calls / max(takes_s, 1.0))
     harness.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = f"{rate:.2f}"
     harness.settings |= _SETTINGS
     if plan.group_protocol != "classic":  # there the session timeout is a broker setting
@@ -244,14 +278,15 @@ def _prepare(harness: Harness, plan: Plan, dice: random.Random) -> None:
 def _rage(
     harness: Harness,
     servers: _Servers,
-    rough: RoughRedis,
+    rough: RoughRedis | None,
     plan: Plan,
     dice: random.Random,
     say: Callable[[str], None],
 ) -> Counter[str]:
     deck = plan.deck()
     dice.shuffle(deck)
-    harness.settings["STREAMER_REDIS__URL"] = rough.url
+    if rough is not None:
+        harness.settings["STREAMER_REDIS__URL"] = rough.url
     crew, disruptions = _Crew(harness, plan.workers), Disruptions(harness, dice)
     happened: Counter[str] = Counter()
     for happening in deck:
@@ -277,12 +312,17 @@ def _rage(
         elif happening == "repair":
             disruptions.repair()
         elif happening == "resets":
+            assert rough is not None
             rough.be_rough()
+        elif happening == "failover":
+            assert isinstance(servers.redis, ReplicatedRedis)
+            happening = f"failover ({servers.redis.fail_over()})"
         elif happening == "stall":
-            _stall(servers.redis, _SHORTEST_STALL_S + dice.random() * _MORE_STALL_S)
+            servers.redis.stall(_SHORTEST_STALL_S + dice.random() * _MORE_STALL_S)
+        elif happening == "redis":
+            servers.redis.restart()
         else:
-            server: KafkaServer | RedisServer
-            server = servers.redis if happening == "redis" else dice.choice(servers.kafka.all)
+            server = dice.choice(servers.kafka.all)
             server.kill()
             server.start()
         happened[happening] += 1
@@ -291,16 +331,6 @@ def _rage(
     _await_the_end(harness, crew, len(harness.inputs()))
     crew.stop()
     return happened
-
-
-def _stall(redis: RedisServer, seconds: float) -> None:
-    """Freeze Redis. It then executes the commands it received, even if their clients are gone."""
-    pid = redis.pid
-    if pid is None:
-        return
-    os.kill(pid, signal.SIGSTOP)
-    time.sleep(seconds)
-    os.kill(pid, signal.SIGCONT)
 
 
 def _await_the_end(harness: Harness, crew: _Crew, records: int) -> None:

@@ -58,3 +58,28 @@ def test_the_limiter_bench_counts_calls() -> None:
     assert (run["workers"], run["seconds"]) == (1, 2)
     assert run["calls"] == run["accepted"] + run["throttled"]
     assert bool(run["missed"]) is bool(done.returncode)
+
+
+def test_the_durability_bench_compares_the_levels() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "bench",
+            "durability",
+            "--recipients",
+            "500",
+            "--rounds",
+            "1",
+            "--json",
+        ],
+        capture_output=True,
+        timeout=170,
+    )
+    assert done.returncode in (0, 1), done.stderr.decode()
+    runs = orjson.loads(done.stdout)["runs"]
+    names = ["one Redis", "replicas = 1", "fsync, always", "fsync, everysec"]
+    assert [run["name"] for run in runs] == names
+    assert all(run["adds_up"] for run in runs)
+    assert (runs[0]["cpu_ratio"], runs[0]["speed_ratio"]) == (1, 1)
+    assert bool(done.returncode) is any(run["missed"] for run in runs)

@@ -69,6 +69,7 @@ def committer(
         settings.topics,
         member.consumer_group_metadata,
         "an epoch",
+        lambda: 0,
         4,
         DeadLetterBreaker(1_000, 1.0),
         no_checkpoint,

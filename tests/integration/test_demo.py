@@ -15,14 +15,16 @@ from typer.testing import CliRunner
 
 from streamer.cli import app
 from streamer.demo import Act
+from streamer.demo.acts import unsubscribing
 
 pytestmark = pytest.mark.slow
 
-_SMALL = (Act("one", 100, 1, False, 5.0), Act("three", 1_500, 2, True, None))
+_ONE = Act("one", 100, 1, False, 5.0)
+_SMALL = (_ONE, Act("three", 1_500, 2, True, None, again=_ONE))
 
 _KEYS = [
     "recipients", "sent", "skipped", "failed", "indeterminate", "dead", "seconds",
-    "accepted", "accepted_twice", "calls", "suppression_p99_ms", "killed",
+    "accepted", "accepted_twice", "calls", "suppression_p99_ms", "killed", "gone",
 ]  # fmt: skip
 
 
@@ -48,8 +50,13 @@ def test_counts_add_up_when_a_worker_is_killed(monkeypatch: pytest.MonkeyPatch) 
     assert list(first) == _KEYS
     assert (first["recipients"], first["sent"], first["skipped"]) == (100, 98, 2)
     assert (first["accepted"], first["accepted_twice"], first["killed"]) == (98, 0, 0)
-    assert (second["recipients"], second["sent"], second["skipped"]) == (1_500, 1_470, 30)
-    assert (second["accepted"], second["accepted_twice"], second["killed"]) == (1_470, 0, 1)
+    gone = second["gone"]
+    assert gone >= len(unsubscribing(_ONE)) == 4
+    assert first["gone"] == 0
+    assert (second["recipients"], second["sent"]) == (1_500, 1_470 - gone)
+    assert second["skipped"] == 30 + gone
+    assert (second["accepted"], second["accepted_twice"]) == (1_470 - gone, 0)
+    assert second["killed"] == 1
     assert first["calls"] >= 1
     assert second["calls"] >= 15
     assert first["suppression_p99_ms"] > 0
@@ -90,7 +97,7 @@ def test_an_interrupted_demo_leaves_nothing(
         if line.startswith("act one"):
             break
     family = psutil.Process(demo.pid).children(recursive=True)
-    assert len(family) >= 6  # Kafka, Redis, the sandbox, a worker, two guards
+    assert len(family) >= 7  # Kafka, Redis, the sandbox, the gateway, a worker, two guards
     send(demo.pid, number)
     assert demo.wait(60) == code
     _, alive = psutil.wait_procs(family, timeout=20)

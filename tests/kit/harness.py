@@ -117,7 +117,9 @@ class Harness:
         self.sandbox = sandbox
         self.bootstrap_servers = bootstrap_servers
         self.redis_url = redis_url
-        self.redis = connect(through or RedisSettings(url=redis_url, cluster=cluster))
+        self.redis_settings = through or RedisSettings(url=redis_url, cluster=cluster)
+        """How the test itself connects."""
+        self.redis = connect(self.redis_settings)
         # Clear the state that other tests left for the shared account.
         of_account = (keys.account_health, keys.account_holds, keys.account_responses)
         self.redis.delete(*(key("default") for key in of_account))
@@ -372,8 +374,12 @@ class Harness:
         """Return a counter of resolutions, which the caller must poll and close."""
         return Tail(self.bootstrap_servers, [self.topics.outcomes, self.topics.dead_letters])
 
-    def assert_exactly_once(self, suppressed_too: bool = True) -> None:
-        """Assert the delivery guarantees over everything so far."""
+    def assert_exactly_once(self, suppressed_too: bool = True, forgotten: bool = False) -> None:
+        """Assert the delivery guarantees over everything so far.
+
+        Args:
+            forgotten: whether the ledger forgot batches, so that no outcome names them.
+        """
         assert_exactly_once(
             Evidence(
                 self.inputs(),
@@ -385,6 +391,7 @@ class Harness:
                 self.parked(),
                 self.returned_from(),
                 self.progress(),
+                forgotten,
             )
         )
 

@@ -15,6 +15,7 @@ from typer.main import get_command
 from bench import __main__ as bench
 from bench import (
     due,
+    durability,
     find,
     gateway,
     idle,
@@ -282,6 +283,7 @@ def test_bars_match_the_measurements() -> None:
     )
     assert bars == {
         "bench": f"{report.RATIO_BAR} times the loop",
+        "bench durability": f"{durability.CPU_BAR} times the CPU time",
         "bench --memory": f"{report.MEMORY_BAR_MB:.0f} MB",
         "bench limiter": f"{limiter.SHARE_BAR * 100:.0f} % of the allowed calls are used, fewer "
         f"than {limiter.THROTTLED_BAR * 100:.1f} % are answered 429, calls are "

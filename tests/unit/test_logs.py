@@ -7,7 +7,9 @@ import pytest
 from streamer import logs
 from streamer.logs import client_logger
 
-_LINE = "FAIL [rdkafka#consumer-{client}] [thrd:b:{port}/1]: b:{port}/1: {what} (after {ms}ms in x)"
+_LINE = (
+    "REQTMOUT [rdkafka#consumer-{client}] [thrd:b:{port}/1]: b:{port}/1: {what} (after {ms}ms in x)"
+)
 
 _UP = _LINE.replace("in x", "in state UP")
 
@@ -93,6 +95,37 @@ def test_remembered_lines_are_bounded() -> None:
         assert clock.say(0.0, _line(f"{number} requests timed out", client=number % 5_000))
     stories = clock.filter._stories
     assert sum(len(story.said) for story in stories.values()) <= 2_000
+
+
+_DEATH = (
+    "{name}: Disconnected: connection closed by peer: receive 0 after POLLIN (after 900ms in "
+    "state UP)",
+    "{name}: Connect to ipv4#127.0.0.1:9 failed: Connection refused (after 0ms in state CONNECT)",
+)
+
+
+def test_the_death_of_a_broker_is_logged_once_for_all_clients() -> None:
+    brokers = logs._BrokerFailures()
+
+    def say(at: float) -> list[str]:
+        said = []
+        for client in ("w-0#consumer-4", "w-0-progress#consumer-8", "relay#consumer-9"):
+            for thread, name in (
+                ("127.0.0.1:9/1", "127.0.0.1:9/1"),
+                ("GroupCoordinator", "GroupCoordinator: 127.0.0.1:9"),
+            ):
+                for text in _DEATH:
+                    line = f"FAIL [{client}] [thrd:{thread}]: {text.format(name=name)}"
+                    if brokers.filter(logging.makeLogRecord({"msg": line, "created": at})):
+                        said.append(line)
+        return said
+
+    assert len(say(100)) == 2
+    assert not any(say(at) for at in range(101, 160))
+    assert len(say(200)) == 2  # it was back meanwhile
+    other = "FAIL [w-0#consumer-4] [thrd:127.0.0.1:8/2]: 127.0.0.1:8/2: Disconnected (after 1ms"
+    assert brokers.filter(logging.makeLogRecord({"msg": other, "created": 201}))
+    assert brokers.filter(logging.makeLogRecord({"msg": "SESSTMOUT [x] [y]: z", "created": 201}))
 
 
 NASTY = "ok\n2026-01-01 INFO forged\x1b[2J\x9b2J\u202e"

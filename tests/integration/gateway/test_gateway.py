@@ -21,11 +21,12 @@ from tests.kit.gateway import SECRET, GatewayProcess, webhook
 from tests.kit.harness import Harness, wait_until
 
 _LINKS = UnsubscribeLinks("https://example.com/u", [b"a secret for tests alone"])
-_TOKEN = _LINKS.sign("acme", "spring-26", "ann@example.com")
+TOKEN = _LINKS.sign("acme", "spring-26", "ann@example.com")
 _MAX_RSS = 150_000_000
 
 
-def _environment(harness: Harness, **settings: str) -> dict[str, str]:
+def environment(harness: Harness, **settings: str) -> dict[str, str]:
+    """Return the settings of a gateway that takes the webhooks of `tests.kit.gateway`."""
     return {
         **harness.environment(),
         "STREAMER_ACCOUNTS__DEFAULT__WEBHOOK_SECRET_ENV": "WEBHOOK_SECRET",
@@ -38,7 +39,7 @@ def _environment(harness: Harness, **settings: str) -> dict[str, str]:
 
 @pytest.fixture
 def gateway(harness: Harness) -> Iterator[GatewayProcess]:
-    with GatewayProcess(_environment(harness)) as process:
+    with GatewayProcess(environment(harness)) as process:
         yield process
 
 
@@ -73,7 +74,7 @@ def test_what_is_acknowledged_is_on_the_topic(harness: Harness, gateway: Gateway
     assert statuses == [200] * 20
     answer = gateway.http.request(
         "POST",
-        f"{gateway.url}/u/{_TOKEN}",
+        f"{gateway.url}/u/{TOKEN}",
         fields={"List-Unsubscribe": "One-Click"},
         timeout=20.0,
     )
@@ -124,7 +125,7 @@ def test_without_kafka_resend_tries_again(
 ) -> None:
     kafka = make_kafka()
     harness = make_harness(kafka=kafka)
-    with GatewayProcess(_environment(harness)) as gateway:
+    with GatewayProcess(environment(harness)) as gateway:
         assert gateway.post_webhook(webhook(), _now(), "first") == 200
         kafka.kill()
         assert gateway.post_webhook(webhook(), _now(), "second") == 503
@@ -172,7 +173,7 @@ def test_open_connections_keep_nobody_out(gateway: GatewayProcess) -> None:
         for _ in range(number):
             stack.callback(_connect(gateway).close)
         assert gateway.post_webhook(webhook(), _now()) == 200
-        assert gateway.http.request("GET", f"{gateway.url}/u/{_TOKEN}").status == 200
+        assert gateway.http.request("GET", f"{gateway.url}/u/{TOKEN}").status == 200
         assert psutil.Process(gateway.process.pid).memory_info().rss < _MAX_RSS
 
 

@@ -3,6 +3,7 @@
 import time
 
 import orjson
+import urllib3
 
 from streamer.sandbox import Faults, SandboxProcess
 from tests.integration.sandbox.client import Client, mail
@@ -163,6 +164,15 @@ def test_the_source_of_a_mail_is_shown(client: Client) -> None:
     (email_id,) = client.send([mail(html="<p>Hi & bye</p>")]).ids
     page = client.call("GET", f"/mails/{email_id}").raw.decode()
     assert "<summary>Source</summary><pre>&lt;p&gt;Hi &amp; bye&lt;/p&gt;</pre>" in page
+
+
+def test_a_wrong_url_is_answered_as_it_is_asked(sandbox: SandboxProcess) -> None:
+    url = f"{sandbox.url}/mail"
+    browser = urllib3.request("GET", url, headers={"Accept": "text/html,*/*"}, retries=False)
+    assert (browser.status, browser.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert b'href="/"' in browser.data
+    program = urllib3.request("GET", url, retries=False)
+    assert program.headers["content-type"].startswith("application/json")
 
 
 def test_an_unknown_mail_is_a_404(client: Client) -> None:

@@ -27,6 +27,7 @@ class _Scene:
         self.inputs = {(0, number) for number in range(10)}
         self.resolutions = Resolutions()
         self.acceptances = []
+        self.gone: set[str] = set()
         for number in range(10):
             if address(_ACT, number) in suppressed(_ACT):
                 self.resolutions.outcome((0, number), "skipped", None)
@@ -39,7 +40,17 @@ class _Scene:
             Call("default", 0.0, 0.0, 200, "", len(self.acceptances), "key"),
             Call("default", 0.0, 0.0, 429, "rate_limit_exceeded", 0, "key"),
         ]
-        return report(_ACT, self.resolutions, self.inputs, self.acceptances, calls, 1.0, 2.0, 0)
+        return report(
+            _ACT,
+            self.resolutions,
+            self.inputs,
+            self.acceptances,
+            calls,
+            1.0,
+            2.0,
+            0,
+            gone=self.gone,
+        )
 
 
 @pytest.fixture
@@ -90,6 +101,20 @@ def test_a_second_mail_to_an_address_is_reported(scene: _Scene) -> None:
 def test_a_mail_to_a_suppressed_address_is_reported(scene: _Scene) -> None:
     scene.acceptances.append(_acceptance(7))
     assert f"1 suppressed addresses were mailed: {address(_ACT, 7)}" in scene.report().problems
+
+
+def test_a_mail_to_somebody_who_left_is_reported(scene: _Scene) -> None:
+    scene.gone = {address(_ACT, 3), "x@example.com"}
+    assert scene.report().problems == [
+        f"1 who bounced or unsubscribed were mailed again: {address(_ACT, 3)}"
+    ]
+
+
+def test_an_act_writes_again_to_the_readers_of_another() -> None:
+    again = Act("again", 12, 1, False, None, again=_ACT)
+    addresses = [address(again, number) for number in range(12)]
+    assert addresses[:10] == [address(_ACT, number) for number in range(10)]
+    assert len(set(addresses)) == 12
 
 
 def test_a_shared_email_id_is_reported(scene: _Scene) -> None:

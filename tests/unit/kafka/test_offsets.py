@@ -12,7 +12,12 @@ from streamer.kafka.offsets import LATEST, OffsetsQuestion
 
 
 @pytest.mark.parametrize(
-    ("code", "refreshes"), [(KafkaError.FENCED_LEADER_EPOCH, 1), (KafkaError._TIMED_OUT, 0)]
+    ("code", "refreshes"),
+    [
+        (KafkaError.FENCED_LEADER_EPOCH, 1),
+        (KafkaError.UNKNOWN_LEADER_EPOCH, 1),
+        (KafkaError._TIMED_OUT, 0),
+    ],
 )
 def test_a_leader_epoch_of_before_a_crash_is_asked_for_again(code: int, refreshes: int) -> None:
     asked: list[float] = []

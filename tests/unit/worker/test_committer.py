@@ -17,6 +17,7 @@ from streamer.kafka import repeating, transactions
 from streamer.kafka.transactions import is_fenced
 from streamer.model.event import parse
 from streamer.model.parking import Scope
+from streamer.model.pulse import OffsetMetadata
 from streamer.model.reasons import DeadReason, Reason
 from streamer.model.record import DeadLetter, Outcome, Parked, Record, RecordId, Resolution
 from streamer.model.wire import SOURCE_OFFSET, SOURCE_PARTITION
@@ -53,6 +54,7 @@ class CommitterBench:
         self.checkpoints: list[str] = []
         self.on_checkpoint: Callable[[], None] = lambda: None
         self.breaker = DeadLetterBreaker(10, dead_share)
+        self.pulse = 0
         self.committer = self.start()
         self.windows: dict[Partition, PartitionWindow] = {}
 
@@ -63,6 +65,7 @@ class CommitterBench:
             _TOPICS,
             self.member.consumer_group_metadata,
             "e",
+            lambda: self.pulse,
             4,
             self.breaker,
             self._checkpoint,
@@ -116,10 +119,14 @@ class CommitterBench:
         """How many records are not committed."""
         return sum(map(len, self.windows.values()))
 
-    def offset(self, partition: int = 0) -> tuple[int, str | None] | None:
-        """What is committed of a partition of the input."""
+    def offset(self, partition: int = 0) -> tuple[int, str] | None:
+        """What is committed of a partition of the input: the offset, and the epoch."""
         found = self.group.offsets.get((_TOPICS.recipients, partition))
-        return None if found is None else (found.offset, found.metadata)
+        return None if found is None else (found.offset, self.metadata(partition).epoch)
+
+    def metadata(self, partition: int = 0) -> OffsetMetadata:
+        """What the metadata of the partition's offset says."""
+        return OffsetMetadata.parse(self.group.offsets[_TOPICS.recipients, partition].metadata)
 
     def endings(self) -> Counter[tuple[int, int]]:
         """The records that ended, by their partition and offset in the input."""
@@ -166,6 +173,54 @@ def desk(kafka: FakeKafka) -> CommitterBench:
 
 
 # What is written
+
+
+def test_each_offset_says_what_the_ledger_must_have(desk: CommitterBench) -> None:
+    desk.pulse = 41
+    desk.admit(_SENT, None, _SENT)
+    desk.admit(_SENT, partition=5)
+    assert desk.commit()
+    assert desk.metadata(0) == OffsetMetadata("e", 41, 3 + 50)
+    assert desk.metadata(5) == OffsetMetadata("e", 41, 1 + 50)
+    assert desk.windows[_TOPICS.recipients, 0].may_admit(52)
+    assert not desk.windows[_TOPICS.recipients, 0].may_admit(53)
+
+
+def test_a_pulse_is_committed_once_though_nothing_is_resolved(desk: CommitterBench) -> None:
+    desk.admit(None)
+    desk.admit(None, partition=5)
+    desk.pulse = 7
+    assert desk.commit()
+    assert desk.commit()
+    assert desk.kafka.calls == ["begin", "offsets", "commit"]
+    assert (desk.offset(0), desk.metadata(0).pulse) == ((0, "e"), 7)
+    desk.kafka.answer(KafkaApi.END_TRANSACTION, KafkaError.COORDINATOR_NOT_AVAILABLE)
+    desk.pulse = 8
+    while not desk.commit():
+        pass
+    assert desk.metadata(0).pulse == 8
+
+
+def test_a_reach_is_committed_before_it_is_reached(desk: CommitterBench) -> None:
+    window = desk.window()
+    desk.pulse = 1
+    assert desk.commit()
+    assert desk.metadata().reach == 50
+    desk.admit(*[None] * 24)
+    assert not window.is_behind
+    desk.admit(*[None] * 76)
+    assert desk.commit()
+    # The more are admitted between commits, the further.
+    assert (desk.offset(), desk.metadata().reach) == ((0, "e"), 300)
+
+
+def test_a_reach_never_shrinks(desk: CommitterBench) -> None:
+    """An earlier owner, with fewer partitions, may have admitted all that was within it."""
+    key = (_TOPICS.recipients, 0)
+    desk.windows[key] = PartitionWindow(0, is_marked=True, reach=9_000)
+    desk.admit(_SENT)
+    assert desk.commit()
+    assert desk.metadata().reach == 9_000
 
 
 def test_results_and_offsets_share_a_transaction(desk: CommitterBench) -> None:

@@ -109,6 +109,7 @@ class Workshop:
             TOPICS,
             self._member.consumer_group_metadata,
             "epoch",
+            lambda: 0,
             _PARTITIONS,
             DeadLetterBreaker(1_000, 1),
             lambda name: None,

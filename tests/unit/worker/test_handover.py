@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from streamer.flow.batcher import Batcher
 from streamer.flow.breaker import DeadLetterBreaker
 from streamer.kafka import repeating, transactions
+from streamer.model.pulse import OffsetMetadata
 from streamer.model.reasons import DeadReason
 from streamer.model.record import DeadLetter, Record
 from streamer.model.wire import SOURCE_OFFSET, SOURCE_PARTITION
@@ -92,6 +93,7 @@ class _Worker:
             _TOPICS,
             self._source.group_metadata,
             "e",
+            lambda: 0,
             _PARTITIONS,
             DeadLetterBreaker(1_000, 1.0),
             lambda name: None,
@@ -127,7 +129,7 @@ class _Worker:
         self.committer.close()
 
 
-def _belongs(epochs: set[str]) -> Future[dict[int, int]]:
+def _belongs(committed: set[OffsetMetadata]) -> Future[dict[int, int]]:
     future: Future[dict[int, int]] = Future()
     future.set_result({})
     return future

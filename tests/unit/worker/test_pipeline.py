@@ -32,6 +32,8 @@ _DECIDED = DeadLetter(DeadReason.UNDECODABLE, "not JSON")
 class _Source:
     """Gives its partition up when it is closed, as a consumer does."""
 
+    is_ahead = False
+
     def __init__(self, windows: Windows) -> None:
         self.windows = windows
 

@@ -52,6 +52,7 @@ class _Pipeline:
             settings.topics,
             member.consumer_group_metadata,
             "e",
+            lambda: 0,
             4,
             DeadLetterBreaker(1_000, 1),
             lambda name: None,

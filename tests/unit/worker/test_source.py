@@ -11,6 +11,7 @@ from streamer import metrics
 from streamer.kafka import repeating, transactions
 from streamer.kafka.transactions import TransactionalProducer
 from streamer.ledger.epoch import LedgerLostError
+from streamer.model.pulse import OffsetMetadata
 from streamer.model.record import DeadLetter, Headers, Record, RecordId
 from streamer.model.wire import source_headers
 from streamer.settings import KafkaSettings, Settings
@@ -22,6 +23,8 @@ from tests.kit.fakes.kafka.consumer import FakeConsumer
 
 _SETTINGS = Settings()
 _TOPIC = _SETTINGS.topics.recipients
+_REACH = 1_000
+_KNOWN = OffsetMetadata("e", 0, _REACH)
 _UNSTABLE = KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS, "it loads")
 _FORBIDDEN = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "not allowed")
 
@@ -32,11 +35,11 @@ class Ledger:
     def __init__(self) -> None:
         self.kept: dict[int, int] = {}
         self.is_away = False
-        self.asked: list[set[str]] = []
+        self.asked: list[set[OffsetMetadata]] = []
         self.waiter: list[Future[dict[int, int]]] = []
 
-    def check(self, epochs: set[str]) -> Future[dict[int, int]]:
-        self.asked.append(epochs)
+    def check(self, committed: set[OffsetMetadata]) -> Future[dict[int, int]]:
+        self.asked.append(committed)
         self.waiter.append(Future())
         if not self.is_away:
             self.answer()
@@ -63,10 +66,13 @@ class SourceBench:
         self.records: list[Record] = []
         self.poll(1)
 
-    def commit(self, partition: int, offset: int, epoch: str = "e") -> None:
+    def commit(
+        self, partition: int, offset: int, epoch: str = "e", reach: int | None = _REACH
+    ) -> None:
         """Let an offset be committed."""
         place = (_TOPIC, partition)
-        self.group.offsets[place] = TopicPartition(*place, offset, epoch)
+        metadata = str(OffsetMetadata(epoch, 0, reach)) if epoch else ""
+        self.group.offsets[place] = TopicPartition(*place, offset, metadata)
 
     def write(self, partition: int, *values: bytes) -> None:
         """Write to the input, in a transaction."""
@@ -83,8 +89,8 @@ class SourceBench:
         for _ in range(turns):
             self.records += self.source.poll(10, 0.1)
             for window in self.source.windows.values():
-                if marks and not window.is_marked:
-                    window.committed(0, window.position)
+                if marks and (not window.is_marked or window.is_behind):
+                    window.committed(0, window.position, window.next_reach)
         return self.source.windows
 
     @property
@@ -143,7 +149,7 @@ def test_partitions_start_at_the_committed_offset_or_beginning(desk: SourceBench
     assert desk.values() == {0: [b"b"]}
     desk.poll()
     assert desk.values() == {0: [b"b"], 1: [b"c"], 2: [b"a"]}
-    assert desk.ledger.asked[0] == {"e"}
+    assert desk.ledger.asked[0] == {_KNOWN}
     assert desk.source.committed_offsets() == {0: 7, 1: 9, 2: 3}
 
 
@@ -568,7 +574,7 @@ def test_epochs_of_all_partitions_are_read(desk: SourceBench) -> None:
     desk.commit(0, 5, "e")
     desk.commit(7, 0, "other")
     desk.commit(3, 0, "")
-    assert desk.source.committed_epochs() == {"e", "other"}
+    assert desk.source.committed_metadata() == {_KNOWN, _KNOWN._replace(epoch="other")}
 
 
 @pytest.mark.parametrize(
@@ -584,11 +590,11 @@ def test_startup_questions_are_retried_for_a_while(
 ) -> None:
     desk.commit(0, 5, "e")
     desk.kafka.answer(request_, *answers * 2)
-    assert desk.source.committed_epochs() == {"e"}
+    assert desk.source.committed_metadata() == {_KNOWN}
     before = desk.kafka.clock.now
     desk.kafka.answer(request_, *answers * 1_000)
     with pytest.raises(SourceError, match="cannot re"):
-        desk.source.committed_epochs()
+        desk.source.committed_metadata()
     assert seconds <= desk.kafka.clock.now - before < seconds + 10
 
 
@@ -601,3 +607,69 @@ def test_a_missing_topic_is_an_error(kafka: FakeKafka) -> None:
     del kafka.topic_ids[_TOPIC]
     with pytest.raises(SourceError, match="cannot describe topic"):
         source.topic_id()
+
+
+# The reach of a commit
+
+
+def _waits(desk: SourceBench) -> bool:
+    return desk.source.is_ahead
+
+
+def test_nothing_is_read_beyond_the_committed_reach(desk: SourceBench) -> None:
+    desk.write(0, *[b"0", b"1", b"2", b"3", b"4"])
+    desk.write(1, b"other")
+    desk.commit(0, 0, reach=2)
+    desk.commit(1, 0)
+    desk.give(0, 1)
+    desk.poll(marks=False)
+    assert desk.values() == {0: [b"0", b"1"], 1: [b"other"]}
+    assert _waits(desk)
+    window = desk.source.windows[_TOPIC, 0]
+    assert window.is_behind
+    assert window.position == 0
+    desk.source.pass_markers()  # the client is beyond the records that wait
+    window.committed(0, 0, 4)
+    assert not _waits(desk)
+    desk.poll(marks=False)
+    assert desk.values()[0] == [b"0", b"1", b"2", b"3"]
+    window.committed(0, 0, window.next_reach)
+    desk.poll(marks=False)
+    assert desk.values()[0] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_a_reach_gets_beyond_any_gap(desk: SourceBench) -> None:
+    desk.write(0, *[b"deleted"] * 500, b"a")
+    desk.kafka.logs[_TOPIC, 0].start = 500
+    desk.commit(0, 0, reach=5)
+    desk.give(0)
+    desk.poll()
+    assert desk.values() == {0: [b"a"]}
+
+
+def test_an_offset_of_an_earlier_version_is_committed_again_first(desk: SourceBench) -> None:
+    desk.write(0, b"a")
+    place = (_TOPIC, 0)
+    desk.group.offsets[place] = TopicPartition(*place, 0, "e")
+    desk.give(0)
+    windows = desk.poll(marks=False)
+    assert desk.ledger.asked == [{OffsetMetadata("e")}]
+    assert desk.values() == {}
+    assert windows[place].is_behind
+    desk.poll()
+    assert desk.values() == {0: [b"a"]}
+
+
+def test_records_that_wait_for_a_reach_go_with_their_partition(desk: SourceBench) -> None:
+    desk.write(0, b"0", b"1")
+    desk.commit(0, 0, reach=1)
+    desk.give(0)
+    desk.poll(marks=False)
+    assert _waits(desk)
+    desk.take(0)
+    desk.poll()
+    assert not _waits(desk)
+    desk.commit(0, 1)
+    desk.give(0)
+    desk.poll()
+    assert desk.values() == {0: [b"0", b"1"]}

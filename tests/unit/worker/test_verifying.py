@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
@@ -11,9 +11,28 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from streamer.ledger.epoch import Epoch, LedgerLostError
 from streamer.ledger.input_offsets import InputOffsets
+from streamer.ledger.pulse import Pulse, StaleLedgerError
+from streamer.model.pulse import OffsetMetadata
 from streamer.worker import verifying
 from streamer.worker.verifying import EpochVerifier
 from streamer.worker.waiter import Waiter
+
+
+class _Pulse:
+    """A ledger's pulse, which is fine, or is not."""
+
+    def __init__(self) -> None:
+        self.verified: list[int] = []
+        self.beats = 0
+        self.error: Exception | None = None
+
+    def verify(self, committed: list[int]) -> None:
+        self.verified += committed
+
+    def beat(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self.beats += 1
 
 
 class _Ledger:
@@ -27,12 +46,13 @@ class _Ledger:
         self.error: Exception | None = None
         self.kept: list[Mapping[int, int]] = []
         self.verified: list[set[str]] = []
+        self.pulse = _Pulse()
 
-    def verify(self, committed: set[str] | None = None) -> None:
+    def verify(self, committed: Iterable[str] = ()) -> None:
         self.goes_on.wait(30)
         if self.error is not None:
             raise self.error
-        self.verified.append(committed or set())
+        self.verified.append({*committed})
 
     def read(self) -> dict[int, int]:
         return {3: 42}
@@ -45,7 +65,9 @@ class _Ledger:
 @contextmanager
 def _verifier(ledger: _Ledger) -> Iterator[EpochVerifier]:
     waiter = Waiter()
-    made = EpochVerifier(cast(Epoch, ledger), cast(InputOffsets, ledger), waiter)
+    made = EpochVerifier(
+        cast(Epoch, ledger), cast(Pulse, ledger.pulse), cast(InputOffsets, ledger), waiter
+    )
     try:
         yield made
     finally:
@@ -73,7 +95,7 @@ def test_a_hanging_ledger_blocks_no_caller(
     ledger.goes_on.clear()
     with _verifier(ledger) as verifier:
         verifier.verify({0: 1})
-        answer = verifier.check_arrived({"e"})
+        answer = verifier.check_arrived({OffsetMetadata("e", 7)})
         for _ in range(100):
             verifier.verify({0: 2})
         assert not answer.done()
@@ -81,6 +103,7 @@ def test_a_hanging_ledger_blocks_no_caller(
         ledger.goes_on.set()
         assert answer.result(5) == {3: 42}
         assert {"e"} in ledger.verified
+        assert ledger.pulse.verified == [7]
 
 
 def test_changed_offsets_are_stored_and_all_periodically(
@@ -101,9 +124,21 @@ def test_nothing_is_stored_in_a_lost_ledger(ledger: _Ledger) -> None:
     ledger.error = LedgerLostError("lost")
     with _verifier(ledger) as verifier:
         with pytest.raises(LedgerLostError):
-            verifier.check_arrived({"e"}).result(5)
+            verifier.check_arrived({OffsetMetadata("e", 7)}).result(5)
         with pytest.raises(LedgerLostError):
             verifier.keep({0: 1})
         ledger.error = RedisConnectionError("away")
         verifier.keep({0: 1})
     assert ledger.kept == []
+
+
+def test_each_check_beats_and_a_stale_ledger_is_given_nothing(ledger: _Ledger) -> None:
+    with _verifier(ledger) as verifier:
+        verifier.verify({0: 1})
+        _until(ledger, 1)
+        verifier.keep({0: 1})
+        assert ledger.pulse.beats == 2
+        ledger.pulse.error = StaleLedgerError("it is older", 1)
+        with pytest.raises(LedgerLostError):
+            verifier.keep({0: 2})
+    assert ledger.kept == [{0: 1}]
