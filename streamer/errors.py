@@ -10,6 +10,8 @@
             DeadEventError
             InvalidAddressError
             UnreadableOutcomeError
+            UnreadableEventError
+            RefusedWebhookError
             InvalidTokenError
             OutOfRangeError
             TemplateRefusedError    for a template
@@ -39,6 +41,10 @@
         StaleGenerationError        1
         ReadError                   1
         WriteError                  1
+        CallError                   1
+        BackfillError               1
+        EventsError                 1
+        NotWrittenError             1
         NoTopicError                1
         DeliveryStoppedError        1
         NotSentError                1
