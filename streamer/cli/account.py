@@ -70,7 +70,7 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             (name, domain): holds.tests(name, domain)
             for name, state in states.items()
             for domain, hold in state.holds.items()
-            if hold.by is By.ANSWER
+            if hold.by is not By.OPERATOR
         }
     if as_json:
         show_json(

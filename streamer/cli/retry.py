@@ -27,12 +27,20 @@ from streamer.cli.output import confirm, stream_table
 from streamer.cli.reading import topic_reader
 from streamer.kafka.writing import WriteError
 from streamer.model.campaign import CampaignName
+from streamer.model.mail_event import EventType
 from streamer.model.plural import plural
 from streamer.model.reasons import Reason, Status
 from streamer.recovery.candidates import Candidate, RetrySelector
+from streamer.recovery.last_events import failed_later
 from streamer.recovery.retry import Retrier, RetryReport
 
 _COLUMNS = (("RECIPIENT", 16), ("EMAIL", 28), ("REASON", 20), ("SOURCE", 0))
+
+
+class RetriableEvent(StrEnum):
+    """The mail events after which a recipient can be retried."""
+
+    FAILED = EventType.FAILED.value
 
 
 class Retriable(StrEnum):
@@ -44,7 +52,11 @@ class Retriable(StrEnum):
 
 def retry(
     campaign: CampaignArgument,
-    status: Annotated[Retriable, typer.Option(help="Status of the last outcome.")],
+    status: Annotated[Retriable | None, typer.Option(help="Status of the last outcome.")] = None,
+    event: Annotated[
+        RetriableEvent | None,
+        typer.Option(help="Mails that Resend took, and that then failed there, instead."),
+    ] = None,
     reason: Annotated[
         list[Reason] | None,
         typer.Option(metavar="REASON", help="Only with this reason; repeatable."),
@@ -66,10 +78,13 @@ def retry(
     """Write a new record for each recipient whose last outcome has the given status.
 
     The new record is a copy of the original, marked as another attempt. Recipients whose mail was
-    sent are never retried. Safe to repeat: each outcome is retried once.
+    sent are never retried, but with --event failed those whose mail Resend took and then failed to
+    send. Safe to repeat: each outcome is retried once.
     """
+    if (status is None) == (event is None):
+        fail("give either --status or --event", WRONG_USE)
     settings = read_settings(config)
-    wanted = Status(status.value)
+    wanted = Status.SENT if status is None else Status(status.value)
     for each in reason or ():
         if each.status is not wanted:
             fail(f"--reason {each}: not a reason of {wanted}, but of {each.status}", WRONG_USE)
@@ -81,7 +96,13 @@ def retry(
         )
     with Interrupts() as interrupts, topic_reader(settings, interrupts) as reader:
         accepted = may_mail_twice or wanted is Status.INDETERMINATE
-        selector = RetrySelector(wanted, frozenset(reason or ()), may_mail_twice=accepted)
+        failed: set[str] = set()
+        if event is not None:
+            topic = settings.topics.events
+            failed = failed_later(reader.read(topic, reader.spans(topic), "events"))
+        selector = RetrySelector(
+            wanted, frozenset(reason or ()), may_mail_twice=accepted, failed_later=failed
+        )
         retrier = Retrier(settings, reader, campaign, selector)
         stopped: str | None = None
         code = FAILED

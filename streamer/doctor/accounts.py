@@ -65,7 +65,7 @@ def _holds(name: str, state: AccountState) -> Iterator[CheckResult]:
     for domain, hold in state.holds.items():
         what = "" if domain is None else f" of {domain}"
         # Nothing is sent until an operator acts.
-        grave = domain is None and hold.by is By.ANSWER and hold.reason not in ENDS_BY_ITSELF
+        grave = domain is None and hold.by is not By.OPERATOR and hold.reason not in ENDS_BY_ITSELF
         judge = failed if grave else warning
         yield judge(f"account {name} hold{what}", _words(hold), _mend(name, domain, hold))
 

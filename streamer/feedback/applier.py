@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -14,10 +15,12 @@ from streamer import metrics
 from streamer.errors import StreamerError
 from streamer.feedback.campaigns import CampaignFinder
 from streamer.feedback.guard import excess
+from streamer.feedback.troubles import account_trouble
 from streamer.kafka.properties import reader_properties
 from streamer.kafka.reading import PartitionReader, ReadError, is_permanent
 from streamer.ledger import campaigns, keys
 from streamer.ledger.connection import REDIS_ERRORS, Client, connect
+from streamer.ledger.holds import By, Hold, Holds
 from streamer.ledger.lease import Lease
 from streamer.ledger.mail_events import MailEvents, SuppressingEvent
 from streamer.logs import client_logger
@@ -60,6 +63,7 @@ class Application:
         self._client = client
         self._effects = MailEvents(client, round(settings.progress.keep_days * _DAY_S))
         self._finder = CampaignFinder(settings, client)
+        self._holds = Holds(client)
 
     def apply(self, values: Iterable[bytes | None]) -> None:
         """Apply events, given as the values of their records.
@@ -70,6 +74,7 @@ class Application:
         """
         found = [applied for value in values if (applied := self._read(value)) is not None]
         self._suppress(found)
+        self._hold(found)
         self._count(found)
 
     def _read(self, value: bytes | None) -> AppliedEvent | None:
@@ -99,6 +104,29 @@ class Application:
                 )
         for organization, events in by_organization.items():
             self._effects.suppress(organization, events)
+
+    def _hold(self, found: Sequence[AppliedEvent]) -> None:
+        """Hold accounts whose mails fail after they were accepted, as an answer would."""
+        now = datetime.now(UTC)
+        troubles = {}
+        for _, _, event in found:
+            trouble = account_trouble(event, now)
+            if trouble is not None and event.origin.account is not None:
+                troubles[event.origin.account, trouble.domain] = trouble
+        for (account, domain), trouble in troubles.items():
+            hold = Hold(
+                by=By.EVENT,
+                reason=trouble.reason,
+                detail=trouble.detail,
+                since=now,
+                until=trouble.until,
+            )
+            placed = self._holds.put(account, domain, hold, (trouble.until - now).total_seconds())
+            if placed.is_new:
+                logger.error(
+                    "held, as mails fail after Resend accepted them",
+                    extra={"account": account, "domain": domain, "reason": trouble.reason},
+                )
 
     def _count(self, found: Sequence[AppliedEvent]) -> None:
         by_campaign: defaultdict[CampaignName, defaultdict[str, Feedback]] = defaultdict(

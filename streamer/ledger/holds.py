@@ -19,9 +19,14 @@ from streamer.ledger.scripts import read
 
 
 class By(StrEnum):
-    """The originator of a hold: a provider response or an operator."""
+    """The originator of a hold: a provider response, an event that says the same, or an operator.
+
+    What an event tells of does not show in the responses, so its hold is not tested before its
+    end.
+    """
 
     ANSWER = "answer"
+    EVENT = "event"
     OPERATOR = "operator"
 
 

@@ -14,6 +14,7 @@ import orjson
 from pydantic import JsonValue, ValidationError
 
 from streamer.errors import InvalidDataError
+from streamer.model.address import sender_domain
 from streamer.model.campaign import CampaignName
 from streamer.model.encoding import to_json
 from streamer.model.instants import as_text
@@ -238,6 +239,9 @@ def _details(data: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
                 text = " ".join(str(each) for each in text)
             if isinstance(text, str):
                 found[ours] = text[:_MAX_TEXT]
+    sender = data.get("from")
+    if isinstance(data.get("failed"), dict) and isinstance(sender, str):
+        found["sender_domain"] = sender_domain(sender[:_MAX_TEXT])
     return found
 
 

@@ -171,7 +171,7 @@ class PublishedMailEvent(Published):
     """Resend's id for the mail; null for an unsubscribe link."""
     details: dict[str, str]
     """`bounce_type` (`Permanent`, `Transient`, `Undetermined`), `bounce_subtype`, `message`,
-    `diagnostic`, `link`, `reason`, `suppression_type`: those that there are."""
+    `diagnostic`, `link`, `reason`, `sender_domain`, `suppression_type`: those that there are."""
     tags: dict[str, str]
     """The mail's tags."""
     origin: PublishedOrigin

@@ -1,6 +1,6 @@
 """Selecting the recipients of a campaign to retry."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -68,26 +68,34 @@ class RetrySelector:
 
     Only the last outcome of an address counts. `duplicate` outcomes are ignored, because the
     outcome of the record that has the address counts instead. An address that was ever `sent` is
-    never retried. Which outcome is the last is told by which record retries which, where that is
-    known, since clocks may differ.
+    never retried, unless Resend says that this mail failed later. Which outcome is the last is told
+    by which record retries which, where that is known, since clocks may differ.
 
     Args:
         status: the required status of the last outcome.
         reasons: its allowed reasons; empty allows any.
         may_mail_twice: include addresses that were ever `indeterminate`.
+        failed_later: Resend's ids of mails that failed after they were accepted. With the status
+            `sent`, these outcomes are selected; an address that has another mail is not.
     """
 
     def __init__(
-        self, status: Status, reasons: frozenset[Reason], *, may_mail_twice: bool = False
+        self,
+        status: Status,
+        reasons: frozenset[Reason],
+        *,
+        may_mail_twice: bool = False,
+        failed_later: Set[str] = frozenset(),
     ) -> None:
         self._status = status
+        self._failed_later = failed_later
         self._reasons = reasons
         self._may_mail_twice = may_mail_twice
         self._states: dict[str, _AddressState] = {}
 
     def add_candidate(self, outcome: PublishedOutcome) -> None:
         """First pass: collect the addresses of matching outcomes."""
-        if self._fits(outcome.status, outcome.reason):
+        if self._fits(outcome.status, outcome.reason) and not self._has_mail(outcome):
             self._states.setdefault(same_address(outcome.email), _AddressState())
 
     @property
@@ -103,7 +111,7 @@ class RetrySelector:
         state.ended.add(outcome.record_id)
         if outcome.reason is Reason.DUPLICATE:
             return
-        state.is_sent = state.is_sent or outcome.status is Status.SENT
+        state.is_sent = state.is_sent or self._has_mail(outcome)
         state.outcomes.append(
             Candidate(
                 outcome.occurred_at,
@@ -167,12 +175,11 @@ class RetrySelector:
             batch = _last_batch(last, state.outcomes, retries)
             selection.due.append(last._replace(batch_id=batch))
 
+    def _has_mail(self, outcome: PublishedOutcome) -> bool:
+        return outcome.status is Status.SENT and outcome.email_id not in self._failed_later
+
     def _fits(self, status: Status, reason: Reason | None) -> bool:
-        return (
-            status is self._status
-            and status is not Status.SENT
-            and (not self._reasons or reason in self._reasons)
-        )
+        return status is self._status and (not self._reasons or reason in self._reasons)
 
 
 def _order(outcome: Candidate) -> tuple[datetime, RecordId]:

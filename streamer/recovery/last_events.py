@@ -1,4 +1,4 @@
-"""The last mail event of each recipient of a campaign."""
+"""The mail events of a campaign's recipients: the last ones, and the mails that failed later."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from streamer.kafka.reading import StoredRecord
 from streamer.model.campaign import CampaignName
-from streamer.model.mail_event import UnreadableEventError, read_event
+from streamer.model.mail_event import EventType, UnreadableEventError, read_event
 from streamer.model.outcome import same_address
 from streamer.model.published import PublishedOutcome
 
@@ -57,3 +57,33 @@ def _keep_later(events: dict[str, LastEvent], key: str, event: LastEvent) -> Non
     known = events.get(key)
     if known is None or known < event:
         events[key] = event
+
+
+_OUTSIDE = frozenset(
+    (
+        *(EventType.DELIVERED, EventType.DELAYED, EventType.BOUNCED, EventType.COMPLAINED),
+        *(EventType.OPENED, EventType.CLICKED),
+    )
+)
+"""What says that a mail left Resend, so that it may have arrived."""
+
+
+def failed_later(records: Iterable[StoredRecord]) -> set[str]:
+    """Return the ids of mails that Resend accepted and then did not send.
+
+    A mail of which an event says that it left Resend is not among them.
+    """
+    failed: set[str] = set()
+    left: set[str] = set()
+    for stored in records:
+        try:
+            event = read_event(stored.value)
+        except UnreadableEventError:
+            continue
+        if event.email_id is None:
+            continue
+        if event.type == EventType.FAILED:
+            failed.add(event.email_id)
+        elif event.type in _OUTSIDE:
+            left.add(event.email_id)
+    return failed - left

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
@@ -12,12 +13,15 @@ from hypothesis import strategies as st
 
 from streamer.feedback.applier import Application
 from streamer.ledger import campaigns, keys, suppression
+from streamer.ledger.holds import By, Holds
 from streamer.ledger.mail_events import MailEvents, SuppressingEvent, forget_events
 from streamer.model.campaign import CampaignName, CampaignState
 from streamer.model.feedback import EVENT_WORDS, Feedback, Why, why_of
+from streamer.model.mail_event import Origin, event_of_webhook
 from streamer.model.published import PublishedMailEvent
 from streamer.model.reference import TAG, campaign_check, place
 from streamer.progress.store import Snapshot, Store
+from tests.kit.gateway import webhook
 from tests.kit.harness import Harness, WorkerProcess, wait_until
 from tests.kit.mail_events import EVENTS, SUPPRESSING, event, event_value
 from tests.kit.office import Office
@@ -287,3 +291,26 @@ def test_dropping_a_campaign_drops_its_events(harness: Harness) -> None:
     assert _snapshot(harness, "spring-26").events == {"opened": 1}
     Store(harness.redis, harness.name).forget(name)
     assert harness.redis.keys(f"{{{harness.organization}}}:events:*") == []
+
+
+def test_a_quota_that_fails_mails_later_holds_the_account(harness: Harness) -> None:
+    application = Application(settings_of(harness), harness.redis)
+    holds = Holds(harness.redis)
+    account = f"account-{harness.name}"
+    body = webhook(
+        "email.failed",
+        tags={"organization": harness.organization, "campaign": "c"},
+        failed={"reason": "reached_monthly_quota"},
+    )
+    now = datetime.now(UTC)
+    payload = {**orjson.loads(body), "created_at": now.isoformat()}
+    event_of = event_of_webhook(payload, Origin("webhook", account, "msg_1", now), "t")
+    application.apply([event_of.value, event_of.value])
+    (hold,) = holds.read([account])[account].holds.values()
+    assert (hold.by, hold.reason) == (By.EVENT, "monthly_quota_exceeded")
+    assert hold.until is not None
+    assert timedelta(minutes=14) < hold.until - now < timedelta(minutes=16)
+    # No call tests it before: Resend would accept the mails.
+    assert holds.due(account, None, 30.0) is None
+    assert holds.release(account, None, By.OPERATOR)
+    assert _snapshot(harness, "c").events == {"failed_later": 1}

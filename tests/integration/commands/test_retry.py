@@ -5,10 +5,12 @@ from collections import Counter
 import orjson
 
 from streamer.model import record_headers
+from streamer.model.campaign import CampaignName
 from streamer.model.record import Headers
 from streamer.model.wire import REPLACES
 from streamer.sandbox import Faults
 from tests.kit.harness import Harness
+from tests.kit.mail_events import event_value
 from tests.kit.operator import CommandRunner
 from tests.kit.records import Records
 
@@ -184,3 +186,47 @@ def test_what_was_once_indeterminate_is_not_retried_without_consent(
     assert (refused["selected"], refused["retried"], refused["unsure"]) == (1, 0, 1)
     assert not records.retries()
     assert operator.answer(*retry, "--may-mail-twice", "--yes")["retried"] == 1
+
+
+def test_mails_that_failed_later_are_sent_again_once_each(
+    harness: Harness, operator: CommandRunner, records: Records
+) -> None:
+    name = CampaignName(harness.organization, "spring")
+
+    def tell(kind: str, outcome: dict[str, object]) -> None:
+        value = orjson.loads(event_value(kind, str(outcome["email"]), name=name))
+        told = {**value, "email_id": outcome["email_id"]}
+        records.write(harness.topics.events, orjson.dumps(told))
+
+    command = ("retry", operator.campaign, "--event", "failed")
+    harness.produce([harness.event(number) for number in range(4)])
+    with harness.worker():
+        harness.await_resolutions(4)
+        first = {str(each["recipient_id"]): each for each in harness.outcomes()}
+        for recipient in ("r-0", "r-0", "r-1", "r-2"):
+            tell("failed", first[recipient])
+        tell("delivered", first["r-1"])  # whatever Resend says, it has left
+        harness.produce([harness.event(0)])  # a duplicate
+        harness.await_resolutions(5)
+        planned = operator.answer(*command, "--dry-run")
+        assert (planned["selected"], planned["retried"]) == (2, 2)
+        done = operator.answer(*command)
+        assert (done["retried"], done["already"]) == (2, 0)
+        harness.await_resolutions(7)
+        assert operator.answer(*command, "--dry-run")["selected"] == 0
+        again = [each for each in harness.outcomes() if each["email_id"]]
+        (second,) = (
+            each
+            for each in again
+            if each["recipient_id"] == "r-0" and each["email_id"] != first["r-0"]["email_id"]
+        )
+        tell("failed", second)
+        assert operator.answer(*command)["retried"] == 1
+        harness.await_resolutions(8)
+        assert operator.answer(*command, "--dry-run")["selected"] == 0
+    mailed = Counter(each.address for each in harness.sandbox.acceptances())
+    assert mailed["user0@example.com"] == 3
+    assert mailed["user1@example.com"] == mailed["user3@example.com"] == 1
+    assert mailed["user2@example.com"] == 2
+    operator.run("retry", operator.campaign, code=2)
+    operator.run(*command, "--status", "failed", code=2)

@@ -223,7 +223,8 @@ class FakeHolds(Holds):
         if held is None or held.by is By.OPERATOR:
             return None
         now, next_ms = self._ms(), self._ms() + round(probe_s * 1000)
-        if now < data.tests.get(domain, 0) <= next_ms:
+        due = data.tests.get(domain, 0)
+        if now < due and (held.by is By.EVENT or due <= next_ms):
             return None
         data.tests[domain] = next_ms
         return ProbeTurn(self._rotate(data, domain))
