@@ -270,6 +270,8 @@ def _prepare(harness: Harness, plan: Plan, dice: random.Random) -> None:
     rate = max(0.3 if plan.failovers else 2.0, 2 * calls / max(takes_s, 1.0))
     harness.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = f"{rate:.2f}"
     harness.settings |= _SETTINGS
+    if plan.failovers:  # each takes longer than batches are tried otherwise
+        harness.settings["STREAMER_DELIVERY__GIVE_UP_S"] = "300"
     if plan.group_protocol != "classic":  # there the session timeout is a broker setting
         harness.settings["STREAMER_KAFKA__GROUP_PROTOCOL"] = plan.group_protocol
         harness.settings["STREAMER_KAFKA__PROPERTIES"] = "{}"
