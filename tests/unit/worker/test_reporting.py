@@ -81,6 +81,14 @@ def test_a_worker_that_commits_nothing_is_stalled() -> None:
     assert [each.stalled_s for each in desk.written] == [0, 10, 70, 0, 10]
 
 
+def test_a_worker_without_records_is_not_stalled() -> None:
+    desk = _Desk()
+    desk.source.offsets = {0: 1}
+    for now in (0, 100, 200):
+        desk.at(now)
+    assert [each.stalled_s for each in desk.written] == [0, 0, 0]
+
+
 def test_a_line_says_every_half_minute_what_was_sent(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     desk = _Desk()
