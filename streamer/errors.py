@@ -20,6 +20,8 @@
             InvalidFileError
             InvalidPatchError
             UnpatchableError
+            RefusedWebhookError
+            UnreadableEventError
         LedgerLostError             1
             StaleLedgerError
         RebuildError                1
@@ -37,6 +39,10 @@
         RelayError                  1
         ProjectionError             1
         StaleGenerationError        1
+        EventsError                 1
+        BackfillError               1
+        CallError                   1
+        NotWrittenError             1
         ReadError                   1
         WriteError                  1
         NoTopicError                1
