@@ -22,6 +22,8 @@
             InvalidFileError
             InvalidPatchError
             UnpatchableError
+            RefusedWebhookError
+            UnreadableEventError
         LedgerLostError             1
             StaleLedgerError
         RebuildError                1
@@ -39,6 +41,10 @@
         RelayError                  1
         ProjectionError             1
         StaleGenerationError        1
+        EventsError                 1
+        BackfillError               1
+        CallError                   1
+        NotWrittenError             1
         ReadError                   1
         WriteError                  1
         CallError                   1

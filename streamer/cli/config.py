@@ -19,9 +19,10 @@ from streamer.cli.common import (
     show_json,
     show_table,
 )
-from streamer.doctor.check_result import Level
+from streamer.doctor.check_result import Level, failed
 from streamer.doctor.settings import check_settings
 from streamer.model.printable import key_hint
+from streamer.provider.route import check_url
 from streamer.settings import (
     DEFAULT_API_URL,
     SettingsError,
@@ -73,6 +74,10 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check the settings without network access; `streamer doctor` checks the servers, too."""
     settings = read_settings(config)
     results = [each for each in check_settings(settings) if each.level is not Level.OK]
+    try:
+        check_url(settings.api_url)
+    except SettingsError as error:
+        results.append(failed("resend", str(error)))
     if as_json:
         show_json(
             [

@@ -22,6 +22,7 @@ from streamer.cli.common import (
 from streamer.cli.interrupts import Interrupts
 from streamer.cli.output import confirm
 from streamer.cli.reading import topic_reader
+from streamer.feedback.applier import Application
 from streamer.kafka.writing import Checkpoint
 from streamer.ledger.epoch import LedgerLostError
 from streamer.model.campaign import CampaignName
@@ -71,8 +72,9 @@ def rebuild(
     have been sent, and have no outcome, end as `indeterminate`, `ledger_lost`: they are never sent
     again. Safe to repeat, even after a crash.
 
-    Campaign definitions, their states, suppressions and holds are not in the topics: restore
-    those that are missing before workers are started.
+    Suppressions by events, such as a click on an unsubscribe link, are brought back too. Others,
+    campaign definitions, their states and holds are not in the topics: restore those that are
+    missing before workers are started.
     """
     settings = read_settings(config)
     with (
@@ -81,7 +83,8 @@ def rebuild(
         kafka_admin(settings) as admin,
         topic_reader(settings, interrupts) as reader,
     ):
-        rebuilder = Rebuilder(settings, client, admin, reader)
+        events = Application(settings, client)
+        rebuilder = Rebuilder(settings, client, admin, reader, events.apply)
         try:
             report = rebuilder.run(partial(_approve, interrupts, yes=yes), _stoppable(interrupts))
         except (RebuildError, LedgerLostError) as error:
@@ -184,6 +187,7 @@ def _report(report: RebuildReport) -> dict[str, object]:
         "since": _stamp(report.since_ms),
         "outcomes": report.outcomes,
         "claimed": report.claimed,
+        "events": report.events,
         "unreadable": report.unreadable,
         "lost": [
             {
@@ -203,7 +207,7 @@ def _report(report: RebuildReport) -> dict[str, object]:
 def _show_report(report: RebuildReport) -> None:
     say(
         f"{report.outcomes:,} outcomes since {_time(report.since_ms)} read, "
-        f"{report.claimed:,} claims written"
+        f"{report.claimed:,} claims written; {report.events:,} events applied again"
     )
     say(f"{len(report.lost):,} records were in flight and end as indeterminate, ledger_lost:")
     rows = [
@@ -216,8 +220,9 @@ def _show_report(report: RebuildReport) -> None:
     if report.unreadable:
         warn(f"{report.unreadable:,} records of the outcomes topic skipped: they are no outcomes")
     warn(
-        "not in the topics, and as old as Redis: suppressions, holds, campaign definitions and "
-        "states (paused, cancelled). Restore what is missing before you start the workers: "
+        "not in the topics, and as old as Redis: suppressions by other services and operators, "
+        "holds, campaign definitions and states (paused, cancelled). Restore what is missing "
+        "before you start the workers: "
         "`streamer suppress import`, `streamer account hold`, `streamer campaign create`, "
         "`streamer campaign pause`"
     )

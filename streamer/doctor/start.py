@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -15,6 +16,7 @@ from streamer.ledger.failure import redis_failure, redis_location
 from streamer.ledger.persistence import coverage, read_persistence
 from streamer.model.printable import key_hint
 from streamer.provider.accounts import Accounts, NoKeyError
+from streamer.provider.route import check_url
 from streamer.settings import Settings, SettingsError
 from streamer.topics import wanted_topics
 from streamer.worker.process import make_composer
@@ -52,10 +54,11 @@ def examine_start(settings: Settings, workers: int) -> StartReport:
         workers: number of workers on this machine.
     """
     report = StartReport()
-    try:
-        make_composer(settings)
-    except SettingsError as error:
-        report.refuse(str(error))
+    for check in (partial(make_composer, settings), partial(check_url, settings.api_url)):
+        try:
+            check()
+        except SettingsError as error:
+            report.refuse(str(error))
     report.faults += _missing_keys(settings)
     _look_at_kafka(settings, report)
     _look_at_redis(settings, report)

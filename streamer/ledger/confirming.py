@@ -6,8 +6,8 @@ with WAIT or WAITAOF. If too few confirm it in time, it has happened nevertheles
 forgotten: the caller must not rely on it, and may repeat it, since each such act is idempotent.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import cast
+from collections.abc import Iterator, Sequence
+from typing import Protocol, cast
 
 from redis import Redis, exceptions
 
@@ -53,6 +53,18 @@ class ConfirmedScript:
         except exceptions.NoScriptError:  # another server took over
             return confirmed(self._client, keys[0], "EVAL", self._source, *command)
 
+    def each(self, calls: Sequence[tuple[str, list[Argument]]]) -> list[object]:
+        """Run the script for several keys, each with its arguments, and return the replies.
+
+        Raises: see `__call__`; any of them may have run.
+        """
+        if isinstance(self._client, ClusterClient) or self._client.durability == Durability():
+            return [self([key], args) for key, args in calls]
+        # On one connection: if another server took over in between, its confirmation would say
+        # nothing of what the one before executed.
+        commands = [("EVAL", self._source, 1, key, *args) for key, args in calls]
+        return _confirmed(self._client, calls[0][0], commands) if calls else []
+
 
 def confirmed(client: Client, key: str, *command: Argument) -> object:
     """Execute a command and wait until it is confirmed, with all earlier writes of its server.
@@ -64,14 +76,49 @@ def confirmed(client: Client, key: str, *command: Argument) -> object:
         UnconfirmedError: it was executed, but is not confirmed.
         redis.exceptions.RedisError: Redis cannot be used; the command may have been executed.
     """
-    replicas, fsync = client.durability
-    if not replicas and not fsync:
+    if client.durability == Durability():
         return client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py
+    return _confirmed(client, key, [command])[0]
+
+
+class CommandPipeline(Protocol):
+    """What this module uses of a pipeline; redis-py's own classes are not typed."""
+
+    def execute_command(self, *command: Argument) -> object: ...
+
+    def execute(self) -> list[object]: ...
+
+
+def confirmed_pipeline(
+    client: Client, pipeline: CommandPipeline, key: str, count: int
+) -> list[object]:
+    """Execute a pipeline, and wait until it is confirmed, except by the nodes of a cluster.
+
+    Args:
+        key: one of its keys.
+        count: the number of its commands.
+
+    Raises:
+        UnconfirmedError: it was executed, but is not confirmed.
+        redis.exceptions.RedisError: Redis cannot be used; some of it may have been executed.
+    """
+    if not isinstance(client, ClusterClient) and client.durability != Durability():
+        for each in _confirmation(key, *client.durability):
+            pipeline.execute_command(*each)
+    replies = pipeline.execute()
+    if len(replies) > count:
+        _check(client, *client.durability, replies[count + 1 :])
+    return replies[:count]
+
+
+def _confirmed(client: Client, key: str, commands: Sequence[tuple[Argument, ...]]) -> list[object]:
+    """Execute commands on the key's server, and wait until they are confirmed."""
+    replicas, fsync = client.durability
     try:
         # Not a pipeline of the cluster client: it follows a redirection of the command alone, and
         # would have the wrong node confirm it.
         pipeline = _server_of(client, key).pipeline(transaction=False)
-        for each in (command, *_confirmation(key, replicas, fsync)):
+        for each in (*commands, *_confirmation(key, replicas, fsync)):
             pipeline.execute_command(*each)  # type: ignore[no-untyped-call]  # redis-py
         replies = pipeline.execute(raise_on_error=False)
     except UNREACHABLE:
@@ -82,27 +129,8 @@ def confirmed(client: Client, key: str, *command: Argument) -> object:
             _look_again(client, key)
         if isinstance(reply, Exception):
             raise reply
-    _check(client, replicas, fsync, replies[2:])
-    return replies[0]
-
-
-def confirm_all(client: Client, slot_keys: Iterable[str]) -> None:
-    """Wait until all earlier writes of the servers of these keys are confirmed.
-
-    Raises:
-        UnconfirmedError: they are not confirmed.
-        redis.exceptions.RedisError: Redis cannot be used.
-    """
-    if client.durability == Durability():
-        return
-    if not isinstance(client, ClusterClient):
-        one_of_each = [*slot_keys][:1]
-    else:
-        node_of = client.get_node_from_key
-        nodes = {str(node_of(key)): key for key in slot_keys}  # type: ignore[no-untyped-call]  # redis-py
-        one_of_each = [*nodes.values()]
-    for key in one_of_each:
-        confirmed(client, key, "EXISTS", key)
+    _check(client, replicas, fsync, replies[len(commands) + 1 :])
+    return replies[: len(commands)]
 
 
 def _confirmation(key: str, replicas: int, fsync: bool) -> Iterator[tuple[Argument, ...]]:

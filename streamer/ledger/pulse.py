@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
 from streamer.ledger import keys
-from streamer.ledger.confirming import ConfirmedScript, confirm_all, confirmed
-from streamer.ledger.connection import Client
+from streamer.ledger.confirming import ConfirmedScript, confirmed
+from streamer.ledger.connection import Client, NotNowError
 from streamer.ledger.epoch import Epoch, LedgerLostError
 from streamer.ledger.scripts import read
 from streamer.model.instants import as_text, from_milliseconds
@@ -77,7 +77,7 @@ class Pulse:
         self._group = group
         self._committed = 0
         self._draw = client.register_script(read("draw_pulse"))
-        self._raise = client.register_script(read("raise_pulse"))
+        self._raise = ConfirmedScript(client, read("raise_pulse"))
         self._note = ConfirmedScript(client, read("note_pulses"))
 
     def begin(self, committed: Iterable[int]) -> None:
@@ -142,17 +142,21 @@ class Pulse:
         last, new, *expected = (int(each or 0) for each in reply)
         if last < lowest:
             raise _stale({keys.EPOCH: last}, lowest)
-        found = {}
-        for slot, least in zip(slots, expected, strict=True):
-            key = keys.slot_pulse(slot, self._group)
-            found[slot] = int(cast(bytes, self._raise(keys=[key], args=[least, new])))
+        # Confirmed before anything relies on it: a pulse that is forgotten after it was committed,
+        # or noted, stops all workers.
+        replies = self._raise.each(
+            [
+                (keys.slot_pulse(slot, self._group), [least, new])
+                for slot, least in zip(slots, expected, strict=True)
+            ]
+        )
+        found = {slot: int(cast(bytes, last)) for slot, last in zip(slots, replies, strict=True)}
         lost = behind(found, dict(zip(slots, expected, strict=True)))
         if lost:
             raise _stale(lost, max(expected))
-        # Confirmed before anything relies on it: a pulse that is forgotten after it was committed,
-        # or noted, stops all workers.
-        confirm_all(self._client, slots)
-        self._note(keys=[keys.slot_pulses(self._group)], args=[new, *slots])
+        key_names = [keys.pulse(self._group), keys.slot_pulses(self._group)]
+        if not self._note(keys=key_names, args=[new, *slots]):
+            raise NotNowError("another server took over while the pulse was raised")
         self.value = new
 
 

@@ -29,6 +29,7 @@ import orjson
 from streamer.errors import StreamerError
 from streamer.kafka.offsets import Offsets, Partition
 from streamer.ledger import keys
+from streamer.ledger.confirming import confirmed_pipeline
 from streamer.ledger.connection import Client
 from streamer.ledger.mail_events import forget_events, read_event_counts
 from streamer.model.campaign import CampaignName
@@ -113,7 +114,7 @@ class Store:
         return found.decode() if isinstance(found, bytes) else None
 
     def apply(self, generation: str, updates: Sequence[Update]) -> list[int | None]:
-        """Add shares in one round trip.
+        """Add shares in one round trip; confirmed when it returns, except by a cluster.
 
         Returns:
             For each update None if its records are counted now. Otherwise nothing was added, since
@@ -148,7 +149,10 @@ class Store:
                 *words,
             )
         answers: list[int | None] = []
-        found = cast(list[list[bytes | int]], pipeline.execute())
+        # Confirmed: the projector reads on, and would not add again what a failover forgot.
+        key = keys.progress(*updates[0].name)
+        replies = confirmed_pipeline(self._client, pipeline, key, len(updates))
+        found = cast(list[list[bytes | int]], replies)
         self._know({update.name.organization for update in updates})
         for answer in found:
             if answer[0] == b"stale":
@@ -316,7 +320,7 @@ class Store:
 class RedisPipeline(Protocol):
     """The methods used of redis-py's pipeline, whose own types lack return values."""
 
-    def execute_command(self, *words: str | int) -> object:
+    def execute_command(self, *words: str | bytes | int) -> object:
         """Queue a command."""
 
     def hgetall(self, name: str) -> object:

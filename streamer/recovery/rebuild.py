@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient
 
 from streamer.errors import StreamerError
 from streamer.kafka.members import members_of
+from streamer.kafka.metadata import partitions_of
 from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
 from streamer.kafka.writing import Checkpoint, no_checkpoint
 from streamer.ledger import campaigns, claim_reader, keys
@@ -83,6 +84,7 @@ class RebuildReport:
         outcomes: number of outcomes read.
         claimed: number of claims written or changed because of an outcome.
         lost: the records whose fate is unknown: they end as `ledger_lost`.
+        events: number of events applied again.
         unreadable: records of the outcomes topic that are not outcomes.
         campaigns: number of outcomes and lost records, by campaign.
         undefined: those of these campaigns that have no definition in Redis.
@@ -93,6 +95,7 @@ class RebuildReport:
     outcomes: int = 0
     claimed: int = 0
     lost: dict[RecordId, LostRecord] = field(default_factory=dict)
+    events: int = 0
     unreadable: int = 0
     campaigns: Counter[CampaignName] = field(default_factory=Counter)
     undefined: list[CampaignName] = field(default_factory=list)
@@ -100,11 +103,22 @@ class RebuildReport:
 
 
 class Rebuilder:
-    """Rebuilds the ledger of the workers' group, once."""
+    """Rebuilds the ledger of the workers' group, once.
+
+    Args:
+        apply_events: applies events, given as the values of their records; again if need be. It
+            brings back suppressions: the workers have committed that they applied these.
+    """
 
     def __init__(
-        self, settings: Settings, client: Client, admin: AdminClient, reader: Reader
+        self,
+        settings: Settings,
+        client: Client,
+        admin: AdminClient,
+        reader: Reader,
+        apply_events: Callable[[list[bytes | None]], None],
     ) -> None:
+        self._apply_events = apply_events
         self._settings = settings
         self._client = client
         self._admin = admin
@@ -196,6 +210,7 @@ class Rebuilder:
             checkpoint("outcomes")
         self._add_held(Claims(self._client, epoch, self._settings.delivery.claims_ttl_s))
         self._lose(reclaimer, report, checkpoint)
+        report.events = self._replay_events(since_ms, checkpoint)
         for slot in {*found.slots, *found.pulses.expected}:
             epoch.restore(slot)
         checkpoint("before_accept")
@@ -319,6 +334,21 @@ class Rebuilder:
                 if member is not None:
                     members.append((name.organization, member))
             yield members
+
+    def _replay_events(self, since_ms: int, checkpoint: Checkpoint) -> int:
+        """Apply the events since then again, e.g. that recipients unsubscribed; return how many."""
+        topic = self._settings.topics.events
+        count = 0
+        if topic not in partitions_of(self._admin, [topic]):
+            return count
+        spans = self._reader.since(topic, self._reader.spans(topic), since_ms)
+        for part in _chunks(self._reader.read(topic, spans, "events"), _CHUNK):
+            if not self._lease.hold():
+                raise RebuildError("another `streamer ledger rebuild` has taken over")
+            self._apply_events([stored.value for stored in part])
+            count += len(part)
+            checkpoint("events")
+        return count
 
     def _reclaim(
         self, reclaimer: Reclaimer, members: Iterable[tuple[str, KnownRecord]]

@@ -53,7 +53,7 @@ _CALLS_TO_FIND_REJECTED = 14
 """The number of calls to find one rejected mail in a batch of a hundred."""
 _SHORTEST_STALL_S, _MORE_STALL_S = 4.5, 3.5
 """Clients time out after 5 s."""
-_FAILOVER_S = 10.0
+_FAILOVER_S = 40.0
 """About as long as one takes, with the return of the old primary."""
 _FROZEN_S = SESSION_TIMEOUT_MS / 1000 * 1.5
 
@@ -267,9 +267,11 @@ def _prepare(harness: Harness, plan: Plan, dice: random.Random) -> None:
     # Throttle sending, so that all events have something to disrupt.
     calls = plan.recipients / 100 + plan.rejected * _CALLS_TO_FIND_REJECTED
     takes_s = len(plan.deck()) * plan.pause_s + plan.failovers * _FAILOVER_S
-    rate = max(2.0 if plan.failovers == 0 else 0.5, 2 * calls / max(takes_s, 1.0))
+    rate = max(0.3 if plan.failovers else 2.0, 2 * calls / max(takes_s, 1.0))
     harness.settings["STREAMER_ACCOUNTS__DEFAULT__REQUESTS_PER_SECOND"] = f"{rate:.2f}"
     harness.settings |= _SETTINGS
+    if plan.failovers:  # each takes longer than batches are tried otherwise
+        harness.settings["STREAMER_DELIVERY__GIVE_UP_S"] = "300"
     if plan.group_protocol != "classic":  # there the session timeout is a broker setting
         harness.settings["STREAMER_KAFKA__GROUP_PROTOCOL"] = plan.group_protocol
         harness.settings["STREAMER_KAFKA__PROPERTIES"] = "{}"

@@ -8,6 +8,10 @@ import pytest
 from streamer.ledger.confirming import ConfirmedScript, UnconfirmedError, confirmed
 from streamer.ledger.connection import UNREACHABLE, SingleClient, connect
 from streamer.ledger.persistence import UnsafeRedisError, check_persistence
+from streamer.model.campaign import CampaignName
+from streamer.model.progress import CountDelta
+from streamer.progress.fold import Share
+from streamer.progress.store import Store, Update
 from streamer.settings import RedisSettings as RedisSettings
 from streamer.stack import RedisServer
 from tests.kit.harness import wait_until
@@ -72,3 +76,24 @@ def test_the_disk_confirms(make_redis: Callable[[], RedisServer]) -> None:
     with pytest.raises(UnsafeRedisError, match="append-only"):
         check_persistence(client)
     client.close()
+
+
+def test_counts_are_confirmed_before_the_projector_reads_on(pair: ReplicaSet) -> None:
+    """It would not notice a failover that closed its idle connection, and forgot what it added."""
+    primary, _ = pair.servers
+    store = Store(connect(RedisSettings(url=primary.url, replicas=1)), "g")
+    generation = store.open().generation
+    names = [CampaignName("acme", "spring"), CampaignName("bolt", "summer")]
+
+    def apply(start: int) -> list[int | None]:
+        share = Share(start, start + 1, CountDelta({"sent": 1}))
+        return store.apply(generation, [Update(("t", 0), name, share) for name in names])
+
+    assert apply(0) == [None, None]
+    primary.cut_off_replicas()
+    with pytest.raises(UnconfirmedError):
+        apply(1)
+    primary.heal()
+    wait_until(lambda: primary.replicas() == 1, 30, "it is back")
+    assert apply(1) == [None, None]
+    assert [each.counts.resolutions for each in store.snapshots(names)] == [{("sent", ""): 2}] * 2

@@ -192,7 +192,7 @@ def test_a_rebuild_that_is_killed_anywhere_is_started_again(
                 raise _StopError
 
         with topic_reader(settings) as reader, kafka_admin(settings) as admin:
-            rebuilder = Rebuilder(settings, harness.redis, admin, reader)
+            rebuilder = Rebuilder(settings, harness.redis, admin, reader, lambda values: None)
             try:
                 reports.append(rebuilder.run(lambda found, since: None, checkpoint))
                 break

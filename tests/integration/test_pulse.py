@@ -4,18 +4,21 @@ Workers that meet such a ledger are in `test_old_snapshot.py`.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from streamer.ledger import keys
-from streamer.ledger.confirming import UnconfirmedError
-from streamer.ledger.connection import Client, connect
+from streamer.ledger.confirming import Argument, UnconfirmedError
+from streamer.ledger.connection import Client, NotNowError, connect
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.limiter import Limiter
 from streamer.ledger.pulse import Pulse, StaleLedgerError, read_pulses
 from streamer.settings import RedisSettings as RedisSettings
 from streamer.stack import Stack
+from tests.kit.harness import wait_until
+from tests.kit.redis_replicas import ReplicaSet
 
 _ACCOUNT = "main"
 
@@ -171,3 +174,42 @@ def test_a_pulse_that_is_not_confirmed_is_not_committed(
         pulse.begin([worker.pulse.value])
     assert pulse.value == 0
     strict.close()
+
+
+def test_a_failover_while_it_is_raised_is_no_loss(
+    worker: PulseBench, client: Client, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server takes over that has all but what was drawn just now."""
+    before = worker.work()
+    each = worker.pulse._raise.each
+
+    def fail_over(calls: Sequence[tuple[str, list[Argument]]]) -> list[object]:
+        client.set(keys.pulse(group), before)
+        return each(calls)
+
+    monkeypatch.setattr(worker.pulse._raise, "each", fail_over)
+    with pytest.raises(NotNowError):
+        worker.work()
+    monkeypatch.undo()
+    assert worker.pulse.value == before
+    worker.pulse.beat()
+    assert worker.pulse.value > before
+    assert read_pulses(client, group).behind(worker.pulse.value) == {}
+
+
+def test_raises_are_confirmed_on_the_server_that_executed_them(tmp_path: Path, group: str) -> None:
+    replicas = ReplicaSet(tmp_path, 1)
+    replicas.start()
+    try:
+        settings = replicas.redis_settings()
+        worker = PulseBench(connect(settings), group)
+        value = worker.work()
+        replicas.primary.cut_off_replicas()
+        with pytest.raises(UnconfirmedError):
+            worker.work()
+        assert worker.pulse.value == value
+        replicas.primary.heal()
+        wait_until(lambda: replicas.primary.replicas() == 1, 30, "it is back")
+        assert worker.work() > value
+    finally:
+        replicas.stop()

@@ -11,7 +11,8 @@ from pydantic import JsonValue
 
 from streamer.cli.common import kafka_admin
 from streamer.cli.reading import topic_reader
-from streamer.ledger import claim_reader, keys
+from streamer.feedback.applier import Application
+from streamer.ledger import claim_reader, keys, suppression
 from streamer.ledger.claims import Claims
 from streamer.ledger.connection import Client
 from streamer.ledger.epoch import Epoch
@@ -26,6 +27,7 @@ from streamer.recovery.rebuild import Rebuilder, RebuildError, RebuildReport
 from streamer.settings import Settings
 from streamer.stack import RedisServer
 from tests.kit.harness import Harness
+from tests.kit.mail_events import event_value
 
 _CAMPAIGN = "spring"
 
@@ -114,9 +116,9 @@ class RebuildBench:
     def rebuild(self) -> RebuildReport | None:
         """Rebuild the ledger."""
         with topic_reader(self.settings) as reader, kafka_admin(self.settings) as admin:
-            return Rebuilder(self.settings, self.client, admin, reader).run(
-                lambda found, since: None
-            )
+            events = Application(self.settings, self.client)
+            rebuilder = Rebuilder(self.settings, self.client, admin, reader, events.apply)
+            return rebuilder.run(lambda found, since: None)
 
     def lost(self) -> set[int]:
         """Rebuild the ledger; return the numbers of the recipients whose fate is unknown."""
@@ -251,3 +253,18 @@ def test_two_rebuilds_do_not_run_at_once(bench: RebuildBench) -> None:
     with pytest.raises(RebuildError, match="is running"):
         bench.rebuild()
     assert bench.client.get(keys.rebuild(bench.harness.name)) is None
+
+
+def test_who_unsubscribed_since_is_suppressed_again(bench: RebuildBench) -> None:
+    """The workers have committed that they applied it: to the ledger that was lost."""
+    name = CampaignName(bench.harness.organization, _CAMPAIGN)
+    bench.write(
+        bench.harness.topics.events,
+        orjson.loads(event_value("unsubscribed", _address(1), name=name)),
+    )
+    bench.commit(0, 0)
+    report = bench.rebuild()
+    assert report is not None
+    assert report.events == 1
+    organization = bench.harness.organization
+    assert suppression.check(bench.client, organization, [_address(1)]) == [True]

@@ -43,7 +43,7 @@ def gateway(harness: Harness) -> Iterator[GatewayProcess]:
         yield process
 
 
-def _events(harness: Harness) -> list[PublishedMailEvent]:
+def events(harness: Harness) -> list[PublishedMailEvent]:
     """Return all events on the topic."""
     consumer = Consumer(
         {"bootstrap.servers": harness.bootstrap_servers, "group.id": "x", "log_level": 0}
@@ -79,11 +79,11 @@ def test_what_is_acknowledged_is_on_the_topic(harness: Harness, gateway: Gateway
         timeout=20.0,
     )
     assert answer.status == 200
-    events = _events(harness)
-    assert {event.origin.event_id for event in events if event.type == "delivered"} == {
+    found = events(harness)
+    assert {event.origin.event_id for event in found if event.type == "delivered"} == {
         f"msg_{number}" for number in range(20)
     }
-    (last,) = (event for event in events if event.type == "unsubscribed")
+    (last,) = (event for event in found if event.type == "unsubscribed")
     assert (last.address, last.origin.kind) == ("ann@example.com", "one_click")
     assert gateway.http.request("GET", f"{gateway.url}/readyz").status == 200
     assert gateway.stop() == 0
@@ -106,7 +106,7 @@ def test_what_was_begun_is_finished_at_the_end(harness: Harness, gateway: Gatewa
     assert gateway.stop() == 0
     for lane in lanes:
         lane.join(30)
-    assert {event.origin.event_id for event in _events(harness)} >= set(taken)
+    assert {event.origin.event_id for event in events(harness)} >= set(taken)
 
 
 def test_what_was_acknowledged_survives_kill_9(harness: Harness, gateway: GatewayProcess) -> None:
@@ -117,9 +117,10 @@ def test_what_was_acknowledged_survives_kill_9(harness: Harness, gateway: Gatewa
     ]
     gateway.process.send_signal(signal.SIGKILL)
     gateway.process.wait(10)
-    assert {event.origin.event_id for event in _events(harness)} == set(taken)
+    assert {event.origin.event_id for event in events(harness)} == set(taken)
 
 
+@pytest.mark.slow
 def test_without_kafka_resend_tries_again(
     make_harness: Callable[..., Harness], make_kafka: Callable[[], KafkaServer]
 ) -> None:
@@ -135,7 +136,7 @@ def test_without_kafka_resend_tries_again(
         kafka.start()
         wait_until(lambda: gateway.http.request("GET", ready).status == 200, 60, "ready")
         assert gateway.post_webhook(webhook(), _now(), "second") == 200
-        assert {event.origin.event_id for event in _events(harness)} == {"first", "second"}
+        assert {event.origin.event_id for event in events(harness)} == {"first", "second"}
 
 
 def test_slow_and_large_requests_are_cut_off(gateway: GatewayProcess) -> None:

@@ -24,6 +24,16 @@ def test_all_faults_are_named_at_once() -> None:
     assert "no API key in $RESEND_API_KEY" in result.stderr
 
 
+def test_a_url_that_shows_the_key_is_refused_before_anything_is_sent() -> None:
+    variables = {**KEY, "RESEND_API_URL": "http://api.resend.com"}
+    result = run("--wait-for", "1s", **variables)
+    assert result.exit_code == 2
+    assert "RESEND_API_URL: expected https://" in result.stderr
+    checked = CliRunner().invoke(app, ["config", "check"], env=VARIABLES | variables)
+    assert checked.exit_code == 1
+    assert "RESEND_API_URL: expected https://" in checked.stdout
+
+
 def test_absent_servers_are_waited_for_as_long_as_told() -> None:
     result = run("--wait-for", "1s", **KEY)
     assert result.exit_code == 1
