@@ -10,8 +10,6 @@
             DeadEventError
             InvalidAddressError
             UnreadableOutcomeError
-            UnreadableEventError
-            RefusedWebhookError
             InvalidTokenError
             OutOfRangeError
             TemplateRefusedError    for a template
@@ -47,10 +45,6 @@
         NotWrittenError             1
         ReadError                   1
         WriteError                  1
-        CallError                   1
-        BackfillError               1
-        EventsError                 1
-        NotWrittenError             1
         NoTopicError                1
         DeliveryStoppedError        1
         NotSentError                1
