@@ -33,7 +33,11 @@ LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 _REQUEST_S = 10.0
 _REFRESH_S = 2.0
-_OTHER_EPOCH = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
+_OTHER_LEADER = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+)
 
 _GENERATION = slice(7, 11)
 """Position of the generation in serialized group metadata, after the format name."""
@@ -79,10 +83,9 @@ class OffsetsQuestion:
                 for where, future in self._futures.items()
             }
         except KafkaException as exception:
-            if exception.args[0].code() in _OTHER_EPOCH:
-                # Since the brokers died and came back. The client would go on asking with the
-                # epoch that it knows for minutes, until it refreshes its metadata (librdkafka
-                # 2.16).
+            if exception.args[0].code() in _OTHER_LEADER:
+                # Since the brokers died and came back. The client would go on asking the leader
+                # that it knows for minutes, until it refreshes its metadata (librdkafka 2.16).
                 with suppress(KafkaException):
                     self._admin.list_topics(timeout=_REFRESH_S)
             raise
@@ -103,7 +106,7 @@ def end_offsets(admin: AdminClient, topic: str) -> dict[int, int]:
     ends = repeat(
         lambda: OffsetsQuestion(admin, partitions, LATEST).answer(),
         _REQUEST_S,
-        lambda error: error.retriable(),
+        lambda error: error.retriable() or error.code() in _OTHER_LEADER,
     )
     return {number: end for (_, number), end in ends.items()}
 

@@ -5,6 +5,7 @@
 -- An event that is not later than one of its kind before changes nothing, so that a repeated one
 -- does not suppress again whom an operator has removed. `before` is an address that somebody else
 -- had suppressed already: undoing an unsubscription does not take it out.
+-- Of an unsubscription and its undoing at the same time the unsubscription wins, in either order.
 -- Returns how many addresses were added.
 local added = 0
 for i = 1, #ARGV, 4 do
@@ -22,7 +23,7 @@ for i = 1, #ARGV, 4 do
       if reasons.unsubscribed and reasons.unsubscribed.at < at and not others then
         redis.call('SREM', KEYS[1], address)
       end
-    elseif why ~= 'unsubscribed' or not reasons.resubscribed or reasons.resubscribed.at < at then
+    elseif why ~= 'unsubscribed' or not reasons.resubscribed or reasons.resubscribed.at <= at then
       added = added + redis.call('SADD', KEYS[1], address)
     end
     redis.call('HSET', KEYS[2], address, cjson.encode(reasons))

@@ -33,7 +33,7 @@ def test_dlq_list_and_show(harness: Harness, operator: CommandRunner, records: R
         harness.await_resolutions(4)
     records.write(harness.topics.dead_letters, b"no headers")
 
-    assert "1 records of the topic skipped" in operator.run("dlq", "list").stderr
+    assert "1 record of the topic skipped" in operator.run("dlq", "list").stderr
     letters = operator.lines("dlq", "list")
     assert Counter(letter["reason"] for letter in letters) == {
         "invalid_event": 1,
@@ -215,7 +215,7 @@ def test_dead_letters_older_than_the_input_are_unknown(
     # Only the first two sources precede the deleted range.
     assert (done["replayed"], done["unknown"]) == (2, 1)
     refused = operator.run("dlq", "replay", "--may-mail-twice", code=2)
-    assert "1 dead letters may have been replayed before" in refused.stderr
+    assert "1 dead letter may have been replayed before" in refused.stderr
     assert operator.answer("dlq", "replay", "--may-mail-twice", "--yes")["replayed"] == 1
     assert set(records.replays().values()) == {1}
 

@@ -44,6 +44,7 @@ def doctor(harness: Harness, *options: str, code: int = 0, **changes: str) -> st
     """Run `doctor` on the world, with changed settings."""
     environment = {
         "STREAMER_KAFKA__BOOTSTRAP_SERVERS": harness.bootstrap_servers,
+        "STREAMER_KAFKA__GROUP_ID": harness.name,
         "STREAMER_TOPICS": harness.topics.model_dump_json(),
         "STREAMER_REDIS__URL": harness.redis_url,
         "STREAMER_UNSUBSCRIBE__BASE_URL": "https://acme.test/u",
