@@ -197,6 +197,7 @@ def _environment(
         if not name.upper().startswith(("STREAMER_", "RESEND_"))
     }
     return inherited | {
+        "TMPDIR": str(stack.folder),  # removed at the end, with what a killed worker leaves
         "STREAMER_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap_servers,
         # Short, so that the group soon notices the killed worker.
         "STREAMER_KAFKA__PROPERTIES": json.dumps(
