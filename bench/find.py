@@ -43,7 +43,7 @@ Value = Callable[[int], tuple[bytes, bytes]]
 """Makes the key and the value of a numbered record."""
 
 
-class _Cost(NamedTuple):
+class _CommandCost(NamedTuple):
     """What a command took, and the number of lines that it printed."""
 
     seconds: float
@@ -186,7 +186,7 @@ def _mail(site: BenchSite, before: int) -> None:
         )
 
 
-def _run(site: BenchSite, command: str, *arguments: str) -> _Cost:
+def _run(site: BenchSite, command: str, *arguments: str) -> _CommandCost:
     """Run a command about the campaign, or about the one that is named first."""
     campaign = _CAMPAIGN
     if arguments[0] == _OTHERS:
@@ -205,4 +205,4 @@ def _run(site: BenchSite, command: str, *arguments: str) -> _Cost:
     if done.returncode not in (0, 1) or b"Traceback" in done.stderr:
         raise BenchError(f"{command}: {done.stderr.decode()}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return _Cost(seconds, cpu, done.stdout.count(b"\n"))
+    return _CommandCost(seconds, cpu, done.stdout.count(b"\n"))

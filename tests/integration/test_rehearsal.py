@@ -97,6 +97,7 @@ def _outcomes(trial: Rehearsal, campaign: str) -> list[tuple[str, str]]:
     return sorted((each["recipient_id"], each["status"]) for each in found)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_workers_scale_up_die_and_scale_down_and_all_counts_are_right(trial: Rehearsal) -> None:
     trial.run("topics")

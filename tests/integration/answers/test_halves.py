@@ -50,6 +50,7 @@ def test_the_next_owner_continues_halving_after_a_crash(
     own_harness.assert_exactly_once()
 
 
+@pytest.mark.slow
 def test_an_unknown_rejection_of_every_call_rejects_no_mail(own_harness: Harness) -> None:
     own_harness.settings["STREAMER_DELIVERY__SET_ASIDE_S"] = "1"
     own_harness.sandbox.play(json_error(422, "Not now.", name="something_new"))

@@ -1,5 +1,7 @@
 """`events backfill`: what the gateway missed is fetched from Resend."""
 
+import pytest
+
 from streamer.ledger import suppression
 from streamer.sandbox import Faults, SandboxProcess
 from tests.integration.sandbox.client import Client, mail
@@ -8,6 +10,7 @@ from tests.kit.office import Office
 from tests.kit.operator import CommandRunner
 
 
+@pytest.mark.slow
 def test_what_the_gateway_missed_is_written(
     harness: Harness, operator: CommandRunner, office: Office
 ) -> None:

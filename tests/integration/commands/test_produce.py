@@ -155,6 +155,7 @@ def test_a_file_larger_than_the_queue_is_produced_whole(
     assert len({event.email for _, event in operator.produced()}) == 5_000
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_list(operator: CommandRunner, tmp_path: Path) -> None:
     operator.ready()
     small, large = tmp_path / "small.csv", tmp_path / "large.csv"

@@ -10,6 +10,7 @@ from tests.kit.operator import CommandRunner
 from tests.kit.terminal import terminal
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_watch_and_doctor_outlive_redis_and_kafka(
     make_harness: Callable[..., Harness],
