@@ -260,10 +260,9 @@ class BreakerSettings(Section):
 class WorkerSettings(Section):
     id: str = Field(
         default_factory=socket.gethostname,
-        description="Must be unique in the group, since the transactional id contains it. "
-        "Started again under it, a worker has its partitions back at once. The default has a "
-        "number appended if others on this machine use it already. `--workers N` appends the "
-        "number of each worker.",
+        description="Must be unique in the group, since the transactional id contains it. The "
+        "default has a number appended if others on this machine use it already. `--workers N` "
+        "appends the number of each worker.",
     )
     shutdown_timeout_s: PositiveFloat = Field(
         25.0,

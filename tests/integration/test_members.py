@@ -64,27 +64,6 @@ def _parts(worker: WorkerProcess) -> list[str]:
     return [line for line in worker.words().splitlines() if _ASSIGNED in line and "[]" not in line]
 
 
-def test_a_worker_that_is_started_again_takes_its_partitions_back(
-    harness: Harness, long_sessions: Callable[[str], None]
-) -> None:
-    long_sessions("classic")
-    first, second = _both(harness)
-    rebalances = first.words().count(_ASSIGNED)
-    second.kill()
-    again = harness.start_worker(1)
-    wait_until(lambda: _parts(again), 40, "it has its partitions back")
-    assert (
-        _parts(again)[0].partition("partitions=")[2]
-        == _parts(second)[-1].partition("partitions=")[2]
-    )
-    # The other did not notice.
-    assert first.words().count(_ASSIGNED) == rebalances
-    harness.produce(harness.event(number) for number in range(100))
-    harness.await_resolutions(100)
-    assert (first.stop(), again.stop()) == (0, 0)
-    harness.assert_exactly_once()
-
-
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_a_worker_that_is_stopped_hands_over_at_once(
     harness: Harness, long_sessions: Callable[[str], None], protocol: str

@@ -84,9 +84,9 @@ def test_a_session_is_what_brokers_allow_by_default_if_they_do_not_say() -> None
     assert _session_ms(Silent([])) == 6_000
 
 
-def test_a_worker_s_id_is_its_place_in_a_classic_group_alone() -> None:
+def test_no_member_is_static() -> None:
     brokers = cast(AdminClient, _Brokers([{}]))
-    assert member_session(brokers, _settings())["group.instance.id"] == "worker-7"
+    assert "group.instance.id" not in member_session(brokers, _settings())
     assert member_session(brokers, _settings("consumer")) == {}
 
 

@@ -451,20 +451,6 @@ def test_closing_leaves_the_partitions_to_others_at_once(
     assert kafka.clock.now - started < 1
 
 
-def test_a_worker_with_the_same_id_ends_the_first(desk: SourceBench, kafka: FakeKafka) -> None:
-    desk.commit(0, 0)
-    desk.give(0)
-    desk.poll()
-    second = RecordSource(_SETTINGS)
-    second.start(desk.ledger.check, lambda windows: None)
-    second.poll(10, 0.1)
-    with pytest.raises(SourceError, match=r"two workers use one id, .*: the other has taken"):
-        desk.poll()
-    desk.source.close()
-    assert desk.revoked == []
-    assert (_TOPIC, 0) in second.windows
-
-
 # Records
 
 
