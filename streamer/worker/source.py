@@ -5,7 +5,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
 from typing import NoReturn, cast
 
@@ -49,10 +48,6 @@ _START_PATIENCE_S = 25.0
 _METADATA_TIMEOUT_S = 5.0
 _METADATA_PATIENCE_S = 12.0
 _IDLE_S = 0.1
-_LEAVE_S = 8.0  # longer than finishing what is revoked takes
-_LEAVE_POLL_S = 0.02
-# The code of a consumer's fatal error does not say its cause, but its text does.
-_FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 _EARLIEST, _LATEST = -2, -1  # as times, in Kafka's protocol
 _AT_END = ("latest", "largest", "end")  # synonyms in librdkafka
 _UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "a header name is not UTF-8")
@@ -63,7 +58,7 @@ class SourceError(StreamerError):
 
 
 class FencedError(SourceError):
-    """Another process joined the group under this worker's id."""
+    """Another worker has this one's id."""
 
 
 class RecordSource:
@@ -92,7 +87,6 @@ class RecordSource:
         )
         """Deleted by `start`, since its threads are not needed any more."""
         config = member_properties(settings, member_session(self._admin, settings))
-        self._must_unsubscribe = "group.instance.id" in config
         self._starts_at_end = config["auto.offset.reset"] in _AT_END
         self._consumer = Consumer(config, logger=client_logger("source"))
         self._paused = False
@@ -310,14 +304,6 @@ class RecordSource:
 
     def close(self) -> None:
         """Leave the group, so that others are given the partitions at once."""
-        if self._must_unsubscribe:
-            # Closing alone keeps the place of a static member until its session ends (KIP-345).
-            self._must_unsubscribe = False
-            with suppress(KafkaException):
-                self._consumer.unsubscribe()
-                until = time.monotonic() + _LEAVE_S
-                while self._consumer.memberid() and time.monotonic() < until:
-                    self._consumer.poll(_LEAVE_POLL_S)
         self._consumer.close()
 
     def _is_member(self) -> bool:
@@ -504,18 +490,10 @@ class RecordSource:
         if not is_permanent(error):
             logger.warning("Kafka reports an error", extra={"error": error.str()})
             return
-        if _FENCED in error.str():
-            self.end_fenced(
-                f"two workers use one id, {self._settings.worker.id}: the other has taken the "
-                f"place of this one in the group. Give each worker a worker.id of its own. A "
-                f"worker that was frozen finds this too if another was started in its place"
-            )
-        self._must_unsubscribe = False  # it could not
         raise SourceError(f"cannot read {self._topic}: {error.str()}")
 
     def end_fenced(self, why: str) -> NoReturn:
-        """Raise FencedError, and leave the place in the group to the other worker of this id."""
-        self._must_unsubscribe = False
+        """Raise FencedError."""
         raise FencedError(why)
 
 
