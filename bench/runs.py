@@ -105,7 +105,7 @@ class Result:
     @property
     def emails_per_cpu_second(self) -> float:
         """Throughput per CPU second, the measure least disturbed by other load on the machine."""
-        return self._measured_emails / self.cpu_s if self.cpu_s else 0.0
+        return self._measured_emails / self.cpu_s if self.measured else 0.0
 
     @property
     def emails_per_second(self) -> float:

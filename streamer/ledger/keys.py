@@ -166,8 +166,14 @@ EPOCH_SLOTS = f"{{{EPOCH}}}:slots"
 
 def pulse(group: str) -> str:
     """String: the pulse of the ledger, as the workers of a group raise it; see `pulse`. It is in
-    the slot of `EPOCH`, as the next two."""
+    the slot of `EPOCH`, as the next three."""
     return f"{{{EPOCH}}}:pulse:{group}"
+
+
+def drawn_pulses(group: str) -> str:
+    """Sorted set: the last 2,000 pulses that workers raised it to. One that is missing in between
+    was lost, and the pulse was raised again by a worker that had not noticed."""
+    return f"{{{EPOCH}}}:drawn-pulses:{group}"
 
 
 def slot_pulses(group: str) -> str:

@@ -1,8 +1,8 @@
 -- Note the pulse that slots have at least, if the pulse that was drawn for it is still there.
--- KEYS: pulse, pulses by slot, in the slot of the epoch
+-- KEYS: last pulses drawn, pulses by slot; in the slot of the epoch
 -- ARGV: the pulse that was drawn, the epoch keys of the slots
 -- Returns 1, or 0 if another server, which did not have it, took over since.
-if tonumber(redis.call('GET', KEYS[1]) or '0') < tonumber(ARGV[1]) then
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   return 0
 end
 for i = 2, #ARGV do

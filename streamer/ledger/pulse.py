@@ -5,6 +5,10 @@ writes. The pulse does not: workers raise it every second in which they work, an
 with their offsets (see `model.pulse`). It is that of one group, so that one group's rebuilt ledger
 is not taken for another's.
 
+A worker that did not raise the pulse since the lost writes cannot notice them, and raises it beyond
+what the others had. So the last pulses are kept, not only the highest: one that is missing was
+lost.
+
 Each slot that scripts use has a pulse of its own, as one node of a cluster may lose writes alone.
 What it must be at least is kept in the slot of the epoch, whose pulse in turn is kept in Kafka.
 """
@@ -101,16 +105,17 @@ class Pulse:
         Raises:
             StaleLedgerError: the ledger lacks writes, or is being rebuilt.
         """
+        committed = {*committed}
         self._committed = max(self._committed, *committed, 0)
-        found, since = self._client.mget(keys.pulse(self._group), keys.rebuild(self._group))
+        found, since = look(self._client, self._group, {*committed, self.value})
         if since is not None:
             raise StaleLedgerError(
                 "the ledger is being rebuilt. Nothing is sent until `streamer ledger rebuild` has "
                 "finished; start it again if it was stopped",
-                int(since),
+                since,
             )
-        if int(found or 0) < max(self._committed, self.value):
-            raise _stale({keys.EPOCH: int(found or 0)}, max(self._committed, self.value))
+        if found < max(self._committed, self.value):
+            raise _stale({keys.EPOCH: found}, max(self._committed, self.value))
 
     def beat(self) -> None:
         """Check the pulse, and raise it if scripts have used a slot since.
@@ -135,7 +140,11 @@ class Pulse:
         reply = cast(
             list[bytes | None],
             self._draw(
-                keys=[keys.pulse(self._group), keys.slot_pulses(self._group)],
+                keys=[
+                    keys.pulse(self._group),
+                    keys.drawn_pulses(self._group),
+                    keys.slot_pulses(self._group),
+                ],
                 args=[lowest, *slots],
             ),
         )
@@ -154,19 +163,37 @@ class Pulse:
         lost = behind(found, dict(zip(slots, expected, strict=True)))
         if lost:
             raise _stale(lost, max(expected))
-        key_names = [keys.pulse(self._group), keys.slot_pulses(self._group)]
+        key_names = [keys.drawn_pulses(self._group), keys.slot_pulses(self._group)]
         if not self._note(keys=key_names, args=[new, *slots]):
             raise NotNowError("another server took over while the pulse was raised")
         self.value = new
 
 
-def read_pulses(client: Client, group: str) -> PulseStatus:
-    """Read the pulses of all slots.
+def look(client: Client, group: str, needed: Iterable[int]) -> tuple[int, int | None]:
+    """Return the pulse of the slot of the epoch, 0 if there is none, and since when outcomes are
+    read for a rebuild, if one has begun and is not over.
+
+    A ledger that lacks a needed pulse, and was raised since, is set back to before it.
 
     Raises:
         redis.exceptions.RedisError: Redis cannot be used.
     """
-    pulse, since = client.mget(keys.pulse(group), keys.rebuild(group))
+    script = client.register_script(read("verify_pulse"))
+    names = [keys.pulse(group), keys.drawn_pulses(group), keys.rebuild(group)]
+    pulse, since = cast(list[bytes | None], script(keys=names, args=[*needed]))
+    return int(pulse or 0), None if since is None else int(since)
+
+
+def read_pulses(client: Client, group: str, committed: Iterable[int] = ()) -> PulseStatus:
+    """Read the pulses of all slots.
+
+    Args:
+        committed: the pulses in the metadata of the group's committed offsets.
+
+    Raises:
+        redis.exceptions.RedisError: Redis cannot be used.
+    """
+    pulse, since = look(client, group, committed)
     noted = cast(dict[bytes, bytes], client.hgetall(keys.slot_pulses(group)))
     expected = {slot.decode(): int(value) for slot, value in noted.items()}
     names = [*expected]
@@ -177,7 +204,7 @@ def read_pulses(client: Client, group: str) -> PulseStatus:
             pipeline.get(keys.slot_pulse(slot, group))
         found += pipeline.execute()
     slots = {slot: int(value or 0) for slot, value in zip(names, found, strict=True)}
-    return PulseStatus(int(pulse or 0), slots, expected, None if since is None else int(since))
+    return PulseStatus(pulse, slots, expected, since)
 
 
 def accept(client: Client, group: str, committed: int) -> None:
@@ -196,6 +223,7 @@ def accept(client: Client, group: str, committed: int) -> None:
         confirmed(client, key, "SET", key, status.expected[slot])
     if keys.EPOCH in behind:
         key = keys.pulse(group)
+        client.delete(keys.drawn_pulses(group))  # first, so that this is repeated if it is killed
         confirmed(client, key, "SET", key, committed)
 
 

@@ -100,7 +100,7 @@ def compare(settings: Settings, client: Client, reader: Reader) -> LedgerCompari
     return LedgerComparison(
         epoch.decode() if isinstance(epoch, bytes) else None,
         offsets,
-        read_pulses(client, settings.kafka.group_id),
+        read_pulses(client, settings.kafka.group_id, [each.metadata.pulse for each in offsets]),
         slots,
         [slot for slot in slots if not client.exists(slot)],
     )

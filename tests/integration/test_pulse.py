@@ -14,7 +14,7 @@ from streamer.ledger.confirming import Argument, UnconfirmedError
 from streamer.ledger.connection import Client, NotNowError, connect
 from streamer.ledger.epoch import Epoch
 from streamer.ledger.limiter import Limiter
-from streamer.ledger.pulse import Pulse, StaleLedgerError, read_pulses
+from streamer.ledger.pulse import Pulse, StaleLedgerError, accept, read_pulses
 from streamer.settings import RedisSettings as RedisSettings
 from streamer.stack import Stack
 from tests.kit.harness import wait_until
@@ -37,6 +37,12 @@ class PulseBench:
         self.limiter.take(account, 1_000.0)
         self.pulse.beat()
         return self.pulse.value
+
+
+def _forget(client: Client, group: str, since: int) -> None:
+    """What was drawn after this pulse is lost."""
+    client.set(keys.pulse(group), since)
+    client.zremrangebyscore(keys.drawn_pulses(group), f"({since}", "+inf")
 
 
 @pytest.fixture
@@ -95,7 +101,7 @@ def test_a_pulse_below_the_committed_one_is_noticed(
 ) -> None:
     old = worker.work()
     committed = worker.work()
-    client.set(keys.pulse(group), old)
+    _forget(client, group, old)
     act: dict[str, Callable[[], object]] = {
         "start": lambda: PulseBench(client, group, committed),
         "assigned": lambda: worker.pulse.verify([committed]),
@@ -106,6 +112,43 @@ def test_a_pulse_below_the_committed_one_is_noticed(
         act[how]()
     assert caught.value.since_ms == old
     assert client.get(keys.pulse(group)) == str(old).encode()
+
+
+@pytest.mark.parametrize("how", ["start", "assigned", "beat", "work"])
+def test_a_lost_pulse_is_noticed_though_another_worker_has_raised_it_since(
+    worker: PulseBench, client: Client, group: str, how: str
+) -> None:
+    """The other has not raised it between the snapshot and its restoration: it misses nothing."""
+    other = PulseBench(client, group)
+    old = other.work()
+    committed = worker.work()
+    _forget(client, group, old)
+    wait_until(lambda: client.time() > divmod(1000 * committed + 999, 10**6), 5, "it is later")
+    assert other.work() > committed
+    act: dict[str, Callable[[], object]] = {
+        "start": lambda: PulseBench(client, group, committed),
+        "assigned": lambda: worker.pulse.verify([committed]),
+        "beat": worker.pulse.beat,
+        "work": worker.work,
+    }
+    with pytest.raises(StaleLedgerError, match="is missing, of the last") as caught:
+        act[how]()
+    assert caught.value.since_ms == old
+    with pytest.raises(StaleLedgerError):
+        other.work()
+    with pytest.raises(StaleLedgerError):
+        PulseBench(client, group, committed)
+    assert read_pulses(client, group, [committed]).behind(committed) == {keys.EPOCH: old}
+    accept(client, group, other.pulse.value)
+    assert PulseBench(client, group, old, committed).work() > other.pulse.value
+
+
+def test_pulses_that_are_too_many_to_be_kept_count_as_known(
+    worker: PulseBench, client: Client, group: str
+) -> None:
+    values = [worker.work() for _ in range(2_003)]
+    assert client.zcard(keys.drawn_pulses(group)) == 2_000
+    PulseBench(client, group, *values)
 
 
 @pytest.mark.parametrize("how", ["start", "work"])
@@ -184,7 +227,7 @@ def test_a_failover_while_it_is_raised_is_no_loss(
     each = worker.pulse._raise.each
 
     def fail_over(calls: Sequence[tuple[str, list[Argument]]]) -> list[object]:
-        client.set(keys.pulse(group), before)
+        _forget(client, group, before)
         return each(calls)
 
     monkeypatch.setattr(worker.pulse._raise, "each", fail_over)
