@@ -7,6 +7,8 @@ offsets identify a record well enough.
 import logging
 import re
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from textwrap import indent
@@ -41,6 +43,45 @@ def client_logger(name: str) -> logging.Logger:
         logger.addFilter(_BROKERS)
         logger.addFilter(_Changes())
     return logger
+
+
+class LastingProblem:
+    """Logs a problem when it begins, when its cause changes and every half minute, and its end.
+
+    Args:
+        logger: where to.
+        begun: the message while it lasts.
+        over: the message at its end.
+    """
+
+    _AGAIN_S = 30.0
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        begun: str,
+        over: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._logger = logger
+        self._begun = begun
+        self._over = over
+        self._clock = clock
+        self._said: dict[str, float] = {}
+        """When each cause was logged last."""
+
+    def note(self, error: Exception) -> None:
+        """Note that it lasts, and why."""
+        cause, now = str(error), self._clock()
+        if cause not in self._said or now - self._said[cause] >= self._AGAIN_S:
+            self._said[cause] = now
+            self._logger.warning(self._begun, extra={"cause": cause})
+
+    def end(self) -> None:
+        """Note that it is over, if there was one."""
+        if self._said:
+            self._said.clear()
+            self._logger.info(self._over)
 
 
 _K = TypeVar("_K")

@@ -5,10 +5,12 @@ from contextlib import suppress
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from streamer.model.parking import ACCOUNT, BATCH, CAMPAIGN, DOMAIN, ORGANIZATION
 from streamer.model.reasons import DeadReason, Reason, Status
 
 _LATENCIES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _TICKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1)
+_CAME_BACK = ("complaints", "bounces")
 _FILLS = (1, 10, 25, 50, 75, 90, 95, 99, 100)
 
 WORKER_STATE = Gauge(
@@ -194,6 +196,18 @@ def _start_at_zero() -> None:
         DEAD_LETTERS.labels(dead)
     for change in ("assigned", "revoked", "lost"):
         REBALANCES.labels(change)
+    for scope in (ACCOUNT, DOMAIN, ORGANIZATION, CAMPAIGN, BATCH):
+        PARKED.labels(scope)
+    for kind in ("outcome", "dead_letter", "parked"):
+        REFUSED.labels(kind)
+    for stopped in (*(each for each in Reason if each.status is Status.FAILED), *_CAME_BACK):
+        CAMPAIGNS_STOPPED.labels(stopped)
+    for result in ("applied", "unknown", "unreadable"):
+        EVENTS_READ.labels(result)
+    for by in ("replicas", "disk"):
+        UNCONFIRMED.labels(by)
+    for why in ("slow", "headers_too_large", "crowded_out"):
+        GATEWAY_CUT.labels(why)
 
 
 _start_at_zero()

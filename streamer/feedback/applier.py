@@ -23,7 +23,7 @@ from streamer.ledger.connection import REDIS_ERRORS, Client, connect
 from streamer.ledger.holds import By, Hold, Holds
 from streamer.ledger.lease import Lease
 from streamer.ledger.mail_events import MailEvents, SuppressingEvent
-from streamer.logs import client_logger
+from streamer.logs import LastingProblem, client_logger
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.campaign import CampaignName, CampaignState
 from streamer.model.feedback import Feedback, why_of
@@ -174,6 +174,7 @@ class Applier:
         self._client = connect(settings.redis, 2)
         self._application = Application(settings, self._client)
         self._lease = Lease(self._client, keys.events_lease(settings.kafka.group_id))
+        self._problem = LastingProblem(logger, "events wait, retrying", "events are applied again")
 
     def run(self, stop: threading.Event) -> None:
         """Apply events while holding the lease.
@@ -187,7 +188,7 @@ class Applier:
                 else:
                     stop.wait(_LEASE_WAIT_S)
             except (*REDIS_ERRORS, KafkaException, ReadError) as error:
-                logger.warning("events wait, retrying", extra={"cause": str(error)})
+                self._problem.note(error)
                 stop.wait(_RETRY_S)
             except EventsError as error:
                 logger.error("cannot apply events", extra={"cause": str(error)})
@@ -203,6 +204,7 @@ class Applier:
             stack.callback(reader.close)
             while not stop.is_set() and self._lease.hold():
                 values = reader.read()
+                self._problem.end()
                 if values:
                     self._application.apply(values)
                     reader.commit()

@@ -16,7 +16,7 @@ from streamer.ledger import keys
 from streamer.ledger.connection import REDIS_ERRORS, connect
 from streamer.ledger.input_offsets import InputOffsets
 from streamer.ledger.lease import Lease
-from streamer.logs import client_logger
+from streamer.logs import LastingProblem, client_logger
 from streamer.progress.completion import CompletionChecker, EndOffsets
 from streamer.progress.gauges import Gauges
 from streamer.progress.projection import Projection
@@ -69,6 +69,7 @@ class Projector:
         self._summaries = Summaries(settings)
         self._caught_up: Callable[[], None] | None = caught_up
         self._sweep_at = 0.0
+        self._problem = LastingProblem(logger, "progress paused, retrying", "progress goes on")
         self.last_step = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
@@ -128,6 +129,7 @@ class Projector:
                 is_shown = has_lease
                 try:
                     session.step()
+                    self._problem.end()
                     self.last_step = time.monotonic()
                 except StaleGenerationError as error:
                     logger.info("restarting the counts", extra={"cause": str(error)})
@@ -161,7 +163,7 @@ class Projector:
         self._gauges.show(self._reporter.reports(due.name for due in changed))
 
     def _pause(self, stop: threading.Event, error: Exception) -> None:
-        logger.warning("progress paused, retrying", extra={"cause": str(error)})
+        self._problem.note(error)
         stop.wait(_RETRY_S)
 
     def _close(self) -> None:

@@ -42,6 +42,8 @@ class Caller:
         self._ownership = ownership
         self._waiter = waiter
         self._clock = waiter.clock
+        for account in accounts.names():  # exported from the start: see `metrics`
+            metrics.API_REQUESTS.labels(account, ACCEPTED)
 
     def call(self, batch: PinnedBatch, key: str, payload: Payload, deadline: float) -> ApiResponse:
         """Make one call; if it cannot leave in time, nothing is sent and the response is

@@ -3,7 +3,9 @@
 Recovery relies on redelivery alone: a redelivered record finds its claim, and with it its batch.
 """
 
+import logging
 import secrets
+from collections import Counter
 from functools import partial
 from typing import Protocol
 
@@ -19,6 +21,8 @@ from streamer.worker.pinned import OwnedBatches, PinnedBatch, adopt, settling_s
 from streamer.worker.sending import Deferred, Sender
 from streamer.worker.single_flight import Finished, SingleFlight, Unpinned
 from streamer.worker.waiter import Waiter
+
+logger = logging.getLogger(__name__)
 
 _OTHER_OWNER_S = 10.0
 """How long to wait for another owner's result before taking the batch over."""
@@ -137,6 +141,7 @@ class Finisher:
         self, batch: PinnedBatch, slot: Slot | None
     ) -> BatchResult | Parked | None:
         result = self._sender.send(batch, slot)
+        _say(batch, result)
         self._checkpoint("after_post")
         if isinstance(result, Deferred):
             if result.not_accepted:
@@ -144,4 +149,21 @@ class Finisher:
             return result.parked
         return self._waiter.retry_redis(
             partial(self._claims.resolve, *batch.ref, batch.owner, result)
+        )
+
+
+def _say(batch: PinnedBatch, result: BatchResult | Deferred) -> None:
+    """Log a line for the batch."""
+    if logger.isEnabledFor(logging.DEBUG):
+        words = [] if isinstance(result, Deferred) else [item.outcome for item in result.items]
+        counts = [f"{count:,} {word}" for word, count in Counter(words).items()]
+        logger.debug(
+            "batch done",
+            extra={
+                "organization": batch.ref.organization,
+                "batch": batch.ref.batch_id,
+                "account": batch.account,
+                "mails": len(batch.payload),
+                "result": ", ".join(counts) or "deferred",
+            },
         )

@@ -54,7 +54,8 @@ class Measures:
             or self._control.is_under_backpressure(self._decided_bytes())
         )
         oldest = self._finisher.oldest()
-        metrics.OLDEST_BATCH_AGE.set(0 if oldest is None else now - oldest)
+        # A batch may have been pinned since `now`.
+        metrics.OLDEST_BATCH_AGE.set(0 if oldest is None else max(0.0, now - oldest))
         self._source.measure()
 
     def _decided(self, spare_batches: int = 0) -> int:

@@ -62,6 +62,8 @@ class Slots:
         self._name = secrets.token_hex(8)
         self._lock = Lock()
         self._successes: dict[str, _Successes] = {}
+        for account in accounts.names():  # exported from the start: see `metrics`
+            metrics.THROTTLED.labels(account)
 
     def take(self, account: str, sender: str, ignore_hold: bool = False) -> Slot | Held:
         """Wait for the account's next send slot, or learn that it is held.

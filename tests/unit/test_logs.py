@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from streamer import logs
-from streamer.logs import client_logger
+from streamer.logs import LastingProblem, client_logger
 
 _LINE = (
     "REQTMOUT [rdkafka#consumer-{client}] [thrd:b:{port}/1]: b:{port}/1: {what} (after {ms}ms in x)"
@@ -28,6 +28,22 @@ def test_a_repeated_client_line_is_logged_once(caplog: pytest.LogCaptureFixture)
     assert sum("Connect failed" in line for line in said) == 3
     assert sum("Disconnected" in line for line in said) == 2
     assert vars(caplog.records[-1])["repeated_before"] == 19
+
+
+def test_a_lasting_problem_is_logged_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    problem = LastingProblem(logging.getLogger("of a test"), "paused", "goes on", lambda: now)
+    with caplog.at_level(logging.INFO):
+        problem.end()
+        for second in range(40):
+            now = float(second)
+            problem.note(OSError("refused" if second % 2 else "reset"))
+        problem.end()
+        problem.end()
+        problem.note(OSError("refused"))
+    said = [(each.getMessage(), vars(each).get("cause")) for each in caplog.records]
+    begun = [("paused", "reset"), ("paused", "refused")]
+    assert said == [*begun, *begun, ("goes on", None), ("paused", "refused")]
 
 
 def _line(what: str, state: str = "CONNECT", thread: str = "b:1/1", client: int = 1) -> str:

@@ -1,5 +1,6 @@
 """A pinned batch comes to one result, whoever has it, and whatever fails on the way."""
 
+import logging
 import threading
 from collections.abc import Callable
 
@@ -100,6 +101,20 @@ def test_a_lost_ledger_ends_the_sending(
     services.resend.while_running = lambda: services.ledger.lose(ORGANIZATION)
     with pytest.raises(LedgerLostError):
         worker.finisher.send(batch, SLOT)
+
+
+def test_a_batch_is_logged_once_and_for_debugging_alone(
+    services: Services,
+    worker: SendingWorker,
+    batch: PinnedBatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.DEBUG, "streamer.worker.finishing"):
+        worker.finisher.send(batch, SLOT)
+    (line,) = caplog.records
+    assert (line.getMessage(), line.levelno) == ("batch done", logging.DEBUG)
+    assert vars(line)["batch"] == batch.ref.batch_id
+    assert (vars(line)["mails"], vars(line)["result"]) == (4, "4 sent")
 
 
 # Adoption
