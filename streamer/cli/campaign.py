@@ -207,9 +207,7 @@ def list_(
         numbers = (_percent(report), f"{sent:,}", f"{failed:,}", f"{left:,}")
         age = span(now - campaign.created_at)
         rows.append((str(name), words[name], *numbers, age, campaign.definition.subject or ""))
-    show_table(
-        ("CAMPAIGN", "STATE", "PROGRESS", "SENT", "FAILED", "LEFT", "AGE", "SUBJECT"), rows
-    )
+    show_table(("CAMPAIGN", "STATE", "PROGRESS", "SENT", "FAILED", "LEFT", "AGE", "SUBJECT"), rows)
 
 
 @app.command()

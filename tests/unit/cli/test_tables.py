@@ -13,7 +13,16 @@ from tests.kit.snapshots import assert_snapshot
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 CAMPAIGNS = [
-    ("acme/spring-26", "sending", "48 %", "48,211", "12", "51,777", "5 h", "Hello {{ first_name }}"),
+    (
+        "acme/spring-26",
+        "sending",
+        "48 %",
+        "48,211",
+        "12",
+        "51,777",
+        "5 h",
+        "Hello {{ first_name }}",
+    ),
     (
         "acme/a-campaign-with-a-long-name",
         "waiting for account default (monthly_quota_exceeded)",
