@@ -21,6 +21,9 @@ from streamer.model.printable import printable, printable_json, printable_lines
 Column = tuple[str, int]
 """A heading and the column's minimum width."""
 
+Cell = str | int | None
+"""A value in a row for programs."""
+
 _GAP, _MIN_WIDTH, _LAST_WIDTH = 2, 8, 24
 """Of a table: the blanks between two columns, how narrow one may become, and what the last one is
 to have where its texts are not known yet."""
@@ -110,7 +113,7 @@ def show_stored_json(value: bytes) -> None:
     typer.echo(printable_json(line.decode(errors="backslashreplace")) if on_terminal() else line)
 
 
-def show_csv(header: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> None:
+def show_csv(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Print rows as CSV. Cells that a spreadsheet would evaluate get a leading apostrophe."""
     stream = _Guarded(sys.stdout)
     plain = csv.writer(stream, lineterminator="\n")
