@@ -19,7 +19,7 @@ from streamer.provider.accounts import Accounts
 from streamer.settings import Settings, SettingsError
 
 _KEEP_ALIVE_S = 5
-_END_S = 15
+END_S = 15
 _BACKLOG = 1_024
 _ANY_URL = "https://localhost/u"
 
@@ -85,7 +85,7 @@ def serve(
         server_header=False,
         forwarded_allow_ips=trusted_proxies,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_END_S,
+        timeout_graceful_shutdown=END_S,
     )
     # It would log each malformed request, and its own start at the level of errors.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
