@@ -15,6 +15,7 @@ from streamer.gateway.app import Gateway
 from streamer.gateway.connections import guarded
 from streamer.gateway.events import EventWriter
 from streamer.mail.unsubscribe import UnsubscribeLinks
+from streamer.memory import tune_garbage_collection
 from streamer.provider.accounts import Accounts
 from streamer.settings import Settings, SettingsError
 
@@ -97,6 +98,7 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         announce(f"http://{shown}:{listener.getsockname()[1]}")
         server = uvicorn.Server(config)
+        tune_garbage_collection()
         # uvicorn raises the signal again when it has finished: it must not end the process then.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _ignore)
