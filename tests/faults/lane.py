@@ -529,7 +529,12 @@ class Lane:
     def _last_words(self) -> str:
         """Return the last log lines of this lap's workers."""
         words = ""
-        for worker in self._harness.workers[-1 - len(self._ends) - (self._standby is not None) :]:
+        count = 1 + len(self._ends) + (self._standby is not None)
+        latest = self._harness.workers[-count:]
+        # It may have been started many laps ago.
+        if self._worker is not None and self._worker not in latest:
+            latest = [self._worker, *latest]
+        for worker in latest:
             lines = worker.words().splitlines()[-_LAST_LINES:]
             words += f"  {worker.log.name}\n" + "".join(f"    {line[:300]}\n" for line in lines)
         return words
