@@ -5,6 +5,8 @@ from contextlib import suppress
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from streamer.model.reasons import DeadReason, Reason, Status
+
 _LATENCIES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _TICKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1)
 _FILLS = (1, 10, 25, 50, 75, 90, 95, 99, 100)
@@ -50,6 +52,12 @@ API_REQUESTS = Counter(
 THROTTLED = Counter(
     "streamer_throttled_seconds_total",
     "Time batches spent waiting for the account's rate limit.",
+    ["account"],
+)
+ALLOWED_CALLS = Gauge(
+    "streamer_allowed_calls_per_second",
+    "Calls per second that all workers together may make through the account: the lower of "
+    "`accounts.NAME.requests_per_second` and what Resend said last.",
     ["account"],
 )
 CAMPAIGNS_STOPPED = Counter(
@@ -126,6 +134,13 @@ CAMPAIGN_RECIPIENTS = Gauge(
     "changed campaigns, exported by the process that projects.",
     ["organization", "campaign", "status"],
 )
+CAMPAIGN_OUTCOMES = Gauge(
+    "streamer_campaign_outcomes",
+    "Outcomes and dead letters of a campaign by status and reason (empty for sent), without those "
+    "that never occurred; for the most recently changed campaigns, exported by the process that "
+    "projects.",
+    ["organization", "campaign", "status", "reason"],
+)
 CAMPAIGN_EXPECTED = Gauge(
     "streamer_campaign_expected",
     "Expected number of recipients of a campaign, if set.",
@@ -167,6 +182,21 @@ GATEWAY_CUT = Counter(
     "Connections closed by the gateway: slow, headers_too_large, or crowded_out.",
     ["why"],
 )
+
+
+def _start_at_zero() -> None:
+    """Export these series from the start: `increase` misses the first event of one that begins
+    with it."""
+    OUTCOMES.labels(Status.SENT, "")
+    for reason in Reason:
+        OUTCOMES.labels(reason.status, reason)
+    for dead in DeadReason:
+        DEAD_LETTERS.labels(dead)
+    for change in ("assigned", "revoked", "lost"):
+        REBALANCES.labels(change)
+
+
+_start_at_zero()
 
 
 def counts(counter: Counter) -> Iterator[tuple[Mapping[str, str], int]]:

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from textwrap import indent, wrap
 from typing import NoReturn, TextIO
 
@@ -139,12 +139,16 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def stream_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Print rows as they arrive; cells wider than their column are not truncated, but fold where
-    a terminal is too narrow."""
+    a terminal is too narrow. The first row widens the columns: others are likely to be alike."""
     header = [name for name, _ in columns]
     shown = ([printable(cell) for cell in row] for row in rows)
-    widths = [max(width, len(name)) for name, width in columns]
+    first = [*islice(shown, 1)]
+    widths = [
+        max(width, *map(len, cells))
+        for (_, width), *cells in zip(columns, header, *first, strict=True)
+    ]
     widths[-1] = max(widths[-1], _LAST_WIDTH)
-    _echo_rows(chain([header], shown), widths)
+    _echo_rows(chain([header], first, shown), widths)
 
 
 def label_if_apart(label: str) -> str | None:

@@ -7,6 +7,7 @@ from threading import Lock
 
 from streamer import metrics
 from streamer.flow.failure_stats import OUTAGE, OUTAGE_PROBE_S, hold_until
+from streamer.flow.rate import allowed_rate
 from streamer.ledger.connection import UNREACHABLE
 from streamer.ledger.holds import AccountState, BatchRef, By, DrawnBy, Hold, Holds
 from streamer.ledger.limiter import Limiter
@@ -54,6 +55,7 @@ class AccountStateCache:
     def __init__(self, holds: Holds, limiter: Limiter, accounts: Accounts, probe_s: float) -> None:
         self._holds = holds
         self._limiter = limiter
+        self._accounts = accounts
         self._probe_s = probe_s
         self._lock = Lock()
         self._states: dict[str, AccountState] = dict.fromkeys(accounts.names(), _NOTHING)
@@ -120,7 +122,7 @@ class AccountStateCache:
         return Scope.of_hold(account, domain)
 
     def refresh(self) -> None:
-        """Reload the states from the ledger, and update the metrics of holds.
+        """Reload the states from the ledger, and update the metrics of holds and allowed rates.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be used.
@@ -131,6 +133,8 @@ class AccountStateCache:
         with self._lock:
             self._states.update(states)
         for account, state in states.items():
+            allowed = allowed_rate(self._accounts.requests_per_second(account), state.limit)
+            metrics.ALLOWED_CALLS.labels(account).set(allowed)
             for domain, hold in state.holds.items():
                 key = (account, hold.reason)
                 if key not in self._shown:

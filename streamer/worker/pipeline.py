@@ -130,7 +130,7 @@ class Pipeline:
     def _tick(self) -> None:
         now = self.last_tick = time.monotonic()
         if self._fenced is not None:
-            self._source.end_fenced(self._fenced)
+            raise FencedError(self._fenced)
         polled = self._admission.poll(now)
         started = time.thread_time()
         self._admission.admit(polled)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from typing import NoReturn, cast
+from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet not re-exported
@@ -491,10 +491,6 @@ class RecordSource:
             logger.warning("Kafka reports an error", extra={"error": error.str()})
             return
         raise SourceError(f"cannot read {self._topic}: {error.str()}")
-
-    def end_fenced(self, why: str) -> NoReturn:
-        """Raise FencedError."""
-        raise FencedError(why)
 
 
 def _record(message: Message, now: float) -> Record:

@@ -67,7 +67,11 @@ class Supervisor:
         for slot in self._slots:
             code = slot.reap(now)
             if code == WRONG_USE:
-                logger.critical("invalid settings, not restarting", extra={"worker": slot.number})
+                logger.critical(
+                    "invalid settings, or a worker's id is taken; not restarting. See the "
+                    "worker's log",
+                    extra={"worker": slot.number},
+                )
                 return WRONG_USE
             if code == BROKEN_INPUT:
                 logger.critical(

@@ -354,45 +354,6 @@ def test_unsubscribing_revokes_everything_and_leaves(groups: Cluster) -> None:
     assert member.revoked == [{0, 1}]
 
 
-# Static members
-
-
-def test_a_static_member_takes_the_place_of_its_predecessor(cluster: Cluster) -> None:
-    topic, producer = cluster.create(2), _producer(cluster)
-    first = _joined(cluster, topic, 2, group_instance_id="one")
-    first.take(0)
-    stale, before = first.consumer.consumer_group_metadata(), first.generation
-    second = _joined(cluster, topic, 2, group_instance_id="one")
-    assert second.generation == before
-    assert _offer(producer, topic, stale) == KafkaError.FENCED_INSTANCE_ID
-    assert _offer(producer, topic, second.consumer.consumer_group_metadata()) == 0
-    # The first is told with an error that is fatal, though it does not say so.
-    reading = _Reading(first.consumer)
-    reading.until(cluster, lambda: reading.errors == [KafkaError._FATAL], "it is told")
-    assert first.generation == before
-    first.consumer.close()
-    assert first.revoked == first.lost == []
-    assert first.given == {0, 1}
-
-
-@pytest.mark.parametrize("leaves", [True, False])
-def test_a_static_member_leaves_only_if_it_unsubscribes(cluster: Cluster, leaves: bool) -> None:
-    topic = cluster.create(2)
-    first = _joined(cluster, topic, 2, group_instance_id="one")
-    before = first.generation
-    if leaves:
-        first.consumer.unsubscribe()
-        cluster.wait_until(
-            lambda: first.consumer.poll(0.02) or first.consumer.memberid() is None, "it left"
-        )
-        assert first.revoked == [{0, 1}]
-    first.consumer.close()
-    assert first.revoked == [{0, 1}]
-    # Its place is kept for it: its return is no rebalance.
-    second = _joined(cluster, topic, 2, group_instance_id="one")
-    assert (second.generation == before) is not leaves
-
-
 # Which offsets a broker accepts
 
 

@@ -30,16 +30,17 @@ def test_workers_can_be_scaled() -> None:
     assert "STREAMER_WORKER__ID" not in compose.environment(WORKER), "the second would not start"
 
 
-def test_prometheus_finds_each_worker() -> None:
+def test_prometheus_finds_each_worker_and_gateway() -> None:
     configs = FOR_TRIALS["configs"]
     assert isinstance(configs, dict)
     prometheus = configs["prometheus"]
     assert isinstance(prometheus, dict)
-    (job,) = yaml.safe_load(str(prometheus["content"]))["scrape_configs"]
-    (found,) = job["dns_sd_configs"]
-    assert (found["names"], found["type"]) == (["worker"], "A")
-    assert found["port"] == Settings().metrics.port
-    assert job["job_name"] == "streamer"  # of the alerts
+    jobs = yaml.safe_load(str(prometheus["content"]))["scrape_configs"]
+    found = {job["job_name"]: job["dns_sd_configs"][0] for job in jobs}
+    assert {name: (each["names"], each["type"], each["port"]) for name, each in found.items()} == {
+        "streamer": (["worker"], "A", Settings().metrics.port),  # the name is that of the alerts
+        "streamer-gateway": (["gateway"], "A", int(compose.command(OURS["gateway"])[-1])),
+    }
 
 
 def test_trials_go_to_the_sandbox_and_the_real_thing_to_resend() -> None:

@@ -1,6 +1,5 @@
 """What operators take from `config/` is what the code has and the documents explain."""
 
-import json
 import re
 import tomllib
 
@@ -9,7 +8,8 @@ import yaml
 
 from streamer.provider.rules import RULES, ErrorCategory
 from streamer.settings import Settings, load
-from tools import docs
+from tools import dashboards, docs
+from tools.panels import CAMPAIGNS, OPERATE, View
 
 CONFIG = docs.ROOT / "config"
 
@@ -24,6 +24,12 @@ def chapters() -> dict[str, str]:
     about, _, _ = rest.partition("\n## ")
     found = re.split(r"^### (.+)\n", about, flags=re.MULTILINE)[1:]
     return dict(zip(found[::2], found[1::2], strict=True))
+
+
+def views() -> list[View]:
+    """All panels."""
+    sections = [*OPERATE.values(), *CAMPAIGNS.values()]
+    return [view for section in sections for view in section]
 
 
 def alerts() -> dict[str, dict[str, str]]:
@@ -52,25 +58,38 @@ def test_the_sample_configuration_has_every_setting() -> None:
         assert field in table or re.search(rf"^# {field} = ", text, re.MULTILINE), name
 
 
-def test_every_metric_of_the_dashboard_exists() -> None:
-    dashboard = json.loads((CONFIG / "grafana" / "streamer.json").read_text(encoding="utf-8"))
-    panels = dashboard["panels"]
-    expressions = [target["expr"] for panel in panels for target in panel["targets"]]
-    used = set(_METRIC.findall(" ".join(expressions)))
-    assert used
-    assert used - docs.series() == set()
-    assert len({panel["id"] for panel in panels}) == len(panels)
+def test_the_dashboards_are_those_of_the_code() -> None:
+    assert {path.name for path in dashboards.FOLDER.iterdir()} == dashboards.dashboards().keys()
+    for name, text in dashboards.dashboards().items():
+        written = (dashboards.FOLDER / name).read_text(encoding="utf-8")
+        assert written == text, "run: python -m tools.dashboards --write"
 
 
-def test_every_metric_is_on_the_dashboard() -> None:
-    shown = (CONFIG / "grafana" / "streamer.json").read_text(encoding="utf-8")
-    used = set(_METRIC.findall(shown))
-    missing = {
-        name
-        for name in docs.series()
-        if not used & {name, *(f"{docs.base(name)}{end}" for end in ("_bucket", "_count", "_sum"))}
-    }
-    assert missing == set()
+def test_every_metric_is_on_a_dashboard() -> None:
+    shown = set(_METRIC.findall("".join(query.expr for view in views() for query in view.queries)))
+    assert shown - docs.series() == set()
+    assert {docs.base(name) for name in docs.series()} == {docs.base(name) for name in shown}
+
+
+def test_a_legend_names_labels_that_its_query_has() -> None:
+    for view in views():
+        for query in view.queries if view.kind != "figure" else ():
+            named = set(re.findall(r"{{(\w+)}}", query.legend))
+            grouped = re.search(r" by \((.+?)\)", query.expr)
+            labels = set(grouped.group(1).split(", ")) if grouped else set()
+            assert named == labels - {"le"}, view.title
+
+
+def test_every_panel_says_what_it_shows_and_in_what() -> None:
+    for view in views():
+        assert view.description.endswith("."), view.title
+        assert view.unit, view.title
+
+
+def test_every_alert_leads_to_the_panel_that_explains_it() -> None:
+    for name, about in alerts().items():
+        assert about["panel"].partition("&")[0] == dashboards.panel_of(name), name
+    assert {name for view in views() for name in view.alerts} == alerts().keys()
 
 
 def test_every_metric_of_the_alerts_exists() -> None:

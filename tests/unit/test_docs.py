@@ -46,6 +46,7 @@ from tools import docs
 CONFIG = docs.ROOT / "config"
 README = docs.ROOT / "README.md"
 DOCS = docs.ROOT / "docs"
+_COMMAND = get_command(cli.app)
 PAGES = [*sorted(docs.ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 WITH_COMMANDS = [
     *(page for page in PAGES if page.name not in ("SECURITY.md", "glossary.md")),
@@ -95,7 +96,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 def fault(words: list[str]) -> str | None:
     """What is wrong with a `streamer` command; None if its help knows all of it."""
-    command = get_command(cli.app)
+    command = _COMMAND
     rest = list(words)
     while isinstance(command, TyperGroup) and rest:
         name = rest.pop(0)

@@ -122,6 +122,8 @@ def test_a_limit_is_published_when_it_changes(
         states.learn_limit(ACCOUNT, limit)
     assert services.accounts.faults.made.count("set_advertised_limit") == 2
     assert services.holds.read([ACCOUNT])[ACCOUNT].limit == states.limit(ACCOUNT) == 4
+    states.refresh()
+    assert metrics.ALLOWED_CALLS.labels(ACCOUNT)._value.get() == 4
 
 
 # Tests of holds

@@ -442,7 +442,6 @@ def test_closing_revokes_everything(desk: SourceBench) -> None:
 def test_closing_leaves_the_partitions_to_others_at_once(
     desk: SourceBench, kafka: FakeKafka
 ) -> None:
-    """A static member that is only closed would keep its place."""
     desk.give(0)
     desk.poll()
     started = kafka.clock.now

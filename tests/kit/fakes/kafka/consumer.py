@@ -24,7 +24,6 @@ class FakeConsumer:
 
     Attributes:
         member_id: of its current membership.
-        instance_id: of a static member; else empty.
         largest_read: how many messages it gave at once.
         is_closed: whether it was closed.
     """
@@ -45,15 +44,12 @@ class FakeConsumer:
         self._watermarks: dict[Partition, tuple[int, int]] = {}
         """As of the last fetch."""
         self.member_id = ""
-        self.instance_id = str(config.get("group.instance.id", ""))
         self.topics: list[str] = []
         self.largest_read = 0
         self.is_closed = False
         self._lost: list[Partition] | None = None
         """What it has to be told that it lost."""
         self._stale = b""
-        self._is_replaced = False
-        """Whether another static member has its place."""
         self._generation = 0
         self._on_assign: Rebalance = FakeConsumer.incremental_assign
         self._on_revoke: Rebalance = FakeConsumer.incremental_unassign
@@ -94,7 +90,7 @@ class FakeConsumer:
         return self.member_id or None
 
     def consumer_group_metadata(self) -> bytes:
-        if self._lost is not None or self._is_replaced:
+        if self._lost is not None:
             return self._stale
         return self._group.metadata(self if self._is_member else None)
 
@@ -105,14 +101,7 @@ class FakeConsumer:
     def expelled(self, partitions: list[Partition], metadata: bytes) -> None:
         self._lost, self._stale = partitions, metadata
 
-    def replaced(self, metadata: bytes) -> None:
-        self._is_replaced, self._stale = True, metadata
-        text = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
-        self.give(Message(error=KafkaError(KafkaError._FATAL, f"Fatal error: {text}")))
-
     def _serve_group(self) -> None:
-        if self._is_replaced:
-            return
         if self._lost is not None:
             lost, self._lost = self._lost, None
             self._on_lost(self, _listed(lost))
@@ -311,14 +300,8 @@ class FakeConsumer:
     def close(self) -> None:
         self._expect_open()
         self.is_closed = True
-        if not self._is_member:
-            return
-        if not self.instance_id:
+        if self._is_member:
             self._leave()
-            return
-        owned = self._group.owned(self)
-        if owned:  # a static member keeps its place, until its session ends
-            self._on_revoke(self, _listed(owned))
 
     def _expect_open(self) -> None:
         if self.is_closed:

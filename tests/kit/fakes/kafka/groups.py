@@ -17,8 +17,6 @@ class Member(Protocol):
     """A consumer, as its group sees it."""
 
     member_id: str
-    instance_id: str
-    """Of a static member; else empty."""
 
     @property
     def topics(self) -> list[str]:
@@ -28,16 +26,12 @@ class Member(Protocol):
         """It is no member any more, and has lost these; it does not know yet, and keeps to the
         metadata of before."""
 
-    def replaced(self, metadata: bytes) -> None:
-        """Another has its place; it does not know yet, and keeps to the metadata of before."""
-
 
 class FakeGroup:
     """A group with the classic protocol and cooperative assignment.
 
     A member learns of its partitions when it polls. Partitions are spread over the members, until
-    a test decides who gets what: see `give` and `take`. A static member that joins takes the place
-    of the one with its instance id, without a rebalance.
+    a test decides who gets what: see `give` and `take`.
 
     Attributes:
         offsets: what is committed.
@@ -52,7 +46,6 @@ class FakeGroup:
         self._is_spread = True
         self._targets: dict[Partition, str] = {}
         self._owners: dict[Partition, str] = {}
-        self._replaced: set[str] = set()
 
     # What a test does
 
@@ -81,24 +74,7 @@ class FakeGroup:
         """Become a member, with a new id."""
         member.member_id = f"member-{next(_ids)}"
         self.members[member.member_id] = member
-        before = [
-            each
-            for each in self.members.values()
-            if each.instance_id and each.instance_id == member.instance_id and each is not member
-        ]
-        if before:
-            self._replace(before[0], member)
-        else:
-            self._rebalance()
-
-    def _replace(self, old: Member, new: Member) -> None:
-        old.replaced(self.metadata(old))
-        self._replaced.add(old.member_id)
-        del self.members[old.member_id]
-        self._owners = {p: m for p, m in self._owners.items() if m != old.member_id}
-        self._targets = {
-            p: new.member_id if m == old.member_id else m for p, m in self._targets.items()
-        }
+        self._rebalance()
 
     def leave(self, member: Member) -> None:
         """Give up everything."""
@@ -167,8 +143,6 @@ class FakeGroup:
         number, member_id = generation(metadata), member_of(metadata)
         if number < 0 and not member_id:
             return 0
-        if member_id in self._replaced:
-            return KafkaError.FENCED_INSTANCE_ID
         if member_id not in self.members:
             return KafkaError.UNKNOWN_MEMBER_ID
         return 0 if number == self.generation else KafkaError.ILLEGAL_GENERATION
