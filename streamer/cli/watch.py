@@ -51,8 +51,7 @@ def watch(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show the progress of one or all campaigns until Ctrl-C, or until the one is complete or
-    cancelled.
+    """Show the progress of one or all campaigns until Ctrl-C, or until the one is over.
 
     On a terminal, keys pause and resume campaigns. Elsewhere, prints a line per campaign from time
     to time. Goes on while Kafka or Redis is away, and says so.
@@ -156,8 +155,8 @@ def _say(view: View) -> None:
 
 
 class _Lines:
-    """Prints campaigns that changed, at a limited rate; and outages and troubles, at once and again:
-    else nothing would tell why nothing changes."""
+    """Prints campaigns that changed, at a limited rate; and outages and troubles, at once and
+    again: else nothing would tell why nothing changes."""
 
     def __init__(self) -> None:
         self._shown: dict[CampaignName, tuple[float, Report, str]] = {}
