@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -21,12 +21,9 @@ from streamer.cli.common import (
 )
 from streamer.cli.names import require_campaign
 from streamer.cli.output import label_if_apart, show_csv, show_stored_json, stream_table
-from streamer.cli.reading import topic_reader
+from streamer.cli.reading import campaign_began, topic_reader
 from streamer.cli.times import parse_time
-from streamer.kafka.reading import MayMatch, PartitionRange, Reader, StoredRecord
-from streamer.ledger import campaigns
-from streamer.ledger.connection import REDIS_ERRORS, connect
-from streamer.model.campaign import CampaignName
+from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
 from streamer.model.instants import as_local_text, as_text, milliseconds
 from streamer.model.outcome import same_address
 from streamer.model.plural import plural
@@ -34,7 +31,7 @@ from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
 from streamer.recovery.last_events import LastEvent, LastEvents
 from streamer.recovery.outcomes import LastOutcomes, OutcomeFilter, OutcomeReader
-from streamer.settings import Settings
+from streamer.recovery.prefilter import ValueTest
 
 _COLUMNS = (
     ("OCCURRED", 24),
@@ -63,7 +60,6 @@ _CSV_HEADER = (
 
 
 _LOOK_EVERY_S = 0.5
-_CLOCKS_DIFFER = timedelta(hours=1)
 
 
 class OutcomesFormat(StrEnum):
@@ -141,13 +137,13 @@ def outcomes(
     of_recipient = wanted.of_recipient()
     # Of one recipient there are few, which also tell whether there are any.
     of_words = of_recipient or wanted.of_words()
-    begin = since or _began(settings, campaign)
+    begin = since or campaign_began(settings, campaign)
     with topic_reader(settings) as reader:
         spans = reader.spans(topic)
         if begin is not None:
             spans = reader.since(topic, spans, milliseconds(begin))
 
-        def read(label: str, may_match: MayMatch | None) -> Iterator[Pair]:
+        def read(label: str, may_match: ValueTest | None) -> Iterator[Pair]:
             return told.read(reader, spans, topic, label_if_apart(label), may_match)
 
         if follow:
@@ -158,7 +154,10 @@ def outcomes(
             if with_events:
                 events = LastEvents(campaign)
                 of_events = settings.topics.events
-                events.read(reader.read(of_events, reader.spans(of_events), "events"))
+                since_begin = reader.spans(of_events)
+                if begin is not None:
+                    since_begin = reader.since(of_events, since_begin, milliseconds(begin))
+                events.read(reader.read(of_events, since_begin, "events"))
             known = LastOutcomes()
             for stored, outcome in read("outcomes", of_recipient):
                 known.add(stored, outcome)
@@ -177,19 +176,6 @@ def outcomes(
 
 
 Pair = tuple[StoredRecord, PublishedOutcome]
-
-
-def _began(settings: Settings, campaign: CampaignName) -> datetime | None:
-    """When the campaign was created, less what clocks may differ by; None if that is unknown."""
-    try:
-        client = connect(settings.redis, 1)
-        try:
-            created_at = campaigns.created_at(client, *campaign)
-        finally:
-            client.close()
-    except REDIS_ERRORS:  # outcomes can be read without the ledger
-        return None
-    return None if created_at is None else created_at - _CLOCKS_DIFFER
 
 
 def _follow(reader: Reader, topic: str, spans: Sequence[PartitionRange]) -> Iterator[StoredRecord]:

@@ -93,7 +93,10 @@ def trace(
     else:
         _show(campaign, history.events, ledger_statuses)
     if not history.is_complete:
-        warn("found by the ledger alone; --all also finds duplicates, and what was returned")
+        warn(
+            "found by the ledger alone; --all also finds duplicates, repeated events, and what "
+            "was returned"
+        )
     if history.unreadable:
         warn(
             f"{plural(history.unreadable, 'record')} of the outcomes topic skipped: "

@@ -33,7 +33,7 @@ LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 _REQUEST_S = 10.0
 _REFRESH_S = 2.0
-_OTHER_LEADER = (
+OTHER_LEADER = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.UNKNOWN_LEADER_EPOCH,
@@ -83,7 +83,7 @@ class OffsetsQuestion:
                 for where, future in self._futures.items()
             }
         except KafkaException as exception:
-            if exception.args[0].code() in _OTHER_LEADER:
+            if exception.args[0].code() in OTHER_LEADER:
                 # Since the brokers died and came back. The client would go on asking the leader
                 # that it knows for minutes, until it refreshes its metadata (librdkafka 2.16).
                 with suppress(KafkaException):
@@ -106,7 +106,7 @@ def end_offsets(admin: AdminClient, topic: str) -> dict[int, int]:
     ends = repeat(
         lambda: OffsetsQuestion(admin, partitions, LATEST).answer(),
         _REQUEST_S,
-        lambda error: error.retriable() or error.code() in _OTHER_LEADER,
+        lambda error: error.retriable() or error.code() in OTHER_LEADER,
     )
     return {number: end for (_, number), end in ends.items()}
 

@@ -12,22 +12,37 @@ from pydantic import JsonValue
 from streamer.flow.offsets import OffsetSet
 from streamer.kafka.offsets import GroupOffsets, Partition
 from streamer.kafka.partitions import partition_of
-from streamer.kafka.reading import MayMatch, PartitionRange, Reader, ReadError, StoredRecord
+from streamer.kafka.reading import (
+    MayMatch,
+    PartitionRange,
+    Reader,
+    ReadError,
+    StoredRecord,
+    by_key,
+    by_value,
+)
 from streamer.ledger import claim_reader, suppression
 from streamer.ledger.claim_reader import ClaimStatus
 from streamer.ledger.connection import Client
+from streamer.ledger.mail_events import read_feedback
 from streamer.model import record_headers
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.campaign import CampaignName
+from streamer.model.feedback import Feedback
 from streamer.model.instants import as_text, milliseconds
 from streamer.model.mail_event import UnreadableEventError, event_key, read_event
 from streamer.model.outcome import read_names, same_address
-from streamer.model.published import PublishedOutcome
+from streamer.model.published import PublishedMailEvent, PublishedOutcome
 from streamer.model.record import RecordId
 from streamer.model.wire import PARKED_FOR, PARKED_UNTIL
 from streamer.recovery.dead_letters import read_at, read_dead_letter
 from streamer.recovery.outcomes import OutcomeReader
-from streamer.recovery.prefilter import may_have_address, may_have_id, may_have_offset
+from streamer.recovery.prefilter import (
+    ValueTest,
+    may_have_address,
+    may_have_id,
+    may_have_offset,
+)
 from streamer.settings import Settings
 
 _MARGIN_MS = 300_000
@@ -41,7 +56,7 @@ class RecipientQuery(NamedTuple):
     address: str | None
     """The address, as returned by `same_address`."""
 
-    def prefilter(self) -> MayMatch:
+    def prefilter(self) -> ValueTest:
         """Return a test of a record's value for this recipient that is quicker than parsing it."""
         if self.recipient_id is not None:
             return may_have_id(self.recipient_id)
@@ -119,7 +134,7 @@ class History:
         self.is_complete = False
         self._campaign = campaign
         self._query = query
-        self._may_concern = query.prefilter()
+        self._may_concern = by_value(query.prefilter())
         self._since = since
         self._until = until
         self._addresses: set[str] = set() if query.address is None else {query.address}
@@ -129,8 +144,9 @@ class History:
 
         The claim on the address names the input record and the time of its batch; the record's key
         and that time lead to its outcome. Of a retry, the attempts before it are found as well. Of
-        the mail events only the partition of the address is read, from the first of them on.
-        What is not found: records that claimed nothing, such as duplicates.
+        the mail events only the partition of the address is read, from the time of the mail until
+        all is found that the ledger knows to have happened, and what was not applied to it yet.
+        What is not found: records that claimed nothing, such as duplicates, and repeated events.
 
         Returns:
             Whether the ledger led to the record and, if it has one, to its outcome.
@@ -167,19 +183,39 @@ class History:
             return False
         self.events = events
         began = min(event.timestamp_ms for event in events)
-        self.events += self._mail_events(self._events_of_address(reader, settings, began))
+        self.events += self._events_of_address(reader, settings, client, began)
         self._order()
         return True
 
     def _events_of_address(
-        self, reader: Reader, settings: Settings, since: int
-    ) -> Iterator[StoredRecord]:
-        """Read the partition of the mail events that has those of the address."""
-        topic = settings.topics.events
+        self, reader: Reader, settings: Settings, client: Client, since: int
+    ) -> list[HistoryEvent]:
+        """Read the mail events of the address from a time on, as far as `follow` does."""
+        topic, address = settings.topics.events, self._query.address or ""
+        key = event_key(address)
         spans = reader.spans(topic)
-        number = partition_of(settings, event_key(self._query.address or ""), len(spans))
+        number = partition_of(settings, key, len(spans))
         spans = [span for span in spans if number is None or span.partition == number]
-        return reader.read(topic, reader.since(topic, spans, since), topic, self._of_mails())
+        spans = [span for span in reader.since(topic, spans, since) if span.start < span.end]
+        if not spans:
+            return []
+        # In this order: the ledger may know more than what was committed says, but not less.
+        applied = _applied(settings, topic, spans)
+        known = read_feedback(client, self._campaign, address)
+        found: dict[str, HistoryEvent] = {}
+        seen = Feedback()
+        may_match = by_key(key)
+        if known:
+            for stored in reader.read(topic, applied, topic, may_match):
+                event = self._mail_event(stored, found)
+                if event is not None:
+                    seen.add(event)
+                    if seen.covers(known):
+                        break
+        rest = [span._replace(start=done.end) for span, done in zip(spans, applied, strict=True)]
+        for stored in reader.read(topic, rest, topic, may_match):
+            self._mail_event(stored, found)
+        return list(found.values())
 
     def _outcome_of(
         self, reader: Reader, settings: Settings, source: RecordId, key: bytes | None, since: int
@@ -190,8 +226,9 @@ class History:
         number = partition_of(settings, key, len(spans))
         spans = [span for span in spans if number is None or span.partition == number]
         needle = orjson.dumps(source._asdict())
+        may_match = by_value(lambda value: needle in value) if key is None else by_key(key)
         spans = reader.since(topic, spans, since)
-        found = self._outcomes(reader.read(topic, spans, None, lambda value: needle in value))
+        found = self._outcomes(reader.read(topic, spans, None, may_match))
         return next((event for event in found if event.source == source), None)
 
     def gather(self, reader: Reader, settings: Settings) -> None:
@@ -216,7 +253,7 @@ class History:
         self._order()
 
     def size(self, reader: Reader, settings: Settings) -> int:
-        """The number of offsets that `gather` would read.
+        """The number of offsets that `gather` would read of all times.
 
         Raises:
             ReadError, KafkaException: as `gather`.
@@ -229,8 +266,8 @@ class History:
             topics.outcomes,
             topics.events,
         )
-        spans = [span for name in names for span in self._spans(reader, name)]
-        return sum(span.end - span.start for span in spans)
+        spans = reader.spans_of(names)
+        return sum(span.end - span.start for of_topic in spans for span in of_topic)
 
     def _order(self) -> None:
         order = list(EventKind)
@@ -252,7 +289,7 @@ class History:
             *map(may_have_address, self._addresses),
             *(may_have_offset(event.source.offset) for event in self.events),
         ]
-        return lambda value: any(test(value) for test in tests)
+        return by_value(lambda value: any(test(value) for test in tests))
 
     def ledger_statuses(self, client: Client) -> list[LedgerStatus]:
         """Return the current ledger state of the recipient's valid addresses."""
@@ -325,28 +362,48 @@ class History:
 
     def _mail_events(self, records: Iterable[StoredRecord]) -> list[HistoryEvent]:
         """Return what became of the recipient's mails, each event once."""
-        sources = {event.source for event in self.events}
         found: dict[str, HistoryEvent] = {}
         for stored in records:
-            try:
-                event = read_event(stored.value)
-            except UnreadableEventError:
-                continue
-            is_named = (event.organization_id, event.campaign_id) == self._campaign
-            is_mine = is_named and event.address in self._addresses
-            if not is_mine and event.record_id not in sources:
-                continue
-            facts: dict[str, JsonValue] = {
-                "type": event.type,
-                "event_occurred_at": as_text(event.occurred_at),
-                **event.details,
-                "email_id": event.email_id,
-                "came_by": event.origin.kind,
-            }
-            name = event.origin.event_id or str(stored.record_id)
-            source = event.record_id or stored.record_id
-            found.setdefault(name, _event(EventKind.EVENT, stored, source, facts))
+            self._mail_event(stored, found)
         return list(found.values())
+
+    def _mail_event(
+        self, stored: StoredRecord, found: dict[str, HistoryEvent]
+    ) -> PublishedMailEvent | None:
+        """Add an event of the recipient to those found, and return it; None for any other."""
+        try:
+            event = read_event(stored.value)
+        except UnreadableEventError:
+            return None
+        is_named = (event.organization_id, event.campaign_id) == self._campaign
+        is_mine = is_named and event.address in self._addresses
+        if not is_mine and not any(event.record_id == each.source for each in self.events):
+            return None
+        facts: dict[str, JsonValue] = {
+            "type": event.type,
+            "event_occurred_at": as_text(event.occurred_at),
+            **event.details,
+            "email_id": event.email_id,
+            "came_by": event.origin.kind,
+        }
+        name = event.origin.event_id or str(stored.record_id)
+        source = event.record_id or stored.record_id
+        found.setdefault(name, _event(EventKind.EVENT, stored, source, facts))
+        return event
+
+
+def _applied(
+    settings: Settings, topic: str, spans: Iterable[PartitionRange]
+) -> list[PartitionRange]:
+    """Return the parts of the spans that were applied to the ledger."""
+    spans = list(spans)
+    with closing(GroupOffsets(settings, f"{settings.kafka.group_id}.events")) as offsets:
+        committed = offsets.read([(topic, span.partition) for span in spans])
+    ends = {number: at.offset for (_, number), at in committed.items()}
+    return [
+        span._replace(end=min(max(ends.get(span.partition, 0), span.start), span.end))
+        for span in spans
+    ]
 
 
 def _earlier(stored: StoredRecord) -> RecordId | None:

@@ -1,6 +1,7 @@
 """`trace`: the history of one recipient."""
 
 import signal
+from contextlib import closing
 from typing import cast
 
 import orjson
@@ -8,15 +9,20 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streamer.kafka.offsets import GroupOffsets
+from streamer.kafka.partitions import partition_of
 from streamer.model.campaign import CampaignName
+from streamer.model.mail_event import event_key
 from streamer.model.record import RecordId
 from streamer.model.reference import TAG, campaign_check, place
 from streamer.model.wire import PARKED_FOR, source_headers
 from streamer.sandbox import Faults
-from tests.kit.harness import Harness
+from tests.kit.harness import Harness, wait_until
 from tests.kit.mail_events import event_value
+from tests.kit.office import Office
 from tests.kit.operator import Answer, CommandRunner
 from tests.kit.records import Records
+from tests.kit.settings import settings_of
 
 
 def _tags(outcome: dict[str, object]) -> dict[str, str]:
@@ -144,6 +150,47 @@ def test_the_ledger_leads_to_the_attempts_before_a_retry(
     assert [(e["kind"], e.get("status")) for e in events] == [
         ("input", None), ("outcome", "failed"), ("input", None), ("outcome", "sent"),
     ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("of_large_topics")
+def test_mail_events_are_read_until_all_is_found_that_the_ledger_knows(
+    office: Office, operator: CommandRunner, records: Records
+) -> None:
+    harness = office.harness
+    name, topic = CampaignName(harness.organization, "spring"), harness.topics.events
+    key = event_key("user1@example.com")
+    number = partition_of(settings_of(harness), key, 4) or 0
+
+    def write(kind: str, event_id: str) -> None:
+        value = event_value(kind, "user1@example.com", name=name, event_id=event_id)
+        records.write(topic, value, partition=number, key=key)
+
+    harness.produce(harness.event(each) for each in range(3))
+    with harness.worker():
+        harness.await_resolutions(3)
+    other = CampaignName(harness.organization, "other")
+    value = event_value("opened", "user1@example.com", name=other, event_id="other")
+    with office.applying():
+        records.write(topic, value, partition=number, key=key)
+        for event_id, kind in enumerate(["delivered", "opened", *["opened"] * 3]):
+            write(kind, str(event_id))
+        with closing(GroupOffsets(settings_of(harness), f"{harness.name}.events")) as offsets:
+            place = (topic, number)
+            wait_until(
+                lambda: any(each.offset == 6 for each in offsets.read([place]).values()),
+                30,
+                "they are applied",
+            )
+    write("clicked", "5")  # not applied yet
+
+    def kinds(*options: str) -> list[object]:
+        answer = operator.answer(
+            "trace", operator.campaign, "--email", "user1@example.com", *options
+        )
+        return [event.get("type") for event in cast(list[Answer], answer["events"])[2:]]
+
+    assert kinds() == ["delivered", "opened", "clicked"]
+    assert kinds("--all") == ["delivered", *["opened"] * 4, "clicked"]
 
 
 @pytest.mark.usefixtures("of_large_topics")
