@@ -196,7 +196,7 @@ class FakeConsumer:
         if not self._kafka.is_down:
             self._kafka.expire()
             for partition in [*self._positions]:
-                if partition not in self._paused:
+                if partition not in self._paused and len(found) < num_messages:
                     found += self._fetch(partition, num_messages - len(found))
         if not found:
             self._kafka.clock.sleep(max(0.0, timeout))
