@@ -88,6 +88,8 @@ class RecordSource:
         """Deleted by `start`, since its threads are not needed any more."""
         config = member_properties(settings, member_session(self._admin, settings))
         self._starts_at_end = config["auto.offset.reset"] in _AT_END
+        # So that no offset is skipped, or read twice, without a word: see `_find_offset`.
+        config["auto.offset.reset"] = "error"
         self._consumer = Consumer(config, logger=client_logger("source"))
         self._paused = False
         self._arrived: set[Partition] = set()
@@ -487,10 +489,50 @@ class RecordSource:
         error = message.error()
         if error is None:
             return
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._find_offset(message)
+            return
         if not is_permanent(error):
             logger.warning("Kafka reports an error", extra={"error": error.str()})
             return
         raise SourceError(f"cannot read {self._topic}: {error.str()}")
+
+    def _find_offset(self, message: Message) -> None:
+        """Read on where a partition's records begin, if Kafka has deleted those before them.
+
+        Raises:
+            SourceError: it has lost records that were read already.
+        """
+        topic, number, at = message.topic(), message.partition(), message.offset()
+        if topic is None or number is None or at is None:
+            raise AssertionError("the error is that of an offset of a partition")
+        if (topic, number) not in self.windows.keys() - self._unread:
+            return  # it was given up since
+        try:
+            asked = TopicPartition(topic, number)
+            first, end = self._consumer.get_watermark_offsets(asked, _OFFSETS_TIMEOUT_S)
+        except KafkaException as exception:  # the same error will come again
+            logger.warning("Kafka reports an error", extra={"error": exception.args[0].str()})
+            first = end = at
+        if at > end:
+            raise SourceError(
+                f"Kafka has lost records of partition {number} of {topic}: it ends at {end}, but "
+                f"was read up to {at} (unclean.leader.election.enable, or a topic that was created "
+                f"again). Nothing is read, since new records would be taken for those that were "
+                f"read. Stop all workers, set the group's offset of the partition to the first new "
+                f"record (kafka-consumer-groups.sh --reset-offsets), and start them again"
+            )
+        if first > at:
+            metrics.RECORDS_MISSED.inc(first - at)
+            logger.error(
+                "Kafka deleted records before they were read, reading on behind them: they have no "
+                "outcome; raise retention.ms of the topic",
+                extra={"partition": number, "offset": at, "records": first - at},
+            )
+        start = TopicPartition(topic, number, max(first, at))
+        self._consumer.incremental_unassign([start])
+        self._consumer.incremental_assign([start])
+        (self._consumer.pause if self._paused else self._consumer.resume)([start])
 
 
 def _record(message: Message, now: float) -> Record:
