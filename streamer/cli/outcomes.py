@@ -23,6 +23,7 @@ from streamer.cli.common import (
 from streamer.cli.names import require_campaign
 from streamer.cli.output import (
     Cell,
+    binary_output,
     label_if_apart,
     on_terminal,
     show_csv,
@@ -258,7 +259,7 @@ def _require_parquet(*, follow: bool) -> None:
 def _write_parquet(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     from streamer.cli.parquet import write_parquet  # an extra, and slow to import
 
-    write_parquet(header, rows)
+    write_parquet(binary_output(), header, rows)
 
 
 def _event(event: LastEvent | None) -> tuple[str, str]:

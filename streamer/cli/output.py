@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice, zip_longest
 from textwrap import indent, wrap
-from typing import NoReturn, TextIO
+from typing import BinaryIO, NoReturn, TextIO
 
 import orjson
 import typer
@@ -124,6 +124,11 @@ def show_csv(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
         cells = [_inert(cell) if isinstance(cell, str) else cell for cell in row]
         has_return = any("\r" in cell for cell in cells if isinstance(cell, str))
         (quoted if has_return else plain).writerow(cells)
+
+
+def binary_output() -> BinaryIO:
+    """Standard output for a program that reads bytes; a terminal must not be there."""
+    return sys.stdout.buffer
 
 
 def show_lines(lines: Iterable[str]) -> None:

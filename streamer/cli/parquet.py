@@ -1,8 +1,8 @@
 """Writing rows as Parquet, for analysis in DuckDB or a warehouse. Needs pyarrow, an extra."""
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,15 +21,16 @@ _TYPES: dict[str, pa.DataType] = {
 """The types of columns that are no text."""
 
 
-def write_parquet(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Write rows to standard output, in groups as they come.
+def write_parquet(stream: BinaryIO, header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Write rows in groups as they come.
 
     Args:
+        stream: where to; it need not be seekable.
         header: the names of the columns.
         rows: their cells; times are RFC 3339.
     """
     schema = pa.schema([pa.field(name, _TYPES.get(name, _TEXT)) for name in header])
-    with pq.ParquetWriter(sys.stdout.buffer, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for group in _groups(rows):
             cells = zip(*group, strict=True)
             # Through Arrow's own reading of text, where the column has another type.
