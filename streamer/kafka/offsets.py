@@ -18,6 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
     OffsetSpec,
 )
 
+from streamer.kafka.answers import answer_of
 from streamer.kafka.metadata import partitions_of
 from streamer.kafka.properties import client_properties
 from streamer.kafka.repeating import repeat
@@ -79,7 +80,7 @@ class OffsetsQuestion:
         """
         try:
             return {
-                (where.topic, where.partition): future.result().offset
+                (where.topic, where.partition): answer_of(future).offset
                 for where, future in self._futures.items()
             }
         except KafkaException as exception:
