@@ -70,9 +70,9 @@ class LastingProblem:
         self._said: dict[str, float] = {}
         """When each cause was logged last."""
 
-    def note(self, error: Exception) -> None:
+    def note(self, cause: str) -> None:
         """Note that it lasts, and why."""
-        cause, now = str(error), self._clock()
+        now = self._clock()
         if cause not in self._said or now - self._said[cause] >= self._AGAIN_S:
             self._said[cause] = now
             self._logger.warning(self._begun, extra={"cause": cause})

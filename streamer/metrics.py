@@ -22,6 +22,11 @@ WORKER_STATE = Gauge(
 RECORDS_CONSUMED = Counter(
     "streamer_records_consumed_total", "Input records read from Kafka, including redeliveries."
 )
+RECORDS_MISSED = Counter(
+    "streamer_records_missed_total",
+    "Input records that Kafka deleted before they were read, by `retention.ms` of the topic: about "
+    "as many have no outcome.",
+)
 OUTCOMES = Counter(
     "streamer_outcomes_total",
     "Outcomes committed, by status and reason (empty for sent).",

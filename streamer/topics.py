@@ -13,6 +13,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
     TopicMetadata,
 )
 
+from streamer.kafka.answers import answer_of
 from streamer.kafka.metadata import read_configs
 from streamer.settings import SettingsError, TopicSettings
 
@@ -180,7 +181,7 @@ def _create(admin: AdminClient, wanted: list[TopicSpec]) -> set[str]:
     created = set()
     for name, future in admin.create_topics(new, request_timeout=_TIMEOUT_S).items():
         try:
-            future.result()
+            answer_of(future)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise

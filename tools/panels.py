@@ -227,7 +227,10 @@ OPERATE: dict[str, list[View]] = {
             "Records read",
             _help(metrics.RECORDS_CONSUMED),
             "cps",
-            [Query(per_second(metrics.RECORDS_CONSUMED), "read")],
+            [
+                Query(per_second(metrics.RECORDS_CONSUMED), "read"),
+                Query(per_second(metrics.RECORDS_MISSED), "deleted by Kafka before that"),
+            ],
         ),
         _chart(
             "Mails per call",

@@ -58,6 +58,7 @@ from streamer.model.instants import as_local_text
 from streamer.model.nearest import did_you_mean
 from streamer.model.plural import plural
 from streamer.model.reasons import Status
+from streamer.model.standing import span
 from streamer.progress.counts import STATUSES
 from streamer.progress.report import Report
 from streamer.progress.standings import Standings
@@ -137,8 +138,7 @@ def show(
         words = _standing(client, settings, campaign)
         earlier = drafts.earlier_versions(client, *campaign) if versions else []
     if as_json:
-        progress = None if report is None else report.as_json(datetime.now(UTC))
-        shown = _as_json(found, words) | {"progress": progress}
+        shown = _as_json(found, words) | {"progress": _progress(report, datetime.now(UTC))}
         if versions:
             shown["earlier_versions"] = [
                 {
@@ -178,25 +178,36 @@ def list_(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the defined campaigns with their states and counts."""
+    """List the defined campaigns with their states, progress and age.
+
+    PROGRESS is the share of the recipients that have ended, where their number is known: it is once
+    `expected_recipients` or `produce --done` gave it, or the campaign is completed.
+    """
     settings = read_settings(config)
     with redis_client(settings) as client:
         if organization is not None:
             require_organization(client, settings, organization)
         found = {_name(each): each for each in _all(client, organization)}
         progress = reports(client, settings, [*found])
-        words = Standings(client, settings).of([*found], progress, datetime.now(UTC))
+        now = datetime.now(UTC)
+        words = Standings(client, settings).of([*found], progress, now)
     if as_json:
-        show_json([_as_json(campaign, words[name]) for name, campaign in found.items()])
+        show_json(
+            [
+                _as_json(campaign, words[name]) | {"progress": _progress(progress.get(name), now)}
+                for name, campaign in found.items()
+            ]
+        )
         return
     rows = []
     for name, campaign in found.items():
         report = progress.get(name)
         sent, left = sent_and_left(report)
         failed = 0 if report is None else report.counts.ended(Status.FAILED)
-        numbers = (f"{sent:,}", f"{failed:,}", f"{left:,}")
-        rows.append((str(name), words[name], *numbers, campaign.definition.subject or ""))
-    show_table(("CAMPAIGN", "STATE", "SENT", "FAILED", "LEFT", "SUBJECT"), rows)
+        numbers = (_percent(report), f"{sent:,}", f"{failed:,}", f"{left:,}")
+        age = span(now - campaign.created_at)
+        rows.append((str(name), words[name], *numbers, age, campaign.definition.subject or ""))
+    show_table(("CAMPAIGN", "STATE", "PROGRESS", "SENT", "FAILED", "LEFT", "AGE", "SUBJECT"), rows)
 
 
 @app.command()
@@ -314,6 +325,17 @@ def _name(campaign: Campaign) -> CampaignName:
 
 def _ended(report: Report) -> dict[str, int]:
     return {status: report.counts.ended(status) for status in STATUSES}
+
+
+def _progress(report: Report | None, now: datetime) -> dict[str, JsonValue] | None:
+    return None if report is None else report.as_json(now)
+
+
+def _percent(report: Report | None) -> str:
+    """The share that has ended, rounded down so that 100 % is all; a dash if it is unknown."""
+    if report is None or not report.total:
+        return "-"
+    return f"{100 * report.ended // report.total} %"
 
 
 def _as_json(campaign: Campaign, words: str) -> dict[str, JsonValue]:

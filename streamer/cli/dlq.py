@@ -1,6 +1,8 @@
 """`streamer dlq`: inspect, replay and delete dead letters."""
 
 import base64
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -18,6 +20,7 @@ from streamer.cli.common import (
     fail,
     kafka_admin,
     parse_campaign,
+    parse_id,
     read_settings,
     say,
     show_json,
@@ -34,6 +37,9 @@ from streamer.cli.output import (
 from streamer.cli.reading import topic_reader
 from streamer.cli.times import parse_time
 from streamer.kafka.writing import WriteError
+from streamer.ledger import campaigns
+from streamer.ledger.connection import REDIS_ERRORS, Client, connect
+from streamer.ledger.failure import redis_failure
 from streamer.model.campaign import CampaignName
 from streamer.model.instants import as_local_text, as_text, from_milliseconds
 from streamer.model.plural import plural
@@ -47,7 +53,8 @@ from streamer.recovery.dead_letters import (
     read_dead_letter,
 )
 from streamer.recovery.patch import InvalidPatchError, Patch, read_patch
-from streamer.recovery.replay import Replayer, ReplayReport
+from streamer.recovery.replay import DeadLetterReplay, Replayer, ReplayReport, ReplayResult
+from streamer.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True, help="Dead letters: input records without a usable campaign."
@@ -61,7 +68,7 @@ _COLUMNS = (
     ("SOURCE", 24),
     ("DETAIL", 0),
 )
-_PLANNED_COLUMNS = (("OFFSET", 10), ("SOURCE", 24), ("WOULD FAIL WITH", 0))
+_REPLAY_COLUMNS = (("OFFSET", 10), ("SOURCE", 24))
 
 ReasonOption = Annotated[
     list[DeadReason] | None,
@@ -73,6 +80,14 @@ CampaignOption = Annotated[
         metavar="ORGANIZATION/CAMPAIGN",
         parser=parse_campaign,
         help="Only of this campaign, where the value names one.",
+    ),
+]
+OrganizationOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ORGANIZATION",
+        parser=parse_id,
+        help="Only of this organization, where the value names one.",
     ),
 ]
 SinceOption = Annotated[
@@ -93,6 +108,7 @@ UntilOption = Annotated[
 def list_(
     reason: ReasonOption = None,
     campaign: CampaignOption = None,
+    organization: OrganizationOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
     config: ConfigOption = None,
@@ -100,12 +116,12 @@ def list_(
 ) -> None:
     """List dead letters as they are read. OFFSET is the argument of `dlq show`."""
     settings = read_settings(config)
-    selection = DeadLetterFilter(frozenset(reason or ()), campaign, since, until)
+    selection = DeadLetterFilter(frozenset(reason or ()), campaign, since, until, organization)
     dead_letters = DeadLetterReader(selection)
     topic = settings.topics.dead_letters
     with topic_reader(settings) as reader:
         spans = selection.spans(reader, topic)
-        found = dead_letters.among(reader.read(topic, spans, label_if_apart("dead letters")))
+        found = dead_letters.read(reader, topic, spans, label_if_apart("dead letters"))
         if as_json:
             for dead_letter in found:
                 show_json_line(_summary(dead_letter))
@@ -143,6 +159,7 @@ def show(
 def replay(
     reason: ReasonOption = None,
     campaign: CampaignOption = None,
+    organization: OrganizationOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
     fix: Annotated[
@@ -169,14 +186,26 @@ def replay(
 ) -> None:
     """Write dead letters to the input topic again, each as a new record.
 
-    Safe to repeat, even after a crash: no dead letter is replayed twice. If the new record fails
-    too, it becomes a dead letter of its own, which can be replayed.
+    Lists what became of each, and which will fail again, as those of a campaign that is not defined
+    yet. Safe to repeat, even after a crash: no dead letter is replayed twice. If the new record
+    fails too, it becomes a dead letter of its own, which can be replayed.
     """
     settings = read_settings(config)
-    selection = DeadLetterFilter(frozenset(reason or ()), campaign, since, until)
+    selection = DeadLetterFilter(frozenset(reason or ()), campaign, since, until, organization)
     patch = _read_fix(fix)
-    with Interrupts() as interrupts, topic_reader(settings, interrupts) as reader:
-        replayer = Replayer(settings, reader, selection, patch, may_mail_twice=may_mail_twice)
+    with (
+        Interrupts() as interrupts,
+        _definitions(settings) as is_defined,
+        topic_reader(settings, interrupts) as reader,
+    ):
+        replayer = Replayer(
+            settings,
+            reader,
+            selection,
+            patch,
+            may_mail_twice=may_mail_twice,
+            is_defined=is_defined,
+        )
         stopped: str | None = None
         code = FAILED
         try:
@@ -301,19 +330,20 @@ def _show(dead_letter: StoredDeadLetter) -> None:
 
 def _report(result: ReplayReport, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        planned = [asdict(each) | {"source": each.source._asdict()} for each in result.planned]
-        show_json(asdict(result) | {"dry_run": dry_run, "planned": planned})
+        records = [asdict(each) | {"source": each.source._asdict()} for each in result.records]
+        show_json(asdict(result) | {"dry_run": dry_run, "records": records})
     else:
-        if result.planned:
-            rows = ((p.place, str(p.source), p.fault or "") for p in result.planned)
-            stream_table(_PLANNED_COLUMNS, rows)
+        if result.records:
+            rows = ((r.place, str(r.source), _words(r, dry_run)) for r in result.records)
+            heading = "WHAT WOULD HAPPEN" if dry_run else "WHAT HAPPENED"
+            stream_table((*_REPLAY_COLUMNS, (heading, 0)), rows)
         written = "would be replayed" if dry_run else "replayed"
         say(
             f"{result.selected:,} selected: {result.replayed:,} {written}, "
             f"{result.already:,} already replayed"
         )
     if result.still_dead:
-        warn(f"{result.still_dead:,} of these are still invalid and will be dead letters again")
+        warn(f"{result.still_dead:,} of these will be dead letters again")
     if result.unknown:
         warn(
             f"{result.unknown:,} skipped: whether they were already replayed is unknown, since "
@@ -325,6 +355,49 @@ def _report(result: ReplayReport, *, dry_run: bool, as_json: bool) -> None:
     if result.too_large:
         warn(f"{result.too_large:,} rejected by Kafka as too large")
     _warn_of_malformed(result.strangers)
+
+
+def _words(replay: DeadLetterReplay, dry_run: bool) -> str:
+    match replay.result:
+        case ReplayResult.REPLAYED:
+            words = "would be replayed" if dry_run else "replayed"
+            return words if replay.fault is None else f"{words}, to fail again: {replay.fault}"
+        case ReplayResult.ALREADY:
+            return "skipped: replayed before"
+        case ReplayResult.UNKNOWN:
+            return "skipped: perhaps replayed before"
+        case ReplayResult.UNPATCHABLE:
+            return "skipped: not JSON, so --fix cannot be applied"
+        case ReplayResult.TOO_LARGE:
+            return "rejected by Kafka as too large"
+
+
+@contextmanager
+def _definitions(settings: Settings) -> Iterator[Callable[[CampaignName], bool]]:
+    """Tells whether a campaign is defined; without Redis, each is taken to be."""
+    known: dict[CampaignName, bool] = {}
+    is_away = False
+    client: Client | None = None
+
+    def is_defined(name: CampaignName) -> bool:
+        nonlocal client, is_away
+        if is_away:
+            return True
+        try:
+            client = client or connect(settings.redis, 1)
+            if name not in known:
+                known[name] = campaigns.created_at(client, *name) is not None
+        except (ValueError, *REDIS_ERRORS) as error:
+            is_away = True
+            warn(f"not checked whether the campaigns are defined: {redis_failure(settings, error)}")
+            return True
+        return known[name]
+
+    try:
+        yield is_defined
+    finally:
+        if client is not None:
+            client.close()
 
 
 def _warn_of_malformed(count: int) -> None:

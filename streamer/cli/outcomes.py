@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import Annotated
 
 import orjson
@@ -20,13 +21,18 @@ from streamer.cli.common import (
     warn,
 )
 from streamer.cli.names import require_campaign
-from streamer.cli.output import label_if_apart, show_csv, show_stored_json, stream_table
-from streamer.cli.reading import topic_reader
+from streamer.cli.output import (
+    Cell,
+    binary_output,
+    label_if_apart,
+    on_terminal,
+    show_csv,
+    show_stored_json,
+    stream_table,
+)
+from streamer.cli.reading import campaign_began, topic_reader
 from streamer.cli.times import parse_time
-from streamer.kafka.reading import MayMatch, PartitionRange, Reader, StoredRecord
-from streamer.ledger import campaigns
-from streamer.ledger.connection import REDIS_ERRORS, connect
-from streamer.model.campaign import CampaignName
+from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
 from streamer.model.instants import as_local_text, as_text, milliseconds
 from streamer.model.outcome import same_address
 from streamer.model.plural import plural
@@ -34,7 +40,7 @@ from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
 from streamer.recovery.last_events import LastEvent, LastEvents
 from streamer.recovery.outcomes import LastOutcomes, OutcomeFilter, OutcomeReader
-from streamer.settings import Settings
+from streamer.recovery.prefilter import ValueTest
 
 _COLUMNS = (
     ("OCCURRED", 24),
@@ -60,10 +66,9 @@ _CSV_HEADER = (
     "source_partition",
     "source_offset",
 )
-
+_CSV_HEADER_WITH_EVENTS = (*_CSV_HEADER, "event", "event_occurred_at")
 
 _LOOK_EVERY_S = 0.5
-_CLOCKS_DIFFER = timedelta(hours=1)
 
 
 class OutcomesFormat(StrEnum):
@@ -72,6 +77,7 @@ class OutcomesFormat(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSONL = "jsonl"
+    PARQUET = "parquet"
 
 
 def outcomes(
@@ -119,15 +125,18 @@ def outcomes(
     any is. Outcomes are streamed as they are read, in no particular order. Those from before the
     campaign was created, as of one that was dropped, are left out unless --since is given. JSON
     lines are the records' values as stored in Kafka. In CSV a cell that a spreadsheet would
-    evaluate as a formula gets a leading apostrophe.
+    evaluate as a formula gets a leading apostrophe. Parquet has the columns of CSV, and needs
+    pip install 'streamer[parquet]'.
     """
     if with_events and (follow or not last):
         fail("--with-events shows last outcomes: not with --all or --follow", WRONG_USE)
+    form = OutcomesFormat.JSONL if as_json else form
+    if form is OutcomesFormat.PARQUET:
+        _require_parquet(follow=follow)
     settings = read_settings(config)
     address = None if email is None else same_address(from_stdin(email))
     wanted = OutcomeFilter(status, frozenset(reason or ()), recipient, address)
     told = OutcomeReader(campaign)
-    form = OutcomesFormat.JSONL if as_json else form
     topic = settings.topics.outcomes
     is_met = False
 
@@ -141,13 +150,13 @@ def outcomes(
     of_recipient = wanted.of_recipient()
     # Of one recipient there are few, which also tell whether there are any.
     of_words = of_recipient or wanted.of_words()
-    begin = since or _began(settings, campaign)
+    begin = since or campaign_began(settings, campaign)
     with topic_reader(settings) as reader:
         spans = reader.spans(topic)
         if begin is not None:
             spans = reader.since(topic, spans, milliseconds(begin))
 
-        def read(label: str, may_match: MayMatch | None) -> Iterator[Pair]:
+        def read(label: str, may_match: ValueTest | None) -> Iterator[Pair]:
             return told.read(reader, spans, topic, label_if_apart(label), may_match)
 
         if follow:
@@ -158,7 +167,10 @@ def outcomes(
             if with_events:
                 events = LastEvents(campaign)
                 of_events = settings.topics.events
-                events.read(reader.read(of_events, reader.spans(of_events), "events"))
+                since_begin = reader.spans(of_events)
+                if begin is not None:
+                    since_begin = reader.since(of_events, since_begin, milliseconds(begin))
+                events.read(reader.read(of_events, since_begin, "events"))
             known = LastOutcomes()
             for stored, outcome in read("outcomes", of_recipient):
                 known.add(stored, outcome)
@@ -177,19 +189,6 @@ def outcomes(
 
 
 Pair = tuple[StoredRecord, PublishedOutcome]
-
-
-def _began(settings: Settings, campaign: CampaignName) -> datetime | None:
-    """When the campaign was created, less what clocks may differ by; None if that is unknown."""
-    try:
-        client = connect(settings.redis, 1)
-        try:
-            created_at = campaigns.created_at(client, *campaign)
-        finally:
-            client.close()
-    except REDIS_ERRORS:  # outcomes can be read without the ledger
-        return None
-    return None if created_at is None else created_at - _CLOCKS_DIFFER
 
 
 def _follow(reader: Reader, topic: str, spans: Sequence[PartitionRange]) -> Iterator[StoredRecord]:
@@ -212,6 +211,8 @@ def _print(wanted: Iterable[Pair], form: OutcomesFormat, events: LastEvents | No
             show_stored_json(stored.value or b"")
     elif form is OutcomesFormat.CSV:
         show_csv(_CSV_HEADER, (_csv(outcome) for _, outcome in wanted))
+    elif form is OutcomesFormat.PARQUET:
+        _write_parquet(_CSV_HEADER, (_csv(outcome) for _, outcome in wanted))
     else:
         stream_table(_COLUMNS, (_row(outcome) for _, outcome in wanted))
 
@@ -227,7 +228,13 @@ def _print_with_events(wanted: Iterable[Pair], form: OutcomesFormat, events: Las
             show_stored_json(orjson.dumps(value))
     elif form is OutcomesFormat.CSV:
         rows = ((*_csv(outcome), *_event(events.of(outcome))) for _, outcome in wanted)
-        show_csv((*_CSV_HEADER, "event", "event_occurred_at"), rows)
+        show_csv(_CSV_HEADER_WITH_EVENTS, rows)
+    elif form is OutcomesFormat.PARQUET:
+        events_of = ((outcome, _event(events.of(outcome))) for _, outcome in wanted)
+        _write_parquet(
+            _CSV_HEADER_WITH_EVENTS,
+            ((*_csv(outcome), *(cell or None for cell in event)) for outcome, event in events_of),
+        )
     else:
         columns = (*_COLUMNS[:-1], ("EVENT", 13), ("EVENT AT", 24), _COLUMNS[-1])
         stream_table(
@@ -237,6 +244,22 @@ def _print_with_events(wanted: Iterable[Pair], form: OutcomesFormat, events: Las
                 for _, outcome in wanted
             ),
         )
+
+
+def _require_parquet(*, follow: bool) -> None:
+    """Exit with 2 if Parquet cannot be written, before anything is read."""
+    if follow:
+        fail("--format parquet needs an end: not with --follow", WRONG_USE)
+    if on_terminal():
+        fail("Parquet is not for a terminal: add > outcomes.parquet", WRONG_USE)
+    if find_spec("pyarrow") is None:
+        fail("--format parquet needs pyarrow: pip install 'streamer[parquet]'", WRONG_USE)
+
+
+def _write_parquet(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    from streamer.cli.parquet import write_parquet  # an extra, and slow to import
+
+    write_parquet(binary_output(), header, rows)
 
 
 def _event(event: LastEvent | None) -> tuple[str, str]:
@@ -254,7 +277,7 @@ def _row(outcome: PublishedOutcome) -> tuple[str, ...]:
     )
 
 
-def _csv(outcome: PublishedOutcome) -> tuple[str | int | None, ...]:
+def _csv(outcome: PublishedOutcome) -> tuple[Cell, ...]:
     return (
         outcome.organization_id,
         outcome.campaign_id,

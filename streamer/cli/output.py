@@ -8,9 +8,9 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from textwrap import indent, wrap
-from typing import NoReturn, TextIO
+from typing import BinaryIO, NoReturn, TextIO
 
 import orjson
 import typer
@@ -20,6 +20,9 @@ from streamer.model.printable import printable, printable_json, printable_lines
 
 Column = tuple[str, int]
 """A heading and the column's minimum width."""
+
+Cell = str | int | None
+"""A value in a row for programs."""
 
 _GAP, _MIN_WIDTH, _LAST_WIDTH = 2, 8, 24
 """Of a table: the blanks between two columns, how narrow one may become, and what the last one is
@@ -110,7 +113,7 @@ def show_stored_json(value: bytes) -> None:
     typer.echo(printable_json(line.decode(errors="backslashreplace")) if on_terminal() else line)
 
 
-def show_csv(header: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> None:
+def show_csv(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Print rows as CSV. Cells that a spreadsheet would evaluate get a leading apostrophe."""
     stream = _Guarded(sys.stdout)
     plain = csv.writer(stream, lineterminator="\n")
@@ -121,6 +124,11 @@ def show_csv(header: Sequence[str], rows: Iterable[Sequence[str | int | None]]) 
         cells = [_inert(cell) if isinstance(cell, str) else cell for cell in row]
         has_return = any("\r" in cell for cell in cells if isinstance(cell, str))
         (quoted if has_return else plain).writerow(cells)
+
+
+def binary_output() -> BinaryIO:
+    """Standard output for a program that reads bytes; a terminal must not be there."""
+    return sys.stdout.buffer
 
 
 def show_lines(lines: Iterable[str]) -> None:
@@ -139,12 +147,16 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def stream_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Print rows as they arrive; cells wider than their column are not truncated, but fold where
-    a terminal is too narrow."""
+    a terminal is too narrow. The first row widens the columns: others are likely to be alike."""
     header = [name for name, _ in columns]
     shown = ([printable(cell) for cell in row] for row in rows)
-    widths = [max(width, len(name)) for name, width in columns]
+    first = [*islice(shown, 1)]
+    widths = [
+        max(width, *map(len, cells))
+        for (_, width), *cells in zip(columns, header, *first, strict=True)
+    ]
     widths[-1] = max(widths[-1], _LAST_WIDTH)
-    _echo_rows(chain([header], shown), widths)
+    _echo_rows(chain([header], first, shown), widths)
 
 
 def label_if_apart(label: str) -> str | None:

@@ -86,7 +86,13 @@ def find(reporter: Reporter, name: CampaignName) -> Report:
 def _warn(settings: Settings, client: Client, report: Report, *, wait: bool) -> None:
     if not lease.is_held(client, keys.progress_lease(settings.kafka.group_id)):
         warn(NOBODY_COUNTS)
-    if wait and report.expected is None and not report.is_closed:
+    if wait:
+        warn_if_open(report)
+
+
+def warn_if_open(report: Report) -> None:
+    """Warn that to wait for the campaign's end would be in vain, unless it is closed."""
+    if report.expected is None and not report.is_closed:
         warn(
             "the campaign is not closed, so it cannot complete; close it with: "
             "streamer produce --done, or streamer campaign close"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 
 from confluent_kafka import KafkaException
 
@@ -10,7 +11,28 @@ from streamer.cli.interrupts import Interrupts
 from streamer.cli.progress_bar import Show, progress_bar
 from streamer.kafka.error_log import KafkaErrorLog
 from streamer.kafka.reading import Reader, ReadError
+from streamer.ledger import campaigns
+from streamer.ledger.connection import REDIS_ERRORS, connect
+from streamer.model.campaign import CampaignName
 from streamer.settings import Settings
+
+_CLOCKS_DIFFER = timedelta(hours=1)
+
+
+def campaign_began(settings: Settings, campaign: CampaignName) -> datetime | None:
+    """When the campaign was created, less what clocks may differ by; None if that is unknown.
+
+    Its outcomes and events are later; those before are of one of that name that was dropped.
+    """
+    try:
+        client = connect(settings.redis, 1)
+        try:
+            created_at = campaigns.created_at(client, *campaign)
+        finally:
+            client.close()
+    except REDIS_ERRORS:  # the topics can be read without the ledger
+        return None
+    return None if created_at is None else created_at - _CLOCKS_DIFFER
 
 
 @contextmanager

@@ -24,9 +24,10 @@ from streamer.cli.common import (
 from streamer.cli.interrupts import Interrupts, safe_points
 from streamer.cli.names import require_campaign
 from streamer.cli.output import confirm, stream_table
-from streamer.cli.reading import topic_reader
+from streamer.cli.reading import campaign_began, topic_reader
 from streamer.kafka.writing import WriteError
 from streamer.model.campaign import CampaignName
+from streamer.model.instants import milliseconds
 from streamer.model.mail_event import EventType
 from streamer.model.plural import plural
 from streamer.model.reasons import Reason, Status
@@ -94,16 +95,21 @@ def retry(
             "them twice. Check Resend's log first; to accept the risk, give --may-mail-twice",
             WRONG_USE,
         )
+    began = campaign_began(settings, campaign)
+    since_ms = None if began is None else milliseconds(began)
     with Interrupts() as interrupts, topic_reader(settings, interrupts) as reader:
         accepted = may_mail_twice or wanted is Status.INDETERMINATE
         failed: set[str] = set()
         if event is not None:
             topic = settings.topics.events
-            failed = failed_later(reader.read(topic, reader.spans(topic), "events"))
+            spans = reader.spans(topic)
+            if since_ms is not None:
+                spans = reader.since(topic, spans, since_ms)
+            failed = failed_later(reader.read(topic, spans, "events"))
         selector = RetrySelector(
             wanted, frozenset(reason or ()), may_mail_twice=accepted, failed_later=failed
         )
-        retrier = Retrier(settings, reader, campaign, selector)
+        retrier = Retrier(settings, reader, campaign, selector, since_ms)
         stopped: str | None = None
         code = FAILED
         try:

@@ -20,18 +20,21 @@ from streamer.cli.completion import complete_campaign
 from streamer.cli.counted import sent_and_left
 from streamer.cli.names import require_campaign
 from streamer.cli.output import on_terminal, warn
+from streamer.cli.progress import warn_if_open
 from streamer.cli.watch_view import line
 from streamer.cli.watching import Backlog, View, WatchedCampaign, Watcher
-from streamer.errors import DONE, INTERRUPTED
+from streamer.errors import DONE, FAILED, INTERRUPTED
 from streamer.ledger import campaigns
 from streamer.ledger.connection import REDIS_ERRORS, Client
 from streamer.model.campaign import CampaignName, CampaignState
 from streamer.model.instants import as_local_text
 from streamer.model.plural import plural
-from streamer.progress.report import Report
+from streamer.progress.report import Report, Reporter
+from streamer.progress.store import Store
 from streamer.settings import Settings
 
 _EVERY_S = 1.0
+_END_S = 5.0
 _LINES_EVERY_S = 10.0
 _SAY_EVERY_S = 30.0
 
@@ -48,7 +51,7 @@ def watch(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show the progress of one or all campaigns until Ctrl-C, or until the one is complete.
+    """Show the progress of one or all campaigns until Ctrl-C, or until the one is over.
 
     On a terminal, keys pause and resume campaigns. Elsewhere, prints a line per campaign from time
     to time. Goes on while Kafka or Redis is away, and says so.
@@ -57,13 +60,16 @@ def watch(
     with redis_client(settings) as client, _backlog(settings) as backlog:
         if campaign is not None:
             require_campaign(client, settings, campaign)
+            report = Reporter(client, Store(client, settings.kafka.group_id)).report(campaign)
+            if report is not None and not report.is_complete:
+                warn_if_open(report)
         watcher = Watcher(settings, client, campaign, backlog)
-        is_done = partial(_is_complete, campaign)
+        ended = partial(end_of, campaign)
         try:
             if on_terminal():
-                code = _on_screen(client, watcher, is_done)
+                code = _on_screen(client, watcher, ended)
             else:
-                code = _in_lines(watcher, is_done)
+                code = _in_lines(watcher, ended)
         except KeyboardInterrupt:
             code = INTERRUPTED
     raise typer.Exit(code)
@@ -80,20 +86,28 @@ def _backlog(settings: Settings) -> Iterator[Callable[[], tuple[int | None, str 
         while not stop.wait(_EVERY_S):
             measured[0] = (backlog.measure(), backlog.outage)
 
-    threading.Thread(target=measure, name="backlog", daemon=True).start()
+    thread = threading.Thread(target=measure, name="backlog", daemon=True)
+    thread.start()
     try:
         yield lambda: measured[0]
     finally:
         stop.set()
+        # Or the interpreter would end under a call of the Kafka client.
+        thread.join(_END_S)
 
 
-def _is_complete(campaign: CampaignName | None, view: View) -> bool:
+def end_of(campaign: CampaignName | None, view: View) -> int | None:
+    """Return the exit code if the view is the last one: the only campaign is complete, or is
+    cancelled and never will be."""
     if campaign is None or view.outages:
-        return False
-    return all(each.report.is_complete for each in view.campaigns)
+        return None
+    reports = [each.report for each in view.campaigns]
+    if any(report.state is CampaignState.CANCELLED for report in reports):
+        return FAILED
+    return DONE if all(report.is_complete for report in reports) else None
 
 
-def _on_screen(client: Client, watcher: Watcher, is_done: Callable[[View], bool]) -> int:
+def _on_screen(client: Client, watcher: Watcher, ended: Callable[[View], int | None]) -> int:
     from streamer.cli.watch_app import Act, WatchApp
 
     def do(act: Act, name: CampaignName) -> str:
@@ -106,7 +120,7 @@ def _on_screen(client: Client, watcher: Watcher, is_done: Callable[[View], bool]
             return f"{name}: waits for its start, {as_local_text(waits_until)}"
         return f"{name}: {state.value}"
 
-    app = WatchApp(watcher.look, is_done, question, do)
+    app = WatchApp(watcher.look, ended, question, do)
     code = app.run()
     if app.view is not None:
         _say(app.view)
@@ -124,13 +138,14 @@ def question(act: str, campaign: WatchedCampaign) -> str:
     )
 
 
-def _in_lines(watcher: Watcher, is_done: Callable[[View], bool]) -> int:
+def _in_lines(watcher: Watcher, ended: Callable[[View], int | None]) -> int:
     lines = _Lines()
     while True:
         view = watcher.look()
         lines.show(view)
-        if is_done(view):
-            return DONE
+        code = ended(view)
+        if code is not None:
+            return code
         time.sleep(_EVERY_S)
 
 
@@ -140,11 +155,13 @@ def _say(view: View) -> None:
 
 
 class _Lines:
-    """Prints campaigns that changed, at a limited rate; and each outage, at once and again."""
+    """Prints campaigns that changed, at a limited rate; and outages and troubles, at once and
+    again: else nothing would tell why nothing changes."""
 
     def __init__(self) -> None:
         self._shown: dict[CampaignName, tuple[float, Report, str]] = {}
         self._warned_at: float | None = None
+        self._troubled_at: float | None = None
 
     def show(self, view: View) -> None:
         now = time.monotonic()
@@ -169,3 +186,9 @@ class _Lines:
             self._warned_at = now
             for outage in view.outages:
                 warn(outage)
+        if not view.troubles:
+            self._troubled_at = None
+        elif self._troubled_at is None or now - self._troubled_at >= _SAY_EVERY_S:
+            self._troubled_at = now
+            for trouble in view.troubles:
+                warn(trouble)

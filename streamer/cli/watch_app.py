@@ -54,7 +54,7 @@ class WatchApp(App[int]):
 
     Args:
         look: returns what to show; called in a thread of its own.
-        is_done: whether the view is the last one, so that the app ends.
+        ended: returns the exit code if the view is the last one.
         question: asked before a campaign is paused or resumed.
         do: pauses or resumes a campaign.
     """
@@ -78,13 +78,13 @@ class WatchApp(App[int]):
     def __init__(
         self,
         look: Callable[[], View],
-        is_done: Callable[[View], bool],
+        ended: Callable[[View], int | None],
         question: Question,
         do: Do,
     ) -> None:
         super().__init__()
         self._look = look
-        self._is_done = is_done
+        self._ended = ended
         self._question = question
         self._do = do
         self._selected: CampaignName | None = None
@@ -115,8 +115,9 @@ class WatchApp(App[int]):
     def _take(self, view: View) -> None:
         self.view = view
         self._show()
-        if self._is_done(view):
-            self.exit(0)
+        code = self._ended(view)
+        if code is not None:
+            self.exit(code)
 
     def _show(self) -> None:
         if self.view is None:

@@ -188,7 +188,7 @@ class Applier:
                 else:
                     stop.wait(_LEASE_WAIT_S)
             except (*REDIS_ERRORS, KafkaException, ReadError) as error:
-                self._problem.note(error)
+                self._problem.note(str(error))
                 stop.wait(_RETRY_S)
             except EventsError as error:
                 logger.error("cannot apply events", extra={"cause": str(error)})

@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
 from streamer import metrics
 from streamer.gateway.events import NotWrittenError
@@ -83,9 +82,9 @@ class Gateway:
             time.monotonic(),
         )
 
-    def app(self) -> Starlette:
-        """Return the application."""
-        return Starlette(
+    def app(self) -> Router:
+        """Return the application. Without Starlette's own layers, which do nothing here."""
+        return Router(
             routes=[
                 Route("/webhooks/{account}", self.webhook, methods=["POST"]),
                 Route("/u/{token:path}", self.show, methods=["GET"]),
@@ -98,7 +97,7 @@ class Gateway:
         )
 
     @asynccontextmanager
-    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+    async def _lifespan(self, app: object) -> AsyncIterator[None]:
         del app
         self._writer = self._make_writer()
         try:

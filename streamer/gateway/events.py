@@ -24,7 +24,7 @@ _MAX_QUEUED_KB = 32_768
 _POLL_S = 0.1
 _LOOK_EVERY_S = 2.0
 _LOOK_S = 1.0
-_FLUSH_S = 10.0
+FLUSH_S = 10.0
 _TYPES = frozenset(each.value for each in EventType)
 
 
@@ -90,9 +90,9 @@ class EventWriter:
 
     def close(self) -> None:
         """Wait for what is being written, then stop."""
-        self._producer.flush(_FLUSH_S)
+        self._producer.flush(FLUSH_S)
         self._stopped.set()
-        self._thread.join(_FLUSH_S)
+        self._thread.join(FLUSH_S)
         self._settle()
 
     def _serve(self) -> None:

@@ -15,11 +15,12 @@ from streamer.gateway.app import Gateway
 from streamer.gateway.connections import guarded
 from streamer.gateway.events import EventWriter
 from streamer.mail.unsubscribe import UnsubscribeLinks
+from streamer.memory import tune_garbage_collection
 from streamer.provider.accounts import Accounts
 from streamer.settings import Settings, SettingsError
 
 _KEEP_ALIVE_S = 5
-_END_S = 15
+END_S = 15
 _BACKLOG = 1_024
 _ANY_URL = "https://localhost/u"
 
@@ -85,7 +86,7 @@ def serve(
         server_header=False,
         forwarded_allow_ips=trusted_proxies,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_END_S,
+        timeout_graceful_shutdown=END_S,
     )
     # It would log each malformed request, and its own start at the level of errors.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
@@ -97,6 +98,7 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         announce(f"http://{shown}:{listener.getsockname()[1]}")
         server = uvicorn.Server(config)
+        tune_garbage_collection()
         # uvicorn raises the signal again when it has finished: it must not end the process then.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _ignore)

@@ -2,6 +2,8 @@
 
 from confluent_kafka.admin import AdminClient
 
+from streamer.kafka.answers import answer_of
+
 _REQUEST_S = 10.0
 
 
@@ -12,4 +14,4 @@ def members_of(admin: AdminClient, group: str) -> list[str]:
         KafkaException: Kafka cannot be used.
     """
     (found,) = admin.describe_consumer_groups([group], request_timeout=_REQUEST_S).values()
-    return sorted(str(member.client_id) for member in found.result().members)
+    return sorted(str(member.client_id) for member in answer_of(found).members)

@@ -9,6 +9,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
     ResourceType,
 )
 
+from streamer.kafka.answers import answer_of
+
 _REQUEST_S = 10.0
 _HIDDEN = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
@@ -39,7 +41,7 @@ def topic_id(admin: AdminClient, topic: str) -> str:
         KafkaException: Kafka cannot be reached, or the topic does not exist.
     """
     (future,) = admin.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_S).values()
-    return str(future.result().topic_id)
+    return str(answer_of(future).topic_id)
 
 
 def read_configs(
@@ -58,7 +60,7 @@ def read_configs(
     configs: dict[str, dict[str, str]] = {}
     for resource, future in admin.describe_configs(resources, request_timeout=_REQUEST_S).items():
         try:
-            entries = future.result()
+            entries = answer_of(future)
         except KafkaException as error:
             if error.args[0].code() not in _HIDDEN:
                 raise

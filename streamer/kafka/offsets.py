@@ -18,6 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
     OffsetSpec,
 )
 
+from streamer.kafka.answers import answer_of
 from streamer.kafka.metadata import partitions_of
 from streamer.kafka.properties import client_properties
 from streamer.kafka.repeating import repeat
@@ -33,7 +34,7 @@ LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 _REQUEST_S = 10.0
 _REFRESH_S = 2.0
-_OTHER_LEADER = (
+OTHER_LEADER = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.UNKNOWN_LEADER_EPOCH,
@@ -79,11 +80,11 @@ class OffsetsQuestion:
         """
         try:
             return {
-                (where.topic, where.partition): future.result().offset
+                (where.topic, where.partition): answer_of(future).offset
                 for where, future in self._futures.items()
             }
         except KafkaException as exception:
-            if exception.args[0].code() in _OTHER_LEADER:
+            if exception.args[0].code() in OTHER_LEADER:
                 # Since the brokers died and came back. The client would go on asking the leader
                 # that it knows for minutes, until it refreshes its metadata (librdkafka 2.16).
                 with suppress(KafkaException):
@@ -106,7 +107,7 @@ def end_offsets(admin: AdminClient, topic: str) -> dict[int, int]:
     ends = repeat(
         lambda: OffsetsQuestion(admin, partitions, LATEST).answer(),
         _REQUEST_S,
-        lambda error: error.retriable() or error.code() in _OTHER_LEADER,
+        lambda error: error.retriable() or error.code() in OTHER_LEADER,
     )
     return {number: end for (_, number), end in ends.items()}
 

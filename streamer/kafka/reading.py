@@ -5,7 +5,7 @@
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -23,8 +23,17 @@ from streamer.errors import StreamerError
 from streamer.kafka.error_log import KafkaErrorLog
 from streamer.kafka.headers import header_list
 from streamer.kafka.metadata import partitions_of
-from streamer.kafka.offsets import EARLIEST, LATEST, OffsetsQuestion, Partition, checked
+from streamer.kafka.offsets import (
+    EARLIEST,
+    LATEST,
+    OTHER_LEADER,
+    Offsets,
+    OffsetsQuestion,
+    Partition,
+    checked,
+)
 from streamer.kafka.properties import COMMAND, Properties, client_properties, reader_properties
+from streamer.kafka.repeating import repeat
 from streamer.model.record import Headers, RecordId
 from streamer.model.record_headers import decode_headers
 from streamer.settings import Settings
@@ -34,6 +43,8 @@ FORBIDDEN = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATI
 _MAX_BYTES = 4_000_000
 _PORTIONS = 10
 _TIMEOUT_S = 10.0
+_LISTED_S = 5.0
+"""How long partitions are remembered, so that a command asks once for those of all topics."""
 # Longer than an open transaction can block the records after it.
 _PATIENCE_S = 60.0
 
@@ -42,9 +53,45 @@ Meter = Callable[[str, int], AbstractContextManager[Callable[[int, int], None]]]
 manager whose value is called with the offsets done and the records read so far."""
 
 
-MayMatch = Callable[[bytes], bool]
-"""Tells from a record's value whether it may be wanted. Called for each record that is read, so it
-decides how fast a topic is read."""
+MayMatch = Callable[[Message], bool]
+"""Tells whether a record may be wanted. Called for each record that is read, so it decides how fast
+a topic is read."""
+
+
+def by_value(test: Callable[[bytes], bool]) -> MayMatch:
+    """Match records by their value. Null ones match, since the test cannot tell."""
+
+    def may_match(message: Message) -> bool:
+        value = message.value()
+        return value is None or test(value)
+
+    return may_match
+
+
+def by_key(key: bytes) -> MayMatch:
+    """Match the records of a key."""
+    return lambda message: message.key() == key
+
+
+def by_header(name: str, values: Container[bytes | str | None] | None = None) -> MayMatch:
+    """Match records that have a header, with one of these values unless any will do."""
+    return lambda message: any(
+        header == name and (values is None or value in values)
+        for header, value in header_list(message) or ()
+    )
+
+
+def by_offset(places: Container[tuple[int | None, int | None]]) -> MayMatch:
+    """Match records by partition and offset."""
+    return lambda message: (message.partition(), message.offset()) in places
+
+
+def all_of(*tests: MayMatch | None) -> MayMatch | None:
+    """Match records that match each of the tests that there are; None if there is none."""
+    given = [test for test in tests if test is not None]
+    if len(given) < 2:
+        return given[0] if given else None
+    return lambda message: all(test(message) for test in given)
 
 
 class ReadError(StreamerError):
@@ -142,7 +189,7 @@ class PartitionReader:
         Waits up to `wait_s` for the first of them.
 
         Args:
-            may_match: leave out records whose value does not match, except null ones.
+            may_match: leave out records that do not match.
 
         Raises:
             KafkaException: a topic cannot be read.
@@ -254,12 +301,11 @@ class PartitionReader:
 def _matching(
     messages: list[Message], may_match: MayMatch
 ) -> tuple[list[Message], dict[Partition, int]]:
-    """Return the messages that are errors, null or match, and the last offsets of the others."""
+    """Return the messages that are errors or match, and the last offsets of the others."""
     matching = []
     last: dict[int | None, Message] = {}
     for message in messages:
-        value = message.value()
-        if value is None or message.error() is not None or may_match(value):
+        if message.error() is not None or may_match(message):
             matching.append(message)
         else:
             last[message.partition()] = message  # of one topic: no partition is read of two
@@ -304,6 +350,9 @@ class Reader:
     def __init__(self, settings: Settings, kafka_errors: KafkaErrorLog, meter: Meter) -> None:
         self.kafka_errors = kafka_errors
         self._meter = meter
+        self._topics: list[str] = [*settings.topics.model_dump().values()]
+        self._numbers: dict[str, list[int]] = {}
+        self._listed_until = 0.0
         # Tuned for throughput: larger fetches than a worker's, but still bounded.
         properties = reader_properties(
             settings, COMMAND, settings.kafka.group_id, read_ahead_kb=4_096, fetch_bytes=262_144
@@ -329,20 +378,46 @@ class Reader:
             ReadError: the topic does not exist.
             KafkaException: a request to Kafka failed.
         """
-        numbers = partitions_of(self._consumer, [topic]).get(topic)
-        if numbers is None:
-            raise ReadError(f"topic {topic} does not exist; create it with: streamer topics create")
+        (found,) = self.spans_of([topic], include_open_transactions=include_open_transactions)
+        return found
+
+    def spans_of(
+        self, topics: Sequence[str], *, include_open_transactions: bool = False
+    ) -> list[list[PartitionRange]]:
+        """Return several topics as `spans` does, in as many requests as for one.
+
+        Raises: see `spans`.
+        """
+        numbers = [self._partitions(topic) for topic in topics]
         level = (
             IsolationLevel.READ_UNCOMMITTED
             if include_open_transactions
             else IsolationLevel.READ_COMMITTED
         )
-        partitions = [(topic, number) for number in numbers]
-        lows = OffsetsQuestion(self._admin, partitions, EARLIEST, level).answer()
-        highs = OffsetsQuestion(self._admin, partitions, LATEST, level).answer()
+        partitions = [(t, n) for t, of_one in zip(topics, numbers, strict=True) for n in of_one]
+
+        def ask() -> list[Offsets]:
+            asked = [
+                OffsetsQuestion(self._admin, partitions, spec, level) for spec in (EARLIEST, LATEST)
+            ]
+            return [question.answer() for question in asked]
+
+        # As in a topic that was created just now.
+        lows, highs = repeat(ask, _TIMEOUT_S, lambda error: error.code() in OTHER_LEADER)
         return [
-            PartitionRange(number, lows[topic, number], highs[topic, number]) for number in numbers
+            [PartitionRange(n, lows[topic, n], highs[topic, n]) for n in of_one]
+            for topic, of_one in zip(topics, numbers, strict=True)
         ]
+
+    def _partitions(self, topic: str) -> list[int]:
+        """Return the topic's partitions, from what Kafka said of all topics moments ago."""
+        now = time.monotonic()
+        if now >= self._listed_until:
+            self._numbers = partitions_of(self._consumer, {*self._topics, topic})
+            self._listed_until = now + _LISTED_S
+        if topic not in self._numbers:
+            raise ReadError(f"topic {topic} does not exist; create it with: streamer topics create")
+        return self._numbers[topic]
 
     def since(
         self, topic: str, spans: Iterable[PartitionRange], timestamp_ms: int
@@ -361,6 +436,19 @@ class Reader:
             for offset in (found[span.partition],)
         ]
 
+    def whole_since(self, topic: str, timestamp_ms: int | None) -> list[PartitionRange]:
+        """Return the topic from its first committed record of this time or later, up to its very
+        end: past transactions that are open now, for which reading waits.
+
+        Raises: see `spans`.
+        """
+        if timestamp_ms is None:
+            return self.spans(topic, include_open_transactions=True)
+        # Kafka finds no record by its time behind an open transaction, so that one begins there.
+        begun = self.since(topic, self.spans(topic), timestamp_ms)
+        whole = self.spans(topic, include_open_transactions=True)
+        return [span._replace(start=at.start) for span, at in zip(whole, begun, strict=True)]
+
     def read(
         self,
         topic: str,
@@ -372,7 +460,7 @@ class Reader:
 
         Args:
             label: the label of the progress display; None shows no progress.
-            may_match: leave out records whose value does not match, except null ones.
+            may_match: leave out records that do not match.
 
         Raises:
             ReadError: an open transaction or an unavailable broker blocks reading.

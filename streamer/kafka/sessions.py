@@ -24,6 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
     ResourceType,
 )
 
+from streamer.kafka.answers import answer_of
 from streamer.kafka.metadata import read_configs
 from streamer.kafka.properties import Properties
 from streamer.settings import Settings
@@ -86,12 +87,13 @@ def _min_session_ms(admin: AdminClient) -> int:
 def _configure_group(admin: AdminClient, group: str) -> None:
     resource = ConfigResource(ResourceType.GROUP, group)
     (described,) = admin.describe_configs([resource], request_timeout=_CONFIG_S).values()
+    configs = answer_of(described)
     wanted = [
         ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         for name, value in _GROUP_CONFIG.items()
-        if name in described.result() and described.result()[name].is_default
+        if name in configs and configs[name].is_default
     ]
     if wanted:
         resource = ConfigResource(ResourceType.GROUP, group, incremental_configs=wanted)
         (done,) = admin.incremental_alter_configs([resource], request_timeout=_CONFIG_S).values()
-        done.result()
+        answer_of(done)

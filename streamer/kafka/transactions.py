@@ -155,6 +155,8 @@ class TransactionalProducer:
         Raises:
             KafkaException: the client rejected a record.
         """
+        if not records:
+            return
         messages: list[dict[str, object]] = [
             {"value": value, "key": key, "callback": delivered} for value, key, delivered in records
         ]

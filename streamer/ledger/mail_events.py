@@ -82,8 +82,7 @@ class MailEvents:
             arguments: list[Argument] = [name.campaign_id, self._keep_s, len(_FLAGS), *_FLAGS]
             places: dict[str, int] = {}
             for address, feedback in items[start : start + _AT_ONCE]:
-                field = blake2b(address.encode(), digest_size=_FIELD_BYTES).digest()
-                bucket = keys.event_bucket(*name, int.from_bytes(field[:2], "big") % BUCKETS)
+                field, bucket = _place(name, address)
                 if bucket not in places:
                     names.append(bucket)
                     places[bucket] = len(names)
@@ -120,6 +119,20 @@ class MailEvents:
             ]
             found[organization] = sorted(reasons, key=lambda reason: reason.at, reverse=True)
         return found
+
+
+def read_feedback(client: Client, name: CampaignName, address: str) -> Feedback:
+    """Return what the events that were applied say about a recipient, by normalised address."""
+    field, bucket = _place(name, address)
+    stored = cast(bytes | None, client.hget(bucket, cast(str, field)))  # redis-py takes bytes, too
+    flags, unsubscribed_ms, resubscribed_ms, *_ = *(stored or b"0").split(b":"), b"0", b"0"
+    return Feedback(Flag(int(flags)), int(unsubscribed_ms), int(resubscribed_ms))
+
+
+def _place(name: CampaignName, address: str) -> tuple[bytes, str]:
+    """Return the field of a recipient, and the key of the bucket that has it."""
+    field = blake2b(address.encode(), digest_size=_FIELD_BYTES).digest()
+    return field, keys.event_bucket(*name, int.from_bytes(field[:2], "big") % BUCKETS)
 
 
 def forget_events(client: Client, name: CampaignName) -> None:

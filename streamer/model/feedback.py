@@ -91,6 +91,14 @@ class Feedback:
         else:
             self.flags |= flag_of(event)
 
+    def covers(self, other: "Feedback") -> bool:
+        """Whether this says all that the other one does."""
+        return (
+            self.flags & other.flags == other.flags
+            and self.unsubscribed_ms >= other.unsubscribed_ms
+            and self.resubscribed_ms >= other.resubscribed_ms
+        )
+
     def __bool__(self) -> bool:
         """Whether there is anything to count."""
         return bool(self.flags or self.unsubscribed_ms or self.resubscribed_ms)

@@ -53,9 +53,14 @@ def standing(
 
 def distance(time: timedelta) -> str:
     """Return a time from now in its largest unit, as "in 2 h" or "5 min ago"."""
-    seconds = round(abs(time.total_seconds()))
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
-        if seconds >= size or size == 1:
-            text = f"{seconds // size} {unit}"
-            break
+    text = span(time)
     return f"in {text}" if time >= timedelta() else f"{text} ago"
+
+
+def span(time: timedelta) -> str:
+    """Return a time span in its largest unit, as "2 h", whatever its sign."""
+    seconds = round(abs(time.total_seconds()))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

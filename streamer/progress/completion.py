@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient
 
 from streamer.kafka.offsets import LATEST, Offsets, OffsetsQuestion, Partition, end_offsets
 from streamer.ledger.input_offsets import InputOffsets
+from streamer.logs import LastingProblem
 from streamer.model.campaign import CampaignState
 from streamer.progress.report import Report, Reporter
 from streamer.progress.store import Due, Snapshot, Store
@@ -82,6 +83,9 @@ class CompletionChecker:
         self._passed: Mapping[int, int] = {}
         self._ends: EndOffsets | None = None
         self._next = 0.0
+        self._problem = LastingProblem(
+            logger, "cannot complete campaigns, retrying", "campaigns can be completed again"
+        )
 
     def step(
         self,
@@ -117,10 +121,9 @@ class CompletionChecker:
             self._check(generation)
         except KafkaException as exception:
             self._ends = None
-            logger.warning(
-                "cannot complete campaigns, retrying",
-                extra={"error": exception.args[0].str()},
-            )
+            self._problem.note(exception.args[0].str())
+        else:
+            self._problem.end()
 
     def _check(self, generation: str) -> None:
         for start in range(0, len(self._due), _MAX_AT_ONCE):

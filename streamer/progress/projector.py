@@ -163,7 +163,7 @@ class Projector:
         self._gauges.show(self._reporter.reports(due.name for due in changed))
 
     def _pause(self, stop: threading.Event, error: Exception) -> None:
-        self._problem.note(error)
+        self._problem.note(str(error))
         stop.wait(_RETRY_S)
 
     def _close(self) -> None:

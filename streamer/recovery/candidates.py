@@ -10,6 +10,7 @@ from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
 from streamer.model.record import RecordId
 from streamer.recovery.copies import FoundCopy
+from streamer.recovery.prefilter import ValueTest, may_have_words
 
 
 class Candidate(NamedTuple):
@@ -97,6 +98,16 @@ class RetrySelector:
         """First pass: collect the addresses of matching outcomes."""
         if self._fits(outcome.status, outcome.reason) and not self._has_mail(outcome):
             self._states.setdefault(same_address(outcome.email), _AddressState())
+
+    @property
+    def prefilter(self) -> ValueTest:
+        """A test of a value that leaves out only what `add_candidate` would ignore."""
+        return may_have_words(self._reasons or {self._status})
+
+    @property
+    def addresses(self) -> Set[str]:
+        """The addresses found in the first pass: `update` ignores the outcomes of others."""
+        return self._states.keys()
 
     @property
     def is_empty(self) -> bool:

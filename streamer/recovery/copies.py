@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from streamer.kafka.reading import PartitionRange, Reader
+from streamer.kafka.reading import PartitionRange, Reader, by_header
 from streamer.model import record_headers
 from streamer.model.outcome import Names, read_names
 from streamer.model.record import RecordId
@@ -70,7 +70,7 @@ class ExistingCopies:
             for partition, start in starts.items()
         ]
         made: dict[RecordId, list[FoundCopy]] = {}
-        for stored in reader.read(topic, read, "what was done before"):
+        for stored in reader.read(topic, read, "what was done before", by_header(header)):
             named = record_headers.parse_record_id(stored.decoded_headers.get(header, ""))
             if named is not None and named in sources:
                 copy = FoundCopy(stored.record_id, read_names(stored.value))

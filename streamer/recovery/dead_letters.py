@@ -4,7 +4,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
+from streamer.kafka.reading import (
+    MayMatch,
+    PartitionRange,
+    Reader,
+    StoredRecord,
+    all_of,
+    by_header,
+    by_value,
+)
 from streamer.model import record_headers
 from streamer.model.campaign import CampaignName
 from streamer.model.instants import milliseconds
@@ -12,6 +20,7 @@ from streamer.model.outcome import Names, read_names
 from streamer.model.reasons import DeadReason
 from streamer.model.record import RecordId
 from streamer.model.wire import DETAIL, REASON
+from streamer.recovery.prefilter import may_have_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,7 @@ class DeadLetterFilter:
     Attributes:
         reasons: allowed reasons.
         campaign: the campaign named by the value.
+        organization: the organization named by the value.
         since: earliest time, inclusive.
         until: latest time, exclusive.
     """
@@ -74,6 +84,7 @@ class DeadLetterFilter:
     campaign: CampaignName | None = None
     since: datetime | None = None
     until: datetime | None = None
+    organization: str | None = None
 
     def matches(self, dead_letter: StoredDeadLetter) -> bool:
         """Whether the dead letter matches."""
@@ -83,6 +94,16 @@ class DeadLetterFilter:
             and (self.since is None or at >= milliseconds(self.since))
             and (self.until is None or at < milliseconds(self.until))
             and (self.campaign is None or dead_letter.names[:2] == self.campaign)
+            and (self.organization is None or dead_letter.names.organization == self.organization)
+        )
+
+    def may_match(self) -> MayMatch | None:
+        """Return a test that leaves out only records that do not match, and parses nothing."""
+        by_reason = by_header(REASON, {reason.encode() for reason in self.reasons})
+        named = {self.organization, *(self.campaign or ())} - {None}
+        return all_of(
+            by_reason if self.reasons else None,
+            *(by_value(may_have_id(each)) for each in named if each is not None),
         )
 
     def spans(self, reader: Reader, topic: str) -> list[PartitionRange]:
@@ -92,6 +113,7 @@ class DeadLetterFilter:
             ReadError: the topic cannot be read.
             KafkaException: Kafka cannot be used.
         """
+        # Not since the campaign was created: what came before that is what is looked for.
         spans = reader.spans(topic)
         if self.since is not None:
             spans = reader.since(topic, spans, milliseconds(self.since))
@@ -102,12 +124,27 @@ class DeadLetterReader:
     """Filters dead letters, and counts malformed records.
 
     Attributes:
-        malformed: number of records without the headers of a dead letter, which are skipped.
+        malformed: number of records without the headers of a dead letter, which are skipped. By
+            `read` those are not counted that the filter leaves out.
     """
 
     def __init__(self, selection: DeadLetterFilter) -> None:
         self._filter = selection
         self.malformed = 0
+
+    def read(
+        self,
+        reader: Reader,
+        topic: str,
+        spans: Iterable[PartitionRange],
+        label: str | None = None,
+    ) -> Iterator[StoredDeadLetter]:
+        """Yield the matching dead letters of the spans, parsing few others.
+
+        Raises:
+            ReadError, KafkaException: as `Reader.read`.
+        """
+        yield from self.among(reader.read(topic, spans, label, self._filter.may_match()))
 
     def among(self, records: Iterable[StoredRecord]) -> Iterator[StoredDeadLetter]:
         """Yield the matching dead letters."""

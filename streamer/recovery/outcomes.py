@@ -5,13 +5,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from streamer.kafka.reading import MayMatch, PartitionRange, Reader, StoredRecord
+from streamer.kafka.reading import PartitionRange, Reader, StoredRecord, by_value
 from streamer.model.campaign import CampaignName
 from streamer.model.instants import milliseconds
 from streamer.model.outcome import UnreadableOutcomeError, read_outcome, same_address
 from streamer.model.published import PublishedOutcome
 from streamer.model.reasons import Reason, Status
-from streamer.recovery.prefilter import may_have_address, may_have_id, may_have_words
+from streamer.recovery.prefilter import (
+    ValueTest,
+    may_have_address,
+    may_have_id,
+    may_have_words,
+)
 
 _ID = rb'"([A-Za-z0-9._:@-]+)"'
 _BEGIN = re.compile(rb'\{"organization_id":' + _ID + rb',"campaign_id":' + _ID + rb",")
@@ -41,7 +46,7 @@ class OutcomeReader:
         spans: Iterable[PartitionRange],
         topic: str,
         label: str | None = None,
-        may_match: MayMatch | None = None,
+        may_match: ValueTest | None = None,
     ) -> Iterator[tuple[StoredRecord, PublishedOutcome]]:
         """Yield the campaign's outcomes in the spans of the topic, with their records.
 
@@ -53,10 +58,10 @@ class OutcomeReader:
             ReadError, KafkaException: as `Reader.read`.
         """
         self.unreadable = self.found = 0
-        yield from self._parsed(reader.read(topic, spans, label, self._test(may_match)))
+        yield from self._parsed(reader.read(topic, spans, label, by_value(self._test(may_match))))
 
     def among(
-        self, records: Iterable[StoredRecord], may_match: MayMatch | None = None
+        self, records: Iterable[StoredRecord], may_match: ValueTest | None = None
     ) -> Iterator[tuple[StoredRecord, PublishedOutcome]]:
         """Yield the campaign's outcomes with their records.
 
@@ -67,7 +72,7 @@ class OutcomeReader:
         test = self._test(may_match)
         yield from self._parsed(each for each in records if test(each.value or b""))
 
-    def _test(self, may_match: MayMatch | None) -> MayMatch:
+    def _test(self, may_match: ValueTest | None) -> ValueTest:
         """Return a test that leaves out other campaigns too, and counts what is not wanted."""
         begins, ids = _BEGIN.match, self._ids
 
@@ -149,13 +154,13 @@ class OutcomeFilter:
     recipient_id: str | None = None
     address: str | None = None
 
-    def of_recipient(self) -> MayMatch | None:
+    def of_recipient(self) -> ValueTest | None:
         """Return a test of a value for `is_of` that parses nothing; None if it is of anyone."""
         if self.recipient_id is not None:
             return may_have_id(self.recipient_id)
         return None if self.address is None else may_have_address(self.address)
 
-    def of_words(self) -> MayMatch | None:
+    def of_words(self) -> ValueTest | None:
         """Return a test of a value for the status and the reasons that parses nothing; None if
         there are none."""
         words = self.reasons or ({self.status} if self.status is not None else None)

@@ -6,6 +6,7 @@ from datetime import datetime
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streamer.kafka.answers import answer_of
 from streamer.kafka.reading import PartitionRange, Reader
 from streamer.model.instants import milliseconds
 
@@ -32,4 +33,4 @@ def delete(admin: AdminClient, topic: str, spans: Iterable[PartitionRange]) -> N
     """
     ends = [TopicPartition(topic, s.partition, s.end) for s in spans if s.start < s.end]
     for future in admin.delete_records(ends).values():
-        future.result()
+        answer_of(future)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
+from streamer.kafka.reading import PartitionRange, Reader, StoredRecord, by_offset
 from streamer.kafka.writing import Checkpoint, no_checkpoint
 from streamer.model import record_headers
 from streamer.model.campaign import CampaignName
@@ -13,6 +13,7 @@ from streamer.model.wire import REPLACES
 from streamer.recovery.candidates import Candidate, RetrySelector
 from streamer.recovery.copies import ExistingCopies
 from streamer.recovery.outcomes import OutcomeReader
+from streamer.recovery.prefilter import may_have_addresses
 from streamer.recovery.republish import RecordCopy, Republisher
 from streamer.settings import Settings
 
@@ -45,15 +46,30 @@ class RetryReport:
 
 
 class Retrier:
-    """Retries recipients of a campaign, each outcome once."""
+    """Retries recipients of a campaign, each outcome once.
+
+    Args:
+        settings: the settings.
+        reader: reads the topics.
+        campaign: the campaign.
+        selector: which of its recipients to retry.
+        since_ms: before this time, in ms since 1970, the campaign has no outcomes; None if that
+            is unknown.
+    """
 
     def __init__(
-        self, settings: Settings, reader: Reader, campaign: CampaignName, selector: RetrySelector
+        self,
+        settings: Settings,
+        reader: Reader,
+        campaign: CampaignName,
+        selector: RetrySelector,
+        since_ms: int | None = None,
     ) -> None:
         self._settings = settings
         self._reader = reader
         self._campaign = campaign
         self._selector = selector
+        self._since_ms = since_ms
         self._republisher = Republisher(settings, reader, "retry", record_headers.RETRY_OF)
         self._chosen: dict[RecordId, Candidate] = {}
         self._approve: Callable[[RetryReport], None] | None = None
@@ -98,16 +114,17 @@ class Retrier:
 
     def _select(self) -> None:
         topic = self._settings.topics.outcomes
-        # Up to the very end: an outcome in an open transaction may be `sent`.
-        spans = self._reader.spans(topic, include_open_transactions=True)
+        spans = self._reader.whole_since(topic, self._since_ms)
         told = OutcomeReader(self._campaign)
-        for _, outcome in told.read(self._reader, spans, topic, "outcomes"):
-            self._selector.add_candidate(outcome)
+        selector = self._selector
+        for _, outcome in told.read(self._reader, spans, topic, "outcomes", selector.prefilter):
+            selector.add_candidate(outcome)
         self.result.unreadable = told.unreadable
-        if self._selector.is_empty:
+        if selector.is_empty:
             return
-        for _, outcome in told.read(self._reader, spans, topic, "outcomes again"):
-            self._selector.update(outcome)
+        of_them = may_have_addresses(selector.addresses)
+        for _, outcome in told.read(self._reader, spans, topic, "outcomes again", of_them):
+            selector.update(outcome)
 
     def _due(self, copies: ExistingCopies) -> Iterator[RecordCopy]:
         """Yield copies of the originals that still exist."""
@@ -123,7 +140,9 @@ class Retrier:
         if self._approve is not None:
             self._approve(self.result)
         topic = self._settings.topics.recipients
-        for original in self._reader.read(topic, _around(self._chosen), "original records"):
+        wanted = by_offset({(partition, offset) for _, partition, offset in self._chosen})
+        spans = _around(self._chosen)
+        for original in self._reader.read(topic, spans, "original records", wanted):
             candidate = self._chosen.get(original.record_id)
             names = read_names(original.value)
             # A topic that was created anew holds somebody else's record there.

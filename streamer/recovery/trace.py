@@ -1,6 +1,6 @@
 """The history of one recipient of a campaign, from all topics and the ledger."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,24 +12,41 @@ from pydantic import JsonValue
 from streamer.flow.offsets import OffsetSet
 from streamer.kafka.offsets import GroupOffsets, Partition
 from streamer.kafka.partitions import partition_of
-from streamer.kafka.reading import MayMatch, PartitionRange, Reader, ReadError, StoredRecord
-from streamer.ledger import claim_reader, suppression
+from streamer.kafka.reading import (
+    MayMatch,
+    PartitionRange,
+    Reader,
+    ReadError,
+    StoredRecord,
+    by_key,
+    by_value,
+)
+from streamer.ledger import campaigns, claim_reader, suppression
 from streamer.ledger.claim_reader import ClaimStatus
 from streamer.ledger.connection import Client
+from streamer.ledger.mail_events import read_feedback
 from streamer.model import record_headers
 from streamer.model.address import InvalidAddressError, normalise
 from streamer.model.campaign import CampaignName
+from streamer.model.feedback import Feedback
 from streamer.model.instants import as_text, milliseconds
 from streamer.model.mail_event import UnreadableEventError, event_key, read_event
 from streamer.model.outcome import read_names, same_address
-from streamer.model.published import PublishedOutcome
+from streamer.model.published import PublishedMailEvent, PublishedOutcome
 from streamer.model.record import RecordId
 from streamer.model.wire import PARKED_FOR, PARKED_UNTIL
 from streamer.recovery.dead_letters import read_at, read_dead_letter
 from streamer.recovery.outcomes import OutcomeReader
-from streamer.recovery.prefilter import may_have_address, may_have_id, may_have_offset
+from streamer.recovery.prefilter import (
+    ValueTest,
+    may_have_address,
+    may_have_id,
+    may_have_offset,
+)
 from streamer.settings import Settings
 
+_CLOCKS_DIFFER_MS = 3_600_000
+"""By how much the clock of who created a campaign may be ahead."""
 _MARGIN_MS = 300_000
 """By how much the clocks of producers, workers and Redis may differ."""
 
@@ -41,7 +58,7 @@ class RecipientQuery(NamedTuple):
     address: str | None
     """The address, as returned by `same_address`."""
 
-    def prefilter(self) -> MayMatch:
+    def prefilter(self) -> ValueTest:
         """Return a test of a record's value for this recipient that is quicker than parsing it."""
         if self.recipient_id is not None:
             return may_have_id(self.recipient_id)
@@ -119,31 +136,79 @@ class History:
         self.is_complete = False
         self._campaign = campaign
         self._query = query
-        self._may_concern = query.prefilter()
+        self._may_concern = by_value(query.prefilter())
         self._since = since
         self._until = until
         self._addresses: set[str] = set() if query.address is None else {query.address}
 
     def follow(self, reader: Reader, settings: Settings, client: Client) -> bool:
-        """Collect the events to which the ledger leads, reading few records.
+        """Collect the events to which the ledger or the recipient's id leads, reading few records.
 
-        The claim on the address names the input record and the time of its batch; the record's key
-        and that time lead to its outcome. Of a retry, the attempts before it are found as well. Of
-        the mail events only the partition of the address is read, from the first of them on.
-        What is not found: records that claimed nothing, such as duplicates.
+        An id is the key of the input records, as `streamer produce` writes them: one partition has
+        them, since the campaign was created, and their outcomes follow within moments.
+
+        The claim on an address names the input record and the time of its batch; the record's key
+        and that time lead to its outcome. Of a retry, the attempts before it are found as well.
+        Records that claimed nothing, such as duplicates, are not found.
+
+        Of the mail events only the partition of the address is read, from the time of the mail
+        until all is found that the ledger knows to have happened, and what was not applied to it
+        yet: not each event that was repeated.
 
         Returns:
-            Whether the ledger led to the record and, if it has one, to its outcome.
+            Whether it led to the record and, if it has one, to its outcome.
 
         Raises:
             ReadError: a topic cannot be read.
             KafkaException: Kafka cannot be used.
         """
-        if self._query.address is None or not _is_valid(self._query.address):
+        if self._query.recipient_id is not None:
+            self.events = self._by_key(reader, settings, client, self._query.recipient_id)
+        else:
+            self.events = self._by_claim(reader, settings, client, self._query.address or "")
+        if not self.events:
             return False
-        claim_status = claim_reader.find(client, *self._campaign, self._query.address)
+        began = min(event.timestamp_ms for event in self.events)
+        for address in sorted(filter(_is_valid, self._addresses)):
+            self.events += self._events_of_address(reader, settings, client, address, began)
+        self._order()
+        return True
+
+    def _by_key(
+        self, reader: Reader, settings: Settings, client: Client, recipient_id: str
+    ) -> list[HistoryEvent]:
+        """Read the input records that have the id as their key, and what became of each."""
+        topic, key = settings.topics.recipients, recipient_id.encode(errors="surrogatepass")
+        spans = _of_key(settings, key, reader.spans(topic))
+        created_at = campaigns.created_at(client, *self._campaign)
+        if created_at is not None:
+            spans = reader.since(topic, spans, milliseconds(created_at) - _CLOCKS_DIFFER_MS)
+        inputs = list(self._mine(reader.read(topic, spans, topic, by_key(key))))
+        events = list(map(self._input, inputs))
+        if not events:
+            return []
+        is_open = False
+        for event in {each.source: each for each in reversed(events)}.values():
+            since = event.timestamp_ms - _MARGIN_MS
+            outcome = self._outcome_of(reader, settings, event.source, key, since)
+            events += [] if outcome is None else [outcome]
+            is_open = is_open or outcome is None
+        if is_open:
+            since, topic = inputs[0].timestamp_ms - _MARGIN_MS, settings.topics.dead_letters
+            events += self._parked(reader, settings, since)
+            dead = reader.since(topic, _of_key(settings, key, reader.spans(topic)), since)
+            events += self._dead(self._mine(reader.read(topic, dead, topic, by_key(key))))
+        return events
+
+    def _by_claim(
+        self, reader: Reader, settings: Settings, client: Client, address: str
+    ) -> list[HistoryEvent]:
+        """Read the record that claimed an address, its outcome and the attempts before it."""
+        claim_status = (
+            claim_reader.find(client, *self._campaign, address) if _is_valid(address) else None
+        )
         if claim_status is None:
-            return False
+            return []
         claim, batch = claim_status
         pinned_at = None if batch is None else batch.pinned_at
         source: RecordId | None = claim.record_id
@@ -159,39 +224,49 @@ class History:
             outcome = self._outcome_of(reader, settings, source, mine[0].key, begin - _MARGIN_MS)
             if outcome is None and len(events) == 1:
                 if batch is None or batch.result is not None:
-                    return False
+                    return []
                 events += self._parked(reader, settings, mine[0].timestamp_ms - _MARGIN_MS)
             events += [] if outcome is None else [outcome]
             source, since = _earlier(mine[0]), None
-        if not events:
-            return False
-        self.events = events
-        began = min(event.timestamp_ms for event in events)
-        self.events += self._mail_events(self._events_of_address(reader, settings, began))
-        self._order()
-        return True
+        return events
 
     def _events_of_address(
-        self, reader: Reader, settings: Settings, since: int
-    ) -> Iterator[StoredRecord]:
-        """Read the partition of the mail events that has those of the address."""
-        topic = settings.topics.events
-        spans = reader.spans(topic)
-        number = partition_of(settings, event_key(self._query.address or ""), len(spans))
-        spans = [span for span in spans if number is None or span.partition == number]
-        return reader.read(topic, reader.since(topic, spans, since), topic, self._of_mails())
+        self, reader: Reader, settings: Settings, client: Client, address: str, since: int
+    ) -> list[HistoryEvent]:
+        """Read the mail events of an address from a time on, as far as `follow` does."""
+        topic, key = settings.topics.events, event_key(address)
+        spans = _of_key(settings, key, reader.spans(topic))
+        spans = [span for span in reader.since(topic, spans, since) if span.start < span.end]
+        if not spans:
+            return []
+        # In this order: the ledger may know more than what was committed says, but not less.
+        applied = _applied(settings, topic, spans)
+        known = read_feedback(client, self._campaign, address)
+        found: dict[str, HistoryEvent] = {}
+        seen = Feedback()
+        may_match = by_key(key)
+        if known:
+            for stored in reader.read(topic, applied, topic, may_match):
+                event = self._mail_event(stored, found)
+                if event is not None:
+                    seen.add(event)
+                    if seen.covers(known):
+                        break
+        rest = [span._replace(start=done.end) for span, done in zip(spans, applied, strict=True)]
+        for stored in reader.read(topic, rest, topic, may_match):
+            self._mail_event(stored, found)
+        return list(found.values())
 
     def _outcome_of(
         self, reader: Reader, settings: Settings, source: RecordId, key: bytes | None, since: int
     ) -> HistoryEvent | None:
         """Read the outcomes' partition of this key until the outcome of an input record."""
         topic = settings.topics.outcomes
-        spans = reader.spans(topic)
-        number = partition_of(settings, key, len(spans))
-        spans = [span for span in spans if number is None or span.partition == number]
+        spans = _of_key(settings, key, reader.spans(topic))
         needle = orjson.dumps(source._asdict())
+        may_match = by_value(lambda value: needle in value) if key is None else by_key(key)
         spans = reader.since(topic, spans, since)
-        found = self._outcomes(reader.read(topic, spans, None, lambda value: needle in value))
+        found = self._outcomes(reader.read(topic, spans, None, may_match))
         return next((event for event in found if event.source == source), None)
 
     def gather(self, reader: Reader, settings: Settings) -> None:
@@ -216,7 +291,7 @@ class History:
         self._order()
 
     def size(self, reader: Reader, settings: Settings) -> int:
-        """The number of offsets that `gather` would read.
+        """The number of offsets that `gather` would read of all times.
 
         Raises:
             ReadError, KafkaException: as `gather`.
@@ -229,8 +304,8 @@ class History:
             topics.outcomes,
             topics.events,
         )
-        spans = [span for name in names for span in self._spans(reader, name)]
-        return sum(span.end - span.start for span in spans)
+        spans = reader.spans_of(names)
+        return sum(span.end - span.start for of_topic in spans for span in of_topic)
 
     def _order(self) -> None:
         order = list(EventKind)
@@ -252,7 +327,7 @@ class History:
             *map(may_have_address, self._addresses),
             *(may_have_offset(event.source.offset) for event in self.events),
         ]
-        return lambda value: any(test(value) for test in tests)
+        return by_value(lambda value: any(test(value) for test in tests))
 
     def ledger_statuses(self, client: Client) -> list[LedgerStatus]:
         """Return the current ledger state of the recipient's valid addresses."""
@@ -325,28 +400,56 @@ class History:
 
     def _mail_events(self, records: Iterable[StoredRecord]) -> list[HistoryEvent]:
         """Return what became of the recipient's mails, each event once."""
-        sources = {event.source for event in self.events}
         found: dict[str, HistoryEvent] = {}
         for stored in records:
-            try:
-                event = read_event(stored.value)
-            except UnreadableEventError:
-                continue
-            is_named = (event.organization_id, event.campaign_id) == self._campaign
-            is_mine = is_named and event.address in self._addresses
-            if not is_mine and event.record_id not in sources:
-                continue
-            facts: dict[str, JsonValue] = {
-                "type": event.type,
-                "event_occurred_at": as_text(event.occurred_at),
-                **event.details,
-                "email_id": event.email_id,
-                "came_by": event.origin.kind,
-            }
-            name = event.origin.event_id or str(stored.record_id)
-            source = event.record_id or stored.record_id
-            found.setdefault(name, _event(EventKind.EVENT, stored, source, facts))
+            self._mail_event(stored, found)
         return list(found.values())
+
+    def _mail_event(
+        self, stored: StoredRecord, found: dict[str, HistoryEvent]
+    ) -> PublishedMailEvent | None:
+        """Add an event of the recipient to those found, and return it; None for any other."""
+        try:
+            event = read_event(stored.value)
+        except UnreadableEventError:
+            return None
+        is_named = (event.organization_id, event.campaign_id) == self._campaign
+        is_mine = is_named and event.address in self._addresses
+        if not is_mine and not any(event.record_id == each.source for each in self.events):
+            return None
+        facts: dict[str, JsonValue] = {
+            "type": event.type,
+            "event_occurred_at": as_text(event.occurred_at),
+            **event.details,
+            "email_id": event.email_id,
+            "came_by": event.origin.kind,
+        }
+        name = event.origin.event_id or str(stored.record_id)
+        source = event.record_id or stored.record_id
+        found.setdefault(name, _event(EventKind.EVENT, stored, source, facts))
+        return event
+
+
+def _of_key(
+    settings: Settings, key: bytes | None, spans: Sequence[PartitionRange]
+) -> list[PartitionRange]:
+    """Return the partition of a key, or all of them if that cannot be told."""
+    number = partition_of(settings, key, len(spans))
+    return [span for span in spans if number is None or span.partition == number]
+
+
+def _applied(
+    settings: Settings, topic: str, spans: Iterable[PartitionRange]
+) -> list[PartitionRange]:
+    """Return the parts of the spans that were applied to the ledger."""
+    spans = list(spans)
+    with closing(GroupOffsets(settings, f"{settings.kafka.group_id}.events")) as offsets:
+        committed = offsets.read([(topic, span.partition) for span in spans])
+    ends = {number: at.offset for (_, number), at in committed.items()}
+    return [
+        span._replace(end=min(max(ends.get(span.partition, 0), span.start), span.end))
+        for span in spans
+    ]
 
 
 def _earlier(stored: StoredRecord) -> RecordId | None:

@@ -2,7 +2,6 @@
 
 import ctypes
 import faulthandler
-import gc
 import logging
 import multiprocessing
 import os
@@ -28,6 +27,7 @@ from streamer.ledger.pulse import StaleLedgerError
 from streamer.mail.compose import Composer
 from streamer.mail.templates import Templates
 from streamer.mail.unsubscribe import UnsubscribeLinks
+from streamer.memory import tune_garbage_collection
 from streamer.progress.projector import Projector
 from streamer.provider.accounts import Accounts
 from streamer.recovery.active import describe_activity
@@ -105,7 +105,7 @@ def _run(
         return exit_code(error)
     identity.reports_to(pipeline.fence)
     stop.reaches(pipeline)
-    _tune_garbage_collection()
+    tune_garbage_collection()
     threading.Thread(target=_watch_ticks, args=(pipeline,), name="watchdog", daemon=True).start()
     stop_projecting = _project(settings, waiter)
     try:
@@ -255,14 +255,6 @@ def _keep_heaps_small() -> None:
             libc = ctypes.CDLL(None)
             libc.mallopt(_M_ARENA_MAX, 2)
             libc.mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
-
-
-def _tune_garbage_collection() -> None:
-    """Freeze long-lived objects, and look for cycles less often: records and batches form none,
-    yet the default scans them all every few hundred mails."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
 
 
 def _watch_ticks(pipeline: Pipeline) -> None:

@@ -30,6 +30,7 @@ from streamer.errors import StreamerError
 from streamer.flow.departures import Departures, Place
 from streamer.flow.offsets import OffsetSet, OffsetSpan
 from streamer.flow.waitlist import Waitlist
+from streamer.kafka.answers import answer_of
 from streamer.kafka.metadata import partitions_of, topic_id
 from streamer.kafka.offsets import committed
 from streamer.kafka.properties import client_properties, reader_properties
@@ -487,7 +488,7 @@ class RelaySession:
         admin = self._admin()  # has to live until it has answered
         try:
             for future in admin.delete_records(asked, request_timeout=_CALL_TIMEOUT_S).values():
-                future.result()
+                answer_of(future)
         except KafkaException as exception:
             logger.warning(
                 "cannot delete returned records from the parked topic",

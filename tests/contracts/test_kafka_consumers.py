@@ -9,6 +9,7 @@ from confluent_kafka import (
     IsolationLevel,
     KafkaError,
     KafkaException,
+    Message,
     Producer,
     TopicCollection,
     TopicPartition,
@@ -128,6 +129,35 @@ def test_a_deleted_offset_starts_at_the_first_record_left(cluster: Cluster) -> N
     reading = _Reading(reader)
     reading.until(cluster, lambda: (0, 4) in reading.ends, "its end")
     assert reading.values == {0: [b"c"]}
+
+
+@pytest.mark.parametrize("offset", [0, 9])
+def test_an_offset_that_does_not_exist_is_reported_if_none_shall_take_its_place(
+    cluster: Cluster, offset: int
+) -> None:
+    topic, reader = cluster.create(), cluster.reader(auto_offset_reset="error")
+    _write(cluster, topic, b"a", b"b", b"c")
+    (future,) = cluster.admin().delete_records([TopicPartition(topic, 0, 2)]).values()
+    future.result()
+    reader.incremental_assign([TopicPartition(topic, 0, offset)])
+    found: list[Message] = []
+
+    def is_told() -> bool:
+        found.extend(reader.consume(9, 0.05))
+        return bool(found)
+
+    cluster.wait_until(is_told, "it is told")
+    (told,) = found
+    error = told.error()
+    assert error is not None
+    assert error.code() == KafkaError._AUTO_OFFSET_RESET
+    assert (told.topic(), told.partition(), told.offset()) == (topic, 0, offset)
+    reader.incremental_unassign([TopicPartition(topic, 0)])
+    reader.incremental_assign([TopicPartition(topic, 0, 2)])
+    reading = _Reading(reader)
+    reading.until(cluster, lambda: (0, 4) in reading.ends, "its end")
+    assert reading.values == {0: [b"c"]}
+    assert reading.errors == []
 
 
 def test_first_and_last_offsets(cluster: Cluster) -> None:

@@ -13,19 +13,24 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from streamer.kafka.headers import header_list
 from streamer.ledger import campaigns, claim_reader
+from streamer.model.campaign import CampaignName
+from streamer.model.event import DeadEventError, parse
 from streamer.model.record import RecordId
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store
 from streamer.sandbox import Faults, SandboxProcess
 from streamer.stack import Stack
 from tests.faults.counted import await_counts
+from tests.faults.feedback import Courier, LapFeedback
 from tests.faults.scenes import (
     CLOSED,
     CONFLICT,
+    OWN,
     REJECTED,
     REJECTED_DOMAIN,
     SENT,
     TWIN,
+    EventsFrom,
     Scene,
     Word,
     job,
@@ -201,6 +206,9 @@ class Lane:
         self._standby: WorkerProcess | None = None
         self._ends: list[int] = []
         """The exit codes of this lap's ended workers."""
+        self._feedback: list[LapFeedback] = []
+        """Of all laps that had events."""
+        self._courier: Courier | None = None
 
     def _call(self, work: Coroutine[object, object, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
@@ -228,10 +236,12 @@ class Lane:
                 self._harness.redis.script_flush()
             self._script.begin(armed)
             given = self._give(name, scene, fault)
+            self._give_events(name, scene, given)
             self._run(given, scene, name, point, fault)
             reached = point is None or self._script.fired(point)
             seen = self._script.seen()
             self._check(given, name)
+            self._check_gateways(fault)
         except AssertionError as error:
             broken = f"{error}\n{self._last_words()}"
             self._close()
@@ -271,6 +281,8 @@ class Lane:
         self._thread.join(10)
 
     def _close(self) -> None:
+        if self._courier is not None:
+            self._courier.close()
         self._watcher.close()
         self._harness.close()
         self._sandbox.stop()
@@ -354,6 +366,24 @@ class Lane:
         self._given += found
         return found
 
+    def _give_events(self, name: str, scene: Scene, given: list[_ProducedRecord]) -> None:
+        """Write events of the lap's mails, or have them posted to a gateway."""
+        self._courier = None
+        if scene.events is None:
+            return
+        campaign = CampaignName(organizations(name)[0], OWN)
+        source = next(each.record.record_id for each in given if _is_of(each, campaign))
+        feedback = LapFeedback(name, campaign, source)
+        self._feedback.append(feedback)
+        if scene.events is EventsFrom.GATEWAY:
+            environment = self._harness.environment()
+            self._courier = Courier(environment, self._referee.port, self._script, feedback.given)
+            return
+        for each in feedback.given:
+            event = each.event(self._harness.topics.recipients)
+            self._producer.produce(self._harness.topics.events, event.value, event.key)
+        _insist(self._producer.flush(30) == 0, "the events were not produced")
+
     def _run(
         self, given: list[_ProducedRecord], scene: Scene, name: str, point: Point | None, fault: str
     ) -> None:
@@ -370,18 +400,28 @@ class Lane:
             if is_paused and now > began + _PAUSED_S:
                 campaigns.resume(self._harness.redis, organizations(name)[0], "defined")
                 is_paused = False
-            is_dying = fault.startswith("death") and not self._ends
-            if not left and self._is_quiet():
+            is_dying = fault.startswith("death") and not self._ended()
+            if not left and self._is_quiet() and not self._missing_events():
                 ended_at = ended_at or now
                 fired = point is None or self._script.fired(point)
                 if (fired and not is_dying) or now > ended_at + _LATE_POINTS_S:
                     break
-            _insist(now < began + _LAP_S, f"{len(left)} have no ending after {_LAP_S:.0f} s")
+            late = f"{len(left)} have no ending after {_LAP_S:.0f} s; {self._missing_events()}"
+            _insist(now < began + _LAP_S, late)
         if self._standby is not None:
             standby, self._standby = self._standby, None
             code = standby.stop()
             # A standby that is still starting has no signal handler yet.
             _insist(code in (0, -signal.SIGTERM), f"the standby's end: exit code {code}")
+
+    def _missing_events(self) -> str:
+        """Return which events of the last lap that had some have not been applied; empty if all."""
+        if self._courier is not None and not self._courier.is_done:
+            return f"not all events are acknowledged: {self._courier.statuses}"
+        return self._feedback[-1].missing(self._harness.redis) if self._feedback else ""
+
+    def _ended(self) -> list[int]:
+        return self._ends if self._courier is None else self._courier.ends
 
     def _is_quiet(self) -> bool:
         lives = self._worker is not None and self._worker.alive
@@ -390,7 +430,9 @@ class Lane:
     def _tend(self) -> None:
         """Replace a dead worker, and wake one that has been frozen for `FROZEN_S`."""
         frozen_at = self._script.frozen_at
-        if frozen_at is not None:
+        if self._courier is not None:
+            self._courier.tend()
+        elif frozen_at is not None:
             if self._standby is None:
                 command = ("-m", "tests.faults.worker", "1", "0")
                 self._standby = self._harness.start_worker(1, command=command)
@@ -460,11 +502,25 @@ class Lane:
         wrong = [code for code in self._ends if code not in allowed]
         _insist(not wrong, f"the worker ended by itself: exit codes {wrong}")
 
+    def _check_gateways(self, fault: str) -> None:
+        """Assert that gateways only ended if killed, or when they were stopped."""
+        if self._courier is None:
+            return
+        self._courier.close()
+        allowed = {0, -int(signal.SIGKILL)} if fault.startswith("death") else {0}
+        wrong = [code for code in self._courier.ends if code not in allowed]
+        _insist(not wrong, f"the gateway ended by itself: exit codes {wrong}")
+
     def _check_harness(self, worker: WorkerProcess) -> None:
         self._script.begin({})
         reporter = Reporter(self._harness.redis, Store(self._harness.redis, self._harness.name))
         inputs = [given.record for given in self._given]
         await_counts(reporter.report, inputs, self._watcher.resolutions, _COUNTS_S)
+        for feedback in self._feedback:
+            # Nothing was counted again since.
+            _insist(
+                not feedback.missing(self._harness.redis), feedback.missing(self._harness.redis)
+            )
         code = worker.stop()
         _insist(code == 0, f"the worker's end: exit code {code}")
         self._harness.organizations = {o for lap in self._labels for o in organizations(lap)}
@@ -473,7 +529,12 @@ class Lane:
     def _last_words(self) -> str:
         """Return the last log lines of this lap's workers."""
         words = ""
-        for worker in self._harness.workers[-1 - len(self._ends) - (self._standby is not None) :]:
+        count = 1 + len(self._ends) + (self._standby is not None)
+        latest = self._harness.workers[-count:]
+        # It may have been started many laps ago.
+        if self._worker is not None and self._worker not in latest:
+            latest = [self._worker, *latest]
+        for worker in latest:
             lines = worker.words().splitlines()[-_LAST_LINES:]
             words += f"  {worker.log.name}\n" + "".join(f"    {line[:300]}\n" for line in lines)
         return words
@@ -482,6 +543,14 @@ class Lane:
 def _insist(condition: bool, otherwise: str) -> None:
     if not condition:
         raise Broken(otherwise)
+
+
+def _is_of(given: _ProducedRecord, name: CampaignName) -> bool:
+    try:
+        event = parse(given.record.value)
+    except DeadEventError:
+        return False
+    return (event.organization_id, event.campaign_id) == name
 
 
 def _record_id(message: Message) -> RecordId:

@@ -116,7 +116,11 @@ def rehearse(lane: Lane, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene, 
         for (kind, name), numbers in counts.items():
             if scene.of_calls and kind is not PointKind.HTTP:
                 continue
-            repeats = scene.restarts or scene.of_calls or scene.in_flight > 1
+            if not _matches(name, scene.only):
+                continue
+            repeats = (
+                scene.restarts or scene.of_calls or scene.in_flight > 1 or _matches(name, scene.own)
+            )
             if (kind, name) in known and not repeats:
                 continue
             most = 1 if name in _OPENING else _MAX_NUMBERS[kind]
@@ -128,6 +132,10 @@ def rehearse(lane: Lane, scenes: Iterable[Scene] = SCENES) -> list[tuple[Scene, 
             found += [(scene, point) for point in points if point not in scene.companions]
         known |= counts.keys()
     return found
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def pairs_of(

@@ -6,6 +6,7 @@ lead to calls that `main` does not make, and contribute only those points.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
 
 from streamer.model.campaign import Definition
@@ -20,6 +21,8 @@ CONFLICT: Word = ("indeterminate", "idempotency_conflict")
 CLOSED: Word = ("indeterminate", "window_closed")
 REJECTED_DOMAIN = "guilty.test"
 """A batch with a recipient in this domain is rejected."""
+OWN = "own"
+"""The campaign whose events have messages of their own."""
 TWIN = "twin"
 """The recipient that occurs twice."""
 
@@ -29,6 +32,15 @@ class GivenRecord(NamedTuple):
 
     value: Mapping[str, object] | bytes
     words: frozenset[Word]
+
+
+class EventsFrom(StrEnum):
+    """How the events of a lap come to their topic."""
+
+    TOPIC = "topic"
+    """They are written to it, for the worker to apply."""
+    GATEWAY = "gateway"
+    """They are posted to a gateway, as Resend does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +54,9 @@ class Scene:
         of_calls: whether its points are all calls to Resend, with transport and worker faults.
         in_flight: the number of concurrent batches. With one, the other batches are queued and
             the calls have the same order in every lap.
+        events: where events of the mails come from, if there are any.
+        own: patterns of calls that are points of it though other scenes have them too.
+        only: patterns of the calls that are its points.
     """
 
     name: str
@@ -50,6 +65,9 @@ class Scene:
     restarts: bool = False
     of_calls: bool = False
     in_flight: int = 1
+    events: EventsFrom | None = None
+    own: Sequence[str] = ()
+    only: Sequence[str] = ("*",)
 
 
 MAIN = Scene("main")
@@ -70,6 +88,8 @@ SCENES = (
     Scene("refused", {Point(PointKind.HTTP, "post", 1): "422 validation_error"}, of_calls=True),
     Scene("start", restarts=True),
     Scene("crowd", in_flight=8),
+    Scene("events", events=EventsFrom.TOPIC, own=("events.*", "put_hold")),
+    Scene("gateway", events=EventsFrom.GATEWAY, only=("gateway.*",)),
 )
 
 
@@ -101,7 +121,7 @@ def job(lap: str) -> Job:
     def event(name: str, **changes: object) -> dict[str, object]:
         return {
             "organization_id": first,
-            "campaign_id": "own",
+            "campaign_id": OWN,
             "recipient_id": name,
             "email": f"{name}@{lap}.test",
             "variables": {"first_name": name},

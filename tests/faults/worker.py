@@ -15,11 +15,16 @@ from tests.kit import kafka_faults
 _PR_SET_PDEATHSIG = 1
 
 
-def main() -> int:
-    """Run the worker; it is killed when its parent process ends."""
+def die_with_parent() -> None:
+    """Have this process killed when its parent process ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == 1:  # the parent ended before prctl took effect
-        return 1
+        sys.exit(1)
+
+
+def main() -> int:
+    """Run the worker; it is killed when its parent process ends."""
+    die_with_parent()
     number, port = int(sys.argv[1]), int(sys.argv[2])
     if port:
         kafka_faults.put_into_modules(port)

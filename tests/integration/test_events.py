@@ -1,7 +1,7 @@
 """Events become suppression, counts and pauses: exactly, in any order, and after every crash."""
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 from streamer.feedback.applier import Application
 from streamer.ledger import campaigns, keys, suppression
 from streamer.ledger.holds import By, Holds
-from streamer.ledger.mail_events import MailEvents, SuppressingEvent, forget_events
+from streamer.ledger.mail_events import (
+    MailEvents,
+    SuppressingEvent,
+    forget_events,
+    read_feedback,
+)
 from streamer.model.campaign import CampaignName, CampaignState
 from streamer.model.feedback import EVENT_WORDS, Feedback, Why, why_of
 from streamer.model.mail_event import Origin, event_of_webhook
@@ -63,12 +68,20 @@ def test_counts_are_exact(
     repeated = events + events[::2]
     shuffle.shuffle(repeated)
     counts: dict[str, int] = {}
+    told: defaultdict[str, Feedback] = defaultdict(Feedback)
     for each in repeated:
         feedback = Feedback()
         feedback.add(each)
+        told[each.address or ""].add(each)
         if feedback:
             counts = effects.count(name, {each.address or "": feedback})
     assert counts == _expected(events)
+    for address, expected in told.items():
+        known = read_feedback(harness.redis, name, address)
+        assert known == expected
+        assert expected.covers(known)
+        assert known.covers(Feedback())
+        assert Feedback().covers(known) is not bool(known)
 
 
 @settings(

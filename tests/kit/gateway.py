@@ -7,7 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -145,11 +145,16 @@ class GatewayProcess:
 
     Args:
         environment: the settings.
+        command: the arguments of the Python interpreter.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        command: Sequence[str] = ("-m", "streamer", "gateway", "--port", "0"),
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "streamer", "gateway", "--port", "0"],
+            [sys.executable, *command],
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -1,6 +1,7 @@
-"""Faults of the Kafka client, injected by wrapping its producer and consumer in a test's worker.
+"""Faults of the Kafka client, injected by wrapping its producer and consumer in a test's worker or
+gateway.
 
-Before each call the worker asks the test that started it, over a local socket, for a fault.
+Before each call the process asks the test that started it, over a local socket, for a fault.
 """
 
 import asyncio
@@ -72,17 +73,20 @@ _ERRORS = {
     "refused_later": _REFUSED_LATER,
     "no_broker": _NO_BROKER,
 }
+_NOT_ACKNOWLEDGED = ("not_written", "written_unknown")
+"""Faults of a record that a gateway writes: its callback is told that it was not delivered."""
 _REPORTED = {"no_broker_reported": _NO_BROKER, "coordinator_moved_reported": _MOVED}
 _KILLS = {"death": signal.SIGKILL, "freeze": signal.SIGSTOP}
 
 
 def faults_of(name: str) -> tuple[str, ...]:
     """Return the faults of a call, given a name such as `committer.produce`."""
-    return (*_FAULTS[name.rpartition(".")[2]], *ENDS)
+    more = _NOT_ACKNOWLEDGED if name == "gateway.produce" else ()
+    return (*_FAULTS[name.rpartition(".")[2]], *more, *ENDS)
 
 
 class KafkaReferee(LocalServer):
-    """Tells a worker which of its Kafka calls fail; runs in the running event loop."""
+    """Tells a process which of its Kafka calls fail; runs in the running event loop."""
 
     def __init__(self, script: Script) -> None:
         super().__init__()
@@ -137,8 +141,9 @@ def put_into_modules(port: int) -> None:
 
 def _role(base: type[Any], client_id: str) -> str:
     """Return the client's role, used in the names of points."""
-    if client_id.endswith("-progress"):
-        return "progress"
+    for role in ("progress", "events", "gateway"):
+        if client_id.endswith(f"-{role}"):
+            return role
     consumer, producer = ("parked", "relay") if client_id == "relay" else ("source", "committer")
     return producer if base is confluent_kafka.Producer else consumer
 
@@ -157,6 +162,11 @@ def _wrapped(base: type[Any], questions: _Questions) -> type[Any]:
     return type(base.__name__, (base,), methods)
 
 
+def _ignore(error: KafkaError | None, message: Message) -> None:
+    """Delivery callback of a record whose fate the process does not learn."""
+    del error, message
+
+
 def _method(name: str, original: Callable[..., Any], questions: _Questions) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **options: Any) -> Any:
         fault = questions.ask(f"{self.role}.{name}")
@@ -173,6 +183,11 @@ def _method(name: str, original: Callable[..., Any], questions: _Questions) -> C
             raise BufferError(_ERRORS[fault])
         if fault in _ERRORS and fault != "unknown_end":
             raise KafkaException(_ERRORS[fault])
+        if fault in _NOT_ACKNOWLEDGED:
+            options["on_delivery"](_REFUSED_LATER, Message(error=_REFUSED_LATER))
+            if fault == "written_unknown":
+                original(self, *args, **{**options, "on_delivery": _ignore})
+            return None
         if fault in _REPORTED:
             return [Message(error=_REPORTED[fault])]
         result = original(self, *args, **options)

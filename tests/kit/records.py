@@ -31,10 +31,15 @@ class Records:
         )
 
     def write(
-        self, topic: str, value: bytes | None, headers: Headers | None = None, partition: int = 0
+        self,
+        topic: str,
+        value: bytes | None,
+        headers: Headers | None = None,
+        partition: int = 0,
+        key: bytes = b"key",
     ) -> None:
         """Write a record."""
-        self._producer.produce(topic, value, b"key", partition, headers=headers or [])
+        self._producer.produce(topic, value, key, partition, headers=headers or [])
         assert self._producer.flush(30) == 0
 
     def bury(self, value: bytes | None, offset: int, own: Headers | None = None) -> None:

@@ -93,6 +93,10 @@ def test_the_gateway_is_reached_by_its_proxy_alone() -> None:
     assert f"127.0.0.1:{port}/healthz" in str(gateway["healthcheck"])
 
 
+def test_what_faces_the_internet_has_no_api_key() -> None:
+    assert OURS["gateway"]["secrets"] == []
+
+
 @pytest.mark.parametrize("variables", [TRIAL, REAL], ids=["trial", "real"])
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_each_variable_is_a_setting(

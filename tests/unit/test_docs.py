@@ -46,6 +46,7 @@ from tools import docs
 CONFIG = docs.ROOT / "config"
 README = docs.ROOT / "README.md"
 DOCS = docs.ROOT / "docs"
+_COMMAND = get_command(cli.app)
 PAGES = [*sorted(docs.ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 WITH_COMMANDS = [
     *(page for page in PAGES if page.name not in ("SECURITY.md", "glossary.md")),
@@ -95,7 +96,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 def fault(words: list[str]) -> str | None:
     """What is wrong with a `streamer` command; None if its help knows all of it."""
-    command = get_command(cli.app)
+    command = _COMMAND
     rest = list(words)
     while isinstance(command, TyperGroup) and rest:
         name = rest.pop(0)
@@ -245,6 +246,8 @@ def test_every_example_is_valid(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for block in blocks(text, "json"):
         given = json.loads(block)
+        if "connector.class" in given.get("config", ()):
+            continue  # test_integrating reads it
         model: type[BaseModel] = Definition
         if "recipient_id" in given:
             model = PublishedOutcome if "status" in given else EventSchema
@@ -299,7 +302,7 @@ def test_bars_match_the_measurements() -> None:
         "bench idle": f"{idle.CPU_BAR * 100:.0f} % of a core, {idle.THREADS_BAR} threads",
         "bench due": f"{due.LATE_BAR_S:g} s",
         "bench gateway": f"{gateway.PER_SECOND_BAR:,} webhooks per CPU second",
-        "bench find": f"{find.TRACE_BAR_S:g} s, {find.RATE_BAR:,} outcomes per CPU second",
+        "bench find": f"{find.TRACE_BAR_S:g} s, {find.RATE_BAR:,} records per CPU second",
         "bench paused": f"{paused.MEMORY_BAR_MB:.0f} MB",
     }
 

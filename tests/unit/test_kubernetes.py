@@ -10,18 +10,25 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit
 
 import jsonschema
 import kubernetes_validate  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import yaml
+from pydantic import SecretStr
+from starlette.routing import Route
+from typer.testing import CliRunner
 
+from streamer.cli import app
+from streamer.gateway import server
+from streamer.gateway.events import FLUSH_S
 from streamer.settings import Settings, load
 from streamer.topics import DEFAULT_PARTITIONS
 from tools import docs, kubernetes
 
 FOLDER = docs.ROOT / "config" / "kubernetes"
-LAYERS = ["base", "overlays/monitored", "overlays/autoscaled"]
+LAYERS = ["base", "overlays/monitored", "overlays/autoscaled", "gateway"]
 VERSIONS = ["1.27", kubernetes_validate.latest_version()]
 CUSTOM = json.loads(
     (docs.ROOT / "tests" / "kit" / "custom_resources.json").read_text(encoding="utf-8")
@@ -61,7 +68,11 @@ def _files() -> Iterator[Path]:
 
 
 RESOURCES = {str(path.relative_to(FOLDER)): _read(path) for path in _files()}
-OF_KIND = {str(resource["kind"]): resource for resource in RESOURCES.values()}
+OF_KIND, OF_GATEWAY = (
+    {str(each["kind"]): each for name, each in RESOURCES.items() if ("gateway" in name) is whether}
+    for whether in (False, True)
+)
+"""The workers' resources, and the gateway's."""
 
 
 def _check(resource: Resource) -> None:
@@ -110,15 +121,21 @@ def test_kustomize_builds_each_layer(layer: str) -> None:
     assert image == "streamer:0.1.0"
 
 
-def test_everything_selects_the_workers() -> None:
-    labels = _at(OF_KIND["Deployment"], "spec", "template", "metadata", "labels")
+@pytest.mark.parametrize("of_kind", [OF_KIND, OF_GATEWAY], ids=["worker", "gateway"])
+def test_everything_selects_its_pods(of_kind: dict[str, Resource]) -> None:
+    labels = _at(of_kind["Deployment"], "spec", "template", "metadata", "labels")
     for kind, path in {
         "Deployment": ("selector",),
         "PodDisruptionBudget": ("selector",),
         "NetworkPolicy": ("podSelector",),
         "PodMonitor": ("selector",),
     }.items():
-        assert _at(OF_KIND[kind], "spec", *path, "matchLabels") == labels, kind
+        assert _at(of_kind[kind], "spec", *path, "matchLabels") == labels, kind
+    if "Service" in of_kind:
+        assert _at(of_kind["Service"], "spec", "selector") == labels
+
+
+def test_keda_scales_the_workers() -> None:
     target = _at(OF_KIND["ScaledObject"], "spec", "scaleTargetRef", "name")
     assert target == _at(OF_KIND["Deployment"], "metadata", "name")
 
@@ -169,6 +186,98 @@ def test_keda_watches_the_lag_of_the_group() -> None:
     assert _at(metadata, "topic") == settings.topics.recipients
     assert _at(spec, "minReplicaCount") == 1
     assert _at(spec, "maxReplicaCount") == DEFAULT_PARTITIONS
+
+
+@pytest.mark.parametrize("of_kind", [OF_KIND, OF_GATEWAY], ids=["worker", "gateway"])
+def test_containers_can_do_little(of_kind: dict[str, Resource]) -> None:
+    pod = _at(of_kind["Deployment"], "spec", "template", "spec")
+    assert _at(pod, "automountServiceAccountToken") is False
+    assert _at(pod, "securityContext", "runAsNonRoot") is True
+    security = _at(pod, "containers", 0, "securityContext")
+    assert _at(security, "readOnlyRootFilesystem") is True
+    assert _at(security, "allowPrivilegeEscalation") is False
+    assert _at(security, "capabilities") == {"drop": ["ALL"]}
+
+
+def test_a_gateway_can_be_spared() -> None:
+    replicas = _at(OF_GATEWAY["Deployment"], "spec", "replicas")
+    assert isinstance(replicas, int)
+    assert replicas >= 2
+    assert _at(OF_GATEWAY["PodDisruptionBudget"], "spec", "maxUnavailable") == 1
+
+
+def test_gateways_have_time_to_finish() -> None:
+    grace = _at(_gateway_pod(), "terminationGracePeriodSeconds")
+    stop = str(_at(_gateway(), "lifecycle", "preStop", "exec", "command", 2))
+    before_s = int(stop.rpartition("(")[2].rstrip(")"))
+    assert isinstance(grace, int)
+    assert grace > before_s + server.END_S + FLUSH_S
+
+
+def test_the_internet_reaches_what_it_needs() -> None:
+    ingress = OF_GATEWAY["Ingress"]
+    (rule,) = _items(_at(ingress, "spec", "rules"))
+    prefixes = {str(_at(path, "path")) for path in _items(_at(rule, "http", "paths"))}
+    settings = load(FOLDER / "gateway" / "gateway.toml")
+    routes = {
+        f"/{route.path.split('/')[1]}"
+        for route in server.make_gateway(_with_secret(settings)).app().routes
+        if isinstance(route, Route)
+    }
+    assert routes - prefixes == {"/healthz", "/readyz", "/metrics"}
+    assert prefixes < routes
+    base = urlsplit(settings.unsubscribe.base_url or "")
+    assert (base.hostname, base.path) == (_at(rule, "host"), "/u")
+    assert _items(_at(ingress, "spec", "tls", 0, "hosts")) == [base.hostname]
+    for path in _items(_at(rule, "http", "paths")):
+        backend = _at(path, "backend", "service")
+        assert _at(backend, "name") == _at(OF_GATEWAY["Service"], "metadata", "name")
+        assert _at(backend, "port", "name") == _at(
+            OF_GATEWAY["Service"], "spec", "ports", 0, "name"
+        )
+
+
+def test_the_gateways_port_is_the_same_everywhere() -> None:
+    (port,) = _items(_gateway()["ports"])
+    arguments = [str(each) for each in _items(_gateway()["args"])]
+    assert port == {"name": "http", "containerPort": int(arguments[arguments.index("--port") + 1])}
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert _at(_gateway()[probe], "httpGet", "port") == "http"
+    assert _at(OF_GATEWAY["Service"], "spec", "ports", 0, "targetPort") == "http"
+    assert _at(OF_GATEWAY["PodMonitor"], "spec", "podMetricsEndpoints", 0, "port") == "http"
+    assert _at(OF_GATEWAY["NetworkPolicy"], "spec", "ingress", 0, "ports", 0, "port") == "http"
+
+
+def test_the_gateways_settings_can_be_loaded() -> None:
+    settings = load(FOLDER / "gateway" / "gateway.toml")
+    mounts = {_at(m, "name"): _at(m, "mountPath") for m in _items(_gateway()["volumeMounts"])}
+    (secrets,) = (v for v in _items(_gateway_pod()["volumes"]) if _at(v, "name") == "secrets")
+    path = _at(secrets, "secret", "items", 0, "path")
+    secret = settings.accounts["default"].webhook_secret_file
+    assert str(secret) == f"{mounts['secrets']}/{path}"
+    arguments = [str(each) for each in _items(_gateway()["args"])]
+    assert arguments[-1] == f"{mounts['config']}/gateway.toml"
+    # The help comes only if everything before it is understood.
+    result = CliRunner().invoke(app, [*arguments, "--help"])
+    assert result.exit_code == 0, result.output
+    workers = load(FOLDER / "base" / "streamer.toml")
+    assert settings.kafka == workers.kafka
+    assert settings.topics == workers.topics
+
+
+def _with_secret(settings: Settings) -> Settings:
+    secret = SecretStr("of sixteen bytes at least")
+    unsubscribe = settings.unsubscribe.model_copy(update={"secret": secret})
+    return settings.model_copy(update={"unsubscribe": unsubscribe})
+
+
+def _gateway_pod() -> Resource:
+    return cast(Resource, _at(OF_GATEWAY["Deployment"], "spec", "template", "spec"))
+
+
+def _gateway() -> Resource:
+    (container,) = _items(_gateway_pod()["containers"])
+    return cast(Resource, container)
 
 
 def test_the_rules_are_the_alerts() -> None:

@@ -37,10 +37,10 @@ def test_a_lasting_problem_is_logged_when_it_changes(caplog: pytest.LogCaptureFi
         problem.end()
         for second in range(40):
             now = float(second)
-            problem.note(OSError("refused" if second % 2 else "reset"))
+            problem.note("refused" if second % 2 else "reset")
         problem.end()
         problem.end()
-        problem.note(OSError("refused"))
+        problem.note("refused")
     said = [(each.getMessage(), vars(each).get("cause")) for each in caplog.records]
     begun = [("paused", "reset"), ("paused", "refused")]
     assert said == [*begun, *begun, ("goes on", None), ("paused", "refused")]

@@ -1,5 +1,6 @@
 """`campaign create`, `show` and `list`, and the state they leave in Redis."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -10,8 +11,10 @@ import pytest
 from streamer.ledger import campaigns, keys
 from streamer.ledger.campaigns import CampaignProbe
 from streamer.ledger.connection import Client
-from streamer.model.campaign import CampaignState, Definition
-from tests.kit.operator import CommandRunner
+from streamer.model.campaign import CampaignName, CampaignState, Definition
+from tests.kit.harness import wait_until
+from tests.kit.office import Office
+from tests.kit.operator import Answer, CommandRunner
 
 
 def definition(operator: CommandRunner, **changes: object) -> Definition:
@@ -82,7 +85,7 @@ def test_campaign_create_show_and_list(operator: CommandRunner, tmp_path: Path) 
     shown = operator.json("campaign", "show", operator.campaign)
     assert isinstance(shown, dict)
     assert shown["state"] == "active"
-    progress = shown.pop("progress")
+    progress = shown["progress"]
     assert isinstance(progress, dict)
     assert progress["received"] == 0
     again = operator.run("campaign", "create", "-", stdin=orjson.dumps(shown["definition"]))
@@ -90,6 +93,29 @@ def test_campaign_create_show_and_list(operator: CommandRunner, tmp_path: Path) 
     assert operator.json("campaign", "list", operator.organization) == [shown]
     assert operator.campaign in operator.run("campaign", "list").stdout
     assert "Hello {{ first_name }}" in operator.run("campaign", "show", operator.campaign).stdout
+
+
+def test_campaign_list_shows_progress_and_age(office: Office, operator: CommandRunner) -> None:
+    name = CampaignName(operator.organization, "spring")
+    operator.define()
+    long_ago = datetime.now(UTC) - timedelta(days=3, hours=1)
+    office.client.hset(keys.campaign(*name), "created_at", long_ago.isoformat())
+
+    def row() -> list[str]:
+        listed = operator.run("campaign", "list", operator.organization).stdout
+        return re.split(r"  +", listed.splitlines()[1])
+
+    assert row() == [operator.campaign, "draft", "-", "0", "0", "0", "3 d", "s"]
+    with office.projecting():
+        office.write({"sent": 199})
+        office.store.expect(name, 200)
+        wait_until(lambda: office.ended() == 199, 30, "it is counted")
+        assert row()[2:6] == ["99 %", "199", "0", "1"]
+        office.write({"failed:rejected": 1})
+        wait_until(lambda: office.ended() == 200, 30, "it is counted")
+        assert row()[2:6] == ["100 %", "199", "1", "0"]
+    (listed,) = cast(list[Answer], operator.json("campaign", "list", operator.organization))
+    assert cast(Answer, listed["progress"])["sent"] == 199
 
 
 def test_campaign_create_by_options(operator: CommandRunner, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from typing import cast
 
+import pytest
+
 from streamer.ledger import keys
 from streamer.model.campaign import CampaignName
 from tests.kit.harness import wait_until
@@ -9,14 +11,20 @@ from tests.kit.office import Office
 from tests.kit.operator import CommandRunner
 
 
-def test_only_a_finished_campaign_is_dropped(office: Office, operator: CommandRunner) -> None:
+def test_only_a_finished_campaign_is_dropped(
+    office: Office, operator: CommandRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     harness, client = office.harness, office.client
     operator.define()
     operator.run(
         "campaign", "drop", operator.campaign, code=2
     )  # no terminal to ask for confirmation
+    harness.produce([harness.event(n) for n in range(20)])
+    monkeypatch.setattr("streamer.cli.drop._COUNTED_WITHIN_S", 0.0)
+    refused = operator.run("campaign", "drop", operator.campaign, "--yes", code=1)
+    assert "the workers have not passed all" in refused.stderr  # nor has any begun
+    monkeypatch.undo()
     with harness.worker(), office.projecting():
-        harness.produce([harness.event(n) for n in range(20)])
         wait_until(lambda: office.ended() == 20, 30, "all are counted")
         operator.run("campaign", "pause", operator.campaign)
         harness.produce([harness.event(n) for n in range(20, 30)])

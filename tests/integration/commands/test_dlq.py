@@ -1,6 +1,7 @@
 """`dlq`: listing, replaying and deleting dead letters."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from streamer.model.record import Headers
 from streamer.recovery.dead_letters import DeadLetterFilter
 from streamer.recovery.replay import Replayer
 from tests.kit.harness import Harness
-from tests.kit.operator import Answer, CommandRunner
+from tests.kit.operator import NOWHERE, Answer, CommandRunner
 from tests.kit.records import Records, decode_headers
 from tests.kit.settings import settings_of
 
@@ -71,7 +72,7 @@ def test_a_fixed_dead_letter_is_replayed_and_sent(
 
         planned = operator.answer("dlq", "replay", "--dry-run")
         assert (planned["selected"], planned["replayed"], planned["still_dead"]) == (4, 4, 4)
-        assert len(cast(list[Answer], planned["planned"])) == 4
+        assert len(cast(list[Answer], planned["records"])) == 4
         assert not records.replays()
 
         fix = '{"campaign_id": "spring"}'
@@ -96,6 +97,48 @@ def test_a_fixed_dead_letter_is_replayed_and_sent(
     assert set(records.replays().values()) == {1}
     operator.run("dlq", "replay", "--fix", "[]", code=2)
     operator.run("dlq", "replay", "--fix", "{", code=2)
+
+
+def test_a_replay_lists_what_becomes_of_each(
+    harness: Harness, operator: CommandRunner, records: Records
+) -> None:
+    new, broken = f"{operator.organization}/new", b"[broken"
+    values = [orjson.dumps(harness.event(1, message=None, campaign_id="new")), broken]
+    for offset, value in enumerate(values):
+        records.write(harness.topics.recipients, b"{}")
+        records.bury(value, offset)
+
+    def listed(*options: str, code: int = 0) -> list[str]:
+        text = operator.run("dlq", "replay", *options, code=code).stdout
+        return [re.split(r"  +", line)[2] for line in text.splitlines()[:-1]]
+
+    head, unknown, dead = listed("--dry-run")
+    assert head == "WHAT WOULD HAPPEN"
+    assert unknown == f"would be replayed, to fail again: unknown_campaign: {new} is not defined"
+    assert dead.startswith("would be replayed, to fail again: undecodable: ")
+    without = {"STREAMER_REDIS__URL": f"redis://{NOWHERE}"}
+    checked = operator.run("dlq", "replay", "--dry-run", "--campaign", new, env=without)
+    assert "not checked whether the campaigns are defined" in checked.stderr
+    assert "fail again" not in checked.stdout
+
+    content = ("--from", "a@b.cc", "--subject", "s", "--text", "-")
+    operator.run("campaign", "create", new, *content, stdin=b"Hi")
+    assert listed("--dry-run", "--campaign", new)[1] == "would be replayed"
+    assert listed("--dry-run", "--organization", "acme") == []
+    replayed = operator.answer("dlq", "replay", "--organization", operator.organization)
+    assert replayed["records"] == [
+        {
+            "place": "0/0",
+            "source": {"topic": harness.topics.recipients, "partition": 0, "offset": 0},
+            "result": "replayed",
+            "fault": None,
+        }
+    ]
+    assert listed("--dry-run")[1:] == ["skipped: replayed before", dead]
+    assert listed("--fix", "{}", code=1) == [
+        "WHAT HAPPENED",
+        "skipped: not JSON, so --fix cannot be applied",
+    ]
 
 
 def test_a_replay_keeps_key_and_user_headers(

@@ -1,6 +1,7 @@
 """`trace`: the history of one recipient."""
 
 import signal
+from contextlib import closing
 from typing import cast
 
 import orjson
@@ -8,15 +9,20 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streamer.kafka.offsets import GroupOffsets, end_offsets
+from streamer.kafka.partitions import partition_of
 from streamer.model.campaign import CampaignName
+from streamer.model.mail_event import event_key
 from streamer.model.record import RecordId
 from streamer.model.reference import TAG, campaign_check, place
 from streamer.model.wire import PARKED_FOR, source_headers
 from streamer.sandbox import Faults
-from tests.kit.harness import Harness
+from tests.kit.harness import Harness, wait_until
 from tests.kit.mail_events import event_value
+from tests.kit.office import Office
 from tests.kit.operator import Answer, CommandRunner
 from tests.kit.records import Records
+from tests.kit.settings import settings_of
 
 
 def _tags(outcome: dict[str, object]) -> dict[str, str]:
@@ -147,6 +153,47 @@ def test_the_ledger_leads_to_the_attempts_before_a_retry(
 
 
 @pytest.mark.usefixtures("of_large_topics")
+def test_mail_events_are_read_until_all_is_found_that_the_ledger_knows(
+    office: Office, operator: CommandRunner, records: Records
+) -> None:
+    harness = office.harness
+    name, topic = CampaignName(harness.organization, "spring"), harness.topics.events
+    key = event_key("user1@example.com")
+    number = partition_of(settings_of(harness), key, 4) or 0
+
+    def write(kind: str, event_id: str) -> None:
+        value = event_value(kind, "user1@example.com", name=name, event_id=event_id)
+        records.write(topic, value, partition=number, key=key)
+
+    harness.produce(harness.event(each) for each in range(3))
+    with harness.worker():
+        harness.await_resolutions(3)
+    other = CampaignName(harness.organization, "other")
+    value = event_value("opened", "user1@example.com", name=other, event_id="other")
+    with office.applying():
+        records.write(topic, value, partition=number, key=key)
+        for event_id, kind in enumerate(["delivered", "opened", *["opened"] * 3]):
+            write(kind, str(event_id))
+        with closing(GroupOffsets(settings_of(harness), f"{harness.name}.events")) as offsets:
+            place = (topic, number)
+            wait_until(
+                lambda: any(each.offset == 6 for each in offsets.read([place]).values()),
+                30,
+                "they are applied",
+            )
+    write("clicked", "5")  # not applied yet
+
+    def kinds(*options: str) -> list[object]:
+        answer = operator.answer(
+            "trace", operator.campaign, "--email", "user1@example.com", *options
+        )
+        return [event.get("type") for event in cast(list[Answer], answer["events"])[2:]]
+
+    assert kinds() == ["delivered", "opened", "clicked"]
+    assert kinds("--all") == ["delivered", *["opened"] * 4, "clicked"]
+
+
+@pytest.mark.usefixtures("of_large_topics")
 def test_the_topics_are_read_where_the_ledger_leads_nowhere(
     harness: Harness, operator: CommandRunner
 ) -> None:
@@ -157,8 +204,42 @@ def test_the_topics_are_read_where_the_ledger_leads_nowhere(
     result = operator.run("trace", operator.campaign, "--email", "user1@example.com")
     assert "the ledger does not lead to it: reading the topics" in result.stderr
     assert "suppressed" in result.stdout
-    by_id = operator.run("trace", operator.campaign, "--recipient", "r-2")
-    assert "reading the topics" in by_id.stderr
+    by_id = ("trace", operator.campaign, "--recipient", "r-1")
+    followed = operator.run(*by_id, "--json")
+    assert "found by the key alone" in followed.stderr
+    assert followed.stdout == operator.run(*by_id, "--all", "--json").stdout
+    assert '"suppressed"' in followed.stdout
+
+
+@pytest.mark.usefixtures("of_large_topics")
+def test_an_id_leads_to_each_record_of_its_key(
+    harness: Harness, operator: CommandRunner, records: Records
+) -> None:
+    operator.define()
+    harness.produce([harness.event(each) for each in (0, 1, 1, 2)])
+    harness.produce([harness.event(1, expires_at="soon")])  # a dead letter
+    harness.produce([orjson.dumps(harness.event(3))])  # without a key
+    with harness.worker():
+        harness.await_resolutions(6)
+    key = partition_of(settings_of(harness), b"r-4", 4) or 0
+    waits = (PARKED_FOR, f"campaign {operator.campaign}".encode())
+    value = orjson.dumps(harness.event(4))
+    records.write(harness.topics.recipients, value, partition=key, key=b"r-4")
+    source = RecordId(harness.topics.recipients, key, _last(harness, key))
+    records.write(harness.topics.parked, value, [*source_headers(source), waits], key, b"r-4")
+    for number, expected in ((1, 6), (3, 2), (4, 2)):
+        by_id = ("trace", operator.campaign, "--recipient", f"r-{number}")
+        followed, read = operator.run(*by_id, "--json"), operator.run(*by_id, "--all", "--json")
+        assert orjson.loads(followed.stdout) == orjson.loads(read.stdout)
+        assert len(orjson.loads(read.stdout)["events"]) == expected
+        # Nothing has the key of whom was produced without one.
+        assert ("reading the topics" in followed.stderr) is (number == 3)
+
+
+def _last(harness: Harness, partition: int) -> int:
+    """Return the offset of the last input record of a partition."""
+    admin = AdminClient({"bootstrap.servers": harness.bootstrap_servers})
+    return end_offsets(admin, harness.topics.recipients)[partition] - 1
 
 
 @pytest.mark.usefixtures("of_large_topics")

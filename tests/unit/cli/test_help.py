@@ -2,12 +2,14 @@
 
 import shlex
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from streamer.cli import app
 from streamer.cli.examples import EXAMPLES
@@ -25,14 +27,16 @@ def _names(command: object, name: str = "") -> Iterator[str]:
         yield name
 
 
-COMMANDS = sorted(_names(get_command(app)))
+_COMMAND = get_command(app)
+COMMANDS = sorted(_names(_COMMAND))
 
 
 def shown(name: str, columns: int) -> str:
     variables = {"COLUMNS": str(columns), "TERM": "dumb", "NO_COLOR": "1"}
-    result = CliRunner().invoke(app, [*name.split(), "-h"], prog_name="streamer", env=variables)
-    assert result.exit_code == 0, result.output
-    return "\n".join(line.rstrip() for line in result.stdout.splitlines()) + "\n"
+    output = StringIO()
+    with patch.dict("os.environ", variables), redirect_stdout(output), pytest.raises(SystemExit):
+        _COMMAND.main([*name.split(), "-h"], prog_name="streamer")
+    return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
 
 
 @pytest.mark.parametrize("name", ["", "campaign", "campaign create", "outcomes"])

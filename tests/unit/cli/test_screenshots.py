@@ -66,7 +66,7 @@ def _svg(text: str, title: str) -> str:
 
 
 def test_watch() -> None:
-    shown = WatchApp(lambda: VIEW, lambda view: False, question, lambda act, name: "")
+    shown = WatchApp(lambda: VIEW, lambda view: None, question, lambda act, name: "")
 
     async def run() -> str:
         async with shown.run_test(size=(80, 20)) as pilot:

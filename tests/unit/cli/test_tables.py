@@ -13,13 +13,24 @@ from tests.kit.snapshots import assert_snapshot
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 CAMPAIGNS = [
-    ("acme/spring-26", "sending", "48,211", "12", "51,777", "Hello {{ first_name }}"),
+    (
+        "acme/spring-26",
+        "sending",
+        "48 %",
+        "48,211",
+        "12",
+        "51,777",
+        "5 h",
+        "Hello {{ first_name }}",
+    ),
     (
         "acme/a-campaign-with-a-long-name",
         "waiting for account default (monthly_quota_exceeded)",
+        "0 %",
         "0",
         "0",
         "1,000",
+        "12 d",
         "What is new in the shop, and what our customers say of it",
     ),
 ]
@@ -33,7 +44,7 @@ OUTCOMES = [
         "Invalid `to` field. The email address needs to follow the form of an address.",
     )
 ]
-HEADER = ("CAMPAIGN", "STATE", "SENT", "FAILED", "LEFT", "SUBJECT")
+HEADER = ("CAMPAIGN", "STATE", "PROGRESS", "SENT", "FAILED", "LEFT", "AGE", "SUBJECT")
 COLUMNS = (("OCCURRED", 24), ("RECIPIENT", 16), ("EMAIL", 28), ("STATUS", 13), ("REASON", 15))
 
 

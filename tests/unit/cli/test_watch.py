@@ -4,16 +4,17 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from rich.console import Console
 
 from streamer.cli import watch_app, watch_view
-from streamer.cli.watch import question
+from streamer.cli.watch import end_of, question
 from streamer.cli.watch_app import WatchApp
 from streamer.cli.watch_view import line
 from streamer.cli.watching import Allowance, View, WatchedCampaign
-from streamer.errors import INTERRUPTED
+from streamer.errors import DONE, FAILED, INTERRUPTED
 from streamer.ledger.heartbeats import Heartbeat
 from streamer.model.campaign import CampaignName, CampaignState
 from streamer.progress.counts import Counts
@@ -109,10 +110,8 @@ class _Screen:
         monkeypatch.setattr(watch_app, "_EVERY_S", 0.05)
         self.view = view(*campaigns)
         self.done: list[tuple[str, str]] = []
-        self.app = WatchApp(lambda: self.view, self._is_done, question, self._do)
-
-    def _is_done(self, seen: View) -> bool:
-        return not seen.outages and all(each.report.is_complete for each in seen.campaigns)
+        ended = partial(end_of, campaigns[0].report.name)
+        self.app = WatchApp(lambda: self.view, ended, question, self._do)
 
     def _do(self, act: str, name: CampaignName) -> str:
         self.done.append((act, str(name)))
@@ -162,6 +161,22 @@ def test_the_view_ends_with_its_campaign(monkeypatch: pytest.MonkeyPatch) -> Non
     done = replace(TWO[0].report, state=CampaignState.COMPLETED, counts=Counts())
     screen = _Screen(monkeypatch, WatchedCampaign(done, "completed", 0))
     assert screen.press(until=lambda: screen.app.return_value is not None) == 0
+
+
+def test_the_view_ends_with_a_campaign_that_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It will never be complete."""
+    cancelled = replace(TWO[0].report, state=CampaignState.CANCELLED)
+    screen = _Screen(monkeypatch, WatchedCampaign(cancelled, "cancelled", 0))
+    assert screen.press(until=lambda: screen.app.return_value is not None) == FAILED
+
+
+def test_the_view_does_not_end_while_it_may_be_old() -> None:
+    name = TWO[0].report.name
+    done = replace(TWO[0].report, state=CampaignState.COMPLETED, counts=Counts())
+    seen = view(WatchedCampaign(done, "completed", 0))
+    assert end_of(name, seen) == DONE
+    assert end_of(name, replace(seen, outages=["Redis is away"])) is None
+    assert end_of(None, seen) is None
 
 
 def test_the_question_has_the_numbers() -> None:

@@ -8,7 +8,19 @@ from hypothesis import strategies as st
 from streamer.kafka import reading
 from streamer.kafka.error_log import KafkaErrorLog
 from streamer.kafka.properties import reader_properties
-from streamer.kafka.reading import PartitionRange, PartitionRead, PartitionReader, Reader, ReadError
+from streamer.kafka.reading import (
+    MayMatch,
+    PartitionRange,
+    PartitionRead,
+    PartitionReader,
+    Reader,
+    ReadError,
+    all_of,
+    by_header,
+    by_key,
+    by_offset,
+    by_value,
+)
 from streamer.kafka.transactions import TransactionalProducer
 from streamer.settings import Settings
 from tests.kit.fakes.kafka import FakeKafka, KafkaApi, Silence
@@ -229,7 +241,7 @@ def test_spans_yield_exactly_their_records(data: st.DataObject) -> None:
         reader = PartitionReader(_PROPERTIES, data.draw(st.integers(1, 5)))
         patience_s = data.draw(st.sampled_from([None, 60.0]))
         wanted = data.draw(st.sampled_from([None, b"v", b"neither"]))
-        test = None if wanted is None else wanted.__eq__
+        test = None if wanted is None else by_value(wanted.__eq__)
         found = [*reader.read_spans("t", spans, patience_s, test)]
     expected = {
         (partition, offset)
@@ -246,9 +258,44 @@ def test_spans_yield_exactly_their_records(data: st.DataObject) -> None:
 def test_a_span_ends_with_a_record_that_is_passed_over(kafka: FakeKafka) -> None:
     _write(kafka, *[b"w"] * 100)
     reader = PartitionReader(_PROPERTIES, 1)
-    assert [*reader.read_spans("t", {0: [(0, 5)]}, 60.0, b"v".__eq__)] == [[]]
+    assert [*reader.read_spans("t", {0: [(0, 5)]}, 60.0, by_value(b"v".__eq__))] == [[]]
     assert reader.passed_over == 10  # of the first read, not of the whole partition
     assert reader.positions == {}
+
+
+def _is_w(value: bytes) -> bool:
+    return value == b"w"
+
+
+@pytest.mark.parametrize(
+    ("may_match", "offsets"),
+    [
+        (by_value(_is_w), [1, 2]),
+        (by_key(b"k"), [0, 1]),
+        (by_header("reason"), [1, 2]),
+        (by_header("reason", {b"x", b"y"}), [2]),
+        (by_offset({(0, 0), (1, 1), (0, 2)}), [0, 2]),
+        (all_of(by_key(b"k"), None, by_value(_is_w)), [1]),
+        (all_of(None, by_key(b"other")), [2]),
+        (all_of(None), [0, 1, 2]),
+    ],
+)
+def test_records_that_do_not_match_are_left_out(
+    kafka: FakeKafka, reader: PartitionReader, may_match: MayMatch | None, offsets: list[int]
+) -> None:
+    kafka.write(
+        [
+            (A, b"v", b"k", []),
+            (A, b"w", b"k", [("reason", b"z")]),
+            (A, None, b"other", [("trace", b"y"), ("reason", b"x")]),
+        ]
+    )
+    found = [
+        offset
+        for each in reader.read_spans("t", {0: [(0, 3)]}, None, may_match)
+        for _, offset in _offsets(each)
+    ]
+    assert found == offsets
 
 
 # What commands read
@@ -289,6 +336,22 @@ def test_a_command_reads_since_a_time(kafka: FakeKafka, command: Reader) -> None
     kafka.clock.sleep(100)
     spans = command.since("t", command.spans("t"), int(kafka.clock.now * 1_000))
     assert [*command.read("t", spans)] == []
+
+
+def test_what_is_in_an_open_transaction_is_read_since_a_time(
+    kafka: FakeKafka, command: Reader
+) -> None:
+    _write(kafka, b"old")
+    kafka.clock.sleep(100)
+    since_ms = int(kafka.clock.now * 1_000)
+    _write(kafka, b"new", partition=B)
+    producer = _open(kafka, b"open")
+    spans = command.whole_since("t", since_ms)
+    producer.commit()
+    assert [r.value for r in command.read("t", spans)] == [b"open", b"new"]
+    assert [r.value for r in command.read("t", command.whole_since("t", None))] == [
+        b"old", b"open", b"new",
+    ]  # fmt: skip
 
 
 def test_a_missing_topic_is_an_error(kafka: FakeKafka, command: Reader) -> None:

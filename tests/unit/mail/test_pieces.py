@@ -17,6 +17,7 @@ from streamer.mail.unsubscribe import UnsubscribeLinks
 from streamer.model.campaign import Message
 from streamer.model.event import RecipientEvent
 from streamer.model.record import RecordId
+from tests.kit.properties import examples
 
 _MAX = 3_000  # bytes
 _LINKS = UnsubscribeLinks("https://example.com/u?a=1&t=", [b"a secret for tests alone"])
@@ -113,7 +114,7 @@ def _composed(
         return f"{type(error)} {error}"
 
 
-@settings(max_examples=700)
+@settings(max_examples=examples(700))
 @given(_messages(), st.lists(_recipients(), min_size=1, max_size=4), st.booleans())
 def test_pieces_are_what_the_engine_composes(
     message: Message, recipients: list[RecipientEvent], has_links: bool

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
+from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +57,7 @@ campaigns = st.sampled_from([None, "acme/spring", "acme/other", "b/spring"])
     st.integers(-3, 3),
     st.frozensets(st.sampled_from(DeadReason)),
     campaigns,
+    st.sampled_from([None, "acme", "b"]),
     times,
     times,
 )
@@ -65,6 +67,7 @@ def test_filters_are_combined(
     seconds: int,
     reasons: frozenset[DeadReason],
     wanted_name: str | None,
+    wanted_organization: str | None,
     since: datetime | None,
     until: datetime | None,
 ) -> None:
@@ -76,8 +79,14 @@ def test_filters_are_combined(
     assert dead_letter is not None
     campaign = None if wanted_name is None else CampaignName(*wanted_name.split("/"))
     at = START + timedelta(seconds=seconds)
-    assert DeadLetterFilter(reasons, campaign, since, until).matches(dead_letter) == all(
+    selection = DeadLetterFilter(reasons, campaign, since, until, wanted_organization)
+    matches = selection.matches(dead_letter)
+    may_match = selection.may_match()
+    message = Message(value=value, headers=dead_letter.stored.headers)
+    assert may_match is None or may_match(message) or not matches
+    assert matches == all(
         (
+            wanted_organization is None or (name or "").startswith(f"{wanted_organization}/"),
             not reasons or reason in reasons,
             wanted_name is None or wanted_name == name,
             since is None or since <= at,

@@ -2,11 +2,12 @@
 
 import json
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.model.outcome import read_names, same_address
-from streamer.recovery.prefilter import may_have_address, may_have_id
+from streamer.recovery.prefilter import may_have_address, may_have_addresses, may_have_id
 from streamer.recovery.trace import RecipientQuery
 
 _LOCALS = st.text("abkzABKZ\u212a09.+'/\"\\ é", max_size=4)
@@ -39,6 +40,21 @@ def test_no_record_of_an_id_is_left_out(
     value = _written(recipient_id, email, ascii_only)
     if RecipientQuery(asked, None).is_of(read_names(value).recipient_id, email):
         assert may_have_id(asked)(value)
+
+
+def _outcome(email: str) -> bytes:
+    begin = {"organization_id": "o", "campaign_id": "c", "recipient_id": "r", "email": email}
+    return orjson.dumps({**begin, "status": "sent"})
+
+
+@given(_ADDRESSES | st.from_regex(r"[a-z.+-]{1,3}@([a-z-]{1,4}\.){1,2}[a-z-]{1,4}", fullmatch=True))
+def test_no_outcome_of_several_addresses_is_left_out(email: str) -> None:
+    assert may_have_addresses({same_address(email)})(_outcome(email))
+
+
+def test_outcomes_of_other_addresses_are_left_out() -> None:
+    assert not may_have_addresses({"ann@b.test"})(_outcome("bob@b.test"))
+    assert may_have_addresses({"ann@b.test"})(b"not as a worker writes it")
 
 
 def test_what_is_escaped_is_parsed() -> None:

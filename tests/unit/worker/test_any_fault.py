@@ -171,7 +171,8 @@ class Storm:
         if not given:
             return
         worker = SendingWorker(self.services, give_up_s=60.0, timeout_s=TIMEOUT_S)
-        with suppress(exceptions.ConnectionError):  # the one inside another has faults already
+        # The one inside another has faults already.
+        with suppress(exceptions.ConnectionError, exceptions.TimeoutError):
             worker.account_states.refresh()
         self._depth += 1
         try:

@@ -12,11 +12,14 @@ from streamer.kafka import repeating, transactions
 from streamer.kafka.transactions import TransactionalProducer
 from streamer.ledger.epoch import LedgerLostError
 from streamer.model.pulse import OffsetMetadata
+from streamer.model.reasons import DeadReason
 from streamer.model.record import DeadLetter, Headers, Record, RecordId
 from streamer.model.wire import source_headers
 from streamer.settings import KafkaSettings, Settings
+from streamer.worker import arrivals
 from streamer.worker import source as source_module
-from streamer.worker.source import RecordSource, SourceError, Windows
+from streamer.worker.arrivals import SourceError, Windows
+from streamer.worker.source import RecordSource
 from tests.kit.fakes.kafka import FakeKafka, KafkaApi, Silence
 from tests.kit.fakes.kafka.cluster import Answer
 from tests.kit.fakes.kafka.consumer import FakeConsumer
@@ -117,7 +120,7 @@ class SourceBench:
 @pytest.fixture
 def kafka(monkeypatch: pytest.MonkeyPatch) -> FakeKafka:
     made = FakeKafka({_TOPIC: 8})
-    made.install(monkeypatch, source_module, repeating)
+    made.install(monkeypatch, source_module, arrivals, repeating)
     return made
 
 
@@ -239,6 +242,7 @@ def test_a_dead_workers_transaction_is_awaited(
     stranger = kafka.group(_SETTINGS.kafka.group_id).metadata(None)
     dead.send_offsets([TopicPartition(_TOPIC, 0, 5, "e")], stranger)
     desk = SourceBench(kafka)
+    desk.write(0, b"v")
     desk.commit(0, 2)
     desk.commit(1, 0)
     desk.give(0, 1)
@@ -324,6 +328,71 @@ def test_starting_at_the_end_skips_no_known_record(
     else:
         desk.poll()
         assert desk.starts() == {0: 101}
+
+
+# Offsets that do not exist
+
+
+def _missed() -> float:
+    return float(metrics.RECORDS_MISSED._value.get())
+
+
+def test_records_that_kafka_deleted_before_they_were_read_are_counted(
+    desk: SourceBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.write(0, *[b"v"] * 50)
+    desk.write(1, b"other")
+    desk.commit(0, 10)
+    desk.commit(1, 0)
+    desk.kafka.logs[_TOPIC, 0].start = 42
+    before = _missed()
+    desk.give(0, 1)
+    desk.poll(20)
+    assert min(record.offset for record in desk.records if record.partition == 0) == 42
+    assert desk.values()[1] == [b"other"]
+    assert _missed() - before == 32
+    assert "Kafka deleted records before they were read" in caplog.text
+
+
+def test_records_that_are_deleted_while_a_partition_is_read_are_counted(
+    desk: SourceBench,
+) -> None:
+    desk.commit(0, 0)
+    desk.write(0, b"a", b"b")
+    desk.give(0)
+    desk.poll()
+    window = desk.source.windows[_TOPIC, 0]
+    assert len(window) == 2
+    desk.source.pause()
+    desk.write(0, b"c", b"d", b"e")
+    desk.kafka.logs[_TOPIC, 0].start = 5
+    before = _missed()
+    desk.source.resume()
+    desk.poll()
+    assert desk.values() == {0: [b"a", b"b", b"e"]}
+    assert _missed() - before == 2
+    for record in desk.records:
+        record.resolve(DeadLetter(DeadReason.UNDECODABLE, ""), 0.0)
+    # What is committed passes what is missing.
+    assert window.position_after(len(window.done_prefix(9))) == 6
+
+
+def test_a_partition_that_lost_what_was_read_stops_the_worker(desk: SourceBench) -> None:
+    desk.commit(0, 10)
+    desk.write(0, b"a")
+    desk.give(0)
+    with pytest.raises(SourceError, match="it ends at 2, but was read up to 10"):
+        desk.poll()
+
+
+def test_where_records_begin_is_asked_again(desk: SourceBench) -> None:
+    desk.write(0, *[b"v"] * 3)
+    desk.commit(0, 1)
+    desk.kafka.logs[_TOPIC, 0].start = 2
+    desk.consumer.fail("get_watermark_offsets", KafkaError(KafkaError._TIMED_OUT))
+    desk.give(0)
+    desk.poll(20)
+    assert [record.offset for record in desk.records] == [2]
 
 
 # Partitions that go

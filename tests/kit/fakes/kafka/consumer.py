@@ -34,11 +34,14 @@ class FakeConsumer:
         self._sees_uncommitted = config.get("isolation.level") == "read_uncommitted"
         self._shows_ends = bool(config.get("enable.partition.eof"))
         self._starts_at_end = config.get("auto.offset.reset") in _AT_END
+        self._has_to_tell = config.get("auto.offset.reset") == "error"
         self._fails: deque[tuple[str, KafkaError]] = deque()
         self._given: deque[Message] = deque()
         self._positions: dict[Partition, int] = {}
         self._known: set[Partition] = set()
         """Partitions of which something was read, so that their position is known."""
+        self._astray: set[Partition] = set()
+        """Partitions whose offset does not exist, which was told."""
         self._ended: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._watermarks: dict[Partition, tuple[int, int]] = {}
@@ -143,6 +146,7 @@ class FakeConsumer:
                 raise KafkaException(KafkaError(KafkaError._INVALID_ARG, text))
             del self._positions[partition]
             self._known.discard(partition)
+            self._astray.discard(partition)
             self._ended.pop(partition, None)
 
     def assignment(self) -> list[TopicPartition]:
@@ -192,7 +196,7 @@ class FakeConsumer:
         if not self._kafka.is_down:
             self._kafka.expire()
             for partition in [*self._positions]:
-                if partition not in self._paused:
+                if partition not in self._paused and len(found) < num_messages:
                     found += self._fetch(partition, num_messages - len(found))
         if not found:
             self._kafka.clock.sleep(max(0.0, timeout))
@@ -202,6 +206,8 @@ class FakeConsumer:
     def _fetch(self, partition: Partition, count: int) -> list[Message]:
         log, at = self._kafka.logs[partition], self._positions[partition]
         if not log.start <= at <= log.end:
+            if self._has_to_tell:
+                return self._told(partition, at)
             at = self._reset(partition)
         end, before = self._end(log), at
         found: list[Message] = []
@@ -219,6 +225,15 @@ class FakeConsumer:
             self._ended[partition] = end
             found.append(Message(*partition, end, error=KafkaError(KafkaError._PARTITION_EOF)))
         return found
+
+    def _told(self, partition: Partition, at: int) -> list[Message]:
+        """An error, once; then nothing is read until another offset is assigned."""
+        if partition in self._astray:
+            return []
+        self._astray.add(partition)
+        text = "fetch failed due to requested offset not available on the broker"
+        error = KafkaError(KafkaError._AUTO_OFFSET_RESET, text)
+        return [Message(*partition, at, error=error)]
 
     # Questions
 
