@@ -1,12 +1,10 @@
 """`python -m bench`: speed compared with a plain loop, or memory over a long backlog.
 
 `python -m bench limiter`, `stuck` and `mixed` measure shared resources, `paused` the memory of a
-worker blocked by a failing batch, `ledger` that of Redis, `recovery` the pause after a death,
-`suppression` the check of large sets, `idle` a worker without work, `durability` the cost of
-confirmed writes.
 worker blocked by a failing batch, `due` how late a few mails are beside very many that wait,
 `ledger` the memory of Redis, `recovery` the pause after a death, `suppression` the check of large
-sets, `idle` a worker without work, `gateway` webhooks.
+sets, `idle` a worker without work, `durability` the cost of confirmed writes, `gateway` webhooks,
+`find` looking for one recipient, `storage` the bytes of a recipient.
 """
 
 import signal
@@ -38,6 +36,7 @@ from bench.runs import (
     run_workers,
 )
 from bench.site import show, totals_alone
+from bench.storage import storage
 from bench.stuck import stuck
 from bench.suppression import suppression
 from streamer.sandbox import SandboxProcess
@@ -62,6 +61,7 @@ app.command()(idle)
 app.command()(find)
 app.command()(durability)
 app.command()(gateway)
+app.command()(storage)
 
 
 @app.callback()

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import Annotated
 
 import orjson
@@ -20,7 +21,15 @@ from streamer.cli.common import (
     warn,
 )
 from streamer.cli.names import require_campaign
-from streamer.cli.output import label_if_apart, show_csv, show_stored_json, stream_table
+from streamer.cli.output import (
+    Cell,
+    binary_output,
+    label_if_apart,
+    on_terminal,
+    show_csv,
+    show_stored_json,
+    stream_table,
+)
 from streamer.cli.reading import campaign_began, topic_reader
 from streamer.cli.times import parse_time
 from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
@@ -57,7 +66,7 @@ _CSV_HEADER = (
     "source_partition",
     "source_offset",
 )
-
+_CSV_HEADER_WITH_EVENTS = (*_CSV_HEADER, "event", "event_occurred_at")
 
 _LOOK_EVERY_S = 0.5
 
@@ -68,6 +77,7 @@ class OutcomesFormat(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSONL = "jsonl"
+    PARQUET = "parquet"
 
 
 def outcomes(
@@ -115,15 +125,18 @@ def outcomes(
     any is. Outcomes are streamed as they are read, in no particular order. Those from before the
     campaign was created, as of one that was dropped, are left out unless --since is given. JSON
     lines are the records' values as stored in Kafka. In CSV a cell that a spreadsheet would
-    evaluate as a formula gets a leading apostrophe.
+    evaluate as a formula gets a leading apostrophe. Parquet has the columns of CSV, and needs
+    pip install 'streamer[parquet]'.
     """
     if with_events and (follow or not last):
         fail("--with-events shows last outcomes: not with --all or --follow", WRONG_USE)
+    form = OutcomesFormat.JSONL if as_json else form
+    if form is OutcomesFormat.PARQUET:
+        _require_parquet(follow=follow)
     settings = read_settings(config)
     address = None if email is None else same_address(from_stdin(email))
     wanted = OutcomeFilter(status, frozenset(reason or ()), recipient, address)
     told = OutcomeReader(campaign)
-    form = OutcomesFormat.JSONL if as_json else form
     topic = settings.topics.outcomes
     is_met = False
 
@@ -198,6 +211,8 @@ def _print(wanted: Iterable[Pair], form: OutcomesFormat, events: LastEvents | No
             show_stored_json(stored.value or b"")
     elif form is OutcomesFormat.CSV:
         show_csv(_CSV_HEADER, (_csv(outcome) for _, outcome in wanted))
+    elif form is OutcomesFormat.PARQUET:
+        _write_parquet(_CSV_HEADER, (_csv(outcome) for _, outcome in wanted))
     else:
         stream_table(_COLUMNS, (_row(outcome) for _, outcome in wanted))
 
@@ -213,7 +228,13 @@ def _print_with_events(wanted: Iterable[Pair], form: OutcomesFormat, events: Las
             show_stored_json(orjson.dumps(value))
     elif form is OutcomesFormat.CSV:
         rows = ((*_csv(outcome), *_event(events.of(outcome))) for _, outcome in wanted)
-        show_csv((*_CSV_HEADER, "event", "event_occurred_at"), rows)
+        show_csv(_CSV_HEADER_WITH_EVENTS, rows)
+    elif form is OutcomesFormat.PARQUET:
+        events_of = ((outcome, _event(events.of(outcome))) for _, outcome in wanted)
+        _write_parquet(
+            _CSV_HEADER_WITH_EVENTS,
+            ((*_csv(outcome), *(cell or None for cell in event)) for outcome, event in events_of),
+        )
     else:
         columns = (*_COLUMNS[:-1], ("EVENT", 13), ("EVENT AT", 24), _COLUMNS[-1])
         stream_table(
@@ -223,6 +244,22 @@ def _print_with_events(wanted: Iterable[Pair], form: OutcomesFormat, events: Las
                 for _, outcome in wanted
             ),
         )
+
+
+def _require_parquet(*, follow: bool) -> None:
+    """Exit with 2 if Parquet cannot be written, before anything is read."""
+    if follow:
+        fail("--format parquet needs an end: not with --follow", WRONG_USE)
+    if on_terminal():
+        fail("Parquet is not for a terminal: add > outcomes.parquet", WRONG_USE)
+    if find_spec("pyarrow") is None:
+        fail("--format parquet needs pyarrow: pip install 'streamer[parquet]'", WRONG_USE)
+
+
+def _write_parquet(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    from streamer.cli.parquet import write_parquet  # an extra, and slow to import
+
+    write_parquet(binary_output(), header, rows)
 
 
 def _event(event: LastEvent | None) -> tuple[str, str]:
@@ -240,7 +277,7 @@ def _row(outcome: PublishedOutcome) -> tuple[str, ...]:
     )
 
 
-def _csv(outcome: PublishedOutcome) -> tuple[str | int | None, ...]:
+def _csv(outcome: PublishedOutcome) -> tuple[Cell, ...]:
     return (
         outcome.organization_id,
         outcome.campaign_id,

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice, zip_longest
 from textwrap import indent, wrap
-from typing import NoReturn, TextIO
+from typing import BinaryIO, NoReturn, TextIO
 
 import orjson
 import typer
@@ -20,6 +20,9 @@ from streamer.model.printable import printable, printable_json, printable_lines
 
 Column = tuple[str, int]
 """A heading and the column's minimum width."""
+
+Cell = str | int | None
+"""A value in a row for programs."""
 
 _GAP, _MIN_WIDTH, _LAST_WIDTH = 2, 8, 24
 """Of a table: the blanks between two columns, how narrow one may become, and what the last one is
@@ -110,7 +113,7 @@ def show_stored_json(value: bytes) -> None:
     typer.echo(printable_json(line.decode(errors="backslashreplace")) if on_terminal() else line)
 
 
-def show_csv(header: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> None:
+def show_csv(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Print rows as CSV. Cells that a spreadsheet would evaluate get a leading apostrophe."""
     stream = _Guarded(sys.stdout)
     plain = csv.writer(stream, lineterminator="\n")
@@ -121,6 +124,11 @@ def show_csv(header: Sequence[str], rows: Iterable[Sequence[str | int | None]]) 
         cells = [_inert(cell) if isinstance(cell, str) else cell for cell in row]
         has_return = any("\r" in cell for cell in cells if isinstance(cell, str))
         (quoted if has_return else plain).writerow(cells)
+
+
+def binary_output() -> BinaryIO:
+    """Standard output for a program that reads bytes; a terminal must not be there."""
+    return sys.stdout.buffer
 
 
 def show_lines(lines: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ from streamer import metrics
 from streamer.flow.batcher import Batcher
 from streamer.kafka import transactions
 from streamer.worker.admission import POLL_RECORDS, POLL_S, Admission
+from streamer.worker.arrivals import Windows
 from streamer.worker.committer import BreakerError, Committer
 from streamer.worker.dispatch import Dispatcher
 from streamer.worker.life import Life, WorkerState
@@ -23,7 +24,7 @@ from streamer.worker.measures import Measures
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
 from streamer.worker.reporting import WorkerReporter
-from streamer.worker.source import FencedError, RecordSource, Windows
+from streamer.worker.source import FencedError, RecordSource
 from streamer.worker.verifying import EpochVerifier
 from streamer.worker.waiter import Waiter
 

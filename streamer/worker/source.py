@@ -3,8 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -15,16 +14,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 )
 
 from streamer import metrics
-from streamer.errors import StreamerError
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.kafka.headers import header_list
 from streamer.kafka.metadata import topic_id
 from streamer.kafka.offsets import committed, generation
 from streamer.kafka.properties import client_properties, member_properties
-from streamer.kafka.reading import FORBIDDEN, is_permanent
+from streamer.kafka.reading import is_permanent
 from streamer.kafka.repeating import repeat
 from streamer.kafka.sessions import member_session
-from streamer.ledger import keys
 from streamer.logs import client_logger
 from streamer.model import record_headers
 from streamer.model.pulse import OffsetMetadata
@@ -32,29 +29,25 @@ from streamer.model.reasons import DeadReason
 from streamer.model.record import DeadLetter, Record, RecordId
 from streamer.model.wire import PARKED_AT, replaced_batch, split_headers
 from streamer.settings import Settings
+from streamer.worker.arrivals import (
+    OFFSETS_TIMEOUT_S,
+    Arrivals,
+    CheckArrived,
+    SourceError,
+    Windows,
+    parsed_metadata,
+)
 
 logger = logging.getLogger(__name__)
 
-Windows = dict[Partition, PartitionWindow]
-CheckArrived = Callable[[set[OffsetMetadata]], Future[dict[int, int]]]
-"""Starts checking the ledger against the metadata of offsets; the result is the committed offset of
-each partition as known to the ledger."""
-
-_OFFSETS_TIMEOUT_S = 2.0
-_OFFSETS_RETRY_S = 0.5
 # A dead worker's open transaction blocks reading its offsets until the transaction times out and
 # the broker notices, which checks every 10 s.
 _START_PATIENCE_S = 25.0
 _METADATA_TIMEOUT_S = 5.0
 _METADATA_PATIENCE_S = 12.0
 _IDLE_S = 0.1
-_EARLIEST, _LATEST = -2, -1  # as times, in Kafka's protocol
 _AT_END = ("latest", "largest", "end")  # synonyms in librdkafka
 _UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "a header name is not UTF-8")
-
-
-class SourceError(StreamerError):
-    """The input cannot be read; the message says why and what to do."""
 
 
 class FencedError(SourceError):
@@ -64,44 +57,34 @@ class FencedError(SourceError):
 class RecordSource:
     """Reads input records from Kafka. Only the thread that created it may call it.
 
-    An assigned partition goes through these states. `poll` advances them, so that a rebalance
-    never blocks:
-    - arrived: assigned to this member, nothing known yet;
-    - asked about: its committed offset is known, and another thread asks the ledger about it, as
-      an unresponsive Redis must not block polls and commits;
-    - windowed: its offsets belong to this ledger, and it has a window. If they were never
-      committed, or by another tool, their metadata lacks the ledger's epoch: then the epoch is
-      committed first, with the offsets of the other windows. Otherwise a ledger lost during a
-      first batch would be taken for a new one, and the whole batch be mailed again;
-    - read, up to the reach in the metadata of its offset: records beyond wait until a further one
-      is committed. If the ledger is lost, only records within it can have been pinned.
+    An assigned partition is one of the `Arrivals` until its offsets are known to belong to this
+    ledger. Then it has a window. If its offsets were never committed, or by another tool, their
+    metadata lacks the ledger's epoch: then the epoch is committed before it is read, with the
+    offsets of the other windows. Otherwise a ledger lost during a first batch would be taken for a
+    new one, and the whole batch be mailed again.
+
+    It is read up to the reach in the metadata of its offset: records beyond wait until a further
+    one is committed. If the ledger is lost, only records within it can have been pinned.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._topic = settings.topics.recipients
-        self._check_arrived: CheckArrived = _nothing_is_known
         self._on_revoke: Callable[[Windows], None] = lambda _: None
         self._admin = AdminClient(
             client_properties(settings, settings.worker.id), logger=client_logger("source")
         )
         """Deleted by `start`, since its threads are not needed any more."""
         config = member_properties(settings, member_session(self._admin, settings))
-        self._starts_at_end = config["auto.offset.reset"] in _AT_END
+        starts_at_end = config["auto.offset.reset"] in _AT_END
         # So that no offset is skipped, or read twice, without a word: see `_find_offset`.
         config["auto.offset.reset"] = "error"
         self._consumer = Consumer(config, logger=client_logger("source"))
         self._paused = False
-        self._arrived: set[Partition] = set()
-        self._asked: dict[Partition, TopicPartition] = {}
-        """Partitions asked about, with their committed offsets."""
-        self._check: Future[dict[int, int]] | None = None
+        self._arrivals = Arrivals(settings, self._consumer, starts_at_end=starts_at_end)
         self._unread: set[Partition] = set()
         """Partitions with a window that are not read yet."""
         self._ahead: dict[Partition, deque[Record]] = {}
         """Records beyond the committed reach of their windows."""
-        self._next_try = 0.0
-        self._last_problem = ""
         self.windows: Windows = {}
         self.lag = 0
         """The number of records in the partitions that are not committed, when last measured."""
@@ -116,9 +99,9 @@ class RecordSource:
             SourceError: Kafka does not answer, or the topic does not exist.
         """
         partitions = [(self._topic, p) for p in self._metadata(self._topic).partitions]
-        ask = partial(committed, self._consumer, partitions, _OFFSETS_TIMEOUT_S)
+        ask = partial(committed, self._consumer, partitions, OFFSETS_TIMEOUT_S)
         try:
-            return _known(repeat(ask, _START_PATIENCE_S))
+            return parsed_metadata(repeat(ask, _START_PATIENCE_S))
         except KafkaException as exception:
             raise SourceError(
                 f"cannot read the committed offsets: {exception.args[0].str()}"
@@ -183,7 +166,8 @@ class RecordSource:
                 lost partitions.
         """
         del self._admin
-        self._check_arrived, self._on_revoke = check_arrived, on_revoke
+        self._arrivals.check = check_arrived
+        self._on_revoke = on_revoke
         self._consumer.subscribe(
             [self._topic],
             on_assign=self._assigned,
@@ -248,9 +232,7 @@ class RecordSource:
 
     @property
     def _is_idle(self) -> bool:
-        return not (
-            self.held or self._arrived or self._asked or self._unread or self._ahead or self._paused
-        )
+        return not (self.held or self._arrivals or self._unread or self._ahead or self._paused)
 
     def _idle(self) -> list[Message]:
         """Wait for a record. Unlike `consume`, this returns as soon as there is one."""
@@ -316,19 +298,14 @@ class RecordSource:
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         logger.info("partitions assigned", extra={"partitions": _numbers(partitions)})
         metrics.REBALANCES.labels("assigned").inc()
-        self._arrived |= {(p.topic, p.partition) for p in partitions}
-        self._next_try = 0.0
+        self._arrivals.add((p.topic, p.partition) for p in partitions)
         consumer.incremental_assign([])  # or the client would start reading at once
 
     def _take_up(self, now: float) -> None:
-        """Advance newly assigned partitions towards being read, without blocking on Redis."""
-        try:
-            if self._arrived and self._check is None and now >= self._next_try:
-                self._ask()
-            if self._check is not None and self._check.done():
-                self._make_windows()
-        except KafkaException as exception:
-            self._try_again(exception.args[0])
+        """Read what has arrived, once its first offset is committed."""
+        begun = self._arrivals.begun(now)
+        self.windows |= begun
+        self._unread |= begun.keys()
         ready = [key for key in self._unread if self.windows[key].is_marked]
         if ready:
             starts = [TopicPartition(*key, self.windows[key].position) for key in ready]
@@ -336,124 +313,6 @@ class RecordSource:
             # In librdkafka a pause outlives the assignment: set the state of each explicitly.
             (self._consumer.pause if self._paused else self._consumer.resume)(starts)
             self._unread -= {*ready}
-
-    def _ask(self) -> None:
-        """Read the committed offsets of the arrived partitions, and start the ledger's check.
-
-        Raises:
-            KafkaException: Kafka cannot answer now.
-        """
-        asked = [TopicPartition(*key) for key in self._arrived]
-        known = self._answered(self._consumer.committed(asked, _OFFSETS_TIMEOUT_S))
-        if known:
-            self._asked = {(p.topic, p.partition): p for p in known}
-            self._arrived -= self._asked.keys()
-            self._check = self._check_arrived(_known(known))
-
-    def _make_windows(self) -> None:
-        """Create windows for the partitions whose ledger check is done.
-
-        Raises:
-            LedgerLostError: their offsets belong to another ledger.
-            SourceError: Kafka has forgotten the committed offset of a partition.
-            KafkaException: the first offsets cannot be read now; those partitions stay arrived.
-        """
-        check, self._check = self._check, None
-        asked, self._asked = self._asked, {}
-        if check is None:
-            return
-        kept = check.result()
-        # First, so that an exception does not lose them; none is read before all is known.
-        self._arrived |= asked.keys()
-        begun = [p for p in asked.values() if p.offset >= 0]
-        new = [TopicPartition(p.topic, p.partition) for p in asked.values() if p.offset < 0]
-        marked = {(p.topic, p.partition) for p in begun if p.metadata}
-        self._begin(begun, marked)
-        first = self._first_offsets(new)
-        self._refuse_forgotten(first, kept)
-        self._begin(first, marked)
-        if not self._arrived:
-            self._last_problem = ""
-
-    def _begin(self, starts: list[TopicPartition], marked: set[Partition]) -> None:
-        for start in starts:
-            key = (start.topic, start.partition)
-            is_marked = key in marked
-            reach = OffsetMetadata.parse(start.metadata).reach if is_marked else None
-            self.windows[key] = PartitionWindow(
-                start.offset, is_marked=is_marked, reach=start.offset if reach is None else reach
-            )
-            self._unread.add(key)
-            self._arrived.remove(key)
-
-    def _first_offsets(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """The start offsets of partitions without a committed offset, as far as their leaders
-        answer."""
-        if not partitions:
-            return []
-        # A partition without a leader would fail the request for all.
-        found = self._consumer.list_topics(self._topic, _OFFSETS_TIMEOUT_S).topics[self._topic]
-        led = {number for number, each in found.partitions.items() if each.leader >= 0}
-        when = _LATEST if self._starts_at_end else _EARLIEST
-        asked = [TopicPartition(p.topic, p.partition, when) for p in partitions]
-        asked = [p for p in asked if p.partition in led]
-        if len(asked) < len(partitions):
-            self._try_again(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
-        if not asked:
-            return []
-        return self._answered(self._consumer.offsets_for_times(asked, _OFFSETS_TIMEOUT_S))
-
-    def _answered(self, found: list[TopicPartition]) -> list[TopicPartition]:
-        """The partitions that have an offset; the others are asked for again."""
-        errors = [each.error for each in found if each.error is not None]
-        if errors:
-            self._try_again(errors[0])
-        return [each for each in found if each.error is None]
-
-    def _refuse_forgotten(self, first: list[TopicPartition], kept: Mapping[int, int]) -> None:
-        """Raise SourceError if the ledger knows of commits in partitions that have no offset."""
-        forgotten = {
-            start.partition: kept[start.partition]
-            for start in first
-            if start.partition in kept
-            and (
-                kept[start.partition] > start.offset
-                # Starting at the end would skip the records in between.
-                or (self._starts_at_end and kept[start.partition] < start.offset)
-            )
-        }
-        if forgotten:
-            raise self._forgotten(forgotten)
-
-    def _forgotten(self, offsets: Mapping[int, int]) -> SourceError:
-        group, servers = self._settings.kafka.group_id, self._settings.kafka.bootstrap_servers
-        partition, offset = min(offsets.items())
-        each = ", ".join(f"{number} at {at}" for number, at in sorted(offsets.items()))
-        return SourceError(
-            f"Kafka has lost the committed offsets of group {group} in {self._topic}: they expired "
-            f"after the group's last member left (offsets.retention.minutes), or were deleted. "
-            f"According to the ledger they were: partition {each}. Nothing is read, since other "
-            f"offsets would resolve records twice or skip them. Stop all workers, set the offset "
-            f"of each of these partitions, e.g. "
-            f"kafka-consumer-groups.sh --bootstrap-server {servers} --group {group} "
-            f"--topic {self._topic}:{partition} --reset-offsets --to-offset {offset} --execute, "
-            f"and start them again. Only to reread the whole topic: DEL "
-            f"{keys.input_positions(group)} in Redis"
-        )
-
-    def _try_again(self, error: KafkaError) -> None:
-        """Schedule another attempt after an error.
-
-        Raises:
-            SourceError: access is denied.
-        """
-        if error.code() in FORBIDDEN:
-            raise SourceError(f"cannot read the committed offsets: {error.str()}")
-        self._next_try = time.monotonic() + _OFFSETS_RETRY_S
-        level = logging.DEBUG if self._last_problem == error.name() else logging.WARNING
-        self._last_problem = error.name()
-        extra = {"error": error.str()}
-        logger.log(level, "cannot read the committed offsets, retrying", extra=extra)
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         logger.info("partitions revoked", extra={"partitions": _numbers(partitions)})
@@ -479,9 +338,7 @@ class RecordSource:
             self.windows.pop(key, None)
             self._ahead.pop(key, None)
             metrics.forget_lag(*key)
-        self._arrived -= gone
-        for key in gone & self._asked.keys():
-            del self._asked[key]
+        self._arrivals.drop(gone)
         self._unread -= gone
         consumer.incremental_unassign([TopicPartition(*key) for key in read])
 
@@ -510,7 +367,7 @@ class RecordSource:
             return  # it was given up since
         try:
             asked = TopicPartition(topic, number)
-            first, end = self._consumer.get_watermark_offsets(asked, _OFFSETS_TIMEOUT_S)
+            first, end = self._consumer.get_watermark_offsets(asked, OFFSETS_TIMEOUT_S)
         except KafkaException as exception:  # the same error will come again
             logger.warning("Kafka reports an error", extra={"error": exception.args[0].str()})
             first = end = at
@@ -568,17 +425,6 @@ def _admitted(window: PartitionWindow, record: Record) -> list[Record]:
         return []
     metrics.RECORDS_CONSUMED.inc()
     return [] if record.resolution is not None else [record]
-
-
-def _nothing_is_known(committed: set[OffsetMetadata]) -> Future[dict[int, int]]:
-    del committed
-    answer: Future[dict[int, int]] = Future()
-    answer.set_result({})
-    return answer
-
-
-def _known(committed: list[TopicPartition]) -> set[OffsetMetadata]:
-    return {OffsetMetadata.parse(p.metadata) for p in committed if p.offset >= 0 and p.metadata}
 
 
 def _numbers(partitions: list[TopicPartition]) -> list[int]:

@@ -1,7 +1,6 @@
 """Resend's official Node SDK, as npm installs it, against the sandbox."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,10 +9,10 @@ from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from streamer.sandbox import SandboxProcess
 from tests.integration.sandbox.client import INVALID_TO
+from tests.kit.npm import PATIENCE_S, install
 
 VERSION = "6.38.0"
 SCRIPT = Path(__file__).with_name("node_sdk.mjs")
-PATIENCE_S = 150
 
 
 class Told(BaseModel):
@@ -26,22 +25,7 @@ class Told(BaseModel):
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A folder where the SDK is installed."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("node and npm are not here")
-    command = [npm, "install", "--no-save", "--no-package-lock", "--no-audit", "--no-fund"]
-    try:
-        done = subprocess.run(
-            [*command, "--ignore-scripts", "--prefix", tmp_path, f"resend@{VERSION}"],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"npm did not install resend@{VERSION} in {PATIENCE_S} s")
-    if done.returncode != 0:
-        pytest.skip(f"npm cannot install resend@{VERSION}: {done.stderr.strip()[-300:]}")
+    install(f"resend@{VERSION}", tmp_path)
     return tmp_path
 
 

@@ -28,6 +28,7 @@ from streamer.worker import committer as committer_module
 from streamer.worker import pipeline as pipeline_module
 from streamer.worker import source as source_module
 from streamer.worker.admission import Admission
+from streamer.worker.arrivals import SourceError
 from streamer.worker.committer import Committer, fencing_producer
 from streamer.worker.dispatch import Dispatcher
 from streamer.worker.life import Life
@@ -36,7 +37,7 @@ from streamer.worker.pipeline import Pipeline
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
 from streamer.worker.reporting import WorkerReporter
-from streamer.worker.source import RecordSource, SourceError
+from streamer.worker.source import RecordSource
 from streamer.worker.verifying import EpochVerifier
 from streamer.worker.waiter import Waiter
 from tests.kit.fakes.kafka import FakeKafka, KafkaApi, Silence

@@ -13,6 +13,7 @@ from streamer.model.reasons import DeadReason
 from streamer.model.record import DeadLetter, Record, RecordId
 from streamer.worker import pipeline as pipeline_module
 from streamer.worker.admission import Admission
+from streamer.worker.arrivals import Windows
 from streamer.worker.committer import BreakerError, Committer
 from streamer.worker.dispatch import Dispatcher
 from streamer.worker.life import Life
@@ -21,7 +22,7 @@ from streamer.worker.pipeline import Pipeline
 from streamer.worker.probing import Prober
 from streamer.worker.relay import Relay
 from streamer.worker.reporting import WorkerReporter
-from streamer.worker.source import FencedError, RecordSource, Windows
+from streamer.worker.source import FencedError, RecordSource
 from streamer.worker.verifying import EpochVerifier
 from streamer.worker.waiter import Waiter
 from tests.kit.fakes.kafka import KafkaClock, errors

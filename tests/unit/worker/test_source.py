@@ -16,8 +16,10 @@ from streamer.model.reasons import DeadReason
 from streamer.model.record import DeadLetter, Headers, Record, RecordId
 from streamer.model.wire import source_headers
 from streamer.settings import KafkaSettings, Settings
+from streamer.worker import arrivals
 from streamer.worker import source as source_module
-from streamer.worker.source import RecordSource, SourceError, Windows
+from streamer.worker.arrivals import SourceError, Windows
+from streamer.worker.source import RecordSource
 from tests.kit.fakes.kafka import FakeKafka, KafkaApi, Silence
 from tests.kit.fakes.kafka.cluster import Answer
 from tests.kit.fakes.kafka.consumer import FakeConsumer
@@ -118,7 +120,7 @@ class SourceBench:
 @pytest.fixture
 def kafka(monkeypatch: pytest.MonkeyPatch) -> FakeKafka:
     made = FakeKafka({_TOPIC: 8})
-    made.install(monkeypatch, source_module, repeating)
+    made.install(monkeypatch, source_module, arrivals, repeating)
     return made
 
 
