@@ -307,6 +307,7 @@ class Lane:
             _insist(self._worker.alive, "the worker ended before the lap")
             _insist(time.monotonic() < deadline, "the worker does not join")
             time.sleep(0.05)
+        self._script.pid = self._worker.process.pid  # after a lap with a gateway
 
     def _stop_worker(self) -> None:
         if self._worker is not None:
