@@ -1,7 +1,8 @@
 """The jobs of the matrix. A lap is one small campaign run with one fault.
 
 `main` is the main job, and `crowd` is the same with more concurrent batches. The other scenes
-lead to calls that `main` does not make, and contribute only those points.
+lead to calls that `main` does not make, and contribute only those points: in `events` what applies
+the events of mails, in `gateway` what takes them.
 """
 
 from collections.abc import Mapping, Sequence
