@@ -1,8 +1,8 @@
-"""How long it takes to find a recipient and to filter outcomes in large topics:
+"""How long it takes to find a recipient, and to filter outcomes and dead letters, in large topics:
 `python -m bench find`.
 
-The inputs, outcomes and mail events of other recipients stand before and behind those that are
-looked for, which a real worker has mailed.
+The inputs, outcomes, mail events and dead letters of other recipients stand before and behind those
+that are looked for, which a real worker has mailed.
 """
 
 import resource
@@ -19,9 +19,12 @@ from confluent_kafka import Producer
 
 from bench import content
 from bench.measured import BenchError
-from bench.site import BenchSite, show, totals_alone
+from bench.site import PARTITIONS, BenchSite, show, totals_alone
 from streamer.ledger import campaigns
 from streamer.model.mail_event import event_key
+from streamer.model.reasons import DeadReason
+from streamer.model.record import Headers, RecordId
+from streamer.model.wire import DETAIL, REASON, source_headers
 from streamer.stack import Stack
 
 TRACE_BAR_S = 2.0
@@ -57,7 +60,7 @@ def find(
     ] = 5_000_000,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Measure how long `trace` and `outcomes` take in large topics."""
+    """Measure how long `trace`, `outcomes`, `retry` and `dlq` take in large topics."""
     with (
         Stack.ephemeral() as stack,
         totals_alone(None) as sandbox,
@@ -69,31 +72,49 @@ def find(
         _fill(site, range(records // 2), _AGE_MS)
         _mail(site, records // 2)
         _fill(site, range(records // 2, records), 0)
-        trace = _run(site, "trace", "--email", content.address(_TARGETS - 1), "--json")
-        nothing = _run(site, "outcomes", _OTHERS, "--all", "--since", "0s", "--json")
-        alien = _run(site, "outcomes", "--all", "--json")
-        filtered = _run(site, "outcomes", _OTHERS, "--all", "--status", "failed", "--json")
-    if (alien.lines, filtered.lines) != (_TARGETS, len(range(0, records, _FAILED_EVERY))):
-        raise BenchError(f"found {alien.lines} and {filtered.lines} outcomes")
+        others, target = _name(_OTHERS), _name(_CAMPAIGN)
+        trace = _run(site, "trace", target, "--email", content.address(_TARGETS - 1), "--json")
+        by_id = ("--recipient", content.recipient_id(_TARGETS - 1), "--json")
+        trace_of_id = _run(site, "trace", target, *by_id)
+        nothing = _run(site, "outcomes", others, "--all", "--since", "0s", "--json")
+        alien = _run(site, "outcomes", target, "--all", "--json")
+        filtered = _run(site, "outcomes", others, "--all", "--status", "failed", "--json")
+        dead = _run(site, "dlq", "list", "--reason", DeadReason.UNDECODABLE, "--json")
+        retry = _run(site, "retry", others, "--status", "failed", "--dry-run", "--json")
+    few = len(range(0, records, _FAILED_EVERY))
+    if (alien.lines, filtered.lines, dead.lines) != (_TARGETS, few, few):
+        raise BenchError(f"found {alien.lines}, {filtered.lines} and {dead.lines} records")
     rates = {
-        "of another campaign": records / (alien.cpu_seconds - nothing.cpu_seconds),
-        "of another status": records / (filtered.cpu_seconds - nothing.cpu_seconds),
+        "outcomes of another campaign": records / (alien.cpu_seconds - nothing.cpu_seconds),
+        "outcomes of another status": records / (filtered.cpu_seconds - nothing.cpu_seconds),
+        "dead letters of another reason": records / (dead.cpu_seconds - nothing.cpu_seconds),
+        # It reads the outcomes twice, and the inputs for copies and for originals.
+        "what retry reads": 4 * records / (retry.cpu_seconds - nothing.cpu_seconds),
     }
-    missed = trace.seconds > TRACE_BAR_S or min(rates.values()) < RATE_BAR
+    missed = max(trace.seconds, trace_of_id.seconds) > TRACE_BAR_S or min(rates.values()) < RATE_BAR
     words = [
-        f"{records:,} records in each of three topics",
-        f"trace by address: {trace.seconds:.1f} s, {trace.cpu_seconds:.1f} s of CPU "
-        f"(bar: {TRACE_BAR_S:g} s)",
+        f"{records:,} records in each of four topics",
         *(
-            f"outcomes left out as {what}: {rate:,.0f} per CPU second (bar: {RATE_BAR:,})"
+            f"trace by {what}: {cost.seconds:.1f} s, {cost.cpu_seconds:.1f} s of CPU "
+            f"(bar: {TRACE_BAR_S:g} s)"
+            for what, cost in (("address", trace), ("id", trace_of_id))
+        ),
+        *(
+            f"{what}: {rate:,.0f} per CPU second (bar: {RATE_BAR:,})"
             for what, rate in rates.items()
         ),
     ]
     report = {
         "records": records,
         "trace": trace._asdict(),
+        "trace_of_id": trace_of_id._asdict(),
         "per_cpu_second": rates,
-        "seconds": {"another campaign": alien.seconds, "another status": filtered.seconds},
+        "seconds": {
+            "another campaign": alien.seconds,
+            "another status": filtered.seconds,
+            "dead letters": dead.seconds,
+            "retry": retry.seconds,
+        },
         "bars": {"trace_seconds": TRACE_BAR_S, "per_cpu_second": RATE_BAR},
         "missed": missed,
     }
@@ -101,7 +122,8 @@ def find(
     raise typer.Exit(missed)
 
 
-_FAILED_EVERY = 1_000
+_FAILED_EVERY = 999
+"""Prime to the number of partitions, so that each has some."""
 
 
 def _input(number: int) -> tuple[bytes, bytes]:
@@ -125,7 +147,8 @@ def _outcome(number: int) -> tuple[bytes, bytes]:
         f'"status":{status},"detail":null,"email_id":{email_id},'
         f'"batch_id":"{number // 100:024x}","attempts":1,'
         f'"occurred_at":"2026-11-24T03:40:00.123Z",'
-        f'"source":{{"topic":"find.recipients","partition":{number % 8},"offset":{number}}}}}'
+        f'"source":{{"topic":"find.recipients","partition":{number % PARTITIONS},'
+        f'"offset":{number // PARTITIONS}}}}}'
     )
     return key.encode(), value.encode()
 
@@ -138,6 +161,18 @@ def _event(number: int) -> tuple[bytes, bytes]:
         f'"address":"{address}","email_id":"{number:032x}","details":{{}},"tags":{{}}}}'
     )
     return event_key(address), value.encode()
+
+
+def _dead_letter(number: int) -> tuple[bytes, bytes]:
+    key, value = _input(number)
+    return key, value[:-1] if number % _FAILED_EVERY == 0 else value
+
+
+def _headers(number: int) -> Headers:
+    is_broken = number % _FAILED_EVERY == 0
+    reason = DeadReason.UNDECODABLE if is_broken else DeadReason.UNKNOWN_CAMPAIGN
+    source = RecordId("find.recipients", number % PARTITIONS, number // PARTITIONS)
+    return [(REASON, reason.encode()), (DETAIL, b"it is not there"), *source_headers(source)]
 
 
 def _fill(site: BenchSite, numbers: range, age_ms: int) -> None:
@@ -156,13 +191,16 @@ def _fill(site: BenchSite, numbers: range, age_ms: int) -> None:
         site.topics.recipients: _input,
         site.topics.outcomes: _outcome,
         site.topics.events: _event,
+        site.topics.dead_letters: _dead_letter,
     }
     for topic, make in of_topics.items():
         for chunk in _chunks(numbers):
             while len(producer) > 10 * _CHUNK:
                 producer.poll(0.01)
-            for key, value in map(make, chunk):
-                producer.produce(topic, value, key, timestamp=timestamp)
+            for number in chunk:
+                key, value = make(number)
+                headers = _headers(number) if topic == site.topics.dead_letters else []
+                producer.produce(topic, value, key, timestamp=timestamp, headers=headers)
     if producer.flush(_FLUSH_S):
         raise BenchError("Kafka did not accept the records in time")
 
@@ -186,15 +224,14 @@ def _mail(site: BenchSite, before: int) -> None:
         )
 
 
+def _name(campaign: str) -> str:
+    return f"{content.ORGANIZATION}/{campaign}"
+
+
 def _run(site: BenchSite, command: str, *arguments: str) -> _CommandCost:
-    """Run a command about the campaign, or about the one that is named first."""
-    campaign = _CAMPAIGN
-    if arguments[0] == _OTHERS:
-        campaign, arguments = _OTHERS, arguments[1:]
-    name = f"{content.ORGANIZATION}/{campaign}"
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "streamer", command, name, *arguments],
+        [sys.executable, "-m", "streamer", command, *arguments],
         env=site.environment(10, 0),
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -63,8 +63,9 @@ def trace(
 
     Shows its input records, where they were parked, their outcomes, what became of the mails, and
     the current state of the ledger. If the topics are large, an address is looked up in the ledger,
-    which leads to the record that was mailed, its outcome and the attempts before it; --all,
-    --since and --until read the topics instead, and find every record of the recipient.
+    which leads to the record that was mailed, its outcome and the attempts before it, and an id is
+    looked for as the key of the records; --all, --since and --until read the topics instead, and
+    find every record of the recipient.
     """
     settings = read_settings(config)
     if (email is None) == (recipient is None):
@@ -83,7 +84,8 @@ def trace(
             if must_read or history.size(reader, settings) <= _FEW:
                 history.gather(reader, settings)
             elif not history.follow(reader, settings, client):
-                warn("the ledger does not lead to it: reading the topics")
+                found_by = "ledger" if recipient is None else "key"
+                warn(f"the {found_by} does not lead to it: reading the topics")
                 history.gather(reader, settings)
         ledger_statuses = history.ledger_statuses(client)
         is_traced = history.events or any(each.claim_status for each in ledger_statuses)
@@ -96,6 +98,9 @@ def trace(
         warn(
             "found by the ledger alone; --all also finds duplicates, repeated events, and what "
             "was returned"
+            if recipient is None
+            else "found by the key alone; --all also finds records with other keys, and repeated "
+            "events"
         )
     if history.unreadable:
         warn(

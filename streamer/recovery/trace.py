@@ -1,6 +1,6 @@
 """The history of one recipient of a campaign, from all topics and the ledger."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,7 +21,7 @@ from streamer.kafka.reading import (
     by_key,
     by_value,
 )
-from streamer.ledger import claim_reader, suppression
+from streamer.ledger import campaigns, claim_reader, suppression
 from streamer.ledger.claim_reader import ClaimStatus
 from streamer.ledger.connection import Client
 from streamer.ledger.mail_events import read_feedback
@@ -45,6 +45,8 @@ from streamer.recovery.prefilter import (
 )
 from streamer.settings import Settings
 
+_CLOCKS_DIFFER_MS = 3_600_000
+"""By how much the clock of who created a campaign may be ahead."""
 _MARGIN_MS = 300_000
 """By how much the clocks of producers, workers and Redis may differ."""
 
@@ -140,26 +142,73 @@ class History:
         self._addresses: set[str] = set() if query.address is None else {query.address}
 
     def follow(self, reader: Reader, settings: Settings, client: Client) -> bool:
-        """Collect the events to which the ledger leads, reading few records.
+        """Collect the events to which the ledger or the recipient's id leads, reading few records.
 
-        The claim on the address names the input record and the time of its batch; the record's key
-        and that time lead to its outcome. Of a retry, the attempts before it are found as well. Of
-        the mail events only the partition of the address is read, from the time of the mail until
-        all is found that the ledger knows to have happened, and what was not applied to it yet.
-        What is not found: records that claimed nothing, such as duplicates, and repeated events.
+        An id is the key of the input records, as `streamer produce` writes them: one partition has
+        them, since the campaign was created, and their outcomes follow within moments.
+
+        The claim on an address names the input record and the time of its batch; the record's key
+        and that time lead to its outcome. Of a retry, the attempts before it are found as well.
+        Records that claimed nothing, such as duplicates, are not found.
+
+        Of the mail events only the partition of the address is read, from the time of the mail
+        until all is found that the ledger knows to have happened, and what was not applied to it
+        yet: not each event that was repeated.
 
         Returns:
-            Whether the ledger led to the record and, if it has one, to its outcome.
+            Whether it led to the record and, if it has one, to its outcome.
 
         Raises:
             ReadError: a topic cannot be read.
             KafkaException: Kafka cannot be used.
         """
-        if self._query.address is None or not _is_valid(self._query.address):
+        if self._query.recipient_id is not None:
+            self.events = self._by_key(reader, settings, client, self._query.recipient_id)
+        else:
+            self.events = self._by_claim(reader, settings, client, self._query.address or "")
+        if not self.events:
             return False
-        claim_status = claim_reader.find(client, *self._campaign, self._query.address)
+        began = min(event.timestamp_ms for event in self.events)
+        for address in sorted(filter(_is_valid, self._addresses)):
+            self.events += self._events_of_address(reader, settings, client, address, began)
+        self._order()
+        return True
+
+    def _by_key(
+        self, reader: Reader, settings: Settings, client: Client, recipient_id: str
+    ) -> list[HistoryEvent]:
+        """Read the input records that have the id as their key, and what became of each."""
+        topic, key = settings.topics.recipients, recipient_id.encode(errors="surrogatepass")
+        spans = _of_key(settings, key, reader.spans(topic))
+        created_at = campaigns.created_at(client, *self._campaign)
+        if created_at is not None:
+            spans = reader.since(topic, spans, milliseconds(created_at) - _CLOCKS_DIFFER_MS)
+        inputs = list(self._mine(reader.read(topic, spans, topic, by_key(key))))
+        events = list(map(self._input, inputs))
+        if not events:
+            return []
+        is_open = False
+        for event in {each.source: each for each in reversed(events)}.values():
+            since = event.timestamp_ms - _MARGIN_MS
+            outcome = self._outcome_of(reader, settings, event.source, key, since)
+            events += [] if outcome is None else [outcome]
+            is_open = is_open or outcome is None
+        if is_open:
+            since, topic = inputs[0].timestamp_ms - _MARGIN_MS, settings.topics.dead_letters
+            events += self._parked(reader, settings, since)
+            dead = reader.since(topic, _of_key(settings, key, reader.spans(topic)), since)
+            events += self._dead(self._mine(reader.read(topic, dead, topic, by_key(key))))
+        return events
+
+    def _by_claim(
+        self, reader: Reader, settings: Settings, client: Client, address: str
+    ) -> list[HistoryEvent]:
+        """Read the record that claimed an address, its outcome and the attempts before it."""
+        claim_status = (
+            claim_reader.find(client, *self._campaign, address) if _is_valid(address) else None
+        )
         if claim_status is None:
-            return False
+            return []
         claim, batch = claim_status
         pinned_at = None if batch is None else batch.pinned_at
         source: RecordId | None = claim.record_id
@@ -175,27 +224,18 @@ class History:
             outcome = self._outcome_of(reader, settings, source, mine[0].key, begin - _MARGIN_MS)
             if outcome is None and len(events) == 1:
                 if batch is None or batch.result is not None:
-                    return False
+                    return []
                 events += self._parked(reader, settings, mine[0].timestamp_ms - _MARGIN_MS)
             events += [] if outcome is None else [outcome]
             source, since = _earlier(mine[0]), None
-        if not events:
-            return False
-        self.events = events
-        began = min(event.timestamp_ms for event in events)
-        self.events += self._events_of_address(reader, settings, client, began)
-        self._order()
-        return True
+        return events
 
     def _events_of_address(
-        self, reader: Reader, settings: Settings, client: Client, since: int
+        self, reader: Reader, settings: Settings, client: Client, address: str, since: int
     ) -> list[HistoryEvent]:
-        """Read the mail events of the address from a time on, as far as `follow` does."""
-        topic, address = settings.topics.events, self._query.address or ""
-        key = event_key(address)
-        spans = reader.spans(topic)
-        number = partition_of(settings, key, len(spans))
-        spans = [span for span in spans if number is None or span.partition == number]
+        """Read the mail events of an address from a time on, as far as `follow` does."""
+        topic, key = settings.topics.events, event_key(address)
+        spans = _of_key(settings, key, reader.spans(topic))
         spans = [span for span in reader.since(topic, spans, since) if span.start < span.end]
         if not spans:
             return []
@@ -222,9 +262,7 @@ class History:
     ) -> HistoryEvent | None:
         """Read the outcomes' partition of this key until the outcome of an input record."""
         topic = settings.topics.outcomes
-        spans = reader.spans(topic)
-        number = partition_of(settings, key, len(spans))
-        spans = [span for span in spans if number is None or span.partition == number]
+        spans = _of_key(settings, key, reader.spans(topic))
         needle = orjson.dumps(source._asdict())
         may_match = by_value(lambda value: needle in value) if key is None else by_key(key)
         spans = reader.since(topic, spans, since)
@@ -390,6 +428,14 @@ class History:
         source = event.record_id or stored.record_id
         found.setdefault(name, _event(EventKind.EVENT, stored, source, facts))
         return event
+
+
+def _of_key(
+    settings: Settings, key: bytes | None, spans: Sequence[PartitionRange]
+) -> list[PartitionRange]:
+    """Return the partition of a key, or all of them if that cannot be told."""
+    number = partition_of(settings, key, len(spans))
+    return [span for span in spans if number is None or span.partition == number]
 
 
 def _applied(

@@ -302,7 +302,7 @@ def test_bars_match_the_measurements() -> None:
         "bench idle": f"{idle.CPU_BAR * 100:.0f} % of a core, {idle.THREADS_BAR} threads",
         "bench due": f"{due.LATE_BAR_S:g} s",
         "bench gateway": f"{gateway.PER_SECOND_BAR:,} webhooks per CPU second",
-        "bench find": f"{find.TRACE_BAR_S:g} s, {find.RATE_BAR:,} outcomes per CPU second",
+        "bench find": f"{find.TRACE_BAR_S:g} s, {find.RATE_BAR:,} records per CPU second",
         "bench paused": f"{paused.MEMORY_BAR_MB:.0f} MB",
     }
 

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streamer.kafka.offsets import GroupOffsets
+from streamer.kafka.offsets import GroupOffsets, end_offsets
 from streamer.kafka.partitions import partition_of
 from streamer.model.campaign import CampaignName
 from streamer.model.mail_event import event_key
@@ -204,8 +204,42 @@ def test_the_topics_are_read_where_the_ledger_leads_nowhere(
     result = operator.run("trace", operator.campaign, "--email", "user1@example.com")
     assert "the ledger does not lead to it: reading the topics" in result.stderr
     assert "suppressed" in result.stdout
-    by_id = operator.run("trace", operator.campaign, "--recipient", "r-2")
-    assert "reading the topics" in by_id.stderr
+    by_id = ("trace", operator.campaign, "--recipient", "r-1")
+    followed = operator.run(*by_id, "--json")
+    assert "found by the key alone" in followed.stderr
+    assert followed.stdout == operator.run(*by_id, "--all", "--json").stdout
+    assert '"suppressed"' in followed.stdout
+
+
+@pytest.mark.usefixtures("of_large_topics")
+def test_an_id_leads_to_each_record_of_its_key(
+    harness: Harness, operator: CommandRunner, records: Records
+) -> None:
+    operator.define()
+    harness.produce([harness.event(each) for each in (0, 1, 1, 2)])
+    harness.produce([harness.event(1, expires_at="soon")])  # a dead letter
+    harness.produce([orjson.dumps(harness.event(3))])  # without a key
+    with harness.worker():
+        harness.await_resolutions(6)
+    key = partition_of(settings_of(harness), b"r-4", 4) or 0
+    waits = (PARKED_FOR, f"campaign {operator.campaign}".encode())
+    value = orjson.dumps(harness.event(4))
+    records.write(harness.topics.recipients, value, partition=key, key=b"r-4")
+    source = RecordId(harness.topics.recipients, key, _last(harness, key))
+    records.write(harness.topics.parked, value, [*source_headers(source), waits], key, b"r-4")
+    for number, expected in ((1, 6), (3, 2), (4, 2)):
+        by_id = ("trace", operator.campaign, "--recipient", f"r-{number}")
+        followed, read = operator.run(*by_id, "--json"), operator.run(*by_id, "--all", "--json")
+        assert orjson.loads(followed.stdout) == orjson.loads(read.stdout)
+        assert len(orjson.loads(read.stdout)["events"]) == expected
+        # Nothing has the key of whom was produced without one.
+        assert ("reading the topics" in followed.stderr) is (number == 3)
+
+
+def _last(harness: Harness, partition: int) -> int:
+    """Return the offset of the last input record of a partition."""
+    admin = AdminClient({"bootstrap.servers": harness.bootstrap_servers})
+    return end_offsets(admin, harness.topics.recipients)[partition] - 1
 
 
 @pytest.mark.usefixtures("of_large_topics")
