@@ -89,7 +89,11 @@ SCENES = (
     Scene("refused", {Point(PointKind.HTTP, "post", 1): "422 validation_error"}, of_calls=True),
     Scene("start", restarts=True),
     Scene("crowd", in_flight=8),
-    Scene("events", events=EventsFrom.TOPIC, own=("events.*", "put_hold")),
+    Scene(
+        "events",
+        events=EventsFrom.TOPIC,
+        own=("events.consume", "events.commit", "events.incremental_*", "events.close", "put_hold"),
+    ),
     Scene("gateway", events=EventsFrom.GATEWAY, only=("gateway.*",)),
 )
 
