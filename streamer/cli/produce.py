@@ -253,7 +253,8 @@ def _report(
     counts.warn_of_bad()
     warn_of_unknown(unknown)
     if counts.invalid_addresses:
-        warn(f"{counts.invalid_addresses:,} invalid addresses, which will end as invalid_address")
+        invalid = plural(counts.invalid_addresses, "invalid address", "invalid addresses")
+        warn(f"{invalid}, which will end as invalid_address")
     for row in refused:
         warn(f"line {row.line}: {row.reason}")
     for reason, count in writer.failures.items():

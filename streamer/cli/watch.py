@@ -22,7 +22,7 @@ from streamer.cli.names import require_campaign
 from streamer.cli.output import on_terminal, warn
 from streamer.cli.progress import warn_if_open
 from streamer.cli.watch_view import line
-from streamer.cli.watching import Backlog, View, WatchedCampaign, Watcher
+from streamer.cli.watching import Backlog, Overview, WatchedCampaign, Watcher
 from streamer.errors import DONE, FAILED, INTERRUPTED
 from streamer.ledger import campaigns
 from streamer.ledger.connection import REDIS_ERRORS, Client
@@ -96,7 +96,7 @@ def _backlog(settings: Settings) -> Iterator[Callable[[], tuple[int | None, str 
         thread.join(_END_S)
 
 
-def end_of(campaign: CampaignName | None, view: View) -> int | None:
+def end_of(campaign: CampaignName | None, view: Overview) -> int | None:
     """Return the exit code if the view is the last one: the only campaign is complete, or is
     cancelled and never will be."""
     if campaign is None or view.outages:
@@ -107,7 +107,7 @@ def end_of(campaign: CampaignName | None, view: View) -> int | None:
     return DONE if all(report.is_complete for report in reports) else None
 
 
-def _on_screen(client: Client, watcher: Watcher, ended: Callable[[View], int | None]) -> int:
+def _on_screen(client: Client, watcher: Watcher, ended: Callable[[Overview], int | None]) -> int:
     from streamer.cli.watch_app import Act, WatchApp
 
     def do(act: Act, name: CampaignName) -> str:
@@ -138,7 +138,7 @@ def question(act: str, campaign: WatchedCampaign) -> str:
     )
 
 
-def _in_lines(watcher: Watcher, ended: Callable[[View], int | None]) -> int:
+def _in_lines(watcher: Watcher, ended: Callable[[Overview], int | None]) -> int:
     lines = _Lines()
     while True:
         view = watcher.look()
@@ -149,7 +149,7 @@ def _in_lines(watcher: Watcher, ended: Callable[[View], int | None]) -> int:
         time.sleep(_EVERY_S)
 
 
-def _say(view: View) -> None:
+def _say(view: Overview) -> None:
     for each in view.campaigns:
         say(line(each, view.now))
 
@@ -163,7 +163,7 @@ class _Lines:
         self._warned_at: float | None = None
         self._troubled_at: float | None = None
 
-    def show(self, view: View) -> None:
+    def show(self, view: Overview) -> None:
         now = time.monotonic()
         self._warn(view, now)
         for each in view.campaigns:
@@ -177,7 +177,7 @@ class _Lines:
             self._shown[report.name] = now, report, each.words
             say(line(each, view.now))
 
-    def _warn(self, view: View, now: float) -> None:
+    def _warn(self, view: Overview, now: float) -> None:
         if not view.outages:
             if self._warned_at is not None:
                 warn("Kafka and Redis answer again")

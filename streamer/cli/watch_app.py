@@ -13,7 +13,7 @@ from textual.widgets import Footer, Static
 from textual.worker import get_current_worker
 
 from streamer.cli import watch_view
-from streamer.cli.watching import View, WatchedCampaign
+from streamer.cli.watching import Overview, WatchedCampaign
 from streamer.errors import INTERRUPTED
 from streamer.model.campaign import CampaignName
 
@@ -77,8 +77,8 @@ class WatchApp(App[int]):
 
     def __init__(
         self,
-        look: Callable[[], View],
-        ended: Callable[[View], int | None],
+        look: Callable[[], Overview],
+        ended: Callable[[Overview], int | None],
         question: Question,
         do: Do,
     ) -> None:
@@ -92,7 +92,7 @@ class WatchApp(App[int]):
         self._head, self._foot = Static(id="head"), Static(id="foot")
         self._list = Static("looking …")
         self._room = VerticalScroll(self._list, can_focus=False)
-        self.view: View | None = None
+        self.view: Overview | None = None
 
     def compose(self) -> ComposeResult:
         yield self._head
@@ -112,7 +112,7 @@ class WatchApp(App[int]):
             self.call_from_thread(self._take, view)
             time.sleep(_EVERY_S)
 
-    def _take(self, view: View) -> None:
+    def _take(self, view: Overview) -> None:
         self.view = view
         self._show()
         code = self._ended(view)

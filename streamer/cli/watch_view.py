@@ -8,7 +8,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from streamer.cli.watching import View, WatchedCampaign
+from streamer.cli.watching import Overview, WatchedCampaign
 from streamer.model.feedback import EVENT_WORDS
 from streamer.model.plural import plural
 from streamer.model.printable import printable
@@ -43,7 +43,7 @@ def line(campaign: WatchedCampaign, now: datetime) -> str:
     return f"{report.name}: {', '.join(parts)}"
 
 
-def head(view: View) -> RenderableType:
+def head(view: Overview) -> RenderableType:
     """Render the first lines: the time in the reader's zone, and what cannot be reached."""
     local = view.now.astimezone()
     top = Table.grid(expand=True)
@@ -53,7 +53,7 @@ def head(view: View) -> RenderableType:
     return Group(top, *(Text(printable(each), "bold white on red") for each in view.outages))
 
 
-def campaigns(view: View, selected: int | None = None) -> RenderableType:
+def campaigns(view: Overview, selected: int | None = None) -> RenderableType:
     """Render the campaigns.
 
     Args:
@@ -67,7 +67,7 @@ def campaigns(view: View, selected: int | None = None) -> RenderableType:
     return Group(*blocks)
 
 
-def foot(view: View) -> RenderableType:
+def foot(view: Overview) -> RenderableType:
     """Render what concerns all campaigns: backlog, rates, workers, holds and troubles."""
     lag = "unknown, Kafka does not answer" if view.lag is None else plural(view.lag, "record")
     rows: list[RenderableType] = [_fact("waiting", lag)]

@@ -58,7 +58,7 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Overview:
     """What one refresh shows.
 
     Attributes:
@@ -144,9 +144,9 @@ class Watcher:
         self._heartbeats = Heartbeats(client, settings.kafka.group_id)
         self._rates = Rates()
         self._outage = _Outage()
-        self._last = View(datetime.now(UTC))
+        self._last = Overview(datetime.now(UTC))
 
-    def look(self) -> View:
+    def look(self) -> Overview:
         """Return what there is to see; while Redis is away, what was seen last."""
         now = datetime.now(UTC)
         lag, kafka = self._backlog()
@@ -160,7 +160,7 @@ class Watcher:
         self._last = replace(seen, now=now, lag=lag, outages=outages)
         return self._last
 
-    def _look(self, now: datetime, lag: int | None) -> View:
+    def _look(self, now: datetime, lag: int | None) -> Overview:
         names = [self._campaign] if self._campaign else all_campaigns(self._client, self._settings)
         reports = {
             name: report
@@ -185,7 +185,7 @@ class Watcher:
         ]
         if not self._is_counted():
             troubles.append(NOBODY_COUNTS)
-        return View(
+        return Overview(
             now,
             found,
             self._allowances(states, running),

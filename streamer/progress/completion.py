@@ -60,6 +60,7 @@ class CompletionChecker:
     replaced by one of fewer recipients, which has lost counts to an expiry or to retention.
 
     Args:
+        admin: returns the admin client.
         topic: the workers' input.
         inputs: how far their group has committed it.
     """
@@ -69,7 +70,7 @@ class CompletionChecker:
         store: Store,
         reporter: Reporter,
         summaries: Summaries,
-        admin: AdminClient,
+        admin: Callable[[], AdminClient],
         topic: str,
         inputs: InputOffsets,
     ) -> None:
@@ -112,7 +113,7 @@ class CompletionChecker:
             if self._due:
                 changed(self._due)
                 self._passed = self._inputs.read()  # before the ends are asked for
-                self._ends = EndOffsets(self._admin, positions)
+                self._ends = EndOffsets(self._admin(), positions)
             return
         try:
             if not self._ends.reached(positions):
@@ -148,7 +149,7 @@ class CompletionChecker:
     def _close(self, closed: Sequence[Due]) -> None:
         """Close campaigns of which as many records were received as are expected."""
         if closed:
-            ends = end_offsets(self._admin, self._topic)
+            ends = end_offsets(self._admin(), self._topic)
             for due in closed:
                 self._store.close(due.name, ends)
 

@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from streamer.kafka.metadata import topic_id
 from streamer.kafka.offsets import EARLIEST, OffsetsQuestion, Partition
+from streamer.kafka.on_demand import OnDemandAdmin
 from streamer.kafka.properties import client_properties
 from streamer.ledger import keys
 from streamer.ledger.connection import REDIS_ERRORS, connect
@@ -116,7 +117,7 @@ class Projector:
             stack.callback(session.close)
             session.look_for_partitions()
             checker = self._checker(session.admin)
-            start = EndOffsets(session.admin, session.positions)
+            start: EndOffsets | None = EndOffsets(session.admin(), session.positions)
             is_shown = False
             while not stop.is_set():
                 has_lease = self._lease.hold()
@@ -135,16 +136,18 @@ class Projector:
                     logger.info("restarting the counts", extra={"cause": str(error)})
                     stop.wait(0.2)
                     return
-                if self._caught_up is not None and start.reached(session.positions):
-                    self._caught_up()
-                    self._caught_up = None
+                if start is not None and start.reached(session.positions):
+                    start = None
+                    if self._caught_up is not None:
+                        self._caught_up()
+                        self._caught_up = None
                 if has_lease:
                     checker.step(session.generation, session.positions, self._show)
                     self._sweep_if_due()
 
-    def _checker(self, admin: AdminClient) -> CompletionChecker:
+    def _checker(self, admin: OnDemandAdmin) -> CompletionChecker:
         topic, group = self._settings.topics.recipients, self._settings.kafka.group_id
-        inputs = InputOffsets(self._client, group, topic_id(admin, topic))
+        inputs = InputOffsets(self._client, group, topic_id(admin(), topic))
         return CompletionChecker(self._store, self._reporter, self._summaries, admin, topic, inputs)
 
     def _sweep_if_due(self) -> None:
@@ -178,7 +181,9 @@ class _Session:
     def __init__(self, settings: Settings, store: Store, stored: Positions) -> None:
         self.generation = stored.generation
         properties = client_properties(settings, f"{settings.worker.id}-progress")
-        self.admin = AdminClient(properties, logger=client_logger("progress"))
+        self.admin = OnDemandAdmin(
+            lambda: AdminClient(properties, logger=client_logger("progress"))
+        )
         self._topics = settings.topics
         self._stored = stored.offsets
         self._projection = Projection(store, stored.generation)
@@ -198,8 +203,10 @@ class _Session:
             KafkaException: Kafka is unavailable.
         """
         self._look_at = time.monotonic() + _LOOK_FOR_PARTITIONS_EVERY_S
-        new = {*find_partitions(self.admin, self._topics)} - self.positions.keys()
-        beginnings = OffsetsQuestion(self.admin, new, EARLIEST).answer()
+        new = {*find_partitions(self._reader.consumer, self._topics)} - self.positions.keys()
+        if not new:
+            return
+        beginnings = OffsetsQuestion(self.admin(), new, EARLIEST).answer()
         starts = {partition: self._stored.get(partition, 0) for partition in new}
         _warn_of_gaps(starts, beginnings)
         self._reader.start(starts)
@@ -208,6 +215,7 @@ class _Session:
         """Count new records, waiting briefly if there are none."""
         if time.monotonic() >= self._look_at:
             self.look_for_partitions()
+        self.admin.rest()
         self._projection.add(read_chunks(self._reader))
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka.admin import AdminClient
 
 from streamer.errors import StreamerError
@@ -55,7 +55,7 @@ def read_chunks(reader: PartitionReader) -> dict[Partition, Chunk]:
     return {partition: Chunk(read.get(partition, []), end) for partition, end in ends.items()}
 
 
-def find_partitions(admin: AdminClient, topics: TopicSettings) -> list[Partition]:
+def find_partitions(client: AdminClient | Consumer, topics: TopicSettings) -> list[Partition]:
     """Return the partitions of the progress topic.
 
     Raises:
@@ -63,7 +63,7 @@ def find_partitions(admin: AdminClient, topics: TopicSettings) -> list[Partition
         KafkaException: Kafka cannot be used.
     """
     needed = (topics.recipients, topics.progress)
-    found = partitions_of(admin, needed)
+    found = partitions_of(client, needed)
     if missing := [topic for topic in needed if topic not in found]:
         raise ProjectionError(
             f"missing topics: {', '.join(missing)}; create them with: streamer topics create"

@@ -1,4 +1,4 @@
-"""`make faults`: every fault at every point of the main job."""
+"""`make faults`: every fault at every point of the main job, the applier and the gateway."""
 
 import random
 import sys

@@ -249,6 +249,9 @@ class Lane:
             return LapResult(True, broken, [])
         try:
             self._check_ends(fault)
+            if fault.startswith("freeze"):
+                # It may learn only now that it is fenced, which is no matter of the next lap.
+                self._stop_worker(may_be_fenced=True)
         except Broken as error:
             return LapResult(True, f"{error}\n{self._last_words()}", seen)
         return LapResult(reached, "", seen)
@@ -307,15 +310,16 @@ class Lane:
             _insist(self._worker.alive, "the worker ended before the lap")
             _insist(time.monotonic() < deadline, "the worker does not join")
             time.sleep(0.05)
+        self._script.pid = self._worker.process.pid  # after a lap with a gateway
 
-    def _stop_worker(self) -> None:
+    def _stop_worker(self, *, may_be_fenced: bool = False) -> None:
         if self._worker is not None:
             code = self._worker.stop()
             self._worker = None
             before = [*self._labels.values()][-2:-1]
             words = f"the worker's end before the lap, after {before}: exit code {code}"
             # A replacement that is still starting has no signal handler yet.
-            _insist(code in (0, -signal.SIGTERM), words)
+            _insist(code in (0, -signal.SIGTERM, int(may_be_fenced)), words)
 
     def _start_worker(self) -> WorkerProcess:
         redis_url = f"redis://127.0.0.1:{self._redis.port}/{self._number}"

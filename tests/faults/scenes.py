@@ -1,7 +1,8 @@
 """The jobs of the matrix. A lap is one small campaign run with one fault.
 
 `main` is the main job, and `crowd` is the same with more concurrent batches. The other scenes
-lead to calls that `main` does not make, and contribute only those points.
+lead to calls that `main` does not make, and contribute only those points: in `events` what applies
+the events of mails, in `gateway` what takes them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -88,7 +89,11 @@ SCENES = (
     Scene("refused", {Point(PointKind.HTTP, "post", 1): "422 validation_error"}, of_calls=True),
     Scene("start", restarts=True),
     Scene("crowd", in_flight=8),
-    Scene("events", events=EventsFrom.TOPIC, own=("events.*", "put_hold")),
+    Scene(
+        "events",
+        events=EventsFrom.TOPIC,
+        own=("events.consume", "events.commit", "events.incremental_*", "events.close", "put_hold"),
+    ),
     Scene("gateway", events=EventsFrom.GATEWAY, only=("gateway.*",)),
 )
 

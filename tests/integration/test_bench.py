@@ -83,3 +83,20 @@ def test_the_durability_bench_compares_the_levels() -> None:
     assert all(run["adds_up"] for run in runs)
     assert (runs[0]["cpu_ratio"], runs[0]["speed_ratio"]) == (1, 1)
     assert bool(done.returncode) is any(run["missed"] for run in runs)
+
+
+def test_the_storage_bench_weighs_each_topic() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "storage", "--recipients", "1000", "--json"],
+        capture_output=True,
+        timeout=170,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    report = orjson.loads(done.stdout)
+    assert {topic for topic, size in report["kafka"].items() if size > 0} == {
+        "recipients",
+        "outcomes",
+        "progress",
+        "events",
+    }
+    assert report["redis"]["ledger"] > 0

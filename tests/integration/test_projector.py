@@ -120,7 +120,7 @@ class CheckedCampaign:
             office.store,
             Reporter(office.client, office.store),
             Summaries(office.settings),
-            self.admin,
+            lambda: self.admin,
             topics.recipients,
             self.group,
         )

@@ -25,7 +25,7 @@ def test_produce_csv_twice_gives_the_same_recipients(
     file.write_text("email,first_name\nAnn@Example.com,Ann\nnobody,Bob\nann@example.com,Ann\n")
     result = operator.run("produce", operator.campaign, file)
     assert "3 recipients produced" in result.stdout
-    assert "1 invalid addresses" in result.stderr
+    assert "1 invalid address, which" in result.stderr
     operator.run("produce", operator.campaign, file)
     found = operator.produced()
     assert all(key == event.recipient_id.encode() for key, event in found)

@@ -1,9 +1,11 @@
 """`retry`: retrying recipients whose mail failed."""
 
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 import orjson
 
+from streamer.ledger import keys
 from streamer.model import record_headers
 from streamer.model.campaign import CampaignName
 from streamer.model.record import Headers
@@ -168,6 +170,21 @@ def test_a_retry_that_failed_is_retried_whatever_the_clocks_say(
     last = records.retries()[-1]
     assert last[record_headers.RETRY_OF] == f"{topics.recipients}/0/1"
     assert last[REPLACES] == "bb"
+
+
+def test_a_retry_begins_where_the_campaign_began(
+    harness: Harness, operator: CommandRunner, records: Records
+) -> None:
+    # As of a campaign of that name that was dropped.
+    operator.define()
+    records.write(harness.topics.recipients, _event(harness, "ann"))
+    records.write(harness.topics.outcomes, _outcome(harness, "ann", 0))
+    retry = ("retry", operator.campaign, "--status", "failed", "--dry-run")
+    assert operator.answer(*retry)["selected"] == 1
+    later = datetime.now(UTC) + timedelta(hours=2)
+    key = keys.campaign(harness.organization, "spring")
+    harness.redis.hset(key, "created_at", later.isoformat())
+    assert operator.answer(*retry)["selected"] == 0
 
 
 def test_what_was_once_indeterminate_is_not_retried_without_consent(

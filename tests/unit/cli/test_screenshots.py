@@ -14,7 +14,7 @@ from streamer.cli import app
 from streamer.cli import doctor as doctor_command
 from streamer.cli.watch import question
 from streamer.cli.watch_app import WatchApp
-from streamer.cli.watching import Allowance, View, WatchedCampaign
+from streamer.cli.watching import Allowance, Overview, WatchedCampaign
 from streamer.doctor.check_result import CheckResult, failed, ok, warning
 from streamer.model.campaign import CampaignName, CampaignState
 from streamer.progress.counts import Counts
@@ -35,7 +35,7 @@ def _campaign(
     return WatchedCampaign(report, words, rate)
 
 
-VIEW = View(
+VIEW = Overview(
     NOW,
     (
         _campaign("spring-26", "sending", 48_211, 100_000, 961),

@@ -13,7 +13,7 @@ from streamer.cli import watch_app, watch_view
 from streamer.cli.watch import end_of, question
 from streamer.cli.watch_app import WatchApp
 from streamer.cli.watch_view import line
-from streamer.cli.watching import Allowance, View, WatchedCampaign
+from streamer.cli.watching import Allowance, Overview, WatchedCampaign
 from streamer.errors import DONE, FAILED, INTERRUPTED
 from streamer.ledger.heartbeats import Heartbeat
 from streamer.model.campaign import CampaignName, CampaignState
@@ -52,8 +52,10 @@ def watched(
     return WatchedCampaign(report, words, rate)
 
 
-def view(*campaigns: WatchedCampaign) -> View:
-    return View(NOW, campaigns, [Allowance("default", 9.8, 10)], [WORKER], 5, [], ["a trouble"], [])
+def view(*campaigns: WatchedCampaign) -> Overview:
+    return Overview(
+        NOW, campaigns, [Allowance("default", 9.8, 10)], [WORKER], 5, [], ["a trouble"], []
+    )
 
 
 FULL = view(
@@ -63,7 +65,7 @@ FULL = view(
 )
 
 
-def shown(what: View, width: int = 80) -> list[str]:
+def shown(what: Overview, width: int = 80) -> list[str]:
     console = Console(width=width)
     with console.capture() as capture:
         console.print(watch_view.head(what), watch_view.campaigns(what, 0), watch_view.foot(what))
