@@ -149,7 +149,8 @@ _EXPECTED = of_campaigns(metrics.CAMPAIGN_EXPECTED)
 # More may have come than were expected.
 _ALL = f"({_EXPECTED} > {_RECEIVED} or {_RECEIVED} and {_EXPECTED})"
 _LEFT = f"({_ALL} - {_ENDED})"
-_RATE = f"rate({_ENDED}[$__rate_interval:])"
+# Not `rate`: who begins to count may be a little behind, which is no counter that begins again.
+_RATE = f"clamp_min(deriv({_ENDED}[$__rate_interval:]), 0)"
 _ARRIVED = _in_all(metrics.CAMPAIGN_EVENTS, "type", ("delivered", "bounced_permanent"))
 
 OPERATE: dict[str, list[View]] = {
