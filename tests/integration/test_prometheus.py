@@ -551,7 +551,7 @@ def _check_panels(watched: Watched, settled: float) -> None:
     # At about 20 a second.
     assert 1_000 < [*left.values.values()][-1] < 20_000
     assert _at(watched, "Received and expected", settled)[slow] == ended
-    assert most("Parked", f"{_SPRING}/{watched.quota}") == 50
+    assert 0 < most("Parked", f"{_SPRING}/{watched.quota}") <= 50
     assert set(_at(watched, "Parked", settled).values()) == {0}
     came_back = {
         key.rpartition("/")[2]: count
