@@ -160,7 +160,8 @@ def outcomes(
             return told.read(reader, spans, topic, label_if_apart(label), may_match)
 
         if follow:
-            _print(matching(told.among(_follow(reader, topic, spans), of_words)), form)
+            found = told.among(_follow(reader, topic, spans), of_words)
+            _print(matching(found), form, may_wait=True)
             return
         if last:
             events = None
@@ -203,7 +204,13 @@ def _follow(reader: Reader, topic: str, spans: Sequence[PartitionRange]) -> Iter
         ]
 
 
-def _print(wanted: Iterable[Pair], form: OutcomesFormat, events: LastEvents | None = None) -> None:
+def _print(
+    wanted: Iterable[Pair],
+    form: OutcomesFormat,
+    events: LastEvents | None = None,
+    *,
+    may_wait: bool = False,
+) -> None:
     if events is not None:
         _print_with_events(wanted, form, events)
     elif form is OutcomesFormat.JSONL:
@@ -214,7 +221,7 @@ def _print(wanted: Iterable[Pair], form: OutcomesFormat, events: LastEvents | No
     elif form is OutcomesFormat.PARQUET:
         _write_parquet(_CSV_HEADER, (_csv(outcome) for _, outcome in wanted))
     else:
-        stream_table(_COLUMNS, (_row(outcome) for _, outcome in wanted))
+        stream_table(_COLUMNS, (_row(outcome) for _, outcome in wanted), may_wait=may_wait)
 
 
 def _print_with_events(wanted: Iterable[Pair], form: OutcomesFormat, events: LastEvents) -> None:

@@ -145,12 +145,18 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     _echo_rows((header, *shown), widths)
 
 
-def stream_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+def stream_table(
+    columns: Sequence[Column], rows: Iterable[Sequence[str]], *, may_wait: bool = False
+) -> None:
     """Print rows as they arrive; cells wider than their column are not truncated, but fold where
-    a terminal is too narrow. The first row widens the columns: others are likely to be alike."""
+    a terminal is too narrow. The first row widens the columns: others are likely to be alike.
+
+    Args:
+        may_wait: the first row may be long in coming: print the header before it.
+    """
     header = [name for name, _ in columns]
     shown = ([printable(cell) for cell in row] for row in rows)
-    first = [*islice(shown, 1)]
+    first = [] if may_wait else [*islice(shown, 1)]
     widths = [
         max(width, *map(len, cells))
         for (_, width), *cells in zip(columns, header, *first, strict=True)
