@@ -94,12 +94,13 @@ def _code(script: str) -> str:
 
 
 def _key(key: bytes) -> str:
-    """Return a key without its run-specific part: `*:epoch`, `streamer:relay:lease`."""
+    """Return a key without its run-specific part: `*:epoch`, `streamer:relay:lease`,
+    `streamer:workers`."""
     text = key.decode(errors="replace")
     if text.startswith("{"):
         return "*:" + text[text.index("}") + 2 :].split(":")[0]
     parts = text.split(":")
-    return text if len(parts) < 3 else ":".join([*parts[:2], parts[-1]])
+    return ":".join([*parts[:2], *parts[3:][-1:]])
 
 
 class RedisProxy(LocalServer):
