@@ -12,10 +12,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+from confluent_kafka import Consumer
+from confluent_kafka.admin import AdminClient
 
 from streamer.sandbox import Faults, SandboxProcess
 from streamer.stack import RedisServer
@@ -49,6 +52,7 @@ _SETTINGS = {
     "STREAMER_DELIVERY__GIVE_UP_S": "15",
 }
 _PATIENCE_S = 300.0
+_LAST_LINES = 25
 _CALLS_TO_FIND_REJECTED = 14
 """The number of calls to find one rejected mail in a batch of a hundred."""
 _SHORTEST_STALL_S, _MORE_STALL_S = 4.5, 3.5
@@ -343,10 +347,28 @@ def _await_the_end(harness: Harness, crew: _Crew, records: int) -> None:
             crew.tend()
             tail.poll()
             assert time.monotonic() < deadline, (
-                f"not all ended: {harness.status_counts()}, {len(harness.parked())} are parked"
+                f"not all ended: {harness.status_counts()}, {len(harness.parked())} are parked\n"
+                f"{_standstill(harness, crew)}"
             )
     finally:
         tail.close()
+
+
+def _standstill(harness: Harness, crew: _Crew) -> str:
+    """What is left of each partition, and what the workers said last."""
+    servers: dict[str, str | int | float | bool] = {"bootstrap.servers": harness.bootstrap_servers}
+    (group,) = AdminClient(servers).describe_consumer_groups([harness.name]).values()
+    lines = []
+    with closing(Consumer({**servers, "group.id": "standstill"})) as reader:
+        for at in harness.committed_offsets():
+            first, end = reader.get_watermark_offsets(at, 10)
+            lines.append(f"{at.partition}: {at.offset} of {first} to {end}, {at.metadata}")
+    for member in group.result().members:
+        owned = sorted(each.partition for each in member.assignment.topic_partitions)
+        lines.append(f"member {member.client_id}: {owned}")
+    for worker in crew.workers:
+        lines += [worker.log.name, *worker.words().splitlines()[-_LAST_LINES:]]
+    return "\n".join(lines)
 
 
 def _check_rejected(harness: Harness) -> None:
