@@ -102,11 +102,13 @@ def redis_client(settings: Settings) -> Iterator[Client]:
 def kafka_admin(settings: Settings) -> Iterator[AdminClient]:
     """A Kafka admin client; exits with 1 if Kafka cannot be used."""
     kafka_errors = KafkaErrorLog(settings)
-    admin: AdminClient | None = None
     try:
-        admin = AdminClient(client_properties(settings, COMMAND), error_cb=kafka_errors.note)
-        yield admin
+        # Closed here, not whenever it is collected as garbage; see `answer_of`.
+        with AdminClient(client_properties(settings, COMMAND), error_cb=kafka_errors.note) as admin:
+            try:
+                yield admin
+            except KafkaException:
+                admin.poll(0)  # delivers pending errors to `kafka_errors`
+                raise
     except KafkaException as error:
-        if admin is not None:
-            admin.poll(0)  # delivers pending errors to `kafka_errors`
         fail(kafka_errors.describe(error.args[0]))

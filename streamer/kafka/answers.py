@@ -20,8 +20,14 @@ def answer_of(future: Future[T], patience_s: float = PATIENCE_S) -> T:
         KafkaException: the request failed, or there is no answer.
     """
     try:
-        return future.result(patience_s)
+        error = future.exception(patience_s)
     except FutureTimeoutError:
         raise KafkaException(
             KafkaError(KafkaError._TIMED_OUT, f"no answer after {patience_s:.0f} s")
         ) from None
+    if isinstance(error, KafkaException):
+        # Another one than the future has: by the traceback, that one would keep its own future
+        # alive, and with it the client, until it is found by the garbage collector. Should that
+        # run on the client's own thread, which calls back with answers, the process is aborted.
+        raise KafkaException(*error.args)
+    return future.result()

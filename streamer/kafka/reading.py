@@ -6,7 +6,7 @@
 
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import NamedTuple
 
 from confluent_kafka import (
@@ -360,10 +360,14 @@ class Reader:
         properties["fetch.wait.max.ms"] = 50  # how long a fetch waits at the end of a topic
         self._reader = PartitionReader(properties, 500, error_cb=kafka_errors.note)
         self._consumer = self._reader.consumer
-        self._admin = AdminClient(client_properties(settings, COMMAND), error_cb=kafka_errors.note)
+        self._clients = ExitStack()
+        self._admin = self._clients.enter_context(
+            AdminClient(client_properties(settings, COMMAND), error_cb=kafka_errors.note)
+        )
 
     def close(self) -> None:
-        """Close the consumer."""
+        """Close the clients."""
+        self._clients.close()
         self._reader.close()
 
     def spans(self, topic: str, *, include_open_transactions: bool = False) -> list[PartitionRange]:

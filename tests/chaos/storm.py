@@ -342,10 +342,12 @@ def _rage(
 def _await_the_end(harness: Harness, crew: _Crew, records: int) -> None:
     tail = harness.tail()
     try:
-        deadline = time.monotonic() + _PATIENCE_S
+        ended, deadline = 0, time.monotonic() + _PATIENCE_S
         while tail.count < records:
             crew.tend()
             tail.poll()
+            if tail.count > ended:  # the rate limit may leave much to do
+                ended, deadline = tail.count, time.monotonic() + _PATIENCE_S
             assert time.monotonic() < deadline, (
                 f"not all ended: {harness.status_counts()}, {len(harness.parked())} are parked\n"
                 f"{_standstill(harness, crew)}"

@@ -1,5 +1,7 @@
 """Waiting for an admin client."""
 
+import gc
+import weakref
 from concurrent.futures import Future
 
 import pytest
@@ -21,3 +23,22 @@ def test_an_answer_is_returned_and_an_error_raised() -> None:
     assert answer_of(good) == 7
     with pytest.raises(KafkaException):
         answer_of(bad)
+
+
+def test_an_error_does_not_keep_what_failed_alive() -> None:
+    """Nothing is left for the garbage collector, on whichever thread it runs."""
+
+    def ask(future: Future[int]) -> None:
+        future.set_exception(KafkaException(KafkaError(KafkaError._TRANSPORT)))
+        with pytest.raises(KafkaException):
+            answer_of(future)
+
+    future = Future[int]()
+    known = weakref.ref(future)
+    gc.disable()
+    try:
+        ask(future)
+        del future
+        assert known() is None
+    finally:
+        gc.enable()

@@ -36,6 +36,12 @@ class FakeAdminClient:
     def __init__(self, kafka: FakeKafka) -> None:
         self._kafka = kafka
 
+    def __enter__(self) -> "FakeAdminClient":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close it."""
+
     def list_topics(self, topic: str | None = None, timeout: float = -1) -> ClusterMetadata:
         try:
             return self._kafka.metadata(topic, timeout)
