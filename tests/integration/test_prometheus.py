@@ -399,6 +399,11 @@ def _await_agreement(watched: Watched) -> None:
     while differences := _differences(watched, wanted):
         assert time.monotonic() < deadline, differences
         time.sleep(0.5)
+    wait_until(
+        lambda: set(_at(watched, "Parked", time.time()).values()) == {0},
+        _PATIENCE_S,
+        "it is seen that none is parked",
+    )
 
 
 def _differences(
