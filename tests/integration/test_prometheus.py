@@ -73,7 +73,7 @@ def panels() -> Iterator[Panel]:
 
 
 @dataclass
-class Watched:
+class WatchedWorkers:
     """Workers, a gateway and Prometheus, and what was done to them at which times."""
 
     harness: Harness
@@ -146,7 +146,7 @@ class Watched:
 @pytest.fixture
 def watched(
     stack: Stack, make_redis: Callable[[], RedisServer], tmp_path: Path
-) -> Iterator[Watched]:
+) -> Iterator[WatchedWorkers]:
     if not PrometheusServer.is_there():
         warnings.warn("prometheus is absent: the dashboards are not tested", stacklevel=1)
         pytest.skip("prometheus is absent (Debian: prometheus)")
@@ -191,12 +191,12 @@ def watched(
         targets = {"streamer": ports, "streamer-gateway": [gateway.port]}
         prometheus = PrometheusServer(tmp_path / "prometheus", targets)
         running.callback(prometheus.stop)
-        yield Watched(harness, sandbox, redis, prometheus, ports)
+        yield WatchedWorkers(harness, sandbox, redis, prometheus, ports)
 
 
-@pytest.mark.slow
+@pytest.mark.prometheus
 @pytest.mark.timeout(500)
-def test_panels_and_alerts_say_what_is(watched: Watched) -> None:
+def test_panels_and_alerts_say_what_is(watched: WatchedWorkers) -> None:
     _run_well(watched)
     assert watched.fired() == set()
     _run_into_trouble(watched)
@@ -209,7 +209,7 @@ def test_panels_and_alerts_say_what_is(watched: Watched) -> None:
     _check_panels(watched, settled)
 
 
-def _run_well(watched: Watched) -> None:
+def _run_well(watched: WatchedWorkers) -> None:
     """A campaign, to its end and that of its mails."""
     harness = watched.harness
     for number in range(3):
@@ -234,7 +234,7 @@ def _run_well(watched: Watched) -> None:
     assert _at(watched, "Lag", now) == {"": 0}
 
 
-def _run_into_trouble(watched: Watched) -> None:
+def _run_into_trouble(watched: WatchedWorkers) -> None:
     """All that can go wrong at once, except for Redis."""
     harness, sandbox = watched.harness, watched.sandbox
     harness.limit_messages(harness.topics.outcomes, 150_000)
@@ -287,7 +287,7 @@ def _expect(harness: Harness, organization: str, recipients: int) -> None:
 
 
 @contextmanager
-def _more_and_more(watched: Watched) -> Iterator[None]:
+def _more_and_more(watched: WatchedWorkers) -> Iterator[None]:
     """Twice as many recipients of the slow account as it can send to."""
     stop = threading.Event()
     harness = watched.harness
@@ -340,14 +340,14 @@ def _coming_and_going(harness: Harness) -> Iterator[None]:
         thread.join(30)
 
 
-def _lose_redis(watched: Watched) -> None:
+def _lose_redis(watched: WatchedWorkers) -> None:
     watched.outage = time.time()
     watched.redis.kill()
     watched.await_alerts("StreamerLagNotShrinking")
     watched.redis.start()
 
 
-def _recover(watched: Watched) -> None:
+def _recover(watched: WatchedWorkers) -> None:
     harness = watched.harness
     watched.sandbox.set_limit(1_000, account="slow")
     operator = CommandRunner.of_harness(harness)
@@ -356,7 +356,7 @@ def _recover(watched: Watched) -> None:
     _await_agreement(watched)
 
 
-def _stop(watched: Watched) -> None:
+def _stop(watched: WatchedWorkers) -> None:
     for worker in watched.workers:
         worker.process.terminate()
     watched.stopped = time.time()
@@ -389,7 +389,7 @@ def _recipients_by_event(harness: Harness) -> dict[str, float]:
     return {**Counter(key for key, _ in recipients)}
 
 
-def _await_agreement(watched: Watched) -> None:
+def _await_agreement(watched: WatchedWorkers) -> None:
     """Wait until panels say of campaigns what the topics say, to which nothing is added now."""
     wait_until(
         lambda: not watched.sandbox.stats().webhooks_pending, _PATIENCE_S, "webhooks are taken"
@@ -407,7 +407,7 @@ def _await_agreement(watched: Watched) -> None:
 
 
 def _differences(
-    watched: Watched, wanted: Mapping[str, float]
+    watched: WatchedWorkers, wanted: Mapping[str, float]
 ) -> dict[str, tuple[float | None, float | None]]:
     now = time.time()
     shown = _at(watched, "Results by reason", now) | _at(watched, "Recipients by event", now)
@@ -424,12 +424,14 @@ def _differences(
 # What the panels say
 
 
-def _at(watched: Watched, title: str, at: float) -> dict[str, float]:
+def _at(watched: WatchedWorkers, title: str, at: float) -> dict[str, float]:
     """The values of a panel's first query at a time, by its labels' values."""
     return {_key(series): [*series.values.values()][-1] for series in _of(watched, title, at, at)}
 
 
-def _of(watched: Watched, title: str, start: float, end: float, query: int = 0) -> list[Series]:
+def _of(
+    watched: WatchedWorkers, title: str, start: float, end: float, query: int = 0
+) -> list[Series]:
     (panel,) = (each for each in panels() if each.title == title)
     return watched.asked(panel.queries[query], start, end)
 
@@ -438,7 +440,7 @@ def _key(series: Series) -> str:
     return "/".join(value for _, value in sorted(series.labels.items()))
 
 
-def _check_alerts(watched: Watched) -> None:
+def _check_alerts(watched: WatchedWorkers) -> None:
     """Each alert fired after what it is for, and not before."""
     since = dict.fromkeys(_NAMES, watched.trouble)
     since |= {"StreamerLagNotShrinking": watched.outage, "StreamerNoWorkerUp": watched.stopped}
@@ -462,7 +464,7 @@ def _check_alerts(watched: Watched) -> None:
     assert told("StreamerBounces", "campaign") >= {"returned"}
 
 
-def _check_panels(watched: Watched, settled: float) -> None:
+def _check_panels(watched: WatchedWorkers, settled: float) -> None:
     """Each panel has data, and where the topics tell, it is right."""
     harness, end = watched.harness, time.time()
     for panel in panels():
