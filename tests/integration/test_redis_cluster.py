@@ -14,6 +14,8 @@ from streamer.cli import app
 from streamer.ledger import campaigns, claim_reader, keys
 from streamer.ledger.connection import UNREACHABLE, Client, RedisRefusedError, connect
 from streamer.ledger.holds import Holds
+from streamer.model.campaign import CampaignName
+from streamer.progress.store import Store
 from streamer.sandbox import Faults, SandboxProcess
 from streamer.settings import RedisSettings as RedisSettings
 from streamer.stack import RedisServer as ServerOfItsOwn
@@ -68,6 +70,9 @@ def test_campaigns_go_through_a_cluster(
         wait_until(lambda: len(harness.parked()) == 360, 30, "all wait for the account")
         sandbox.reset_faults()
         harness.await_resolutions(300)
+        # A campaign without a definition is known once one of its records is counted.
+        counted = Store(harness.redis, harness.name).campaigns
+        wait_until(lambda: CampaignName(first, "spring") in counted(), 30, "it is counted")
         operator.run("campaign", "resume", f"{first}/spring")
         harness.await_resolutions(360)
         harness.produce(events)
