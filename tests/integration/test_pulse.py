@@ -95,13 +95,10 @@ def test_it_is_that_of_one_group(worker: PulseBench, client: Client, group: str)
         PulseBench(client, group, value)
 
 
-@pytest.mark.parametrize("how", ["start", "assigned", "beat", "work"])
-def test_a_pulse_below_the_committed_one_is_noticed(
-    worker: PulseBench, client: Client, group: str, how: str
+def _assert_noticed(
+    how: str, worker: PulseBench, client: Client, group: str, old: int, committed: int
 ) -> None:
-    old = worker.work()
-    committed = worker.work()
-    _forget(client, group, old)
+    """The worker, or one that starts, learns that what was written since `old` is missing."""
     act: dict[str, Callable[[], object]] = {
         "start": lambda: PulseBench(client, group, committed),
         "assigned": lambda: worker.pulse.verify([committed]),
@@ -111,6 +108,16 @@ def test_a_pulse_below_the_committed_one_is_noticed(
     with pytest.raises(StaleLedgerError, match="is missing, of the last") as caught:
         act[how]()
     assert caught.value.since_ms == old
+
+
+@pytest.mark.parametrize("how", ["start", "assigned", "beat", "work"])
+def test_a_pulse_below_the_committed_one_is_noticed(
+    worker: PulseBench, client: Client, group: str, how: str
+) -> None:
+    old = worker.work()
+    committed = worker.work()
+    _forget(client, group, old)
+    _assert_noticed(how, worker, client, group, old, committed)
     assert client.get(keys.pulse(group)) == str(old).encode()
 
 
@@ -125,15 +132,7 @@ def test_a_lost_pulse_is_noticed_though_another_worker_has_raised_it_since(
     _forget(client, group, old)
     wait_until(lambda: client.time() > divmod(1000 * committed + 999, 10**6), 5, "it is later")
     assert other.work() > committed
-    act: dict[str, Callable[[], object]] = {
-        "start": lambda: PulseBench(client, group, committed),
-        "assigned": lambda: worker.pulse.verify([committed]),
-        "beat": worker.pulse.beat,
-        "work": worker.work,
-    }
-    with pytest.raises(StaleLedgerError, match="is missing, of the last") as caught:
-        act[how]()
-    assert caught.value.since_ms == old
+    _assert_noticed(how, worker, client, group, old, committed)
     with pytest.raises(StaleLedgerError):
         other.work()
     with pytest.raises(StaleLedgerError):
