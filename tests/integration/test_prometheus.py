@@ -399,11 +399,9 @@ def _await_agreement(watched: WatchedWorkers) -> None:
     while differences := _differences(watched, wanted):
         assert time.monotonic() < deadline, differences
         time.sleep(0.5)
-    wait_until(
-        lambda: set(_at(watched, "Parked", time.time()).values()) == {0},
-        _PATIENCE_S,
-        "it is seen that none is parked",
-    )
+    while any((parked := _at(watched, "Parked", time.time())).values()):
+        assert time.monotonic() < deadline, parked
+        time.sleep(0.5)
 
 
 def _differences(
