@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 import urllib3
 import yaml
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]  # public, yet not re-exported
 
 from streamer.model.campaign import CampaignName
@@ -43,6 +43,7 @@ _CLEAN, _RETURNED = 1_200, 1_200
 _EXPECTED = 100_000
 """Recipients that the slow campaign never has, so that it is always under way."""
 _BATCH = 10
+_MISSED = 20
 _SPRING = "spring"
 _TIMES = {
     "CPU time of an iteration",
@@ -205,8 +206,10 @@ def test_panels_and_alerts_say_what_is(watched: WatchedWorkers) -> None:
     settled = time.time()
     _stop(watched)
     watched.harness.assert_exactly_once(suppressed_too=False)
-    _check_alerts(watched)
     _check_panels(watched, settled)
+    _miss_records(watched)
+    _check_alerts(watched)
+    print(_table(watched))
 
 
 def _run_well(watched: WatchedWorkers) -> None:
@@ -278,7 +281,9 @@ def _run_into_trouble(watched: WatchedWorkers) -> None:
         sandbox.set_faults(Faults(hang_s=30), account="default")
         watched.await_alerts("StreamerOldestBatchAge")
         sandbox.set_faults(Faults(hang_s=0), account="default")
-        watched.await_alerts(*_NAMES - {"StreamerNoWorkerUp", "StreamerLagNotShrinking"})
+        watched.await_alerts(
+            *_NAMES - {"StreamerNoWorkerUp", "StreamerLagNotShrinking", "StreamerRecordsMissed"}
+        )
 
 
 def _expect(harness: Harness, organization: str, recipients: int) -> None:
@@ -364,6 +369,19 @@ def _stop(watched: WatchedWorkers) -> None:
     watched.await_alerts("StreamerNoWorkerUp")
 
 
+def _miss_records(watched: WatchedWorkers) -> None:
+    """Kafka deletes records while no worker runs, and one begins behind them."""
+    harness = watched.harness
+    harness.produce((harness.event(n, campaign_id="missed") for n in range(_MISSED)), partition=0)
+    admin = AdminClient({"bootstrap.servers": harness.bootstrap_servers})
+    (deleted,) = admin.delete_records([TopicPartition(harness.topics.recipients, 0, -1)]).values()
+    deleted.result(20)
+    watched.start_worker(0)
+    watched.await_alerts("StreamerRecordsMissed")
+    (shown,) = _at(watched, "Records missed", time.time()).values()
+    assert shown == _MISSED
+
+
 # What the topics say
 
 
@@ -438,10 +456,18 @@ def _key(series: Series) -> str:
     return "/".join(value for _, value in sorted(series.labels.items()))
 
 
+def _causes(watched: WatchedWorkers) -> dict[str, float]:
+    """When that began which each alert is for."""
+    return dict.fromkeys(_NAMES, watched.trouble) | {
+        "StreamerLagNotShrinking": watched.outage,
+        "StreamerNoWorkerUp": watched.stopped,
+        "StreamerRecordsMissed": watched.stopped,
+    }
+
+
 def _check_alerts(watched: WatchedWorkers) -> None:
     """Each alert fired after what it is for, and not before."""
-    since = dict.fromkeys(_NAMES, watched.trouble)
-    since |= {"StreamerLagNotShrinking": watched.outage, "StreamerNoWorkerUp": watched.stopped}
+    since = _causes(watched)
     labels: dict[str, list[Mapping[str, str]]] = {name: [] for name in _NAMES}
     for name, given, at in watched.prometheus.firing(watched.began, time.time()):
         assert at >= since[name] - 1, (name, at - since[name])
@@ -463,18 +489,8 @@ def _check_alerts(watched: WatchedWorkers) -> None:
 
 
 def _check_panels(watched: WatchedWorkers, settled: float) -> None:
-    """Each panel has data, and where the topics tell, it is right."""
+    """Where the topics tell what a panel has to show, it is right."""
     harness, end = watched.harness, time.time()
-    for panel in panels():
-        for query in panel.queries:
-            found = watched.asked(query, watched.began, end)
-            values = [v for series in found for v in series.values.values() if v == v]
-            assert values, f"{panel.title} is empty: {query}"
-            print(
-                f"{panel.dashboard:9} {panel.title:30} {len(found):3} series  "
-                f"{min(values):.6g} to {max(values):.6g}"
-            )
-
     statuses = harness.status_counts()
     sent = statuses["sent", None]
     calls = watched.sandbox.stats().calls
@@ -566,3 +582,23 @@ def _check_panels(watched: WatchedWorkers, settled: float) -> None:
     arrived = came_back["delivered"] + came_back["bounced_permanent"]
     assert _at(watched, "Complaints", settled)[returned] == came_back["complained"] / arrived
     assert _at(watched, "Bounces", settled)[returned] == came_back["bounced_permanent"] / arrived
+
+
+def _table(watched: WatchedWorkers) -> str:
+    """What each panel had, which is something, and how long after its cause each alert fired."""
+    lines, end = [], time.time()
+    for panel in panels():
+        for query in panel.queries:
+            found = watched.asked(query, watched.began, end)
+            values = [v for series in found for v in series.values.values() if v == v]
+            assert values, f"{panel.title} is empty: {query}"
+            lines.append(
+                f"{panel.dashboard:9} {panel.title:28} {len(found):3} series  "
+                f"{min(values):.4g} to {max(values):.4g}"
+            )
+    first: dict[str, float] = {}
+    for name, _, at in watched.prometheus.firing(watched.began, end):
+        first[name] = min(at, first.get(name, at))
+    causes = _causes(watched)
+    lines += [f"alert     {name:28} after {first[name] - causes[name]:.0f} s" for name in first]
+    return "\n".join(["", *lines])
