@@ -127,6 +127,16 @@ class WatchedWorkers:
             assert time.monotonic() < deadline, f"silent: {missing}\n{self.words()}"
             time.sleep(0.5)
 
+    def await_scrape(self, number: int) -> None:
+        """Wait until Prometheus has just read what a worker has counted."""
+        up = f'up{{instance="127.0.0.1:{self.ports[number]}"}}'
+        scraped = f"timestamp({up}) > {time.time()} and {up} == 1"
+        wait_until(
+            lambda: self.prometheus.between(scraped, time.time(), time.time()),
+            _PATIENCE_S,
+            "Prometheus has scraped it",
+        )
+
     def words(self) -> str:
         """The ends of the workers' logs."""
         return "\n".join(worker.words()[-3_000:] for worker in self.workers)
@@ -268,6 +278,7 @@ def _run_into_trouble(watched: WatchedWorkers) -> None:
         with _coming_and_going(harness):
             watched.await_alerts("StreamerAccountHeld")
             sandbox.set_faults(Faults(quota="none"), account="quota")
+            watched.await_scrape(2)  # what it counts later is lost
             watched.workers[2].kill()
             wait_until(
                 lambda: watched.prometheus.between("min(up) == 0", time.time() - 2, time.time()),
@@ -513,7 +524,7 @@ def _check_panels(watched: WatchedWorkers, settled: float) -> None:
             if value == value  # not where nothing was measured
         )
 
-    # What the killed worker counted in its last second is lost.
+    # What the killed worker counted last is lost.
     def roughly(count: float) -> object:
         return pytest.approx(count, rel=0.1, abs=1)
 
