@@ -205,7 +205,7 @@ def watched(
         yield WatchedWorkers(harness, sandbox, redis, prometheus, ports)
 
 
-@pytest.mark.prometheus
+@pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_panels_and_alerts_say_what_is(watched: WatchedWorkers) -> None:
     _run_well(watched)
