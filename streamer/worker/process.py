@@ -262,7 +262,7 @@ def _interrupt_less() -> None:
     """Have a thread that wakes up wait for the one that computes, as Linux does for batch jobs: it
     would only interrupt that one to ask it for the interpreter's lock."""
     if sys.platform == "linux":
-        with suppress(OSError):  # not allowed here
+        with suppress(OSError, AttributeError):  # not allowed here; another libc
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
