@@ -219,15 +219,14 @@ class _Part:
             orjson.JSONEncodeError: the result cannot be encoded.
         """
         values = [variables.get(name, ...) for name in self._names]
-        types = [*map(type, values)]
-        is_simple = _SIMPLE.issuperset(types)
-        key = (*values, *types)  # True and 1 are equal
-        known = self._known.get(key) if is_simple else None
+        types = tuple(map(type, values))  # True and 1 are equal
+        known = self._known.get((types, *values))
         if known is None:
             text = _render(self._templates, self._hole.kind, self._hole.text, variables)
             known = _encode(text, self._hole.kind, is_escaped=True)
-            if is_simple and len(self._known) < _MAX_KNOWN and len(known) <= _MAX_KNOWN_LENGTH:
-                self._known[key] = known
+            is_small = len(self._known) < _MAX_KNOWN and len(known) <= _MAX_KNOWN_LENGTH
+            if is_small and _SIMPLE.issuperset(types):
+                self._known[(types, *values)] = known
         return known
 
 
