@@ -6,7 +6,6 @@ from typing import NamedTuple
 from streamer.model.reasons import Reason, Status
 from streamer.model.record import Outcome
 
-
 _SENT = Status.SENT.value
 
 
