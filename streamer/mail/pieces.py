@@ -176,7 +176,9 @@ class Pieces:
         variables = [holes[place] for place in places if not holes[place].is_part]
         self._names = [hole.text for hole in variables]
         self._kinds = [hole.kind for hole in variables]
-        self._parts = [_Part(templates, holes[place]) for place in places if holes[place].is_part]
+        self._parts = [
+            _TemplatePart(templates, holes[place]) for place in places if holes[place].is_part
+        ]
 
     def fill(self, variables: Variables, token: str, where: str) -> bytes | None:
         """Return the JSON of a mail, or None if the engine must compose it.
@@ -202,7 +204,7 @@ class Pieces:
         return [_encode(value, kind) for value, kind in zip(values, self._kinds, strict=True)]
 
 
-class _Part:
+class _TemplatePart:
     """A part of a template, rendered once for each combination of the values that it reads."""
 
     def __init__(self, templates: Templates, hole: _Hole) -> None:
