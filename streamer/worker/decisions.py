@@ -130,7 +130,7 @@ class BatchDecisions:
             return Outcome.of(Reason.EXPIRED, f"at {expires_at.isoformat()}")
         if state is CampaignState.PAUSED:
             return Parked(Scope.of_campaign(self._organization, event.campaign_id))
-        hold = self._hold(sender_domain(message.from_))
+        hold = self._hold(message.from_)
         if hold is not None:
             return Parked(hold)
         if position in self._found.suppressed:
@@ -144,7 +144,7 @@ class BatchDecisions:
             )
         return self._definitions[campaign_id]
 
-    def _hold(self, sender: str) -> Scope | None:
-        if sender not in self._holds:
-            self._holds[sender] = self._decisions.hold(self._organization, sender)
-        return self._holds[sender]
+    def _hold(self, from_: str) -> Scope | None:
+        if from_ not in self._holds:
+            self._holds[from_] = self._decisions.hold(self._organization, sender_domain(from_))
+        return self._holds[from_]
