@@ -103,8 +103,8 @@ def _in_all(gauge: Gauge, label: str, values: Iterable[str]) -> str:
     return f"sum by (organization, campaign) ({found})"
 
 
-def _by_worker(gauge: Gauge) -> list[Query]:
-    return [Query(f"sum by (instance) ({one(gauge, job='streamer')})", "{{instance}}")]
+def _by_worker(metric: Gauge | Counter) -> list[Query]:
+    return [Query(f"sum by (instance) ({one(metric, job='streamer')})", "{{instance}}")]
 
 
 def _sum(metric: MetricWrapperBase, expr: str, by: Sequence[str]) -> str:
@@ -228,10 +228,7 @@ OPERATE: dict[str, list[View]] = {
             "Records read",
             _help(metrics.RECORDS_CONSUMED),
             "cps",
-            [
-                Query(per_second(metrics.RECORDS_CONSUMED), "read"),
-                Query(per_second(metrics.RECORDS_MISSED), "deleted by Kafka before that"),
-            ],
+            [Query(per_second(metrics.RECORDS_CONSUMED), "read")],
         ),
         _chart(
             "Mails per call",
@@ -298,6 +295,14 @@ OPERATE: dict[str, list[View]] = {
             "short",
             [Query(during(metrics.REFUSED, "kind"), "{{kind}}")],
             ["StreamerEndingsRefused"],
+        ),
+        _chart(
+            "Records missed",
+            _help(metrics.RECORDS_MISSED) + " Since the worker started.",
+            "short",
+            # No rate: a worker that starts after a long rest misses them before its first scrape.
+            _by_worker(metrics.RECORDS_MISSED),
+            ["StreamerRecordsMissed"],
         ),
     ],
     "By worker": [

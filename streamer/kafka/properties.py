@@ -10,9 +10,10 @@ COMMAND = "streamer-cli"
 TRANSACTION_TIMEOUT_MS = 10_000
 """Kept short: a partition's next owner cannot read offsets until an open transaction ends."""
 
-RECONNECT_MS = 1_000
-"""Approximate wait before reconnecting to an unavailable broker. librdkafka's default is a tenth
-of this, about twenty attempts a second."""
+_RECONNECT_MS, _MOST_RECONNECT_MS = 20, 1_000
+"""The first and the longest wait before connecting to a broker again; each is twice the one before.
+A new client waits for the first one as well, as it connects twice: to a bootstrap server, and then
+to that broker under its own name."""
 
 
 def client_properties(settings: Settings, client_id: str) -> Properties:
@@ -20,7 +21,8 @@ def client_properties(settings: Settings, client_id: str) -> Properties:
     properties: Properties = {
         "bootstrap.servers": settings.kafka.bootstrap_servers,
         "client.id": client_id,
-        "reconnect.backoff.ms": RECONNECT_MS,
+        "reconnect.backoff.ms": _RECONNECT_MS,
+        "reconnect.backoff.max.ms": _MOST_RECONNECT_MS,
         **settings.kafka.common_properties,
     }
     if client_id == COMMAND:  # commands report errors themselves
@@ -47,8 +49,9 @@ def transactional_properties(settings: Settings, client_id: str, name: str) -> P
     """
     return {
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-        # Brokers apply a topic's size limit to whole batches: stay below what any topic allows.
-        "batch.size": 131_072,
+        # Half of what a topic allows by default, as brokers apply its limit to whole batches. Not
+        # less: while a batch waits for the one before it, librdkafka polls without a pause.
+        "batch.size": 500_000,
         "delivery.report.only.error": True,
         **producer_properties(settings, client_id),
         "transactional.id": f"{settings.kafka.group_id}.{name}",

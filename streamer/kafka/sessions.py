@@ -33,15 +33,14 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_MS = 500
 """Members learn of a rebalance from their next heartbeat."""
-CLASSIC_SESSION_MS = 4_000
-CONSUMER_SESSION_MS = 2_000
-"""Shorter, since a worker that is started again has to wait for it as well."""
+SESSION_MS = 2_000
+"""A worker that is started again has to wait for it as well."""
 MIN_SESSION = "group.min.session.timeout.ms"
 _MIN_SESSION_MS = 6_000  # Kafka's default
 _METADATA_S = 5.0
 _CONFIG_S = 5.0
 _GROUP_CONFIG = {
-    "consumer.session.timeout.ms": str(CONSUMER_SESSION_MS),
+    "consumer.session.timeout.ms": str(SESSION_MS),
     "consumer.heartbeat.interval.ms": str(HEARTBEAT_MS),
 }
 
@@ -64,7 +63,7 @@ def member_session(admin: AdminClient, settings: Settings) -> Properties:
             )
         return {}
     try:
-        session_ms = max(CLASSIC_SESSION_MS, _min_session_ms(admin))
+        session_ms = max(SESSION_MS, _min_session_ms(admin))
     except KafkaException as exception:
         logger.warning(
             "the shortest session timeout that the brokers allow cannot be read",

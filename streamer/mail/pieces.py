@@ -12,9 +12,10 @@ composes the whole mail.
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Sequence
+from enum import Enum
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import orjson
 
@@ -30,23 +31,20 @@ _ENTITIES = str.maketrans(
     {"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;", "'": "&#x27;", "/": "&#x2f;"}
 )
 """What the engine escapes in HTML."""
+_SIMPLE = frozenset({str, int, bool, type(None), type(...)})
+"""The types of values that are the same to a template if they are equal; `...` is for no value."""
+_MAX_KNOWN, _MAX_KNOWN_LENGTH = 500, 4_000
+"""How many results of a part are kept, and how long they may be, in characters."""
+_find_special = re.compile("[<>&\"'/\\\\]").search
+"""Finds what may not be written as it is, in JSON or HTML, in text that is printable."""
 
 
-class _Kind(NamedTuple):
-    """What a template is for.
+class _Kind(Enum):
+    """What a template is for."""
 
-    Attributes:
-        render: how the engine renders it, before a line is cleaned.
-        find_special: finds what may not be written as it is: in JSON, and in HTML or a line.
-    """
-
-    render: Callable[[Templates, str, Variables], str]
-    find_special: Callable[[str], object]
-
-
-_HTML = _Kind(Templates.render_html, re.compile("[<>&\"'/\\\\\x00-\x1f]").search)
-_TEXT = _Kind(Templates.render_text, re.compile('["\\\\\x00-\x1f]').search)
-_LINE = _Kind(Templates.render_text, re.compile(r"[^ !#-\[\]-~]").search)
+    HTML = "html"
+    TEXT = "text"
+    LINE = "line"
 
 
 class NoPiecesError(Exception):
@@ -86,19 +84,19 @@ class PieceMaker:
 
     def mark(self, name: str) -> str:
         """Return the mark of a variable outside of templates."""
-        return self._mark(_Hole(name, _TEXT))
+        return self._mark(_Hole(name, _Kind.TEXT))
 
     def render_html(self, source: str, variables: Variables) -> str:
         """Render with marks. `variables` are those that are the same for all recipients."""
-        return self._render(_HTML, source, variables)
+        return self._render(_Kind.HTML, source, variables)
 
     def render_text(self, source: str, variables: Variables) -> str:
         """Render with marks. `variables` are those that are the same for all recipients."""
-        return self._render(_TEXT, source, variables)
+        return self._render(_Kind.TEXT, source, variables)
 
     def render_line(self, source: str, variables: Variables) -> str:
         """Render with marks. `variables` are those that are the same for all recipients."""
-        return clean_line(self._render(_LINE, source, variables))
+        return clean_line(self._render(_Kind.LINE, source, variables))
 
     def cut(self, mail: bytes, templates: Templates) -> "Pieces":
         """Cut the JSON of the mail; `templates` will render the parts."""
@@ -118,7 +116,7 @@ class PieceMaker:
             part = source[found.start : found.end]
             marks[_PART] = self._mark(_Hole(part, kind, is_part=True))
             source = f"{source[: found.start]}{{{{ {_PART} }}}}{source[found.end :]}"
-        return kind.render(once, source, {**variables, **marks})
+        return _render(once, kind, source, {**variables, **marks})
 
     def _mark(self, hole: _Hole) -> str:
         return f"{_NONCE}_{self._holes.setdefault(hole, len(self._holes))}_"
@@ -170,11 +168,15 @@ class Pieces:
     def __init__(
         self, templates: Templates, pieces: list[str], order: list[int], holes: list[_Hole]
     ) -> None:
-        self._templates = templates
-        self._parts = [""] * (2 * len(order) + 1)
-        self._parts[::2] = pieces
-        self._pick = itemgetter(*order, 0)  # at least two, so that it returns a tuple
-        self._holes = holes[2:]
+        self._between = [""] * (2 * len(order) + 1)
+        self._between[::2] = pieces
+        places = sorted(range(2, len(holes)), key=lambda place: holes[place].is_part)
+        filled = [0, 1, *places]  # the variables, then the parts
+        self._pick = itemgetter(*map(filled.index, order), 0)  # at least two: it returns a tuple
+        variables = [holes[place] for place in places if not holes[place].is_part]
+        self._names = [hole.text for hole in variables]
+        self._kinds = [hole.kind for hole in variables]
+        self._parts = [_Part(templates, holes[place]) for place in places if holes[place].is_part]
 
     def fill(self, variables: Variables, token: str, where: str) -> bytes | None:
         """Return the JSON of a mail, or None if the engine must compose it.
@@ -184,37 +186,78 @@ class Pieces:
             token: the recipient's part of the token in the unsubscribe URL.
             where: the recipient's part of the reference.
         """
-        values = [token, where]
         try:
-            for text, kind, is_part in self._holes:
-                if is_part:
-                    value: object = kind.render(self._templates, text, variables)
-                    values.append(_encode(value, kind, is_escaped=True))
-                    continue
-                value = variables.get(text)
-                if type(value) is str and not kind.find_special(value):
-                    values.append(value)
-                else:
-                    values.append(_encode(value, kind, is_escaped=False))
-            parts = self._parts.copy()
-            parts[1::2] = self._pick(values)[:-1]
-            return "".join(parts).encode()
-        except (_UnlikelyError, InvalidDataError, UnicodeEncodeError):
+            values = [*map(variables.get, self._names)]
+            texts = cast(list[str], values) if _are_plain(values) else self._encode_each(values)
+            filled = [token, where, *texts]
+            for part in self._parts:
+                filled.append(part.render(variables))
+            between = self._between.copy()
+            between[1::2] = self._pick(filled)[:-1]
+            return "".join(between).encode()
+        except (_UnlikelyError, InvalidDataError, UnicodeEncodeError, orjson.JSONEncodeError):
             return None
+
+    def _encode_each(self, values: Sequence[object]) -> list[str]:
+        return [_encode(value, kind) for value, kind in zip(values, self._kinds, strict=True)]
+
+
+class _Part:
+    """A part of a template, rendered once for each combination of the values that it reads."""
+
+    def __init__(self, templates: Templates, hole: _Hole) -> None:
+        self._templates = templates
+        self._hole = hole
+        self._names = sorted(templates.names(hole.text))
+        self._known: dict[tuple[object, ...], str] = {}
+
+    def render(self, variables: Variables) -> str:
+        """Return what the engine renders, as in a JSON string.
+
+        Raises:
+            InvalidDataError: the part cannot be rendered.
+            orjson.JSONEncodeError: the result cannot be encoded.
+        """
+        values = [variables.get(name, ...) for name in self._names]
+        types = [*map(type, values)]
+        is_simple = _SIMPLE.issuperset(types)
+        key = (*values, *types)  # True and 1 are equal
+        known = self._known.get(key) if is_simple else None
+        if known is None:
+            text = _render(self._templates, self._hole.kind, self._hole.text, variables)
+            known = _encode(text, self._hole.kind, is_escaped=True)
+            if is_simple and len(self._known) < _MAX_KNOWN and len(known) <= _MAX_KNOWN_LENGTH:
+                self._known[key] = known
+        return known
 
 
 class _UnlikelyError(Exception):
     """The value is one that the engine must write."""
 
 
-def _encode(value: object, kind: _Kind, *, is_escaped: bool) -> str:
+def _are_plain(values: Sequence[object]) -> bool:
+    """Whether all values are text that can be written as it is."""
+    try:
+        text = "".join(cast(Sequence[str], values))
+    except TypeError:
+        return False
+    return text.isprintable() and _find_special(text) is None
+
+
+def _render(templates: Templates, kind: _Kind, source: str, variables: Variables) -> str:
+    """Render as the engine does, before a line is cleaned."""
+    render = templates.render_html if kind is _Kind.HTML else templates.render_text
+    return render(source, variables)
+
+
+def _encode(value: object, kind: _Kind, *, is_escaped: bool = False) -> str:
     """Return what the engine would write for a value, as in a JSON string."""
     if type(value) is int:
         return str(value)
     if type(value) is not str or "\0" in value:
         raise _UnlikelyError
-    if kind is _LINE and not value.isprintable():  # what is cleaned must be cleaned as a whole
+    if kind is _Kind.LINE and not value.isprintable():  # what is cleaned must be cleaned as a whole
         raise _UnlikelyError
-    if kind is _HTML and not is_escaped:
+    if kind is _Kind.HTML and not is_escaped:
         value = value.translate(_ENTITIES)
     return orjson.dumps(value)[1:-1].decode()

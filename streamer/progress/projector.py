@@ -91,6 +91,8 @@ class Projector:
                 if self._lease.hold():
                     self._session(stop, only_with_lease=True)
                 else:
+                    # Another counts since a session failed: what this one shows is outdated.
+                    self._gauges.clear()
                     stop.wait(_LEASE_WAIT_S)
             except (*REDIS_ERRORS, KafkaException) as error:
                 self._pause(stop, error)

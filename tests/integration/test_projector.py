@@ -10,9 +10,10 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from hypothesis import HealthCheck, example, given, settings
 from prometheus_client import REGISTRY
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from streamer.kafka.metadata import topic_id
-from streamer.kafka.offsets import end_offsets
+from streamer.kafka.offsets import Partition, end_offsets
 from streamer.kafka.shared import shared_consumer
 from streamer.ledger import keys, lease
 from streamer.ledger.connection import Client, connect
@@ -21,7 +22,8 @@ from streamer.model.campaign import CampaignName, CampaignState
 from streamer.model.progress import CountDelta, named_campaign
 from streamer.model.wire import REASON
 from streamer.progress.completion import CompletionChecker
-from streamer.progress.fold import Share
+from streamer.progress.fold import Chunk, Share
+from streamer.progress.projection import Projection
 from streamer.progress.projector import Projector
 from streamer.progress.report import Reporter
 from streamer.progress.store import Store, Update
@@ -284,6 +286,29 @@ def test_one_of_many_workers_projects_and_exports_counts(
     second.join(30)
     assert not lease.is_held(office.client, keys.progress_lease(harness.name))
     assert "not being counted" in operator.run("progress", operator.campaign).stderr
+
+
+def test_a_worker_shows_no_counts_after_another_took_over_while_redis_was_gone(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness, add, is_gone = office.harness, Projection.add, threading.Event()
+    labels = {"organization": harness.organization, "campaign": "spring", "status": "parked"}
+
+    def parked() -> float | None:
+        return REGISTRY.get_sample_value("streamer_campaign_recipients", labels)
+
+    def failing(self: Projection, chunks: Mapping[Partition, Chunk]) -> None:
+        if is_gone.is_set():
+            office.client.set(keys.progress_lease(harness.name), "another's")
+            raise RedisConnectionError
+        add(self, chunks)
+
+    monkeypatch.setattr(Projection, "add", failing)
+    office.write({"parked": 1})
+    with office.projecting():
+        wait_until(lambda: parked() == 1, 30, "it is shown")
+        is_gone.set()
+        wait_until(lambda: parked() is None, 30, "it is not shown any more")
 
 
 def test_counts_of_finished_campaigns_expire(office: Office) -> None:

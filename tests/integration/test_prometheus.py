@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 import urllib3
 import yaml
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]  # public, yet not re-exported
 
 from streamer.model.campaign import CampaignName
@@ -43,6 +43,7 @@ _CLEAN, _RETURNED = 1_200, 1_200
 _EXPECTED = 100_000
 """Recipients that the slow campaign never has, so that it is always under way."""
 _BATCH = 10
+_MISSED = 20
 _SPRING = "spring"
 _TIMES = {
     "CPU time of an iteration",
@@ -126,6 +127,16 @@ class WatchedWorkers:
             assert time.monotonic() < deadline, f"silent: {missing}\n{self.words()}"
             time.sleep(0.5)
 
+    def await_scrape(self, number: int) -> None:
+        """Wait until Prometheus has just read what a worker has counted."""
+        up = f'up{{instance="127.0.0.1:{self.ports[number]}"}}'
+        scraped = f"timestamp({up}) > {time.time()} and {up} == 1"
+        wait_until(
+            lambda: self.prometheus.between(scraped, time.time(), time.time()),
+            _PATIENCE_S,
+            "Prometheus has scraped it",
+        )
+
     def words(self) -> str:
         """The ends of the workers' logs."""
         return "\n".join(worker.words()[-3_000:] for worker in self.workers)
@@ -194,7 +205,7 @@ def watched(
         yield WatchedWorkers(harness, sandbox, redis, prometheus, ports)
 
 
-@pytest.mark.prometheus
+@pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_panels_and_alerts_say_what_is(watched: WatchedWorkers) -> None:
     _run_well(watched)
@@ -205,8 +216,10 @@ def test_panels_and_alerts_say_what_is(watched: WatchedWorkers) -> None:
     settled = time.time()
     _stop(watched)
     watched.harness.assert_exactly_once(suppressed_too=False)
-    _check_alerts(watched)
     _check_panels(watched, settled)
+    _miss_records(watched)
+    _check_alerts(watched)
+    print(_table(watched))
 
 
 def _run_well(watched: WatchedWorkers) -> None:
@@ -265,6 +278,7 @@ def _run_into_trouble(watched: WatchedWorkers) -> None:
         with _coming_and_going(harness):
             watched.await_alerts("StreamerAccountHeld")
             sandbox.set_faults(Faults(quota="none"), account="quota")
+            watched.await_scrape(2)  # what it counts later is lost
             watched.workers[2].kill()
             wait_until(
                 lambda: watched.prometheus.between("min(up) == 0", time.time() - 2, time.time()),
@@ -278,7 +292,9 @@ def _run_into_trouble(watched: WatchedWorkers) -> None:
         sandbox.set_faults(Faults(hang_s=30), account="default")
         watched.await_alerts("StreamerOldestBatchAge")
         sandbox.set_faults(Faults(hang_s=0), account="default")
-        watched.await_alerts(*_NAMES - {"StreamerNoWorkerUp", "StreamerLagNotShrinking"})
+        watched.await_alerts(
+            *_NAMES - {"StreamerNoWorkerUp", "StreamerLagNotShrinking", "StreamerRecordsMissed"}
+        )
 
 
 def _expect(harness: Harness, organization: str, recipients: int) -> None:
@@ -364,6 +380,19 @@ def _stop(watched: WatchedWorkers) -> None:
     watched.await_alerts("StreamerNoWorkerUp")
 
 
+def _miss_records(watched: WatchedWorkers) -> None:
+    """Kafka deletes records while no worker runs, and one begins behind them."""
+    harness = watched.harness
+    harness.produce((harness.event(n, campaign_id="missed") for n in range(_MISSED)), partition=0)
+    admin = AdminClient({"bootstrap.servers": harness.bootstrap_servers})
+    (deleted,) = admin.delete_records([TopicPartition(harness.topics.recipients, 0, -1)]).values()
+    deleted.result(20)
+    watched.start_worker(0)
+    watched.await_alerts("StreamerRecordsMissed")
+    (shown,) = _at(watched, "Records missed", time.time()).values()
+    assert shown == _MISSED
+
+
 # What the topics say
 
 
@@ -399,11 +428,9 @@ def _await_agreement(watched: WatchedWorkers) -> None:
     while differences := _differences(watched, wanted):
         assert time.monotonic() < deadline, differences
         time.sleep(0.5)
-    wait_until(
-        lambda: set(_at(watched, "Parked", time.time()).values()) == {0},
-        _PATIENCE_S,
-        "it is seen that none is parked",
-    )
+    while any((parked := _at(watched, "Parked", time.time())).values()):
+        assert time.monotonic() < deadline, parked
+        time.sleep(0.5)
 
 
 def _differences(
@@ -440,10 +467,18 @@ def _key(series: Series) -> str:
     return "/".join(value for _, value in sorted(series.labels.items()))
 
 
+def _causes(watched: WatchedWorkers) -> dict[str, float]:
+    """When that began which each alert is for."""
+    return dict.fromkeys(_NAMES, watched.trouble) | {
+        "StreamerLagNotShrinking": watched.outage,
+        "StreamerNoWorkerUp": watched.stopped,
+        "StreamerRecordsMissed": watched.stopped,
+    }
+
+
 def _check_alerts(watched: WatchedWorkers) -> None:
     """Each alert fired after what it is for, and not before."""
-    since = dict.fromkeys(_NAMES, watched.trouble)
-    since |= {"StreamerLagNotShrinking": watched.outage, "StreamerNoWorkerUp": watched.stopped}
+    since = _causes(watched)
     labels: dict[str, list[Mapping[str, str]]] = {name: [] for name in _NAMES}
     for name, given, at in watched.prometheus.firing(watched.began, time.time()):
         assert at >= since[name] - 1, (name, at - since[name])
@@ -465,18 +500,8 @@ def _check_alerts(watched: WatchedWorkers) -> None:
 
 
 def _check_panels(watched: WatchedWorkers, settled: float) -> None:
-    """Each panel has data, and where the topics tell, it is right."""
+    """Where the topics tell what a panel has to show, it is right."""
     harness, end = watched.harness, time.time()
-    for panel in panels():
-        for query in panel.queries:
-            found = watched.asked(query, watched.began, end)
-            values = [v for series in found for v in series.values.values() if v == v]
-            assert values, f"{panel.title} is empty: {query}"
-            print(
-                f"{panel.dashboard:9} {panel.title:30} {len(found):3} series  "
-                f"{min(values):.6g} to {max(values):.6g}"
-            )
-
     statuses = harness.status_counts()
     sent = statuses["sent", None]
     calls = watched.sandbox.stats().calls
@@ -499,7 +524,7 @@ def _check_panels(watched: WatchedWorkers, settled: float) -> None:
             if value == value  # not where nothing was measured
         )
 
-    # What the killed worker counted in its last second is lost.
+    # What the killed worker counted last is lost.
     def roughly(count: float) -> object:
         return pytest.approx(count, rel=0.1, abs=1)
 
@@ -568,3 +593,23 @@ def _check_panels(watched: WatchedWorkers, settled: float) -> None:
     arrived = came_back["delivered"] + came_back["bounced_permanent"]
     assert _at(watched, "Complaints", settled)[returned] == came_back["complained"] / arrived
     assert _at(watched, "Bounces", settled)[returned] == came_back["bounced_permanent"] / arrived
+
+
+def _table(watched: WatchedWorkers) -> str:
+    """What each panel had, which is something, and how long after its cause each alert fired."""
+    lines, end = [], time.time()
+    for panel in panels():
+        for query in panel.queries:
+            found = watched.asked(query, watched.began, end)
+            values = [v for series in found for v in series.values.values() if v == v]
+            assert values, f"{panel.title} is empty: {query}"
+            lines.append(
+                f"{panel.dashboard:9} {panel.title:28} {len(found):3} series  "
+                f"{min(values):.4g} to {max(values):.4g}"
+            )
+    first: dict[str, float] = {}
+    for name, _, at in watched.prometheus.firing(watched.began, end):
+        first[name] = min(at, first.get(name, at))
+    causes = _causes(watched)
+    lines += [f"alert     {name:28} after {first[name] - causes[name]:.0f} s" for name in first]
+    return "\n".join(["", *lines])
