@@ -476,6 +476,7 @@ class RelaySession:
         new = sorted({*found[self._topics.parked]} - {*self._departures.partitions})
         if not new:
             return
+        self._offsets.drop()  # one that is there may not know of them
         gone = self._read_gone(new)
         self._departures.add_partitions(gone)
         self._ahead.start({(self._topics.parked, p): each.base for p, each in gone.items()})
