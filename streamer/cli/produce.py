@@ -291,7 +291,7 @@ def _report(
         return
     text = f"{source.campaign}: {plural(writer.delivered, 'recipient')} produced"
     if counts.bad:
-        text += f", {counts.bad:,} bad rows"
+        text += f", {plural(counts.bad, 'bad row')}"
     say(text)
 
 

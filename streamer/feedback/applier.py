@@ -16,6 +16,7 @@ from streamer.errors import StreamerError
 from streamer.feedback.campaigns import CampaignFinder, events_properties
 from streamer.feedback.guard import excess
 from streamer.feedback.troubles import account_trouble
+from streamer.kafka.error_log import cause_of
 from streamer.kafka.on_demand import OnDemand
 from streamer.kafka.reading import PartitionReader, ReadError, is_permanent
 from streamer.kafka.shared import WAIT_S, SharedConsumer
@@ -189,7 +190,7 @@ class Applier:
                 else:
                     stop.wait(_LEASE_WAIT_S)
             except (*REDIS_ERRORS, KafkaException, ReadError) as error:
-                self._problem.note(str(error))
+                self._problem.note(cause_of(error))
                 stop.wait(_RETRY_S)
             except EventsError as error:
                 logger.error("cannot apply events", extra={"cause": str(error)})

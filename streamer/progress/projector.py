@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streamer.kafka.error_log import cause_of
 from streamer.kafka.metadata import topic_id
 from streamer.kafka.offsets import EARLIEST, OffsetsQuestion, Partition
 from streamer.kafka.on_demand import OnDemandAdmin
@@ -177,7 +178,7 @@ class Projector:
         self._gauges.show(self._reporter.reports(due.name for due in changed))
 
     def _pause(self, stop: threading.Event, error: Exception) -> None:
-        self._problem.note(str(error))
+        self._problem.note(cause_of(error))
         stop.wait(_RETRY_S)
 
     def _close(self) -> None:
