@@ -114,6 +114,9 @@ def _compare(
         "plain-loop": lambda name: run_plain_loop(*site, name, recipients),
         "worker-inline": lambda name: run_worker(*site, name, recipients, inline=True),
         "worker-campaign": lambda name: run_worker(*site, name, recipients, inline=False),
+        "worker-one-core": lambda name: run_worker(
+            *site, name, recipients, inline=False, one_core=True
+        ),
         "two-workers": lambda name: run_workers(*site, name, _MORE * recipients, 2),
     }
     found: defaultdict[str, list[Result]] = defaultdict(list)

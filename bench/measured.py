@@ -51,6 +51,16 @@ class MeasuredProcess:
         times = [process.cpu_times() for process in self._processes()]
         return sum(each.user + each.system for each in times)
 
+    def keep_on_one_core(self) -> None:
+        """Let the process, and the threads that it starts from now on, run on one core alone.
+
+        Raises:
+            BenchError: this system cannot do that.
+        """
+        if sys.platform != "linux":
+            raise BenchError("a process can be kept on one core on Linux only")
+        self._watched.cpu_affinity(self._watched.cpu_affinity()[:1])
+
     def threads(self) -> int:
         """The number of threads, including librdkafka's."""
         return self._watched.num_threads()

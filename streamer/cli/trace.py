@@ -83,7 +83,7 @@ def trace(
         with topic_reader(settings) as reader:
             if must_read or history.size(reader, settings) <= _FEW:
                 history.gather(reader, settings)
-            elif not history.follow(reader, settings, client):
+            elif not history.follow(reader, settings, client, _announce):
                 found_by = "ledger" if recipient is None else "key"
                 warn(f"the {found_by} does not lead to it: reading the topics")
                 history.gather(reader, settings)
@@ -112,6 +112,11 @@ def trace(
         if campaign in known:
             fail(f"no trace of {who} in campaign {campaign}")
         fail(f"no trace of {who}: {unknown_campaign(campaign, known)}")
+
+
+def _announce(topic: str, count: int) -> None:
+    if count > _FEW:
+        warn(f"reading {count:,} records of {topic} for the id")
 
 
 def _show(

@@ -4,8 +4,10 @@ import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from streamer.model.encoding import to_json
+import msgspec
+
 from streamer.model.parking import Scope
+from streamer.model.reasons import Reason, Status
 from streamer.model.record import DeadLetter, Headers, Outcome, Parked, Record, RecordId
 
 SOURCE_TOPIC = "streamer-source-topic"
@@ -35,24 +37,46 @@ _OURS = {
 }
 
 
+class _Source(msgspec.Struct):
+    """The input record of an outcome."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class _OutcomeValue(msgspec.Struct):
+    """An outcome as it is written. A struct, as a dict and its JSON take half as long again."""
+
+    organization_id: str
+    campaign_id: str
+    recipient_id: str
+    email: str
+    status: Status
+    reason: Reason | None
+    detail: str | None
+    email_id: str | None
+    batch_id: str | None
+    attempts: int
+    occurred_at: str
+    source: _Source
+
+
+_encode = msgspec.json.Encoder().encode
+
+
 def outcome_value(record: Record, outcome: Outcome) -> bytes:
     """Return the outcome as JSON, with the normalised address, or as given if invalid."""
-    topic, partition, offset = record.record_id
-    return to_json(
-        {
-            "organization_id": record.organization_id,
-            "campaign_id": record.campaign_id,
-            "recipient_id": record.recipient_id,
-            "email": record.address if record.address is not None else record.email,
-            "status": outcome.status,
-            "reason": outcome.reason,
-            "detail": outcome.detail,
-            "email_id": outcome.email_id,
-            "batch_id": outcome.batch_id,
-            "attempts": outcome.attempts,
-            "occurred_at": timestamp(record.decided_at),
-            "source": {"topic": topic, "partition": partition, "offset": offset},
-        }
+    return _encode(
+        _OutcomeValue(
+            record.organization_id,
+            record.campaign_id,
+            record.recipient_id,
+            record.address if record.address is not None else record.email,
+            *outcome,
+            timestamp(record.decided_at),
+            _Source(*record.record_id),
+        )
     )
 
 

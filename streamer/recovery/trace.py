@@ -1,6 +1,6 @@
 """The history of one recipient of a campaign, from all topics and the ledger."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -142,7 +142,13 @@ class History:
         self._until = until
         self._addresses: set[str] = set() if query.address is None else {query.address}
 
-    def follow(self, reader: Reader, settings: Settings, client: Client) -> bool:
+    def follow(
+        self,
+        reader: Reader,
+        settings: Settings,
+        client: Client,
+        announce: Callable[[str, int], None],
+    ) -> bool:
         """Collect the events to which the ledger or the recipient's id leads, reading few records.
 
         An id is the key of the input records, as `streamer produce` writes them: one partition has
@@ -156,6 +162,10 @@ class History:
         until all is found that the ledger knows to have happened, and what was not applied to it
         yet: not each event that was repeated.
 
+        Args:
+            announce: called with a topic and the number of offsets, before those of the partition
+                of an id are read: as many as the topic has, if that has one partition.
+
         Returns:
             Whether it led to the record and, if it has one, to its outcome.
 
@@ -164,7 +174,7 @@ class History:
             KafkaException: Kafka cannot be used.
         """
         if self._query.recipient_id is not None:
-            self.events = self._by_key(reader, settings, client, self._query.recipient_id)
+            self.events = self._by_key(reader, settings, client, self._query.recipient_id, announce)
         else:
             self.events = self._by_claim(reader, settings, client, self._query.address or "")
         if not self.events:
@@ -176,7 +186,12 @@ class History:
         return True
 
     def _by_key(
-        self, reader: Reader, settings: Settings, client: Client, recipient_id: str
+        self,
+        reader: Reader,
+        settings: Settings,
+        client: Client,
+        recipient_id: str,
+        announce: Callable[[str, int], None],
     ) -> list[HistoryEvent]:
         """Read the input records that have the id as their key, and what became of each."""
         topic, key = settings.topics.recipients, recipient_id.encode(errors="surrogatepass")
@@ -184,6 +199,7 @@ class History:
         created_at = campaigns.created_at(client, *self._campaign)
         if created_at is not None:
             spans = reader.since(topic, spans, milliseconds(created_at) - _CLOCKS_DIFFER_MS)
+        announce(topic, sum(span.end - span.start for span in spans))
         inputs = list(self._mine(reader.read(topic, spans, topic, by_key(key))))
         events = list(map(self._input, inputs))
         if not events:

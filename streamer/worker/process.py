@@ -70,7 +70,8 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     """
     settings = _numbered(settings, number)
     logs.configure(settings.log, settings.worker.id)
-    _keep_heaps_small()  # before any thread starts
+    _keep_heaps_small()  # both before any thread starts
+    _interrupt_less()
     threading.excepthook = _end_with_thread
     waiter = Waiter()
     life = Life(waiter)
@@ -264,6 +265,14 @@ def _keep_heaps_small() -> None:
             libc = ctypes.CDLL(None)
             libc.mallopt(_M_ARENA_MAX, 2)
             libc.mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
+
+
+def _interrupt_less() -> None:
+    """Have a thread that wakes up wait for the one that computes, as Linux does for batch jobs: it
+    would only interrupt that one to ask it for the interpreter's lock."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # not allowed here; another libc
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _watch_ticks(pipeline: Pipeline) -> None:

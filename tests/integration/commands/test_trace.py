@@ -234,6 +234,8 @@ def test_an_id_leads_to_each_record_of_its_key(
         assert len(orjson.loads(read.stdout)["events"]) == expected
         # Nothing has the key of whom was produced without one.
         assert ("reading the topics" in followed.stderr) is (number == 3)
+        assert f"records of {harness.topics.recipients} for the id" in followed.stderr
+        assert "for the id" not in read.stderr
 
 
 def _last(harness: Harness, partition: int) -> int:
