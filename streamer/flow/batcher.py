@@ -3,8 +3,9 @@
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, groupby
 from math import inf
+from operator import attrgetter
 from threading import RLock
 
 from streamer.model.record import Record
@@ -46,18 +47,14 @@ class Batcher:
     def add(self, records: Iterable[Record]) -> None:
         """Append records to the queues of their campaigns."""
         with self._lock:
-            for record in records:
-                queue = self._queue(record.organization_id)
-                queue.of(record.campaign_id).append(record)
-                self._grown(queue, record)
+            for organization, own in groupby(records, attrgetter("organization_id")):
+                self._put(organization, own, deque.append)
 
     def put_back(self, organization: str, records: Collection[Record]) -> None:
         """Return taken but unused records to the front of their queues."""
-        with self._lock:
-            for record in reversed(list(records)):
-                queue = self._queue(organization)
-                queue.of(record.campaign_id).appendleft(record)
-                self._grown(queue, record)
+        if records:
+            with self._lock:
+                self._put(organization, reversed([*records]), deque.appendleft)
 
     def take_ready(
         self,
@@ -149,21 +146,34 @@ class Batcher:
             queue = self._queues[organization] = _Queue(organization, turns)
         return queue
 
-    def _grown(self, queue: "_Queue", record: Record) -> None:
-        queue.length += 1
-        self._length += 1
-        self._bytes += record.size
-        self._full += not queue.length % self._size
-        queue.turns.grown(queue, record.admitted_at + self._linger)
+    def _put(
+        self,
+        organization: str,
+        records: Iterable[Record],
+        append: Callable[[deque[Record], Record], None],
+    ) -> None:
+        """Queue one or more records of an organization, each with `append`."""
+        queue = self._queue(organization)
+        before, oldest = queue.length, inf
+        for record in records:
+            append(queue.of(record.campaign_id), record)
+            queue.length += 1
+            self._bytes += record.size
+            oldest = min(oldest, record.admitted_at)
+        self._count(queue, before)
+        queue.turns.grown(queue, oldest + self._linger)
 
     def _shrunk(self, queue: "_Queue", before: int) -> None:
-        self._length += queue.length - before
-        self._full += queue.length // self._size - before // self._size
+        self._count(queue, before)
         queue.turns.leave(queue)
         if queue.length:
             queue.turns.grown(queue, queue.oldest() + self._linger)
         else:
             del self._queues[queue.organization]
+
+    def _count(self, queue: "_Queue", before: int) -> None:
+        self._length += queue.length - before
+        self._full += queue.length // self._size - before // self._size
 
 
 class _Turns:
@@ -184,7 +194,7 @@ class _Turns:
         return len(self._ready)
 
     def grown(self, queue: "_Queue", due: float) -> None:
-        """Update a queue that has one more record or is re-added, and is due at `due`."""
+        """Update a queue that has more records or is re-added, and is due at `due`."""
         if queue.organization in self._ready:
             if queue.rank < self._size:
                 del self._by_length[queue.rank][queue.organization]

@@ -430,7 +430,10 @@ class Reader:
         """Return the topic's partitions, from what Kafka said of all topics moments ago."""
         now = time.monotonic()
         if now >= self._listed_until:
-            self._numbers = partitions_of(self._consumer, {*self._topics, topic})
+            # Both are asked. One that has to find the leaders by itself while it connects may look
+            # again only after 1 s (the consumer) or 3 s (the admin client): librdkafka 2.16.
+            for client in (self._admin, self._consumer):
+                self._numbers = partitions_of(client, {*self._topics, topic})
             self._listed_until = now + _LISTED_S
         if topic not in self._numbers:
             raise ReadError(f"topic {topic} does not exist; create it with: streamer topics create")

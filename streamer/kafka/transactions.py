@@ -161,7 +161,8 @@ class TransactionalProducer:
             {"value": value, "key": key, "callback": delivered} for value, key, delivered in records
         ]
         with self._watched():
-            self._producer.produce_batch(topic, messages)
+            if self._producer.produce_batch(topic, messages) == len(messages):
+                return
             for message, (_, _, delivered) in zip(messages, records, strict=True):
                 error = message.get("_error")
                 if isinstance(error, KafkaError):

@@ -36,7 +36,8 @@ def write_record(record_id: RecordId) -> bytes:
     _, partition, offset = record_id
     first, second = max(1, _size(partition)), _size(offset)
     head = _RECORD | (first - 1) << 4 | second
-    return bytes((head,)) + partition.to_bytes(first, "big") + offset.to_bytes(second, "big")
+    number = (head << 8 * first | partition) << 8 * second | offset
+    return number.to_bytes(1 + first + second, "big")
 
 
 def read_record(stored: bytes) -> RecordId:

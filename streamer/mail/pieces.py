@@ -176,7 +176,9 @@ class Pieces:
         variables = [holes[place] for place in places if not holes[place].is_part]
         self._names = [hole.text for hole in variables]
         self._kinds = [hole.kind for hole in variables]
-        self._parts = [_Part(templates, holes[place]) for place in places if holes[place].is_part]
+        self._parts = [
+            _TemplatePart(templates, holes[place]) for place in places if holes[place].is_part
+        ]
 
     def fill(self, variables: Variables, token: str, where: str) -> bytes | None:
         """Return the JSON of a mail, or None if the engine must compose it.
@@ -202,7 +204,7 @@ class Pieces:
         return [_encode(value, kind) for value, kind in zip(values, self._kinds, strict=True)]
 
 
-class _Part:
+class _TemplatePart:
     """A part of a template, rendered once for each combination of the values that it reads."""
 
     def __init__(self, templates: Templates, hole: _Hole) -> None:
@@ -219,15 +221,14 @@ class _Part:
             orjson.JSONEncodeError: the result cannot be encoded.
         """
         values = [variables.get(name, ...) for name in self._names]
-        types = [*map(type, values)]
-        is_simple = _SIMPLE.issuperset(types)
-        key = (*values, *types)  # True and 1 are equal
-        known = self._known.get(key) if is_simple else None
+        types = tuple(map(type, values))  # True and 1 are equal
+        known = self._known.get((types, *values))
         if known is None:
             text = _render(self._templates, self._hole.kind, self._hole.text, variables)
             known = _encode(text, self._hole.kind, is_escaped=True)
-            if is_simple and len(self._known) < _MAX_KNOWN and len(known) <= _MAX_KNOWN_LENGTH:
-                self._known[key] = known
+            is_small = len(self._known) < _MAX_KNOWN and len(known) <= _MAX_KNOWN_LENGTH
+            if is_small and _SIMPLE.issuperset(types):
+                self._known[(types, *values)] = known
         return known
 
 

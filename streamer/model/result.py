@@ -6,6 +6,8 @@ from typing import NamedTuple
 from streamer.model.reasons import Reason, Status
 from streamer.model.record import Outcome
 
+_SENT = Status.SENT.value
+
 
 class ItemResult(NamedTuple):
     """The result of one mail in a batch: `sent` with Resend's id, or a reason and its detail."""
@@ -16,7 +18,7 @@ class ItemResult(NamedTuple):
     @classmethod
     def sent(cls, email_id: str) -> "ItemResult":
         """Resend accepted the mail under this id."""
-        return cls(Status.SENT.value, email_id)
+        return cls(_SENT, email_id)
 
     @classmethod
     def of(cls, reason: Reason, detail: str | None = None) -> "ItemResult":

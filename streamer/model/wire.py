@@ -37,7 +37,7 @@ _OURS = {
 }
 
 
-class _Source(msgspec.Struct):
+class _InputRecord(msgspec.Struct):
     """The input record of an outcome."""
 
     topic: str
@@ -59,7 +59,7 @@ class _OutcomeValue(msgspec.Struct):
     batch_id: str | None
     attempts: int
     occurred_at: str
-    source: _Source
+    source: _InputRecord
 
 
 _encode = msgspec.json.Encoder().encode
@@ -75,7 +75,7 @@ def outcome_value(record: Record, outcome: Outcome) -> bytes:
             record.address if record.address is not None else record.email,
             *outcome,
             timestamp(record.decided_at),
-            _Source(*record.record_id),
+            _InputRecord(*record.record_id),
         )
     )
 

@@ -50,6 +50,8 @@ class BatchAssembly:
         Such a record may be the member itself, read again after its partition was revoked and
         reassigned: then it shares the batch's result and is not a duplicate.
         """
+        if not self.same_address:
+            return
         twins, self.same_address = self.same_address, []
         items = {id(record): item for item, record in enumerate(self.batch.records)}
         for twin in twins:

@@ -14,7 +14,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
 )
 
 from streamer import metrics
-from streamer.flow.window import Partition, PartitionWindow
+from streamer.flow.window import Partition
 from streamer.kafka.headers import header_list
 from streamer.kafka.metadata import topic_id
 from streamer.kafka.offsets import committed, generation
@@ -193,7 +193,7 @@ class RecordSource:
         now = time.monotonic()
         self._take_up(now)
         self.joined = self.joined or self._is_member()
-        records = self._within_reach()
+        admitted = self._within_reach()
         for message in messages:
             if message.error() is not None:
                 self._report(message)
@@ -205,23 +205,26 @@ class RecordSource:
                 continue  # it arrived late, from a partition that was given up
             if key in self._ahead or not window.may_admit(record.offset):
                 self._ahead.setdefault(key, deque()).append(record)
-            else:
-                records += _admitted(window, record)
+            elif window.admit(record):
+                admitted.append(record)
         for key, ahead in self._ahead.items():
             # However many offsets are missing before it, the next reach is beyond it.
             self.windows[key].pass_to(ahead[0].offset)
-        return records
+        metrics.RECORDS_CONSUMED.inc(len(admitted))
+        return [record for record in admitted if record.resolution is None]
 
     def _within_reach(self) -> list[Record]:
         """Admit the records that are within a reach that was committed since."""
-        records: list[Record] = []
+        admitted: list[Record] = []
         for key, ahead in [*self._ahead.items()]:
             window = self.windows[key]
             while ahead and window.may_admit(ahead[0].offset):
-                records += _admitted(window, ahead.popleft())
+                record = ahead.popleft()
+                if window.admit(record):
+                    admitted.append(record)
             if not ahead:
                 del self._ahead[key]
-        return records
+        return admitted
 
     @property
     def is_ahead(self) -> bool:
@@ -417,14 +420,6 @@ def _record(message: Message, now: float) -> Record:
         replaced_batch(own),
         was_parked=returned and PARKED_AT in decoded,
     )
-
-
-def _admitted(window: PartitionWindow, record: Record) -> list[Record]:
-    """Admit a record; return it unless it was admitted before, or is resolved."""
-    if not window.admit(record):
-        return []
-    metrics.RECORDS_CONSUMED.inc()
-    return [] if record.resolution is not None else [record]
 
 
 def _numbers(partitions: list[TopicPartition]) -> list[int]:

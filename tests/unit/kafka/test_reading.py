@@ -24,6 +24,8 @@ from streamer.kafka.reading import (
 from streamer.kafka.transactions import TransactionalProducer
 from streamer.settings import Settings
 from tests.kit.fakes.kafka import FakeKafka, KafkaApi, Silence
+from tests.kit.fakes.kafka.admin import FakeAdminClient
+from tests.kit.fakes.kafka.consumer import FakeConsumer
 
 A, B = ("t", 0), ("t", 1)
 _SETTINGS = Settings()
@@ -366,3 +368,20 @@ def test_an_unresponsive_kafka_is_an_error(
     kafka.answer(request_, Silence.UNHEARD)
     with pytest.raises(KafkaException):
         command.spans("t")
+
+
+def test_both_clients_know_the_leaders_before_they_need_them(
+    command: Reader, kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    for client in (FakeAdminClient, FakeConsumer):
+        ask = client.list_topics
+
+        def note(self: object, *given: object, ask: object = ask, **more: object) -> object:
+            told.append(type(self).__name__)
+            assert callable(ask)
+            return ask(self, *given, **more)
+
+        monkeypatch.setattr(client, "list_topics", note)
+    command.spans("t")
+    assert sorted(told) == ["FakeAdminClient", "FakeConsumer"]
