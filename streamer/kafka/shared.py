@@ -78,15 +78,20 @@ class SharedConsumer:
             self._is_busy = True
         found: list[Message] = []
         try:
-            found = _poll(share.consumer, most, max(0.0, until - time.monotonic()))
+            # In two steps, so that records do not wait for the end of the time; with what the first
+            # has brought, even if the second fails.
+            left_s = max(0.0, until - time.monotonic())
+            found += share.consumer.consume(1, left_s)
+            if found and most > 1:
+                found += share.consumer.consume(most - 1, min(left_s, _GATHER_S))
         finally:
             with self._changed:
                 self._is_busy = False
                 self._hand_over(found)
                 if found or self._waiting:  # otherwise this reader is likely to poll again
                     self._changed.notify_all()
-                taken = self._take(share, most)
-        return taken
+        with self._changed:
+            return self._take(share, most)
 
     @contextmanager
     def alone(self, share: "Share") -> Iterator[Consumer]:
@@ -211,14 +216,6 @@ def shared_consumer(settings: Settings) -> SharedConsumer:
         fetch_bytes=32_768,
     )
     return SharedConsumer(lambda: Consumer(properties, logger=client_logger("reader")))
-
-
-def _poll(consumer: Consumer, most: int, timeout_s: float) -> list[Message]:
-    """Return what has come, waiting for the first message and briefly for those behind it."""
-    first = consumer.consume(1, timeout_s)
-    if not first or most == 1:
-        return first
-    return first + consumer.consume(most - 1, min(timeout_s, _GATHER_S))
 
 
 def _partition(message: Message) -> Partition:

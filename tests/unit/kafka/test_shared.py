@@ -110,6 +110,27 @@ def test_errors_of_the_client_reach_all(kafka: FakeKafka, readers: SharedConsume
                 reader.read()
 
 
+def test_a_poll_that_fails_loses_nothing(
+    kafka: FakeKafka, readers: SharedConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(kafka, A, 3)
+    a, b = readers.open(), readers.open()
+    a.incremental_assign([TopicPartition(*A, 0)])
+    consume = kafka.consumers[-1].consume
+
+    def fail_for_more(num_messages: int, timeout: float) -> list[Message]:
+        if num_messages > 1:
+            raise KafkaException(KafkaError(KafkaError._FAIL))
+        return consume(num_messages, timeout)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kafka.consumers[-1], "consume", fail_for_more)
+        with pytest.raises(KafkaException):
+            b.consume(10, 0.0)
+    found = a.consume(1, 0.0) + a.consume(10, 0.0)
+    assert [message.value() for message in found if not message.error()] == [b"0", b"1", b"2"]
+
+
 class _Slow:
     """A consumer whose polls end when they are told to, with a message of the partition `A`."""
 
