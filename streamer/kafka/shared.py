@@ -43,13 +43,13 @@ class SharedConsumer:
     def __init__(self, make: Callable[[], Consumer]) -> None:
         self._make = make
         self._consumer: Consumer | None = None
-        self._shares: list[Share] = []
+        self._shares: list[ConsumerShare] = []
         self._changed = Condition()
         self._is_busy = False
         self._waiting = 0
         """How many wait to have the consumer alone."""
 
-    def open(self) -> "Share":
+    def open(self) -> "ConsumerShare":
         """Open a share, for one thread.
 
         Raises:
@@ -58,11 +58,11 @@ class SharedConsumer:
         with self._changed:
             if self._consumer is None:
                 self._consumer = self._make()
-            share = Share(self, self._consumer)
+            share = ConsumerShare(self, self._consumer)
             self._shares.append(share)
             return share
 
-    def consume(self, share: "Share", most: int, timeout_s: float) -> list[Message]:
+    def consume(self, share: "ConsumerShare", most: int, timeout_s: float) -> list[Message]:
         """Return the next messages of a share, waiting for the first one."""
         until = time.monotonic() + timeout_s
         with self._changed:
@@ -94,7 +94,7 @@ class SharedConsumer:
             return self._take(share, most)
 
     @contextmanager
-    def alone(self, share: "Share") -> Iterator[Consumer]:
+    def alone(self, share: "ConsumerShare") -> Iterator[Consumer]:
         """The consumer, while nobody polls."""
         with self._changed:
             self._waiting += 1
@@ -108,13 +108,13 @@ class SharedConsumer:
                 self._is_busy = False
                 self._changed.notify_all()
 
-    def assign(self, share: "Share", starts: list[TopicPartition]) -> None:
+    def assign(self, share: "ConsumerShare", starts: list[TopicPartition]) -> None:
         """Start reading partitions that no share reads."""
         with self.alone(share) as consumer:
             share.partitions |= {(each.topic, each.partition) for each in starts}
             consumer.incremental_assign(starts)
 
-    def unassign(self, share: "Share", partitions: Iterable[Partition]) -> None:
+    def unassign(self, share: "ConsumerShare", partitions: Iterable[Partition]) -> None:
         """Stop reading partitions. Once this has returned, nothing more of them comes: they may be
         read again from another offset, by this or another share."""
         given_up = {*partitions}
@@ -125,7 +125,7 @@ class SharedConsumer:
             share.arrived = deque(m for m in share.arrived if _partition(m) not in given_up)
             consumer.incremental_unassign([TopicPartition(*each) for each in given_up])
 
-    def close(self, share: "Share") -> None:
+    def close(self, share: "ConsumerShare") -> None:
         """Close a share, and with the last one the consumer."""
         try:
             self.unassign(share, share.partitions)
@@ -137,10 +137,10 @@ class SharedConsumer:
                     self._consumer = None
                     share.consumer.close()
 
-    def _is_another_behind(self, share: "Share") -> bool:
+    def _is_another_behind(self, share: "ConsumerShare") -> bool:
         return any(each.is_behind for each in self._shares if each is not share)
 
-    def _take(self, share: "Share", most: int) -> list[Message]:
+    def _take(self, share: "ConsumerShare", most: int) -> list[Message]:
         was_behind = share.is_behind
         taken = [share.arrived.popleft() for _ in range(min(most, len(share.arrived)))]
         if was_behind:
@@ -160,7 +160,7 @@ class SharedConsumer:
                     each.arrived.append(message)
 
 
-class Share:
+class ConsumerShare:
     """One reader's part of a shared consumer, with those of a consumer's methods that reading
     needs.
 

@@ -9,7 +9,7 @@ from streamer.errors import StreamerError
 from streamer.kafka.metadata import partitions_of
 from streamer.kafka.offsets import Partition
 from streamer.kafka.reading import PartitionReader, is_permanent
-from streamer.kafka.shared import WAIT_S, Share
+from streamer.kafka.shared import WAIT_S, ConsumerShare
 from streamer.progress.fold import Chunk
 from streamer.settings import TopicSettings
 
@@ -20,7 +20,7 @@ class ProjectionError(StreamerError):
     """The topic cannot be counted; the message says why and how to fix it."""
 
 
-def make_reader(share: Share) -> PartitionReader:
+def make_reader(share: ConsumerShare) -> PartitionReader:
     """Create a reader of the progress topic."""
     return PartitionReader(share, 500, WAIT_S, _report)
 

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from streamer.kafka import reading, repeating, shared
 from streamer.kafka.properties import reader_properties
 from streamer.kafka.reading import PartitionReader
-from streamer.kafka.shared import Share, SharedConsumer
+from streamer.kafka.shared import ConsumerShare, SharedConsumer
 from streamer.settings import Settings
 from tests.kit.fakes.kafka import FakeKafka
 from tests.kit.harness import wait_until
@@ -37,7 +37,7 @@ def _write(kafka: FakeKafka, partition: tuple[str, int], count: int) -> None:
     kafka.write((partition, str(number).encode(), None, []) for number in range(count))
 
 
-def _reader(share: Share, partition: tuple[str, int], at: int = 0) -> PartitionReader:
+def _reader(share: ConsumerShare, partition: tuple[str, int], at: int = 0) -> PartitionReader:
     reader = PartitionReader(share, 10)
     reader.start({partition: at})
     return reader
