@@ -1,6 +1,7 @@
 """What a worker costs that has nothing to do: `python -m bench idle`.
 
-It is a member of its group, has all partitions and keeps counts, at the default settings.
+It has sent a campaign, is a member of its group, has all partitions, keeps counts and serves
+metrics, as at the default settings.
 """
 
 import time
@@ -9,12 +10,16 @@ from typing import Annotated
 
 import typer
 
+from bench import content
 from bench.site import BenchSite, show, totals_alone
 from streamer.stack import Stack
+from streamer.stack.ports import free_port
 
 CPU_BAR = 0.01
 THREADS_BAR = 20
-_SETTLE_S = 5.0
+_MAILS = 2_000
+_SETTLE_S = 20.0
+"""What is there while there is work rests after 10 s."""
 _START_S = 60.0
 _LOOK_EVERY_S = 0.1
 
@@ -30,8 +35,10 @@ def idle(
         closing(BenchSite(stack, sandbox, "idle")) as site,
     ):
         site.make_topics()
-        with site.worker(10, settings={"STREAMER_PROGRESS__EMBEDDED": "true"}) as process:
-            process.wait_until(lambda: site.members() == 1, _LOOK_EVERY_S, _START_S)
+        site.write(content.events("before", range(_MAILS), inline=True))
+        settings = {"STREAMER_PROGRESS__EMBEDDED": "true"}
+        with site.worker(10, free_port(), settings=settings) as process:
+            process.wait_until(lambda: site.committed() >= _MAILS, _LOOK_EVERY_S, _START_S)
             time.sleep(_SETTLE_S)
             before, started = process.cpu_seconds(), time.monotonic()
             time.sleep(seconds)

@@ -37,6 +37,7 @@
             FencedError
         BreakerError                1
         RelayError                  1
+        SupersededError             1
         ProjectionError             1
         StaleGenerationError        1
         EventsError                 1

@@ -140,17 +140,25 @@ def outcomes(
     topic = settings.topics.outcomes
     is_met = False
 
+    def require() -> None:
+        with redis_client(settings) as client:
+            require_campaign(client, settings, campaign)
+
     def matching(pairs: Iterable[Pair]) -> Iterator[Pair]:
         nonlocal is_met
         for pair in pairs:
             is_met = is_met or wanted.is_of(pair[1])
             if wanted.matches(pair[1]):
                 yield pair
+        if not told.found:  # before a header is printed
+            require()
 
     of_recipient = wanted.of_recipient()
     # Of one recipient there are few, which also tell whether there are any.
     of_words = of_recipient or wanted.of_words()
     begin = since or campaign_began(settings, campaign)
+    if follow and begin is None:
+        require()
     with topic_reader(settings) as reader:
         spans = reader.spans(topic)
         if begin is not None:
@@ -181,9 +189,6 @@ def outcomes(
             _print(matching(read("outcomes", of_words)), form)
     if told.unreadable:
         warn(f"{plural(told.unreadable, 'record')} of {topic} skipped: not valid outcomes")
-    if not told.found:
-        with redis_client(settings) as client:
-            require_campaign(client, settings, campaign)
     if not is_met and (recipient is not None or email is not None):
         who = f"recipient {recipient}" if recipient is not None else f"address {email}"
         fail(f"campaign {campaign} has no outcome of {who}")

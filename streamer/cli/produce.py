@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -50,15 +51,11 @@ from streamer.ledger import campaigns
 from streamer.model.campaign import CampaignName, CampaignState, Definition
 from streamer.model.nearest import did_you_mean
 from streamer.model.plural import plural
+from streamer.model.standing import CampaignCondition, standing
 from streamer.progress.store import Store
 from streamer.settings import Settings
 
 _STOP = "stop"
-
-_STATE_WARNINGS = {
-    CampaignState.PAUSED: "paused, its recipients wait until it is resumed",
-    CampaignState.CANCELLED: "cancelled, its recipients will be skipped",
-}
 
 
 class _BadRowError(Exception):
@@ -143,15 +140,27 @@ def produce(
             fail(f"{'standard input' if size is None else file}: {error}")
 
 
+def _what_follows(condition: CampaignCondition) -> str | None:
+    """What becomes of recipients that cannot be mailed at once because of the campaign's state."""
+    if condition.state is CampaignState.CANCELLED:
+        return "its recipients will be skipped"
+    if condition.state is CampaignState.PAUSED:
+        when = "then" if condition.waits_until is not None else "it is resumed"
+        return f"its recipients wait until {when}"
+    return None
+
+
 def _check_campaign(settings: Settings, name: CampaignName, form: Format) -> Definition | None:
     with redis_client(settings) as client:
         try:
             found = campaigns.load(client, *name)
         except campaigns.UnreadableDefinitionError as error:
             fail(error)
+        (condition,) = campaigns.conditions(client, [name])
         near = did_you_mean(str(name), map(str, campaigns.names(client))) if not found else ""
-    if found is not None and found.state in _STATE_WARNINGS:
-        warn(f"campaign {name}: {_STATE_WARNINGS[found.state]}")
+    follows = _what_follows(condition)
+    if found is not None and follows is not None:
+        warn(f"campaign {name} is {standing(condition, datetime.now(UTC))}: {follows}")
     if found is None and form is Format.CSV:
         fail(
             f"campaign {name} is not defined and CSV rows carry no message"
@@ -282,7 +291,7 @@ def _report(
         return
     text = f"{source.campaign}: {plural(writer.delivered, 'recipient')} produced"
     if counts.bad:
-        text += f", {counts.bad:,} bad rows"
+        text += f", {plural(counts.bad, 'bad row')}"
     say(text)
 
 

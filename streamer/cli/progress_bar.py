@@ -5,9 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
 from streamer.cli.common import warn
 
 Show = Callable[[int, int], None]
@@ -28,6 +25,10 @@ def progress_bar(label: str, total_bytes: int | None) -> Iterator[Show]:
     if not sys.stderr.isatty():
         yield _lines(label, total_bytes, started)
         return
+    # Not above: where there is no terminal, a short command would take a tenth longer.
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

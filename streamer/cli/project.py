@@ -13,6 +13,7 @@ from streamer import logs
 from streamer.cli.common import ConfigOption, fail, kafka_admin, read_settings, redis_client, warn
 from streamer.feedback.applier import Applier
 from streamer.kafka.offsets import EARLIEST, OffsetsQuestion
+from streamer.kafka.shared import shared_consumer
 from streamer.progress.projector import Projector
 from streamer.progress.store import Store
 from streamer.progress.topic_reader import ProjectionError, find_partitions
@@ -51,11 +52,12 @@ def project(
     with redis_client(settings) as client:
         if rebuild:
             _drop(Store(client, settings.kafka.group_id))
-        projector = Projector(settings, lambda: warn("caught up with the topic"))
+        readers = shared_consumer(settings)
+        projector = Projector(settings, readers, lambda: warn("caught up with the topic"))
     logs.configure(settings.log, f"{settings.worker.id}-project")
     server = _serve_metrics(settings, projector)
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
-    applier = threading.Thread(target=Applier(settings).run, args=(stop,), name="events")
+    applier = threading.Thread(target=Applier(settings, readers).run, args=(stop,), name="events")
     applier.start()
     try:
         projector.work(stop)

@@ -21,6 +21,7 @@ from streamer.cli.rows import (
     read_rows,
 )
 from streamer.model.campaign import CampaignName
+from streamer.model.plural import plural
 
 SHOW_EVERY = 1000
 """Rows between two updates of the progress display."""
@@ -117,6 +118,7 @@ def check(source: RecipientFile, interrupts: Interrupts) -> None:
     if counts.bad:
         counts.warn_of_bad()
         fail(
-            f"{counts.bad:,} bad rows, {counts.good:,} good rows: nothing was produced. "
+            f"{plural(counts.bad, 'bad row')}, {plural(counts.good, 'good row')}: nothing was "
+            f"produced. "
             f"Fix them, or skip them with --bad-rows FILE"
         )

@@ -21,7 +21,7 @@ _BOM = b"\xef\xbb\xbf"
 _MAX_LINE = 16 * 1024 * 1024
 _MAX_NAMES = 20
 _FIELDS = frozenset(EventSchema.model_fields)
-_EMAIL_ALIKE = re.compile(r"e-?mail|address", re.IGNORECASE)
+_EMAIL_ALIKE = re.compile(r"mail|address", re.IGNORECASE)
 
 
 class Format(StrEnum):

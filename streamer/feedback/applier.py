@@ -9,15 +9,17 @@ from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streamer import metrics
 from streamer.errors import StreamerError
-from streamer.feedback.campaigns import CampaignFinder
+from streamer.feedback.campaigns import CampaignFinder, events_properties
 from streamer.feedback.guard import excess
 from streamer.feedback.troubles import account_trouble
-from streamer.kafka.properties import reader_properties
+from streamer.kafka.error_log import cause_of
+from streamer.kafka.on_demand import OnDemand
 from streamer.kafka.reading import PartitionReader, ReadError, is_permanent
+from streamer.kafka.shared import WAIT_S, SharedConsumer
 from streamer.ledger import campaigns, keys
 from streamer.ledger.connection import REDIS_ERRORS, Client, connect
 from streamer.ledger.holds import By, Hold, Holds
@@ -34,7 +36,6 @@ from streamer.settings import Settings
 logger = logging.getLogger(__name__)
 
 _PORTION = 500
-_WAIT_S = 0.25
 _LOOK_FOR_PARTITIONS_EVERY_S = 60.0
 _LEASE_WAIT_S = 2.0
 _RETRY_S = 2.0
@@ -169,8 +170,9 @@ class Applier:
     `GROUP.events`, after what they stand for is done.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, readers: SharedConsumer) -> None:
         self._settings = settings
+        self._readers = readers
         self._client = connect(settings.redis, 2)
         self._application = Application(settings, self._client)
         self._lease = Lease(self._client, keys.events_lease(settings.kafka.group_id))
@@ -188,7 +190,7 @@ class Applier:
                 else:
                     stop.wait(_LEASE_WAIT_S)
             except (*REDIS_ERRORS, KafkaException, ReadError) as error:
-                self._problem.note(str(error))
+                self._problem.note(cause_of(error))
                 stop.wait(_RETRY_S)
             except EventsError as error:
                 logger.error("cannot apply events", extra={"cause": str(error)})
@@ -200,7 +202,7 @@ class Applier:
     def _session(self, stop: threading.Event) -> None:
         """Apply events from the committed offsets, while the lease is held."""
         with ExitStack() as stack:
-            reader = _EventReader(self._settings)
+            reader = _EventReader(self._settings, self._readers)
             stack.callback(reader.close)
             while not stop.is_set() and self._lease.hold():
                 values = reader.read()
@@ -213,43 +215,40 @@ class Applier:
 class _EventReader:
     """Reads the topic from the committed offsets."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, readers: SharedConsumer) -> None:
         self._topic = settings.topics.events
-        client_id = f"{settings.worker.id}-events"
-        self._reader = PartitionReader(
-            reader_properties(
-                settings,
-                client_id,
-                f"{settings.kafka.group_id}.events",
-                read_ahead_kb=512,
-                fetch_bytes=65_536,
-            ),
-            _PORTION,
-            _WAIT_S,
-            _report,
-            logger=client_logger("events"),
+        properties = events_properties(settings)
+        self._offsets = OnDemand(
+            lambda: Consumer(properties, logger=client_logger("events")), Consumer.close
         )
+        """Reads and commits the group's offsets."""
+        share = readers.open()
+        self._share = share
+        self._reader = PartitionReader(share, _PORTION, WAIT_S, _report)
         self._look_at = 0.0
 
     def read(self) -> list[bytes | None]:
         """Return the values that have come, waiting briefly if there are none."""
         if time.monotonic() >= self._look_at:
             self._look_for_partitions()
+        self._offsets.rest()
         return [seen.message.value() for seen in self._reader.read() if seen.message is not None]
 
     def commit(self) -> None:
         """Commit what was read."""
         offsets = [TopicPartition(*place, at) for place, at in self._reader.positions.items()]
-        self._reader.consumer.commit(offsets=offsets, asynchronous=True)
+        self._offsets().commit(offsets=offsets, asynchronous=True)
 
     def close(self) -> None:
         """Stop reading."""
         self._reader.close()
+        self._offsets.drop()
 
     def _look_for_partitions(self) -> None:
         self._look_at = time.monotonic() + _LOOK_FOR_PARTITIONS_EVERY_S
         # Not by an admin client, which would have threads of its own.
-        found = self._reader.consumer.list_topics(self._topic, timeout=_TIMEOUT_S)
+        with self._share.alone() as consumer:
+            found = consumer.list_topics(self._topic, timeout=_TIMEOUT_S)
         numbers = found.topics[self._topic].partitions
         if not numbers:
             raise EventsError(
@@ -260,7 +259,7 @@ class _EventReader:
             for number in numbers
             if (self._topic, number) not in self._reader.positions
         ]
-        committed = self._reader.consumer.committed(new, timeout=_TIMEOUT_S) if new else []
+        committed = self._offsets().committed(new, timeout=_TIMEOUT_S) if new else []
         self._reader.start(
             {(self._topic, each.partition): max(0, each.offset) for each in committed}
         )

@@ -6,9 +6,9 @@ and then known for ever.
 
 import logging
 
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError
 
-from streamer.kafka.properties import reader_properties
+from streamer.kafka.properties import Properties, reader_properties
 from streamer.kafka.reading import PartitionReader
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
@@ -25,6 +25,18 @@ logger = logging.getLogger(__name__)
 
 _PATIENCE_S = 5.0
 _MAX_REMEMBERED = 10_000
+
+
+def events_properties(settings: Settings) -> Properties:
+    """Return the properties of a consumer that reads little, or the offsets of the events'
+    group."""
+    return reader_properties(
+        settings,
+        f"{settings.worker.id}-events",
+        f"{settings.kafka.group_id}.events",
+        read_ahead_kb=64,
+        fetch_bytes=65_536,
+    )
 
 
 class CampaignFinder:
@@ -65,14 +77,8 @@ class CampaignFinder:
 
     def _read(self, record_id: RecordId, check: str, tags: str) -> CampaignName | None:
         """Return the campaign that the input record names, if it is that of the reference."""
-        properties = reader_properties(
-            self._settings,
-            f"{self._settings.worker.id}-events",
-            f"{self._settings.kafka.group_id}.events",
-            read_ahead_kb=64,
-            fetch_bytes=65_536,
-        )
-        reader = PartitionReader(properties, 1, 0.2, _ignore, logger=client_logger("events"))
+        consumer = Consumer(events_properties(self._settings), logger=client_logger("events"))
+        reader = PartitionReader(consumer, 1, on_error=_ignore)
         try:
             spans = {record_id.partition: [(record_id.offset, record_id.offset + 1)]}
             for found in reader.read_spans(record_id.topic, spans, _PATIENCE_S):

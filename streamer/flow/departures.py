@@ -49,6 +49,10 @@ class Departures:
         """Return what has left, of partitions that anything has left."""
         return {p: gone for p, gone in self._gone.items() if gone != OffsetSet()}
 
+    def lacks(self, gone: Mapping[int, OffsetSet]) -> bool:
+        """Return whether more records have left than is known here."""
+        return any(self._gone[p].union(each) != self._gone[p] for p, each in gone.items())
+
     def skip(self, place: Place) -> None:
         """Let a record leave that stays where it is, with the next commit of its partition."""
         self._leave(self._gone[place[0]], place)

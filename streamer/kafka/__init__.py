@@ -4,6 +4,8 @@
 - `transactions`: `TransactionalProducer` and how to handle a failed transaction
 - `writing`: `TransactionalWriter`, restartable writes of input records
 - `reading`: `PartitionReader` and `Reader`, committed records without a consumer group
+- `shared`: `SharedConsumer`, one client for several readers
+- `on_demand`: clients that are there while they are used
 - `offsets`: first, end and committed offsets, and group lag
 - `metadata`: partitions, ids and configurations of topics
 - `headers`: message headers

@@ -1,6 +1,6 @@
 """Background errors of a Kafka client, used to explain failed calls."""
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from streamer.settings import Settings
 
@@ -11,6 +11,11 @@ _REFUSALS = (
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
 )
+
+
+def cause_of(error: Exception) -> str:
+    """Return an error's words; those of a KafkaException without what it says to programs."""
+    return str(error.args[0].str() if isinstance(error, KafkaException) else error)
 
 
 class KafkaErrorLog:

@@ -85,6 +85,12 @@ def member_properties(settings: Settings, session: Properties) -> Properties:
     return properties | settings.kafka.properties
 
 
+def relay_group(settings: Settings) -> str:
+    """Return the relay's consumer group, whose offsets say which records have left the parked
+    topic."""
+    return f"{settings.kafka.group_id}.relay"
+
+
 def reader_properties(
     settings: Settings, client_id: str, group_id: str, *, read_ahead_kb: int, fetch_bytes: int
 ) -> Properties:

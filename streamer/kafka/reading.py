@@ -7,7 +7,7 @@
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from confluent_kafka import (
     Consumer,
@@ -32,7 +32,7 @@ from streamer.kafka.offsets import (
     Partition,
     checked,
 )
-from streamer.kafka.properties import COMMAND, Properties, client_properties, reader_properties
+from streamer.kafka.properties import COMMAND, client_properties, reader_properties
 from streamer.kafka.repeating import repeat
 from streamer.model.record import Headers, RecordId
 from streamer.model.record_headers import decode_headers
@@ -133,35 +133,48 @@ class PartitionRead(NamedTuple):
         return self.offset + (self.message is not None)
 
 
+class Polled(Protocol):
+    """What a `PartitionReader` needs of a consumer, or of its share of one."""
+
+    def consume(self, num_messages: int, timeout: float) -> list[Message]:
+        """Return up to so many messages, waiting up to `timeout` seconds."""
+
+    def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+        """Start reading partitions."""
+
+    def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+        """Stop reading partitions."""
+
+    def close(self) -> None:
+        """Stop reading."""
+
+
 class PartitionReader:
     """Reads committed records of partitions from given offsets.
 
     Args:
-        properties: the client properties, see `reader_properties`.
+        consumer: reads for this reader alone; see `reader_properties`.
         portion: the maximum number of records taken from the client at a time.
         wait_s: how long to wait for the first portion.
         on_error: called with errors returned in place of records; raises them by default.
-        client: `logger` or `error_cb`, as the client library takes them.
 
     Attributes:
         positions: the current position in each assigned partition.
         ended: the partitions that have been read to their end.
         passed_over: the number of records that the last `read` left out.
-        consumer: the underlying consumer, for cluster and group queries.
     """
 
     def __init__(
         self,
-        properties: Properties,
+        consumer: Polled,
         portion: int,
         wait_s: float = 0.2,
         on_error: Callable[[KafkaError], None] = _raise,
-        **client: object,
     ) -> None:
         self.positions: dict[Partition, int] = {}
         self.ended: set[Partition] = set()
         self.passed_over = 0
-        self.consumer = Consumer(properties, **client)
+        self._consumer = consumer
         self._portion = portion
         self._wait_s = wait_s
         self._on_error = on_error
@@ -171,7 +184,7 @@ class PartitionReader:
         new = {each: at for each, at in offsets.items() if each not in self.positions}
         self.positions |= new
         if new:
-            self.consumer.incremental_assign(
+            self._consumer.incremental_assign(
                 [TopicPartition(topic, number, at) for (topic, number), at in new.items()]
             )
 
@@ -181,7 +194,7 @@ class PartitionReader:
             del self.positions[partition]
         self.ended.difference_update(partitions)
         if partitions:
-            self.consumer.incremental_unassign([TopicPartition(*each) for each in partitions])
+            self._consumer.incremental_unassign([TopicPartition(*each) for each in partitions])
 
     def read(self, may_match: MayMatch | None = None) -> list[PartitionRead]:
         """Return the records that have arrived, in order within each partition.
@@ -197,7 +210,7 @@ class PartitionReader:
         found: list[PartitionRead] = []
         count = size = self.passed_over = 0
         while count < _PORTIONS * self._portion and size < _MAX_BYTES:
-            messages = self.consumer.consume(self._portion, 0.0 if count else self._wait_s)
+            messages = self._consumer.consume(self._portion, 0.0 if count else self._wait_s)
             if not messages:
                 break
             count += len(messages)
@@ -274,7 +287,7 @@ class PartitionReader:
 
     def close(self) -> None:
         """Close the consumer."""
-        self.consumer.close()
+        self._consumer.close()
 
     def _read_message(self, message: Message) -> PartitionRead | None:
         """Convert a message; None for errors and for partitions that are not assigned."""
@@ -358,8 +371,8 @@ class Reader:
             settings, COMMAND, settings.kafka.group_id, read_ahead_kb=4_096, fetch_bytes=262_144
         )
         properties["fetch.wait.max.ms"] = 50  # how long a fetch waits at the end of a topic
-        self._reader = PartitionReader(properties, 500, error_cb=kafka_errors.note)
-        self._consumer = self._reader.consumer
+        self._consumer = Consumer(properties, error_cb=kafka_errors.note)
+        self._reader = PartitionReader(self._consumer, 500)
         self._clients = ExitStack()
         self._admin = self._clients.enter_context(
             AdminClient(client_properties(settings, COMMAND), error_cb=kafka_errors.note)
@@ -417,7 +430,10 @@ class Reader:
         """Return the topic's partitions, from what Kafka said of all topics moments ago."""
         now = time.monotonic()
         if now >= self._listed_until:
-            self._numbers = partitions_of(self._consumer, {*self._topics, topic})
+            # Both are asked. One that has to find the leaders by itself while it connects may look
+            # again only after 1 s (the consumer) or 3 s (the admin client): librdkafka 2.16.
+            for client in (self._admin, self._consumer):
+                self._numbers = partitions_of(client, {*self._topics, topic})
             self._listed_until = now + _LISTED_S
         if topic not in self._numbers:
             raise ReadError(f"topic {topic} does not exist; create it with: streamer topics create")

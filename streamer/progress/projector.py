@@ -9,10 +9,12 @@ from contextlib import ExitStack, suppress
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streamer.kafka.error_log import cause_of
 from streamer.kafka.metadata import topic_id
 from streamer.kafka.offsets import EARLIEST, OffsetsQuestion, Partition
 from streamer.kafka.on_demand import OnDemandAdmin
 from streamer.kafka.properties import client_properties
+from streamer.kafka.shared import SharedConsumer
 from streamer.ledger import keys
 from streamer.ledger.connection import REDIS_ERRORS, connect
 from streamer.ledger.input_offsets import InputOffsets
@@ -54,14 +56,21 @@ class Projector:
 
     Args:
         settings: the settings.
+        readers: for a reader of the topic.
         caught_up: called once, when everything written before the start is counted.
 
     Attributes:
         last_step: monotonic time of the last completed step.
     """
 
-    def __init__(self, settings: Settings, caught_up: Callable[[], None] = _nobody_listens) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        readers: SharedConsumer,
+        caught_up: Callable[[], None] = _nobody_listens,
+    ) -> None:
         self._settings = settings
+        self._readers = readers
         self._client = connect(settings.redis, 2)
         self._store = Store(self._client, settings.kafka.group_id)
         self._reporter = Reporter(self._client, self._store)
@@ -115,7 +124,7 @@ class Projector:
         the latest counts.
         """
         with ExitStack() as stack:
-            session = _Session(self._settings, self._store, self._store.open())
+            session = _Session(self._settings, self._readers, self._store, self._store.open())
             stack.callback(session.close)
             session.look_for_partitions()
             checker = self._checker(session.admin)
@@ -145,14 +154,15 @@ class Projector:
                         self._caught_up = None
                 if has_lease:
                     checker.step(session.generation, session.positions, self._show)
-                    self._sweep_if_due()
+                    self._tidy_up()
 
     def _checker(self, admin: OnDemandAdmin) -> CompletionChecker:
         topic, group = self._settings.topics.recipients, self._settings.kafka.group_id
         inputs = InputOffsets(self._client, group, topic_id(admin(), topic))
         return CompletionChecker(self._store, self._reporter, self._summaries, admin, topic, inputs)
 
-    def _sweep_if_due(self) -> None:
+    def _tidy_up(self) -> None:
+        self._summaries.rest()
         if time.monotonic() >= self._sweep_at:
             self._store.sweep(round(self._settings.progress.keep_days * _DAY_S))
             self._sweep_at = time.monotonic() + _DAY_S
@@ -168,7 +178,7 @@ class Projector:
         self._gauges.show(self._reporter.reports(due.name for due in changed))
 
     def _pause(self, stop: threading.Event, error: Exception) -> None:
-        self._problem.note(str(error))
+        self._problem.note(cause_of(error))
         stop.wait(_RETRY_S)
 
     def _close(self) -> None:
@@ -180,7 +190,9 @@ class Projector:
 class _Session:
     """Reads and counts from the positions stored in Redis at the start."""
 
-    def __init__(self, settings: Settings, store: Store, stored: Positions) -> None:
+    def __init__(
+        self, settings: Settings, readers: SharedConsumer, store: Store, stored: Positions
+    ) -> None:
         self.generation = stored.generation
         properties = client_properties(settings, f"{settings.worker.id}-progress")
         self.admin = OnDemandAdmin(
@@ -189,7 +201,8 @@ class _Session:
         self._topics = settings.topics
         self._stored = stored.offsets
         self._projection = Projection(store, stored.generation)
-        self._reader = make_reader(settings)
+        self._share = readers.open()
+        self._reader = make_reader(self._share)
         self._look_at = 0.0
 
     @property
@@ -205,7 +218,8 @@ class _Session:
             KafkaException: Kafka is unavailable.
         """
         self._look_at = time.monotonic() + _LOOK_FOR_PARTITIONS_EVERY_S
-        new = {*find_partitions(self._reader.consumer, self._topics)} - self.positions.keys()
+        with self._share.alone() as consumer:
+            new = {*find_partitions(consumer, self._topics)} - self.positions.keys()
         if not new:
             return
         beginnings = OffsetsQuestion(self.admin(), new, EARLIEST).answer()

@@ -8,11 +8,10 @@ from confluent_kafka.admin import AdminClient
 from streamer.errors import StreamerError
 from streamer.kafka.metadata import partitions_of
 from streamer.kafka.offsets import Partition
-from streamer.kafka.properties import reader_properties
 from streamer.kafka.reading import PartitionReader, is_permanent
-from streamer.logs import client_logger
+from streamer.kafka.shared import WAIT_S, ConsumerShare
 from streamer.progress.fold import Chunk
-from streamer.settings import Settings, TopicSettings
+from streamer.settings import TopicSettings
 
 logger = logging.getLogger(__name__)
 
@@ -21,16 +20,9 @@ class ProjectionError(StreamerError):
     """The topic cannot be counted; the message says why and how to fix it."""
 
 
-def make_reader(settings: Settings) -> PartitionReader:
+def make_reader(share: ConsumerShare) -> PartitionReader:
     """Create a reader of the progress topic."""
-    properties = reader_properties(
-        settings,
-        f"{settings.worker.id}-progress",
-        f"{settings.kafka.group_id}.progress",  # required by the client; never joined
-        read_ahead_kb=512,
-        fetch_bytes=65_536,
-    )
-    return PartitionReader(properties, 500, 0.1, _report, logger=client_logger("progress"))
+    return PartitionReader(share, 500, WAIT_S, _report)
 
 
 def read_chunks(reader: PartitionReader) -> dict[Partition, Chunk]:

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from streamer.flow.offsets import OffsetSet
 from streamer.kafka.offsets import GroupOffsets, Partition
 from streamer.kafka.partitions import partition_of
+from streamer.kafka.properties import relay_group
 from streamer.kafka.reading import (
     MayMatch,
     PartitionRange,
@@ -477,7 +478,7 @@ def _earlier(stored: StoredRecord) -> RecordId | None:
 
 def _left(settings: Settings, partitions: list[Partition]) -> dict[int, OffsetSet]:
     """Return which records left the parked topic, from the offsets of the relay's group."""
-    group = f"{settings.kafka.group_id}.relay"
+    group = relay_group(settings)
     with closing(GroupOffsets(settings, group)) as offsets:
         found = offsets.read(partitions)
     try:

@@ -11,6 +11,7 @@ from streamer.flow.breaker import DeadLetterBreaker
 from streamer.flow.concurrency import ConcurrencyLimiter
 from streamer.flow.failures import FailureTracker
 from streamer.flow.policy import Policy
+from streamer.kafka.shared import SharedConsumer
 from streamer.ledger import campaigns
 from streamer.ledger.claims import Claims
 from streamer.ledger.connection import Client, connect, warm
@@ -49,6 +50,7 @@ from streamer.worker.scopes import ParkScopes
 from streamer.worker.sending import Sender
 from streamer.worker.slots import Slots
 from streamer.worker.source import RecordSource
+from streamer.worker.ticker import Ticker
 from streamer.worker.verifying import EpochVerifier
 from streamer.worker.waiter import Waiter
 
@@ -62,7 +64,9 @@ def build_pipeline(
     settings: Settings,
     composer: Composer,
     accounts: Accounts,
+    readers: SharedConsumer,
     waiter: Waiter,
+    ticker: Ticker,
     life: Life,
     checkpoint: Checkpoint,
 ) -> Pipeline:
@@ -144,8 +148,8 @@ def build_pipeline(
             account_states,
             time.monotonic(),
         ),
-        Prober(redis, account_states, slots, sender, claims, waiter, timeout_s),
-        Relay(settings, redis, ParkScopes(redis, accounts, account_states), waiter),
+        Prober(redis, account_states, slots, sender, claims, waiter, ticker, timeout_s),
+        Relay(settings, redis, ParkScopes(redis, accounts, account_states), readers, waiter),
         waiter,
         life,
         settings.worker.shutdown_timeout_s,

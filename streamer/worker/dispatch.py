@@ -7,12 +7,14 @@ from streamer.flow.batcher import Batcher
 from streamer.flow.concurrency import ConcurrencyLimiter
 from streamer.flow.failures import FailureTracker
 from streamer.model.parking import Scope
-from streamer.model.record import Parked
+from streamer.model.record import Parked, Record
 from streamer.worker.batch import new_id
 from streamer.worker.delivery import Delivery
 from streamer.worker.filling import with_spare
 from streamer.worker.waiter import StoppedError
 
+_REST_AFTER_S = 10.0
+"""Time without batches after which the sender threads end."""
 _LARGE_QUEUE_SHARE = 0.25
 """Share of the queue that a failing organization may fill."""
 
@@ -47,7 +49,9 @@ class Dispatcher:
         self._set_aside_s = set_aside_s
         self._in_flight: dict[Future[None], str] = {}
         """Running deliveries, with their organizations."""
-        self._senders = ThreadPoolExecutor(concurrency.total, thread_name_prefix="sender")
+        self._senders: ThreadPoolExecutor | None = None
+        """None while there is nothing to send."""
+        self._busy_at = 0.0
 
     def __len__(self) -> int:
         """How many batches are in flight."""
@@ -73,11 +77,23 @@ class Dispatcher:
                 now, most, self._is_saturated, lambda name: not self._has_capacity(name, now)
             )
         ) is not None:
-            self._in_flight[self._senders.submit(self._delivery.run, *ready)] = ready[0]
+            self._in_flight[self._submit(ready)] = ready[0]
+        if self._in_flight:
+            self._busy_at = now
+        elif now - self._busy_at > _REST_AFTER_S:
+            self.close()
+
+    def _submit(self, batch: tuple[str, list[Record]]) -> Future[None]:
+        if self._senders is None:
+            total = self._concurrency.total
+            self._senders = ThreadPoolExecutor(total, thread_name_prefix="sender")
+        return self._senders.submit(self._delivery.run, *batch)
 
     def close(self) -> None:
-        """Start no more batches; running ones are not waited for."""
-        self._senders.shutdown(wait=False, cancel_futures=True)
+        """End the threads; running batches are not waited for, those that wait are dropped."""
+        if self._senders is not None:
+            self._senders.shutdown(wait=False, cancel_futures=True)
+            self._senders = None
 
     def _is_saturated(self, account: str | None) -> bool:
         """Whether the account may have no more batches in flight."""

@@ -13,7 +13,6 @@ import os
 import secrets
 import socket
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -26,6 +25,7 @@ from streamer.ledger import keys
 from streamer.ledger.connection import REDIS_ERRORS, connect
 from streamer.ledger.lease import Lease
 from streamer.settings import Settings
+from streamer.worker.ticker import Ticker
 from streamer.worker.waiter import Waiter
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ LEASE_S = 5.0
 _ASK_EVERY_S = 1.0
 _PATIENCE_S = LEASE_S + 2.0
 """Longer than the lease of a dead worker lasts."""
-_END_S = 2.0
 
 
 class WorkerIdTakenError(WrongUseError):
@@ -130,7 +129,10 @@ def with_id(settings: Settings, worker_id: str) -> Settings:
 
 
 class IdLease:
-    """Holds the lease on a worker's id, renewed by a thread of its own, `worker-id`.
+    """Holds the lease on a worker's id.
+
+    Args:
+        ticker: renews it; to be stopped before the release.
 
     Raises:
         WorkerIdTakenError: a live worker has it.
@@ -138,7 +140,7 @@ class IdLease:
         redis.exceptions.RedisError: Redis fails in a way that waiting does not fix.
     """
 
-    def __init__(self, settings: Settings, waiter: Waiter) -> None:
+    def __init__(self, settings: Settings, waiter: Waiter, ticker: Ticker) -> None:
         self._id = settings.worker.id
         self._waiter = waiter
         group = settings.kafka.group_id
@@ -147,10 +149,8 @@ class IdLease:
         self._lease = Lease(self._client, keys.worker_lease(group, self._id), self._name(), LEASE_S)
         self._on_lost: Callable[[str], None] = lambda _: None
         self._lost: str | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="worker-id", daemon=True)
         self._await()
-        self._thread.start()
+        ticker.add(self._renew)
 
     def _lock_id(self, group: str) -> MachineLock | None:
         """Lock the id on this machine; None if a live process has it, or there is no folder."""
@@ -179,29 +179,27 @@ class IdLease:
             self._waiter.sleep(_ASK_EVERY_S)
 
     def _renew(self) -> None:
-        while not self._stop.wait(_ASK_EVERY_S):
-            try:
-                if not self._lease.hold():  # it expired
-                    self._lost = (
-                        f"two workers use one id, {self._id}: the other was started while this "
-                        f"one was frozen or cut off from Redis"
-                    )
-                    self._on_lost(self._lost)
-                    return
-            except REDIS_ERRORS as error:  # the threads that need Redis say so
-                logger.debug("cannot renew the worker's id", extra={"error": str(error)})
+        if self._lost is not None:
+            return
+        try:
+            if not self._lease.hold():  # it expired
+                self._lost = (
+                    f"two workers use one id, {self._id}: the other was started while this one was "
+                    f"frozen or cut off from Redis"
+                )
+                self._on_lost(self._lost)
+        except REDIS_ERRORS as error:  # the threads that need Redis say so
+            logger.debug("cannot renew the worker's id", extra={"error": str(error)})
 
     def reports_to(self, on_lost: Callable[[str], None]) -> None:
-        """Call this with what happened once another worker has the id, from the thread that renews
-        the lease. The worker must then end: the two would take each other's place in turn."""
+        """Call this with what happened once another worker has the id, on the ticker's thread. The
+        worker must then end: the two would take each other's place in turn."""
         self._on_lost = on_lost
         if self._lost is not None:
             on_lost(self._lost)
 
     def release(self) -> None:
         """Let others have the id."""
-        self._stop.set()
-        self._thread.join(_END_S)
         with suppress(*REDIS_ERRORS):  # otherwise the lease expires
             self._lease.release()
         self._client.close()

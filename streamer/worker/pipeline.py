@@ -126,7 +126,10 @@ class Pipeline:
             self._verifier.close()
             self._source.close()
             self._committer.close()
-            self._relay.join(_RELAY_END_S)
+
+    def join(self) -> None:
+        """Wait for what runs beside the loop, once `run` has returned."""
+        self._relay.join(_RELAY_END_S)
 
     def _tick(self) -> None:
         now = self.last_tick = time.monotonic()

@@ -21,18 +21,19 @@ from streamer.worker.account_states import AccountStateCache, as_hold
 from streamer.worker.pinned import PinnedBatch, adopt
 from streamer.worker.sending import Sender
 from streamer.worker.slots import Slots
+from streamer.worker.ticker import Ticker
 from streamer.worker.waiter import StoppedError, Waiter
 
 logger = logging.getLogger(__name__)
 
-_EVERY_S = 0.5
 _OUTAGE_LASTS = timedelta(minutes=5)
 _STOPPED = (CampaignState.PAUSED, CampaignState.CANCELLED)
 
 
 class Prober:
-    """Owns the thread `holds`, and one more thread per running test, so that a slow response for
-    one account does not delay the others. `holds` also publishes the counts of successful calls.
+    """Looks at the holds with each tick, and owns one thread per running test, so that a slow
+    response for one account does not delay the others. Also publishes the counts of successful
+    calls.
 
     Args:
         timeout_s: the longest that a call of any worker can take.
@@ -46,6 +47,7 @@ class Prober:
         sender: Sender,
         claims: Claims,
         waiter: Waiter,
+        ticker: Ticker,
         timeout_s: float,
     ) -> None:
         self._client = client
@@ -54,34 +56,30 @@ class Prober:
         self._sender = sender
         self._claims = claims
         self._waiter = waiter
+        self._ticker = ticker
         self._timeout_s = timeout_s
         self._testing: set[tuple[str, str | None]] = set()
         """The holds that this worker is testing now."""
 
     def start(self) -> None:
-        """Start the thread; it ends when the worker stops."""
-        Thread(target=self._run, name="holds", daemon=True).start()
+        """Begin to look; no test begins once the worker stops."""
+        self._ticker.add(self._look)
 
-    def _run(self) -> None:
-        while True:
-            try:
-                self._account_states.refresh()
-                self._slots.tell()
-                for account, domain, hold, batch in self._account_states.due():
-                    if (account, domain) in self._testing:
-                        continue  # or tests waiting for slots would pile up
-                    self._testing.add((account, domain))
-                    test = partial(self._test_once, account, domain, hold, batch)
-                    Thread(target=test, name=f"hold-test-{account}", daemon=True).start()
-                self._waiter.sleep(_EVERY_S)
-            except UNREACHABLE as error:
-                logger.debug("cannot read holds", extra={"error": str(error)})
-                try:
-                    self._waiter.sleep(_EVERY_S)
-                except StoppedError:
-                    return
-            except StoppedError:
-                return
+    def _look(self) -> None:
+        try:
+            self._waiter.sleep(0)
+            self._account_states.refresh()
+            self._slots.tell()
+            for account, domain, hold, batch in self._account_states.due():
+                if (account, domain) in self._testing:
+                    continue  # or tests waiting for slots would pile up
+                self._testing.add((account, domain))
+                test = partial(self._test_once, account, domain, hold, batch)
+                Thread(target=test, name=f"hold-test-{account}", daemon=True).start()
+        except UNREACHABLE as error:
+            logger.debug("cannot read holds", extra={"error": str(error)})
+        except StoppedError:
+            pass
 
     def _test_once(
         self, account: str, domain: str | None, hold: Hold, batch: BatchRef | None

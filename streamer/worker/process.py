@@ -20,6 +20,7 @@ from streamer import logs
 from streamer.errors import DONE, FAILED, StreamerError, exit_code
 from streamer.feedback.applier import Applier
 from streamer.kafka.reading import ReadError
+from streamer.kafka.shared import SharedConsumer, shared_consumer
 from streamer.kafka.transactions import describe_loss
 from streamer.ledger.connection import REDIS_ERRORS, RedisRefusedError, connect
 from streamer.ledger.persistence import check_persistence
@@ -40,6 +41,7 @@ from streamer.worker.identity import IdLease, with_id
 from streamer.worker.life import Life, WorkerState
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.systemd import SystemdNotifier
+from streamer.worker.ticker import Ticker
 from streamer.worker.waiter import StoppedError, Waiter
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ BROKEN_INPUT = 3
 _FATAL = (StreamerError, KafkaException, *REDIS_ERRORS)
 _TICK_LIMIT_S = 30.0
 _CLOSE_GRACE_S = 20.0
-_PROJECTOR_END_S = 5.0
+_FOLLOWER_END_S = 5.0
 _CHECK_EVERY_S = 1.0
 _STANDSTILL_CHECKS = 40
 _COMMIT_CHECKS = 15
@@ -81,7 +83,9 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
 def _run(
     settings: Settings, waiter: Waiter, life: Life, checkpoint: Checkpoint, at_end: ExitStack
 ) -> int:
-    stop = _StopRequest(settings.worker.shutdown_timeout_s, waiter)
+    ticker = Ticker()
+    stop = _StopRequest(settings.worker.shutdown_timeout_s, waiter, ticker)
+    ticker.start()
     checks = _Checks(waiter)
     health = None
     try:
@@ -94,9 +98,13 @@ def _run(
             at_end.callback(systemd.stop)
         _check_redis(settings, waiter)
         # Before this worker fences whoever has its id.
-        identity = IdLease(settings, waiter)
+        identity = IdLease(settings, waiter, ticker)
         at_end.callback(identity.release)
-        pipeline = build_pipeline(settings, composer, accounts, waiter, life, checkpoint)
+        at_end.callback(ticker.stop)
+        readers = shared_consumer(settings)
+        pipeline = build_pipeline(
+            settings, composer, accounts, readers, waiter, ticker, life, checkpoint
+        )
         checks.pipeline = pipeline
     except StoppedError:
         return DONE
@@ -108,7 +116,8 @@ def _run(
     stop.reaches(pipeline)
     tune_garbage_collection()
     threading.Thread(target=_watch_ticks, args=(pipeline,), name="watchdog", daemon=True).start()
-    stop_projecting = _project(settings, waiter)
+    stop_following = threading.Event()
+    followers = _start_followers(settings, readers, waiter, stop_following)
     try:
         pipeline.run()
     except BreakerError as error:
@@ -126,7 +135,10 @@ def _run(
         _say_activity(settings, error)
         return exit_code(error)
     finally:
-        stop_projecting()
+        stop_following.set()
+        pipeline.join()
+        for follower in followers:
+            follower.join(_FOLLOWER_END_S)
         if health is not None:
             health.close()
     return DONE
@@ -188,30 +200,27 @@ class _Checks:
         return None if self.pipeline.joined else "not a member of the group yet"
 
 
-def _project(settings: Settings, waiter: Waiter) -> Callable[[], None]:
-    """Start what serves the group once, wherever, if enabled: counting progress and applying
-    events. Return a function that stops it."""
+def _start_followers(
+    settings: Settings, readers: SharedConsumer, waiter: Waiter, stop: threading.Event
+) -> list[threading.Thread]:
+    """Start the threads of what serves the group once, wherever, if enabled: counting progress and
+    applying events."""
     if not settings.progress.embedded:
-        return lambda: None
-    stop = threading.Event()
+        return []
 
     def serve(make: Callable[[], Projector | Applier]) -> None:
         with suppress(StoppedError):  # retried, as a cluster client connects when it is created
             waiter.retry_redis(make).run(stop)
 
     threads = [
-        threading.Thread(target=serve, args=(partial(make, settings),), name=name, daemon=True)
+        threading.Thread(
+            target=serve, args=(partial(make, settings, readers),), name=name, daemon=True
+        )
         for name, make in (("progress", Projector), ("events", Applier))
     ]
     for thread in threads:
         thread.start()
-
-    def end() -> None:
-        stop.set()
-        for thread in threads:
-            thread.join(_PROJECTOR_END_S)
-
-    return end
+    return threads
 
 
 def make_composer(settings: Settings) -> Composer:
@@ -327,18 +336,15 @@ class _StopRequest:
     Listens from its creation, also while there is no pipeline yet.
     """
 
-    def __init__(self, shutdown_timeout_s: float, waiter: Waiter) -> None:
+    def __init__(self, shutdown_timeout_s: float, waiter: Waiter, ticker: Ticker) -> None:
         self._shutdown_timeout_s = shutdown_timeout_s
         self._waiter = waiter
         self._pipeline: Pipeline | None = None
         self._asked = False
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            threading.Thread(
-                target=self._watch, args=(parent.join,), name="parent-watch", daemon=True
-            ).start()
+        if multiprocessing.parent_process() is not None:
+            ticker.add(self._watch_parent)
 
     def reaches(self, pipeline: Pipeline) -> None:
         """Set the pipeline to stop; stop it at once if a stop was already requested."""
@@ -351,10 +357,11 @@ class _StopRequest:
         logger.info("signal received", extra={"signal": signal.Signals(signum).name})
         self._ask()
 
-    def _watch(self, wait_for_parent: Callable[[], None]) -> None:
-        wait_for_parent()
-        logger.warning("the supervisor has exited, stopping")
-        self._ask()
+    def _watch_parent(self) -> None:
+        parent = multiprocessing.parent_process()
+        if not self._asked and parent is not None and not parent.is_alive():
+            logger.warning("the supervisor has exited, stopping")
+            self._ask()
 
     def _ask(self) -> None:
         if self._asked:

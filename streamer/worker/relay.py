@@ -1,12 +1,14 @@
 """Returns parked records to the input once what they wait for is over.
 
-One worker of the cluster at a time runs the relay, on a thread of its own with its own consumers
-and producer. It reads ahead in the parked topic, and notes what each record waits for and its
-offset. When a wait is over, it reads its records again and writes them to the input, with their
-original coordinates. The same transaction commits which records have left: the committed offset
-is the base, before which all have left, and its metadata encodes those that left beyond the base.
-The other records stay where they are. All relays share one transactional id, so a new relay
-fences a previous one that is still running.
+One worker of the cluster at a time runs the relay, on a thread of its own. It reads ahead in the
+parked topic, and notes what each record waits for and its offset. When a wait is over, it reads its
+records again and writes them to the input, with their original coordinates. The same transaction
+commits which records have left: the committed offset is the base, before which all have left, and
+its metadata encodes those that left beyond the base. The other records stay where they are.
+
+The producer and the consumers of what returns are there only while something returns. All relays
+share one transactional id: a producer fences that of another relay, and what that one has committed
+is read after. A relay that has missed some of it starts anew.
 
 A record that Kafka refuses to write to the input is resolved in place, in the transaction that
 notes that it left, so that it does not block the others.
@@ -22,7 +24,7 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from threading import Thread
 
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamer import metrics
@@ -33,8 +35,10 @@ from streamer.flow.waitlist import Waitlist
 from streamer.kafka.answers import answer_of
 from streamer.kafka.metadata import partitions_of, topic_id
 from streamer.kafka.offsets import committed
-from streamer.kafka.properties import client_properties, reader_properties
+from streamer.kafka.on_demand import OnDemand
+from streamer.kafka.properties import client_properties, reader_properties, relay_group
 from streamer.kafka.reading import PartitionReader
+from streamer.kafka.shared import WAIT_S, SharedConsumer
 from streamer.kafka.transactions import Delivered, State, TransactionalProducer, is_refused
 from streamer.kafka.writing import chunked
 from streamer.ledger import keys
@@ -81,20 +85,25 @@ class RelayError(StreamerError):
     """Parked records cannot be returned; the message says why."""
 
 
-def group_id(settings: Settings) -> str:
-    """The relay's consumer group, whose offsets say which records have left the parked topic."""
-    return f"{settings.kafka.group_id}.{_CLIENT}"
+class SupersededError(StreamerError):
+    """Another relay has returned records since this one has read which have left."""
 
 
 class Relay:
     """Owns the thread `relay`, which runs the relay while this worker holds the lease."""
 
     def __init__(
-        self, settings: Settings, client: Client, scopes: ParkScopes, waiter: Waiter
+        self,
+        settings: Settings,
+        client: Client,
+        scopes: ParkScopes,
+        readers: SharedConsumer,
+        waiter: Waiter,
     ) -> None:
         self._settings = settings
         self._client = client
         self._scopes = scopes
+        self._readers = readers
         self._waiter = waiter
         self._lease = Lease(client, keys.relay_lease(settings.kafka.group_id))
 
@@ -125,13 +134,15 @@ class Relay:
             except KafkaException as exception:
                 logger.warning("relay failed, restarting", extra={"error": exception.args[0].str()})
                 time.sleep(_AWAIT_TURN_S)
+            except SupersededError:
+                logger.info("another relay has returned parked records meanwhile, starting anew")
             except RelayError as error:
                 logger.error("cannot return parked records", extra={"cause": str(error)})
                 with suppress(StoppedError):
                     self._waiter.sleep(_HOPELESS_S)
 
     def _run_as_leader(self) -> None:
-        session = RelaySession(self._settings, self._client, self._scopes)
+        session = RelaySession(self._settings, self._client, self._scopes, self._readers)
         logger.debug("elected as the relay of parked records")
         try:
             while self._lease.hold():
@@ -150,10 +161,13 @@ class RelaySession:
     Raises:
         KafkaException: Kafka cannot be used.
         RelayError: parked records cannot be returned.
+        SupersededError: another relay was the leader meanwhile.
         redis.exceptions.RedisError: Redis cannot be used.
     """
 
-    def __init__(self, settings: Settings, client: Client, scopes: ParkScopes) -> None:
+    def __init__(
+        self, settings: Settings, client: Client, scopes: ParkScopes, readers: SharedConsumer
+    ) -> None:
         self._topics = settings.topics
         self._scopes = scopes
         self._settings = settings
@@ -165,12 +179,13 @@ class RelaySession:
         now = time.monotonic()
         self._look_at = self._renew_at = now
         self._partitions_at, self._cut_at = now + _PARTITIONS_EVERY_S, now + _CUT_EVERY_S
-        # Before the offsets are read: this ends a transaction that the previous relay left open.
-        self._producer = TransactionalProducer(
-            settings, _CLIENT, f"{_CLIENT}.{_CLIENT}", logger=client_logger("producer")
-        )
-        self._ahead = self._reader()
+        share = readers.open()
+        self._share = share
+        self._ahead = PartitionReader(share, 100, WAIT_S)
+        self._offsets = OnDemand(self._consumer, lambda consumer: consumer.close())
+        self._producer = OnDemand(self._make_producer)
         try:
+            self._producer()  # before the offsets are read
             name = topic_id(self._admin(), self._topics.parked)
             self._relayed = Relayed(client, settings.kafka.group_id, name)
             self._look_for_partitions()
@@ -243,8 +258,9 @@ class RelaySession:
         )
 
     def close(self) -> None:
-        """Close the consumer; an open transaction is ended by the start of the next relay."""
+        """Stop reading; an open transaction is ended by the start of the next relay."""
         self._ahead.close()
+        self._offsets.drop()
 
     # Moving
 
@@ -253,12 +269,32 @@ class RelaySession:
         properties = client_properties(self._settings, f"{_CLIENT}-progress")
         return AdminClient(properties, logger=client_logger(_CLIENT))
 
-    def _reader(self) -> PartitionReader:
-        group = group_id(self._settings)
+    def _consumer(self) -> Consumer:
         properties = reader_properties(
-            self._settings, _CLIENT, group, read_ahead_kb=1_024, fetch_bytes=32_768
+            self._settings,
+            _CLIENT,
+            relay_group(self._settings),
+            read_ahead_kb=1_024,
+            fetch_bytes=32_768,
         )
-        return PartitionReader(properties, 100, logger=client_logger(_CLIENT))
+        return Consumer(properties, logger=client_logger(_CLIENT))
+
+    def _reader(self) -> PartitionReader:
+        return PartitionReader(self._consumer(), 100)
+
+    def _make_producer(self) -> TransactionalProducer:
+        """Make a producer, which fences that of another relay and ends its open transaction.
+
+        Raises:
+            SupersededError: that relay has returned records that are parked still for this one.
+        """
+        producer = TransactionalProducer(
+            self._settings, _CLIENT, f"{_CLIENT}.{_CLIENT}", logger=client_logger("producer")
+        )
+        known = self._departures.partitions
+        if known and self._departures.lacks(self._read_gone(known)):
+            raise SupersededError
+        return producer
 
     def _copies(
         self, reader: PartitionReader, spans: dict[int, list[OffsetSpan]]
@@ -318,7 +354,7 @@ class RelaySession:
         for copy in copies:
             is_back = copy.wait in released
             # Back to its original partition, which keeps the partition's records in order.
-            self._producer.produce(
+            self._producer().produce(
                 self._topics.recipients if is_back else self._topics.parked,
                 copy.value,
                 copy.key,
@@ -361,9 +397,10 @@ class RelaySession:
             topic, value, headers = self._topics.outcomes, outcome_value(record, resolution), [left]
         else:
             raise AssertionError(f"the record at {record.record_id} is not resolved")
-        self._producer.produce(topic, value, record.key, -1, headers, delivered)
+        producer = self._producer()
+        producer.produce(topic, value, record.key, -1, headers, delivered)
         for progress, key in progress_records([record]):
-            self._producer.produce(self._topics.progress, progress, key)
+            producer.produce(self._topics.progress, progress, key)
 
     def _commit(
         self, copies: list[ParkedRecord], write: Callable[[Delivered], None]
@@ -374,13 +411,14 @@ class RelaySession:
             The error of a refused record, in which case nothing is written; else None.
         """
         tries = _TRIES
+        producer = self._producer()
         while True:
             refusals: list[KafkaError] = []
             try:
                 with self._noting(self._departures.after(_places(copies))):
                     write(partial(_note_refusal, refusals))
             except KafkaException:
-                if self._producer.state is not State.READY:
+                if producer.state is not State.READY:
                     raise
                 if refusals:
                     return refusals[0]
@@ -394,15 +432,16 @@ class RelaySession:
     @contextmanager
     def _noting(self, gone: dict[int, OffsetSet]) -> Iterator[None]:
         """A transaction that also commits what will have left the partitions."""
-        with self._producer.transaction(_PATIENCE_S):
+        producer = self._producer()
+        with producer.transaction(_PATIENCE_S):
             yield
-            self._producer.send_offsets(
+            producer.send_offsets(
                 [
                     TopicPartition(self._topics.parked, p, g.base, g.encode())
                     for p, g in gone.items()
                 ],
-                # This consumer is not a member: a relay is fenced by its transactional id alone.
-                self._ahead.consumer.consumer_group_metadata(),
+                # No consumer is a member: a relay is fenced by its transactional id alone.
+                self._offsets().consumer_group_metadata(),
             )
         self._departures.commit(gone)
         self._relayed.keep(gone)
@@ -410,6 +449,8 @@ class RelaySession:
     # Maintenance
 
     def _keep_up(self, now: float) -> None:
+        self._producer.rest()
+        self._offsets.rest()
         if now >= self._partitions_at:
             self._partitions_at = now + _PARTITIONS_EVERY_S
             self._look_for_partitions()
@@ -423,9 +464,11 @@ class RelaySession:
     def _look_for_partitions(self) -> None:
         """Start reading new partitions of the parked topic, and count those of the input."""
         topics = (self._topics.recipients, self._topics.parked)
-        # Refresh both clients: each must know of a new partition before it reads or writes there.
-        found = partitions_of(self._ahead.consumer, topics)
-        self._producer.refresh_metadata()
+        # A client must know of a new partition before it reads or writes there.
+        with self._share.alone() as consumer:
+            found = partitions_of(consumer, topics)
+        if self._producer.current is not None:
+            self._producer.current.refresh_metadata()
         for name in topics:
             if name not in found:
                 raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, name))
@@ -433,21 +476,23 @@ class RelaySession:
         new = sorted({*found[self._topics.parked]} - {*self._departures.partitions})
         if not new:
             return
+        self._offsets.drop()  # one that is there may not know of them
         gone = self._read_gone(new)
         self._departures.add_partitions(gone)
         self._ahead.start({(self._topics.parked, p): each.base for p, each in gone.items()})
 
-    def _read_gone(self, partitions: list[int]) -> dict[int, OffsetSet]:
+    def _read_gone(self, partitions: Iterable[int]) -> dict[int, OffsetSet]:
         """Which records have left the partitions, by the broker's offsets and the ledger's copy.
 
         Raises:
             RelayError: the offsets cannot be decoded, or the broker lost records of a partition.
         """
         asked = [(self._topics.parked, partition) for partition in partitions]
+        offsets = self._offsets()
         gone: dict[int, OffsetSet] = {}
         try:
             known = self._relayed.read()
-            for each in committed(self._ahead.consumer, asked, _OFFSETS_TIMEOUT_S):
+            for each in committed(offsets, asked, _OFFSETS_TIMEOUT_S):
                 here = OffsetSet.decode(max(0, each.offset), each.metadata)
                 both = here.union(known.get(each.partition, here))
                 if both != here:
@@ -456,7 +501,7 @@ class RelaySession:
                         extra={"partition": each.partition, "offset": both.base},
                     )
                 gone[each.partition] = both
-                _, end = self._ahead.consumer.get_watermark_offsets(
+                _, end = offsets.get_watermark_offsets(
                     TopicPartition(self._topics.parked, each.partition), _CALL_TIMEOUT_S
                 )
                 if both.base > end:

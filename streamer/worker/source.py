@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 _START_PATIENCE_S = 25.0
 _METADATA_TIMEOUT_S = 5.0
 _METADATA_PATIENCE_S = 12.0
-_IDLE_S = 0.1
+_IDLE_S = 0.25
 _AT_END = ("latest", "largest", "end")  # synonyms in librdkafka
 _UNREADABLE_HEADERS = DeadLetter(DeadReason.UNDECODABLE, "a header name is not UTF-8")
 

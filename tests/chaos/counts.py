@@ -5,6 +5,7 @@ from collections import Counter
 
 import orjson
 
+from streamer.kafka.shared import shared_consumer
 from streamer.ledger.connection import connect
 from streamer.model.campaign import CampaignName
 from streamer.model.reasons import Status
@@ -37,7 +38,9 @@ def check_counts(harness: Harness) -> None:
     client = connect(settings.redis)
     reporter = Reporter(client, Store(client, harness.name))
     stop = threading.Event()
-    thread = threading.Thread(target=Projector(settings).run, args=(stop,), name="counting")
+    thread = threading.Thread(
+        target=Projector(settings, shared_consumer(settings)).run, args=(stop,), name="counting"
+    )
     thread.start()
     try:
         for campaign in CAMPAIGNS:

@@ -305,12 +305,15 @@ class Lane:
         self._in_flight = scene.in_flight
         if self._worker is None:
             self._worker = self._start_worker()
+        self._await_joined(self._worker)
+        self._script.pid = self._worker.process.pid  # after a lap with a gateway
+
+    def _await_joined(self, worker: WorkerProcess) -> None:
         deadline = time.monotonic() + _LAP_S
-        while "partitions assigned" not in self._worker.words():
-            _insist(self._worker.alive, "the worker ended before the lap")
+        while "partitions assigned" not in worker.words():
+            _insist(worker.alive, "the worker ended before it joined")
             _insist(time.monotonic() < deadline, "the worker does not join")
             time.sleep(0.05)
-        self._script.pid = self._worker.process.pid  # after a lap with a gateway
 
     def _stop_worker(self, *, may_be_fenced: bool = False) -> None:
         if self._worker is not None:
@@ -517,6 +520,7 @@ class Lane:
 
     def _check_harness(self, worker: WorkerProcess) -> None:
         self._script.begin({})
+        self._await_joined(worker)  # or a stop may come before it can be in good order
         reporter = Reporter(self._harness.redis, Store(self._harness.redis, self._harness.name))
         inputs = [given.record for given in self._given]
         await_counts(reporter.report, inputs, self._watcher.resolutions, _COUNTS_S)

@@ -25,6 +25,7 @@ from streamer.stack import Stack
 from streamer.worker.account_states import AccountStateCache
 from streamer.worker.build import make_sending
 from streamer.worker.probing import Prober
+from streamer.worker.ticker import Ticker
 from streamer.worker.waiter import Waiter
 
 QUOTA = ApiResponse(429, "monthly_quota_exceeded", "You have reached your quota.", {}, {})
@@ -75,7 +76,14 @@ class ProbeBench:
             waiter,
         )
         self.prober = Prober(
-            client, self.account_states, sending.slots, sending.sender, self.claims, waiter, 30.0
+            client,
+            self.account_states,
+            sending.slots,
+            sending.sender,
+            self.claims,
+            waiter,
+            Ticker(),
+            30.0,
         )
         self.hold = Hold(
             by=By.ANSWER, reason="monthly_quota_exceeded", detail="", since=datetime.now(UTC)

@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from streamer.kafka.metadata import topic_id
 from streamer.kafka.offsets import Partition, end_offsets
+from streamer.kafka.shared import shared_consumer
 from streamer.ledger import keys, lease
 from streamer.ledger.connection import Client, connect
 from streamer.ledger.input_offsets import InputOffsets
@@ -261,7 +262,10 @@ def test_one_of_many_workers_projects_and_exports_counts(
 
     stops = [threading.Event(), threading.Event()]
     first, second = (
-        threading.Thread(target=Projector(office.settings).run, args=(stop,)) for stop in stops
+        threading.Thread(
+            target=Projector(office.settings, shared_consumer(office.settings)).run, args=(stop,)
+        )
+        for stop in stops
     )
     first.start()
     wait_until(

@@ -168,7 +168,10 @@ def watched(
     ]
     redis = make_redis()
     with ExitStack() as running:
-        sandbox = running.enter_context(SandboxProcess(accounts=accounts))
+        # Sooner than Resend, which waits for minutes after a second refusal, as of a busy machine.
+        sandbox = running.enter_context(
+            SandboxProcess(accounts=accounts, webhook_retries_s=[1.0] * 60)
+        )
         harness = Harness(stack.bootstrap_servers, redis.url, sandbox, tmp_path)
         running.callback(harness.close)
         # Enough that all workers give one up to another member of their group.

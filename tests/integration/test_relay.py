@@ -12,6 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, yet
     NewPartitions,
 )
 
+from streamer.kafka.shared import shared_consumer
 from streamer.model.parking import Scope
 from streamer.model.record import Parked, Record, RecordId
 from streamer.model.wire import parked_headers
@@ -91,7 +92,11 @@ class Depot:
 
     def _start(self) -> bool:
         try:
-            self._sessions.append(RelaySession(self.settings, self.harness.redis, self.gate))
+            self._sessions.append(
+                RelaySession(
+                    self.settings, self.harness.redis, self.gate, shared_consumer(self.settings)
+                )
+            )
         except KafkaException:
             # A broker that was just started has no coordinator at once; a worker tries again.
             return False
@@ -140,7 +145,7 @@ class Depot:
 
     def _watermarks(self, partition: int) -> tuple[int, int]:
         asked = TopicPartition(self.harness.topics.parked, partition)
-        low, high = self._sessions[-1]._ahead.consumer.get_watermark_offsets(asked, 10)
+        low, high = self._sessions[-1]._offsets().get_watermark_offsets(asked, 10)
         return low, high
 
     def forget_offsets(self) -> None:

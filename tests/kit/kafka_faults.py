@@ -141,7 +141,7 @@ def put_into_modules(port: int) -> None:
 
 def _role(base: type[Any], client_id: str) -> str:
     """Return the client's role, used in the names of points."""
-    for role in ("progress", "events", "gateway"):
+    for role in ("reader", "progress", "events", "gateway"):
         if client_id.endswith(f"-{role}"):
             return role
     consumer, producer = ("parked", "relay") if client_id == "relay" else ("source", "committer")

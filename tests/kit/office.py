@@ -12,6 +12,7 @@ import orjson
 from confluent_kafka import Producer
 
 from streamer.feedback.applier import Applier
+from streamer.kafka.shared import shared_consumer
 from streamer.ledger.connection import Client, connect
 from streamer.model.campaign import CampaignName
 from streamer.progress.projector import Projector
@@ -59,7 +60,9 @@ class Office:
     def projecting(self) -> Iterator[None]:
         """Run a projector in a thread during the block, as a worker does."""
         stop = threading.Event()
-        thread = threading.Thread(target=Projector(self.settings).run, args=(stop,))
+        thread = threading.Thread(
+            target=Projector(self.settings, shared_consumer(self.settings)).run, args=(stop,)
+        )
         thread.start()
         try:
             yield
@@ -72,7 +75,9 @@ class Office:
     def applying(self) -> Iterator[None]:
         """Apply events in a thread during the block, as a worker does."""
         stop = threading.Event()
-        thread = threading.Thread(target=Applier(self.settings).run, args=(stop,))
+        thread = threading.Thread(
+            target=Applier(self.settings, shared_consumer(self.settings)).run, args=(stop,)
+        )
         thread.start()
         try:
             yield

@@ -23,6 +23,7 @@ CAMPAIGN = (
     ("watch",),
     ("outcomes",),
     ("outcomes", "--all"),
+    ("outcomes", "--follow"),
     ("retry", "--status", "failed"),
     ("trace", "--email", "a@b.cc"),
     ("trace", "--recipient", "r-1"),
@@ -88,7 +89,7 @@ def test_no_command_takes_a_campaign_that_does_not_exist(known: CommandRunner) -
             assert f"campaign {name} is not defined" in result.stderr, command
             is_named = f"did you mean {known.campaign}" in result.stderr
             assert is_named == near, (command, result.stderr)
-            assert result.stdout == "" or words[0] in ("outcomes", "trace", "retry"), command
+            assert result.stdout == "" or words[0] in ("trace", "retry"), command
 
 
 def test_no_command_takes_an_organization_that_does_not_exist(known: CommandRunner) -> None:

@@ -97,14 +97,20 @@ def test_an_undefined_campaign_needs_inline_messages(
     assert found.message is not None
 
 
-def test_produce_warns_of_a_paused_campaign(
+def test_produce_says_for_what_recipients_will_wait(
     operator: CommandRunner, client: Client, tmp_path: Path
 ) -> None:
     operator.ready()
-    client.hset(keys.campaign(operator.organization, "spring-26"), "state", "paused")
+    key = keys.campaign(operator.organization, "spring-26")
+    client.hset(key, "state", "paused")
     file = tmp_path / "list.csv"
     file.write_bytes(b"email\na@b.cc\n")
-    assert "paused, its recipients wait" in operator.run("produce", operator.campaign, file).stderr
+    warned = operator.run("produce", operator.campaign, file).stderr
+    assert "is paused by operator: its recipients wait until it is resumed" in warned
+    client.hset(key, mapping={"state": "active", "start_at": "4102444800"})
+    warned = operator.run("produce", operator.campaign, file).stderr
+    assert "is scheduled for 2100-01-01 00:00 UTC" in warned
+    assert "its recipients wait until then" in warned
 
 
 def test_a_missing_topic_is_reported(operator: CommandRunner, tmp_path: Path) -> None:

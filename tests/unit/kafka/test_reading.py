@@ -24,6 +24,8 @@ from streamer.kafka.reading import (
 from streamer.kafka.transactions import TransactionalProducer
 from streamer.settings import Settings
 from tests.kit.fakes.kafka import FakeKafka, KafkaApi, Silence
+from tests.kit.fakes.kafka.admin import FakeAdminClient
+from tests.kit.fakes.kafka.consumer import FakeConsumer
 
 A, B = ("t", 0), ("t", 1)
 _SETTINGS = Settings()
@@ -32,7 +34,7 @@ _PROPERTIES = reader_properties(_SETTINGS, "me", "g", read_ahead_kb=1, fetch_byt
 
 @pytest.fixture
 def reader(kafka: FakeKafka) -> PartitionReader:
-    return PartitionReader(_PROPERTIES, 10)
+    return PartitionReader(kafka.consumer(_PROPERTIES), 10)
 
 
 def _write(kafka: FakeKafka, *values: bytes, partition: tuple[str, int] = A) -> None:
@@ -116,12 +118,12 @@ def test_a_recreated_topic_is_reported_and_moves_nothing(
 
 def test_errors_are_raised_or_reported(kafka: FakeKafka) -> None:
     error = KafkaError(KafkaError._TRANSPORT)
-    reader = PartitionReader(_PROPERTIES, 10)
+    reader = PartitionReader(kafka.consumer(_PROPERTIES), 10)
     kafka.consumers[-1].give(Message(error=error))
     with pytest.raises(KafkaException):
         reader.read()
     told: list[KafkaError] = []
-    reader = PartitionReader(_PROPERTIES, 10, on_error=told.append)
+    reader = PartitionReader(kafka.consumer(_PROPERTIES), 10, on_error=told.append)
     kafka.consumers[-1].give(Message(error=error))
     assert reader.read() == []
     assert told == [error]
@@ -204,7 +206,7 @@ def test_records_behind_a_bound_are_read_later(
         kafka.write((("t", n % 2), b"%d" % (10 * at + n), None, []) for n in range(10))
     monkeypatch.setattr(reading, "_PORTIONS", 3)
     monkeypatch.setattr(reading, "_MAX_BYTES", most_bytes)
-    reader = PartitionReader(_PROPERTIES, 10)
+    reader = PartitionReader(kafka.consumer(_PROPERTIES), 10)
     reader.start({A: 0, B: 0})
     read: list[PartitionRead] = []
     most = 0
@@ -238,7 +240,7 @@ def test_spans_yield_exactly_their_records(data: st.DataObject) -> None:
             cuts = sorted(data.draw(st.sets(st.integers(0, end), max_size=6)))
             bounds = zip(cuts[::2], cuts[1::2], strict=False)
             spans[partition] = [(start, stop) for start, stop in bounds if start < stop]
-        reader = PartitionReader(_PROPERTIES, data.draw(st.integers(1, 5)))
+        reader = PartitionReader(kafka.consumer(_PROPERTIES), data.draw(st.integers(1, 5)))
         patience_s = data.draw(st.sampled_from([None, 60.0]))
         wanted = data.draw(st.sampled_from([None, b"v", b"neither"]))
         test = None if wanted is None else by_value(wanted.__eq__)
@@ -257,7 +259,7 @@ def test_spans_yield_exactly_their_records(data: st.DataObject) -> None:
 
 def test_a_span_ends_with_a_record_that_is_passed_over(kafka: FakeKafka) -> None:
     _write(kafka, *[b"w"] * 100)
-    reader = PartitionReader(_PROPERTIES, 1)
+    reader = PartitionReader(kafka.consumer(_PROPERTIES), 1)
     assert [*reader.read_spans("t", {0: [(0, 5)]}, 60.0, by_value(b"v".__eq__))] == [[]]
     assert reader.passed_over == 10  # of the first read, not of the whole partition
     assert reader.positions == {}
@@ -366,3 +368,20 @@ def test_an_unresponsive_kafka_is_an_error(
     kafka.answer(request_, Silence.UNHEARD)
     with pytest.raises(KafkaException):
         command.spans("t")
+
+
+def test_both_clients_know_the_leaders_before_they_need_them(
+    command: Reader, kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    for client in (FakeAdminClient, FakeConsumer):
+        ask = client.list_topics
+
+        def note(self: object, *given: object, ask: object = ask, **more: object) -> object:
+            told.append(type(self).__name__)
+            assert callable(ask)
+            return ask(self, *given, **more)
+
+        monkeypatch.setattr(client, "list_topics", note)
+    command.spans("t")
+    assert sorted(told) == ["FakeAdminClient", "FakeConsumer"]

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from streamer.flow.breaker import DeadLetterBreaker
 from streamer.flow.window import Partition, PartitionWindow
-from streamer.kafka import reading, repeating, transactions
+from streamer.kafka import reading, repeating, shared, transactions
+from streamer.kafka.shared import shared_consumer
 from streamer.ledger.connection import Client
 from streamer.model.campaign import CampaignName
 from streamer.model.event import DeadEventError, parse
@@ -93,13 +94,15 @@ class Workshop:
         narrow = dict.fromkeys((TOPICS.outcomes, TOPICS.dead_letters, TOPICS.progress), 2)
         self.kafka = FakeKafka(wide | narrow)
         self.kafka.limits[TOPICS.recipients] = _LIMIT
-        self.kafka.install(patch, transactions, repeating, reading, relay)
+        self.kafka.install(patch, transactions, repeating, reading, shared, relay)
         patch.setattr(unmovable, "find", lambda *_: None)
         group = self.kafka.group(_SETTINGS.kafka.group_id)
         self._member = FakeConsumer(self.kafka, {"group.id": group.name})
         group.join(self._member)
         self._committed = group.offsets
-        self._relay = RelaySession(_SETTINGS, cast(Client, _NoRedis()), _Open())
+        self._relay = RelaySession(
+            _SETTINGS, cast(Client, _NoRedis()), _Open(), shared_consumer(_SETTINGS)
+        )
         self._number = 0
         self.take_over()
 

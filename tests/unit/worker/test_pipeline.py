@@ -80,7 +80,7 @@ class PipelineBench:
             ),
             cast(WorkerReporter, self._part("reporter", ended=self._ended)),
             cast(Prober, self._part("prober")),
-            cast(Relay, self._part("relay", join=lambda seconds: self.closed.append("relay"))),
+            cast(Relay, self._part("relay")),
             Waiter(),
             cast(Life, self._part("life", enter=lambda state: None)),
             1.0,
@@ -127,7 +127,7 @@ def test_a_failed_last_commit_still_closes_everything() -> None:
     desk.on_commit = fail
     with pytest.raises(KafkaException, match="fenced"):
         desk.pipeline.run()
-    assert desk.closed == ["dispatcher", "verifier", "committer", "relay"]
+    assert desk.closed == ["dispatcher", "verifier", "committer"]
     assert desk.fenced
 
 
@@ -139,7 +139,7 @@ def test_a_worker_whose_id_another_has_ends_and_commits_what_it_may() -> None:
         desk.pipeline.run()
     assert desk.fenced
     assert desk.committed == [1]
-    assert desk.closed == ["dispatcher", "verifier", "committer", "relay"]
+    assert desk.closed == ["dispatcher", "verifier", "committer"]
 
 
 def test_revoked_records_are_committed_at_once(clock: KafkaClock) -> None:

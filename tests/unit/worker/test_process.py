@@ -43,6 +43,9 @@ class _Pipeline:
     def __init__(self, kafka: FakeKafka) -> None:
         self._kafka = kafka
 
+    def join(self) -> None:
+        pass
+
     def run(self) -> None:
         settings = Settings()
         member = FakeConsumer(self._kafka, {"group.id": settings.kafka.group_id})
@@ -113,9 +116,10 @@ def test_a_fatal_transaction_error_is_logged_once(
 _HANGS_WITH_THE_GIL = """
 import ctypes, os, signal
 from streamer.worker import process
+from streamer.worker.ticker import Ticker
 from streamer.worker.waiter import Waiter
 process._CLOSE_GRACE_S = 0.1
-stop = process._StopRequest(0.1, Waiter())
+stop = process._StopRequest(0.1, Waiter(), Ticker())
 os.kill(os.getpid(), signal.SIGTERM)
 ctypes.PyDLL(None).sleep(60)
 """

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from streamer.flow import waitlist
 from streamer.flow.offsets import OffsetSet
-from streamer.kafka import reading, repeating, transactions
+from streamer.kafka import on_demand, reading, repeating, shared, transactions
+from streamer.kafka.properties import relay_group
+from streamer.kafka.shared import shared_consumer
 from streamer.ledger.claim_reader import ClaimStatus
 from streamer.ledger.claims import Claim
 from streamer.ledger.connection import Client
@@ -24,7 +26,7 @@ from streamer.model.record_headers import decode_headers, source_id
 from streamer.model.wire import PARKED_AT, REASON, parked_headers
 from streamer.settings import Settings
 from streamer.worker import relay, unmovable
-from streamer.worker.relay import Relay, RelayError, RelaySession, group_id
+from streamer.worker.relay import Relay, RelayError, RelaySession, SupersededError
 from streamer.worker.scopes import ParkScopes
 from streamer.worker.waiter import StoppedError, Waiter
 from tests.kit.fakes.kafka import FakeKafka, KafkaApi, Silence
@@ -80,7 +82,7 @@ class FakeDepot:
         self.redis = _Redis()
         self.claims: dict[str, Claim] = {}
         self._parked = 0
-        self.kafka.install(patch, transactions, repeating, reading, relay)
+        self.kafka.install(patch, transactions, repeating, shared, on_demand, relay)
         patch.setattr(unmovable, "find", self.find)
 
     def find(self, client: Client, *of: str) -> ClaimStatus | None:
@@ -119,7 +121,12 @@ class FakeDepot:
         self.kafka.write(records)
 
     def relay(self) -> RelaySession:
-        return RelaySession(_SETTINGS, cast(Client, self.redis), self.gate)
+        return RelaySession(
+            _SETTINGS, cast(Client, self.redis), self.gate, shared_consumer(_SETTINGS)
+        )
+
+    def has_producer(self, session: RelaySession) -> bool:
+        return session._producer.current is not None
 
     def work(self, session: RelaySession, turns: int = 3) -> None:
         for _ in range(turns):
@@ -145,11 +152,11 @@ class FakeDepot:
 
     def forget_offsets(self) -> None:
         """What the broker does to offsets that nobody commits again."""
-        self.kafka.group(group_id(_SETTINGS)).offsets.clear()
+        self.kafka.group(relay_group(_SETTINGS)).offsets.clear()
 
     def gone(self, partition: int = 0) -> OffsetSet:
         """Who left, by the offsets that are committed."""
-        known = self.kafka.group(group_id(_SETTINGS)).offsets[TOPICS.parked, partition]
+        known = self.kafka.group(relay_group(_SETTINGS)).offsets[TOPICS.parked, partition]
         return OffsetSet.decode(known.offset, known.metadata)
 
 
@@ -363,7 +370,7 @@ def test_offsets_are_renewed_before_they_expire(depot: FakeDepot) -> None:
     depot.work(session)
     depot.forget_offsets()
     depot.work(session)
-    assert depot.kafka.group(group_id(_SETTINGS)).offsets == {}
+    assert depot.kafka.group(relay_group(_SETTINGS)).offsets == {}
     depot.kafka.clock.sleep(600)
     depot.work(session)
     assert depot.gone() == OffsetSet(5)
@@ -398,7 +405,7 @@ def test_unreadable_offsets_are_an_error(depot: FakeDepot) -> None:
     depot.work(depot.relay())
     place = (TOPICS.parked, 0)
     of_another = TopicPartition(*place, 1, "2:what is this")
-    depot.kafka.group(group_id(_SETTINGS)).offsets[place] = of_another
+    depot.kafka.group(relay_group(_SETTINGS)).offsets[place] = of_another
     with pytest.raises(RelayError, match="cannot read the relay's offsets"):
         depot.relay()
 
@@ -612,6 +619,51 @@ def test_an_unknown_commit_is_left_to_the_next_term(depot: FakeDepot, silence: S
     assert depot.returned() == [0, 1, 2]
 
 
+def test_the_producer_is_there_while_records_return(depot: FakeDepot) -> None:
+    session = depot.relay()
+    depot.work(session)
+    assert depot.has_producer(session)
+    depot.kafka.clock.sleep(60)
+    depot.work(session)
+    assert not depot.has_producer(session)
+    depot.park(SPRING)
+    depot.gate.open = {SPRING}
+    depot.work(session)
+    assert depot.returned() == [0]
+    assert depot.has_producer(session)
+
+
+def test_a_relay_that_missed_what_another_returned_returns_nothing(depot: FakeDepot) -> None:
+    depot.park(SPRING, SPRING)
+    frozen = depot.relay()
+    depot.work(frozen)
+    depot.kafka.clock.sleep(60)
+    depot.work(frozen)
+    depot.gate.open = {SPRING}
+    other = depot.relay()
+    depot.work(other)
+    with pytest.raises(SupersededError):
+        depot.work(frozen)
+    assert depot.returned() == [0, 1]
+    frozen.close()
+    depot.park(SPRING)
+    depot.work(depot.relay())
+    assert depot.returned() == [0, 1, 2]
+
+
+def test_a_relay_goes_on_if_another_returned_nothing(depot: FakeDepot) -> None:
+    depot.park(SPRING, AUTUMN)
+    depot.gate.open = {AUTUMN}
+    first = depot.relay()
+    depot.work(first)
+    depot.kafka.clock.sleep(60)
+    depot.work(first)
+    depot.relay().close()
+    depot.gate.open = {SPRING}
+    depot.work(first)
+    assert depot.returned() == [1, 0]
+
+
 def test_a_replaced_relay_moves_nothing(depot: FakeDepot) -> None:
     depot.park(*[SPRING] * 10)
     old = depot.relay()
@@ -645,10 +697,11 @@ _PARKED = st.tuples(
     st.lists(st.sampled_from([SPRING, AUTUMN]), min_size=1, max_size=6),
     st.sampled_from([10, _LIMIT]),
 )
-_GATES = st.sampled_from(["", "spring", "autumn", "both", "another relay", "the broker forgets"])
+_GATES = st.sampled_from(["", "spring", "autumn", "both"])
+_TURNS = st.sampled_from(["another relay", "frozen", "thawed", "the broker forgets"])
 
 
-@given(st.lists(st.one_of(_FAULTS, _PARKED, _GATES), max_size=20), st.booleans())
+@given(st.lists(st.one_of(_FAULTS, _PARKED, _GATES, _TURNS), max_size=20), st.booleans())
 def test_any_faults_return_or_resolve_each_record_once(
     steps: list[tuple[KafkaApi, Answer] | tuple[int, list[Parked], int] | str], is_small: bool
 ) -> None:
@@ -663,18 +716,26 @@ def test_any_faults_return_or_resolve_each_record_once(
         if is_small:
             depot.kafka.limits = {TOPICS.recipients: _LIMIT, TOPICS.parked: _LIMIT}
         sessions: list[RelaySession] = []
+        frozen: list[RelaySession] = []
 
         def work() -> None:
             try:
                 if not sessions:
                     sessions.append(depot.relay())
                 depot.work(sessions[0], 1)
-            except KafkaException:
+            except (KafkaException, SupersededError):
                 sessions.clear()
 
         for step in steps:
             if step == "another relay":
                 sessions.clear()
+            elif step == "frozen":
+                depot.kafka.clock.sleep(60)
+                work()  # so that its producer rests
+                frozen += sessions
+                sessions.clear()
+            elif step == "thawed":  # it has the lease again, as another relay had it and died
+                sessions[:] = [frozen.pop()] if frozen else sessions
             elif step == "the broker forgets":
                 # Days after they were committed: a relay that ran since has told the ledger.
                 if sessions:
@@ -739,7 +800,9 @@ def _turns(
     held = _Lease(lease)
     monkeypatch.setattr(relay, "Lease", lambda *_: held)
     sleeper = _Sleeper(depot, waits)
-    Relay(_SETTINGS, cast(Client, depot.redis), depot.gate, sleeper)._run()
+    Relay(
+        _SETTINGS, cast(Client, depot.redis), depot.gate, shared_consumer(_SETTINGS), sleeper
+    )._run()
     return held, sleeper
 
 
