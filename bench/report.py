@@ -98,7 +98,7 @@ class BenchReport:
                 f"{result.emails_per_cpu_second:,.0f}",
                 "" if ratio is None else f"{ratio:.2f}",
                 # None if all was done before the measurement began.
-                f"{1e6 / result.emails_per_cpu_second:.1f}" if result.measured else "",
+                f"{1e6 / result.emails_per_cpu_second:.1f}" if result.cpu_s else "",
                 f"{result.emails_per_second:,.0f}",
                 f"{result.peak_rss_bytes / _MB:.0f}",
                 f"{result.redis_bytes:.0f}",

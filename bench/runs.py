@@ -104,8 +104,11 @@ class Result:
 
     @property
     def emails_per_cpu_second(self) -> float:
-        """Throughput per CPU second, the measure least disturbed by other load on the machine."""
-        return self._measured_emails / self.cpu_s if self.measured else 0.0
+        """Throughput per CPU second, the measure least disturbed by other load on the machine.
+
+        0 for a run that ended before it could be measured.
+        """
+        return self._measured_emails / self.cpu_s if self.cpu_s else 0.0
 
     @property
     def emails_per_second(self) -> float:
