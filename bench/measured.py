@@ -14,6 +14,8 @@ import psutil
 
 READY = "ready"
 """The line that the plain loop prints once it has partitions."""
+CAN_KEEP_ON_ONE_CORE = hasattr(psutil.Process, "cpu_affinity")
+"""Not on macOS."""
 
 _SAMPLE_S = 0.2
 _STOP_S = 60.0
@@ -52,13 +54,7 @@ class MeasuredProcess:
         return sum(each.user + each.system for each in times)
 
     def keep_on_one_core(self) -> None:
-        """Let the process, and the threads that it starts from now on, run on one core alone.
-
-        Raises:
-            BenchError: this system cannot do that.
-        """
-        if sys.platform != "linux":
-            raise BenchError("a process can be kept on one core on Linux only")
+        """Let the process, and the threads that it starts from now on, run on one core alone."""
         self._watched.cpu_affinity(self._watched.cpu_affinity()[:1])
 
     def threads(self) -> int:

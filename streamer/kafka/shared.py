@@ -16,11 +16,10 @@ from threading import Condition
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
+from streamer.kafka.offsets import Partition
 from streamer.kafka.properties import reader_properties, relay_group
 from streamer.logs import client_logger
 from streamer.settings import Settings
-
-Partition = tuple[str, int]
 
 WAIT_S = 0.5
 """How long a reader waits for records before it looks after whatever else it has to do. No record

@@ -7,7 +7,7 @@ def to_json(value: object) -> bytes:
     """Return the value as JSON, in a buffer of exactly its length.
 
     The bytes from orjson keep its whole allocation, several times their length. With thousands of
-    mails and outcomes in memory that would be most of a worker's memory, and bad for the CPU cache.
+    mails in memory that would be most of a worker's memory, and bad for the CPU cache.
 
     Raises:
         orjson.JSONEncodeError: the value cannot be encoded.

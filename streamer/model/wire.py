@@ -46,7 +46,8 @@ class _InputRecord(msgspec.Struct):
 
 
 class _OutcomeValue(msgspec.Struct):
-    """An outcome as it is written. A struct, as a dict and its JSON take half as long again."""
+    """An outcome as it is written; `published.PublishedOutcome` describes the fields, and checks
+    what is read. A struct of its own, as a dict and its JSON take half as long again."""
 
     organization_id: str
     campaign_id: str
