@@ -96,7 +96,10 @@ class PieceMaker:
 
     def render_line(self, source: str, variables: Variables) -> str:
         """Render with marks. `variables` are those that are the same for all recipients."""
-        return clean_line(self._render(_Kind.LINE, source, variables))
+        text = self._render(_Kind.LINE, source, variables)
+        if clean_line(text) != text:  # with an empty value, two line breaks would become one
+            raise NoPiecesError
+        return text
 
     def cut(self, mail: bytes, templates: Templates) -> "Pieces":
         """Cut the JSON of the mail; `templates` will render the parts."""

@@ -195,15 +195,50 @@ def test_each_character_is_written_as_the_engine_does() -> None:
 
 
 @pytest.mark.parametrize(
-    "subject", ["{{ a }}", "x\n{{ a }}", "{{ a }}\r", "x\n{{ a|upper }}", "\x07{{ a ~ a }}\x07x"]
+    "subject",
+    [
+        *("{{ a }}", "x\n{{ a }}", "{{ a }}\r", "x\n{{ a|upper }}", "\x07{{ a ~ a }}\x07x"),
+        *("\n{{ a }}\n ", "x\n{{ a|upper }}\ny"),
+    ],
 )
-@pytest.mark.parametrize("value", ["b", "\r\nb\n", "\n", "b\x85", "\x07", "\u2028"])
+@pytest.mark.parametrize("value", ["", "b", "\r\nb\n", "\n", "b\x85", "\x07", "\u2028"])
 def test_lines_are_cleaned_as_a_whole(subject: str, value: str) -> None:
     message = Message.model_validate({"from": "a@b.test", "subject": subject, "text": "t"})
     composer = Composer(Templates(_MAX), _LINKS, _MAX)
     recipient = RecipientEvent("acme", "spring-26", "r-1", "x", None, {"a": value})
     found = {_composed(composer, recipient, message) for _ in range(_USES)}
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("in_reverse", [False, True])
+def test_equal_values_of_different_kinds_are_told_apart(in_reverse: bool) -> None:
+    html = "{{ a|default('-') }} {% if a is defined %}{{ a == 1 }}{% endif %}"
+    message = Message.model_validate({"from": "a@b.test", "subject": "s", "html": html})
+    composer = Composer(Templates(_MAX), _LINKS, _MAX)
+    values: list[JsonValue] = [1, True, 1.0, 0, False, 0.0, -0.0, "1", None, [1], [2], {"b": 1}]
+    given: list[dict[str, JsonValue]] = [{}, *({"a": value} for value in values)]
+    usual = RecipientEvent("acme", "spring-26", "r-1", "x", None, {"a": "b"})
+    for _ in range(_USES):
+        _composed(composer, usual, message)
+    for variables in given[::-1] if in_reverse else given:
+        recipient = msgspec.structs.replace(usual, variables=variables)
+        found = [_composed(composer, recipient, message) for _ in range(2)]
+        with mock.patch.object(Pieces, "fill", return_value=None):
+            assert found == 2 * [_composed(composer, recipient, message)]
+
+
+@pytest.mark.parametrize("shown", ["{{ a + 0 }}", "{{ a + 0 }}" + 5_000 * "x"])
+def test_what_is_known_of_a_part_is_bounded(shown: str) -> None:
+    html = "{% if a >= 0 %}" + shown + "{% endif %}"
+    message = Message.model_validate({"from": "a@b.test", "subject": "s", "html": html})
+    composer = Composer(Templates(9_000), _LINKS, 9_000)
+    for number in range(600):
+        event = RecipientEvent("acme", "spring-26", "r-1", "x", None, {"a": number})
+        assert isinstance(_composed(composer, event, message), bytes)
+    (prepared,) = composer._prepared.values()
+    assert prepared.pieces is not None
+    (part,) = prepared.pieces._parts
+    assert len(part._known) == (500 if len(shown) < 4_000 else 0)
 
 
 def test_a_message_is_cut_only_if_many_mails_use_it() -> None:
