@@ -35,7 +35,9 @@ _ALERTS = yaml.safe_load((ROOT / "config" / "alerts.yml").read_text(encoding="ut
 _NAMES = {rule["alert"] for rule in _ALERTS["groups"][0]["rules"]}
 _DASHBOARDS = ROOT / "config" / "grafana" / "dashboards"
 _WINDOW_S = 10
-_PATIENCE_S = 60.0
+_PATIENCE_S = 150.0
+"""An outcome waits for those of the records before it in its partition, and there the slow account
+has more and more."""
 _SLOW_CALLS = 2
 
 _CLEAN, _RETURNED = 1_200, 1_200
@@ -209,7 +211,7 @@ def watched(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(900)
 def test_panels_and_alerts_say_what_is(watched: WatchedWorkers) -> None:
     _run_well(watched)
     assert watched.fired() == set()
