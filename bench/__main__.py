@@ -23,7 +23,6 @@ from bench.gateway import gateway
 from bench.idle import idle
 from bench.ledger import ledger
 from bench.limiter import limiter
-from bench.measured import CAN_KEEP_ON_ONE_CORE
 from bench.mixed import mixed
 from bench.paused import paused
 from bench.recovery import recovery
@@ -115,12 +114,8 @@ def _compare(
         "plain-loop": lambda name: run_plain_loop(*site, name, recipients),
         "worker-inline": lambda name: run_worker(*site, name, recipients, inline=True),
         "worker-campaign": lambda name: run_worker(*site, name, recipients, inline=False),
+        "two-workers": lambda name: run_workers(*site, name, _MORE * recipients, 2),
     }
-    if CAN_KEEP_ON_ONE_CORE:
-        runs["worker-one-core"] = lambda name: run_worker(
-            *site, name, recipients, inline=False, one_core=True
-        )
-    runs["two-workers"] = lambda name: run_workers(*site, name, _MORE * recipients, 2)
     found: defaultdict[str, list[Result]] = defaultdict(list)
     for number in range(rounds):
         for name, run in runs.items():

@@ -14,8 +14,6 @@ import psutil
 
 READY = "ready"
 """The line that the plain loop prints once it has partitions."""
-CAN_KEEP_ON_ONE_CORE = hasattr(psutil.Process, "cpu_affinity")
-"""Not on macOS."""
 
 _SAMPLE_S = 0.2
 _STOP_S = 60.0
@@ -52,10 +50,6 @@ class MeasuredProcess:
         """User and system time so far of all threads of all processes."""
         times = [process.cpu_times() for process in self._processes()]
         return sum(each.user + each.system for each in times)
-
-    def keep_on_one_core(self) -> None:
-        """Let the process, and the threads that it starts from now on, run on one core alone."""
-        self._watched.cpu_affinity(self._watched.cpu_affinity()[:1])
 
     def threads(self) -> int:
         """The number of threads, including librdkafka's."""

@@ -138,12 +138,10 @@ def run_worker(
     requests_per_second: float = UNTHROTTLED,
     sample: bool = False,
     settings: dict[str, str] | None = None,
-    one_core: bool = False,
 ) -> Result:
     """Let one worker, started with `streamer run`, process a backlog.
 
     Args:
-        one_core: whether to keep it on one core.
         settings: further settings, by environment variable.
         sample: whether to sample where its CPU time goes, which costs some itself.
     """
@@ -163,8 +161,6 @@ def run_worker(
         samples = Path(folder, "samples.json") if sample else None
         redis_before = site.redis_bytes()
         with site.worker(requests_per_second, port, settings=settings, samples=samples) as process:
-            if one_core:
-                process.keep_on_one_core()
             process.wait_until(is_ready, _READY_EVERY_S, _START_S)
             cost = _measure(site, recipients, process)
             steps = _read_steps(read_metrics(port))

@@ -33,7 +33,6 @@ def test_a_small_bench_adds_up() -> None:
         "plain-loop",
         "worker-inline",
         "worker-campaign",
-        "worker-one-core",
         "two-workers",
         "sampled",
     ]
