@@ -214,6 +214,7 @@ class _TemplatePart:
         self._templates = templates
         self._hole = hole
         self._names = sorted(templates.names(hole.text))
+        self._missing = [...] * len(self._names)
         self._known: dict[tuple[object, ...], str] = {}
 
     def render(self, variables: Variables) -> str:
@@ -223,15 +224,15 @@ class _TemplatePart:
             InvalidDataError: the part cannot be rendered.
             orjson.JSONEncodeError: the result cannot be encoded.
         """
-        values = [variables.get(name, ...) for name in self._names]
-        types = tuple(map(type, values))  # True and 1 are equal
-        known = self._known.get((types, *values))
+        values = [*map(variables.get, self._names, self._missing)]
+        key = (*map(type, values), *values)  # True and 1 are equal
+        known = self._known.get(key)
         if known is None:
             text = _render(self._templates, self._hole.kind, self._hole.text, variables)
             known = _encode(text, self._hole.kind, is_escaped=True)
             is_small = len(self._known) < _MAX_KNOWN and len(known) <= _MAX_KNOWN_LENGTH
-            if is_small and _SIMPLE.issuperset(types):
-                self._known[(types, *values)] = known
+            if is_small and _SIMPLE.issuperset(key[: len(values)]):
+                self._known[key] = known
         return known
 
 

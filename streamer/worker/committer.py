@@ -17,7 +17,7 @@ from streamer.kafka.transactions import Delivered, State, TransactionalProducer,
 from streamer.logs import client_logger
 from streamer.model.progress import progress_records
 from streamer.model.pulse import OffsetMetadata
-from streamer.model.record import DeadLetter, Parked, Record
+from streamer.model.record import DeadLetter, Outcome, Parked, Record
 from streamer.model.shrink import shrink
 from streamer.model.wire import dead_letter_headers, outcome_value, parked_headers
 from streamer.settings import Settings, TopicSettings
@@ -212,7 +212,9 @@ class Committer:
         for record in records:
             resolution = record.resolution
             delivered = partial(self._delivered, record)
-            if isinstance(resolution, DeadLetter):
+            if isinstance(resolution, Outcome):
+                outcomes.append((outcome_value(record, resolution), record.key, delivered))
+            elif isinstance(resolution, DeadLetter):
                 headers = dead_letter_headers(record, resolution)
                 self._producer.produce(
                     self._topics.dead_letters, record.value, record.key, -1, headers, delivered
@@ -224,8 +226,6 @@ class Committer:
                 self._producer.produce(
                     self._topics.parked, record.value, record.key, partition, headers, delivered
                 )
-            elif resolution is not None:
-                outcomes.append((outcome_value(record, resolution), record.key, delivered))
         self._producer.produce_batch(self._topics.outcomes, outcomes)
         progress = [(*record, _ignore_delivered) for record in progress_records(records)]
         self._producer.produce_batch(self._topics.progress, progress)

@@ -102,18 +102,18 @@ class BatchDecisions:
         self._definitions: dict[str, Message | DeadLetter] = {}
         self._holds: dict[str, Scope | None] = {}
 
-    def message(self, position: int, record: Record) -> Message | Resolution:
+    def message(self, position: int, record: Record, event: RecipientEvent) -> Message | Resolution:
         """The message to send to the record's recipient, or the record's resolution if none is
         sent, for the first check that fails.
 
         Args:
             position: index of the record among those that were probed.
             record: one that does not have a claim of its own; that is adopted instead.
+            event: its event.
 
         Raises:
             StoppedError: the worker stops.
         """
-        event = record.required_event
         message = event.message or self._definition(event.campaign_id)
         if isinstance(message, DeadLetter):
             return message

@@ -1,29 +1,27 @@
 """Names and counts the resolutions of records, for metrics and logs."""
 
 from collections import Counter
-from collections.abc import Iterable
-
-from prometheus_client import Counter as PrometheusCounter
+from collections.abc import Sequence
+from operator import itemgetter
 
 from streamer import metrics
-from streamer.model.record import DeadLetter, Outcome, Parked, Record, Resolution
+from streamer.model.record import DeadLetter, Outcome, Parked, Record
 
 KINDS = {Outcome: "outcome", DeadLetter: "dead_letter", Parked: "parked"}
 
 
-def count_endings(records: Iterable[Record]) -> None:
+_status_and_reason = itemgetter(Outcome._fields.index("status"), Outcome._fields.index("reason"))
+
+
+def count_endings(records: Sequence[Record]) -> None:
     """Add the resolutions of committed records to the metrics."""
-    for counter, count in Counter(_counter(record.resolution) for record in records).items():
-        if counter is not None:
-            metric, *labels = counter
-            metric.labels(*labels).inc(count)
-
-
-def _counter(resolution: Resolution | None) -> tuple[PrometheusCounter, *tuple[str, ...]] | None:
-    if isinstance(resolution, Outcome):
-        return metrics.OUTCOMES, resolution.status, resolution.reason or ""
-    if isinstance(resolution, DeadLetter):
-        return metrics.DEAD_LETTERS, resolution.reason
-    if isinstance(resolution, Parked):
-        return metrics.PARKED, resolution.scope.kind
-    return None
+    resolutions = [record.resolution for record in records]
+    outcomes = [each for each in resolutions if isinstance(each, Outcome)]
+    # In C, as nearly all are outcomes, and of those nearly all alike.
+    for (status, reason), count in Counter(map(_status_and_reason, outcomes)).items():
+        metrics.OUTCOMES.labels(status, reason or "").inc(count)
+    for resolution in resolutions if len(outcomes) < len(resolutions) else ():
+        if isinstance(resolution, DeadLetter):
+            metrics.DEAD_LETTERS.labels(resolution.reason).inc()
+        elif isinstance(resolution, Parked):
+            metrics.PARKED.labels(resolution.scope.kind).inc()

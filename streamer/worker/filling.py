@@ -132,7 +132,8 @@ class Filler:
             if record.address is not None and batch.holder(record) is not None:
                 assembly.same_address.append(record)
                 continue
-            message = decisions.message(position, record)
+            event = record.required_event
+            message = decisions.message(position, record, event)
             if not isinstance(message, Message):
                 assembly.resolve(record, message, now)
                 continue
@@ -142,7 +143,6 @@ class Filler:
                 continue
             batch.sender = sender
             try:
-                event = record.required_event
                 address, record_id = record.required_address, record.record_id
                 mail = self._composer.compose(event, address, message, record_id)
             except RenderError as error:

@@ -30,7 +30,7 @@ from streamer.worker.waiter import Waiter
 
 logger = logging.getLogger(__name__)
 
-_COMMIT_EVERY_S = 0.2
+_COMMIT_EVERY_S = 0.1
 _MEASURE_EVERY_S = 1.0
 _REVOKE_DRAIN_S = 1.0
 _REVOKE_COMMIT_S = 3.0

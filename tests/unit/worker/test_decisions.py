@@ -50,7 +50,9 @@ def decide(
         {record.campaign_id: campaign},
     )
     decisions = make_decisions(services, worker)
-    return decisions.for_batch(record.organization_id, found).message(0, record)
+    return decisions.for_batch(record.organization_id, found).message(
+        0, record, record.required_event
+    )
 
 
 def reason_of(decision: Message | Resolution) -> str | None:
