@@ -234,7 +234,7 @@ class PartitionReader:
         self,
         topic: str,
         spans: Mapping[int, Sequence[tuple[int, int]]],
-        patience_s: float | None = None,
+        patience_s: float,
         may_match: MayMatch | None = None,
     ) -> Iterator[list[PartitionRead]]:
         """Yield the records of these spans as they arrive, in order within each partition.
@@ -242,7 +242,7 @@ class PartitionReader:
         Args:
             spans: half-open offset ranges `(start, end)` by partition.
             patience_s: how long to wait without receiving anything while records of a span are
-                not committed yet; None does not wait for them.
+                not committed yet, or not shown by a new leader.
             may_match: as for `read`.
 
         Raises:
@@ -265,7 +265,7 @@ class PartitionReader:
                         continue
                     if seen.message is not None and seen.offset < end:
                         inside.append(seen)
-                    if seen.end >= end or (seen.message is None and patience_s is None):
+                    if seen.end >= end:
                         done.add(partition)
                         del ends[partition]
                 if self.passed_over:
@@ -276,7 +276,7 @@ class PartitionReader:
                 yield inside
                 if found or self.passed_over:
                     heard = time.monotonic()
-                elif patience_s is not None and time.monotonic() - heard > patience_s:
+                elif time.monotonic() - heard > patience_s:
                     (_, number), end = next(iter(ends.items()))
                     raise ReadError(
                         f"cannot read {topic}/{number} from offset "

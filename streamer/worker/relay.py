@@ -37,7 +37,7 @@ from streamer.kafka.metadata import partitions_of, topic_id
 from streamer.kafka.offsets import committed
 from streamer.kafka.on_demand import OnDemand
 from streamer.kafka.properties import client_properties, reader_properties, relay_group
-from streamer.kafka.reading import PartitionReader
+from streamer.kafka.reading import PartitionReader, ReadError
 from streamer.kafka.shared import WAIT_S, SharedConsumer
 from streamer.kafka.transactions import Delivered, State, TransactionalProducer, is_refused
 from streamer.kafka.writing import chunked
@@ -136,7 +136,7 @@ class Relay:
                 time.sleep(_AWAIT_TURN_S)
             except SupersededError:
                 logger.info("another relay has returned parked records meanwhile, starting anew")
-            except RelayError as error:
+            except (RelayError, ReadError) as error:
                 logger.error("cannot return parked records", extra={"cause": str(error)})
                 with suppress(StoppedError):
                     self._waiter.sleep(_HOPELESS_S)
@@ -160,6 +160,7 @@ class RelaySession:
 
     Raises:
         KafkaException: Kafka cannot be used.
+        ReadError: a parked record that was read before cannot be read again.
         RelayError: parked records cannot be returned.
         SupersededError: another relay was the leader meanwhile.
         redis.exceptions.RedisError: Redis cannot be used.
@@ -299,8 +300,11 @@ class RelaySession:
     def _copies(
         self, reader: PartitionReader, spans: dict[int, list[OffsetSpan]]
     ) -> Iterator[ParkedRecord]:
-        """The records in the spans that are still parked."""
-        for found in reader.read_spans(self._topics.parked, spans):
+        """The records in the spans that are still parked.
+
+        All were read before. So it waits for them, as a new leader may not show the last ones yet.
+        """
+        for found in reader.read_spans(self._topics.parked, spans, _CALL_TIMEOUT_S):
             for seen in found:
                 if (seen.partition, seen.offset) not in self._departures:
                     copy = read_parked_record(seen)

@@ -143,29 +143,24 @@ def test_only_the_spans_are_read_in_order(kafka: FakeKafka, reader: PartitionRea
     _write(kafka, *[b"v"] * 12)
     _write(kafka, b"v", b"v", partition=B)
     spans = {0: [(2, 3), (8, 10)], 1: [(0, 2)]}
-    batches = [_offsets(found) for found in reader.read_spans("t", spans)]
+    batches = [_offsets(found) for found in reader.read_spans("t", spans, 60.0)]
     assert batches == [[(0, 2), (1, 0), (1, 1)], [(0, 8), (0, 9)]]
     assert kafka.consumers[-1].assignment() == []
     assert reader.positions == {}
 
 
-@pytest.mark.parametrize("patience_s", [60.0, None])
-def test_a_span_ends_without_remaining_records(
-    kafka: FakeKafka, reader: PartitionReader, patience_s: float | None
-) -> None:
+def test_a_span_ends_without_remaining_records(kafka: FakeKafka, reader: PartitionReader) -> None:
     """Its last offsets may be those of a transaction's end, which are no records."""
     _write(kafka, b"a")
     _write(kafka, b"b")
-    found = [*reader.read_spans("t", {0: [(0, 4)]}, patience_s)]
+    found = [*reader.read_spans("t", {0: [(0, 4)]}, 60.0)]
     assert [offset for each in found for offset in _offsets(each)] == [(0, 0), (0, 2)]
 
 
-def test_open_transactions_are_awaited_or_read(kafka: FakeKafka, reader: PartitionReader) -> None:
+def test_open_transactions_are_awaited(kafka: FakeKafka, reader: PartitionReader) -> None:
     _write(kafka, b"a")
     producer = _open(kafka, b"open")
-    spans = {0: [(0, 3)]}
-    assert [_offsets(found) for found in reader.read_spans("t", spans)] == [[(0, 0)]]
-    waited = reader.read_spans("t", spans, 60.0)
+    waited = reader.read_spans("t", {0: [(0, 3)]}, 60.0)
     assert _offsets(next(waited)) == [(0, 0)]
     assert [next(waited) for _ in range(3)] == [[]] * 3
     producer.commit()
@@ -219,7 +214,7 @@ def test_records_behind_a_bound_are_read_later(
     # Up to a limit, and when that is raised, from there on.
     values = []
     for start, limit in ((0, 300), (300, 301), (301, 598), (598, 600)):
-        for found in reader.read_spans("t", {0: [(start, limit)], 1: [(start, limit)]}):
+        for found in reader.read_spans("t", {0: [(start, limit)], 1: [(start, limit)]}, 60.0):
             values += [int(s.message.value() or b"") for s in found if s.message]
     assert sorted(values) == [*range(1_000)]
 
@@ -241,10 +236,9 @@ def test_spans_yield_exactly_their_records(data: st.DataObject) -> None:
             bounds = zip(cuts[::2], cuts[1::2], strict=False)
             spans[partition] = [(start, stop) for start, stop in bounds if start < stop]
         reader = PartitionReader(kafka.consumer(_PROPERTIES), data.draw(st.integers(1, 5)))
-        patience_s = data.draw(st.sampled_from([None, 60.0]))
         wanted = data.draw(st.sampled_from([None, b"v", b"neither"]))
         test = None if wanted is None else by_value(wanted.__eq__)
-        found = [*reader.read_spans("t", spans, patience_s, test)]
+        found = [*reader.read_spans("t", spans, 60.0, test)]
     expected = {
         (partition, offset)
         for partition, of_one in spans.items()
@@ -294,7 +288,7 @@ def test_records_that_do_not_match_are_left_out(
     )
     found = [
         offset
-        for each in reader.read_spans("t", {0: [(0, 3)]}, None, may_match)
+        for each in reader.read_spans("t", {0: [(0, 3)]}, 60.0, may_match)
         for _, offset in _offsets(each)
     ]
     assert found == offsets

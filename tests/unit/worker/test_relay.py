@@ -16,6 +16,7 @@ from streamer.flow import waitlist
 from streamer.flow.offsets import OffsetSet
 from streamer.kafka import on_demand, reading, repeating, shared, transactions
 from streamer.kafka.properties import relay_group
+from streamer.kafka.reading import ReadError
 from streamer.kafka.shared import shared_consumer
 from streamer.ledger.claim_reader import ClaimStatus
 from streamer.ledger.claims import Claim
@@ -82,7 +83,7 @@ class FakeDepot:
         self.redis = _Redis()
         self.claims: dict[str, Claim] = {}
         self._parked = 0
-        self.kafka.install(patch, transactions, repeating, shared, on_demand, relay)
+        self.kafka.install(patch, reading, transactions, repeating, shared, on_demand, relay)
         patch.setattr(unmovable, "find", self.find)
 
     def find(self, client: Client, *of: str) -> ClaimStatus | None:
@@ -187,6 +188,21 @@ def test_released_records_return_with_their_original_offset(depot: FakeDepot) ->
     assert _source(other) == RecordId(TOPICS.recipients, 1, 3)
     assert first.key == b"key"
     assert dict(first.headers)["own"] == b"1"
+
+
+def test_records_that_a_new_leader_does_not_show_yet_are_awaited(depot: FakeDepot) -> None:
+    depot.park(SPRING, SPRING, SPRING)
+    session = depot.relay()
+    depot.work(session)
+    log = depot.kafka.logs[TOPICS.parked, 0]
+    log.unseen = 2  # with the marker
+    depot.gate.open = {SPRING}
+    with pytest.raises(ReadError, match=r"from offset 2 to 3: nothing was received for 10 s"):
+        depot.work(session)
+    session.close()
+    log.unseen = 0
+    depot.work(depot.relay())
+    assert depot.returned() == [0, 1, 2]
 
 
 def test_waiting_records_stay_in_place(depot: FakeDepot) -> None:

@@ -65,10 +65,13 @@ class Log:
 
     Attributes:
         start: the first offset that was not deleted.
+        unseen: how many of the last offsets a new leader does not show yet, since it does not know
+            that all replicas have them.
     """
 
     def __init__(self) -> None:
         self.start = 0
+        self.unseen = 0
         self._entries: list[Stored | None] = []
 
     def append(self, entry: Stored | None) -> None:
@@ -82,12 +85,13 @@ class Log:
 
     @property
     def stable_end(self) -> int:
-        """The last stable offset: the first record of a transaction that is open, or the end."""
+        """The last stable offset: the first record of a transaction that is open, or the end of
+        what is shown."""
         for offset in range(self.start, self.end):
             entry = self._entries[offset]
             if entry is not None and entry.is_open:
                 return offset
-        return self.end
+        return self.end - self.unseen
 
     def at(self, offset: int) -> Stored | None:
         """The record at an offset; None at a marker."""
