@@ -1,23 +1,25 @@
-"""Keeps a worker's threads together on one core, wherever there is room."""
+"""Keeps a worker's threads together on one CPU, wherever there is room."""
 
 import os
 import random
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 
-from streamer.flow.affinity import Usage, choose_core
+from streamer.flow.affinity import Usage, choose_cpu
 
 _STAT, _THREADS = Path("/proc/stat"), Path("/proc/self/task")
+_CPUS = Path("/sys/devices/system/cpu")
 _LOOK_EVERY_S = 1.0
 # One that computes less has nothing to gain, and would look in vain all day.
 _BUSY = 0.1
 
 
-class CoreAffinity:
-    """Moves all threads of this process to one of the cores that it may use.
+class CpuAffinity:
+    """Moves all threads of this process to one of the CPUs that it may use.
 
     On Linux, and where there are several; elsewhere it does nothing. What the kernel does not allow
     is left as it is: this is for speed alone.
@@ -27,12 +29,13 @@ class CoreAffinity:
         self._allowed: set[int] = set()
         if sys.platform == "linux":
             self._allowed = os.sched_getaffinity(0)
+        self._cores = {cpu: _core(cpu) for cpu in self._allowed}
         self._current: int | None = None
         self._before = self._usage()
         self._at, self._own = time.monotonic(), time.process_time()
 
     def look(self) -> None:
-        """Look whether there is more room on another core, at most once a second."""
+        """Look whether there is more room on another CPU, at most once a second."""
         now = time.monotonic()
         elapsed = now - self._at
         if len(self._allowed) < 2 or elapsed < _LOOK_EVERY_S:
@@ -45,8 +48,10 @@ class CoreAffinity:
             return
         before, self._before = self._before, self._usage()
         if before is not None and self._before is not None:
-            self._current = choose_core(before, self._before, self._current, random.random)
-            _keep_on(self._allowed if self._current is None else {self._current})
+            self._current = choose_cpu(
+                before, self._before, self._current, self._cores, random.random
+            )
+            _keep_on(self._allowed if self._current is None else [self._current])
 
     def _usage(self) -> Usage | None:
         with suppress(OSError):
@@ -54,23 +59,31 @@ class CoreAffinity:
         return None
 
 
-def _used(cores: set[int]) -> dict[int, float]:
-    """Return the seconds for which these cores were not idle, from `proc_stat(5)`."""
+def _core(cpu: int) -> str:
+    """Return the same text for all CPUs that are threads of one core."""
+    with suppress(OSError):
+        siblings = _CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+        return siblings.read_text(encoding="ascii")
+    return str(cpu)
+
+
+def _used(cpus: set[int]) -> dict[int, float]:
+    """Return the seconds for which these CPUs were not idle, from `proc_stat(5)`."""
     ticks_per_s = os.sysconf("SC_CLK_TCK")
     used = {}
     with _STAT.open(encoding="ascii") as lines:
         for line in takewhile(lambda line: line.startswith("cpu"), lines):
             name, *fields = line.split()
             number = name.removeprefix("cpu")
-            if number and int(number) in cores:  # the first line is the sum of all
+            if number and int(number) in cpus:  # the first line is the sum of all
                 user, nice, system, _, _, irq, softirq, steal, *_ = map(int, fields)
                 used[int(number)] = (user + nice + system + irq + softirq + steal) / ticks_per_s
     return used
 
 
-def _keep_on(cores: set[int]) -> None:
-    """Those that these threads start inherit it."""
+def _keep_on(cpus: Iterable[int]) -> None:
+    """Threads that are started from now on inherit it."""
     with suppress(OSError):
         for thread in _THREADS.iterdir():
             with suppress(ProcessLookupError):  # it has ended meanwhile
-                os.sched_setaffinity(int(thread.name), cores)
+                os.sched_setaffinity(int(thread.name), cpus)

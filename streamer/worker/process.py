@@ -33,7 +33,7 @@ from streamer.progress.projector import Projector
 from streamer.provider.accounts import Accounts
 from streamer.recovery.active import describe_activity
 from streamer.settings import Settings, SettingsError
-from streamer.worker.affinity import CoreAffinity
+from streamer.worker.affinity import CpuAffinity
 from streamer.worker.build import build_pipeline
 from streamer.worker.checkpoint import Checkpoint, no_checkpoint
 from streamer.worker.committer import BreakerError
@@ -86,7 +86,7 @@ def _run(
 ) -> int:
     ticker = Ticker()
     stop = _StopRequest(settings.worker.shutdown_timeout_s, waiter, ticker)
-    ticker.add(CoreAffinity().look)
+    ticker.add(CpuAffinity().look)
     ticker.start()
     checks = _Checks(waiter)
     health = None

@@ -1,4 +1,4 @@
-"""A worker keeps its threads on one core, as far as there is room and the kernel allows it."""
+"""A worker keeps its threads on one CPU, as far as there is room and the kernel allows it."""
 
 import os
 import sys
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from streamer.worker import affinity
-from streamer.worker.affinity import CoreAffinity
+from streamer.worker.affinity import CpuAffinity
 
 pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="not several cores"
+    sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="not several CPUs"
 )
 
 
@@ -25,11 +25,11 @@ def _threads() -> list[int]:
 @pytest.fixture
 def allowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[int]]:
     monkeypatch.setattr(affinity, "_LOOK_EVERY_S", 0.0)
-    cores = os.sched_getaffinity(0)
-    yield cores
+    cpus = os.sched_getaffinity(0)
+    yield cpus
     for thread in _threads():
         with suppress(ProcessLookupError):  # it has ended
-            os.sched_setaffinity(thread, cores)
+            os.sched_setaffinity(thread, cpus)
 
 
 def _compute(seconds: float = 0.05) -> None:
@@ -38,28 +38,28 @@ def _compute(seconds: float = 0.05) -> None:
         pass
 
 
-def test_all_threads_are_kept_on_one_core(
+def test_all_threads_are_kept_on_one_cpu(
     allowed: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cores = dict.fromkeys(allowed, 0.0)
-    monkeypatch.setattr(affinity, "_used", lambda of: {core: cores[core] for core in of})
+    cpus = dict.fromkeys(allowed, 0.0)
+    monkeypatch.setattr(affinity, "_used", lambda of: {cpu: cpus[cpu] for cpu in of})
     end = threading.Event()
     threading.Thread(target=end.wait, daemon=True).start()
-    tested = CoreAffinity()
+    tested = CpuAffinity()
     tested.look()
-    (core,) = os.sched_getaffinity(0)
-    assert core in allowed
+    (cpu,) = os.sched_getaffinity(0)
+    assert cpu in allowed
     threading.Thread(target=end.wait, daemon=True).start()
-    assert [os.sched_getaffinity(thread) for thread in _threads()] == [{core}] * len(_threads())
+    assert [os.sched_getaffinity(thread) for thread in _threads()] == [{cpu}] * len(_threads())
 
-    cores |= dict.fromkeys(allowed, 1e9)  # none has room left
+    cpus |= dict.fromkeys(allowed, 1e9)  # none has room left
     _compute()
     tested.look()
     assert [os.sched_getaffinity(thread) for thread in _threads()] == [allowed] * len(_threads())
     end.set()
 
 
-def test_once_it_has_its_core_an_idle_worker_does_not_look(
+def test_once_it_has_its_cpu_an_idle_worker_does_not_look(
     allowed: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[set[int]] = []
@@ -70,15 +70,15 @@ def test_once_it_has_its_core_an_idle_worker_does_not_look(
 
     monkeypatch.setattr(affinity, "_used", used)
     monkeypatch.setattr(time, "process_time", lambda: 7.0)
-    tested = CoreAffinity()
+    tested = CpuAffinity()
     for _ in range(5):
         tested.look()
     assert looks == [allowed, allowed]  # the first when it starts
 
 
-def test_a_worker_that_may_use_one_core_is_left_there(allowed: set[int]) -> None:
+def test_a_worker_that_may_use_one_cpu_is_left_there(allowed: set[int]) -> None:
     os.sched_setaffinity(0, {min(allowed)})
-    tested = CoreAffinity()
+    tested = CpuAffinity()
     os.sched_setaffinity(0, allowed)
     for _ in range(2):
         _compute()
@@ -90,18 +90,31 @@ def test_what_cannot_be_read_or_done_is_left(
     allowed: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(affinity, "_THREADS", Path("/nowhere"))
-    tested = CoreAffinity()
+    tested = CpuAffinity()
     for _ in range(3):
         _compute()
         tested.look()
     assert os.sched_getaffinity(0) == allowed
 
 
-def test_what_is_used_of_a_core_is_told_in_seconds(allowed: set[int]) -> None:
-    core = max(allowed)
-    os.sched_setaffinity(0, {core})
+def test_what_is_used_of_a_cpu_is_told_in_seconds(allowed: set[int]) -> None:
+    cpu = max(allowed)
+    os.sched_setaffinity(0, {cpu})
     before = affinity._used(allowed)
     _compute(0.4)
     now = affinity._used(allowed)
     assert now.keys() == allowed
-    assert now[core] - before[core] > 0.3
+    assert now[cpu] - before[cpu] > 0.3
+
+
+def test_threads_of_a_core_are_told_from_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for cpu, siblings in enumerate(["0,2\n", "1,3\n", "0,2\n"]):
+        folder = tmp_path / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(siblings, encoding="ascii")
+    monkeypatch.setattr(affinity, "_CPUS", tmp_path)
+    cores = [affinity._core(cpu) for cpu in range(5)]
+    assert cores[0] == cores[2]
+    assert len({*cores}) == 4  # one that says nothing is alone
