@@ -32,7 +32,7 @@ from streamer.cli.output import (
 )
 from streamer.cli.reading import campaign_began, topic_reader
 from streamer.cli.times import parse_time
-from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
+from streamer.kafka.stored import PartitionRange, Reader, StoredRecord
 from streamer.model.instants import as_local_text, as_text, milliseconds
 from streamer.model.outcome import same_address
 from streamer.model.plural import plural

@@ -10,7 +10,8 @@ from streamer.cli.common import fail
 from streamer.cli.interrupts import Interrupts
 from streamer.cli.progress_bar import Show, progress_bar
 from streamer.kafka.error_log import KafkaErrorLog
-from streamer.kafka.reading import Reader, ReadError
+from streamer.kafka.reading import ReadError
+from streamer.kafka.stored import Reader
 from streamer.ledger import campaigns
 from streamer.ledger.connection import REDIS_ERRORS, connect
 from streamer.model.campaign import CampaignName

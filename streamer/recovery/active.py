@@ -9,7 +9,7 @@ from typing import NamedTuple
 import orjson
 
 from streamer.kafka.error_log import KafkaErrorLog
-from streamer.kafka.reading import Reader
+from streamer.kafka.stored import Reader
 from streamer.settings import Settings
 
 _NAMED = 20

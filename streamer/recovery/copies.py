@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from streamer.kafka.reading import PartitionRange, Reader, by_header
+from streamer.kafka.matching import by_header
+from streamer.kafka.stored import PartitionRange, Reader
 from streamer.model import record_headers
 from streamer.model.outcome import Names, read_names
 from streamer.model.record import RecordId

@@ -4,15 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from streamer.kafka.reading import (
-    MayMatch,
-    PartitionRange,
-    Reader,
-    StoredRecord,
-    all_of,
-    by_header,
-    by_value,
-)
+from streamer.kafka.matching import MayMatch, all_of, by_header, by_value
+from streamer.kafka.stored import PartitionRange, Reader, StoredRecord
 from streamer.model import record_headers
 from streamer.model.campaign import CampaignName
 from streamer.model.instants import milliseconds

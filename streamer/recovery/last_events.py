@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from streamer.kafka.reading import StoredRecord
+from streamer.kafka.stored import StoredRecord
 from streamer.model.campaign import CampaignName
 from streamer.model.mail_event import EventType, UnreadableEventError, read_event
 from streamer.model.outcome import same_address

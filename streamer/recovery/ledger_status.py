@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from streamer.kafka.offsets import GroupOffsets
-from streamer.kafka.reading import Reader
+from streamer.kafka.stored import Reader
 from streamer.ledger import keys
 from streamer.ledger.connection import Client
 from streamer.ledger.pulse import PulseStatus, read_pulses

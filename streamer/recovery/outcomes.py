@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from streamer.kafka.reading import PartitionRange, Reader, StoredRecord, by_value
+from streamer.kafka.matching import by_value
+from streamer.kafka.stored import PartitionRange, Reader, StoredRecord
 from streamer.model.campaign import CampaignName
 from streamer.model.instants import milliseconds
 from streamer.model.outcome import UnreadableOutcomeError, read_outcome, same_address

@@ -7,7 +7,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamer.kafka.answers import answer_of
-from streamer.kafka.reading import PartitionRange, Reader
+from streamer.kafka.stored import PartitionRange, Reader
 from streamer.model.instants import milliseconds
 
 

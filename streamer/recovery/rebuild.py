@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient
 from streamer.errors import StreamerError
 from streamer.kafka.members import members_of
 from streamer.kafka.metadata import partitions_of
-from streamer.kafka.reading import PartitionRange, Reader, StoredRecord
+from streamer.kafka.stored import PartitionRange, Reader, StoredRecord
 from streamer.kafka.writing import Checkpoint, no_checkpoint
 from streamer.ledger import campaigns, claim_reader, keys
 from streamer.ledger.claims import Claims

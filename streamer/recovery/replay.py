@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from streamer.kafka.reading import Reader
+from streamer.kafka.stored import Reader
 from streamer.kafka.writing import Checkpoint, no_checkpoint
 from streamer.model import record_headers
 from streamer.model.campaign import CampaignName

@@ -7,7 +7,7 @@ then copies the others. So every earlier copy is either committed and found, or 
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from streamer.kafka.reading import Reader, StoredRecord
+from streamer.kafka.stored import Reader, StoredRecord
 from streamer.kafka.writing import Checkpoint, Outgoing, TransactionalWriter, chunked
 from streamer.model import record_headers
 from streamer.model.record import Headers, RecordId

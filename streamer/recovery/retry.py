@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from streamer.kafka.reading import PartitionRange, Reader, StoredRecord, by_offset
+from streamer.kafka.matching import by_offset
+from streamer.kafka.stored import PartitionRange, Reader, StoredRecord
 from streamer.kafka.writing import Checkpoint, no_checkpoint
 from streamer.model import record_headers
 from streamer.model.campaign import CampaignName

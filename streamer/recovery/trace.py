@@ -10,18 +10,12 @@ import orjson
 from pydantic import JsonValue
 
 from streamer.flow.offsets import OffsetSet
+from streamer.kafka.matching import MayMatch, by_key, by_value
 from streamer.kafka.offsets import GroupOffsets, Partition
 from streamer.kafka.partitions import partition_of
 from streamer.kafka.properties import relay_group
-from streamer.kafka.reading import (
-    MayMatch,
-    PartitionRange,
-    Reader,
-    ReadError,
-    StoredRecord,
-    by_key,
-    by_value,
-)
+from streamer.kafka.reading import ReadError
+from streamer.kafka.stored import PartitionRange, Reader, StoredRecord
 from streamer.ledger import campaigns, claim_reader, suppression
 from streamer.ledger.claim_reader import ClaimStatus
 from streamer.ledger.connection import Client

@@ -1,6 +1,6 @@
 import pytest
 
-from streamer.kafka import reading, repeating, transactions
+from streamer.kafka import reading, repeating, stored, transactions
 from tests.kit.fakes.kafka import FakeKafka
 
 
@@ -8,5 +8,5 @@ from tests.kit.fakes.kafka import FakeKafka
 def kafka(monkeypatch: pytest.MonkeyPatch) -> FakeKafka:
     """A Kafka with a topic `t` of two partitions, beneath `streamer.kafka`."""
     made = FakeKafka({"t": 2})
-    made.install(monkeypatch, reading, repeating, transactions)
+    made.install(monkeypatch, reading, stored, repeating, transactions)
     return made

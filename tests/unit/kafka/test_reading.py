@@ -6,28 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.kafka import reading
-from streamer.kafka.error_log import KafkaErrorLog
+from streamer.kafka.matching import MayMatch, all_of, by_header, by_key, by_offset, by_value
 from streamer.kafka.properties import reader_properties
-from streamer.kafka.reading import (
-    MayMatch,
-    PartitionRange,
-    PartitionRead,
-    PartitionReader,
-    Reader,
-    ReadError,
-    all_of,
-    by_header,
-    by_key,
-    by_offset,
-    by_value,
-)
-from streamer.kafka.transactions import TransactionalProducer
+from streamer.kafka.reading import PartitionRead, PartitionReader, ReadError
 from streamer.settings import Settings
-from tests.kit.fakes.kafka import FakeKafka, KafkaApi, Silence
-from tests.kit.fakes.kafka.admin import FakeAdminClient
-from tests.kit.fakes.kafka.consumer import FakeConsumer
+from tests.kit.fakes.kafka import FakeKafka
+from tests.unit.kafka.written import A, B, write, write_in_open_transaction
 
-A, B = ("t", 0), ("t", 1)
 _SETTINGS = Settings()
 _PROPERTIES = reader_properties(_SETTINGS, "me", "g", read_ahead_kb=1, fetch_bytes=1)
 
@@ -37,28 +22,14 @@ def reader(kafka: FakeKafka) -> PartitionReader:
     return PartitionReader(kafka.consumer(_PROPERTIES), 10)
 
 
-def _write(kafka: FakeKafka, *values: bytes, partition: tuple[str, int] = A) -> None:
-    """Write in one transaction, behind which the next offset is free."""
-    kafka.write((partition, value, b"key", []) for value in values)
-
-
-def _open(kafka: FakeKafka, value: bytes) -> TransactionalProducer:
-    """Write in a transaction that stays open."""
-    producer = TransactionalProducer(_SETTINGS, "open", "open")
-    producer.begin()
-    producer.produce("t", value, None, 0)
-    producer.flush()
-    return producer
-
-
 def _offsets(seen: list[PartitionRead]) -> list[tuple[int, int]]:
     return [(each.partition, each.offset) for each in seen if each.message is not None]
 
 
 def test_positions_follow_reading(kafka: FakeKafka, reader: PartitionReader) -> None:
     for value in (b"0", b"2", b"4"):
-        _write(kafka, value)
-    _write(kafka, b"0", partition=B)
+        write(kafka, value)
+    write(kafka, b"0", partition=B)
     reader.start({A: 1, B: 0})
     found = reader.read()
     assert [(s.partition, s.start, s.offset, s.end) for s in found] == [
@@ -71,7 +42,7 @@ def test_positions_follow_reading(kafka: FakeKafka, reader: PartitionReader) -> 
     assert [s.message is None for s in found] == [False, False, True, False, True]
     assert reader.positions == {A: 6, B: 2}
     assert reader.ended == {A, B}
-    _write(kafka, b"6", b"7")
+    write(kafka, b"6", b"7")
     kafka.consumers[-1].pause(kafka.consumers[-1].assignment())
     assert reader.read() == []
     kafka.consumers[-1].resume(kafka.consumers[-1].assignment())
@@ -86,15 +57,15 @@ def test_another_record_ends_an_end(
     reader.read()
     assert reader.ended == {A}
     monkeypatch.setattr(reading, "_PORTIONS", 1)
-    _write(kafka, *[b"v"] * 11)
+    write(kafka, *[b"v"] * 11)
     reader.read()
     assert reader.positions == {A: 10}
     assert reader.ended == set()
 
 
 def test_assigned_partitions_continue(kafka: FakeKafka, reader: PartitionReader) -> None:
-    _write(kafka, *[b"v"] * 5)
-    _write(kafka, *[b"v"] * 9, partition=B)
+    write(kafka, *[b"v"] * 5)
+    write(kafka, *[b"v"] * 9, partition=B)
     reader.start({A: 3})
     reader.start({A: 0, B: 5})
     assert reader.positions == {A: 3, B: 5}
@@ -108,7 +79,7 @@ def test_assigned_partitions_continue(kafka: FakeKafka, reader: PartitionReader)
 def test_a_recreated_topic_is_reported_and_moves_nothing(
     kafka: FakeKafka, reader: PartitionReader
 ) -> None:
-    _write(kafka, *[b"v"] * 4)
+    write(kafka, *[b"v"] * 4)
     reader.start({A: 5})
     kafka.consumers[-1].give(Message(*A, 0, None, b"another"))
     seen = reader.read()[0]
@@ -140,8 +111,8 @@ def test_permanent_errors() -> None:
 def test_only_the_spans_are_read_in_order(kafka: FakeKafka, reader: PartitionReader) -> None:
     kafka.create("other", 1)
     reader.start({("other", 0): 0})
-    _write(kafka, *[b"v"] * 12)
-    _write(kafka, b"v", b"v", partition=B)
+    write(kafka, *[b"v"] * 12)
+    write(kafka, b"v", b"v", partition=B)
     spans = {0: [(2, 3), (8, 10)], 1: [(0, 2)]}
     batches = [_offsets(found) for found in reader.read_spans("t", spans, 60.0)]
     assert batches == [[(0, 2), (1, 0), (1, 1)], [(0, 8), (0, 9)]]
@@ -151,15 +122,15 @@ def test_only_the_spans_are_read_in_order(kafka: FakeKafka, reader: PartitionRea
 
 def test_a_span_ends_without_remaining_records(kafka: FakeKafka, reader: PartitionReader) -> None:
     """Its last offsets may be those of a transaction's end, which are no records."""
-    _write(kafka, b"a")
-    _write(kafka, b"b")
+    write(kafka, b"a")
+    write(kafka, b"b")
     found = [*reader.read_spans("t", {0: [(0, 4)]}, 60.0)]
     assert [offset for each in found for offset in _offsets(each)] == [(0, 0), (0, 2)]
 
 
 def test_open_transactions_are_awaited(kafka: FakeKafka, reader: PartitionReader) -> None:
-    _write(kafka, b"a")
-    producer = _open(kafka, b"open")
+    write(kafka, b"a")
+    producer = write_in_open_transaction(kafka, b"open")
     waited = reader.read_spans("t", {0: [(0, 3)]}, 60.0)
     assert _offsets(next(waited)) == [(0, 0)]
     assert [next(waited) for _ in range(3)] == [[]] * 3
@@ -168,8 +139,8 @@ def test_open_transactions_are_awaited(kafka: FakeKafka, reader: PartitionReader
 
 
 def test_a_stalled_read_is_an_error(kafka: FakeKafka, reader: PartitionReader) -> None:
-    _write(kafka, b"a")
-    _open(kafka, b"open")
+    write(kafka, b"a")
+    write_in_open_transaction(kafka, b"open")
     spans = reader.read_spans("t", {0: [(0, 3)]}, 60.0)
     assert _offsets(next(spans)) == [(0, 0)]
     kafka.is_down = True
@@ -184,8 +155,8 @@ def test_a_stalled_read_is_an_error(kafka: FakeKafka, reader: PartitionReader) -
 
 
 def test_an_expired_transaction_is_not_awaited(kafka: FakeKafka, reader: PartitionReader) -> None:
-    _write(kafka, b"a")
-    _open(kafka, b"open")
+    write(kafka, b"a")
+    write_in_open_transaction(kafka, b"open")
     started = kafka.clock.now
     found = [*reader.read_spans("t", {0: [(0, 3)]}, 60.0)]
     assert [offset for each in found for offset in _offsets(each)] == [(0, 0)]
@@ -228,7 +199,7 @@ def test_spans_yield_exactly_their_records(data: st.DataObject) -> None:
             st.lists(st.tuples(st.integers(0, 1), st.integers(1, 4)), max_size=8)
         ):
             values = data.draw(st.lists(st.sampled_from([b"v", b"w"]), min_size=count))
-            _write(kafka, *values, partition=("t", partition))
+            write(kafka, *values, partition=("t", partition))
         spans: dict[int, list[tuple[int, int]]] = {}
         for partition in (0, 1):
             end = kafka.logs["t", partition].end
@@ -252,7 +223,7 @@ def test_spans_yield_exactly_their_records(data: st.DataObject) -> None:
 
 
 def test_a_span_ends_with_a_record_that_is_passed_over(kafka: FakeKafka) -> None:
-    _write(kafka, *[b"w"] * 100)
+    write(kafka, *[b"w"] * 100)
     reader = PartitionReader(kafka.consumer(_PROPERTIES), 1)
     assert [*reader.read_spans("t", {0: [(0, 5)]}, 60.0, by_value(b"v".__eq__))] == [[]]
     assert reader.passed_over == 10  # of the first read, not of the whole partition
@@ -292,90 +263,3 @@ def test_records_that_do_not_match_are_left_out(
         for _, offset in _offsets(each)
     ]
     assert found == offsets
-
-
-# What commands read
-
-
-@pytest.fixture
-def command(kafka: FakeKafka) -> Reader:
-    def show(*_: object) -> None:
-        raise AssertionError("nothing is shown without a label")
-
-    return Reader(_SETTINGS, KafkaErrorLog(_SETTINGS), show)  # type: ignore[arg-type]  # not called
-
-
-def test_a_command_reads_up_to_the_current_end(kafka: FakeKafka, command: Reader) -> None:
-    _write(kafka, b"a")
-    _write(kafka, b"b", partition=B)
-    producer = _open(kafka, b"open")
-    spans = command.spans("t")
-    assert spans == [PartitionRange(0, 0, 2), PartitionRange(1, 0, 2)]
-    assert [(r.record_id.partition, r.value) for r in command.read("t", spans)] == [
-        (0, b"a"),
-        (1, b"b"),
-    ]
-    wider = command.spans("t", include_open_transactions=True)
-    assert wider[0] == PartitionRange(0, 0, 3)
-    producer.commit()
-    assert [r.value for r in command.read("t", wider)] == [b"a", b"open", b"b"]
-    assert [*command.read("t", [PartitionRange(0, 2, 2)])] == []
-
-
-def test_a_command_reads_since_a_time(kafka: FakeKafka, command: Reader) -> None:
-    _write(kafka, b"old")
-    kafka.clock.sleep(100)
-    since_ms = int(kafka.clock.now * 1_000)
-    _write(kafka, b"new")
-    spans = command.since("t", command.spans("t"), since_ms)
-    assert [r.value for r in command.read("t", spans)] == [b"new"]
-    kafka.clock.sleep(100)
-    spans = command.since("t", command.spans("t"), int(kafka.clock.now * 1_000))
-    assert [*command.read("t", spans)] == []
-
-
-def test_what_is_in_an_open_transaction_is_read_since_a_time(
-    kafka: FakeKafka, command: Reader
-) -> None:
-    _write(kafka, b"old")
-    kafka.clock.sleep(100)
-    since_ms = int(kafka.clock.now * 1_000)
-    _write(kafka, b"new", partition=B)
-    producer = _open(kafka, b"open")
-    spans = command.whole_since("t", since_ms)
-    producer.commit()
-    assert [r.value for r in command.read("t", spans)] == [b"open", b"new"]
-    assert [r.value for r in command.read("t", command.whole_since("t", None))] == [
-        b"old", b"open", b"new",
-    ]  # fmt: skip
-
-
-def test_a_missing_topic_is_an_error(kafka: FakeKafka, command: Reader) -> None:
-    with pytest.raises(ReadError, match="topic nothing does not exist"):
-        command.spans("nothing")
-
-
-@pytest.mark.parametrize("request_", [KafkaApi.METADATA, KafkaApi.LIST_OFFSETS])
-def test_an_unresponsive_kafka_is_an_error(
-    kafka: FakeKafka, command: Reader, request_: KafkaApi
-) -> None:
-    kafka.answer(request_, Silence.UNHEARD)
-    with pytest.raises(KafkaException):
-        command.spans("t")
-
-
-def test_both_clients_know_the_leaders_before_they_need_them(
-    command: Reader, kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[str] = []
-    for client in (FakeAdminClient, FakeConsumer):
-        ask = client.list_topics
-
-        def note(self: object, *given: object, ask: object = ask, **more: object) -> object:
-            told.append(type(self).__name__)
-            assert callable(ask)
-            return ask(self, *given, **more)
-
-        monkeypatch.setattr(client, "list_topics", note)
-    command.spans("t")
-    assert sorted(told) == ["FakeAdminClient", "FakeConsumer"]

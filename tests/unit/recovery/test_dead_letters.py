@@ -8,7 +8,7 @@ from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.kafka.reading import StoredRecord
+from streamer.kafka.stored import StoredRecord
 from streamer.model.campaign import CampaignName
 from streamer.model.instants import milliseconds
 from streamer.model.reasons import DeadReason

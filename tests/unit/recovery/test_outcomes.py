@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.kafka.reading import StoredRecord
+from streamer.kafka.stored import StoredRecord
 from streamer.model.campaign import CampaignName
 from streamer.model.outcome import UnreadableOutcomeError, read_outcome
 from streamer.model.published import PublishedOutcome
