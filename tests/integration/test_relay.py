@@ -17,8 +17,8 @@ from streamer.model.parking import Scope
 from streamer.model.record import Parked, Record, RecordId
 from streamer.model.wire import parked_headers
 from streamer.settings import KafkaSettings, Settings
-from streamer.worker import relay
-from streamer.worker.relay import RelaySession
+from streamer.worker import relaying
+from streamer.worker.relaying import RelaySession
 from streamer.worker.scopes import ParkScopes
 from tests.kit.harness import Harness, wait_until
 from tests.kit.raw import produce_raw
@@ -213,7 +213,7 @@ def test_returned_records_are_deleted_once_counted(depot: Depot) -> None:
 
 
 def test_added_partitions_are_used(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "_PARTITIONS_EVERY_S", 0.0)
+    monkeypatch.setattr(relaying, "_PARTITIONS_EVERY_S", 0.0)
     depot.park([SPRING])
     session = depot.relay()
     depot.gate.open = {SPRING}

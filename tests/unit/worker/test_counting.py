@@ -29,9 +29,9 @@ from streamer.model.record_headers import decode_headers, source_id
 from streamer.model.wire import REASON
 from streamer.progress.fold import fold
 from streamer.settings import Settings
-from streamer.worker import relay, unmovable
+from streamer.worker import relaying, unmovable
 from streamer.worker.committer import Committer, fencing_producer
-from streamer.worker.relay import RelaySession
+from streamer.worker.relaying import RelaySession
 from streamer.worker.scopes import ParkScopes
 from streamer.worker.source import _record
 from tests.kit.fakes.kafka import FakeKafka, KafkaApi
@@ -94,7 +94,7 @@ class Workshop:
         narrow = dict.fromkeys((TOPICS.outcomes, TOPICS.dead_letters, TOPICS.progress), 2)
         self.kafka = FakeKafka(wide | narrow)
         self.kafka.limits[TOPICS.recipients] = _LIMIT
-        self.kafka.install(patch, transactions, repeating, reading, shared, relay)
+        self.kafka.install(patch, transactions, repeating, reading, shared, relaying)
         patch.setattr(unmovable, "find", lambda *_: None)
         group = self.kafka.group(_SETTINGS.kafka.group_id)
         self._member = FakeConsumer(self.kafka, {"group.id": group.name})

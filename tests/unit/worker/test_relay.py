@@ -26,8 +26,9 @@ from streamer.model.record import Headers, Parked, Record, RecordId
 from streamer.model.record_headers import decode_headers, source_id
 from streamer.model.wire import PARKED_AT, REASON, parked_headers
 from streamer.settings import Settings
-from streamer.worker import relay, unmovable
-from streamer.worker.relay import Relay, RelayError, RelaySession, SupersededError
+from streamer.worker import relay, relaying, unmovable
+from streamer.worker.relay import Relay
+from streamer.worker.relaying import RelayError, RelaySession, SupersededError
 from streamer.worker.scopes import ParkScopes
 from streamer.worker.waiter import StoppedError, Waiter
 from tests.kit.fakes.kafka import FakeKafka, KafkaApi, Silence
@@ -83,7 +84,9 @@ class FakeDepot:
         self.redis = _Redis()
         self.claims: dict[str, Claim] = {}
         self._parked = 0
-        self.kafka.install(patch, reading, transactions, repeating, shared, on_demand, relay)
+        self.kafka.install(
+            patch, reading, transactions, repeating, shared, on_demand, relay, relaying
+        )
         patch.setattr(unmovable, "find", self.find)
 
     def find(self, client: Client, *of: str) -> ClaimStatus | None:
@@ -277,8 +280,8 @@ def test_bounded_reading_skips_no_record(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch, turn: int
 ) -> None:
     """Who stands behind what is read in one turn comes in a later one, in its order."""
-    monkeypatch.setattr(relay, "_OFFSETS_A_TURN", turn)
-    monkeypatch.setattr(relay, "_CHUNK", 7)
+    monkeypatch.setattr(relaying, "_OFFSETS_A_TURN", turn)
+    monkeypatch.setattr(relaying, "_CHUNK", 7)
     monkeypatch.setattr(reading, "_PORTIONS", 1)
     monkeypatch.setattr(waitlist, "SPAN", 20)
     monkeypatch.setattr(waitlist, "SEEK", 5)
@@ -288,7 +291,7 @@ def test_bounded_reading_skips_no_record(
     depot.gate.open = {SPRING}
     depot.work(session, 10)
     depot.gate.open = {SPRING, AUTUMN}
-    monkeypatch.setattr(relay, "_OFFSETS_A_TURN", 20_000)
+    monkeypatch.setattr(relaying, "_OFFSETS_A_TURN", 20_000)
     monkeypatch.setattr(reading, "_PORTIONS", 10)
     for _ in range(5):
         depot.park(AUTUMN, SPRING)
@@ -307,8 +310,8 @@ def test_bounded_reading_skips_no_record(
 def test_long_metadata_compacts_the_topic(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "_MAX_TEXT", 60)
-    monkeypatch.setattr(relay, "_CHUNK", 20)
+    monkeypatch.setattr(relaying, "_MAX_TEXT", 60)
+    monkeypatch.setattr(relaying, "_CHUNK", 20)
     dice = random.Random(0)
     waits = [dice.choice([AUTUMN, SPRING, SPRING]) for _ in range(700)]
     depot.park(*waits)
@@ -327,8 +330,8 @@ def test_long_metadata_compacts_the_topic(
 def test_compacting_keeps_the_order_of_records_not_yet_read(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "_MAX_TEXT", 60)
-    monkeypatch.setattr(relay, "_CHUNK", 20)
+    monkeypatch.setattr(relaying, "_MAX_TEXT", 60)
+    monkeypatch.setattr(relaying, "_CHUNK", 20)
     monkeypatch.setattr(reading, "_PORTIONS", 1)
     dice = random.Random(0)
     waits = [dice.choice([AUTUMN, SPRING, SPRING]) for _ in range(700)]
@@ -345,7 +348,7 @@ def test_compacting_keeps_the_order_of_records_not_yet_read(
 def test_many_departures_compact_the_topic(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "_MAX_WASTE", 50)
+    monkeypatch.setattr(relaying, "_MAX_WASTE", 50)
     depot.park(SPRING, *[AUTUMN] * 60)
     depot.gate.open = {AUTUMN}
     depot.work(depot.relay(), 5)
@@ -562,7 +565,7 @@ def test_an_invalid_event_becomes_a_reduced_dead_letter(
 def test_a_record_rejected_by_the_parked_topic_is_resolved(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "_MAX_WASTE", 5)
+    monkeypatch.setattr(relaying, "_MAX_WASTE", 5)
     depot.park(AUTUMN, size=_LIMIT)
     depot.park(AUTUMN)
     depot.park(*[SPRING] * 10)
@@ -725,10 +728,10 @@ def test_any_faults_return_or_resolve_each_record_once(
     gates = {"": set[Parked](), "spring": {SPRING}, "autumn": {AUTUMN}, "both": {SPRING, AUTUMN}}
     with pytest.MonkeyPatch.context() as patch:
         depot = FakeDepot(patch)
-        patch.setattr(relay, "_MAX_WASTE", 3)
-        patch.setattr(relay, "_CHUNK", 3)
-        patch.setattr(relay, "_MAX_TEXT", 30)
-        patch.setattr(relay.logger, "disabled", True)
+        patch.setattr(relaying, "_MAX_WASTE", 3)
+        patch.setattr(relaying, "_CHUNK", 3)
+        patch.setattr(relaying, "_MAX_TEXT", 30)
+        patch.setattr(relaying.logger, "disabled", True)
         if is_small:
             depot.kafka.limits = {TOPICS.recipients: _LIMIT, TOPICS.parked: _LIMIT}
         sessions: list[RelaySession] = []
@@ -849,12 +852,31 @@ def test_others_do_nothing(depot: FakeDepot, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_lost_lease_stops_at_the_next_transaction(
     depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "_CHUNK", 1)
+    monkeypatch.setattr(relaying, "_CHUNK", 1)
     depot.park(*[SPRING] * 9)
     depot.gate.open = {SPRING}
     _turns(depot, monkeypatch, iter([True, True, True, True, False]))
     assert depot.returned() == [0, 1, 2]
     assert all(consumer.is_closed for consumer in depot.kafka.consumers)
+
+
+def test_a_term_that_cannot_read_again_is_followed_by_another(
+    depot: FakeDepot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depot.park(SPRING, SPRING, SPRING)
+    depot.gate.open = {SPRING}
+    log = depot.kafka.logs[TOPICS.parked, 0]
+    told: list[tuple[object, ...]] = []
+
+    def fail_over(waits: Collection[Parked]) -> set[Parked]:
+        log.unseen = 0 if told else 2
+        return depot.gate.open & set(waits)
+
+    monkeypatch.setattr(depot.gate, "released", fail_over)
+    monkeypatch.setattr(relay.logger, "error", lambda *said, **_: told.append(said))
+    _turns(depot, monkeypatch, _always())
+    assert told == [("cannot return parked records",)]
+    assert depot.returned() == [0, 1, 2]
 
 
 def test_a_failed_term_is_followed_by_another(
