@@ -189,9 +189,13 @@ class BenchSite:
         return sum(bool(member.assignment.topic_partitions) for member in group.members)
 
     def committed(self) -> int:
-        """Number of records committed by the group."""
+        """Number of records committed by the group; 0 while Kafka cannot tell."""
         asked = [TopicPartition(self.topics.recipients, number) for number in range(PARTITIONS)]
-        return sum(max(0, p.offset) for p in self._watcher.committed(asked, _CALL_S))
+        try:
+            found = self._watcher.committed(asked, _CALL_S)
+        except KafkaException:  # no coordinator yet
+            return 0
+        return sum(max(0, each.offset) for each in found)
 
     def outcomes(self) -> Iterator[dict[str, str]]:
         """Read all committed outcomes.
