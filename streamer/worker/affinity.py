@@ -21,8 +21,8 @@ _BUSY = 0.1
 class CpuAffinity:
     """Moves all threads of this process to one of the CPUs that it may use.
 
-    On Linux, and where there are several; elsewhere it does nothing. What the kernel does not allow
-    is left as it is: this is for speed alone.
+    On Linux, and where there are several; elsewhere it does nothing, nor where a container numbers
+    them anew. What the kernel does not allow is left as it is: this is for speed alone.
     """
 
     def __init__(self) -> None:
@@ -32,6 +32,8 @@ class CpuAffinity:
         self._cores = {cpu: _core(cpu) for cpu in self._allowed}
         self._current: int | None = None
         self._before = self._usage()
+        if self._before is None or self._before.cpus.keys() != self._allowed:
+            self._allowed = set()
         self._at, self._own = time.monotonic(), time.process_time()
 
     def look(self) -> None:

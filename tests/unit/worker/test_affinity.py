@@ -43,6 +43,8 @@ def test_all_threads_are_kept_on_one_cpu(
 ) -> None:
     cpus = dict.fromkeys(allowed, 0.0)
     monkeypatch.setattr(affinity, "_used", lambda of: {cpu: cpus[cpu] for cpu in of})
+    computed = [1.0]
+    monkeypatch.setattr(time, "process_time", lambda: computed[-1])
     end = threading.Event()
     threading.Thread(target=end.wait, daemon=True).start()
     tested = CpuAffinity()
@@ -53,7 +55,7 @@ def test_all_threads_are_kept_on_one_cpu(
     assert [os.sched_getaffinity(thread) for thread in _threads()] == [{cpu}] * len(_threads())
 
     cpus |= dict.fromkeys(allowed, 1e9)  # none has room left
-    _compute()
+    computed.append(1e9)
     tested.look()
     assert [os.sched_getaffinity(thread) for thread in _threads()] == [allowed] * len(_threads())
     end.set()
@@ -86,9 +88,27 @@ def test_a_worker_that_may_use_one_cpu_is_left_there(allowed: set[int]) -> None:
     assert os.sched_getaffinity(0) == allowed
 
 
-def test_what_cannot_be_read_or_done_is_left(
+def test_a_worker_whose_container_numbers_cpus_anew_is_left_where_it_is(
     allowed: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(affinity, "_used", lambda of: {cpu: 0.0 for cpu in of if cpu != min(of)})
+    monkeypatch.setattr(time, "process_time", lambda: 7.0)
+    tested = CpuAffinity()
+    for _ in range(3):
+        tested.look()
+    assert os.sched_getaffinity(0) == allowed
+
+
+def test_what_cannot_be_read_is_left(allowed: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(affinity, "_STAT", Path("/nowhere"))
+    tested = CpuAffinity()
+    for _ in range(3):
+        _compute()
+        tested.look()
+    assert os.sched_getaffinity(0) == allowed
+
+
+def test_what_cannot_be_done_is_left(allowed: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(affinity, "_THREADS", Path("/nowhere"))
     tested = CpuAffinity()
     for _ in range(3):
