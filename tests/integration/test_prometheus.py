@@ -1,6 +1,7 @@
 """A real Prometheus watches three workers, well and in trouble: what its panels and alerts say."""
 
 import json
+import math
 import random
 import threading
 import time
@@ -35,6 +36,8 @@ _ALERTS = yaml.safe_load((ROOT / "config" / "alerts.yml").read_text(encoding="ut
 _NAMES = {rule["alert"] for rule in _ALERTS["groups"][0]["rules"]}
 _DASHBOARDS = ROOT / "config" / "grafana" / "dashboards"
 _WINDOW_S = 10
+_LOOKS_S = 2
+"""In this time Prometheus looks at each worker."""
 _PATIENCE_S = 150.0
 """An outcome waits for those of the records before it in its partition, and there the slow account
 has more and more."""
@@ -144,10 +147,14 @@ class WatchedWorkers:
         return "\n".join(worker.words()[-3_000:] for worker in self.workers)
 
     def asked(self, query: str, start: float, end: float) -> list[Series]:
-        """Evaluate a panel's query as Grafana does."""
+        """Evaluate a panel's query as Grafana does.
+
+        Its range begins before the first count: what was counted before the first look of a range
+        is not in its increase.
+        """
         given = {
             "$__rate_interval": f"{_WINDOW_S}s",
-            "$__range": f"{round(end - self.began)}s",
+            "$__range": f"{math.ceil(end - self.began) + _LOOKS_S}s",
             "$organization": ".+",
             "$campaign": ".+",
         }
