@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from streamer.flow.affinity import Usage, choose_cpu
 
 _LOOKS = 100
-_shares = st.floats(0, 1)
+
+
+def _hundredths(least: int, most: int) -> st.SearchStrategy[float]:
+    return st.integers(least, most).map(lambda number: number / 100)
+
+
+_shares = _hundredths(0, 100)
 
 
 def _chosen(
@@ -38,7 +44,7 @@ def test_the_idlest_cpu_is_taken_if_there_is_room(shares: dict[int, float], own:
         assert shares[cpu] <= min(shares.values()) + 1e-9
 
 
-@given(_shares, _shares, st.floats(0, 0.85))
+@given(_shares, _shares, _hundredths(0, 85))
 def test_nobody_leaves_a_cpu_with_room(own: float, idlest: float, others: float) -> None:
     own = min(own, 0.85 - others)
     assert _chosen({0: own + others, 1: idlest}, own, 0) == 0
@@ -46,7 +52,7 @@ def test_nobody_leaves_a_cpu_with_room(own: float, idlest: float, others: float)
 
 @given(_shares, st.data())
 def test_nobody_moves_for_little(others: float, data: st.DataObject) -> None:
-    idlest = data.draw(st.floats(min(0.89, max(0.0, others - 0.24)), 0.89))
+    idlest = data.draw(_hundredths(min(89, max(0, round(others * 100) - 24)), 89))
     assert _chosen({0: 1.0, 1: idlest}, 1 - others, 0) == 0
 
 
@@ -56,7 +62,7 @@ def test_a_crowded_cpu_is_left_at_every_second_look() -> None:
     assert _chosen(shares, 0.5, 0, 0.5) == 0
 
 
-@given(st.lists(st.floats(0.91, 1), min_size=2), _shares)
+@given(st.lists(_hundredths(91, 100), min_size=2), _shares)
 def test_what_is_left_of_full_cpus_is_used_on_all_of_them(used: list[float], own: float) -> None:
     assert _chosen(dict(enumerate(used)), own, 1, 0.9) is None
 
@@ -81,7 +87,7 @@ def test_a_cpu_is_taken_whose_core_is_idle_as_a_whole() -> None:
     assert _chosen(shares, 1.0, None) == 1
 
 
-@given(st.integers(2, 8), st.data(), st.floats(0, 0.2))
+@given(st.integers(2, 8), st.data(), _hundredths(0, 20))
 def test_busy_workers_find_a_cpu_each_and_stay(
     cpus: int, data: st.DataObject, elsewhere: float
 ) -> None:
