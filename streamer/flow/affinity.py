@@ -21,7 +21,7 @@ class Usage(NamedTuple):
     Attributes:
         at: the time.
         own: what this process used, of whichever CPU.
-        cpus: by number, what all processes used of a CPU.
+        cpus: by number, what all processes used of a CPU; empty if nobody looked.
     """
 
     at: float
@@ -53,8 +53,10 @@ def choose_cpu(
         cpu: (now.cpus[cpu] - before.cpus[cpu]) / elapsed
         for cpu in now.cpus.keys() & before.cpus.keys()
     }
+    if not used:
+        return current
     # Less than this process used alone? Some sandboxes show the CPUs as idle, whatever they do.
-    if not used or sum(used.values()) < own / 2:
+    if sum(used.values()) < own / 2:
         return None
     of_core: defaultdict[str, float] = defaultdict(float)
     for cpu, share in used.items():

@@ -31,34 +31,22 @@ class CpuAffinity:
             self._allowed = os.sched_getaffinity(0)
         self._cores = {cpu: _core(cpu) for cpu in self._allowed}
         self._current: int | None = None
-        self._before = self._usage()
-        if self._before is None or self._before.cpus.keys() != self._allowed:
+        self._before = Usage(time.monotonic(), time.process_time(), _used(self._allowed))
+        if self._before.cpus.keys() != self._allowed:
             self._allowed = set()
-        self._at, self._own = time.monotonic(), time.process_time()
 
     def look(self) -> None:
         """Look whether there is more room on another CPU, at most once a second."""
-        now = time.monotonic()
-        elapsed = now - self._at
+        now = Usage(time.monotonic(), time.process_time(), {})
+        elapsed = now.at - self._before.at
         if len(self._allowed) < 2 or elapsed < _LOOK_EVERY_S:
             return
-        own = time.process_time()
-        is_idle = own - self._own < _BUSY * elapsed
-        self._at, self._own = now, own
-        if is_idle and self._current is not None:
-            self._before = None
-            return
-        before, self._before = self._before, self._usage()
-        if before is not None and self._before is not None:
-            self._current = choose_cpu(
-                before, self._before, self._current, self._cores, random.random
-            )
+        is_idle = now.own - self._before.own < _BUSY * elapsed
+        if self._current is None or not is_idle:
+            now = now._replace(cpus=_used(self._allowed))
+            self._current = choose_cpu(self._before, now, self._current, self._cores, random.random)
             _keep_on(self._allowed if self._current is None else [self._current])
-
-    def _usage(self) -> Usage | None:
-        with suppress(OSError):
-            return Usage(time.monotonic(), time.process_time(), _used(self._allowed))
-        return None
+        self._before = now
 
 
 def _core(cpu: int) -> str:
@@ -70,10 +58,11 @@ def _core(cpu: int) -> str:
 
 
 def _used(cpus: set[int]) -> dict[int, float]:
-    """Return the seconds for which these CPUs were not idle, from `proc_stat(5)`."""
-    ticks_per_s = os.sysconf("SC_CLK_TCK")
-    used = {}
-    with _STAT.open(encoding="ascii") as lines:
+    """Return the seconds for which these CPUs were not idle, from `proc_stat(5)`; without those of
+    which it says nothing."""
+    used: dict[int, float] = {}
+    with suppress(OSError), _STAT.open(encoding="ascii") as lines:
+        ticks_per_s = os.sysconf("SC_CLK_TCK")
         for line in takewhile(lambda line: line.startswith("cpu"), lines):
             name, *fields = line.split()
             number = name.removeprefix("cpu")

@@ -2,15 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from operator import itemgetter
+from operator import attrgetter
 
 from streamer import metrics
 from streamer.model.record import DeadLetter, Outcome, Parked, Record
 
 KINDS = {Outcome: "outcome", DeadLetter: "dead_letter", Parked: "parked"}
 
-
-_status_and_reason = itemgetter(Outcome._fields.index("status"), Outcome._fields.index("reason"))
+_status_and_reason = attrgetter("status", "reason")
 
 
 def count_endings(records: Sequence[Record]) -> None:

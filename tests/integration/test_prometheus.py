@@ -536,9 +536,9 @@ def _check_panels(watched: WatchedWorkers, settled: float) -> None:
             if value == value  # not where nothing was measured
         )
 
-    # What the killed worker counted last is lost, and a wrong query is wrong by much more.
+    # What the killed worker counted last is lost.
     def roughly(count: float) -> object:
-        return pytest.approx(count, rel=0.2, abs=1)
+        return pytest.approx(count, rel=0.1, abs=1)
 
     assert _at(watched, "Workers up", settled) == {"": 3}
     assert _at(watched, "Workers up", end) == {"": 0}
@@ -562,7 +562,7 @@ def _check_panels(watched: WatchedWorkers, settled: float) -> None:
     assert total("Calls by result", "slow/accepted") > 0
     assert total("Calls by result", "quota/daily_quota_exceeded") > 0
     assert most("Waiting for the rate limit", "slow") > 1
-    assert total("Records read") >= 0.8 * len(harness.inputs())
+    assert total("Records read") >= 0.9 * len(harness.inputs())
     assert 1 < most("Mails per call") <= _BATCH + 0.01
     assert most("Holds", "quota/daily_quota_exceeded") == 1
     parked = harness.ever_parked()
@@ -579,14 +579,14 @@ def _check_panels(watched: WatchedWorkers, settled: float) -> None:
             assert 0 < most(panel.title) <= 30
 
     assert total("Requests to the gateway", "accepted/webhook") == roughly(taken)
-    assert total("Events taken by the gateway", "delivered") > sent * 0.8
-    assert total("Events applied") >= 0.8 * taken
+    assert total("Events taken by the gateway", "delivered") > sent * 0.9
+    assert total("Events applied") >= 0.9 * taken
 
     slow, returned = f"{_SPRING}/{watched.slow}", f"returned/{harness.organization}"
     ended = sum(count for key, count in _results(harness).items() if key.startswith(slow))
     assert _at(watched, "Progress", settled)[slow] == ended / _EXPECTED
     assert _at(watched, "Recipients left", settled)[slow] == _EXPECTED - ended
-    assert total("Rate", slow) == pytest.approx(ended, rel=0.3)
+    assert total("Rate", slow) == pytest.approx(ended, rel=0.2)
     (left,) = (
         series
         for series in _of(watched, "Time left", watched.trouble, watched.outage)

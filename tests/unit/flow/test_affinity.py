@@ -69,7 +69,7 @@ def test_what_is_left_of_full_cpus_is_used_on_all_of_them(used: list[float], own
 
 def test_a_cpu_that_is_gone_is_replaced_and_a_new_one_waits_for_its_second_look() -> None:
     now, cores = Usage(6.0, 1.5, {0: 7.0, 1: 8.0}), {0: "0", 1: "1"}
-    for before, chosen in (({0: 6.5, 1: 7.8}, 1), ({0: 6.5}, 0), ({}, None)):
+    for before, chosen in (({0: 6.5, 1: 7.8}, 1), ({0: 6.5}, 0), ({}, 7)):
         assert choose_cpu(Usage(5.0, 1.0, before), now, 7, cores, lambda: 0.9) == chosen
 
 

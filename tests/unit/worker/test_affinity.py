@@ -13,10 +13,6 @@ import pytest
 from streamer.worker import affinity
 from streamer.worker.affinity import CpuAffinity
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="not several CPUs"
-)
-
 
 def _threads() -> list[int]:
     return [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
@@ -24,8 +20,9 @@ def _threads() -> list[int]:
 
 @pytest.fixture
 def allowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[int]]:
+    if sys.platform != "linux" or len(cpus := os.sched_getaffinity(0)) < 2:
+        pytest.skip("threads are kept on one CPU where Linux has several")
     monkeypatch.setattr(affinity, "_LOOK_EVERY_S", 0.0)
-    cpus = os.sched_getaffinity(0)
     yield cpus
     for thread in _threads():
         with suppress(ProcessLookupError):  # it has ended
@@ -58,6 +55,9 @@ def test_all_threads_are_kept_on_one_cpu(
     computed.append(1e9)
     tested.look()
     assert [os.sched_getaffinity(thread) for thread in _threads()] == [allowed] * len(_threads())
+
+    tested.look()  # since then nothing was used
+    assert len(os.sched_getaffinity(0)) == 1
     end.set()
 
 
@@ -99,17 +99,11 @@ def test_a_worker_whose_container_numbers_cpus_anew_is_left_where_it_is(
     assert os.sched_getaffinity(0) == allowed
 
 
-def test_what_cannot_be_read_is_left(allowed: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(affinity, "_STAT", Path("/nowhere"))
-    tested = CpuAffinity()
-    for _ in range(3):
-        _compute()
-        tested.look()
-    assert os.sched_getaffinity(0) == allowed
-
-
-def test_what_cannot_be_done_is_left(allowed: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(affinity, "_THREADS", Path("/nowhere"))
+@pytest.mark.parametrize("closed", ["_STAT", "_THREADS"])
+def test_what_cannot_be_read_or_done_is_left(
+    allowed: set[int], monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    monkeypatch.setattr(affinity, closed, Path("/nowhere"))
     tested = CpuAffinity()
     for _ in range(3):
         _compute()

@@ -22,6 +22,7 @@ from streamer.model.record import DeadLetter, Record, RecordId
 from streamer.settings import MetricsSettings, ProgressSettings, Settings, UnsubscribeSettings
 from streamer.worker import process
 from streamer.worker.committer import Committer
+from streamer.worker.ticker import Ticker
 from tests.kit.fakes.kafka import FakeKafka, KafkaApi
 from tests.kit.fakes.kafka.consumer import FakeConsumer
 
@@ -68,6 +69,17 @@ class _Pipeline:
             pass
 
 
+_SETTINGS = Settings(
+    unsubscribe=UnsubscribeSettings(required=False),
+    metrics=MetricsSettings(port=0),
+    progress=ProgressSettings(embedded=False),
+)
+
+
+def _look() -> None:
+    """What keeps a worker's threads on a CPU; those of the tests stay where they are."""
+
+
 @pytest.fixture
 def kafka(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKafka]:
     """The Kafka of a worker of which all but the committer is left out."""
@@ -76,6 +88,7 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKafka]:
     monkeypatch.setattr(process, "_check_redis", lambda *_: None)
     monkeypatch.setattr(process, "IdLease", lambda *_: _NoLease())
     monkeypatch.setattr(process, "build_pipeline", lambda *_: _Pipeline(made))
+    monkeypatch.setattr(process, "CpuAffinity", lambda: SimpleNamespace(look=_look))
     monkeypatch.setattr(process, "_StopRequest", lambda *_: SimpleNamespace(reaches=lambda _: None))
     for name in ("tune_garbage_collection", "_keep_heaps_small", "_watch_ticks"):
         monkeypatch.setattr(process, name, lambda *_: None)
@@ -99,18 +112,21 @@ def test_a_fatal_transaction_error_is_logged_once(
     kafka: FakeKafka, caplog: pytest.LogCaptureFixture, request_: KafkaApi, code: int, what: str
 ) -> None:
     kafka.answer(request_, code)
-    settings = Settings(
-        unsubscribe=UnsubscribeSettings(required=False),
-        metrics=MetricsSettings(port=0),
-        progress=ProgressSettings(embedded=False),
-    )
     with caplog.at_level(logging.WARNING, "streamer"):
-        assert process.run_worker(settings) == FAILED
+        assert process.run_worker(_SETTINGS) == FAILED
     (line,) = caplog.records
     assert "the next owner adopts what is in flight" in line.getMessage()
     assert what in line.__dict__["cause"]
     name = "_FENCED" if what == "was fenced" else KafkaError(code).name()
     assert name in line.__dict__["cause"]
+
+
+def test_a_worker_looks_after_its_cpu(kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(Ticker, "add", lambda _, call: calls.append(call))
+    kafka.answer(KafkaApi.PRODUCE, KafkaError.INVALID_PRODUCER_EPOCH)
+    assert process.run_worker(_SETTINGS) == FAILED
+    assert _look in calls
 
 
 _HANGS_WITH_THE_GIL = """
