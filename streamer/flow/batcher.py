@@ -10,6 +10,10 @@ from threading import RLock
 
 from streamer.model.record import Record
 
+_organization_of: Callable[[Record], str] = attrgetter("organization_id")
+_campaign_of: Callable[[Record], str] = attrgetter("campaign_id")
+_size_of: Callable[[Record], int] = attrgetter("size")
+_admitted_at: Callable[[Record], float] = attrgetter("admitted_at")
 _BY_AGE_EVERY = 4
 """Every n-th turn goes to the organization that is ready for longest, whatever its size."""
 
@@ -47,14 +51,14 @@ class Batcher:
     def add(self, records: Iterable[Record]) -> None:
         """Append records to the queues of their campaigns."""
         with self._lock:
-            for organization, own in groupby(records, attrgetter("organization_id")):
-                self._put(organization, own, deque.append)
+            for organization, own in groupby(records, _organization_of):
+                self._put(organization, own, deque.extend)
 
     def put_back(self, organization: str, records: Collection[Record]) -> None:
         """Return taken but unused records to the front of their queues."""
         if records:
             with self._lock:
-                self._put(organization, reversed([*records]), deque.appendleft)
+                self._put(organization, reversed([*records]), deque.extendleft)
 
     def take_ready(
         self,
@@ -92,7 +96,7 @@ class Batcher:
                 return []
             before = queue.length
             taken = queue.take(count)
-            self._bytes -= sum(record.size for record in taken)
+            self._bytes -= sum(map(_size_of, taken))
             self._shrunk(queue, before)
             return taken
 
@@ -150,16 +154,17 @@ class Batcher:
         self,
         organization: str,
         records: Iterable[Record],
-        append: Callable[[deque[Record], Record], None],
+        extend: Callable[[deque[Record], list[Record]], None],
     ) -> None:
-        """Queue one or more records of an organization, each with `append`."""
+        """Queue one or more records of an organization, those of a campaign with `extend`."""
         queue = self._queue(organization)
         before, oldest = queue.length, inf
-        for record in records:
-            append(queue.of(record.campaign_id), record)
-            queue.length += 1
-            self._bytes += record.size
-            oldest = min(oldest, record.admitted_at)
+        for campaign, group in groupby(records, _campaign_of):
+            own = [*group]
+            extend(queue.of(campaign), own)
+            queue.length += len(own)
+            self._bytes += sum(map(_size_of, own))
+            oldest = min(oldest, *map(_admitted_at, own))
         self._count(queue, before)
         queue.turns.grown(queue, oldest + self._linger)
 

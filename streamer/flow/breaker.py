@@ -1,7 +1,7 @@
 """Detects when most records become dead letters, so the data is not the cause. No I/O."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 
 class DeadLetterBreaker:
@@ -17,7 +17,7 @@ class DeadLetterBreaker:
         self._last: deque[bool] = deque(maxlen=records)
         self._dead = 0
 
-    def trips(self, coming: Iterable[bool]) -> bool:
+    def trips(self, coming: Sequence[bool]) -> bool:
         """Return whether the given records would make too many dead letters, without adding them.
 
         The limit refers to the full number of remembered records, so a few dead letters at the
@@ -33,8 +33,11 @@ class DeadLetterBreaker:
                 return True
         return False
 
-    def remember(self, records: Iterable[bool]) -> None:
+    def remember(self, records: Sequence[bool]) -> None:
         """Add committed records."""
+        if not (self._dead or any(records)):
+            self._last.extend(records)
+            return
         for is_dead in records:
             if len(self._last) == self._last.maxlen:
                 self._dead -= self._last[0]

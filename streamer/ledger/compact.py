@@ -10,6 +10,7 @@ Earlier versions stored all items like that.
 
 import re
 import struct
+from functools import lru_cache
 from threading import Lock
 from uuid import UUID
 
@@ -24,7 +25,8 @@ _RECORD = 0x80
 _RESULT = b"\x01"
 """Starts a result. What earlier versions stored starts with zstd's magic number."""
 _HEAD = struct.Struct(">IHH")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_is_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+_SENT = Status.SENT.value
 _UUID_BYTES = 16
 _COMPRESSION_LEVEL = 1
 _compressor = zstandard.ZstdCompressor(_COMPRESSION_LEVEL)
@@ -34,10 +36,15 @@ _compressing = Lock()  # shared: a compressor per thread would take 1 MB each
 def write_record(record_id: RecordId) -> bytes:
     """Encode a record's partition and offset, each below 2**64, without its topic."""
     _, partition, offset = record_id
-    first, second = max(1, _size(partition)), _size(offset)
-    head = _RECORD | (first - 1) << 4 | second
-    number = (head << 8 * first | partition) << 8 * second | offset
-    return number.to_bytes(1 + first + second, "big")
+    size = (offset.bit_length() + 7) // 8
+    return _head(partition, size) + offset.to_bytes(size, "big")
+
+
+@lru_cache(1_000)
+def _head(partition: int, size: int) -> bytes:
+    """Encode a partition, to be followed by an offset of this many bytes."""
+    own = max(1, (partition.bit_length() + 7) // 8)
+    return bytes([_RECORD | (own - 1) << 4 | size]) + partition.to_bytes(own, "big")
 
 
 def read_record(stored: bytes) -> RecordId:
@@ -60,7 +67,7 @@ def write_result(result: BatchResult) -> bytes:
     ids: list[str] = []
     others: list[tuple[int, str, str | None]] = []
     for place, (word, text) in enumerate(result.items):
-        if word == Status.SENT and text is not None and _UUID.fullmatch(text):
+        if word == _SENT and text is not None and _is_uuid(text):
             ids.append(text)
         else:
             others.append((place, word, text))
@@ -92,6 +99,3 @@ def compress(plain: bytes) -> bytes:
     with _compressing:
         return _compressor.compress(plain)
 
-
-def _size(number: int) -> int:
-    return (number.bit_length() + 7) // 8

@@ -88,22 +88,25 @@ class Composer:
             variables = readable(event.variables)
         except OutOfRangeError as error:
             raise RenderError(str(error)) from None
-        variables["email"] = address
-        variables["recipient_id"] = event.recipient_id
-        variables["campaign_id"] = event.campaign_id
-        variables["organization_id"] = event.organization_id
+        own = {
+            "email": address,
+            "recipient_id": event.recipient_id,
+            "campaign_id": event.campaign_id,
+            "organization_id": event.organization_id,
+        }
         if event.name is not None:
-            variables["name"] = event.name
+            own["name"] = event.name
         url, token = None, ""
         if prepared.links is not None:
             token = prepared.links.sign(address)
-            url = variables["unsubscribe_url"] = prepared.links.prefix + token
+            url = own["unsubscribe_url"] = prepared.links.prefix + token
         where = place(record_id) if record_id is not None else ""
         if prepared.pieces is not None:
-            body = prepared.pieces.fill(variables, token, where)
+            body = prepared.pieces.fill(variables, own, token, where)
             if body is not None and len(body) <= self._max_bytes:
                 return body
-        mail = self._fields(prepared, event, address, where, url, variables, self._templates)
+        together = {**variables, **own}
+        mail = self._fields(prepared, event, address, where, url, together, self._templates)
         try:
             body = to_json(mail)
         except orjson.JSONEncodeError as error:  # a lone surrogate, a number beyond 64 bits

@@ -116,6 +116,11 @@ def narrow(source: str) -> Narrowed:
 
 
 def _variables(tag: TemplateTag) -> Iterator[str]:
+    after_keyword = 1 if tag.is_statement else 0
     for position, (kind, word) in enumerate(zip(tag.kinds, tag.words, strict=True)):
-        if kind == "name" and tag.word(position - 1) not in (".", "|"):
+        if (
+            kind == "name"
+            and position >= after_keyword
+            and tag.word(position - 1) not in (".", "|")
+        ):
             yield word

@@ -12,7 +12,7 @@ composes the whole mail.
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from operator import itemgetter
 from typing import NamedTuple, cast
@@ -171,11 +171,13 @@ class Pieces:
     def __init__(
         self, templates: Templates, pieces: list[str], order: list[int], holes: list[_Hole]
     ) -> None:
-        self._between = [""] * (2 * len(order) + 1)
-        self._between[::2] = pieces
-        places = sorted(range(2, len(holes)), key=lambda place: holes[place].is_part)
-        filled = [0, 1, *places]  # the variables, then the parts
-        self._pick = itemgetter(*map(filled.index, order), 0)  # at least two: it returns a tuple
+        # Ends with two holes for nothing: for a single one, `itemgetter` would return no tuple.
+        self._between = [""] * (2 * len(order) + 4)
+        self._between[:-3:2] = pieces
+        places = sorted({*order} - {0, 1}, key=lambda place: holes[place].is_part)
+        # As `fill` lists them: nothing, token, reference, then the variables, then the parts.
+        filled = [None, 0, 1, *places]
+        self._pick = itemgetter(*map(filled.index, [*order, None, None]))
         variables = [holes[place] for place in places if not holes[place].is_part]
         self._names = [hole.text for hole in variables]
         self._kinds = [hole.kind for hole in variables]
@@ -183,22 +185,26 @@ class Pieces:
             _TemplatePart(templates, holes[place]) for place in places if holes[place].is_part
         ]
 
-    def fill(self, variables: Variables, token: str, where: str) -> bytes | None:
+    def fill(
+        self, variables: Variables, own: Mapping[str, str], token: str, where: str
+    ) -> bytes | None:
         """Return the JSON of a mail, or None if the engine must compose it.
 
         Args:
-            variables: those that the engine would get.
-            token: the recipient's part of the token in the unsubscribe URL.
+            variables: the recipient's.
+            own: those that replace them: ids, address, name and the unsubscribe URL.
+            token: the recipient's part of the token in that URL.
             where: the recipient's part of the reference.
         """
+        names = self._names
         try:
-            values = [*map(variables.get, self._names)]
+            values = [*map(own.get, names, map(variables.get, names))]
             texts = cast(list[str], values) if _are_plain(values) else self._encode_each(values)
-            filled = [token, where, *texts]
+            filled = ["", token, where, *texts]
             for part in self._parts:
-                filled.append(part.render(variables))
+                filled.append(part.render(variables, own))
             between = self._between.copy()
-            between[1::2] = self._pick(filled)[:-1]
+            between[1::2] = self._pick(filled)
             return "".join(between).encode()
         except (_UnlikelyError, InvalidDataError, UnicodeEncodeError, orjson.JSONEncodeError):
             return None
@@ -217,18 +223,24 @@ class _TemplatePart:
         self._missing = [...] * len(self._names)
         self._known: dict[tuple[object, ...], str] = {}
 
-    def render(self, variables: Variables) -> str:
+    def render(self, variables: Variables, own: Mapping[str, str]) -> str:
         """Return what the engine renders, as in a JSON string.
+
+        Args:
+            variables: the recipient's.
+            own: those that replace them.
 
         Raises:
             InvalidDataError: the part cannot be rendered.
             orjson.JSONEncodeError: the result cannot be encoded.
         """
-        values = [*map(variables.get, self._names, self._missing)]
+        names = self._names
+        values = [*map(own.get, names, map(variables.get, names, self._missing))]
         key = (*map(type, values), *values)  # True and 1 are equal
         known = self._known.get(key)
         if known is None:
-            text = _render(self._templates, self._hole.kind, self._hole.text, variables)
+            together = {**variables, **own}
+            text = _render(self._templates, self._hole.kind, self._hole.text, together)
             known = _encode(text, self._hole.kind, is_escaped=True)
             is_small = len(self._known) < _MAX_KNOWN and len(known) <= _MAX_KNOWN_LENGTH
             if is_small and _SIMPLE.issuperset(key[: len(values)]):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from pydantic import JsonValue
 
@@ -134,23 +134,24 @@ class RenderVariables:
         return self._values[name]
 
 
-def readable(variables: Mapping[str, JsonValue]) -> dict[str, Value]:
+def readable(variables: Mapping[str, JsonValue]) -> Mapping[str, Value]:
     """Return the variables with lists as `Array` and objects as `Object`.
 
     Raises:
         OutOfRangeError: an integer does not fit into 64 bits; the message names its variable.
     """
-    result: dict[str, Value] = {}
-    for name, value in variables.items():
-        # The most common types.
-        if isinstance(value, str) or (type(value) is int and _LEAST <= value <= _MOST):
-            result[name] = value
-            continue
-        try:
-            result[name] = _readable(value)
-        except OutOfRangeError as error:
-            raise OutOfRangeError(f"{name}: {error}") from None
-    return result
+    for value in variables.values():
+        # The most common types; with these alone nothing has to be converted.
+        if type(value) is not str and not (type(value) is int and _LEAST <= value <= _MOST):
+            return {name: _readable_named(name, value) for name, value in variables.items()}
+    return cast(Mapping[str, Value], variables)
+
+
+def _readable_named(name: str, value: JsonValue) -> Value:
+    try:
+        return _readable(value)
+    except OutOfRangeError as error:
+        raise OutOfRangeError(f"{name}: {error}") from None
 
 
 def _readable(value: JsonValue) -> Value:

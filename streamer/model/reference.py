@@ -56,15 +56,16 @@ def place(record_id: RecordId) -> str:
     Empty for a partition of 2^20 or more or an offset of 2^44 or more, which do not fit.
     """
     _, partition, offset = record_id
-    head = partition << _HEAD_BITS | offset >> _TAIL_BITS
-    if offset >> _OFFSET_BITS or head >> _HEAD_LIMIT:
-        return ""
-    return _head(head) + _TAILS[offset & _TAIL_MASK]
+    head = _head(partition, offset >> _TAIL_BITS)
+    return head + _TAILS[offset & _TAIL_MASK] if head else ""
 
 
 @lru_cache(1_000)
-def _head(number: int) -> str:
-    """Return the characters that records close to each other share."""
+def _head(partition: int, start: int) -> str:
+    """Return the characters that records close to each other share; "" if they do not fit."""
+    number = partition << _HEAD_BITS | start
+    if start >> _HEAD_BITS or number >> _HEAD_LIMIT:
+        return ""
     return _encode((number << _TAIL_BITS).to_bytes(8, "big"))[: _PLACE_LENGTH - 2]
 
 
