@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice, takewhile
+from operator import attrgetter
 
 from streamer.model.record import Record
 
@@ -10,6 +11,8 @@ Partition = tuple[str, int]
 """A topic and a partition number."""
 
 _MIN_AHEAD = 50
+_resolution = attrgetter("resolution")
+"""A record's resolution, which is true, or None."""
 
 
 class PartitionWindow:
@@ -112,9 +115,7 @@ class PartitionWindow:
 
         It stops at the first undecided record, so that no offset is committed past one.
         """
-        return list(
-            islice(takewhile(lambda record: record.resolution is not None, self._records), limit)
-        )
+        return [*islice(takewhile(_resolution, self._records), limit)]
 
     def committed(self, count: int, offset: int, reach: int | None = None) -> None:
         """Remove the first `count` records, which were committed with this offset.

@@ -17,16 +17,14 @@ from uuid import UUID
 import orjson
 import zstandard
 
-from streamer.model.reasons import Status
 from streamer.model.record import RecordId
-from streamer.model.result import BatchResult, ItemResult
+from streamer.model.result import SENT, BatchResult, ItemResult
 
 _RECORD = 0x80
 _RESULT = b"\x01"
 """Starts a result. What earlier versions stored starts with zstd's magic number."""
 _HEAD = struct.Struct(">IHH")
 _is_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
-_SENT = Status.SENT.value
 _UUID_BYTES = 16
 _COMPRESSION_LEVEL = 1
 _compressor = zstandard.ZstdCompressor(_COMPRESSION_LEVEL)
@@ -67,7 +65,7 @@ def write_result(result: BatchResult) -> bytes:
     ids: list[str] = []
     others: list[tuple[int, str, str | None]] = []
     for place, (word, text) in enumerate(result.items):
-        if word == _SENT and text is not None and _is_uuid(text):
+        if word == SENT and text is not None and _is_uuid(text):
             ids.append(text)
         else:
             others.append((place, word, text))
@@ -98,4 +96,3 @@ def compress(plain: bytes) -> bytes:
     """Compress with zstd."""
     with _compressing:
         return _compressor.compress(plain)
-

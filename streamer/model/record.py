@@ -190,8 +190,11 @@ class Record:
 
     def _measure_size(self) -> int:
         # The value counts twice, for its parsed form or for the copy that is being produced.
-        size = _OVERHEAD_BYTES + 2 * len(self.value or b"")
-        size += len(self.key or b"") + len(self.email)
+        size = _OVERHEAD_BYTES + len(self.email)
+        if self.value is not None:
+            size += 2 * len(self.value)
+        if self.key is not None:
+            size += len(self.key)
         if self.headers:
             size += sum(len(name) + len(value or b"") for name, value in self.headers)
         return size

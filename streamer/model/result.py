@@ -6,7 +6,8 @@ from typing import NamedTuple
 from streamer.model.reasons import Reason, Status
 from streamer.model.record import Outcome
 
-_SENT = Status.SENT.value
+SENT = Status.SENT.value
+"""The word of an accepted mail."""
 
 
 class ItemResult(NamedTuple):
@@ -18,7 +19,7 @@ class ItemResult(NamedTuple):
     @classmethod
     def sent(cls, email_id: str) -> "ItemResult":
         """Resend accepted the mail under this id."""
-        return cls(_SENT, email_id)
+        return cls(SENT, email_id)
 
     @classmethod
     def of(cls, reason: Reason, detail: str | None = None) -> "ItemResult":

@@ -68,15 +68,23 @@ _encode = msgspec.json.Encoder().encode
 
 def outcome_value(record: Record, outcome: Outcome) -> bytes:
     """Return the outcome as JSON, with the normalised address, or as given if invalid."""
+    # Without `*`, which would copy both: this is done for every record.
+    status, reason, detail, email_id, batch_id, attempts = outcome
+    topic, partition, offset = record.record_id
     return _encode(
         _OutcomeValue(
             record.organization_id,
             record.campaign_id,
             record.recipient_id,
             record.address if record.address is not None else record.email,
-            *outcome,
+            status,
+            reason,
+            detail,
+            email_id,
+            batch_id,
+            attempts,
             timestamp(record.decided_at),
-            _InputRecord(*record.record_id),
+            _InputRecord(topic, partition, offset),
         )
     )
 

@@ -16,7 +16,7 @@ from streamer.model.disposition import (
     Suspended,
 )
 from streamer.model.reasons import Reason
-from streamer.model.result import ItemResult
+from streamer.model.result import SENT, ItemResult
 from streamer.provider.client import UNTRUSTED, ApiResponse
 from streamer.provider.rules import KNOWN, ErrorCategory, find_pattern, find_rule, may_be_content
 
@@ -96,17 +96,15 @@ def _read_items(response: ApiResponse, count: int) -> Accepted | Retry | Suspend
         trouble = _trouble(rejected.values())
         if trouble is not None:
             return trouble
-    ids = iter(data)
     items = []
-    for index in range(count):
-        if index in rejected:
-            items.append(ItemResult.of(Reason.REJECTED, rejected[index]))
-            continue
-        entry = next(ids)
+    for entry in data:
         email_id = entry.get("id") if isinstance(entry, dict) else None
         if not isinstance(email_id, str) or not email_id:
             return unreadable
-        items.append(ItemResult.sent(email_id))
+        items.append(ItemResult(SENT, email_id))
+    # In ascending order, so that each insertion finds the earlier items at their places.
+    for index in sorted(rejected):
+        items.insert(index, ItemResult.of(Reason.REJECTED, rejected[index]))
     return Accepted(items)
 
 

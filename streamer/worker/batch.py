@@ -1,11 +1,15 @@
 """A batch: mails of one organization, sent to Resend in one call."""
 
 import secrets
+from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
+from operator import attrgetter
 
 from streamer.model.payload import Payload
 from streamer.model.record import Record
+
+_recipient: Callable[[Record], tuple[str, str | None]] = attrgetter("campaign_id", "address")
 
 
 class BatchState(Enum):
@@ -44,16 +48,12 @@ class Batch:
         self.expires_at: datetime | None = None
         """The earliest expiry of its mails, or earlier (removing members does not move it);
         None if none expires."""
+        self.room = size
+        """How many more mails fit; 0 once a mail exceeded the byte limit."""
         self._size = size
         self._max_bytes = max_bytes
         self._bytes = 2
         self._holders: dict[tuple[str, str | None], Record] = {}
-        self._closed = False
-
-    @property
-    def room(self) -> int:
-        """How many more mails fit; 0 once a mail exceeded the byte limit."""
-        return 0 if self._closed else self._size - len(self.records)
 
     def holder(self, record: Record) -> Record | None:
         """The member with the record's address and campaign, or None."""
@@ -62,7 +62,7 @@ class Batch:
     def add(self, record: Record, mail: bytes, expires_at: datetime | None = None) -> bool:
         """Add a mail; if it exceeds the byte limit, close the batch and return False."""
         if self.records and self._bytes + len(mail) + 1 > self._max_bytes:
-            self._closed = True
+            self.room = 0
             return False
         self._bytes += len(mail) + 1
         if expires_at is not None:
@@ -70,6 +70,7 @@ class Batch:
         self._holders[_recipient(record)] = record
         self.records.append(record)
         self.mails.append(mail)
+        self.room -= 1
         return True
 
     def empty(self) -> list[Record]:
@@ -86,10 +87,6 @@ class Batch:
             del self._holders[_recipient(self.records[item])]
         self.records = [self.records[item] for item in kept]
         self.mails = [self.mails[item] for item in kept]
-        self._closed = False
+        self.room = self._size - len(kept)
         if not kept:
             self.expires_at = None
-
-
-def _recipient(record: Record) -> tuple[str, str | None]:
-    return record.campaign_id, record.address

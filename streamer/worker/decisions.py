@@ -21,6 +21,8 @@ from streamer.worker.waiter import Waiter
 
 logger = logging.getLogger(__name__)
 
+_NOTHING = (None, None)
+
 
 def first_expiry(event: RecipientEvent, message: Message) -> datetime | None:
     """When the mail expires: the earlier of the event's and the campaign's `expires_at`, or
@@ -101,6 +103,10 @@ class BatchDecisions:
         self._now = now
         self._definitions: dict[str, Message | DeadLetter] = {}
         self._holds: dict[str, Scope | None] = {}
+        self._unusual = found.suppressed | found.claims.keys()
+        self._usual: dict[str, tuple[Message | None, Message]] = {}
+        """By campaign, the message of an event, if any, and the one to send to whoever gets it
+        unless there is something against it in the record itself."""
 
     def message(self, position: int, record: Record, event: RecipientEvent) -> Message | Resolution:
         """The message to send to the record's recipient, or the record's resolution if none is
@@ -114,6 +120,15 @@ class BatchDecisions:
         Raises:
             StoppedError: the worker stops.
         """
+        given, usual = self._usual.get(event.campaign_id, _NOTHING)
+        if (
+            usual is not None
+            and given is event.message
+            and event.expires_at is None
+            and record.address is not None
+            and position not in self._unusual
+        ):
+            return usual
         message = event.message or self._definition(event.campaign_id)
         if isinstance(message, DeadLetter):
             return message
@@ -135,6 +150,7 @@ class BatchDecisions:
             return Parked(hold)
         if position in self._found.suppressed:
             return Outcome.of(Reason.SUPPRESSED)
+        self._usual[event.campaign_id] = event.message, message
         return message
 
     def _definition(self, campaign_id: str) -> Message | DeadLetter:

@@ -121,6 +121,7 @@ class Filler:
         assembly.campaigns |= found.campaigns
         decisions = self._decisions.for_batch(batch.organization, found)
         now = self._clock.time()
+        last, sender = None, ""
         for position, record in enumerate(records):
             if not batch.room:
                 self._batcher.put_back(batch.organization, records[position:])
@@ -137,7 +138,8 @@ class Filler:
             if not isinstance(message, Message):
                 assembly.resolve(record, message, now)
                 continue
-            sender = sender_domain(message.from_)
+            if message is not last:
+                last, sender = message, sender_domain(message.from_)
             if batch.records and sender != batch.sender:
                 assembly.other_senders.append(record)
                 continue
