@@ -6,11 +6,12 @@ writes nothing. From then on nothing else may be sent to these members.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
+from operator import attrgetter
 from typing import NamedTuple, cast
 
 import orjson
@@ -33,6 +34,8 @@ from streamer.model.payload import Payload
 from streamer.model.record import Record, RecordId
 from streamer.model.result import BatchResult, ItemResult, SplitProgress
 
+_record_id: Callable[[Record], RecordId] = attrgetter("record_id")
+_campaign_id: Callable[[Record], str] = attrgetter("campaign_id")
 _ID_BYTES = 12
 _OLDER_BUCKETS = 8192
 """The number of hashes in which earlier versions kept a campaign's claims."""
@@ -150,12 +153,12 @@ class Claims:
             members,
             b"".join(map(claim_field, addresses)),
             records[0].record_id.topic,
-            b"".join(write_record(record.record_id) for record in records),
+            b"".join(map(write_record, map(_record_id, records))),
             _pack(payload),
             account,
             self._ttl_s,
             sender,
-            "\n".join(record.campaign_id for record in records),
+            "\n".join(map(_campaign_id, records)),
             "" if expires_at is None else round(expires_at.timestamp() * 1000),
         ]
         key_names = [

@@ -86,7 +86,7 @@ def _read_items(response: ApiResponse, count: int) -> Accepted | Retry | Suspend
         if not isinstance(index, int) or not 0 <= index < count or index in rejected:
             return unreadable
         rejected[index] = str(error.get("message") or "rejected without a message")
-    if len(data) == count:
+    if rejected and len(data) == count:
         if any(data[index] is not None for index in rejected):
             return unreadable
         data = [entry for index, entry in enumerate(data) if index not in rejected]

@@ -45,6 +45,7 @@ class Admission:
     def admit(self, records: list[Record]) -> None:
         """Parse and queue records; resolve as dead letters those that cannot be parsed."""
         queued = []
+        is_crowded = len(self._batcher) > self._max_queued
         for record in records:
             try:
                 event = parse(record.value)
@@ -56,7 +57,7 @@ class Admission:
                 record.address = normalise(event.email)
             except InvalidAddressError as error:
                 record.address_error = str(error)
-            if len(record.value or b"") > _LARGE_BYTES or len(self._batcher) > self._max_queued:
+            if is_crowded or len(record.value or b"") > _LARGE_BYTES:
                 record.forget_event()  # large, or not needed soon
             queued.append(record)
         self._batcher.add(queued)

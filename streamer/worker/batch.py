@@ -61,10 +61,11 @@ class Batch:
 
     def add(self, record: Record, mail: bytes, expires_at: datetime | None = None) -> bool:
         """Add a mail; if it exceeds the byte limit, close the batch and return False."""
-        if self.records and self._bytes + len(mail) + 1 > self._max_bytes:
+        total = self._bytes + len(mail) + 1
+        if total > self._max_bytes and self.records:
             self.room = 0
             return False
-        self._bytes += len(mail) + 1
+        self._bytes = total
         if expires_at is not None:
             self.expires_at = min(expires_at, self.expires_at or expires_at)
         self._holders[_recipient(record)] = record

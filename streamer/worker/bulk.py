@@ -3,7 +3,7 @@
 import logging
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from streamer import metrics
@@ -33,7 +33,7 @@ class BulkStop:
         self._waiter = waiter
 
     def record_resolved(
-        self, records: Iterable[Record], probed: Mapping[str, CampaignProbe]
+        self, records: Sequence[Record], probed: Mapping[str, CampaignProbe]
     ) -> None:
         """Count resolved records of one organization.
 
@@ -43,6 +43,10 @@ class BulkStop:
         Raises:
             StoppedError: the worker stops.
         """
+        if not any(map(_has_failed, records)) and not any(
+            campaign.some_failed for campaign in probed.values()
+        ):
+            return  # successes count only beside failures
         by_campaign: defaultdict[tuple[str, str], list[Outcome]] = defaultdict(list)
         for record in records:
             resolution = record.resolution
@@ -54,7 +58,7 @@ class BulkStop:
             )
             before = probed.get(campaign[1], _UNKNOWN)
             if not failed and not before.some_failed:
-                continue  # successes count only beside failures
+                continue
             call = secrets.token_hex(6)
             count = partial(
                 self._last_mails.ended, call, campaign, before.resumed, len(outcomes), failed
@@ -89,3 +93,8 @@ class BulkStop:
 
 
 _UNKNOWN = CampaignProbe(None, None)
+
+
+def _has_failed(record: Record) -> bool:
+    resolution = record.resolution
+    return isinstance(resolution, Outcome) and resolution.status is Status.FAILED

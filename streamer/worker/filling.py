@@ -1,6 +1,6 @@
 """Fills batches with the mails of queued records, and resolves records that get no mail."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -34,7 +34,7 @@ class BulkFailures(Protocol):
     """Learns which records were resolved; `worker.bulk.BulkStop` says what for."""
 
     def record_resolved(
-        self, records: Iterable[Record], probed: Mapping[str, CampaignProbe]
+        self, records: Sequence[Record], probed: Mapping[str, CampaignProbe]
     ) -> None: ...
 
 
