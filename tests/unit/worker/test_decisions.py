@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from streamer import metrics
@@ -23,6 +25,7 @@ from tests.kit.fakes.sending import (
     Services,
     make_record,
 )
+from tests.kit.properties import examples
 
 CLAIM = Claim("b" * 24, 0, RecordId("t", 0, 99))
 ACTIVE, PAUSED, CANCELLED = (
@@ -107,6 +110,53 @@ def test_the_first_check_that_fails_decides(services: Services, worker: SendingW
         DeadReason.UNKNOWN_CAMPAIGN,
         Reason.EXPIRED,
     ]
+
+
+_PAST, _FUTURE = "2020-01-01T00:00:00Z", "2099-01-01T00:00:00Z"
+
+
+@st.composite
+def _given(draw: st.DrawFn) -> tuple[Record, Claim | None, bool]:
+    """A record, its claim, and whether it is suppressed; mostly there is nothing against it."""
+    seldom = st.sampled_from([False, False, False, True])
+    record = make_record(
+        draw(st.integers(0, 9)),
+        campaign=draw(st.sampled_from(["spring", "summer"])),
+        sender=f"a@{draw(st.sampled_from([DOMAIN, 'held.test']))}",
+        message=draw(st.booleans()),
+        expires_at=draw(st.sampled_from([None, None, _FUTURE, _PAST])),
+    )
+    if draw(seldom):
+        record.address = None
+    return record, CLAIM if draw(seldom) else None, draw(seldom)
+
+
+@settings(max_examples=examples(300))
+@given(
+    st.lists(_given(), min_size=2, max_size=8),
+    st.sampled_from([ACTIVE, PAUSED, CANCELLED]),
+    st.sampled_from([None, _PAST, _FUTURE]),
+)
+def test_records_are_decided_as_if_each_were_alone(
+    given_: list[tuple[Record, Claim | None, bool]], summer: CampaignProbe, expires_at: str | None
+) -> None:
+    services = Services()
+    define(services, expires_at=expires_at)
+    worker = SendingWorker(services)
+    services.hold(domain="held.test")
+    worker.account_states.refresh()
+    records, claims, suppressed = zip(*given_, strict=True)
+    found = Probe(
+        frozenset(place for place, is_suppressed in enumerate(suppressed) if is_suppressed),
+        {place: claim for place, claim in enumerate(claims) if claim is not None},
+        {"spring": ACTIVE, "summer": summer},
+    )
+    decisions = make_decisions(services, worker)
+    together = decisions.for_batch(ORGANIZATION, found)
+    for place, record in enumerate(records):
+        alone = decisions.for_batch(ORGANIZATION, found)
+        event = record.required_event
+        assert together.message(place, record, event) == alone.message(place, record, event)
 
 
 # The message
