@@ -93,6 +93,19 @@ def test_counting_restarts_after_a_resume(stack: Stack) -> None:
         assert fail(20, 1) is CampaignState.CANCELLED
 
 
+def test_successes_beside_failures_count(stack: Stack) -> None:
+    organization = f"org-{secrets.token_hex(4)}"
+    with contextlib.closing(connect(RedisSettings(url=stack.redis_url))) as client:
+        stop = BulkStop(BreakerSettings(campaign_mails=10), client, Waiter())
+        for count, reason, some_failed in (
+            (5, Reason.REJECTED, False),
+            (10, None, True),
+            (5, Reason.REJECTED, True),
+        ):
+            stop.record_resolved(_ended(organization, count, reason), _resumed(0, some_failed))
+        assert campaigns.state(client, organization, "spring") is None
+
+
 def test_workers_count_together(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
     organization = f"org-{secrets.token_hex(4)}"
     with contextlib.closing(connect(RedisSettings(url=stack.redis_url))) as client:

@@ -36,6 +36,12 @@ def _ready(batcher: Batcher, now: float, count: int = 0) -> str | None:
     return None if ready is None else ready[0]
 
 
+def test_the_oldest_of_several_records_is_due_first() -> None:
+    batcher = Batcher(size=9, linger=10.0)
+    batcher.add([_record("a", 0, 5.0), _record("a", 1, 2.0, "d"), _record("a", 2, 7.0, "d")])
+    assert [_ready(batcher, now) for now in (11.9, 12.0)] == [None, "a"]
+
+
 def test_a_skipped_organization_does_not_block_others() -> None:
     batcher = Batcher(size=1, linger=10.0)
     batcher.add([_record("a", 0), _record("b", 1)])

@@ -48,6 +48,8 @@ def test_templates_cannot_modify_or_inspect_values(template: str) -> None:
 def test_a_number_out_of_range_is_named(number: int) -> None:
     with pytest.raises(OutOfRangeError, match=r"points: the number"):
         readable({"points": [{"a": number}]})
+    with pytest.raises(OutOfRangeError, match=r"points: the number"):
+        readable({"name": "a", "points": number})
 
 
 @pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 0, -1.5])
