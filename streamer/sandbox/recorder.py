@@ -215,10 +215,8 @@ class Recorder:
 
 
 def _new_ids(count: int) -> list[str]:
-    """Return random UUIDs from a single draw: `uuid4` would double the cost per mail."""
-    raw = os.urandom(16 * count).hex()
-    return [
-        f"{raw[i : i + 8]}-{raw[i + 8 : i + 12]}-4{raw[i + 13 : i + 16]}"
-        f"-a{raw[i + 17 : i + 20]}-{raw[i + 20 : i + 32]}"
-        for i in range(0, 32 * count, 32)
-    ]
+    """Return random UUIDs from a single draw: each has 80 bits of its own around shared ones, as
+    `uuid4` would double the cost per mail."""
+    raw = os.urandom(10 * (count + 1)).hex()
+    middle = f"-{raw[-4:]}-4{raw[-7:-4]}-a{raw[-10:-7]}-"
+    return [f"{raw[i : i + 8]}{middle}{raw[i + 8 : i + 20]}" for i in range(0, 20 * count, 20)]
