@@ -137,13 +137,13 @@ class Recorder:
             self._count(emails)
         if self._config.keep_acceptances:
             self.acceptances.extend(
-                Acceptance(p.organization, p.campaign, address, email_id, key, account, now, wall)
+                Acceptance(*p.campaign, address, email_id, key, account, now, wall)
                 for p, email_id in zip(emails, ids, strict=True)
                 for address in p.addresses
             )
         if self._config.keep_mails:
             self.latest.extend(
-                Kept(email_id, account, p.organization, p.campaign, wall, p.mail)
+                Kept(email_id, account, *p.campaign, wall, p.mail)
                 for p, email_id in zip(emails, ids, strict=True)
             )
         return ids
@@ -152,16 +152,15 @@ class Recorder:
         campaign: tuple[str, str] | None = None
         times: dict[str, int] = {}
         for email in emails:
-            identity = email[:2]
-            if identity != campaign:
-                campaign = identity
-                times = self._times.setdefault(identity, {})
+            if email.campaign != campaign:
+                campaign = email.campaign
+                times = self._times.setdefault(campaign, {})
             for address in email.addresses:
                 before = times.get(address, 0)
                 times[address] = before + 1
                 if before == 1:
                     self._twice += 1
-                    self._repeated.append((*identity, address))
+                    self._repeated.append((*campaign, address))
 
     def twice(self) -> list[Twice]:
         """Return the latest addresses to which a campaign was accepted more than once."""
