@@ -1,6 +1,5 @@
 """`/emails`: accepts mails once per idempotency key, and looks them up."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -94,8 +93,7 @@ class Emails:
             raise RefusalError(errors.INVALID_IDEMPOTENCY_KEY)
         scope = account.name, request.path, idempotency_key
         # The validation mode is not compared.
-        fingerprint = hashlib.sha1(request.body, usedforsecurity=False).digest()
-        found = self.memory.begin(scope, fingerprint, self._clock.wall())
+        found = self.memory.begin(scope, request.body, self._clock.wall())
         if found is KeyState.OTHER_PAYLOAD:
             raise RefusalError(errors.OTHER_PAYLOAD)
         if found is KeyState.RUNNING:
@@ -145,6 +143,22 @@ class Emails:
         trouble = trouble_before(faults, self._rng)
         if trouble is not None:
             return trouble
+        stored, mails = self._accept(request, account, api_key, key, faults)
+        # From here on the mails count as sent, whatever the caller sees. They are freed already:
+        # that takes several times as long once they have left the CPU's cache.
+        if faults.hang_s:
+            await self._faults.hang(account.name)
+        await self._rng.spend_latency(faults, 0.5)
+        return self._deliver(stored, mails, faults, "")
+
+    def _accept(
+        self, request: Request, account: SandboxAccount, api_key: str, key: str, faults: Faults
+    ) -> tuple[HttpResponse, int]:
+        """Record the mails of a request; return the response, and how many they are.
+
+        Raises:
+            RefusalError: nothing was recorded.
+        """
         permissive = is_permissive(request)
         rules = Rules(faults, self._clock.wall())
         if request.path == BATCH:
@@ -166,14 +180,9 @@ class Emails:
             if self._webhooks.url is not None:
                 lasts = [_last_event(p.addresses, account.suppressions) for p in read.emails]
                 self._webhooks.accepted(account.name, ids, read.emails, problems, lasts)
-        # From here on the mails count as sent, whatever the caller sees.
         body = {"id": ids[0]} if request.path == SINGLE else _told(ids, read, permissive, faults)
         # Copy, since this is kept: orjson's bytes can occupy up to twice their size.
-        stored = HttpResponse(200, bytes(memoryview(orjson.dumps(body))))
-        if faults.hang_s:
-            await self._faults.hang(account.name)
-        await self._rng.spend_latency(faults, 0.5)
-        return self._deliver(stored, len(ids), faults, "")
+        return HttpResponse(200, bytes(memoryview(orjson.dumps(body)))), len(ids)
 
     def _account_problems(
         self, parcels: Sequence[ParsedEmail], account: SandboxAccount, api_key: str, faults: Faults

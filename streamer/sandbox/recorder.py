@@ -137,13 +137,13 @@ class Recorder:
             self._count(emails)
         if self._config.keep_acceptances:
             self.acceptances.extend(
-                Acceptance(p.organization, p.campaign, address, email_id, key, account, now, wall)
+                Acceptance(*p.campaign, address, email_id, key, account, now, wall)
                 for p, email_id in zip(emails, ids, strict=True)
                 for address in p.addresses
             )
         if self._config.keep_mails:
             self.latest.extend(
-                Kept(email_id, account, p.organization, p.campaign, wall, p.mail)
+                Kept(email_id, account, *p.campaign, wall, p.mail)
                 for p, email_id in zip(emails, ids, strict=True)
             )
         return ids
@@ -152,16 +152,15 @@ class Recorder:
         campaign: tuple[str, str] | None = None
         times: dict[str, int] = {}
         for email in emails:
-            identity = email[:2]
-            if identity != campaign:
-                campaign = identity
-                times = self._times.setdefault(identity, {})
+            if email.campaign != campaign:
+                campaign = email.campaign
+                times = self._times.setdefault(campaign, {})
             for address in email.addresses:
                 before = times.get(address, 0)
                 times[address] = before + 1
                 if before == 1:
                     self._twice += 1
-                    self._repeated.append((*identity, address))
+                    self._repeated.append((*campaign, address))
 
     def twice(self) -> list[Twice]:
         """Return the latest addresses to which a campaign was accepted more than once."""
@@ -215,10 +214,8 @@ class Recorder:
 
 
 def _new_ids(count: int) -> list[str]:
-    """Return random UUIDs from a single draw: `uuid4` would double the cost per mail."""
-    raw = os.urandom(16 * count).hex()
-    return [
-        f"{raw[i : i + 8]}-{raw[i + 8 : i + 12]}-4{raw[i + 13 : i + 16]}"
-        f"-a{raw[i + 17 : i + 20]}-{raw[i + 20 : i + 32]}"
-        for i in range(0, 32 * count, 32)
-    ]
+    """Return random UUIDs from a single draw: each has 80 bits of its own around shared ones, as
+    `uuid4` would double the cost per mail."""
+    raw = os.urandom(10 * (count + 1)).hex()
+    middle = f"-{raw[-4:]}-4{raw[-7:-4]}-a{raw[-10:-7]}-"
+    return [f"{raw[i : i + 8]}{middle}{raw[i + 8 : i + 20]}" for i in range(0, 20 * count, 20)]

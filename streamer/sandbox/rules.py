@@ -1,10 +1,10 @@
 """Resend's validation rules for one mail."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
 
 from streamer.sandbox.errors import (
     EXAMPLE_DOMAIN,
@@ -22,8 +22,7 @@ _MAX_TAGS = 75
 _MAX_VARIABLE = 2000
 _EXAMPLE_DOMAINS = frozenset({"@example.com"})
 _ADDRESS = r"[^\s@<>(),;:\"\\\[\]]+@(?:[^\s@<>(),;:\"\\\[\].]+\.)+[^\s@<>(),;:\"\\\[\].]{2,}"
-_bare = re.compile(_ADDRESS).fullmatch
-_named = re.compile(rf"[^<>\r\n]*<({_ADDRESS})>\s*").fullmatch
+_address = re.compile(rf"{_ADDRESS}|[^<>\r\n]*<({_ADDRESS})>\s*").fullmatch
 _tag_text = re.compile(r"[A-Za-z0-9_-]{1,256}").fullmatch
 _variable_name = re.compile(r"[A-Za-z0-9_]{1,50}").fullmatch
 _uuid = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
@@ -33,20 +32,26 @@ _UNITS_S = {"m": 60, "h": 3600, "d": 86_400}
 Mail = dict[str, object]
 
 
-class ParsedEmail(NamedTuple):
+@dataclass(slots=True)
+class ParsedEmail:
     """A valid mail."""
 
-    organization: str
-    campaign: str
     addresses: Sequence[str]
     """The addresses in `to`, bare and in lower case."""
     recipients: int
     """The number of addresses in `to`, `cc` and `bcc`, as counted by the quotas."""
+    tags: Mapping[str, str]
     mail: Mail
+
+    @property
+    def campaign(self) -> tuple[str, str]:
+        """(organization, campaign) from the tags, each "" if missing."""
+        return self.tags.get("organization", ""), self.tags.get("campaign", "")
 
 
 class Rules:
-    """Validates mails. Equal tags on consecutive mails, the usual case, are checked only once.
+    """Validates mails. Tags that equal those of the mail before are not checked again, but for the
+    last one, which is usually the only one of the mail's own.
 
     Args:
         wall: the current time, for `scheduled_at`.
@@ -56,8 +61,8 @@ class Rules:
         self._refused = faults.refused
         self._refused_domains = _EXAMPLE_DOMAINS if faults.refuse_example_domain else None
         self._wall = wall
-        self._last_tags: object = None
-        self._last_identity = ("", "")
+        self._shared_tags: list[object] = []
+        self._shared: dict[str, str] = {}
 
     def parse(self, item: object) -> ParsedEmail:
         """Validate a mail.
@@ -69,45 +74,57 @@ class Rules:
             raise RefusalError(validation("Each email must be an object."))
         template = item.get("template")
         _check_sender(item.get("from"), may_lack=template is not None)
-        if not item.get("to"):
+        to = item.get("to")
+        if not to:
             raise RefusalError(missing("to"))
-        addresses = self._recipients(item, "to")
+        addresses = self._recipients("to", to)
         if len(addresses) > _MAX_TO:
             raise RefusalError(validation(f"The `to` field can have at most {_MAX_TO} addresses."))
         recipients = len(addresses)
         for field in ("cc", "bcc"):
             if field in item:
-                recipients += len(self._recipients(item, field))
+                recipients += len(self._recipients(field, item[field]))
         if "reply_to" in item:
             addresses_of("reply_to", item["reply_to"])
         _check_subject(item.get("subject"), may_lack=template is not None)
         _check_content(item)
         if template is not None:
             _check_template(template)
-        _check_headers(item.get("headers"))
-        _check_topic(item.get("topic_id"))
-        _check_schedule(item.get("scheduled_at"), self._wall)
-        organization, campaign = self._identity(item.get("tags"))
+        headers = item.get("headers")
+        if headers is not None and not isinstance(headers, dict):
+            raise RefusalError(invalid_type("headers"))
+        if "topic_id" in item:
+            _check_topic(item["topic_id"])
+        if "scheduled_at" in item:
+            _check_schedule(item["scheduled_at"], self._wall)
+        tags = self._tags(item.get("tags"))
         if self._refused and any(names(self._refused, address) for address in addresses):
             raise RefusalError(
                 validation("Invalid `to` field. The address is refused by this sandbox.")
             )
-        return ParsedEmail(organization, campaign, addresses, recipients, item)
+        return ParsedEmail(addresses, recipients, tags, item)
 
-    def _recipients(self, item: Mail, field: str) -> list[str]:
-        addresses = addresses_of(field, item[field])
+    def _recipients(self, field: str, value: object) -> list[str]:
+        addresses = addresses_of(field, value)
         if self._refused_domains and any(names(self._refused_domains, a) for a in addresses):
             raise RefusalError(EXAMPLE_DOMAIN)
         return addresses
 
-    def _identity(self, tags: object) -> tuple[str, str]:
-        """Return (organization, campaign) from the tags, each "" if missing."""
+    def _tags(self, tags: object) -> dict[str, str]:
         if tags is None:
-            return "", ""
-        if tags != self._last_tags:
-            self._last_identity = _check_tags(tags)
-            self._last_tags = tags
-        return self._last_identity
+            return {}
+        if not isinstance(tags, list):
+            raise RefusalError(invalid_type("tags"))
+        if not tags:
+            return {}
+        if len(tags) > _MAX_TAGS:
+            raise RefusalError(validation(f"An email can have at most {_MAX_TAGS} tags."))
+        shared = tags[:-1]
+        if shared != self._shared_tags:
+            self._shared = dict(map(_tag, shared))
+            self._shared_tags = shared
+        name, value = _tag(tags[-1])
+        return {**self._shared, name: value}
 
 
 def addresses_of(field: str, value: object) -> list[str]:
@@ -120,17 +137,17 @@ def addresses_of(field: str, value: object) -> list[str]:
         return []
     addresses = []
     for text in value if isinstance(value, list) else (value,):
-        address = _address_of(text)
-        if address is None:
+        if not (isinstance(text, str) and (found := _address(text))):
             raise RefusalError(invalid_address(field))
-        addresses.append(address)
+        addresses.append((found[1] or text).lower())
     return addresses
 
 
 @lru_cache(maxsize=1024)
 def sender_of(text: str) -> str | None:
     """Return the bare address of a `from`, in lower case; None if invalid."""
-    return _address_of(text)
+    found = _address(text)
+    return (found[1] or text).lower() if found else None
 
 
 def scheduled_time(text: str, wall: float) -> float | None:
@@ -147,15 +164,6 @@ def scheduled_time(text: str, wall: float) -> float | None:
     except ValueError:
         return None
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-
-
-def _address_of(text: object) -> str | None:
-    if not isinstance(text, str):
-        return None
-    if _bare(text):
-        return text.lower()
-    named = _named(text)
-    return named[1].lower() if named else None
 
 
 def _check_sender(sender: object, *, may_lack: bool) -> None:
@@ -216,11 +224,6 @@ def _check_template(template: object) -> None:
             )
 
 
-def _check_headers(headers: object) -> None:
-    if headers is not None and not isinstance(headers, dict):
-        raise RefusalError(invalid_type("headers"))
-
-
 def _check_topic(topic: object) -> None:
     if topic is not None and not (isinstance(topic, str) and _uuid(topic)):
         raise RefusalError(validation("The `topic_id` must be a valid UUID."))
@@ -238,23 +241,16 @@ def _check_schedule(at: object, wall: float) -> None:
         raise RefusalError(validation("The `scheduled_at` field must be in the future."))
 
 
-def _check_tags(tags: object) -> tuple[str, str]:
-    """Return the values of the tags `organization` and `campaign`, each "" if missing."""
-    if not isinstance(tags, list):
+def _tag(tag: object) -> tuple[str, str]:
+    """Return the name and value of a tag."""
+    if not isinstance(tag, dict):
         raise RefusalError(invalid_type("tags"))
-    if len(tags) > _MAX_TAGS:
-        raise RefusalError(validation(f"An email can have at most {_MAX_TAGS} tags."))
-    found: dict[str, str] = {}
-    for tag in tags:
-        if not isinstance(tag, dict):
-            raise RefusalError(invalid_type("tags"))
-        name, value = tag.get("name"), tag.get("value")
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise RefusalError(invalid_type("tags"))
-        if not (_tag_text(name) and _tag_text(value)):
-            raise RefusalError(_BAD_TAG)
-        found[name] = value
-    return found.get("organization", ""), found.get("campaign", "")
+    name, value = tag.get("name"), tag.get("value")
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise RefusalError(invalid_type("tags"))
+    if not (_tag_text(name) and _tag_text(value)):
+        raise RefusalError(_BAD_TAG)
+    return name, value
 
 
 _BAD_TAG: Problem = validation(

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 
+from streamer.memory import tune_garbage_collection
 from streamer.sandbox.clock import Clock
 from streamer.sandbox.config import Config
 from streamer.sandbox.control import Control
@@ -48,6 +49,7 @@ async def _serve(config: Config, announce: Callable[[str], None], lifeline: int 
         serve_one, config.host, config.port, limit=MAX_HEAD, backlog=_BACKLOG
     )
     port: int = server.sockets[0].getsockname()[1]
+    tune_garbage_collection()
     announce(f"http://{config.host}:{port}")
     await over.wait()
     server.close()

@@ -152,7 +152,6 @@ class Webhooks:
         at: datetime,
     ) -> None:
         mail = email.mail
-        tags = mail.get("tags")
         payload = {
             "type": f"email.{kind}",
             "created_at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -162,9 +161,7 @@ class Webhooks:
                 "from": mail.get("from"),
                 "to": list(email.addresses),
                 "subject": mail.get("subject"),
-                "tags": {tag["name"]: tag["value"] for tag in tags}
-                if isinstance(tags, list)
-                else {},
+                "tags": email.tags,
                 **details,
             },
         }

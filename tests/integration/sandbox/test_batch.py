@@ -1,5 +1,7 @@
 """`POST /emails/batch`: both validation modes, and the exact words of refusals."""
 
+from uuid import UUID
+
 import pytest
 
 from streamer.sandbox import Faults, SandboxProcess
@@ -11,6 +13,7 @@ def test_strict_accepts_all_and_has_no_errors(client: Client, sandbox: SandboxPr
     assert reply.status == 200
     assert reply.headers["content-type"] == "application/json; charset=utf-8"
     assert len(set(reply.ids)) == 100
+    assert {(len(each), UUID(each).version) for each in reply.ids} == {(36, 4)}
     assert reply.body == {"data": [{"id": i} for i in reply.ids]}
     assert sandbox.stats().accepted == 100
 
