@@ -12,10 +12,11 @@ The error of a failed call determines the state of the transaction:
   committed, and end the transaction that this one left open.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 from functools import partial
+from typing import NotRequired, TypedDict, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
@@ -26,6 +27,16 @@ from streamer.settings import Settings
 
 Delivered = Callable[[KafkaError | None, Message | None], None]
 """Called with the error of each record that was not delivered; not called on success."""
+
+
+class BatchRecord(TypedDict):
+    """A record for `TransactionalProducer.produce_batch`, as the client library takes it."""
+
+    value: bytes
+    key: bytes | None
+    callback: Delivered
+    _error: NotRequired[KafkaError]
+
 
 _CALL_TIMEOUT_S = 5.0
 """Limit for one call: a worker must keep polling."""
@@ -144,10 +155,8 @@ class TransactionalProducer:
         except BufferError:  # the client's queue is full
             raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from None
 
-    def produce_batch(
-        self, topic: str, records: Sequence[tuple[bytes, bytes | None, Delivered]]
-    ) -> None:
-        """Queue many records, each a value, a key and a callback for its rejection.
+    def produce_batch(self, topic: str, records: list[BatchRecord]) -> None:
+        """Queue many records.
 
         Uses a single client call: every call releases the GIL, and reacquiring it from busy
         threads takes longer than the rest of the call.
@@ -157,16 +166,14 @@ class TransactionalProducer:
         """
         if not records:
             return
-        messages: list[dict[str, object]] = [
-            {"value": value, "key": key, "callback": delivered} for value, key, delivered in records
-        ]
         with self._watched():
-            if self._producer.produce_batch(topic, messages) == len(messages):
+            messages = cast(list[dict[str, object]], records)
+            if self._producer.produce_batch(topic, messages) == len(records):
                 return
-            for message, (_, _, delivered) in zip(messages, records, strict=True):
-                error = message.get("_error")
-                if isinstance(error, KafkaError):
-                    delivered(error, None)
+            for record in records:
+                error = record.get("_error")  # which the client adds
+                if error is not None:
+                    record["callback"](error, None)
                     raise KafkaException(error)
 
     def flush(self) -> None:

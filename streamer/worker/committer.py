@@ -13,7 +13,7 @@ from streamer.errors import StreamerError
 from streamer.flow.breaker import DeadLetterBreaker
 from streamer.flow.window import Partition, PartitionWindow
 from streamer.kafka.offsets import generation
-from streamer.kafka.transactions import Delivered, State, TransactionalProducer, is_refused
+from streamer.kafka.transactions import BatchRecord, State, TransactionalProducer, is_refused
 from streamer.logs import client_logger
 from streamer.model.progress import progress_records
 from streamer.model.pulse import OffsetMetadata
@@ -208,12 +208,13 @@ class Committer:
 
     def _produce(self, records: list[Record]) -> None:
         """Produce the records' outcomes, dead letters and parked copies, and their progress."""
-        outcomes: list[tuple[bytes, bytes | None, Delivered]] = []
+        outcomes: list[BatchRecord] = []
         for record in records:
             resolution = record.resolution
             delivered = partial(self._delivered, record)
             if isinstance(resolution, Outcome):
-                outcomes.append((outcome_value(record, resolution), record.key, delivered))
+                value = outcome_value(record, resolution)
+                outcomes.append({"value": value, "key": record.key, "callback": delivered})
             elif isinstance(resolution, DeadLetter):
                 headers = dead_letter_headers(record, resolution)
                 self._producer.produce(
@@ -227,7 +228,10 @@ class Committer:
                     self._topics.parked, record.value, record.key, partition, headers, delivered
                 )
         self._producer.produce_batch(self._topics.outcomes, outcomes)
-        progress = [(*record, _ignore_delivered) for record in progress_records(records)]
+        progress: list[BatchRecord] = [
+            {"value": value, "key": key, "callback": _ignore_delivered}
+            for value, key in progress_records(records)
+        ]
         self._producer.produce_batch(self._topics.progress, progress)
 
     def _delivered(self, record: Record, error: KafkaError | None, message: Message | None) -> None:

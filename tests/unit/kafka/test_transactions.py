@@ -324,7 +324,10 @@ def test_callbacks_receive_each_rejection(
     with pytest.raises(KafkaException):
         producer.produce_batch(
             "t",
-            [(b"other", None, teller("other")), (bytes(10_000_001), None, teller("one"))],
+            [
+                {"value": b"other", "key": None, "callback": teller("other")},
+                {"value": bytes(10_000_001), "key": None, "callback": teller("one")},
+            ],
         )
     assert told[-1] == "one: MSG_SIZE_TOO_LARGE"
     assert producer.state is State.OPEN
