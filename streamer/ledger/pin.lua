@@ -84,7 +84,7 @@ for i, member in ipairs(members) do
 end
 for key, written in pairs(buckets) do
   redis.call('HSET', key, unpack(written))
-  redis.call('EXPIRE', key, ttl)
+  keep(key, ttl)
 end
 for _, claims in pairs(opened) do
   -- Buckets fill evenly, so two stand for all: the more of them are over the limit, the more calls
@@ -94,10 +94,7 @@ for _, claims in pairs(opened) do
       split(claims, ttl)
     end
   end
-  -- Never before its buckets, which could have been given a longer time by other settings.
-  if redis.call('PTTL', claims.key) < ttl * 1000 then
-    redis.call('EXPIRE', claims.key, ttl)
-  end
+  keep_head(claims, ttl)
 end
 
 local time = redis.call('TIME')
