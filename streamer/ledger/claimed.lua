@@ -14,6 +14,9 @@ local ID = 12
 -- Splitting starts when a bucket has more claims than this. Larger buckets would take a little less
 -- memory and more time. Redis' own limit of the compact encoding, hash-max-listpack-entries, is 512.
 local LIMIT = 64
+-- Claims live a little longer than they must, so that a bucket's time is set again once in as many
+-- seconds, not for each claim: each EXPIRE also goes to the append-only file and to the replicas.
+local SLACK = 3600
 
 -- Claim field number i, from 1, of several.
 local function field_at(fields, i)
@@ -85,6 +88,19 @@ local function remove_claim(claims, field, batch)
   end
 end
 
+-- Let a key live for at least so many seconds from now. It never lives shorter than before: workers
+-- with other settings could have given it a longer time.
+local function keep(key, seconds)
+  if redis.call('PTTL', key) < seconds * 1000 then
+    redis.call('EXPIRE', key, seconds + SLACK)
+  end
+end
+
+-- Let what leads to the buckets live for at least as long as `keep` lets a bucket live.
+local function keep_head(claims, ttl)
+  keep(claims.key, ttl + SLACK)
+end
+
 -- Add a bucket, and move the claims to it that belong there: about half of one other bucket. They
 -- are written before they are removed, so that none is missing whatever fails in between.
 local function split(claims, ttl)
@@ -100,7 +116,7 @@ local function split(claims, ttl)
   end
   if #removed > 0 then
     redis.call('HSET', claims.key .. '/' .. new, unpack(written))
-    redis.call('EXPIRE', claims.key .. '/' .. new, ttl)
+    keep(claims.key .. '/' .. new, ttl)
   end
   claims.buckets = new + 1
   if claims.buckets == claims.low * 2 then

@@ -32,15 +32,16 @@ local function from_hex(text)
   return (string.gsub(text, '%x%x', function(byte) return string.char(tonumber(byte, 16)) end))
 end
 
-local opened, members, addresses, suppressed, conflicts = {}, {}, {}, {}, {}
+local opened, suppressed, conflicts = {}, {}, {}
+-- By member; a table for each of them would take Redis more time.
+local addresses, claims_of, fields, buckets = {}, {}, {}, {}
 for campaign, address, replaced in string.gmatch(ARGV[4], '([^\t]*)\t([^\t]*)\t([^\n]*)\n') do
   local claims = opened[campaign] or open(ARGV[2], campaign, older)
   opened[campaign] = claims
-  local i = #members + 1
+  local i = #addresses + 1
   local field = field_at(ARGV[5], i)
   local bucket = bucket_of(claims, field)
-  members[i] = {claims = claims, field = field, bucket = bucket}
-  addresses[i] = address
+  addresses[i], claims_of[i], fields[i], buckets[i] = address, claims, field, bucket
   local claim = find_claim(claims, field, bucket)
   if claim and (replaced == '' or string.sub(claim, 1, ID) ~= from_hex(replaced)) then
     conflicts[#conflicts + 1] = i - 1
@@ -65,9 +66,8 @@ for _, claims in pairs(opened) do
   local length = redis.call('APPEND', claims.key, ARGV[3])
   claims.number = struct.pack('>I4', (length - claims.ids) / ID - 1)
 end
-local buckets, at = {}, 1
-for i, member in ipairs(members) do
-  local claims = member.claims
+local written, at = {}, 1
+for i, claims in ipairs(claims_of) do
   local sizes = string.byte(ARGV[7], at) - 128
   local last = at + 1 + math.floor(sizes / 16) + sizes % 16
   local value = claims.number .. string.char(i - 1) .. string.sub(ARGV[7], at, last)
@@ -75,16 +75,20 @@ for i, member in ipairs(members) do
   if claims.topic ~= ARGV[6] then
     value = value .. ARGV[6]
   end
-  claims.first = claims.first or member.bucket
-  claims.last = member.bucket
-  local written = buckets[member.bucket] or {}
-  buckets[member.bucket] = written
-  written[#written + 1] = member.field
-  written[#written + 1] = value
+  local bucket = buckets[i]
+  claims.first = claims.first or bucket
+  claims.last = bucket
+  local together = written[bucket]
+  if together then
+    together[#together + 1] = fields[i]
+    together[#together + 1] = value
+  else
+    written[bucket] = {fields[i], value}
+  end
 end
-for key, written in pairs(buckets) do
-  redis.call('HSET', key, unpack(written))
-  redis.call('EXPIRE', key, ttl)
+for bucket, together in pairs(written) do
+  redis.call('HSET', bucket, unpack(together))
+  keep(bucket, ttl)
 end
 for _, claims in pairs(opened) do
   -- Buckets fill evenly, so two stand for all: the more of them are over the limit, the more calls
@@ -94,10 +98,7 @@ for _, claims in pairs(opened) do
       split(claims, ttl)
     end
   end
-  -- Never before its buckets, which could have been given a longer time by other settings.
-  if redis.call('PTTL', claims.key) < ttl * 1000 then
-    redis.call('EXPIRE', claims.key, ttl)
-  end
+  keep_head(claims, ttl)
 end
 
 local time = redis.call('TIME')

@@ -60,8 +60,8 @@ local function claim(claims, field, id, record)
   end
   local bucket = bucket_of(claims, field)
   redis.call('HSET', bucket, field, value)
-  redis.call('EXPIRE', bucket, ttl)
-  redis.call('EXPIRE', claims.key, ttl)
+  keep(bucket, ttl)
+  keep_head(claims, ttl)
   touched[bucket] = claims
 end
 

@@ -30,6 +30,7 @@ campaign acme/spring, whose records are at offsets 1000 to 1005 of partition 3. 
 03… are resolved (0 and 1), pinned (2), halved (3) and deferred (4 and 5)."""
 _EPOCH = "0123456789abcdef"
 _TTL_S = 90_000
+_SLACK_S = 3_600
 _EACH = 100
 
 
@@ -110,7 +111,37 @@ def test_a_campaign_s_claims_stay_compact_and_are_found_as_it_grows(client: Clie
     assert 60 <= len(buckets) <= 120
     assert max(sizes) <= 160
     assert all(client.object("ENCODING", bucket) == b"listpack" for bucket in buckets)
-    assert all(0 < client.ttl(bucket) <= _TTL_S for bucket in buckets)
+    lives = [client.ttl(bucket) for bucket in buckets]
+    assert all(_TTL_S - 60 < life <= _TTL_S + _SLACK_S for life in lives)
+    assert max(lives) <= client.ttl(keys.claims("acme", "spring"))
+
+
+@pytest.mark.parametrize(
+    ("had", "has_at_least", "has_at_most"),
+    [
+        (1_000, _TTL_S, _TTL_S + _SLACK_S),
+        (_TTL_S - 10, _TTL_S, _TTL_S + _SLACK_S),
+        (_TTL_S + 1_000, _TTL_S, _TTL_S + 1_000),  # enough: it is not set again
+        (_TTL_S * 9, _TTL_S * 8, _TTL_S * 9),  # by a worker with other settings
+    ],
+)
+def test_a_claim_lives_for_its_time_in_a_bucket_of_any_age(
+    client: Client, had: int, has_at_least: int, has_at_most: int
+) -> None:
+    claims, _ = _claims(client)
+    head = keys.claims("acme", "spring")
+    _pin(claims, _records([1]))
+    client.expire(f"{head}/0", had)
+    client.expire(head, had + 20)
+    _pin(claims, _records([2]))
+    assert has_at_least < client.ttl(f"{head}/0") <= has_at_most
+    assert client.ttl(f"{head}/0") <= client.ttl(head)
+
+
+def test_claims_that_are_moved_to_a_new_bucket_live_for_their_time(client: Client) -> None:
+    claims, _ = _claims(client)
+    _pin(claims, _records(range(_EACH)))
+    assert client.ttl(f"{keys.claims('acme', 'spring')}/1") > _TTL_S
 
 
 def test_claims_of_several_topics_and_campaigns_are_told_apart(client: Client) -> None:

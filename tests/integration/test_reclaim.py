@@ -166,7 +166,17 @@ def test_many_claims_are_found_by_workers_and_stay_compact(bench: ReclaimBench) 
     sizes = [bench.client.hlen(key) for key in bench.client.scan_iter(f"{head}/*")]
     assert sum(sizes) == count
     assert max(sizes) < 3 * 64
-    assert all(0 < bench.client.ttl(key) <= 90_000 for key in bench.client.scan_iter(f"{head}*"))
+    lives = [bench.client.ttl(key) for key in bench.client.scan_iter(f"{head}/*")]
+    assert all(90_000 < life <= bench.client.ttl(head) <= 100_000 for life in lives)
+
+
+def test_what_is_claimed_again_never_shortens_the_life_of_claims(bench: ReclaimBench) -> None:
+    bench.pin(_OTHERS, resolved=True)
+    head = keys.claims(bench.organization, _CAMPAIGN)
+    for key in (head, f"{head}/0"):  # by a worker with other settings
+        bench.client.expire(key, 900_000)
+    assert bench.reclaim(Fate.SENT) is Change.CLAIMED
+    assert all(bench.client.ttl(key) > 800_000 for key in (head, f"{head}/0"))
 
 
 def test_a_slot_that_lost_its_epoch_gets_it_back(bench: ReclaimBench) -> None:

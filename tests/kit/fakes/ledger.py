@@ -67,7 +67,7 @@ class FakeLedger:
         self._lost.add(organization)
 
     def forget(self, ref: BatchRef) -> None:
-        """Let a batch expire before its claims, as nothing but an operator makes it."""
+        """Let a batch expire before its claims, which later ones of their bucket keep alive."""
         del self._batches[ref]
 
     @property
