@@ -59,7 +59,7 @@ _CHECK_EVERY_S = 1.0
 _STANDSTILL_CHECKS = 40
 _COMMIT_CHECKS = 15
 _ACTIVITY_S = 10.0
-_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # from glibc's malloc.h
+_M_ARENA_MAX, _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -8, -1, -3  # from glibc's malloc.h
 
 
 def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_checkpoint) -> int:
@@ -71,7 +71,7 @@ def run_worker(settings: Settings, number: int = 0, checkpoint: Checkpoint = no_
     """
     settings = _numbered(settings, number)
     logs.configure(settings.log, settings.worker.id)
-    _keep_heaps_small()  # both before any thread starts
+    _set_up_heaps()  # both before any thread starts
     _interrupt_less()
     threading.excepthook = _end_with_thread
     waiter = Waiter()
@@ -258,15 +258,19 @@ def make_accounts(settings: Settings) -> Accounts:
         raise SettingsError(f"accounts: {error}") from None
 
 
-def _keep_heaps_small() -> None:
-    """Limit glibc's malloc to two arenas, instead of one per busy thread, and have it mmap the
-    bodies of batches, whose memory would otherwise stay allocated in an arena. Fewer arenas cost
-    nothing, as Python's threads allocate one at a time anyway."""
+def _set_up_heaps() -> None:
+    """Limit glibc's malloc to two arenas, instead of one per busy thread: they cost nothing, as
+    Python's threads allocate one at a time anyway.
+
+    Have it keep what is freed, for the next batch: memory from the kernel costs a page fault for
+    every 4 KB. But not the memory of very large bodies and fetches, which have pages of their own.
+    """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another libc
             libc = ctypes.CDLL(None)
             libc.mallopt(_M_ARENA_MAX, 2)
-            libc.mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
+            libc.mallopt(_M_TRIM_THRESHOLD, 16 * 1024 * 1024)
+            libc.mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
 
 
 def _interrupt_less() -> None:
