@@ -90,7 +90,7 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKafka]:
     monkeypatch.setattr(process, "build_pipeline", lambda *_: _Pipeline(made))
     monkeypatch.setattr(process, "CpuAffinity", lambda: SimpleNamespace(look=_look))
     monkeypatch.setattr(process, "_StopRequest", lambda *_: SimpleNamespace(reaches=lambda _: None))
-    for name in ("tune_garbage_collection", "_keep_heaps_small", "_watch_ticks"):
+    for name in ("tune_garbage_collection", "_set_up_heaps", "_watch_ticks"):
         monkeypatch.setattr(process, name, lambda *_: None)
     monkeypatch.setattr(logs, "configure", lambda *_: None)
     before = threading.excepthook, signal.getsignal(signal.SIGTERM)
