@@ -34,6 +34,7 @@ _BLOCK = 64
 _MIN_SECRET = 16
 _CAMPAIGNS = 500  # an event with a message of its own shares little else with others
 _SEPARATOR = b"\0"  # cannot occur in the three fields
+_number = int.from_bytes
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _FLIP_INNER, _FLIP_OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 
@@ -79,18 +80,17 @@ class CampaignLinks:
 
     def sign(self, address: str) -> str:
         """Return the recipient's part of the token."""
-        text = address.encode()
-        mac = self.mac(text)
-        raw = b2a_base64(mac + self.crypt(text, mac), newline=False)
+        raw = b2a_base64(self.seal(address.encode()), newline=False)
         return raw.translate(_URL_SAFE, b"=").decode()
 
-    def mac(self, text: bytes) -> bytes:
-        """Return the MAC of an address."""
+    def seal(self, text: bytes) -> bytes:
+        """Return the MAC of an address, and the address encrypted."""
         inner = self._inner()
         inner.update(text)
         outer = self._outer()
         outer.update(inner.digest())
-        return outer.digest()[:_MAC_BYTES]
+        mac = outer.digest()[:_MAC_BYTES]
+        return mac + self.crypt(text, mac)
 
     def crypt(self, text: bytes, mac: bytes) -> bytes:
         """Encrypt an address, or decrypt it."""
@@ -101,7 +101,7 @@ class CampaignLinks:
         while len(stream) < length:
             cipher.update(mac)
             stream += cipher.digest()
-        mixed = int.from_bytes(text, "big") ^ int.from_bytes(stream[:length], "big")
+        mixed = _number(text, "big") ^ _number(stream[:length], "big")
         return mixed.to_bytes(length, "big")
 
 
@@ -168,7 +168,7 @@ class UnsubscribeLinks:
         for keys in self._keys:
             links = CampaignLinks("", keys, campaign)
             text = links.crypt(hidden, mac)
-            if hmac.compare_digest(mac, links.mac(text)):
+            if hmac.compare_digest(recipient, links.seal(text)):
                 found = text
         if found is None:
             raise InvalidTokenError("invalid token signature")

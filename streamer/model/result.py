@@ -6,6 +6,8 @@ from typing import NamedTuple
 from streamer.model.reasons import Reason, Status
 from streamer.model.record import Outcome
 
+_new = tuple.__new__
+"""Makes a named tuple in half the time that calling its class takes."""
 SENT = Status.SENT.value
 """The word of an accepted mail."""
 
@@ -43,7 +45,7 @@ class BatchResult:
         attempts = self.attempts
         sent = Status.SENT
         return [
-            Outcome(sent, None, None, text, batch_id, attempts)
+            _new(Outcome, (sent, None, None, text, batch_id, attempts))
             if word == sent
             else _failed(Reason(word), text, batch_id, attempts)
             for word, text in self.items

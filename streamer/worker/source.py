@@ -194,13 +194,14 @@ class RecordSource:
         self._take_up(now)
         self.joined = self.joined or self._is_member()
         admitted = self._within_reach()
+        topic, windows = self._topic, self.windows
         for message in messages:
             if message.error() is not None:
                 self._report(message)
                 continue
             record = _record(message, now)
-            key = (self._topic, record.partition)
-            window = self.windows.get(key)
+            key = (topic, record.partition)
+            window = windows.get(key)
             if window is None:
                 continue  # it arrived late, from a partition that was given up
             if key in self._ahead or not window.may_admit(record.offset):
