@@ -263,14 +263,14 @@ def _set_up_heaps() -> None:
     Python's threads allocate one at a time anyway.
 
     Have it keep what is freed, for the next batch: memory from the kernel costs a page fault for
-    every 4 KB. But not the memory of very large bodies and fetches, which have pages of their own.
+    every 4 KB. But not the memory of large bodies, of which an arena would keep too much.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another libc
             libc = ctypes.CDLL(None)
             libc.mallopt(_M_ARENA_MAX, 2)
-            libc.mallopt(_M_TRIM_THRESHOLD, 16 * 1024 * 1024)
-            libc.mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
+            libc.mallopt(_M_TRIM_THRESHOLD, 8 * 1024 * 1024)
+            libc.mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
 
 
 def _interrupt_less() -> None:
