@@ -269,7 +269,7 @@ def _set_up_heaps() -> None:
         with suppress(OSError, AttributeError):  # another libc
             libc = ctypes.CDLL(None)
             libc.mallopt(_M_ARENA_MAX, 2)
-            libc.mallopt(_M_TRIM_THRESHOLD, 8 * 1024 * 1024)
+            libc.mallopt(_M_TRIM_THRESHOLD, 2 * 1024 * 1024)
             libc.mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
 
 
