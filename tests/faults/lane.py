@@ -250,7 +250,9 @@ class Lane:
         try:
             self._check_ends(fault)
             if fault.startswith("freeze"):
-                # It may learn only now that it is fenced, which is no matter of the next lap.
+                # It may have frozen only when the lap was over, and could not end then; and it may
+                # learn only now that it is fenced. Neither is a matter of the next lap.
+                self._script.wake()
                 self._stop_worker(may_be_fenced=True)
         except Broken as error:
             return LapResult(True, f"{error}\n{self._last_words()}", seen)
