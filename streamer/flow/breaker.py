@@ -1,7 +1,7 @@
 """Detects when most records become dead letters, so the data is not the cause. No I/O."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class DeadLetterBreaker:
@@ -17,7 +17,7 @@ class DeadLetterBreaker:
         self._last: deque[bool] = deque(maxlen=records)
         self._dead = 0
 
-    def trips(self, coming: Sequence[bool]) -> bool:
+    def trips(self, coming: Iterable[bool]) -> bool:
         """Return whether the given records would make too many dead letters, without adding them.
 
         The limit refers to the full number of remembered records, so a few dead letters at the

@@ -34,7 +34,6 @@ _BLOCK = 64
 _MIN_SECRET = 16
 _CAMPAIGNS = 500  # an event with a message of its own shares little else with others
 _SEPARATOR = b"\0"  # cannot occur in the three fields
-_number = int.from_bytes
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _FLIP_INNER, _FLIP_OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 
@@ -80,8 +79,7 @@ class CampaignLinks:
 
     def sign(self, address: str) -> str:
         """Return the recipient's part of the token."""
-        raw = b2a_base64(self.seal(address.encode()), newline=False)
-        return raw.translate(_URL_SAFE, b"=").decode()
+        return _encode(self.seal(address.encode()))
 
     def seal(self, text: bytes) -> bytes:
         """Return the MAC of an address, and the address encrypted."""
@@ -101,7 +99,7 @@ class CampaignLinks:
         while len(stream) < length:
             cipher.update(mac)
             stream += cipher.digest()
-        mixed = _number(text, "big") ^ _number(stream[:length], "big")
+        mixed = int.from_bytes(text, "big") ^ int.from_bytes(stream[:length], "big")
         return mixed.to_bytes(length, "big")
 
 

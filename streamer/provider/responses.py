@@ -16,7 +16,7 @@ from streamer.model.disposition import (
     Suspended,
 )
 from streamer.model.reasons import Reason
-from streamer.model.result import SENT, ItemResult
+from streamer.model.result import ItemResult
 from streamer.provider.client import UNTRUSTED, ApiResponse
 from streamer.provider.rules import KNOWN, ErrorCategory, find_pattern, find_rule, may_be_content
 
@@ -101,7 +101,7 @@ def _read_items(response: ApiResponse, count: int) -> Accepted | Retry | Suspend
         email_id = entry.get("id") if isinstance(entry, dict) else None
         if not isinstance(email_id, str) or not email_id:
             return unreadable
-        items.append(ItemResult(SENT, email_id))
+        items.append(ItemResult.sent(email_id))
     # In ascending order, so that each insertion finds the earlier items at their places.
     for index in sorted(rejected):
         items.insert(index, ItemResult.of(Reason.REJECTED, rejected[index]))
