@@ -142,6 +142,17 @@ class WatchedWorkers:
             "Prometheus has scraped it",
         )
 
+    def await_parked(self, number: int) -> None:
+        """Wait until a worker has parked nothing for longer than a panel looks back: a rate shows
+        less of what was counted shortly before its counter ends."""
+        instance = f'instance="127.0.0.1:{self.ports[number]}"'
+        still = f"sum(increase(streamer_parked_total{{{instance}}}[{_WINDOW_S}s])) == 0"
+        wait_until(
+            lambda: self.prometheus.between(still, time.time(), time.time()),
+            _PATIENCE_S,
+            "it has parked what it parks",
+        )
+
     def words(self) -> str:
         """The ends of the workers' logs."""
         return "\n".join(worker.words()[-3_000:] for worker in self.workers)
@@ -290,6 +301,7 @@ def _run_into_trouble(watched: WatchedWorkers) -> None:
         with _coming_and_going(harness):
             watched.await_alerts("StreamerAccountHeld")
             sandbox.set_faults(Faults(quota="none"), account="quota")
+            watched.await_parked(2)
             watched.await_scrape(2)  # what it counts later is lost
             watched.workers[2].kill()
             wait_until(
